@@ -1,0 +1,207 @@
+r"""The only thing that SigmaTune asks of a model: an estimate of the clean data from the noisy data.
+
+.. math:: D(z; \sigma) \approx E[x_0 \mid z], \quad z = \frac{x_0 + \sigma \epsilon}{\sqrt{1 + \sigma^2}}
+
+``z`` is the unit state: it has unit scale at every level, so a flow model's first level, sigma = inf, is an ordinary
+start (z is pure noise). Every network, whatever it predicts and however its own state is scaled, is turned into this one
+function by an adapter of :mod:`sigmatune.models`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array, NoisePath
+
+
+class Denoiser(ABC):
+    """Estimates x0 from the unit state.
+
+    A subclass sets the attributes and overrides :meth:`denoise`.
+
+    Attributes:
+        shape: Shape of one sample, such as (3, 32, 32).
+        path: The model's own noise path; its range binds every schedule.
+        dtype: Floating dtype of the states that the loop hands over.
+        device: Where the states live.
+        integer_time: The network can embed whole timesteps only.
+        default_family: The schedule family that the model's makers set, if known.
+    """
+
+    shape: tuple[int, ...]
+    path: NoisePath
+    dtype: torch.dtype = torch.float32
+    device: torch.device = torch.device("cpu")
+    integer_time: bool = False
+    default_family: str | None = None
+
+    @abstractmethod
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Returns the x0 estimate, shaped like z.
+
+        Args:
+            z: Unit states, (B, *shape).
+            sigma: The level of each row, (B,), float64, on the CPU.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short text that changes when the function changes; stored in plan files."""
+
+    def calls_at(self, sigma: float) -> int:
+        """Network evaluations per row that one call costs at a level; 2 under classifier-free guidance."""
+        return 1
+
+    def __call__(self, z: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+        """Evaluates the denoiser with one level for all rows or one per row.
+
+        Raises:
+            SigmaTuneError: if z or sigma have the wrong shape.
+        """
+        if tuple(z.shape[1:]) != self.shape:
+            raise SigmaTuneError(f"states of shape {tuple(z.shape[1:])} do not fit a model of shape {self.shape}.")
+        levels = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+        if levels.ndim == 0:
+            levels = levels.expand(len(z))
+        if levels.shape != (len(z),):
+            raise SigmaTuneError(f"sigma must be one number or one per row ({len(z)}), not of shape {tuple(levels.shape)}.")
+        return self.denoise(z, levels)
+
+    def snap(self, sigmas: Array) -> Array:
+        """Moves noise levels onto those that the network can tell apart: the identity for float-time networks.
+
+        A network of whole timesteps gets t rounded and sigma recomputed from the rounded t, so that the pair agrees.
+
+        Raises:
+            SigmaTuneError: if a level is out of range or two levels fall on the same timestep.
+        """
+        sigmas = np.asarray(sigmas, dtype=np.float64)
+        self.path.check(sigmas)
+        if not self.integer_time:
+            return sigmas
+        t = np.rint(self.path.time(sigmas))
+        if np.any(np.diff(t, axis=-1) == 0):
+            raise SigmaTuneError(
+                f"this network knows whole timesteps only and {sigmas.shape[-1]} levels fall on "
+                f"{len(np.unique(t))} of them; ask for fewer steps or wider spacing."
+            )
+        return self.path.sigma(t)
+
+
+class Wrapper(Denoiser):
+    """A denoiser around another one; everything that is not overridden is the inner one's."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        self.inner = inner
+        self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
+        self.integer_time, self.default_family = inner.integer_time, inner.default_family
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return self.inner(z, sigma)
+
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint()
+
+    def calls_at(self, sigma: float) -> int:
+        return self.inner.calls_at(sigma)
+
+
+class Counted(Wrapper):
+    """Counts what passes through.
+
+    Attributes:
+        calls: Batches seen, each times the network evaluations that its level costs per row.
+        images: Network evaluations of single rows, padding rows included.
+    """
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__(inner)
+        self.calls = 0
+        self.images = 0
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        cost = [self.calls_at(level) for level in sigma.tolist()]
+        self.calls += max(cost)
+        self.images += sum(cost)
+        return self.inner(z, sigma)
+
+
+class Observed(Wrapper):
+    """Hands every (z, sigma, x0) that passes through to a function."""
+
+    def __init__(self, inner: Denoiser, watch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]) -> None:
+        super().__init__(inner)
+        self._watch = watch
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        x0 = self.inner(z, sigma)
+        self._watch(z, sigma, x0)
+        return x0
+
+
+class Guided(Denoiser):
+    r"""Applies classifier-free guidance inside an interval of noise levels.
+
+    .. math:: D_w = D_u + w (D_c - D_u) \text{ for } \sigma \in (a, b], \quad D_c \text{ elsewhere}
+
+    Inside the interval a call costs two network evaluations, and :meth:`calls_at` says so.
+
+    References:
+        | Classifier-Free Diffusion Guidance (Ho and Salimans, 2022), https://arxiv.org/abs/2207.12598
+        | Applying Guidance in a Limited Interval (Kynkaanniemi et al., 2024), https://arxiv.org/abs/2404.07724
+
+    Args:
+        conditional, unconditional: Denoisers of one model, of equal shape and path.
+        scale: w; 1 is no guidance.
+        interval: (a, b]; all levels by default.
+
+    Raises:
+        SigmaTuneError: if the two do not fit together or the interval is empty.
+    """
+
+    def __init__(
+        self,
+        conditional: Denoiser,
+        unconditional: Denoiser,
+        scale: float,
+        interval: tuple[float, float] = (0.0, float("inf")),
+    ) -> None:
+        if conditional.shape != unconditional.shape or conditional.path.spec() != unconditional.path.spec():
+            raise SigmaTuneError("the conditional and the unconditional denoiser must share shape and noise path.")
+        if not (np.isfinite(scale) and 0 <= interval[0] < interval[1]):
+            raise SigmaTuneError(f"need a finite scale and an interval 0 <= a < b, got {scale} and {interval}.")
+        self.conditional, self.unconditional = conditional, unconditional
+        self.scale, self.interval = float(scale), (float(interval[0]), float(interval[1]))
+        self.shape, self.path = conditional.shape, conditional.path
+        self.dtype, self.device = conditional.dtype, conditional.device
+        self.integer_time, self.default_family = conditional.integer_time, conditional.default_family
+
+    def _inside(self, sigma: float) -> bool:
+        return self.scale != 1 and self.interval[0] < sigma <= self.interval[1]
+
+    def calls_at(self, sigma: float) -> int:
+        own = self.conditional.calls_at(sigma)
+        return own + self.unconditional.calls_at(sigma) if self._inside(sigma) else own
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        guided = self.conditional(z, sigma)
+        rows = [i for i, level in enumerate(sigma.tolist()) if self._inside(level)]
+        if not rows:
+            return guided
+        if len(rows) == len(z):
+            plain = self.unconditional(z, sigma)
+            return plain + self.scale * (guided - plain)
+        plain = self.unconditional(z[rows], sigma[rows])
+        guided = guided.clone()
+        guided[rows] = plain + self.scale * (guided[rows] - plain)
+        return guided
+
+    def fingerprint(self) -> str:
+        text = f"{self.conditional.fingerprint()}|{self.unconditional.fingerprint()}|cfg {self.scale!r} {self.interval!r}"
+        return text

@@ -1,0 +1,53 @@
+r"""Noise as a pure function of (seed, index, call).
+
+Row ``index`` of a run with ``seed`` receives the same numbers whatever batch it is part of and however many rows are
+asked for. The bits come from Philox, a counter-based generator whose stream numpy guarantees; the counter *is* the
+address (index, call, channel), so nothing has to be drawn in order. Uniforms become normals through the inverse
+normal distribution function, which is monotone, so nearby rounding never changes a whole image.
+
+Reference: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), https://doi.org/10.1145/2063384.2063405
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+
+from sigmatune.errors import SigmaTuneError
+
+START = 0
+"""The ``call`` of the noise that a run starts from; the noise of network call k has ``call`` k + 1."""
+
+
+def noise(
+    seed: int, indices: Sequence[int], call: int, shape: Sequence[int], *, channel: int = 0, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """Draws standard normal noise for some rows.
+
+    Args:
+        seed: Any integer in [0, 2^64).
+        indices: The rows' indices, each in [0, 2^64).
+        call: ``START`` (0) for the start noise, k + 1 for the noise added by network call k.
+        shape: Shape of one row, such as (3, 32, 32).
+        channel: Distinguishes several noises of one call.
+        dtype: Floating dtype of the result.
+
+    Returns:
+        A CPU tensor, (len(indices), *shape).
+
+    Raises:
+        SigmaTuneError: for a negative or too large seed or index.
+    """
+    if not 0 <= seed < 2**64 or any(not 0 <= i < 2**64 for i in indices):
+        raise SigmaTuneError(f"seed and indices must lie in [0, 2^64), got seed {seed}.")
+    count = int(np.prod(shape))
+    rows = np.empty((len(indices), count))
+    for row, index in zip(rows, indices, strict=True):
+        bits = np.random.Philox(key=np.uint64(seed), counter=np.array([0, channel, call, index], dtype=np.uint64))
+        row[:] = bits.random_raw(count) >> np.uint64(11)
+    # 53 bits, centred, so that 0 and 1 (infinite normals) cannot occur.
+    normals = ndtri((rows + 0.5) * 2.0**-53)
+    return torch.from_numpy(normals).to(dtype).view(len(indices), *shape)
