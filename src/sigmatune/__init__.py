@@ -1,0 +1,72 @@
+"""SigmaTune makes diffusion models good in few steps.
+
+>>> import sigmatune as st                                  # doctest: +SKIP
+>>> model = st.load("cifar10")                              # doctest: +SKIP
+>>> plan = st.tune(model, calls=8, solver="dpmpp2m")        # doctest: +SKIP
+>>> images = st.sample(model, plan, n=64, seed=0)           # doctest: +SKIP
+
+Names are imported when they are first used, so that ``import sigmatune`` and ``sigmatune --help`` stay fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "sigmatune.models",
+    "build_schedule": "sigmatune.schedules:build",
+    "compile_plan": "sigmatune.solvers",
+    "load_plan": "sigmatune.solvers",
+    "sample": "sigmatune.plan",
+    "tune": "sigmatune.tuning",
+    "Denoiser": "sigmatune.denoiser",
+    "Guided": "sigmatune.denoiser",
+    "Schedule": "sigmatune.schedule",
+    "Plan": "sigmatune.plan",
+    "PlanMismatch": "sigmatune.errors",
+    "SigmaTuneError": "sigmatune.errors",
+}
+
+if TYPE_CHECKING:
+    from sigmatune.denoiser import Denoiser as Denoiser
+    from sigmatune.denoiser import Guided as Guided
+    from sigmatune.errors import PlanMismatch as PlanMismatch
+    from sigmatune.errors import SigmaTuneError as SigmaTuneError
+    from sigmatune.models import load as load
+    from sigmatune.plan import Plan as Plan
+    from sigmatune.plan import sample as sample
+    from sigmatune.schedule import Schedule as Schedule
+    from sigmatune.schedules import build as build_schedule
+    from sigmatune.solvers import compile_plan as compile_plan
+    from sigmatune.solvers import load_plan as load_plan
+    from sigmatune.tuning import tune as tune
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sigmatune' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(import_module(module), attribute or name)
+
+
+def __dir__() -> list[str]:
+    return [*_HOME, "__version__"]
+
+
+__all__ = [  # noqa: F822 (loaded on first use)
+    "Denoiser",
+    "Guided",
+    "Plan",
+    "PlanMismatch",
+    "Schedule",
+    "SigmaTuneError",
+    "build_schedule",
+    "compile_plan",
+    "load",
+    "load_plan",
+    "sample",
+    "tune",
+]

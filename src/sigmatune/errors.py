@@ -10,6 +10,10 @@ class SigmaTuneError(ValueError):
     """Raised for bad input. The command line prints the message and exits with code 2."""
 
 
+class PlanMismatch(UserWarning):
+    """A plan is used with another model or solver than it was made for, so its evidence does not carry over."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
     """Builds the error for a name that is not in a registry, with the nearest names first.
 

@@ -69,6 +69,10 @@ class NoisePath(ABC):
         """The noise level at a position in [1, levels]."""
 
     @abstractmethod
+    def position(self, sigma: Levels) -> Array:
+        """The position of a noise level: the exact inverse of :meth:`at_position`."""
+
+    @abstractmethod
     def spec(self) -> dict[str, Any]:
         """A JSON-ready description that :func:`from_spec` turns back into the same path."""
 
@@ -148,6 +152,8 @@ class VP(NoisePath):
             raise SigmaTuneError("alphas_cumprod must fall strictly from below 1 to at least 0.")
         table.flags.writeable = False
         object.__setattr__(self, "alphas_cumprod", table)
+        if not np.all(np.diff(self._log_sigma) > 0):
+            raise SigmaTuneError("two entries of alphas_cumprod are too close to be told apart as noise levels.")
 
     @property
     def levels(self) -> int:  # type: ignore[override]
@@ -196,6 +202,9 @@ class VP(NoisePath):
     def at_position(self, position: Levels) -> Array:
         return self.sigma(np.asarray(position, dtype=np.float64) - 1)
 
+    def position(self, sigma: Levels) -> Array:
+        return self.time(sigma) + 1
+
     def spec(self) -> dict[str, Any]:
         return {"kind": "vp", **(self.origin or {"alphas_cumprod": self.alphas_cumprod.tolist()})}
 
@@ -208,7 +217,7 @@ def vp(
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
 ) -> VP:
-    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models were trained on it.
+    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it.
 
     Args:
         betas: ``linear``; ``scaled_linear`` (linear in sqrt(beta), Stable Diffusion); ``cosine`` (Nichol and Dhariwal,
@@ -221,7 +230,9 @@ def vp(
         SigmaTuneError: for an unknown table or ends outside 0 < beta_start <= beta_end < 1.
     """
     if not 0 < beta_start <= beta_end < 1 or levels < 2:
-        raise SigmaTuneError(f"need 0 < beta_start <= beta_end < 1 and levels >= 2, got {beta_start}, {beta_end}, {levels}.")
+        raise SigmaTuneError(
+            f"need 0 < beta_start <= beta_end < 1 and levels >= 2, got {beta_start}, {beta_end}, {levels}."
+        )
     import torch  # float32 rounding differs between libraries by up to 6e-4 in sigma_min; models saw torch's
 
     if betas == "linear":
@@ -271,6 +282,8 @@ class VE(NoisePath):
             raise SigmaTuneError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_low} and {self.sigma_high}.")
         if self.clock not in ("sigma", "quarter_log"):
             raise SigmaTuneError(f"the clock must be 'sigma' or 'quarter_log', not {self.clock!r}.")
+        if self.levels < 2:
+            raise SigmaTuneError(f"a path has at least two levels, not {self.levels}.")
 
     @property
     def sigma_min(self) -> float:
@@ -301,6 +314,11 @@ class VE(NoisePath):
         share = (np.asarray(position, dtype=np.float64) - 1) / (self.levels - 1)
         return np.asarray(self.sigma_low + share * (self.sigma_high - self.sigma_low))
 
+    def position(self, sigma: Levels) -> Array:
+        self.check(sigma)
+        share = (np.asarray(sigma, dtype=np.float64) - self.sigma_low) / (self.sigma_high - self.sigma_low)
+        return np.asarray(1 + share * (self.levels - 1))
+
     def state_scale(self, sigma: Levels) -> Array:
         return np.hypot(1.0, np.asarray(sigma, dtype=np.float64))
 
@@ -312,10 +330,12 @@ class VE(NoisePath):
 def shift(tau: Levels, by: float) -> Array:
     r"""Shifts flow time towards noise, :math:`\tau' = m \tau / (1 + (m - 1) \tau)`, which multiplies sigma by m.
 
-    Source: Scaling Rectified Flow Transformers for High-Resolution Image Synthesis (Esser et al., 2024), arXiv 2403.03206.
+    References:
+        | Scaling Rectified Flow Transformers for High-Resolution Image Synthesis (Esser et al., 2024)
+        | https://arxiv.org/abs/2403.03206
     """
     tau = np.asarray(tau, dtype=np.float64)
-    return np.asarray(by * tau / (1 + (by - 1) * tau))
+    return np.asarray(by * tau / (by * tau + (1 - tau)))  # exactly 1 at tau = 1, which the usual form is not
 
 
 def unshift(tau: Levels, by: float) -> Array:
@@ -376,6 +396,10 @@ class Flow(NoisePath):
         with np.errstate(divide="ignore"):
             return np.asarray(self.shift_by * u / (1 - u))
 
+    def position(self, sigma: Levels) -> Array:
+        self.check(sigma)
+        return np.asarray(self.levels / (1 + self.shift_by / np.asarray(sigma, dtype=np.float64)))
+
     def state_scale(self, sigma: Levels) -> Array:
         # (1 - tau) x0 + tau eps over alpha x0 + s eps: both scale x0 by 1 / (1 + sigma) and 1 / sqrt(1 + sigma^2).
         r = 1 / np.asarray(sigma, dtype=np.float64)
@@ -383,6 +407,72 @@ class Flow(NoisePath):
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "flow", "shift": self.shift_by, "levels": self.levels}
+
+
+@dataclass(frozen=True)
+class Narrowed(NoisePath):
+    """Restricts a path to a part of its range; positions are spread over that part, the network's time is unchanged.
+
+    Args:
+        inner: The model's own path.
+        low, high: The new sigma_min and sigma_max, inside the path's range; ``high`` may be infinite if the path's is.
+
+    Raises:
+        SigmaTuneError: if the ends are not numbers with low < high, or lie outside the path's range.
+    """
+
+    inner: NoisePath
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise SigmaTuneError(f"need 0 < sigma_min < sigma_max, got {self.low:.6g} and {self.high:.6g}.")
+        self.inner.check(np.array([self.low, self.high]))
+
+    @property
+    def levels(self) -> int:  # type: ignore[override]
+        return self.inner.levels
+
+    @property
+    def sigma_min(self) -> float:
+        return self.low
+
+    @property
+    def sigma_max(self) -> float:
+        return self.high
+
+    def sigma(self, t: Levels) -> Array:
+        sigma = self.inner.sigma(t)
+        self.check(sigma)
+        return sigma
+
+    def time(self, sigma: Levels) -> Array:
+        self.check(sigma)
+        return self.inner.time(sigma)
+
+    def alpha(self, t: Levels) -> Array:
+        return self.inner.alpha(t)
+
+    def s(self, t: Levels) -> Array:
+        return self.inner.s(t)
+
+    def state_scale(self, sigma: Levels) -> Array:
+        return self.inner.state_scale(sigma)
+
+    @cached_property
+    def _ends(self) -> Array:
+        return self.inner.position(np.array([self.low, self.high]))
+
+    def at_position(self, position: Levels) -> Array:
+        return self.inner.at_position(np.interp(position, [1, self.levels], self._ends))
+
+    def position(self, sigma: Levels) -> Array:
+        self.check(sigma)
+        return np.asarray(np.interp(self.inner.position(sigma), self._ends, [1, self.levels]))
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "narrowed", "of": self.inner.spec(), "sigma_min": self.low, "sigma_max": self.high}
 
 
 def from_spec(spec: Mapping[str, Any]) -> NoisePath:
@@ -402,6 +492,8 @@ def from_spec(spec: Mapping[str, Any]) -> NoisePath:
             return VE(fields.pop("sigma_min"), fields.pop("sigma_max"), **fields)
         if kind == "flow":
             return Flow(fields.pop("shift"), **fields)
+        if kind == "narrowed":
+            return Narrowed(from_spec(fields.pop("of")), fields.pop("sigma_min"), fields.pop("sigma_max"), **fields)
     except (KeyError, TypeError) as error:
         raise SigmaTuneError(f"the noise path {dict(spec)!r} cannot be read: {error}.") from None
-    raise SigmaTuneError(f"there is no noise path of kind {kind!r}; the known ones are vp, ve, flow.")
+    raise SigmaTuneError(f"there is no noise path of kind {kind!r}; the known ones are vp, ve, flow, narrowed.")

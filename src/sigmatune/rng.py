@@ -23,13 +23,19 @@ START = 0
 
 
 def noise(
-    seed: int, indices: Sequence[int], call: int, shape: Sequence[int], *, channel: int = 0, dtype: torch.dtype = torch.float32
+    seed: int,
+    indices: Sequence[int],
+    call: int,
+    shape: Sequence[int],
+    *,
+    channel: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """Draws standard normal noise for some rows.
 
     Args:
         seed: Any integer in [0, 2^64).
-        indices: The rows' indices, each in [0, 2^64).
+        indices: The indices of the rows, each in [0, 2^64).
         call: ``START`` (0) for the start noise, k + 1 for the noise added by network call k.
         shape: Shape of one row, such as (3, 32, 32).
         channel: Distinguishes several noises of one call.
@@ -39,15 +45,16 @@ def noise(
         A CPU tensor, (len(indices), *shape).
 
     Raises:
-        SigmaTuneError: for a negative or too large seed or index.
+        SigmaTuneError: for a seed, index, call or channel that is no whole number in [0, 2^64).
     """
-    if not 0 <= seed < 2**64 or any(not 0 <= i < 2**64 for i in indices):
-        raise SigmaTuneError(f"seed and indices must lie in [0, 2^64), got seed {seed}.")
+    for name, value in [("seed", seed), ("call", call), ("channel", channel), *(("index", i) for i in indices)]:
+        if not 0 <= value < 2**64 or int(value) != value:
+            raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {value!r}.")
     count = int(np.prod(shape))
     rows = np.empty((len(indices), count))
     for row, index in zip(rows, indices, strict=True):
         bits = np.random.Philox(key=np.uint64(seed), counter=np.array([0, channel, call, index], dtype=np.uint64))
-        row[:] = bits.random_raw(count) >> np.uint64(11)
-    # 53 bits, centred, so that 0 and 1 (infinite normals) cannot occur.
-    normals = ndtri((rows + 0.5) * 2.0**-53)
+        row[:] = bits.random_raw(count) >> np.uint64(12)
+    # 52 bits, so that adding the half is exact and neither 0 nor 1 (infinite normals) can occur.
+    normals = ndtri((rows + 0.5) * 2.0**-52)
     return torch.from_numpy(normals).to(dtype).view(len(indices), *shape)

@@ -92,12 +92,14 @@ class Schedule:
         if steps == self.steps:
             return self
         if self.steps == 1:
-            raise SigmaTuneError(f"a schedule of one step holds a single level and cannot be resampled to {steps} steps.")
+            raise SigmaTuneError(
+                f"a schedule of one step holds a single level and cannot be resampled to {steps} steps."
+            )
         levels = self._curve(np.linspace(0, 1, steps) if steps > 1 else np.zeros(1))
         levels[..., 0] = self.sigmas[..., 0]
         if steps > 1:
             levels[..., -1] = self.sigmas[..., -2]
-        return self._made("resampled", levels, steps=steps)
+        return self.moved(levels, "resampled", steps=steps)
 
     def partial(self, sigma: float, steps: int | None = None) -> Schedule:
         """Starts at a given noise level instead of the first: the denoising strength, said in noise.
@@ -114,20 +116,20 @@ class Schedule:
         low, high = float(self.sigmas[-2]), float(self.sigmas[0])
         if not low <= sigma <= high:
             raise SigmaTuneError(f"the starting level {sigma:.6g} must lie in [{low:.6g}, {high:.6g}].")
+        steps = None if steps is None else whole(steps, "steps")
         if steps is None:
             levels = np.concatenate([[sigma], self.sigmas[:-1][self.sigmas[:-1] < sigma]])
         elif steps > 1 and sigma == low:
             raise SigmaTuneError(f"only one step is left at the last level, {low:.6g}; ask for one step.")
         else:
-            steps = whole(steps, "steps")
-            start = self._share_of(sigma) if self.steps > 1 else 0.0
-            levels = self._curve(np.linspace(start, 1, steps)) if steps > 1 else np.zeros(1)
+            levels = self._curve(np.linspace(self._share_of(sigma), 1, steps)) if steps > 1 else np.zeros(1)
             levels[0] = sigma
             if steps > 1:
                 levels[-1] = low
-        return self._made("partial", levels, sigma=sigma)
+        return self.moved(levels, "partial", sigma=sigma)
 
-    def _made(self, how: str, levels: Array, **options: Any) -> Schedule:
+    def moved(self, levels: Array, how: str, **options: Any) -> Schedule:
+        """Returns a schedule with other positive levels, (..., N), whose provenance names this one."""
         zero = np.zeros((*levels.shape[:-1], 1))
         of = {"family": self.family, **self.options}
         return replace(self, sigmas=np.concatenate([levels, zero], axis=-1), family=how, options={**options, "of": of})
@@ -154,19 +156,25 @@ class Schedule:
             target = -np.log1p(1 / np.float64(sigma)) if bounded else np.log(sigma)
         if target >= y[0]:
             return 0.0
+        if target <= curve(1):  # the last level, which roundoff may put on either side
+            return 1.0
         return float(brentq(lambda v: float(curve(v)) - target, 0, 1, xtol=1e-15))
 
 
 def validate(sigmas: npt.NDArray[np.float64]) -> None:
     """Raises SigmaTuneError, in one sentence, for anything that is no schedule; see :class:`Schedule`."""
     if sigmas.ndim not in (1, 2) or sigmas.shape[-1] < 2 or sigmas.size == 0:
-        raise SigmaTuneError(f"a schedule needs at least two points, one level and the final 0, not shape {sigmas.shape}.")
+        raise SigmaTuneError(
+            f"a schedule needs at least two points, one level and the final 0, not shape {sigmas.shape}."
+        )
     if np.isnan(sigmas).any():
         raise SigmaTuneError("a sigma is NaN; every level must be a number.")
     if (sigmas < 0).any():
         raise SigmaTuneError(f"sigma {sigmas[sigmas < 0][0]:.6g} is negative; noise levels are positive and end in 0.")
     if (sigmas[..., -1] != 0).any():
-        raise SigmaTuneError(f"the last sigma is {sigmas[..., -1].max():.6g}; a schedule ends in an explicit 0, so append it.")
+        raise SigmaTuneError(
+            f"the last sigma is {sigmas[..., -1].max():.6g}; a schedule ends in an explicit 0, so append it."
+        )
     if np.isinf(sigmas[..., 1:]).any():
         raise SigmaTuneError("only the first sigma may be infinite.")
     falls = sigmas[..., 1:] < sigmas[..., :-1]

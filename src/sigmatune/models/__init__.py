@@ -1,0 +1,53 @@
+"""Models: everything that becomes a :class:`~sigmatune.denoiser.Denoiser`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.models.bundled import bundled_folder, bundled_names
+
+
+def load(source: Any, **options: Any) -> Denoiser:
+    """Turns whatever you have into a denoiser.
+
+    Args:
+        source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; a diffusers
+            folder or hub id (:func:`~sigmatune.models.diffusers.load_diffusers`); a function D(x, sigma) with ``shape=``
+            (:func:`~sigmatune.models.function.from_callable`).
+        options: The options of the function that does the work; an unknown one is a TypeError.
+
+    Raises:
+        SigmaTuneError: if the source is none of these, or cannot be loaded; one sentence says why.
+    """
+    if isinstance(source, Denoiser):
+        if options:
+            raise SigmaTuneError(f"a denoiser is ready to use and takes no options such as {next(iter(options))}=.")
+        return source
+    if isinstance(source, str | os.PathLike):
+        from sigmatune.models.diffusers import load_diffusers
+
+        place: str | os.PathLike[str] = bundled_folder(str(source)) if _is_name(source) else source
+        return load_diffusers(place, **options)
+    if callable(source):
+        from sigmatune.models.function import from_callable
+
+        if "shape" not in options:
+            raise SigmaTuneError("a function D(x, sigma) needs the shape of one sample, such as shape=(3, 32, 32).")
+        return from_callable(source, **options)
+    raise SigmaTuneError(
+        f"a model is a denoiser, a bundled name, a folder, a hub id or a function, not a {type(source).__name__}."
+    )
+
+
+def _is_name(source: str | os.PathLike[str]) -> bool:
+    """Whether a source reads as the name of a bundled model rather than as a folder or a hub id."""
+    if not isinstance(source, str):
+        return False
+    return source in bundled_names() or not ("/" in source or Path(source).exists())
+
+
+__all__ = ["bundled_names", "load"]

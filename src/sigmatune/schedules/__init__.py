@@ -1,0 +1,121 @@
+r"""Schedule families: where to stop, by formula.
+
+A family turns a number of steps N and a noise path into the N positive noise levels
+:math:`\sigma_0 > \dots > \sigma_{N-1} > 0`; :func:`build` appends the final 0, checks the result against the path's
+range and notes where it came from.
+
+>>> from sigmatune.noise import VE
+>>> build("karras", 3, VE()).sigmas.round(4).tolist()
+[80.0, 2.5152, 0.002, 0.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array, Narrowed, NoisePath
+from sigmatune.registry import Registry
+from sigmatune.schedule import Schedule, whole
+from sigmatune.schedules import beta, karras, kl_optimal, log_uniform, shifted_cosine, uniform
+from sigmatune.schedules.family import Family, number
+
+_ALL = (
+    uniform.TRAILING,
+    uniform.LINSPACE,
+    uniform.LEADING,
+    karras.FAMILY,
+    log_uniform.FAMILY,
+    kl_optimal.FAMILY,
+    shifted_cosine.FAMILY,
+    beta.INCLUSIVE,
+    beta.OPEN,
+)
+
+FAMILIES: Registry[Family] = Registry(
+    "schedule family", {family.name: family for family in _ALL}, aliases={"exponential": "log-uniform"}
+)
+
+
+def build(
+    name: str,
+    steps: int,
+    path: NoisePath,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    **options: float,
+) -> Schedule:
+    """Builds a schedule of a named family on a model's noise path.
+
+    Args:
+        name: A family in :data:`FAMILIES`.
+        steps: N, at least 1; the schedule has N + 1 points.
+        path: The model's noise path.
+        sigma_min, sigma_max: Narrow the path to these noise levels.
+        options: The family's own options.
+
+    Raises:
+        SigmaTuneError: for an unknown family or option, a bad value, ends outside the model's range, or a curve that
+            does not exist on the path or does not fall strictly in floating point.
+    """
+    family = FAMILIES[name]
+    steps = whole(steps, "steps")
+    full = family.options(options)
+    ends = _ends(sigma_min, sigma_max)
+    if ends:
+        path = Narrowed(path, ends.get("sigma_min", path.sigma_min), ends.get("sigma_max", path.sigma_max))
+    if not family.defined_on(path):
+        raise SigmaTuneError(
+            f"{family.name} needs a finite first level and this model's is infinite; pass sigma_max=80 or the like."
+        )
+    levels = _exact_ends(family, family.build(steps, path, **full), path)
+    return Schedule(np.append(levels, 0.0), family.name, {**full, **ends}).bound(path)
+
+
+def defaults(path: NoisePath, denoiser_default: str | None = None) -> list[tuple[str, str, dict[str, float]]]:
+    """Lists the static defaults that a tuned plan has to beat, without searched parameters.
+
+    Args:
+        path: The model's noise path; families that are not defined on it are left out.
+        denoiser_default: The family that the model's makers set, added when it is not in the list already.
+
+    Returns:
+        (label, family, options) of each, options for :func:`build`.
+
+    Raises:
+        SigmaTuneError: if ``denoiser_default`` is no family.
+    """
+    found = [
+        (_label(family, options), family.name, dict(options))
+        for family in FAMILIES.values()
+        for options in family.published
+        if family.defined_on(path)
+    ]
+    if denoiser_default is not None:
+        own = FAMILIES[denoiser_default]
+        if own.defined_on(path) and not any(name == own.name for _, name, _ in found):
+            found.append((f"{_label(own, {})} (the model's own)", own.name, {}))
+    return found
+
+
+def _label(family: Family, options: Mapping[str, float]) -> str:
+    return " ".join([family.name, *(f"{name}={value:g}" for name, value in family.options(options).items())])
+
+
+def _ends(sigma_min: float | None, sigma_max: float | None) -> dict[str, float]:
+    """The ends that were given, as plain numbers."""
+    given = {"sigma_min": sigma_min, "sigma_max": sigma_max}
+    return {name: number(value, name) for name, value in given.items() if value is not None}
+
+
+def _exact_ends(family: Family, levels: Array, path: NoisePath) -> Array:
+    """Replaces ends that are right up to floating-point roundoff by the exact ones; see :class:`Family`."""
+    levels = np.array(levels, dtype=np.float64)
+    if family.starts or len(levels) == 1:
+        levels[0] = path.sigma_max
+    if family.ends and len(levels) > 1:
+        levels[-1] = path.sigma_min
+    return levels

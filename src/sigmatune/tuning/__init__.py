@@ -1,0 +1,8 @@
+"""Tuning: choosing a plan for fixed weights."""
+
+from __future__ import annotations
+
+from sigmatune.tuning.tune import tune, tune_on
+from sigmatune.tuning.workbench import Settings, Workbench
+
+__all__ = ["Settings", "Workbench", "tune", "tune_on"]

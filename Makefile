@@ -1,0 +1,73 @@
+# SigmaTune. `make` alone lists the targets; every target makes the virtual environment that it needs.
+
+VENV ?= .venv
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+PIP_ARGS ?=
+
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+       $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
+
+# The passive policy matters wherever another process is busy: spinning OpenMP threads can slow torch tenfold.
+export OMP_WAIT_POLICY = PASSIVE
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check lint types floors format clean
+
+help:  ## List the targets
+	@echo "Targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables:"
+	@echo "  VENV     the virtual environment ($(VENV))"
+	@echo "  PYTHON   the Python that makes it ($(PYTHON))"
+	@echo "  JOBS     test processes ($(JOBS))"
+	@echo "  ARGS     more arguments for the demo or for pytest"
+	@echo "  PIP_ARGS more arguments for pip, such as an index of CPU-only torch wheels"
+
+demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
+	$(BIN)/sigmatune demo $(ARGS)
+
+test: $(DEV)  ## Install SigmaTune with its development tools and run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+check: lint types floors  ## Lint, format, types, floors (`make -k check` shows everything that fails)
+
+lint: $(DEV)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: $(DEV)
+	$(BIN)/python -m mypy
+
+floors: $(DEV)
+	$(BIN)/lint-imports
+
+format: $(DEV)  ## Rewrite the code in the project's format
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:  ## Remove build products and caches; the virtual environment stays
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests tools benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# pip is the last thing that venv installs, so an interrupted venv is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "SigmaTune needs Python 3.11 or newer and '$(PYTHON)' is not; run make with PYTHON=/path/to/python3.11." >&2; \
+	  exit 2; }
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Stamps: an environment is brought up to date when the packaging files have changed since, and left alone otherwise.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP) $(PIP_ARGS) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP) $(PIP_ARGS) -e ".[dev]"
+	@touch $(RUN) $@

@@ -1,0 +1,44 @@
+"""``sigmatune sample``: images from a model with a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.errors import SigmaTuneError
+
+
+def sample(
+    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    plan: Path = typer.Argument(help="Plan file."),
+    n: int = typer.Option(64, "-n", help="How many images; image i depends on the seed and i alone."),
+    out: Path = typer.Option(Path("samples.png"), "--out", "-o", help="PNG grid, or .npz with uint8 images (n, H, W, C)."),
+    solver: str = typer.Option("", help="Insist on this solver; the plan must have been tuned for it."),
+    seed: int = typer.Option(0, help="Seed of the noise."),
+    micro_batch: int = typer.Option(16, help="Images per network call."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+) -> None:
+    """Sample images with a plan file and write them as a PNG grid or an .npz."""
+    from sigmatune.plan import sample as run
+    from sigmatune.schedule import whole
+    from sigmatune.solvers import SOLVERS, load_plan
+    from sigmatune.workflows.pictures import save_images
+
+    writable(out)
+    if out.suffix not in (".png", ".npz"):
+        raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")
+    loaded = load_plan(plan)
+    if solver and SOLVERS[solver].name != loaded.solver:
+        raise SigmaTuneError(
+            f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
+        )
+    whole(n, "n")
+    denoiser = load_model(model, device)
+    with progress_bar() as report:
+        images = run(
+            denoiser, loaded, n, seed=seed, micro_batch=micro_batch, progress=lambda *done: report("sampling", *done)
+        )
+    save_images(images, out)
+    print(f"{n} images, {loaded.network_calls(denoiser)} network calls each, written to {out}")

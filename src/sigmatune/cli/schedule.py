@@ -1,0 +1,72 @@
+"""``sigmatune schedule``: the levels of any family."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from sigmatune.cli.common import load_model, options
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.noise import NoisePath
+
+
+def schedule(
+    family: str = typer.Argument(help="Family, such as karras, beta, kl-optimal; see --list."),
+    steps: int = typer.Option(10, "--steps", "-N", help="Number of steps N; there are N + 1 points."),
+    model: str = typer.Option("", help="Take the noise path of this model."),
+    path: str = typer.Option("vp-linear", help="Noise path: vp-linear, vp-scaled-linear, vp-cosine, edm, flow."),
+    option: list[str] = typer.Option([], "--option", "-p", help="The family's own option, such as rho=7."),
+    sigma_min: float | None = typer.Option(None, help="End at this level instead of the path's."),
+    sigma_max: float | None = typer.Option(None, help="Start at this level instead of the path's."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Print the noise levels of a schedule family, with the t that the network receives."""
+    from sigmatune.schedules import FAMILIES, build
+
+    if family == "list":
+        for member in FAMILIES.values():
+            print(f"{member.name:18} {member.description}")
+        return
+    noise_path = load_model(model, "cpu").path if model else _path(path)
+    built = build(family, steps, noise_path, sigma_min=sigma_min, sigma_max=sigma_max, **options(option))
+    levels = built.sigmas[:-1]
+    times = noise_path.time(levels)
+    if as_json:
+        sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
+        fields = {"family": built.family, "options": dict(built.options), "noise_path": noise_path.spec()}
+        print(json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{built.family} {built.steps} steps", title_justify="left")
+    for column in ("step", "sigma", "t", "logSNR"):
+        table.add_column(column, justify="right")
+    for i, (sigma, t) in enumerate(zip(levels, times, strict=True)):
+        table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{noise_path.logsnr(t):.3f}")
+    table.add_row(str(built.steps), "0", "-", "inf")
+    Console().print(table)
+
+
+def _path(name: str) -> NoisePath:
+    from sigmatune import noise
+    from sigmatune.registry import Registry
+
+    makers = Registry(
+        "noise path",
+        {
+            "vp-linear": lambda: noise.vp("linear"),
+            "vp-scaled-linear": lambda: noise.vp("scaled_linear", beta_start=0.00085, beta_end=0.012),
+            "vp-cosine": lambda: noise.vp("cosine"),
+            "edm": noise.VE,
+            "flow": noise.Flow,
+        },
+    )
+    path = makers[name]()
+    if not isinstance(path, noise.NoisePath):  # pragma: no cover (for the type checker)
+        raise SigmaTuneError(f"{name} is no noise path.")
+    return path

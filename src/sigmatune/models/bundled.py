@@ -1,0 +1,25 @@
+"""The models that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sigmatune.errors import unknown_name
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def bundled_names() -> list[str]:
+    """Returns the names of the bundled models."""
+    return sorted(file.parent.name for file in WEIGHTS.glob("*/model_index.json"))
+
+
+def bundled_folder(name: str) -> Path:
+    """Returns the diffusers pipeline folder of a bundled model.
+
+    Raises:
+        SigmaTuneError: for an unknown name, with the nearest known ones.
+    """
+    if name not in bundled_names():
+        raise unknown_name("bundled model or folder", name, bundled_names())
+    return WEIGHTS / name

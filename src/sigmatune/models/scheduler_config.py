@@ -1,0 +1,174 @@
+"""Reads the noise path and the prediction type out of a diffusers ``scheduler_config.json``.
+
+The file describes the model's training process and, mixed with it, the sampler that its makers liked. Only the process
+counts here. ``clip_sample``, ``thresholding``, ``variance_type`` and the solver's own options say how *that sampler*
+post-processes an estimate; the denoiser is the network's estimate itself, unclipped, so that what is tuned is smooth.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.models.predictions import Prediction, edm, predictions
+from sigmatune.noise import VE, VP, Flow, NoisePath, vp
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a scheduler's configuration says about a model.
+
+    Args:
+        path: The noise path.
+        prediction: What the network predicts.
+        family: The schedule family that the sampler's makers set.
+        value_range: The range of the data.
+    """
+
+    path: NoisePath
+    prediction: Prediction
+    family: str
+    value_range: tuple[float, float] = (-1.0, 1.0)
+
+
+def read_process(config: Config) -> Process:
+    """Reads a scheduler configuration.
+
+    Args:
+        config: The content of ``scheduler_config.json``; absent fields take the scheduler class's own defaults.
+
+    Raises:
+        SigmaTuneError: for a scheduler, beta table or prediction type that is not supported, naming those that are.
+    """
+    name = str(config.get("_class_name", ""))
+    if name not in READERS:
+        told = f"the scheduler {name!r} is" if name else "a scheduler_config.json without _class_name is"
+        raise SigmaTuneError(
+            f"{told} not supported; supported are {', '.join(sorted(READERS))}, or pass path= and prediction=."
+        )
+    try:
+        return READERS[name](_defaults(name) | {key: value for key, value in config.items() if value is not None})
+    except SigmaTuneError:
+        raise
+    except KeyError as error:
+        raise SigmaTuneError(f"the configuration of the scheduler {name} lacks {error}.") from None
+    except (TypeError, ValueError) as error:
+        raise SigmaTuneError(f"the configuration of the scheduler {name} cannot be read: {error}.") from None
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The class's own defaults; none for a class whose sampler needs a library that is not installed."""
+    import diffusers
+
+    signature = inspect.signature(getattr(diffusers, name).__init__)
+    return {key: p.default for key, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
+
+
+def _vp(config: Config) -> Process:
+    if config["prediction_type"] == "flow_prediction" or config.get("use_flow_sigmas"):
+        return _flow({**config, "shift": config.get("flow_shift", 1.0)})
+    if config.get("timestep_type", "discrete") != "discrete":
+        raise SigmaTuneError(
+            "a VP scheduler with timestep_type 'continuous' is not supported; pass path= and prediction=."
+        )
+    kind = "sample" if config.get("predict_epsilon") is False else config["prediction_type"]  # the name before 2023
+    kind = "sample" if kind == "original_sample" else kind
+    supported = ("epsilon", "v_prediction", "sample")
+    if kind not in supported:
+        raise SigmaTuneError(f"prediction_type {kind!r} is not supported here; supported are {', '.join(supported)}.")
+    return Process(_vp_path(config), predictions[kind], _vp_family(config))
+
+
+def _vp_path(config: Config) -> VP:
+    levels, kind = config["num_train_timesteps"], config["beta_schedule"]
+    ends = {"beta_start": config["beta_start"], "beta_end": config["beta_end"]}
+    zero = bool(config.get("rescale_betas_zero_snr"))
+    trained = config.get("trained_betas")
+    if trained is None and kind in ("linear", "scaled_linear"):
+        return vp(kind, levels=levels, zero_terminal_snr=zero, **ends)
+    if trained is None and kind == "squaredcos_cap_v2":
+        return vp("cosine", levels=levels, zero_terminal_snr=zero)
+    from diffusers import DDPMScheduler
+
+    try:
+        made: Any = DDPMScheduler(
+            levels, beta_schedule=kind, trained_betas=trained, rescale_betas_zero_snr=zero, **ends
+        )
+    except NotImplementedError:
+        raise SigmaTuneError(
+            f"beta_schedule {kind!r} is not supported; supported are linear, scaled_linear, squaredcos_cap_v2, sigmoid, "
+            "laplace and trained_betas."
+        ) from None
+    return VP(np.asarray(made.alphas_cumprod.double()))
+
+
+def _vp_family(config: Config) -> str:
+    for option, family in (("use_karras_sigmas", "karras"), ("use_exponential_sigmas", "log-uniform")):
+        if config.get(option):
+            return family
+    return f"uniform-{config.get('timestep_spacing', 'leading')}"
+
+
+def _score(config: Config) -> Process:
+    path = VE(config["sigma_min"], config["sigma_max"], levels=config["num_train_timesteps"])
+    return Process(path, predictions["score"], "log-uniform", (0.0, 1.0))
+
+
+def _edm(config: Config) -> Process:
+    signs = {"epsilon": 1, "v_prediction": -1}
+    kind = config["prediction_type"]
+    if kind not in signs:
+        raise SigmaTuneError(
+            f"an EDM model of prediction_type {kind!r} is not supported; supported are {', '.join(signs)}."
+        )
+    path = VE(config["sigma_min"], config["sigma_max"], "quarter_log", config["num_train_timesteps"])
+    family = "log-uniform" if config["sigma_schedule"] == "exponential" else "karras"
+    return Process(path, edm(config["sigma_data"], sign=signs[kind]), family)
+
+
+def _flow(config: Config) -> Process:
+    for option in ("use_dynamic_shifting", "invert_sigmas"):
+        if config.get(option):
+            raise SigmaTuneError(
+                f"a flow scheduler with {option} is not supported; pass path=Flow(shift) and prediction='flow'."
+            )
+    return Process(Flow(config["shift"], config["num_train_timesteps"]), predictions["flow"], "uniform-linspace")
+
+
+READERS: dict[str, Callable[[Config], Process]] = {
+    **dict.fromkeys(
+        (
+            "DDIMInverseScheduler",
+            "DDIMParallelScheduler",
+            "DDIMScheduler",
+            "DDPMParallelScheduler",
+            "DDPMScheduler",
+            "DEISMultistepScheduler",
+            "DPMSolverMultistepInverseScheduler",
+            "DPMSolverMultistepScheduler",
+            "DPMSolverSDEScheduler",
+            "DPMSolverSinglestepScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "EulerDiscreteScheduler",
+            "HeunDiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+            "LMSDiscreteScheduler",
+            "PNDMScheduler",
+            "SASolverScheduler",
+            "UniPCMultistepScheduler",
+        ),
+        _vp,
+    ),
+    "ScoreSdeVeScheduler": _score,
+    **dict.fromkeys(("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _edm),
+    **dict.fromkeys(("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"), _flow),
+}
+"""Readers by the scheduler's class name."""

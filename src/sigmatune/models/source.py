@@ -1,0 +1,98 @@
+"""Finds a model's files: a local folder, or a repository on the Hugging Face hub. Nothing pickled is ever opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sigmatune.errors import SigmaTuneError
+
+WEIGHTS = "diffusion_pytorch_model"
+PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
+            "unet/*.json", "unet/*.safetensors"]  # fmt: skip
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Returns a local folder, after downloading json and safetensors files if the source is a hub id.
+
+    Args:
+        source: A folder, or ``owner/name`` on the hub.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        SigmaTuneError: if there is no such folder and the hub does not provide it.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
+        raise SigmaTuneError(f"there is no folder {source}, and that is no hub id (owner/name) either.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=PATTERNS))
+    except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SigmaTuneError(f"there is no folder {source} and the hub does not provide it: {reason}.") from None
+
+
+def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
+    """Returns the folder of the UNet and the scheduler's configuration, if there is one.
+
+    Known layouts: a pipeline (``unet/config.json``, ``scheduler/scheduler_config.json``), the flat one of 2022
+    (``config.json``, ``scheduler_config.json``), a bare UNet (``config.json``).
+
+    Raises:
+        SigmaTuneError: if the folder is none of these, or a file is no JSON object.
+    """
+    unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
+    if unet is None:
+        raise SigmaTuneError(f"{folder} is no diffusers model: it holds neither unet/config.json nor config.json.")
+    places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
+    scheduler = next((place for place in places if place.is_file()), None)
+    return unet, None if scheduler is None else read_json(scheduler)
+
+
+def weights_variant(unet: Path) -> str | None:
+    """Returns the variant of the safetensors weights in a UNet's folder: None for the plain file, else such as "fp16".
+
+    Raises:
+        SigmaTuneError: if there are none, pickled ones only, or several variants and no plain file.
+    """
+    found = [file.name for file in unet.glob("*.safetensors")]
+    if not found:
+        pickled = sorted(file.name for file in unet.iterdir() if file.suffix in PICKLED)
+        if pickled:
+            raise SigmaTuneError(
+                f"{unet} holds pickled weights only ({pickled[0]}), which can run code when they are opened; if you trust "
+                "them, convert them with save_pretrained(..., safe_serialization=True) and pass that folder."
+            )
+        raise SigmaTuneError(f"{unet} holds no weights: {WEIGHTS}.safetensors is missing.")
+    pattern = rf"{WEIGHTS}(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.safetensors"
+    variants = {match["variant"] for name in found if (match := re.fullmatch(pattern, name))}
+    if None in variants:
+        return None
+    if len(variants) != 1:
+        raise SigmaTuneError(f"{unet} must hold {WEIGHTS}.safetensors, not {', '.join(sorted(found))}.")
+    return str(variants.pop())
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        SigmaTuneError: if the file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SigmaTuneError(f"{file} cannot be read: {error}.") from None
+    if not isinstance(content, dict):
+        raise SigmaTuneError(f"{file} must hold a JSON object, not a {type(content).__name__}.")
+    return content

@@ -1,0 +1,258 @@
+"""Plan files: JSON that loads back bit for bit, states its meaning, and is refused when it is not understood.
+
+Levels are written in their shortest form that reads back to the same float64 (an infinite first level as ``"inf"``).
+Next to them stand the pairs (t, sigma) that the network is to receive, so that another runtime can be checked against
+the file. Writing is atomic: a reader sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from sigmatune import noise
+from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.plan import Coefficients, Plan
+from sigmatune.schedule import Schedule
+
+FORMAT, VERSION = "sigmatune/plan", 1
+
+
+def _read_level(value: Any) -> Any:
+    return float("inf") if value == "inf" else value
+
+
+Level = Annotated[
+    float,
+    BeforeValidator(_read_level, json_schema_input_type=float | Literal["inf"]),
+    PlainSerializer(lambda value: "inf" if np.isinf(value) else value),
+    Field(ge=0),
+]
+Nested = list[float] | list[list[float]] | list[list[list[float]]] | list[list[list[list[float]]]]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=True)
+
+
+class TableFields(_Strict):
+    """The coefficient arrays of :class:`sigmatune.plan.Coefficients`, as nested lists."""
+
+    q: list[Level] | list[list[Level]]
+    A: Nested
+    b: Nested
+    c: Nested
+    start: Nested
+    origin: Nested
+    noise_channels: int = Field(ge=0)
+    G: Nested | None = None
+
+
+class PlanFile(_Strict):
+    """The fields of a plan file, version 1."""
+
+    format: Literal["sigmatune/plan"]
+    version: Literal[1]
+    sigma_kind: Literal["ve"] = Field(
+        description="sigma is the noise level of x0 + sigma eps, whatever the model's own scaling; flow time is "
+        "sigma / (1 + sigma), after the shift"
+    )
+    sigmas: list[Level] | list[list[Level]] = Field(description="descending, ending in an explicit 0")
+    steps: int = Field(ge=1, description="N; there are N + 1 sigmas")
+    calls: int = Field(ge=1, description="network calls, each at one entry of network_sigmas")
+    network_sigmas: list[Level] | list[list[Level]] = Field(description="the level of each network call")
+    network_times: list[float] | list[list[float]] | None = Field(
+        default=None, description="the t that the network receives at each call, if the noise path is known"
+    )
+    solver: str
+    family: str
+    family_options: dict[str, Any]
+    noise_path: dict[str, Any] | None = None
+    model: str | None = Field(default=None, description="fingerprint of the model that the plan was made for")
+    table: TableFields | None = Field(default=None, description="coefficients that no formula gives")
+    tuned_for: dict[str, Any] | None = None
+    evidence: dict[str, Any] | None = None
+    cost: dict[str, Any] | None = None
+
+
+def write(plan: Plan, path: str | Path) -> None:
+    """Writes a plan file atomically.
+
+    Raises:
+        SigmaTuneError: if the folder does not exist or cannot be written to.
+    """
+    write_text(path, dumps(plan))
+
+
+def dumps(plan: Plan) -> str:
+    """Returns the text of a plan file."""
+    q = plan.coefficients.q.numpy()
+    times = None if plan.path is None else noise.from_spec(plan.path).time(q).tolist()
+    fields = PlanFile(
+        format=FORMAT,
+        version=VERSION,
+        sigma_kind="ve",
+        sigmas=plan.schedule.sigmas.tolist(),
+        steps=plan.steps,
+        calls=plan.calls,
+        network_sigmas=q.tolist(),
+        network_times=times,
+        solver=plan.solver,
+        family=plan.schedule.family,
+        family_options=dict(plan.schedule.options),
+        noise_path=None if plan.path is None else dict(plan.path),
+        model=plan.fingerprint,
+        table=_table(plan.coefficients) if plan.solver == "custom" else None,
+        tuned_for=_plain(plan.tuned_for),
+        evidence=_plain(plan.evidence),
+        cost=_plain(plan.cost),
+    )
+    return json.dumps(fields.model_dump(mode="json", exclude_none=True), indent=2, allow_nan=False) + "\n"
+
+
+def read(
+    path: str | Path,
+    build: Callable[[Schedule, str], Coefficients],
+    *,
+    solver: str | None = None,
+) -> Plan:
+    """Reads a plan file.
+
+    Args:
+        path: The file.
+        build: Makes the coefficients of a named solver for a schedule.
+        solver: Use this solver instead of the file's; warns, because the levels were chosen for the file's.
+
+    Raises:
+        SigmaTuneError: in one sentence, for anything that is no plan of a known version.
+    """
+    try:
+        return loads(Path(path).read_text(encoding="utf-8"), build, solver=solver)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise SigmaTuneError(f"{path} is no plan file: it is not text.") from None
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{path}: {error}") from None
+
+
+def loads(text: str, build: Callable[[Schedule, str], Coefficients], *, solver: str | None = None) -> Plan:
+    """Reads the text of a plan file; see :func:`read`."""
+    fields = parse(text)
+    schedule = Schedule(fields.sigmas, fields.family, fields.family_options)  # type: ignore[arg-type]  # lists are read
+    if solver is not None and solver != fields.solver:
+        warnings.warn(
+            f"this plan was tuned for the solver {fields.solver}, not {solver}; its evidence does not carry over.",
+            PlanMismatch,
+            stacklevel=4,
+        )
+    name = solver or fields.solver
+    coefficients = _untable(fields.table) if fields.table is not None and name == "custom" else build(schedule, name)
+    if solver is None:
+        _check_stated(fields, schedule, coefficients)
+    return Plan(
+        schedule,
+        name,
+        coefficients,
+        fields.noise_path,
+        fields.model,
+        fields.tuned_for,
+        fields.evidence,
+        fields.cost,
+    )
+
+
+def parse(text: str) -> PlanFile:
+    """Validates the text of a plan file.
+
+    Raises:
+        SigmaTuneError: in one sentence that lists every problem with its place in the file.
+    """
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SigmaTuneError(f"this is no JSON ({error}).") from None
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise SigmaTuneError(f'this is no plan file: it lacks "format": "{FORMAT}".')
+    if raw.get("version") != VERSION:
+        raise SigmaTuneError(f"this is a plan of version {raw.get('version')!r}, but only version {VERSION} is known here.")
+    try:
+        return PlanFile.model_validate(raw)
+    except ValidationError as error:
+        problems = {".".join(map(str, e["loc"])) or "file": e["msg"] for e in error.errors(include_url=False)}
+        raise SigmaTuneError("this is no valid plan: " + "; ".join(f"{k}: {v}" for k, v in problems.items()) + ".") from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of plan files, as published in ``plan.schema.json``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PlanFile.model_json_schema()}
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file atomically: to a temporary file beside it, flushed to disk, then renamed.
+
+    Raises:
+        SigmaTuneError: if the folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficients) -> None:
+    """Refuses a file whose stated steps, calls or network pairs contradict its levels."""
+    q = coefficients.q.numpy()
+    if fields.steps != schedule.steps or fields.calls != coefficients.calls:
+        raise SigmaTuneError(
+            f"the file states {fields.steps} steps and {fields.calls} calls, but its levels make "
+            f"{schedule.steps} steps and {coefficients.calls} calls."
+        )
+    stated = np.array(fields.network_sigmas)
+    if stated.shape != q.shape or not np.allclose(stated, q, rtol=1e-9, atol=0):
+        raise SigmaTuneError("network_sigmas contradict the levels that the solver asks the network at.")
+    if fields.noise_path is not None and fields.network_times is not None:
+        times = noise.from_spec(fields.noise_path).time(q)
+        if not np.allclose(np.array(fields.network_times), times, rtol=1e-9, atol=1e-9):
+            raise SigmaTuneError("network_times contradict the noise path and the levels.")
+
+
+def _plain(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if notes is None else dict(notes)
+
+
+def _table(coefficients: Coefficients) -> TableFields:
+    lists = {name: getattr(coefficients, name).tolist() for name in ("q", "A", "b", "c", "start", "origin")}
+    channels = int(coefficients.G.shape[-1])
+    return TableFields(**lists, noise_channels=channels, G=coefficients.G.tolist() if channels else None)
+
+
+def _untable(fields: TableFields) -> Coefficients:
+    import torch
+
+    arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in ("q", "A", "b", "c", "start", "origin")}
+    empty = torch.zeros(*arrays["b"].shape, 0, dtype=torch.float64)
+    G = empty if fields.G is None else torch.tensor(fields.G, dtype=torch.float64)
+    return Coefficients(**arrays, G=G)

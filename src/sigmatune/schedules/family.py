@@ -1,0 +1,84 @@
+"""What a schedule family is: a pure function from a number of steps and a noise path to the positive levels.
+
+A family file holds one such function (or a few that share their mathematics) and one :class:`Family` record for it; a
+line in the registry of :mod:`sigmatune.schedules` makes it known, and the law tests, which walk the registry, cover it
+at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.noise import Array, NoisePath
+
+
+@dataclass(frozen=True)
+class Family:
+    """Describes a schedule family and what it promises.
+
+    Args:
+        name: Its name in the registry.
+        build: ``build(steps, path, *, option=default, ...)`` returns the N positive levels, descending, float64.
+        description: One line for lists of families.
+        starts: The first level is sigma_max; with a single step it is for every family.
+        ends: For N >= 2, the last positive level is sigma_min.
+        finite: It needs a finite sigma_max.
+        published: The options with which it stands in the fixed list of static defaults that a tuned plan has to beat;
+            empty for a family that is not in the list.
+    """
+
+    name: str
+    build: Callable[..., Array]
+    description: str
+    starts: bool = True
+    ends: bool = True
+    finite: bool = False
+    published: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def defaults(self) -> dict[str, float]:
+        """The family's options with their default values."""
+        parameters = inspect.signature(self.build).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, float]:
+        """Completes options with the defaults.
+
+        Raises:
+            SigmaTuneError: for an unknown option, with the nearest known one, or one that is not a finite number.
+        """
+        defaults = self.defaults
+        for name, value in given.items():
+            if name not in defaults:
+                raise unknown_name(f"{self.name} option", name, [*defaults, "sigma_min", "sigma_max"])
+            defaults[name] = number(value, name, type(defaults[name]))
+        return defaults
+
+    def defined_on(self, path: NoisePath) -> bool:
+        """Whether the family has a curve on a path."""
+        return not (self.finite and np.isinf(path.sigma_max))
+
+
+def number(value: Any, name: str, kind: type = float) -> float:
+    """Returns a finite number as a plain ``float``, or as an ``int`` where ``kind`` is ``int``.
+
+    Raises:
+        SigmaTuneError: otherwise.
+    """
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not np.isfinite(value) or (kind is int and int(value) != value):
+        raise SigmaTuneError(f"{name} must be a {'whole' if kind is int else 'finite'} number, not {value!r}.")
+    return int(value) if kind is int else float(value)
+
+
+def positive(**options: float) -> None:
+    """Raises SigmaTuneError, naming the option, unless all options are positive and finite."""
+    for name, value in options.items():
+        if not 0 < value < np.inf:
+            raise SigmaTuneError(f"{name} must be a positive number, not {value!r}.")

@@ -1,0 +1,118 @@
+r"""The guard: a tuned plan is handed out only if it beats the best static default on noise that nothing has seen.
+
+1. The rival is the best of a fixed, published list of defaults, chosen on the validation noises.
+2. Both run on the held-out noises, once, against the converged solution: the reference's steps are doubled until the
+   statistic moves by less than a tenth of the effect (or of the interval's half width, where the effect is smaller).
+3. The statistic is the trimmed mean of log(err_plan / err_default) with a paired bootstrap interval. Only if the whole
+   interval lies below zero is the tuned plan returned; otherwise it is the default, and the words are "no gain".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.plan import Plan
+from sigmatune.statistics.paired import Comparison, compare
+from sigmatune.statistics.sliced import sliced_wasserstein
+from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, REFERENCE_FAMILY, REFERENCE_SOLVER, Workbench
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The guard's verdict on one tuned plan.
+
+    Attributes:
+        comparison: The paired comparison on the held-out noises.
+        reference_steps: Steps of the converged reference.
+        change: How much the statistic moved when the reference's steps were last doubled.
+        distances: Sliced Wasserstein distance to the reference set, of the plan and of the default.
+    """
+
+    comparison: Comparison
+    reference_steps: int
+    change: float
+    distances: dict[str, float]
+
+
+def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
+    """Compares a tuned plan with the best default on the held-out noises.
+
+    Args:
+        bench: The workbench; its held-out noises are used here and nowhere else.
+        tuned: The candidate.
+        default: The best static default, chosen on validation.
+
+    Raises:
+        SigmaTuneError: if a plan is stochastic (paired errors mean nothing there) or the reference does not converge.
+    """
+    if not (tuned.coefficients.deterministic and default.coefficients.deterministic):
+        raise SigmaTuneError("the guard compares end points of the same noise, so it needs deterministic plans.")
+    steps, before = bench.settings.reference_steps, None
+    while True:
+        errors = [
+            bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)
+        ]
+        now = compare(*errors, seed=bench.settings.seed)
+        if before is not None:
+            change = abs(now.statistic - before.statistic)
+            scale = max(abs(now.statistic), (now.high - now.low) / 2)
+            if change < 0.1 * scale or errors[0].max() == errors[1].max() == 0:
+                break
+        if 2 * steps > MOST_REFERENCE_STEPS:
+            raise SigmaTuneError(f"the reference solution did not converge within {steps} steps; the model may be unstable.")
+        before, steps = now, 2 * steps
+    exact = bench.reference("held_out", steps)
+    distances = {
+        name: sliced_wasserstein(bench.outputs(plan, "held_out", purpose="guard"), exact, seed=bench.settings.seed)
+        for name, plan in (("plan", tuned), ("default", default))
+    }
+    return Judged(now, steps, change, distances)
+
+
+def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], default_label: str) -> dict[str, Any]:
+    """The guard's report as it is stored in a plan file.
+
+    Args:
+        bench: The workbench.
+        judged: The verdict.
+        defaults: The static defaults with their validation scores.
+        default_label: Which of them was the rival.
+    """
+    c, s = judged.comparison, bench.settings
+    ratio = {name: math.exp(value) for name, value in (("value", c.statistic), ("low", c.low), ("high", c.high))}
+    if c.gain:
+        verdict = (
+            f"gain: on {c.rows} held-out noises the tuned plan's error is {ratio['value']:.2f} times that of the best static "
+            f"default, {default_label} ({c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f})."
+        )
+    else:
+        verdict = (
+            f"no gain: on {c.rows} held-out noises the tuned plan is not beyond noise better than {default_label} "
+            f"(ratio {ratio['value']:.2f}, {c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f}), "
+            "so this is that default."
+        )
+    return {
+        "verdict": verdict,
+        "gain": c.gain,
+        "baseline": default_label,
+        "error_ratio": ratio,
+        "statistic": {"name": "trimmed mean over rows of log(err_plan / err_default)", **c.to_dict()},
+        "error": "root mean square over the image of plan minus reference, same noise, model's scale",
+        "sliced_wasserstein_to_reference": judged.distances,
+        "defaults_on_validation": defaults,
+        "reference": {
+            "family": REFERENCE_FAMILY,
+            "solver": REFERENCE_SOLVER,
+            "steps": judged.reference_steps,
+            "statistic_change_on_doubling": judged.change,
+        },
+        "rows": {
+            "seed": s.seed,
+            **{split: [r.start, r.stop] for split in ("tuning", "validation", "held_out") for r in [s.rows(split)]},
+        },
+        "micro_batch": s.micro_batch,
+        "dtype": str(bench.model.dtype).removeprefix("torch."),
+    }

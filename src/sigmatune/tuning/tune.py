@@ -1,0 +1,127 @@
+"""Tuning: static families, then a search over the levels, then the guard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sigmatune import schedules
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.plan import Plan
+from sigmatune.schedule import Schedule, whole
+from sigmatune.solvers import SOLVERS
+from sigmatune.tuning import candidates
+from sigmatune.tuning.guard import evidence, judge
+from sigmatune.tuning.search import search
+from sigmatune.tuning.workbench import Progress, Settings, Workbench
+
+SCREEN = 16
+"""Tuning noises on which all static candidates are screened before the best are measured on all."""
+
+FINALISTS = 6
+STARTS = 2
+
+
+def tune(
+    model: Denoiser,
+    calls: int = 8,
+    *,
+    solver: str = "dpmpp2m",
+    settings: Settings | None = None,
+    store: Path | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Finds the noise levels that get the most out of a budget of network calls, and proves it.
+
+    Candidates are the static families over their useful parameters and CMA-ES over log sigma from the best of them. The
+    result is guarded (:mod:`sigmatune.tuning.guard`): it is never worse than the best static default beyond noise.
+
+    Args:
+        model: The denoiser.
+        calls: Budget of network calls per image; the largest number of steps whose calls fit is used.
+        solver: A solver of the registry.
+        settings: How much work to do; :class:`Settings` by default.
+        store: A folder in which measurements are kept, so that a killed run goes on where it was.
+        progress: Sees what is being done.
+
+    Returns:
+        A plan with its evidence and cost; the best static default, with the words "no gain", if nothing beat it.
+
+    Raises:
+        SigmaTuneError: for an unknown solver, a budget below one step, or a model that returns NaN.
+    """
+    return tune_on(Workbench(model, settings, store=store, progress=progress), calls, solver=solver)
+
+
+def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
+    """Tunes on a workbench, so that several budgets and solvers share one reference; see :func:`tune`."""
+    calls = whole(calls, "calls")
+    steps = SOLVERS[solver].steps_for(calls)
+    solver = SOLVERS[solver].name
+    cost = bench.meter()
+    for split in ("tuning", "validation"):
+        bench.reference(split)  # type: ignore[arg-type]
+    tuned = _best_tuned(bench, steps, solver)
+    default, label, scores = _best_default(bench, steps, solver)
+    judged = judge(bench, tuned, default)
+    chosen = tuned if judged.comparison.gain else default
+    return chosen.with_notes(
+        tuned_for={
+            "calls": calls,
+            "steps": steps,
+            "solver": solver,
+            "shape": list(bench.model.shape),
+            "guidance": None,
+        },
+        evidence=evidence(bench, judged, scores, label),
+        cost=cost(),
+    )
+
+
+def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:
+    """The best of the published defaults on the validation noises: (plan, label, all scores)."""
+    scored = []
+    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_family):
+        try:
+            plan = bench.plan(schedules.build(family, steps, bench.model.path, **options), solver)
+        except SigmaTuneError:  # a family that is not defined here, such as rounding onto the same whole timestep
+            continue
+        scored.append((bench.score(plan, "validation"), label, plan))
+    if not scored:
+        raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
+    scored.sort(key=lambda entry: entry[0])
+    scores = [{"name": label, "mean_log_error": score} for score, label, _ in scored]
+    return scored[0][2], scored[0][1], scores
+
+
+def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
+    """The best candidate on the tuning noises, search included, confirmed on the validation noises."""
+    done = 0
+    pool = candidates.static(steps, bench.model.path)
+    rows = min(SCREEN, bench.settings.tuning)
+    total = len(pool) + FINALISTS + bench.settings.evaluations
+
+    def measured(schedule: Schedule, rows: int | None = None) -> float:
+        nonlocal done
+        done += 1
+        if bench.progress is not None:
+            bench.progress(f"trying schedules of {steps} steps", min(done, total), total)
+        try:
+            return bench.score(bench.plan(schedule, solver), "tuning", rows=rows)
+        except SigmaTuneError:
+            if bench.model.integer_time:  # two levels on one timestep: no candidate
+                return float("inf")
+            raise
+
+    screened = sorted(pool, key=lambda schedule: measured(schedule, rows))
+    ranked = sorted(screened[:FINALISTS], key=measured)
+    found = search(
+        ranked[:STARTS],
+        measured,
+        bench.model.path,
+        evaluations=bench.settings.evaluations,
+        seed=bench.settings.seed,
+    )
+    plans = [bench.plan(schedule, solver) for schedule in (found, ranked[0])]
+    return min(plans, key=lambda plan: bench.score(plan, "validation"))

@@ -1,0 +1,206 @@
+r"""The workbench: disjoint noises, the converged solution that plans are measured against, and what it all cost.
+
+The error of a plan on row i is the distance of its end point to the end point of the model's own probability-flow ODE
+from the same unit noise,
+
+.. math:: e_i = \lVert x_i^{plan} - x_i^{*} \rVert_2 / \sqrt{d},
+
+where :math:`x^*` runs from the model's own sigma_max to its sigma_min and takes one denoise, with a step so small that
+the answer no longer changes - whatever the plan's own ends are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from sigmatune import schedules, solvers
+from sigmatune.denoiser import Counted, Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
+from sigmatune.plan import MICRO_BATCH, Plan, sample
+from sigmatune.schedule import Schedule, whole
+
+Split = Literal["tuning", "validation", "held_out"]
+REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
+"""Of the published families and the solvers, this pair has the smallest error at 48-384 calls on 1/f^a spectra."""
+
+MOST_REFERENCE_STEPS = 512
+HIGHEST = 1e3
+"""Where the log-uniform part of the reference starts on a path that starts at sigma = inf."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much work tuning may do.
+
+    Attributes:
+        tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
+        evaluations: Plans that the search may try on the tuning noises, the static candidates not counted.
+        reference_steps: Steps of the first reference; the guard doubles it until it has converged.
+        micro_batch: Rows per network call.
+        seed: Seed of the noises, the search and the bootstrap.
+    """
+
+    tuning: int = 48
+    validation: int = 48
+    held_out: int = 96
+    evaluations: int = 60
+    reference_steps: int = 48
+    micro_batch: int = MICRO_BATCH
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps", "micro_batch"):
+            whole(getattr(self, name), name)
+        if self.held_out < 8:
+            raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
+
+    def rows(self, split: Split) -> range:
+        """The noise indices of a split."""
+        first = {"tuning": 0, "validation": self.tuning, "held_out": self.tuning + self.validation}[split]
+        return range(first, first + int(getattr(self, split)))
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, units done, units in all)."""
+
+
+class Workbench:
+    """Measures plans of one model on fixed noises, and remembers what it has measured.
+
+    References are shared by all budgets and solvers. With a ``store`` every measurement is also kept on disk; since
+    tuning is deterministic, a run that was killed repeats its decisions from the store and goes on where it was.
+
+    Args:
+        model: The denoiser.
+        settings: How much work to do.
+        store: A folder for measurements, created if missing.
+        progress: Sees what is being done.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        settings: Settings | None = None,
+        *,
+        store: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model = Counted(model)
+        self.settings = settings or Settings()
+        self.progress = progress
+        self._store = store
+        self._memory: dict[str, Array] = {}
+        self._spent: dict[str, int] = {}
+        if store is not None:
+            store.mkdir(parents=True, exist_ok=True)
+
+    def plan(self, schedule: Schedule, solver: str) -> Plan:
+        """Compiles a schedule for this workbench's model."""
+        return solvers.compile_plan(schedule, solver, self.model)
+
+    def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
+        """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU."""
+        indices = self.settings.rows(split)[:rows]
+        size, seed = self.settings.micro_batch, self.settings.seed
+
+        def measure() -> Array:
+            before = self.model.images
+            report = None
+            if self.progress is not None and purpose == "reference":
+                report = lambda done, total: self.progress("reference solution", done, total)  # type: ignore[misc] # noqa: E731
+            x = sample(self.model, plan, seed=seed, indices=indices, micro_batch=size, progress=report)
+            if not torch.isfinite(x).all():
+                raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
+            self._spent[purpose] = self._spent.get(purpose, 0) + self.model.images - before
+            return x.cpu().numpy()
+
+        return torch.from_numpy(self._remember(_key("x", self.model, plan, seed, indices, size), measure))
+
+    def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
+        """The end points of the fine solution of a split, (rows, *shape)."""
+        return self.outputs(self.reference_plan(steps), split, purpose="reference")
+
+    def reference_plan(self, steps: int | None = None) -> Plan:
+        """The fine plan over the model's whole range."""
+        steps, path = steps or self.settings.reference_steps, self.model.path
+        if np.isinf(path.sigma_max):
+            tail = schedules.build(REFERENCE_FAMILY, steps - 1, path, sigma_max=HIGHEST)
+            grid = Schedule(np.insert(tail.sigmas, 0, np.inf), REFERENCE_FAMILY)
+        else:
+            grid = schedules.build(REFERENCE_FAMILY, steps, path)
+        if self.model.integer_time:
+            # Where the grid is finer than the network's timesteps, the reference takes every timestep once.
+            t = np.unique(np.rint(path.time(grid.sigmas[:-1])))[::-1]
+            grid = grid.moved(path.sigma(t), "every whole timestep")
+        return self.plan(grid, REFERENCE_SOLVER)
+
+    def errors(
+        self,
+        plan: Plan,
+        split: Split,
+        *,
+        rows: int | None = None,
+        reference_steps: int | None = None,
+        purpose: str = "search",
+    ) -> Array:
+        """The paired errors e_i of a plan on a split's noises, or on its first few; (rows,)."""
+        exact = self.reference(split, reference_steps)[:rows].double()
+        gap = self.outputs(plan, split, rows=rows, purpose=purpose).double() - exact
+        return np.asarray(gap.flatten(1).square().mean(dim=1).sqrt().numpy())
+
+    def score(self, plan: Plan, split: Split, *, rows: int | None = None) -> float:
+        """The mean log error of a plan, which search minimises."""
+        return float(np.mean(np.log(self.errors(plan, split, rows=rows))))
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """Starts to count and returns a function that reads the cost of one plan.
+
+        Evaluations are network evaluations of single images, by purpose. The references of tuning and validation are
+        shared by all plans of a workbench and stand in the cost of each.
+        """
+        before, began = dict(self._spent), time.monotonic()
+        shared = before.get("reference", 0)
+
+        def read() -> dict[str, Any]:
+            spent = {purpose: count - before.get(purpose, 0) for purpose, count in self._spent.items()}
+            spent["reference"] = spent.get("reference", 0) + shared
+            return {
+                "network_evaluations": {**spent, "total": sum(spent.values())},
+                "seconds": round(time.monotonic() - began, 1),
+                "device": str(self.model.device),
+                "threads": torch.get_num_threads(),
+            }
+
+        return read
+
+    def _remember(self, key: str, measure: Callable[[], Array]) -> Array:
+        if key in self._memory:
+            return self._memory[key]
+        file = None if self._store is None else self._store / f"{key}.npy"
+        if file is not None and file.exists():
+            value: Array = np.load(file, allow_pickle=False)
+        else:
+            value = measure()
+            if file is not None:
+                partial = file.with_suffix(".partial")
+                with partial.open("wb") as handle:
+                    np.save(handle, value)
+                partial.replace(file)
+        self._memory[key] = value
+        return value
+
+
+def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
+    table = plan.coefficients
+    parts = [getattr(table, name).numpy().tobytes() for name in ("q", "A", "b", "c", "start", "G")]
+    text = f"{kind}|{model.fingerprint()}|{seed}|{indices}|{size}|".encode()
+    return hashlib.sha256(text + b"|".join(parts)).hexdigest()[:32]

@@ -1,0 +1,103 @@
+"""The demo: the main job on a real model in about two minutes, with one table and one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sigmatune import schedules
+from sigmatune.errors import SigmaTuneError
+from sigmatune.models import load
+from sigmatune.plan import Plan
+from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.tuning.workbench import Progress
+from sigmatune.workflows.pictures import side_by_side, write_bytes
+
+CASES = (("euler", 4), ("euler", 6))
+SHOWN = 10
+"""How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
+
+FULL = Settings(tuning=24, validation=16, held_out=48, evaluations=35, reference_steps=24)
+SMALL = Settings(tuning=16, validation=16, held_out=32, evaluations=20, reference_steps=24)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found.
+
+    Attributes:
+        model: Name of the model.
+        rows: The table, as text: solver, calls, default, its error, tuned error, ratio, interval.
+        notes: Sentences to print below it.
+        plans: The plans, in the order of the cases.
+    """
+
+    model: str
+    rows: list[list[str]]
+    notes: list[str]
+    plans: list[Plan]
+
+
+def run(model: str, out: Path, *, small: bool = False, progress: Progress | None = None) -> Demo:
+    """Tunes a model at two budgets and writes the plans and one picture.
+
+    Args:
+        model: What :func:`sigmatune.load` takes.
+        out: Folder to write to; made if missing.
+        small: A smaller search.
+        progress: Sees what is being done.
+
+    Raises:
+        SigmaTuneError: if the folder cannot be made or the model cannot be loaded.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
+    bench = Workbench(load(model), SMALL if small else FULL, progress=progress)
+    rows, plans, panels, notes = [], [], [], []
+    for solver, calls in CASES:
+        plan = tune_on(bench, calls, solver=solver)
+        file = out / f"{model}-{solver}-{calls}.json"
+        plan.save(file)
+        default = baseline(bench, plan)
+        errors = {name: _typical_error(bench, p) for name, p in (("default", default), ("tuned", plan))}
+        evidence: dict[str, Any] = dict(plan.evidence or {})
+        ratio = evidence["error_ratio"]
+        tuned_error = f"{errors['tuned']:.4f}" if evidence["gain"] else "no gain"
+        rows.append(
+            [solver, str(calls), evidence["baseline"], f"{errors['default']:.4f}", tuned_error, f"{ratio['value']:.2f}",
+             f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
+        )  # fmt: skip
+        plans.append(plan)
+        notes.append(f"plan for {calls} calls: {file}")
+        for label, which in ((f"{calls} calls\n{evidence['baseline']}", default), (f"{calls} calls\ntuned", plan)):
+            panels.append((label, _shown(bench, which)))
+    steps = bench.settings.reference_steps * 2
+    panels.append((f"{steps} calls\nreference", bench.reference("held_out", steps)[:SHOWN]))
+    picture = out / f"{model}.png"
+    title = f"{model}: the same noises at few calls, by the best static default and by the tuned plan"
+    write_bytes(picture, side_by_side(panels, title))
+    notes.append(f"same noises side by side: {picture}")
+    return Demo(model, rows, notes, plans)
+
+
+def baseline(bench: Workbench, plan: Plan) -> Plan:
+    """Rebuilds the default that a plan was judged against."""
+    label = (plan.evidence or {})["baseline"]
+    for name, family, options in schedules.defaults(bench.model.path, bench.model.default_family):
+        if name == label:
+            return bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), plan.solver)
+    raise SigmaTuneError(f"there is no default called {label!r} for this model.")
+
+
+def _typical_error(bench: Workbench, plan: Plan) -> float:
+    errors = bench.errors(plan, "held_out", reference_steps=2 * bench.settings.reference_steps, purpose="guard")
+    return float(torch.from_numpy(errors).log().mean().exp())
+
+
+def _shown(bench: Workbench, plan: Plan) -> torch.Tensor:
+    return bench.outputs(plan, "held_out", purpose="guard")[:SHOWN]

@@ -1,0 +1,111 @@
+"""Pictures of samples: plain grids, and the same noises through several plans."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from sigmatune.errors import SigmaTuneError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def to_pixels(images: torch.Tensor) -> Pixels:
+    """Turns images in [-1, 1], (n, C, H, W) with one or three channels, into uint8 (n, H, W, C).
+
+    Raises:
+        SigmaTuneError: for another number of channels: such data is no picture.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise SigmaTuneError(f"data of shape {tuple(images.shape[1:])} is no picture; write it as .npz.")
+    scaled = ((images.detach().cpu().double() + 1) * 127.5).round().clamp(0, 255)
+    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def grid(pixels: Pixels, columns: int | None = None, *, gap: int = 2) -> Pixels:
+    """Lays uint8 images (n, H, W, C) out in a white-lined grid, (H', W', 3)."""
+    n, height, width, _ = pixels.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def enlarged(pixels: Pixels, at_least: int = 512) -> Image.Image:
+    """A picture magnified by a whole factor, so that small images can be seen."""
+    factor = max(1, -(-at_least // max(pixels.shape[:2])))
+    picture = Image.fromarray(pixels)
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def save_images(images: torch.Tensor, path: Path) -> None:
+    """Writes images as a PNG grid, or as an .npz with uint8 images (n, H, W, C); floats if they are no pictures.
+
+    Raises:
+        SigmaTuneError: if they cannot be written, or are no pictures and the file is a PNG.
+    """
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        try:
+            np.savez_compressed(buffer, images=to_pixels(images))
+        except SigmaTuneError:
+            np.savez_compressed(buffer, images=images.detach().cpu().numpy())
+    else:
+        enlarged(grid(to_pixels(images))).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically.
+
+    Raises:
+        SigmaTuneError: if the folder does not exist or cannot be written to.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
+
+
+def side_by_side(panels: list[tuple[str, torch.Tensor]], title: str) -> bytes:
+    """Draws one row of images per panel, the same noise in each column.
+
+    Args:
+        panels: (label, images in [-1, 1], (n, C, H, W)) of each row, with equal n.
+        title: Stands above.
+
+    Returns:
+        The picture as PNG.
+    """
+    from matplotlib.figure import Figure
+
+    columns = len(panels[0][1])
+    figure = Figure(figsize=(1.6 + 0.95 * columns, 0.6 + 1.0 * len(panels)), dpi=120, facecolor="white")
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axis, (label, images) in zip(axes, panels, strict=True):
+        strip = grid(to_pixels(images), columns)
+        axis.imshow(enlarged(strip, at_least=1200), interpolation="nearest")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout(rect=(0, 0, 1, 0.98), h_pad=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,30 @@
+"""Exact models for the tests: small, float64, with closed-form solutions."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sigmatune.models.analytic import GaussianSpectrum
+from sigmatune.noise import VE, Flow, NoisePath, vp
+
+PATHS: dict[str, NoisePath] = {"vp": vp(), "vp-zero-snr": vp(zero_terminal_snr=True), "ve": VE(), "flow": Flow(3.0)}
+
+
+def power_law(size: int = 8, exponent: float = 2.2, mean: float = 0.25) -> np.ndarray:
+    """P(r) = max(r, 1/2)^-a on the full grid, scaled to a mean."""
+    f = np.fft.fftfreq(size) * size
+    power = np.maximum(np.hypot(f[:, None], f[None, :]), 0.5) ** -exponent
+    return power * mean / power.mean()
+
+
+def gaussian(path: NoisePath | None = None, size: int = 8) -> GaussianSpectrum:
+    """A Gaussian model with a power-law spectrum, (1, size, size)."""
+    return GaussianSpectrum(power_law(size), (1, size, size), path or VE())
+
+
+def unit(model: GaussianSpectrum, sigma: float, n: int = 4, seed: int = 1) -> torch.Tensor:
+    """Random unit states at a level, (n, *shape): data plus noise."""
+    generator = torch.Generator().manual_seed(seed)
+    eps = torch.randn(n, *model.shape, generator=generator, dtype=torch.float64)
+    return model.flow(eps, float("inf"), sigma)

@@ -1,0 +1,168 @@
+"""Plan files: bit-exact, atomic, strict, published."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exact import PATHS, gaussian
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigmatune import plan_file
+from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.plan import Plan, sample
+from sigmatune.schedule import Schedule
+from sigmatune.schedules import build
+from sigmatune.solvers import SOLVERS, compile_plan, load_plan
+
+
+def made(solver: str = "dpmpp2m", path: str = "vp") -> Plan:
+    model = gaussian(PATHS[path])
+    return compile_plan(build("kl-optimal", 5, model.path), solver, model).with_notes(
+        tuned_for={"calls": 5}, evidence={"gain": True, "statistic": -0.1}, cost={"seconds": 1.5}
+    )
+
+
+def same(a: Plan, b: Plan) -> bool:
+    tables = all(torch.equal(getattr(a.coefficients, n), getattr(b.coefficients, n)) for n in ("q", "A", "b", "c", "start", "G"))
+    notes = ("solver", "path", "fingerprint", "tuned_for", "evidence", "cost")
+    return a.schedule == b.schedule and tables and all(getattr(a, n) == getattr(b, n) for n in notes)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("path", PATHS)
+def test_a_file_loads_back_bit_for_bit_and_runs_the_same(tmp_path, solver, path):
+    plan = made(solver, path)
+    plan.save(tmp_path / "plan.json")
+    back = load_plan(tmp_path / "plan.json")
+    assert same(plan, back)
+    model = gaussian(PATHS[path])
+    assert torch.equal(sample(model, back, 2), sample(model, plan, 2))
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+levels = st.lists(st.floats(1e-6, 1e6, allow_subnormal=False), min_size=1, max_size=20, unique=True)
+
+
+@settings(deadline=None)
+@given(levels, st.booleans())
+def test_any_levels_survive_bit_for_bit(values, infinite):
+    sigmas = [*([np.inf] if infinite else []), *sorted(values, reverse=True), 0.0]
+    plan = compile_plan(Schedule(sigmas), "euler")
+    back = plan_file.loads(plan_file.dumps(plan), lambda schedule, name: compile_plan(schedule, name).coefficients)
+    assert back.schedule.sigmas.tobytes() == np.array(sigmas).tobytes()
+
+
+def test_rows_survive(tmp_path):
+    plan = compile_plan(Schedule([[5.0, 1.0, 0.0], [4.0, 2.0, 0.0]]), "heun")
+    plan.save(tmp_path / "plan.json")
+    assert same(load_plan(tmp_path / "plan.json"), plan)
+
+
+def test_coefficients_that_no_formula_gives_travel_in_the_file(tmp_path):
+    plan = compile_plan(Schedule([np.inf, 1.0, 0.0]), "heun")
+    odd = Plan(plan.schedule, "custom", plan.coefficients.__class__(**{
+        name: getattr(plan.coefficients, name) * (1 if name in "qG" else 1.01) for name in ("q", "A", "b", "c", "start", "origin", "G")
+    }))  # fmt: skip
+    odd.save(tmp_path / "plan.json")
+    assert same(load_plan(tmp_path / "plan.json"), odd)
+
+
+def test_the_file_states_the_pairs_that_the_network_receives():
+    plan = made("heun")
+    fields = json.loads(plan_file.dumps(plan))
+    assert fields["calls"] == 9
+    assert fields["steps"] == 5
+    np.testing.assert_array_equal(fields["network_sigmas"], plan.coefficients.q.numpy())
+    np.testing.assert_array_equal(fields["network_times"], PATHS["vp"].time(plan.coefficients.q.numpy()))
+
+
+def test_the_published_schema_is_the_one_that_files_follow():
+    published = json.loads(resources.files("sigmatune").joinpath("plan.schema.json").read_text())
+    assert published == plan_file.schema(), "run `python tools/write_schema.py`"
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(json.loads(plan_file.dumps(made("heun", "flow"))), published)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"format": "sigmatune/plan", "version": 2}, published)
+
+
+def edited(**changes):
+    fields = json.loads(plan_file.dumps(made()))
+    for name, value in changes.items():
+        if value is None:
+            fields.pop(name)
+        else:
+            fields[name] = value
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no JSON"),
+        ("[1, 2]", "no plan file"),
+        ('{"format": "other"}', "no plan file"),
+        (edited(version=2), "version 2, but only version 1 is known"),
+        (edited(version=None), "version None"),
+        (edited(sigmas=None), "sigmas: Field required"),
+        (edited(sigmaz=[1.0]), "sigmaz: Extra inputs"),
+        (edited(sigmas=[3.0, "a lot", 0.0]), "sigmas"),
+        (edited(sigmas=[1.0, 2.0, 0.0]), "followed by the larger 2"),
+        (edited(sigmas=[2.0, 2.0, 0.0]), "appears twice"),
+        (edited(sigmas=[2.0, 1.0]), "ends in an explicit 0"),
+        (edited(sigmas=[2.0, -1.0, 0.0]), "greater than or equal to 0"),
+        (edited(sigmas=[[2.0, 1.0, 0.0], [2.0, 0.0]]), "numbers, one list or one list per row"),
+        (edited(solver="dpmpp2"), "no solver 'dpmpp2'; did you mean 'dpmpp2m'"),
+        (edited(calls=6), "states 5 steps and 6 calls"),
+        (edited(network_sigmas=[1.0, 2.0, 3.0, 4.0, 5.0]), "network_sigmas contradict"),
+        (edited(network_times=[1.0, 2.0, 3.0, 4.0, 5.0]), "network_times contradict"),
+        (edited(noise_path={"kind": "vq"}), "no noise path of kind 'vq'"),
+    ],
+)
+def test_what_is_no_plan_is_refused_in_one_sentence(tmp_path, text, message):
+    file = tmp_path / "plan.json"
+    file.write_text(text)
+    with pytest.raises(SigmaTuneError, match=message) as caught:
+        load_plan(file)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path):
+    with pytest.raises(SigmaTuneError, match="cannot read"):
+        load_plan(tmp_path / "none.json")
+    with pytest.raises(SigmaTuneError, match="cannot read"):
+        load_plan(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SigmaTuneError, match="not text"):
+        load_plan(tmp_path / "binary")
+
+
+def test_another_solver_than_the_tuned_one_warns(tmp_path):
+    made("dpmpp2m").save(tmp_path / "plan.json")
+    with pytest.warns(PlanMismatch, match="tuned for the solver dpmpp2m, not euler"):
+        plan = load_plan(tmp_path / "plan.json", solver="euler")
+    assert plan.solver == "euler"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / "plan.json"
+    made().save(file)
+    before = file.read_bytes()
+
+    def broken(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plan_file.os, "replace", broken)
+    with pytest.raises(SigmaTuneError, match="No space left"):
+        made("heun").save(file)
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+    monkeypatch.undo()
+    with pytest.raises(SigmaTuneError, match="cannot write"):
+        made().save(Path(tmp_path / "no" / "folder" / "plan.json"))

@@ -1,0 +1,360 @@
+"""Laws of all schedule families, and what sets each of them apart. A family is tested once it is in the registry."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import minimize
+
+from sigmatune import schedules
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import VE, Flow, Narrowed, vp
+from sigmatune.schedules import FAMILIES, build
+from test_noise import PATHS, SD
+
+OPTIONS = {  # more than the defaults, where the curve changes its character
+    "karras": [{"rho": 1.0}, {"rho": 20.0}],
+    "kl-optimal": [{"c": 0.1}, {"c": 10.0}],
+    "shifted-cosine": [{"shift": 0.25}, {"shift": 4.0}],
+    "beta": [{"a": 0.5, "b": 0.5}, {"a": 0.8, "b": 1.2}],
+    "beta-open": [{"a": 0.5, "b": 0.5}, {"a": 1.3, "b": 0.9}],
+}
+CASES = [(family, options) for family in FAMILIES.values() for options in [{}, *OPTIONS.get(family.name, [])]]
+every_case = pytest.mark.parametrize(("family", "options"), CASES, ids=lambda v: getattr(v, "name", str(v)))
+every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
+
+
+def obeys(family, path, steps, options):
+    """Asserts the laws of one family at one number of steps."""
+    raw = family.build(steps, path, **family.options(options))
+    made = build(family.name, steps, path, **options)
+    what = (family, path, steps, options, made.sigmas)
+    assert raw.shape == (steps,), what
+    assert raw.dtype == np.float64, what
+    levels = made.sigmas[:-1]
+    assert made.steps == steps, what
+    assert made.sigmas[-1] == 0, what
+    assert np.all(np.diff(made.sigmas) < 0), what
+    assert levels[-1] >= path.sigma_min * (1 - 1e-12), what
+    assert levels[0] <= path.sigma_max * (1 + 1e-12), what
+    if family.starts or steps == 1:
+        assert levels[0] == path.sigma_max, what
+    if family.ends and steps > 1:
+        assert levels[-1] == path.sigma_min, what
+    # build() may correct roundoff at promised ends, and nothing else.
+    finite = np.isfinite(levels)
+    assert np.all(np.abs(raw[finite] / levels[finite] - 1) < 1e-9), what
+    assert np.all(raw[~finite] > 1e15) or np.all(raw[~finite] < -1e15), what  # tan(pi / 2), either side
+    if steps < 20:
+        assert made == build(family.name, steps, path, **options), what
+
+
+@every_path
+@every_case
+def test_laws(family, options, path):
+    if not family.defined_on(path):
+        with pytest.raises(SigmaTuneError, match="pass sigma_max="):
+            build(family.name, 4, path, **options)
+        return
+    for steps in range(1, 1 + min(100, path.levels)):
+        obeys(family, path, steps, options)
+
+
+@every_case
+@settings(max_examples=30)
+@given(steps=st.integers(101, 1000), name=st.sampled_from(["vp linear", "vp zero snr", "ve", "flow shifted"]))
+def test_laws_up_to_a_thousand_steps(family, options, steps, name):
+    if family.defined_on(PATHS[name]):
+        obeys(family, PATHS[name], steps, options)
+
+
+@every_case
+def test_narrowing_moves_the_ends(family, options):
+    for path, low, high in [(vp(), 0.05, 20.0), (Flow(3.0), 0.01, 60.0), (VE(), 0.01, 80.0)]:
+        made = build(family.name, 7, path, sigma_min=low, sigma_max=high, **options)
+        assert_array_equal(made.sigmas, build(family.name, 7, Narrowed(path, low, high), **options).sigmas)
+        assert made.options == {**family.options(options), "sigma_min": low, "sigma_max": high}
+        if family.starts:
+            assert made.sigmas[0] == high
+        if family.ends:
+            assert made.sigmas[-2] == low
+        assert np.all((made.sigmas[:-1] >= low * (1 - 1e-9)) & (made.sigmas[:-1] <= high * (1 + 1e-9)))
+    only_low = build(family.name, 7, vp(), sigma_min=0.05, **options)
+    assert_array_equal(only_low.sigmas, build(family.name, 7, Narrowed(vp(), 0.05, vp().sigma_max), **options).sigmas)
+
+
+@every_case
+def test_provenance_rebuilds_the_schedule(family, options):
+    made = build(family.name, 6, VE(), sigma_max=50.0, **options)
+    assert made.family == family.name
+    assert set(made.options) == {*family.defaults, "sigma_max"}
+    assert build(made.family, 6, VE(), **made.options) == made
+
+
+def test_names_and_descriptions():
+    for name, family in FAMILIES.items():
+        assert name == family.name
+        assert family.description
+    assert build("exponential", 5, VE()) == build("log-uniform", 5, VE())
+
+
+# ------------------------------------------------------------------------------------------- each family's own mathematics
+
+
+def linear(values: np.ndarray) -> bool:
+    """Whether numbers are equally spaced."""
+    return bool(np.allclose(np.diff(values), np.diff(values)[0], rtol=1e-9))
+
+
+def test_each_family_is_linear_in_its_own_coordinate():
+    path, flow = VE(0.002, 80.0), Flow(3.0)
+    assert linear(build("karras", 9, path, rho=5.0).sigmas[:-1] ** (1 / 5))
+    assert linear(np.log(build("log-uniform", 9, path).sigmas[:-1]))
+    assert linear(np.arctan(build("kl-optimal", 9, path, c=0.5).sigmas[:-1] / 0.5))
+    assert linear(np.arctan(build("kl-optimal", 9, flow, c=0.5).sigmas[:-1] / 0.5))
+    assert linear(np.arctan(build("shifted-cosine", 9, flow, shift=0.5).sigmas[:-1] * 0.5))
+    for name in ("uniform-linspace", "uniform-leading", "uniform-trailing"):
+        assert linear(vp().time(build(name, 9, vp()).sigmas[:-1]))
+        assert linear(flow.position(build(name, 9, flow).sigmas[:-1]))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 33, 50, 99, 100, 999, 1000])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_uniform_families_round_to_the_timesteps_of_diffusers(steps, offset):
+    path = vp("scaled_linear", **SD)
+    for spacing in ("linspace", "leading", "trailing"):
+        theirs = DDIMScheduler(timestep_spacing=spacing, steps_offset=offset, clip_sample=False)
+        theirs.set_timesteps(steps)
+        theirs = theirs.timesteps.numpy()
+        options = {"steps_offset": offset} if spacing == "leading" else {}
+        if spacing == "leading" and (steps == 1 or (offset and 1000 % steps == 0 and steps == 1000)):
+            continue  # one step: theirs starts at the clean end; offset 1 with all 1000: theirs asks for t = 1000
+        ours = path.time(build(f"uniform-{spacing}", steps, path, **options).sigmas[:-1])
+        if spacing == "linspace" and steps == 1:
+            assert (theirs.tolist(), ours.tolist()) == ([0], [999.0])  # theirs denoises pure noise at t = 0
+            continue
+        if len(theirs) != steps:
+            assert spacing == "trailing"
+            continue
+        if spacing == "leading":
+            assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+        tie = np.abs(ours % 1 - 0.5) < 1e-6
+        assert_array_equal(np.rint(ours)[~tie], theirs[~tie])
+        assert_allclose(ours, theirs, rtol=0, atol=0.5 + 1e-6)
+
+
+def test_trailing_never_leaves_the_table_where_diffusers_does():
+    path, wrong = vp(), 0
+    for steps in range(1, 1001):
+        t = path.time(build("uniform-trailing", steps, path).sigmas[:-1])
+        assert (len(t), t[0]) == (steps, 999)
+        assert t[-1] >= 0
+        assert_allclose(t + 1, 1000 * (1 - np.arange(steps) / steps), rtol=1e-9, atol=1e-9)
+        wrong += len(np.arange(1000, 0, -1000 / steps)) != steps
+    assert wrong > 0, "the float stride that diffusers uses is right today: update the documentation"
+
+
+def test_leading_and_trailing_refuse_more_steps_than_levels():
+    for name in ("uniform-leading", "uniform-trailing"):
+        with pytest.raises(SigmaTuneError, match=f"{name} takes at most the model's 1000 levels, not 1001"):
+            build(name, 1001, vp())
+    assert build("uniform-linspace", 1001, vp()).steps == 1001
+
+
+@pytest.mark.parametrize("offset", [-1, 11, 1.5])
+def test_leading_refuses_offsets_that_leave_the_range(offset):
+    assert vp().time(build("uniform-leading", 30, vp(), steps_offset=10).sigmas[0]) == pytest.approx(967)
+    with pytest.raises(SigmaTuneError, match="steps_offset must"):
+        build("uniform-leading", 90, vp(), steps_offset=offset if offset != 11 else 22)
+
+
+def test_sigma_families_equal_those_of_diffusers():
+    scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", **SD)
+    path = vp("scaled_linear", **SD)
+    theirs = np.array([path.sigma_min, path.sigma_max])[::-1]
+    import torch
+
+    for steps in (2, 5, 20, 77):
+        karras = scheduler._convert_to_karras(in_sigmas=torch.from_numpy(theirs.copy()), num_inference_steps=steps)
+        assert_allclose(build("karras", steps, path).sigmas[:-1], karras, rtol=1e-9)
+        log = scheduler._convert_to_exponential(in_sigmas=torch.from_numpy(theirs.copy()), num_inference_steps=steps)
+        assert_allclose(build("log-uniform", steps, path).sigmas[:-1], log, rtol=1e-9)
+    spread = scheduler._convert_to_beta(in_sigmas=torch.from_numpy(theirs.copy()), num_inference_steps=5)
+    assert spread[2] > 2 * build("beta", 5, path).sigmas[2], "theirs is over sigma, another curve of the same name"
+
+
+def test_large_rho_tends_to_log_uniform():
+    assert_allclose(build("karras", 9, VE(), rho=1e5).sigmas, build("log-uniform", 9, VE()).sigmas, rtol=1e-3)
+
+
+@pytest.mark.parametrize("c", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("steps", [3, 4, 6])
+def test_kl_optimal_minimises_eulers_error_on_white_data(c, steps):
+    """Data N(0, c^2): with both ends fixed, no other levels bring Euler's gain nearer to the exact one."""
+    low, high = 0.02, 40.0
+
+    def error(inner):
+        sigma = np.array([high, *np.exp(inner), low, 0.0])
+        if np.any(np.diff(sigma) >= 0):
+            return 100.0
+        denoiser = c**2 / (c**2 + sigma[:-1] ** 2)  # D(x; sigma) = denoiser x
+        gain = np.prod(1 + (sigma[1:] - sigma[:-1]) / sigma[:-1] * (1 - denoiser))
+        exact = c / np.hypot(c, high)
+        return float(2 * np.log(np.abs(gain - exact)))
+
+    start = np.log(np.geomspace(high, low, steps)[1:-1])
+    found = minimize(error, start, method="BFGS", options={"gtol": 1e-7})
+    levels = build("kl-optimal", steps, VE(low, high), c=c).sigmas
+    assert_allclose(np.exp(found.x), levels[1:-2], rtol=1e-4)
+    assert error(np.log(levels[1:-2])) <= found.fun + 1e-9
+
+
+def test_shifted_cosine_is_cosine_logsnr_plus_twice_log_shift():
+    low, high = 1e-6, 1e6  # hardly truncated: theta = pi v / 2
+    for shift in (0.25, 1.0, 2.0):
+        sigma = build("shifted-cosine", 8, VE(low, high), shift=shift).sigmas[1:-1]
+        v = 1 - np.arange(1, 8) / 8
+        assert_allclose(-2 * np.log(sigma), -2 * np.log(np.tan(np.pi * v / 2)) + 2 * np.log(shift), atol=1e-4)
+
+
+@given(steps=st.integers(1, 200), shift=st.floats(0.05, 20))
+def test_shifted_cosine_is_kl_optimal_without_its_last_level(steps, shift):
+    for path in (vp(), Flow()):
+        kl = build("kl-optimal", steps + 1, path, c=1 / shift).sigmas[:-2]
+        assert_allclose(build("shifted-cosine", steps, path, shift=shift).sigmas[:-1], kl, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("a", "steps", "timesteps"),
+    [(0.5, 6, [999, 904, 654, 345, 95, 0]), (0.6, 10, [999, 952, 854, 724, 576, 423, 275, 145, 47, 0])],
+)
+def test_beta_has_the_published_timesteps(a, steps, timesteps):
+    t = vp().time(build("beta", steps, vp(), a=a, b=a).sigmas[:-1])
+    assert np.rint(t).tolist() == timesteps
+
+
+def test_beta_one_one_is_uniform():
+    for path in (vp(), Flow(3.0), VE()):
+        for steps in (1, 2, 13):
+            uniform = build("uniform-linspace", steps, path).sigmas
+            assert_allclose(build("beta", steps, path, a=1, b=1).sigmas, uniform, rtol=1e-9)
+
+
+@given(steps=st.integers(2, 300))
+def test_beta_one_half_is_the_squared_sine(steps):
+    for name, u in (("beta", np.linspace(1, 0, steps)), ("beta-open", 1 - np.arange(steps) / steps)):
+        t = vp().time(build(name, steps, vp(), a=0.5, b=0.5).sigmas[:-1])
+        assert_allclose(t, 999 * np.sin(np.pi * u / 2) ** 2, rtol=1e-9, atol=1e-8)
+
+
+@given(steps=st.integers(2, 200), a=st.floats(0.3, 4), b=st.floats(0.3, 4))
+def test_beta_mirrors_when_a_and_b_change_places(steps, a, b):
+    t = vp().time(build("beta", steps, vp(), a=a, b=b).sigmas[:-1])
+    mirrored = vp().time(build("beta", steps, vp(), a=b, b=a).sigmas[:-1])
+    assert_allclose(t, 999 - mirrored[::-1], rtol=0, atol=1e-3)  # the quantile function is good to 1e-7
+
+
+@given(steps=st.integers(1, 200))
+def test_beta_open_is_beta_of_one_more_step_without_the_last(steps):
+    assert_allclose(build("beta-open", steps, vp()).sigmas[:-1], build("beta", steps + 1, vp()).sigmas[:-2], rtol=1e-9)
+
+
+def test_beta_in_extremes_is_refused_not_repaired():
+    with pytest.raises(SigmaTuneError, match="appears twice"):
+        build("beta", 20, vp(), a=0.01, b=0.01)
+
+
+# --------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "options", "says"),
+    [
+        ("karas", 5, {}, "there is no schedule family 'karas'; did you mean 'karras'"),
+        ("zzz", 5, {}, "the known ones are beta, beta-open"),
+        ("karras", 0, {}, "steps must be a whole number of at least 1"),
+        ("karras", -3, {}, "steps must be a whole number of at least 1"),
+        ("karras", 4.0, {}, "steps must be a whole number of at least 1"),
+        ("karras", 5, {"roh": 7}, "there is no karras option 'roh'; did you mean 'rho'"),
+        ("log-uniform", 5, {"sigma_mim": 1}, "there is no log-uniform option 'sigma_mim'; did you mean 'sigma_min'"),
+        ("karras", 5, {"rho": 0}, "rho must be a positive number"),
+        ("karras", 5, {"rho": -7.0}, "rho must be a positive number"),
+        ("karras", 5, {"rho": np.nan}, "rho must be a finite number"),
+        ("karras", 5, {"rho": np.inf}, "rho must be a finite number"),
+        ("karras", 5, {"rho": "7"}, "rho must be a finite number, not '7'"),
+        ("karras", 5, {"rho": True}, "rho must be a finite number"),
+        ("kl-optimal", 5, {"c": 0.0}, "c must be a positive number"),
+        ("shifted-cosine", 5, {"shift": -1}, "shift must be a positive number"),
+        ("beta", 5, {"a": 0}, "a must be a positive number"),
+        ("beta-open", 5, {"b": -0.5}, "b must be a positive number"),
+        ("uniform-leading", 5, {"steps_offset": 0.5}, "steps_offset must be a whole number"),
+        ("karras", 5, {"sigma_max": 1e3}, "sigma 1000 is outside the model's range"),
+        ("karras", 5, {"sigma_min": 1e-3}, "sigma 0.001 is outside the model's range"),
+        ("karras", 5, {"sigma_min": 3, "sigma_max": 2}, "need 0 < sigma_min < sigma_max, got 3 and 2"),
+        ("karras", 5, {"sigma_min": -1}, "need 0 < sigma_min < sigma_max"),
+        ("karras", 5, {"sigma_max": np.nan}, "sigma_max must be a finite number"),
+        ("karras", 5, {"sigma_max": np.inf}, "sigma_max must be a finite number"),
+        ("karras", 5, {"sigma_max": "80"}, "sigma_max must be a finite number"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(name, steps, options, says):
+    with pytest.raises(SigmaTuneError) as caught:
+        build(name, steps, vp(), **options)
+    message = str(caught.value)
+    assert says in message
+    assert message.endswith((".", "?"))
+    assert "\n" not in message
+
+
+def test_families_of_a_finite_range_ask_for_one():
+    for name in ("karras", "log-uniform"):
+        with pytest.raises(SigmaTuneError, match=f"{name} needs a finite first level .* pass sigma_max="):
+            build(name, 5, Flow())
+        assert build(name, 5, Flow(), sigma_max=100).sigmas[0] == 100
+
+
+# ------------------------------------------------------------------------------------------------ the published static list
+
+
+def test_the_list_of_static_defaults_is_the_published_one():
+    found = schedules.defaults(vp())
+    assert [(family, options) for _, family, options in found] == [
+        ("uniform-trailing", {}),
+        ("uniform-linspace", {}),
+        ("karras", {}),
+        ("log-uniform", {}),
+        ("kl-optimal", {}),
+        ("beta", {}),
+        ("beta", {"a": 0.5, "b": 0.5}),
+    ]
+    labels = [label for label, _, _ in found]
+    assert labels[2:] == ["karras rho=7", "log-uniform", "kl-optimal c=1", "beta a=0.6 b=0.6", "beta a=0.5 b=0.5"]
+    for path, (_, family, options) in itertools.product([vp(), VE()], found):
+        assert build(family, 8, path, **options).steps == 8
+
+
+def test_the_list_leaves_out_what_the_path_does_not_have():
+    families = [family for _, family, _ in schedules.defaults(Flow())]
+    assert families == ["uniform-trailing", "uniform-linspace", "kl-optimal", "beta", "beta"]
+
+
+def test_the_models_own_default_joins_the_list_once():
+    assert schedules.defaults(vp(), "karras") == schedules.defaults(vp())
+    *rest, (label, family, options) = schedules.defaults(vp(), "uniform-leading")
+    assert rest == schedules.defaults(vp())
+    assert (family, options) == ("uniform-leading", {})
+    assert label == "uniform-leading steps_offset=0 (the model's own)"
+    assert schedules.defaults(Flow(), "exponential") == schedules.defaults(Flow())
+    with pytest.raises(SigmaTuneError, match="did you mean"):
+        schedules.defaults(vp(), "uniform-leeding")
+
+
+def test_importing_the_families_does_not_import_torch():
+    code = "import sys, sigmatune.schedules; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

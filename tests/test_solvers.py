@@ -1,0 +1,194 @@
+"""Laws of every solver in the registry; a new solver is covered the moment it is registered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from exact import PATHS, gaussian, unit
+
+from sigmatune.denoiser import Counted, Denoiser, Observed
+from sigmatune.errors import SigmaTuneError
+from sigmatune.plan import run, sample
+from sigmatune.schedule import Schedule
+from sigmatune.schedules import FAMILIES, build
+from sigmatune.solvers import SOLVERS, compile_plan
+
+ALL = list(SOLVERS)
+DETERMINISTIC = [name for name, solver in SOLVERS.items() if solver.deterministic]
+
+
+def slope(name: str, *, warm: bool) -> float:
+    """Regresses log error on log step on levels that end above 0, against the exact solution."""
+    solver, model = SOLVERS[name], gaussian()
+    high, low = 2.0, 0.2
+    z = unit(model, high)
+    steps, errors = np.array([32, 48, 64, 96, 128]), []
+    for n in steps:
+        sigmas = torch.from_numpy(np.geomspace(high, low, n + 1))
+        state = [z, *(torch.zeros_like(z) for _ in range(solver.width - 1))]
+        previous = None
+        if warm and solver.history:
+            previous = torch.from_numpy(high * (high / low) ** (np.arange(solver.history, 0, -1) / n))
+            for i, level in enumerate(reversed(previous.tolist())):
+                state[1 + i] = model(model.flow(z, high, level), level)
+        out = run(solver.build(sigmas, previous=previous), model, indices=range(len(z)), state=[s.clone() for s in state])
+        errors.append((out - model.flow(z, high, low)).square().mean().sqrt().item())
+    assert errors[0] < 0.1
+    return -float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_order_with_exact_starting_history(name):
+    assert slope(name, warm=True) == pytest.approx(SOLVERS[name].order, abs=0.15), SOLVERS[name]
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_order_from_a_cold_start(name):
+    assert slope(name, warm=False) == pytest.approx(SOLVERS[name].cold_order, abs=0.15), SOLVERS[name]
+
+
+class FloatTime(Denoiser):
+    """A network that embeds t in float32, as real ones do, and keeps what it received."""
+
+    shape = (1, 1, 1)
+    dtype = torch.float32
+
+    def __init__(self, path):
+        self.path, self.received = path, []
+
+    def denoise(self, z, sigma):
+        t = torch.from_numpy(self.path.time(sigma.numpy())).float()
+        self.received.append((float(t[0]), float(sigma[0])))
+        return 0.5 * z
+
+    def fingerprint(self):
+        return "float-time"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ALL)
+def test_the_network_receives_exactly_the_plans_pairs(name, family):
+    """N = 1..100: the (t, sigma) of every call is the plan's, nothing twice, nothing extra, nothing lost."""
+    network = FloatTime(PATHS["vp"])
+    for steps in range(1, 101):
+        plan = compile_plan(build(family, steps, network.path), name, network)
+        network.received.clear()
+        counted = Counted(network)
+        assert sample(counted, plan, 1, micro_batch=1).isfinite().all()
+        t, sigma = np.array(network.received).T
+        q = plan.coefficients.q.numpy()
+        assert len(q) == counted.calls == plan.calls == SOLVERS[name].calls(steps)
+        np.testing.assert_array_equal(sigma, q)
+        np.testing.assert_allclose(t, network.path.time(q), rtol=1e-6, atol=1e-30)
+        # t near 0 holds sigma's last digits in absolute, not relative, float32 precision.
+        np.testing.assert_allclose(network.path.sigma(t), sigma, rtol=2e-5)
+        assert list(dict.fromkeys(sigma)) == plan.schedule.sigmas[:-1].tolist()
+        assert len(set(sigma)) == steps
+        assert plan.coefficients.width == SOLVERS[name].width
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("path", PATHS)
+def test_calls_and_levels_on_every_path(name, path):
+    network = FloatTime(PATHS[path])
+    for steps in [1, 2, 3, 10, 100]:
+        plan = compile_plan(build("kl-optimal", steps, network.path), name, network)
+        network.received.clear()
+        assert sample(network, plan, 1, micro_batch=1).isfinite().all()
+        t, sigma = np.array(network.received).T
+        np.testing.assert_array_equal(sigma, plan.coefficients.q.numpy())
+        np.testing.assert_allclose(t, network.path.time(sigma), rtol=1e-6)
+        assert len(sigma) == SOLVERS[name].calls(steps)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+@pytest.mark.parametrize("path", PATHS)
+def test_converges_to_the_exact_solution_from_the_models_own_start(name, path):
+    """sigma_max to sigma_min, one denoise: the error falls with N down to almost nothing, infinite starts included."""
+    model = gaussian(PATHS[path])
+    first, last = model.path.sigma_max, model.path.sigma_min
+    errors = []
+    for steps in (64, 256):
+        schedule = build("kl-optimal", steps, model.path)
+        plan = compile_plan(schedule, name, model)
+        starts: list[torch.Tensor] = []
+        out = sample(Observed(model, lambda z, sigma, x0, starts=starts: starts.append(z)), plan, 4)
+        exact = model(model.flow(starts[0][:4], first, last), last)
+        errors.append((out - exact).square().mean().sqrt().item())
+    # Four times as many steps: a fourth of the error, or nearly a sixteenth.
+    assert errors[1] < errors[0] / (3.3 if SOLVERS[name].order == 1 else 10)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_constant_denoiser_is_solved_exactly(name):
+    """If D is constant the ODE is a straight line in sigma, and one step of any solver is exact."""
+    model = gaussian(size=2)
+    target = torch.full((1, 1, 2, 2), 0.7, dtype=torch.float64)
+    model.denoise = lambda z, sigma: target.expand_as(z)  # type: ignore[method-assign]
+    sigmas = torch.tensor([3.0, 1.0, 0.4], dtype=torch.float64)
+    x = torch.tensor([[[[2.0, -1.0], [0.5, 4.0]]]], dtype=torch.float64)
+    solver = SOLVERS[name]
+    if not solver.deterministic:
+        pytest.skip("adds noise")
+    state = [x / (1 + 9.0) ** 0.5, *(torch.zeros_like(x) for _ in range(solver.width - 1))]
+    out = run(solver.build(sigmas), model, indices=[0], state=state) * (1 + 0.4**2) ** 0.5
+    torch.testing.assert_close(out, target + (x - target) * 0.4 / 3.0, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_step_is_one_denoise_of_pure_noise(name):
+    model = gaussian(PATHS["flow"])
+    plan = compile_plan(Schedule([np.inf, 0.0]), name, model)
+    assert plan.calls == 1
+    torch.testing.assert_close(sample(model, plan, 2), torch.zeros(2, 1, 8, 8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_table_is_differentiable_in_the_levels(name):
+    def result(log_sigma: torch.Tensor) -> torch.Tensor:
+        sigmas = torch.cat([log_sigma.exp(), torch.zeros(1, dtype=torch.float64)])
+        return run(SOLVERS[name].build(sigmas), model, seed=3, indices=[0, 1])
+
+    model = gaussian(size=2)
+    log_sigma = torch.log(torch.tensor([20.0, 3.0, 0.5, 0.1], dtype=torch.float64)).requires_grad_()
+    # The denoiser's own dependence on its level is cut; the finite difference must cut it too.
+    frozen = torch.tensor([20.0, 3.0, 0.5, 0.1], dtype=torch.float64)
+    levels = SOLVERS[name].build(torch.cat([frozen, frozen.new_zeros(1)])).q.tolist()
+    calls = iter([])
+
+    def denoise(z, sigma):
+        nonlocal calls
+        level = next(calls)
+        return z * (1 + level**2) ** 0.5 * 0.25 / (0.25 + level**2)
+
+    model.denoise = denoise  # type: ignore[method-assign]
+
+    def value(x):
+        nonlocal calls
+        calls = iter(levels)
+        return result(x).square().sum()
+
+    assert torch.autograd.gradcheck(value, (log_sigma,), eps=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_steps_for_is_the_largest_number_that_fits(name):
+    solver = SOLVERS[name]
+    for calls in range(solver.calls(1), 40):
+        steps = solver.steps_for(calls)
+        assert solver.calls(steps) <= calls < solver.calls(steps + 1)
+    with pytest.raises(SigmaTuneError, match="at least"):
+        solver.steps_for(solver.calls(1) - 1)
+
+
+def test_one_step_solvers_refuse_a_history():
+    with pytest.raises(SigmaTuneError, match="no starting history"):
+        SOLVERS["heun"].build(torch.tensor([1.0, 0.5]), previous=torch.tensor([2.0]))
+    with pytest.raises(SigmaTuneError, match="one earlier level"):
+        SOLVERS["dpmpp2m"].build(torch.tensor([1.0, 0.5]), previous=torch.tensor([3.0, 2.0]))
+
+
+def test_unknown_solver_names_the_nearest():
+    with pytest.raises(SigmaTuneError, match=r"no solver 'dpmp2m'; did you mean 'dpmpp2m'"):
+        compile_plan(Schedule([1.0, 0.0]), "dpmp2m")

@@ -1,0 +1,225 @@
+"""Tuning and its guard on exact models."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from exact import PATHS, gaussian
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigmatune import plan_file, schedules
+from sigmatune.denoiser import Counted
+from sigmatune.errors import SigmaTuneError
+from sigmatune.plan import sample
+from sigmatune.schedule import Schedule
+from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.tuning import Settings, Workbench, candidates, tune, tune_on
+from sigmatune.tuning.guard import judge
+from sigmatune.tuning.search import SPACING, repair, search
+
+QUICK = Settings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=32)
+
+
+def test_the_three_kinds_of_noise_never_meet():
+    ranges = [set(QUICK.rows(split)) for split in ("tuning", "validation", "held_out")]
+    assert [len(r) for r in ranges] == [16, 16, 32]
+    assert len(set.union(*ranges)) == 64
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_reference_is_the_models_own_solution(path):
+    """From the model's own start to its sigma_min, one denoise, against the closed form."""
+    model = gaussian(PATHS[path])
+    bench = Workbench(model, QUICK)
+    starts: list[torch.Tensor] = []
+    sample(model, bench.reference_plan(), indices=list(QUICK.rows("tuning")), on_step=lambda s: starts.append(s.z.clone()))
+    first, last = model.path.sigma_max, model.path.sigma_min
+    exact = model(model.flow(starts[0], first, last), last)
+    gaps = [(bench.reference("tuning", n) - exact).square().mean().sqrt().item() for n in (32, 64, 128)]
+    assert gaps[0] < 1e-2
+    assert gaps[2] < gaps[0] / 12  # second order
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("path", ["vp", "ve", "flow"])
+def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
+    calls = SOLVERS[solver].calls(5)
+    plan = tune(gaussian(PATHS[path]), calls=calls, solver=solver, settings=QUICK)
+    assert plan.evidence["gain"], plan.evidence["verdict"]
+    assert plan.evidence["statistic"]["high"] < 0
+    assert plan.calls == calls
+    assert plan.schedule.sigmas[0] <= PATHS[path].sigma_max
+    assert plan.schedule.sigmas[-2] >= PATHS[path].sigma_min
+    # The evidence can be had again from the plan file alone.
+    model = gaussian(PATHS[path])
+    back = plan_file.loads(plan_file.dumps(plan), lambda s, name: compile_plan(s, name).coefficients)
+    label = plan.evidence["baseline"]
+    family, options = next((f, o) for name, f, o in schedules.defaults(model.path) if name == label)
+    default = compile_plan(schedules.build(family, back.steps, model.path, **options), solver, model)
+    again = judge(Workbench(model, QUICK), back, default)
+    assert again.comparison.statistic == plan.evidence["statistic"]["statistic"]
+
+
+def test_the_rival_is_the_best_default_on_validation():
+    plan = tune(gaussian(), calls=4, solver="euler", settings=QUICK)
+    scores = plan.evidence["defaults_on_validation"]
+    assert scores[0]["name"] == plan.evidence["baseline"]
+    assert [s["mean_log_error"] for s in scores] == sorted(s["mean_log_error"] for s in scores)
+    assert {s["name"] for s in scores} == {label for label, _, _ in schedules.defaults(gaussian().path)}
+
+
+def test_no_gain_returns_the_default_with_these_words(monkeypatch):
+    """Whatever the search brings, here a bad schedule, what is handed out is no worse than the best default."""
+    module = importlib.import_module("sigmatune.tuning.tune")
+
+    model = gaussian()
+    bad = Schedule([0.02, 0.015, 0.01, 0.005, 0.0])
+    monkeypatch.setattr(module, "_best_tuned", lambda bench, steps, solver: bench.plan(bad, solver))
+    plan = module.tune(model, calls=4, solver="euler", settings=QUICK)
+    assert plan.evidence["verdict"].startswith("no gain")
+    assert plan.evidence["gain"] is False
+    assert plan.evidence["baseline"].startswith(plan.schedule.family)
+    assert plan.schedule != bad
+
+
+def test_held_out_noises_are_used_by_the_guard_alone():
+    """The search must not see a row of the held-out range, nor of validation."""
+    model = gaussian()
+    bench = Workbench(model, QUICK)
+    seen: dict[str, set[str]] = {}
+    outputs = bench.outputs
+
+    def watched(plan, split, **options):
+        seen.setdefault(split, set()).add(options.get("purpose", "search"))
+        return outputs(plan, split, **options)
+
+    bench.outputs = watched  # type: ignore[method-assign]
+    tune_on(bench, 4, solver="euler")
+    assert seen["held_out"] == {"guard", "reference"}
+
+
+def test_the_cost_is_what_was_spent():
+    model = Counted(gaussian())
+    plan = tune(model, calls=4, solver="euler", settings=QUICK)
+    spent = plan.cost["network_evaluations"]
+    assert spent["total"] == spent["reference"] + spent["search"] + spent["guard"] == model.images
+    assert spent["guard"] == 2 * 32 * 4
+    screened = len(candidates.static(4, model.path))
+    limit = (screened * 16 + 6 * 16 + QUICK.evaluations * 16 + (2 + len(schedules.defaults(model.path))) * 16) * 4
+    assert spent["search"] <= limit
+
+
+def test_budgets_share_one_reference_and_count_it_each():
+    model = Counted(gaussian())
+    bench = Workbench(model, QUICK)
+    first = tune_on(bench, 4, solver="euler").cost["network_evaluations"]["reference"]
+    second = tune_on(bench, 4, solver="dpmpp2m").cost["network_evaluations"]["reference"]
+    assert first == second
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    model, whole = gaussian(), tune(gaussian(), calls=4, solver="euler", settings=QUICK)
+    for stop in (3, 40, 90, 130):
+        count = 0
+
+        def progress(*_args, stop=stop):
+            nonlocal count
+            count += 1
+            if count == stop:
+                raise Killed
+
+        try:
+            tune(model, calls=4, solver="euler", settings=QUICK, store=tmp_path, progress=progress)
+        except Killed:
+            continue
+    counted = Counted(gaussian())
+    resumed = tune(counted, calls=4, solver="euler", settings=QUICK, store=tmp_path)
+    assert resumed.schedule == whole.schedule
+    assert resumed.evidence == whole.evidence
+    assert counted.images < whole.cost["network_evaluations"]["total"] / 2
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_tuning_is_reproducible_and_depends_on_the_seed():
+    plans = [tune(gaussian(), calls=4, solver="euler", settings=Settings(**{**vars(QUICK), "seed": s})) for s in (0, 0, 1)]
+    assert plans[0].schedule == plans[1].schedule
+    assert plans[0].evidence == plans[1].evidence
+    assert plans[0].schedule != plans[2].schedule
+
+
+def test_whole_timestep_networks_get_levels_of_their_own():
+    model = gaussian(PATHS["vp"])
+    model.integer_time = True
+    plan = tune(model, calls=4, solver="dpmpp2m", settings=QUICK)
+    t = model.path.time(plan.coefficients.q.numpy())
+    np.testing.assert_allclose(t, np.rint(t), atol=1e-9)
+    assert len(set(np.rint(t))) == 4
+
+
+def test_a_model_that_returns_nan_is_refused():
+    model = gaussian()
+    model.denoise = lambda z, sigma: z * torch.nan  # type: ignore[method-assign]
+    with pytest.raises(SigmaTuneError, match="NaN"):
+        tune(model, calls=4, settings=QUICK)
+
+
+@pytest.mark.parametrize(("calls", "message"), [(0, "calls must be"), (-3, "calls must be"), (2.5, "calls must be")])
+def test_bad_budgets_are_refused(calls, message):
+    with pytest.raises(SigmaTuneError, match=message):
+        tune(gaussian(), calls=calls, settings=QUICK)
+    with pytest.raises(SigmaTuneError, match="did you mean 'euler'"):
+        tune(gaussian(), calls=4, solver="eular", settings=QUICK)
+    with pytest.raises(SigmaTuneError, match="held-out"):
+        Settings(held_out=4)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=30))
+def test_any_trial_becomes_a_valid_schedule(values):
+    low, high = np.log(0.002), np.log(80)
+    y = repair(np.array(values), low, high)
+    assert len(y) == len(values)
+    assert (y >= low - 1e-12).all()
+    assert (y <= high + 1e-12).all()
+    assert (np.diff(y) <= -SPACING + 1e-9).all()
+    Schedule([*np.exp(y), 0.0])
+
+
+def test_repair_leaves_a_valid_trial_alone():
+    y = np.array([3.0, 1.0, -2.0])
+    np.testing.assert_array_equal(repair(y.copy(), -5, 4), y)
+
+
+def test_the_search_finds_the_minimum_of_a_known_function():
+    target = np.log([30.0, 4.0, 0.7])
+    objective = lambda s: float(np.square(np.log(s.sigmas[:-1]) - target).sum())  # noqa: E731
+    start = Schedule([70.0, 10.0, 0.1, 0.0])
+    found = search([start, Schedule([9.0, 8.0, 7.0, 0.0])], objective, PATHS["ve"], evaluations=400, seed=0)
+    assert objective(found) < 1e-2 * objective(start)
+
+
+def test_the_search_keeps_an_infinite_start_and_its_budget():
+    spent = 0
+
+    def objective(s):
+        nonlocal spent
+        spent += 1
+        assert np.isinf(s.sigmas[0])
+        return float(np.square(np.log(s.sigmas[1:-1])).sum())
+
+    search([Schedule([np.inf, 5.0, 1.0, 0.0])], objective, PATHS["flow"], evaluations=60, seed=0)
+    assert 50 <= spent <= 60
+    one = Schedule([np.inf, 0.0])
+    assert search([one], lambda s: 0.0, PATHS["flow"], evaluations=10, seed=0) == one
+
+
+def test_evidence_is_json():
+    plan = tune(gaussian(PATHS["flow"]), calls=2, solver="euler", settings=QUICK)
+    assert json.loads(plan_file.dumps(plan))["evidence"] == plan.evidence
