@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from sigmatune import load, schedules
-from sigmatune.plan_file import write_text
+from sigmatune.files import write_text
 from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.paired import compare
 from sigmatune.tuning import Settings, Workbench, tune_on

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler
-from exact import gaussian
 
+from exact import gaussian
 from sigmatune.denoiser import Denoiser
 from sigmatune.noise import vp
 from sigmatune.plan import sample

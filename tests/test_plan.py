@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exact import PATHS, gaussian, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from exact import PATHS, gaussian, unit
 from sigmatune import rng
 from sigmatune.denoiser import Counted
 from sigmatune.errors import PlanMismatch, SigmaTuneError
@@ -48,7 +48,7 @@ def test_the_loop_is_the_state_machine(solver):
 
 
 @settings(max_examples=25, deadline=None)
-@given(width=st.integers(1, 4), calls=st.integers(1, 4), noises=st.integers(0, 2), density=st.floats(0.2, 1), seed=st.integers(0, 99))
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2), st.floats(0.2, 1), st.integers(0, 99))
 def test_any_table_runs_dense_circular_and_stochastic_ones_too(width, calls, noises, density, seed):
     g = torch.Generator().manual_seed(seed)
 
@@ -67,14 +67,12 @@ def test_any_table_runs_dense_circular_and_stochastic_ones_too(width, calls, noi
     )
     model = gaussian(size=2)
     eps = torch.stack([rng.noise(1, [4, 9], 0, model.shape, channel=m, dtype=torch.float64) for m in range(2)])
-    added = torch.stack(
-        [torch.stack([rng.noise(1, [4, 9], k + 1, model.shape, channel=m, dtype=torch.float64) for m in range(noises)] or [eps[0] * 0])
-         for k in range(calls)]
-    )  # fmt: skip
+    address = {"shape": model.shape, "dtype": torch.float64}
+    added = [[rng.noise(1, [4, 9], k + 1, channel=m, **address) for m in range(noises)] for k in range(calls)]
     out = run(c, model, seed=1, indices=[4, 9])
     with torch.no_grad():
         in_place = run(c, model, seed=1, indices=[4, 9])
-    expected = literal(c, model, eps, added if noises else None)
+    expected = literal(c, model, eps, [torch.stack(e) for e in added] if noises else None)
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(in_place, expected, rtol=1e-10, atol=1e-11)
 
@@ -87,7 +85,8 @@ def test_added_noise_is_that_of_the_address_seed_index_call():
         G=torch.tensor([[[1.0]], [[10.0]]]),
     )  # fmt: skip
     model = gaussian(size=2)
-    plan = Plan(Schedule([1.0, 0.5, 0.0]), "custom", replace(c, **{n: getattr(c, n).double() for n in "qAbcG"}, origin=c.origin.double()))
+    c = Coefficients(*(getattr(c, name).double() for name in ("q", "A", "b", "c", "start", "origin", "G")))
+    plan = Plan(Schedule([1.0, 0.5, 0.0]), "custom", c)
     out = sample(model, plan, indices=[7, 3], seed=11, micro_batch=4)
     expected = sum(
         scale * rng.noise(11, [7, 3], call, model.shape, dtype=torch.float64) for call, scale in ((1, 1.0), (2, 10.0))

@@ -253,6 +253,15 @@ def test_beta_one_half_is_the_squared_sine(steps):
         assert_allclose(t, 999 * np.sin(np.pi * u / 2) ** 2, rtol=1e-9, atol=1e-8)
 
 
+@pytest.mark.parametrize("shape", [0.5, 0.8, 2.0])
+def test_beta_with_one_parameter_one_is_a_power(shape):
+    u = np.linspace(1, 0, 12)
+    low = vp().time(build("beta", 12, vp(), a=shape, b=1).sigmas[:-1])
+    high = vp().time(build("beta", 12, vp(), a=1, b=shape).sigmas[:-1])
+    assert_allclose(low, 999 * u ** (1 / shape), rtol=1e-6, atol=1e-9)
+    assert_allclose(high, 999 * (1 - (1 - u) ** (1 / shape)), rtol=1e-6, atol=1e-9)
+
+
 @given(steps=st.integers(2, 200), a=st.floats(0.3, 4), b=st.floats(0.3, 4))
 def test_beta_mirrors_when_a_and_b_change_places(steps, a, b):
     t = vp().time(build("beta", steps, vp(), a=a, b=b).sigmas[:-1])

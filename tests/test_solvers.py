@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exact import PATHS, gaussian, unit
 
+from exact import PATHS, gaussian, unit
 from sigmatune.denoiser import Counted, Denoiser, Observed
 from sigmatune.errors import SigmaTuneError
 from sigmatune.plan import run, sample

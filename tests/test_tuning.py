@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from exact import PATHS, gaussian
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exact import PATHS, gaussian
 from sigmatune import plan_file, schedules
 from sigmatune.denoiser import Counted
 from sigmatune.errors import SigmaTuneError
@@ -75,7 +75,7 @@ def test_the_rival_is_the_best_default_on_validation():
 
 def test_no_gain_returns_the_default_with_these_words(monkeypatch):
     """Whatever the search brings, here a bad schedule, what is handed out is no worse than the best default."""
-    module = importlib.import_module("sigmatune.tuning.tune")
+    module = importlib.import_module("sigmatune.tuning.tuner")
 
     model = gaussian()
     bad = Schedule([0.02, 0.015, 0.01, 0.005, 0.0])

@@ -29,14 +29,13 @@ def guard_table(result: dict) -> str:
     evidence = result["cells"][0]["evidence"]
     low = min(cell["cost"]["network_evaluations"]["total"] for cell in result["cells"])
     high = max(cell["cost"]["network_evaluations"]["total"] for cell in result["cells"])
-    lines += [
-        "",
-        f"{evidence['statistic']['rows']} held-out noises, {evidence['statistic']['confidence']:.0%} paired bootstrap intervals; "
-        f"one plan cost {low:,} to {high:,} network evaluations of single images, references and guard included. "
-        f"Measured on {result['date']} with torch {result['machine']['torch']} on {result['machine']['cores']} cores by "
-        f"`python {result['benchmark']}`.",
-    ]
-    return "\n".join(lines)
+    statistic, computer = evidence["statistic"], result["machine"]
+    note = (
+        f"{statistic['rows']} held-out noises, {statistic['confidence']:.0%} paired bootstrap intervals; one plan cost "
+        f"{low:,} to {high:,} network evaluations of single images, references and guard included. Measured on "
+        f"{result['date']} with torch {computer['torch']} on {computer['cores']} cores by `python {result['benchmark']}`."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def tables() -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import sigmatune
 from sigmatune import plan_file
+from sigmatune.files import write_text
 
 if __name__ == "__main__":
     target = Path(sigmatune.__file__).with_name("plan.schema.json")
-    plan_file.write_text(target, json.dumps(plan_file.schema(), indent=2) + "\n")
+    write_text(target, json.dumps(plan_file.schema(), indent=2) + "\n")

@@ -56,7 +56,7 @@ def __dir__() -> list[str]:
     return [*_HOME, "__version__"]
 
 
-__all__ = [  # noqa: F822 (loaded on first use)
+__all__ = [
     "Denoiser",
     "Guided",
     "Plan",

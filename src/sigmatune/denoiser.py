@@ -203,5 +203,4 @@ class Guided(Denoiser):
         return guided
 
     def fingerprint(self) -> str:
-        text = f"{self.conditional.fingerprint()}|{self.unconditional.fingerprint()}|cfg {self.scale!r} {self.interval!r}"
-        return text
+        return f"{self.conditional.fingerprint()}|{self.unconditional.fingerprint()}|cfg {self.scale!r} {self.interval!r}"

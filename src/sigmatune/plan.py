@@ -191,7 +191,7 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
         )
 
 
-def sample(
+def sample(  # noqa: PLR0913 (the library's main function: each is something that users need)
     denoiser: Denoiser,
     plan: Plan,
     n: int | None = None,

@@ -8,22 +8,22 @@ the file. Writing is atomic: a reader sees the old file or the new one, never ha
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from sigmatune import noise
 from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.files import write_text
 from sigmatune.plan import Coefficients, Plan
 from sigmatune.schedule import Schedule
 
-FORMAT, VERSION = "sigmatune/plan", 1
+FORMAT: Final = "sigmatune/plan"
+VERSION: Final = 1
 
 
 def _read_level(value: Any) -> Any:
@@ -196,32 +196,6 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PlanFile.model_json_schema()}
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file atomically: to a temporary file beside it, flushed to disk, then renamed.
-
-    Raises:
-        SigmaTuneError: if the folder does not exist or cannot be written to.
-    """
-    path = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficients) -> None:
     """Refuses a file whose stated steps, calls or network pairs contradict its levels."""
     q = coefficients.q.numpy()
@@ -252,7 +226,8 @@ def _table(coefficients: Coefficients) -> TableFields:
 def _untable(fields: TableFields) -> Coefficients:
     import torch
 
-    arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in ("q", "A", "b", "c", "start", "origin")}
+    names = ("q", "A", "b", "c", "start", "origin")
+    arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in names}
     empty = torch.zeros(*arrays["b"].shape, 0, dtype=torch.float64)
     G = empty if fields.G is None else torch.tensor(fields.G, dtype=torch.float64)
     return Coefficients(**arrays, G=G)

@@ -25,6 +25,10 @@ for command in (tune, sample, schedule, check, demo):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, by the shells' convention."""
+
+
 @app.callback(invoke_without_command=True)
 def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
@@ -42,9 +46,10 @@ def main() -> None:
     except SigmaTuneError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("stopped; the same command goes on where it was.", file=sys.stderr)
+        raise
 
 
 __all__ = ["app", "main"]

@@ -1,0 +1,1 @@
+"""Statistics: what the difference of two plans is worth."""

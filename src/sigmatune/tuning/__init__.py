@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sigmatune.tuning.tune import tune, tune_on
+from sigmatune.tuning.tuner import tune, tune_on
 from sigmatune.tuning.workbench import Settings, Workbench
 
 __all__ = ["Settings", "Workbench", "tune", "tune_on"]

@@ -9,31 +9,35 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import NoisePath
 from sigmatune.schedule import Schedule
 
-GRID: dict[str, list[dict[str, Any]]] = {
+WHOLE: dict[str, list[dict[str, Any]]] = {
     "uniform-linspace": [{}],
     "uniform-trailing": [{}],
-    "karras": [{"rho": rho} for rho in (2.0, 3.0, 5.0, 7.0, 10.0)],
-    "log-uniform": [{}],
-    "kl-optimal": [{"c": c} for c in (0.25, 0.5, 1.0, 2.0)],
+    "uniform-leading": [{}],
     "shifted-cosine": [{"shift": shift} for shift in (0.5, 1.0, 2.0)],
     "beta": [{"a": a, "b": a} for a in (0.4, 0.5, 0.6, 0.8)] + [{"a": 0.6, "b": 0.8}],
     "beta-open": [{"a": 0.6, "b": 0.6}],
 }
-CEILINGS = (80.0, 20.0)
-"""Starts below the model's own sigma_max that are tried as well, for the families that are curves in sigma."""
+"""Families over the model's whole range."""
+
+NARROWED: dict[str, dict[str, Any]] = {"log-uniform": {}, "karras": {"rho": 5.0}, "kl-optimal": {"c": 0.5}}
+FIRST = (None, 40.0, 15.0, 6.0, 3.0)
+LAST = (None, 0.05, 0.2)
+"""Curves in sigma, which are tried between all pairs of these ends: few steps cannot afford the model's whole range."""
 
 
 def static(steps: int, path: NoisePath) -> list[Schedule]:
-    """Builds every static candidate that is defined on a path with this many steps."""
-    found = []
-    for family, choices in GRID.items():
-        for options in choices:
-            tops: list[dict[str, Any]] = [{}]
-            if family in ("karras", "kl-optimal", "log-uniform"):
-                tops += [{"sigma_max": top} for top in CEILINGS if top < path.sigma_max]
-            for top in tops:
-                try:
-                    found.append(schedules.build(family, steps, path, **options, **top))
-                except SigmaTuneError:
-                    continue
-    return found
+    """Builds every static candidate that is defined on a path with this many steps, without repetition."""
+    wanted = [(family, options) for family, choices in WHOLE.items() for options in choices]
+    for family, options in NARROWED.items():
+        for first in FIRST:
+            for last in LAST:
+                ends = {"sigma_max": first, "sigma_min": last}
+                wanted.append((family, {**options, **{k: v for k, v in ends.items() if v is not None}}))
+    found: dict[bytes, Schedule] = {}
+    for family, options in wanted:
+        try:
+            schedule = schedules.build(family, steps, path, **options)
+        except SigmaTuneError:  # not defined here: an end outside the range, an infinite start, too many steps
+            continue
+        found.setdefault(schedule.sigmas.tobytes(), schedule)
+    return list(found.values())

@@ -50,7 +50,7 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
     """
     if not (tuned.coefficients.deterministic and default.coefficients.deterministic):
         raise SigmaTuneError("the guard compares end points of the same noise, so it needs deterministic plans.")
-    steps, before = bench.settings.reference_steps, None
+    steps, before, change = bench.settings.reference_steps, None, math.inf
     while True:
         errors = [
             bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)

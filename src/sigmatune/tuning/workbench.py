@@ -15,6 +15,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +117,7 @@ class Workbench:
             before = self.model.images
             report = None
             if self.progress is not None and purpose == "reference":
-                report = lambda done, total: self.progress("reference solution", done, total)  # type: ignore[misc] # noqa: E731
+                report = partial(self.progress, "reference solution")
             x = sample(self.model, plan, seed=seed, indices=indices, micro_batch=size, progress=report)
             if not torch.isfinite(x).all():
                 raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
@@ -191,10 +192,10 @@ class Workbench:
         else:
             value = measure()
             if file is not None:
-                partial = file.with_suffix(".partial")
-                with partial.open("wb") as handle:
+                unfinished = file.with_suffix(".partial")
+                with unfinished.open("wb") as handle:
                     np.save(handle, value)
-                partial.replace(file)
+                unfinished.replace(file)
         self._memory[key] = value
         return value
 

@@ -1,0 +1,1 @@
+"""Workflows: several parts put together into what people run."""

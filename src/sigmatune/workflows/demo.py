@@ -10,11 +10,12 @@ import torch
 
 from sigmatune import schedules
 from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_bytes
 from sigmatune.models import load
 from sigmatune.plan import Plan
 from sigmatune.tuning import Settings, Workbench, tune_on
 from sigmatune.tuning.workbench import Progress
-from sigmatune.workflows.pictures import side_by_side, write_bytes
+from sigmatune.workflows.pictures import side_by_side
 
 CASES = (("euler", 4), ("euler", 6))
 SHOWN = 10

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from PIL import Image
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_bytes
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -63,22 +62,6 @@ def save_images(images: torch.Tensor, path: Path) -> None:
     else:
         enlarged(grid(to_pixels(images))).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file atomically.
-
-    Raises:
-        SigmaTuneError: if the folder does not exist or cannot be written to.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError as error:
-        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
 
 
 def side_by_side(panels: list[tuple[str, torch.Tensor]], title: str) -> bytes:

@@ -61,7 +61,7 @@ def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
     solver = SOLVERS[solver].name
     cost = bench.meter()
     for split in ("tuning", "validation"):
-        bench.reference(split)  # type: ignore[arg-type]
+        bench.reference(split)
     tuned = _best_tuned(bench, steps, solver)
     default, label, scores = _best_default(bench, steps, solver)
     judged = judge(bench, tuned, default)

@@ -1,0 +1,240 @@
+"""The command line as a user meets it: what it writes, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sigmatune import cli, load
+from sigmatune.schedule import Schedule
+from sigmatune.schedules import FAMILIES
+from sigmatune.solvers import compile_plan, load_plan
+
+QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--evaluations", "16"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs the command line in an empty folder and returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sigmatune", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture
+def plan_text(digits, tmp_path):
+    compile_plan(Schedule([50.0, 5.0, 1.0, 0.2, 0.0]), "euler", digits).save(tmp_path / "good.json")
+    return (tmp_path / "good.json").read_text()
+
+
+def edited(text: str, **changes) -> str:
+    return json.dumps({**json.loads(text), **changes})
+
+
+def test_help_lists_every_command_quickly():
+    command = [sys.executable, "-c", "from sigmatune.cli import main; main()", "--help"]
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        times.append(time.perf_counter() - began)
+    for name in ("tune", "sample", "schedule", "check", "demo"):
+        assert name in out
+    heavy = "import sys; import sigmatune.cli; print([m for m in ('torch', 'scipy', 'diffusers', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
+    code, out, err = run("tune", "digits", "--calls", 4, "--solver", "euler", "-o", "plan.json", *QUICK)
+    assert (code, [p.name for p in tmp_path.iterdir()]) == (0, ["plan.json"]), err
+    assert "held-out noises" in out
+    plan = load_plan("plan.json")
+    assert plan.calls == 4
+    assert plan.evidence["verdict"] in out
+
+    code, out, _ = run("check", "plan.json", "--model", "digits")
+    assert code == 0
+    assert "4 steps, 4 calls, euler" in out
+    code, out, _ = run("check", "plan.json", "--json")
+    assert json.loads(out)["calls"] == 4
+
+    assert run("sample", "digits", "plan.json", "-n", 9, "-o", "grid.png")[0] == 0
+    assert min(Image.open("grid.png").size) >= 500
+    assert run("sample", "digits", "plan.json", "-n", 3, "-o", "few.npz")[0] == 0
+    assert run("sample", "digits", "plan.json", "-n", 9, "-o", "many.npz", "--solver", "ddim")[0] == 0
+    few, many = (np.load(name)["images"] for name in ("few.npz", "many.npz"))
+    assert few.shape == (3, 8, 8, 1)
+    np.testing.assert_array_equal(few, many[:3])
+    assert many.std() > 30  # pictures, not grey
+
+
+def test_tune_as_json_prints_the_plan(run):
+    code, out, _ = run("tune", "digits", "--calls", 2, "--solver", "euler", "--json", *QUICK)
+    assert code == 0
+    assert json.loads(out) == json.loads(Path("plan.json").read_text())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_schedule_prints_any_family(run, family):
+    code, out, _ = run("schedule", family, "-N", 7, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert len(found["sigmas"]) == 8
+    Schedule(found["sigmas"])
+    code, out, _ = run("schedule", family, "-N", 7)
+    assert code == 0
+    assert out.count("\n") >= 12
+
+
+def test_schedule_knows_models_paths_and_options(run):
+    flow = json.loads(run("schedule", "uniform-trailing", "-N", 4, "--path", "flow", "--json")[1])
+    assert flow["sigmas"][0] == "inf"
+    assert flow["network_times"] == [1000.0, 750.0, 500.0, 250.0]
+    one = json.loads(run("schedule", "karras", "-N", 5, "-p", "rho=3", "--sigma-max", 20, "--model", "digits", "--json")[1])
+    assert one["options"]["rho"] == 3
+    assert one["sigmas"][0] == 20
+    assert "karras" in run("schedule", "list")[1]
+
+
+def test_a_stopped_tune_goes_on(run, tmp_path, monkeypatch):
+    arguments = ["tune", "digits", "--calls", 3, "--solver", "euler", *QUICK]
+    assert run(*arguments, "-o", "whole.json")[0] == 0
+    from sigmatune.tuning import workbench
+
+    original, count = workbench.sample, 0
+
+    def interrupted(*args, **options):
+        nonlocal count
+        count += 1
+        if count == 20:
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    monkeypatch.setattr(workbench, "sample", interrupted)
+    code, _, err = run(*arguments, "-o", "plan.json")
+    assert code == 130
+    assert "goes on where it was" in err
+    assert not (tmp_path / "plan.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments, "-o", "plan.json")[0] == 0
+    whole, resumed = (json.loads((tmp_path / name).read_text()) for name in ("whole.json", "plan.json"))
+    assert resumed["sigmas"] == whole["sigmas"]
+    assert resumed["cost"]["network_evaluations"]["total"] < whole["cost"]["network_evaluations"]["total"]
+
+
+PLANS = {
+    "wrong order": ({"sigmas": [50.0, 1.0, 5.0, 0.2, 0.0]}, "is followed by the larger 5"),
+    "duplicates": ({"sigmas": [50.0, 5.0, 5.0, 0.2, 0.0]}, "sigma 5 appears twice"),
+    "NaN": ({"sigmas": [50.0, float("nan"), 1.0, 0.2, 0.0]}, "sigmas"),
+    "negative": ({"sigmas": [50.0, 5.0, 1.0, -0.2, 0.0]}, "greater than or equal to 0"),
+    "no final zero": ({"sigmas": [50.0, 5.0, 1.0, 0.2]}, "ends in an explicit 0"),
+    "another version": ({"version": 7}, "version 7, but only version 1"),
+    "unknown solver": ({"solver": "dpmpp2n"}, "did you mean 'dpmpp2m'"),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+@pytest.mark.parametrize("command", ["check", "sample"])
+def test_bad_plans(run, plan_text, tmp_path, case, command):
+    changes, message = PLANS[case]
+    (tmp_path / "bad.json").write_text(edited(plan_text, **changes))
+    refused(run, tmp_path, ["check", "bad.json"] if command == "check" else ["sample", "digits", "bad.json"], message)
+
+
+def refused(run, folder, arguments, message):
+    """Exit code 2, one sentence on stderr, nothing written."""
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    code, out, err = run(*arguments)
+    assert code == 2, (out, err)
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not out
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "digits", "--solver", "eular"], "did you mean 'euler'"),
+        (["tune", "digits", "--calls", 0], "at least 1 network calls"),
+        (["tune", "digits", "--evaluations", 0], "evaluations must be a whole number"),
+        (["tune", "digit"], "digits"),
+        (["tune", "digits", "-o", "no/folder/plan.json"], "there is no folder no/folder"),
+        (["tune", "digits", "--device", "warp"], "warp"),
+        (["schedule", "karas"], "did you mean 'karras'"),
+        (["schedule", "karras", "-N", 0], "steps must be a whole number of at least 1"),
+        (["schedule", "karras", "-p", "rhoo=7"], "rho"),
+        (["schedule", "karras", "-p", "rho"], "name=number"),
+        (["schedule", "karras", "--path", "flow"], "finite"),
+        (["schedule", "karras", "--path", "flo"], "did you mean 'flow'"),
+        (["schedule", "karras", "--sigma-max", 1e5], "range"),
+        (["schedule", "uniform-trailing", "-N", 1001], "1000"),
+        (["sample", "digits", "none.json"], "cannot read none.json"),
+        (["sample", "digits", "good.json", "-n", 0], "n must be a whole number"),
+        (["sample", "digits", "good.json", "-o", "images.gif"], "written as .png or .npz"),
+        (["sample", "digits", "good.json", "--solver", "heun"], "tuned for the solver euler, not heun"),
+        (["sample", "folder", "good.json"], "folder"),
+        (["tune", "pickled"], "pickled weights only"),
+        (["check", "."], "cannot read"),
+    ],
+)
+def test_bad_input(run, plan_text, tmp_path, digits, arguments, message):
+    (tmp_path / "folder").mkdir()
+    pickled = tmp_path / "pickled"
+    (pickled / "unet").mkdir(parents=True)
+    weights = load_folder()
+    for name in ("model_index.json", "unet/config.json"):
+        (pickled / name).write_bytes((weights / name).read_bytes())
+    (pickled / "scheduler").mkdir()
+    scheduler = "scheduler/scheduler_config.json"
+    (pickled / scheduler).write_bytes((weights / scheduler).read_bytes())
+    torch.save({}, pickled / "unet" / "diffusion_pytorch_model.bin")
+    refused(run, tmp_path, arguments, message)
+
+
+def load_folder():
+    from sigmatune.models.bundled import bundled_folder
+
+    return bundled_folder("digits")
+
+
+def test_levels_outside_the_models_range(run, plan_text, tmp_path, digits):
+    fields = json.loads(plan_text)
+    sigmas = [500.0, 5.0, 1.0, 0.2, 0.0]
+    fields |= {"sigmas": sigmas, "network_sigmas": sigmas[:-1]}
+    fields.pop("network_times")
+    (tmp_path / "bad.json").write_text(json.dumps(fields))
+    refused(run, tmp_path, ["sample", "digits", "bad.json"], "outside the model's range")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_plan_for_another_model_is_a_warning(run, plan_text, tmp_path):
+    (tmp_path / "other.json").write_text(edited(plan_text, model="sha256:0"))
+    code, _, err = run("sample", "digits", "other.json", "-n", 1)
+    assert code == 0
+    assert "warning: this plan was made for another model" in err
