@@ -16,7 +16,8 @@ from exact import PATHS, gaussian, unit
 from sigmatune import rng
 from sigmatune.denoiser import Counted
 from sigmatune.errors import PlanMismatch, SigmaTuneError
-from sigmatune.plan import Coefficients, Plan, Step, run, sample
+from sigmatune.machine import Coefficients, Step, run
+from sigmatune.plan import Plan, sample
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS, compile_plan

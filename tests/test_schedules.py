@@ -359,6 +359,7 @@ def test_the_models_own_default_joins_the_list_once():
     assert rest == schedules.defaults(vp())
     assert (family, options) == ("uniform-leading", {})
     assert label == "uniform-leading steps_offset=0 (the model's own)"
+    assert schedules.defaults(vp(), "exponential") == schedules.defaults(vp()), "an alias is no other family"
     assert schedules.defaults(Flow(), "exponential") == schedules.defaults(Flow())
     with pytest.raises(SigmaTuneError, match="did you mean"):
         schedules.defaults(vp(), "uniform-leeding")

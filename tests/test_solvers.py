@@ -9,7 +9,8 @@ import torch
 from exact import PATHS, gaussian, unit
 from sigmatune.denoiser import Counted, Denoiser, Observed
 from sigmatune.errors import SigmaTuneError
-from sigmatune.plan import run, sample
+from sigmatune.machine import run
+from sigmatune.plan import sample
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import SOLVERS, compile_plan

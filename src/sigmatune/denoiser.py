@@ -32,6 +32,7 @@ class Denoiser(ABC):
         device: Where the states live.
         integer_time: The network can embed whole timesteps only.
         default_family: The schedule family that the model's makers set, if known.
+        value_range: Where the clean data lies; used when images are written.
     """
 
     shape: tuple[int, ...]
@@ -40,6 +41,7 @@ class Denoiser(ABC):
     device: torch.device = torch.device("cpu")
     integer_time: bool = False
     default_family: str | None = None
+    value_range: tuple[float, float] = (-1.0, 1.0)
 
     @abstractmethod
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -101,6 +103,7 @@ class Wrapper(Denoiser):
         self.inner = inner
         self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
         self.integer_time, self.default_family = inner.integer_time, inner.default_family
+        self.value_range = inner.value_range
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)
@@ -181,6 +184,7 @@ class Guided(Denoiser):
         self.shape, self.path = conditional.shape, conditional.path
         self.dtype, self.device = conditional.dtype, conditional.device
         self.integer_time, self.default_family = conditional.integer_time, conditional.default_family
+        self.value_range = conditional.value_range
 
     def _inside(self, sigma: float) -> bool:
         return self.scale != 1 and self.interval[0] < sigma <= self.interval[1]

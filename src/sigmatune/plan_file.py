@@ -19,7 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from sigmatune import noise
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.files import write_text
-from sigmatune.plan import Coefficients, Plan
+from sigmatune.machine import Coefficients
+from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule
 
 FORMAT: Final = "sigmatune/plan"
@@ -44,7 +45,7 @@ class _Strict(BaseModel):
 
 
 class TableFields(_Strict):
-    """The coefficient arrays of :class:`sigmatune.plan.Coefficients`, as nested lists."""
+    """The coefficient arrays of :class:`sigmatune.machine.Coefficients`, as nested lists."""
 
     q: list[Level] | list[list[Level]]
     A: Nested

@@ -40,5 +40,5 @@ def sample(
         images = run(
             denoiser, loaded, n, seed=seed, micro_batch=micro_batch, progress=lambda *done: report("sampling", *done)
         )
-    save_images(images, out)
+    save_images(images, out, denoiser.value_range)
     print(f"{n} images, {loaded.network_calls(denoiser)} network calls each, written to {out}")

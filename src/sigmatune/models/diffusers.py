@@ -26,9 +26,6 @@ class DiffusersDenoiser(NetworkDenoiser):
     output diffusers already divides by sigma), log(sigma) / 4 for EDM, :math:`1000 \tau` for flow. A network of twice as
     many output as input channels predicts a variance too, of which nothing is used.
 
-    Attributes:
-        value_range: The range of the data that the model was trained on, (-1, 1) or, for score models, (0, 1).
-
     Args:
         unet: The network; left as it is, except for where it lives.
         path: The model's noise path.
@@ -39,8 +36,6 @@ class DiffusersDenoiser(NetworkDenoiser):
     Raises:
         SigmaTuneError: if the network is conditional, of unknown size, or does not fit the path.
     """
-
-    value_range: tuple[float, float] = (-1.0, 1.0)
 
     def __init__(
         self,

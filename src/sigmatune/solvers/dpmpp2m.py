@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.plan import Coefficients
+from sigmatune.machine import Coefficients
 from sigmatune.solvers.solver import Solver, assemble, scales
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.plan import Coefficients
+from sigmatune.machine import Coefficients
 from sigmatune.solvers.solver import Solver, assemble, no_history, scales
 
 

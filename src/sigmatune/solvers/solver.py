@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.plan import Coefficients
+from sigmatune.machine import Coefficients
 
 
 class Build(Protocol):

@@ -81,7 +81,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
     panels.append((f"{steps} calls\nreference", bench.reference("held_out", steps)[:SHOWN]))
     picture = out / f"{model}.png"
     title = f"{model}: the same noises at few calls, by the best static default and by the tuned plan"
-    write_bytes(picture, side_by_side(panels, title))
+    write_bytes(picture, side_by_side(panels, title, bench.model.value_range))
     notes.append(f"same noises side by side: {picture}")
     return Demo(model, rows, notes, plans)
 

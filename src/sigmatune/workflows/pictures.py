@@ -16,15 +16,16 @@ from sigmatune.files import write_bytes
 Pixels = npt.NDArray[np.uint8]
 
 
-def to_pixels(images: torch.Tensor) -> Pixels:
-    """Turns images in [-1, 1], (n, C, H, W) with one or three channels, into uint8 (n, H, W, C).
+def to_pixels(images: torch.Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Pixels:
+    """Turns images in a value range, (n, C, H, W) with one or three channels, into uint8 (n, H, W, C).
 
     Raises:
         SigmaTuneError: for another number of channels: such data is no picture.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise SigmaTuneError(f"data of shape {tuple(images.shape[1:])} is no picture; write it as .npz.")
-    scaled = ((images.detach().cpu().double() + 1) * 127.5).round().clamp(0, 255)
+    low, high = value_range
+    scaled = ((images.detach().cpu().double() - low) * (255 / (high - low))).round().clamp(0, 255)
     return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
 
@@ -47,7 +48,7 @@ def enlarged(pixels: Pixels, at_least: int = 512) -> Image.Image:
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
-def save_images(images: torch.Tensor, path: Path) -> None:
+def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, float] = (-1.0, 1.0)) -> None:
     """Writes images as a PNG grid, or as an .npz with uint8 images (n, H, W, C); floats if they are no pictures.
 
     Raises:
@@ -56,20 +57,21 @@ def save_images(images: torch.Tensor, path: Path) -> None:
     buffer = io.BytesIO()
     if path.suffix == ".npz":
         try:
-            np.savez_compressed(buffer, images=to_pixels(images))
+            np.savez_compressed(buffer, images=to_pixels(images, value_range))
         except SigmaTuneError:
             np.savez_compressed(buffer, images=images.detach().cpu().numpy())
     else:
-        enlarged(grid(to_pixels(images))).save(buffer, "PNG")
+        enlarged(grid(to_pixels(images, value_range))).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
 
 
-def side_by_side(panels: list[tuple[str, torch.Tensor]], title: str) -> bytes:
+def side_by_side(panels: list[tuple[str, torch.Tensor]], title: str, value_range: tuple[float, float] = (-1.0, 1.0)) -> bytes:
     """Draws one row of images per panel, the same noise in each column.
 
     Args:
-        panels: (label, images in [-1, 1], (n, C, H, W)) of each row, with equal n.
+        panels: (label, images, (n, C, H, W)) of each row, with equal n.
         title: Stands above.
+        value_range: Where the images' values lie.
 
     Returns:
         The picture as PNG.
@@ -80,7 +82,7 @@ def side_by_side(panels: list[tuple[str, torch.Tensor]], title: str) -> bytes:
     figure = Figure(figsize=(1.6 + 0.95 * columns, 0.6 + 1.0 * len(panels)), dpi=120, facecolor="white")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (label, images) in zip(axes, panels, strict=True):
-        strip = grid(to_pixels(images), columns)
+        strip = grid(to_pixels(images, value_range), columns)
         axis.imshow(enlarged(strip, at_least=1200), interpolation="nearest")
         axis.set_xticks([])
         axis.set_yticks([])

@@ -1,0 +1,91 @@
+"""The bundled models: small, open to diffusers, and reproducible to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline
+from safetensors import safe_open
+
+from sigmatune import load
+from sigmatune.models.bundled import bundled_folder
+from sigmatune.plan import sample
+from sigmatune.rng import noise
+from sigmatune.schedule import Schedule
+from sigmatune.schedules import build
+from sigmatune.solvers import compile_plan
+
+MODELS = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
+LIMIT = {"digits": 1e6, "cifar10": 20e6}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    loaded = load(request.param)
+    loaded.name = request.param
+    return loaded
+
+
+def test_weights_are_small_half_precision_and_safe(model):
+    folder = bundled_folder(model.name)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < LIMIT[model.name]
+    assert not [file for file in files if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+    with safe_open(folder / "unet" / "diffusion_pytorch_model.safetensors", "pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118
+    assert model.shape == MODELS[model.name]
+    assert "# " in (folder / "README.md").read_text()
+
+
+def test_a_row_is_bit_equal_for_requested_batches_of_1_7_and_64(model):
+    plan = compile_plan(build("karras", 3, model.path), "dpmpp2m", model)
+    many = sample(model, plan, 64, seed=5)
+    assert torch.equal(sample(model, plan, 1, seed=5), many[:1])
+    assert torch.equal(sample(model, plan, 7, seed=5), many[:7])
+    # The place in the network's batch does not matter either.
+    assert torch.equal(sample(model, plan, indices=[37, 2], seed=5), many[[37, 2]])
+
+
+def test_the_denoiser_denoises(model):
+    """Adding a little noise to what the model itself makes and denoising once removes most of it."""
+    plan = compile_plan(build("karras", 12, model.path, sigma_max=80), "dpmpp2m", model)
+    x0 = sample(model, plan, 16, seed=1)
+    assert 0.2 < float(x0.std()) < 1.2
+    assert float(x0.abs().max()) < 3
+    for sigma in (0.1, 0.3):
+        eps = noise(9, range(16), 0, model.shape)
+        z = (x0 + sigma * eps) / (1 + sigma**2) ** 0.5
+        left = (model(z, sigma) - x0).square().mean().sqrt()
+        assert float(left) < 0.75 * sigma
+
+
+def test_it_is_an_ordinary_diffusers_pipeline_and_gives_the_same_images(model):
+    """diffusers' own loop, DDIM with 10 trailing steps, on the same noise."""
+    pipe = DDPMPipeline.from_pretrained(bundled_folder(model.name))
+    unet = pipe.unet.float().eval()
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False)
+    scheduler.set_timesteps(10)
+    sigmas = model.path.sigma(scheduler.timesteps.numpy())
+    plan = compile_plan(Schedule([*sigmas, 0.0]), "euler", model)
+    starts = []
+    ours = sample(model, plan, 4, seed=3, on_step=lambda step: starts.append(step.z.clone()))
+    x = starts[0]
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t).sample, t, x).prev_sample
+    torch.testing.assert_close(ours, x, rtol=0, atol=2e-4)
+
+
+def test_float_timesteps_reach_the_network(model):
+    received = []
+    handle = model.network.register_forward_pre_hook(lambda module, args, kwargs: received.append(args[1]), with_kwargs=True)
+    try:
+        plan = compile_plan(build("kl-optimal", 4, model.path), "heun", model)
+        sample(model, plan, 1, micro_batch=1)
+    finally:
+        handle.remove()
+    assert {t.dtype for t in received} == {torch.float32}
+    t = np.array([float(t[0]) for t in received])
+    np.testing.assert_allclose(t, model.path.time(plan.coefficients.q.numpy()), rtol=1e-6, atol=1e-30)
+    assert (t != np.rint(t)).any()

@@ -1,0 +1,57 @@
+"""What the documents say is what the benchmarks measured and what the code does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sigmatune import load
+from sigmatune.schedules import FAMILIES
+from sigmatune.solvers import SOLVERS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_of_the_readme_are_those_of_the_benchmarks():
+    text = (ROOT / "README.md").read_text()
+    assert tool("update_readme").updated(text) == text, "run `python tools/update_readme.py`"
+
+
+def test_the_benchmark_was_run_on_the_bundled_weights():
+    result = json.loads((ROOT / "benchmarks" / "results" / "guard_cifar10.json").read_text())
+    assert result["model"]["fingerprint"] == load("cifar10").fingerprint()
+
+
+def test_no_tuned_plan_is_above_a_default_beyond_noise():
+    """The promise, over the whole matrix that was measured."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "guard_cifar10.json").read_text())
+    for cell in result["cells"]:
+        for label, comparison in cell["against_each_default"].items():
+            assert comparison["low"] <= 0, (cell["solver"], cell["calls"], label)
+
+
+def test_the_readme_names_every_solver_and_links_to_files_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+    assert len(SOLVERS) == 3
+    assert len(FAMILIES) == 9, "name the new ones in the README"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "digits"])
+def test_the_model_cards_figures_are_those_of_the_training(name):
+    folder = ROOT / "src" / "sigmatune" / "models" / "weights" / name
+    training, card = json.loads((folder / "training.json").read_text()), (folder / "README.md").read_text()
+    assert f"{training['steps']} steps" in card
+    assert f"{training['images']} images" in card
