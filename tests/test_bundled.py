@@ -79,7 +79,9 @@ def test_it_is_an_ordinary_diffusers_pipeline_and_gives_the_same_images(model):
 
 def test_float_timesteps_reach_the_network(model):
     received = []
-    handle = model.network.register_forward_pre_hook(lambda module, args, kwargs: received.append(args[1]), with_kwargs=True)
+    handle = model.network.register_forward_pre_hook(
+        lambda module, args, kwargs: received.append(args[1]), with_kwargs=True
+    )
     try:
         plan = compile_plan(build("kl-optimal", 4, model.path), "heun", model)
         sample(model, plan, 1, micro_batch=1)

@@ -64,7 +64,9 @@ def test_help_lists_every_command_quickly():
     for name in ("tune", "sample", "schedule", "check", "demo"):
         assert name in out
     heavy = "import sys; import sigmatune.cli; print([m for m in ('torch', 'scipy', 'diffusers', 'numpy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
@@ -113,7 +115,9 @@ def test_schedule_knows_models_paths_and_options(run):
     flow = json.loads(run("schedule", "uniform-trailing", "-N", 4, "--path", "flow", "--json")[1])
     assert flow["sigmas"][0] == "inf"
     assert flow["network_times"] == [1000.0, 750.0, 500.0, 250.0]
-    one = json.loads(run("schedule", "karras", "-N", 5, "-p", "rho=3", "--sigma-max", 20, "--model", "digits", "--json")[1])
+    one = json.loads(
+        run("schedule", "karras", "-N", 5, "-p", "rho=3", "--sigma-max", 20, "--model", "digits", "--json")[1]
+    )
     assert one["options"]["rho"] == 3
     assert one["sigmas"][0] == 20
     assert "karras" in run("schedule", "list")[1]

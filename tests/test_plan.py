@@ -198,7 +198,10 @@ def test_gradients_flow_through_the_loop_and_leave_the_result_alone():
     out.sum().backward()
     torch.testing.assert_close(out.detach(), sample(model, plan, 1))
     step = 1e-6
-    moved = [run(replace(plan.coefficients, b=plan.coefficients.b * (1 + d)), model, indices=[0]).sum() for d in (step, -step)]
+    moved = [
+        run(replace(plan.coefficients, b=plan.coefficients.b * (1 + d)), model, indices=[0]).sum()
+        for d in (step, -step)
+    ]
     assert float(weight.grad) == pytest.approx(float(moved[0] - moved[1]) / (2 * step), rel=1e-5)
 
 

@@ -33,7 +33,9 @@ def slope(name: str, *, warm: bool) -> float:
             previous = torch.from_numpy(high * (high / low) ** (np.arange(solver.history, 0, -1) / n))
             for i, level in enumerate(reversed(previous.tolist())):
                 state[1 + i] = model(model.flow(z, high, level), level)
-        out = run(solver.build(sigmas, previous=previous), model, indices=range(len(z)), state=[s.clone() for s in state])
+        out = run(
+            solver.build(sigmas, previous=previous), model, indices=range(len(z)), state=[s.clone() for s in state]
+        )
         errors.append((out - model.flow(z, high, low)).square().mean().sqrt().item())
     assert errors[0] < 0.1
     return -float(np.polyfit(np.log(steps), np.log(errors), 1)[0])

@@ -39,7 +39,9 @@ def test_pairing_removes_the_spread_between_rows():
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     hits = [
-        found.low <= -0.1 <= found.high for seed in range(100) for found in [compare(*errors(60, -0.1, seed), seed=seed)]
+        found.low <= -0.1 <= found.high
+        for seed in range(100)
+        for found in [compare(*errors(60, -0.1, seed), seed=seed)]
     ]
     assert 0.88 <= np.mean(hits) <= 0.99
 

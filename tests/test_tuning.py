@@ -37,7 +37,9 @@ def test_the_reference_is_the_models_own_solution(path):
     model = gaussian(PATHS[path])
     bench = Workbench(model, QUICK)
     starts: list[torch.Tensor] = []
-    sample(model, bench.reference_plan(), indices=list(QUICK.rows("tuning")), on_step=lambda s: starts.append(s.z.clone()))
+    sample(
+        model, bench.reference_plan(), indices=list(QUICK.rows("tuning")), on_step=lambda s: starts.append(s.z.clone())
+    )
     first, last = model.path.sigma_max, model.path.sigma_min
     exact = model(model.flow(starts[0], first, last), last)
     gaps = [(bench.reference("tuning", n) - exact).square().mean().sqrt().item() for n in (32, 64, 128)]
@@ -149,7 +151,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
 
 
 def test_tuning_is_reproducible_and_depends_on_the_seed():
-    plans = [tune(gaussian(), calls=4, solver="euler", settings=Settings(**{**vars(QUICK), "seed": s})) for s in (0, 0, 1)]
+    plans = [
+        tune(gaussian(), calls=4, solver="euler", settings=Settings(**{**vars(QUICK), "seed": s})) for s in (0, 0, 1)
+    ]
     assert plans[0].schedule == plans[1].schedule
     assert plans[0].evidence == plans[1].evidence
     assert plans[0].schedule != plans[2].schedule

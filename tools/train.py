@@ -86,9 +86,7 @@ class Path_:
         self.log_sigma = 0.5 * torch.log((1 - alphas) / alphas)
 
     def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(
-            np.interp(sigma.log().numpy(), self.log_sigma.numpy(), np.arange(len(self.log_sigma)))
-        )
+        return torch.from_numpy(np.interp(sigma.log().numpy(), self.log_sigma.numpy(), np.arange(len(self.log_sigma))))
 
     def draw(self, n: int, law: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
         low, high = self.log_sigma[0].item(), self.log_sigma[-1].item()

@@ -18,7 +18,10 @@ def guard_table(result: dict) -> str:
     budgets = sorted({cell["calls"] for cell in result["cells"]})
     solvers = list(dict.fromkeys(cell["solver"] for cell in result["cells"]))
     cells = {(cell["solver"], cell["calls"]): cell["evidence"] for cell in result["cells"]}
-    lines = ["| solver | " + " | ".join(f"{calls} calls" for calls in budgets) + " |", "|---" * (len(budgets) + 1) + "|"]
+    lines = [
+        "| solver | " + " | ".join(f"{calls} calls" for calls in budgets) + " |",
+        "|---" * (len(budgets) + 1) + "|",
+    ]
     for solver in solvers:
         entries = []
         for calls in budgets:

@@ -72,7 +72,9 @@ class Denoiser(ABC):
         if levels.ndim == 0:
             levels = levels.expand(len(z))
         if levels.shape != (len(z),):
-            raise SigmaTuneError(f"sigma must be one number or one per row ({len(z)}), not of shape {tuple(levels.shape)}.")
+            raise SigmaTuneError(
+                f"sigma must be one number or one per row ({len(z)}), not of shape {tuple(levels.shape)}."
+            )
         return self.denoise(z, levels)
 
     def snap(self, sigmas: Array) -> Array:
@@ -207,4 +209,6 @@ class Guided(Denoiser):
         return guided
 
     def fingerprint(self) -> str:
-        return f"{self.conditional.fingerprint()}|{self.unconditional.fingerprint()}|cfg {self.scale!r} {self.interval!r}"
+        return (
+            f"{self.conditional.fingerprint()}|{self.unconditional.fingerprint()}|cfg {self.scale!r} {self.interval!r}"
+        )

@@ -202,7 +202,9 @@ def _start(
     ]
     states = []
     for i in range(coefficients.width):
-        terms = [(eps[m], start[:, i, m]) for m in range(start.shape[2]) if bool((coefficients.start[..., i, m] != 0).any())]
+        terms = [
+            (eps[m], start[:, i, m]) for m in range(start.shape[2]) if bool((coefficients.start[..., i, m] != 0).any())
+        ]
         if x0 is not None:
             terms.append((x0, origin[:, i]))
         states.append(_combine(terms, eps[0]))

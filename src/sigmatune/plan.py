@@ -123,7 +123,9 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):
-        raise SigmaTuneError(f"the plan has one schedule for each of {plan.coefficients.rows} rows, but {len(rows)} are asked.")
+        raise SigmaTuneError(
+            f"the plan has one schedule for each of {plan.coefficients.rows} rows, but {len(rows)} are asked."
+        )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)

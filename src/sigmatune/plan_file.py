@@ -184,12 +184,16 @@ def parse(text: str) -> PlanFile:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise SigmaTuneError(f'this is no plan file: it lacks "format": "{FORMAT}".')
     if raw.get("version") != VERSION:
-        raise SigmaTuneError(f"this is a plan of version {raw.get('version')!r}, but only version {VERSION} is known here.")
+        raise SigmaTuneError(
+            f"this is a plan of version {raw.get('version')!r}, but only version {VERSION} is known here."
+        )
     try:
         return PlanFile.model_validate(raw)
     except ValidationError as error:
         problems = {".".join(map(str, e["loc"])) or "file": e["msg"] for e in error.errors(include_url=False)}
-        raise SigmaTuneError("this is no valid plan: " + "; ".join(f"{k}: {v}" for k, v in problems.items()) + ".") from None
+        raise SigmaTuneError(
+            "this is no valid plan: " + "; ".join(f"{k}: {v}" for k, v in problems.items()) + "."
+        ) from None
 
 
 def schema() -> dict[str, Any]:

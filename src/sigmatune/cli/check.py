@@ -36,5 +36,7 @@ def check(
     if as_json:
         print(json.dumps(summary))
         return
-    print(f"{plan} is a valid plan: {loaded.steps} steps, {loaded.calls} calls, {loaded.solver}, {loaded.schedule.family}.")
+    print(
+        f"{plan} is a valid plan: {loaded.steps} steps, {loaded.calls} calls, {loaded.solver}, {loaded.schedule.family}."
+    )
     print(summary["verdict"])

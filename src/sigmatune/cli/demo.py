@@ -22,7 +22,9 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result.model}: error to the converged solution, same noises (lower is better)", title_justify="left")
+    table = Table(
+        title=f"{result.model}: error to the converged solution, same noises (lower is better)", title_justify="left"
+    )
     for column in ("solver", "calls", "best static default", "its error", "tuned", "tuned / default", "95 % interval"):
         table.add_column(column, justify="left" if column in ("solver", "best static default") else "right")
     for row in result.rows:

@@ -14,7 +14,9 @@ def sample(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
     plan: Path = typer.Argument(help="Plan file."),
     n: int = typer.Option(64, "-n", help="How many images; image i depends on the seed and i alone."),
-    out: Path = typer.Option(Path("samples.png"), "--out", "-o", help="PNG grid, or .npz with uint8 images (n, H, W, C)."),
+    out: Path = typer.Option(
+        Path("samples.png"), "--out", "-o", help="PNG grid, or .npz with uint8 images (n, H, W, C)."
+    ),
     solver: str = typer.Option("", help="Insist on this solver; the plan must have been tuned for it."),
     seed: int = typer.Option(0, help="Seed of the noise."),
     micro_batch: int = typer.Option(16, help="Images per network call."),

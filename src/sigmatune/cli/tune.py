@@ -51,5 +51,7 @@ def tune(
     spent = cost["network_evaluations"]
     print(f"{evidence['verdict']}")
     print(f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})")
-    print(f"cost: {spent['total']:,} network evaluations of single images ({json.dumps(spent)}), {cost['seconds']:.0f} s")
+    print(
+        f"cost: {spent['total']:,} network evaluations of single images ({json.dumps(spent)}), {cost['seconds']:.0f} s"
+    )
     print(f"written to {out}")

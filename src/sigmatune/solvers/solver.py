@@ -69,7 +69,9 @@ class Solver:
         while self.calls(steps + 1) <= calls:
             steps += 1
         if steps == 0:
-            raise SigmaTuneError(f"{self.name} needs at least {self.calls(1)} network calls, but the budget is {calls}.")
+            raise SigmaTuneError(
+                f"{self.name} needs at least {self.calls(1)} network calls, but the budget is {calls}."
+            )
         return steps
 
 
@@ -103,9 +105,7 @@ def assemble(
     alpha, s = scales(sigmas[..., 0])
     return Coefficients(
         q=q,
-        A=torch.stack(
-            [torch.stack([A.get((i, j), zero) for j in range(width)], dim=-1) for i in range(width)], dim=-2
-        ),
+        A=torch.stack([torch.stack([A.get((i, j), zero) for j in range(width)], dim=-1) for i in range(width)], dim=-2),
         b=torch.stack([b.get(i, zero) for i in range(width)], dim=-1),
         c=first.unsqueeze(-2).expand(*q.shape[:-1], q.shape[-1] + 1, width),
         start=(s.unsqueeze(-1) * first).unsqueeze(-1),

@@ -52,9 +52,7 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
         raise SigmaTuneError("the guard compares end points of the same noise, so it needs deterministic plans.")
     steps, before, change = bench.settings.reference_steps, None, math.inf
     while True:
-        errors = [
-            bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)
-        ]
+        errors = [bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)]
         now = compare(*errors, seed=bench.settings.seed)
         if before is not None:
             change = abs(now.statistic - before.statistic)
@@ -62,7 +60,9 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
             if change < 0.1 * scale or errors[0].max() == errors[1].max() == 0:
                 break
         if 2 * steps > MOST_REFERENCE_STEPS:
-            raise SigmaTuneError(f"the reference solution did not converge within {steps} steps; the model may be unstable.")
+            raise SigmaTuneError(
+                f"the reference solution did not converge within {steps} steps; the model may be unstable."
+            )
         before, steps = now, 2 * steps
     exact = bench.reference("held_out", steps)
     distances = {

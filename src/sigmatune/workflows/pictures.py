@@ -65,7 +65,9 @@ def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, floa
     write_bytes(path, buffer.getvalue())
 
 
-def side_by_side(panels: list[tuple[str, torch.Tensor]], title: str, value_range: tuple[float, float] = (-1.0, 1.0)) -> bytes:
+def side_by_side(
+    panels: list[tuple[str, torch.Tensor]], title: str, value_range: tuple[float, float] = (-1.0, 1.0)
+) -> bytes:
     """Draws one row of images per panel, the same noise in each column.
 
     Args:
