@@ -6,9 +6,27 @@ import numpy as np
 import torch
 
 from sigmatune.models.analytic import GaussianSpectrum
-from sigmatune.noise import VE, Flow, NoisePath, vp
+from sigmatune.noise import VE, VP, Flow, Narrowed, NoisePath, vp
 
 PATHS: dict[str, NoisePath] = {"vp": vp(), "vp-zero-snr": vp(zero_terminal_snr=True), "ve": VE(), "flow": Flow(3.0)}
+
+SD = {"beta_start": 0.00085, "beta_end": 0.012}
+ALL_PATHS: dict[str, NoisePath] = {
+    "vp linear": vp(),
+    "vp scaled": vp("scaled_linear", **SD),
+    "vp cosine": vp("cosine"),
+    "vp zero snr": vp("scaled_linear", **SD, zero_terminal_snr=True),
+    "vp table": VP(1 / (1 + np.geomspace(0.05, 30, 12) ** 2)),
+    "ve": VE(),
+    "edm": VE(0.01, 50.0, clock="quarter_log"),
+    "flow": Flow(),
+    "flow shifted": Flow(3.0),
+    "flow unshifted": Flow(0.4, levels=100),
+    "narrowed vp": Narrowed(vp(), 0.05, 20.0),
+    "narrowed ve": Narrowed(VE(), 0.02, 5.0),
+    "narrowed flow": Narrowed(Flow(3.0), 0.01, 50.0),
+    "narrowed below": Narrowed(Flow(3.0), 0.01, np.inf),
+}
 
 
 def power_law(size: int = 8, exponent: float = 2.2, mean: float = 0.25) -> np.ndarray:

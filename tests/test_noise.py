@@ -5,33 +5,15 @@ import json
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from exact import ALL_PATHS as PATHS
+from exact import SD
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import VE, VP, Flow, Narrowed, NoisePath, alpha_of, from_spec, s_of, shift, unshift, vp
 
-settings.register_profile("steady", deadline=None, derandomize=True)  # a busy machine is no failure
-settings.load_profile("steady")
-
-SD = {"beta_start": 0.00085, "beta_end": 0.012}
-PATHS: dict[str, NoisePath] = {
-    "vp linear": vp(),
-    "vp scaled": vp("scaled_linear", **SD),
-    "vp cosine": vp("cosine"),
-    "vp zero snr": vp("scaled_linear", **SD, zero_terminal_snr=True),
-    "vp table": VP(1 / (1 + np.geomspace(0.05, 30, 12) ** 2)),
-    "ve": VE(),
-    "edm": VE(0.01, 50.0, clock="quarter_log"),
-    "flow": Flow(),
-    "flow shifted": Flow(3.0),
-    "flow unshifted": Flow(0.4, levels=100),
-    "narrowed vp": Narrowed(vp(), 0.05, 20.0),
-    "narrowed ve": Narrowed(VE(), 0.02, 5.0),
-    "narrowed flow": Narrowed(Flow(3.0), 0.01, 50.0),
-    "narrowed below": Narrowed(Flow(3.0), 0.01, np.inf),
-}
 INFINITE = ("vp zero snr", "flow", "flow shifted", "flow unshifted", "narrowed below")
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 

@@ -60,6 +60,16 @@ def test_any_levels_survive_bit_for_bit(values, infinite):
     assert back.schedule.sigmas.tobytes() == np.array(sigmas).tobytes()
 
 
+def test_schedules_made_from_others_survive(tmp_path):
+    model = gaussian(PATHS["flow"])
+    whole = build("kl-optimal", 6, model.path)
+    for i, made_from in enumerate(
+        (whole.partial(np.inf), whole.partial(2.0), whole.partial(2.0, 3), whole.resample(4))
+    ):
+        compile_plan(made_from, "euler", model).save(tmp_path / f"{i}.json")
+        assert load_plan(tmp_path / f"{i}.json").schedule == made_from
+
+
 def test_rows_survive(tmp_path):
     plan = compile_plan(Schedule([[5.0, 1.0, 0.0], [4.0, 2.0, 0.0]]), "heun")
     plan.save(tmp_path / "plan.json")

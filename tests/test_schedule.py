@@ -4,16 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.schedule import Schedule, whole
-
-settings.register_profile("steady", deadline=None, derandomize=True)  # a busy machine is no failure
-settings.load_profile("steady")
 
 LOG_UNIFORM = Schedule([*np.geomspace(80, 0.01, 9), 0])
 INFINITE = Schedule([np.inf, 12, 4.5, 2, 0.75, 0.01, 0])

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 
+from exact import ALL_PATHS as PATHS
+from exact import SD
 from sigmatune import schedules
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import VE, Flow, Narrowed, vp
 from sigmatune.schedules import FAMILIES, build
-from test_noise import PATHS, SD
 
 OPTIONS = {  # more than the defaults, where the curve changes its character
     "karras": [{"rho": 1.0}, {"rho": 20.0}],

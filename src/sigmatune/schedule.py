@@ -126,7 +126,7 @@ class Schedule:
             levels[0] = sigma
             if steps > 1:
                 levels[-1] = low
-        return self.moved(levels, "partial", sigma=sigma)
+        return self.moved(levels, "partial", sigma=float(sigma) if np.isfinite(sigma) else "inf")
 
     def moved(self, levels: Array, how: str, **options: Any) -> Schedule:
         """Returns a schedule with other positive levels, (..., N), whose provenance names this one."""
