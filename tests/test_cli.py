@@ -147,7 +147,7 @@ def test_a_stopped_tune_goes_on(run, tmp_path, monkeypatch):
     assert run(*arguments, "-o", "plan.json")[0] == 0
     whole, resumed = (json.loads((tmp_path / name).read_text()) for name in ("whole.json", "plan.json"))
     assert resumed["sigmas"] == whole["sigmas"]
-    assert resumed["cost"]["network_evaluations"]["total"] < whole["cost"]["network_evaluations"]["total"]
+    assert resumed["cost"]["network_evaluations"] == whole["cost"]["network_evaluations"]
 
 
 PLANS = {

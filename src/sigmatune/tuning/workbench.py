@@ -12,6 +12,7 @@ the answer no longer changes - whatever the plan's own ends are.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from sigmatune import schedules, solvers
-from sigmatune.denoiser import Counted, Denoiser
+from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
@@ -95,7 +96,7 @@ class Workbench:
         store: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.model = Counted(model)
+        self.model = model
         self.settings = settings or Settings()
         self.progress = progress
         self._store = store
@@ -114,17 +115,20 @@ class Workbench:
         size, seed = self.settings.micro_batch, self.settings.seed
 
         def measure() -> Array:
-            before = self.model.images
             report = None
             if self.progress is not None and purpose == "reference":
                 report = partial(self.progress, "reference solution")
             x = sample(self.model, plan, seed=seed, indices=indices, micro_batch=size, progress=report)
             if not torch.isfinite(x).all():
                 raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-            self._spent[purpose] = self._spent.get(purpose, 0) + self.model.images - before
             return x.cpu().numpy()
 
-        return torch.from_numpy(self._remember(_key("x", self.model, plan, seed, indices, size), measure))
+        key = _key("x", self.model, plan, seed, indices, size)
+        if key not in self._memory:
+            # What is found in the store was paid for as well, by the run that was stopped.
+            padded = -(-len(indices) // size) * size
+            self._spent[purpose] = self._spent.get(purpose, 0) + padded * plan.network_calls(self.model)
+        return torch.from_numpy(self._remember(key, measure))
 
     def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
         """The end points of the fine solution of a split, (rows, *shape)."""
@@ -165,8 +169,8 @@ class Workbench:
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Starts to count and returns a function that reads the cost of one plan.
 
-        Evaluations are network evaluations of single images, by purpose. The references of tuning and validation are
-        shared by all plans of a workbench and stand in the cost of each.
+        Evaluations are network evaluations of single images, padding included, by purpose. The references of tuning and
+        validation are shared by all plans of a workbench and stand in the cost of each; the seconds are those of this run.
         """
         before, began = dict(self._spent), time.monotonic()
         shared = before.get("reference", 0)
@@ -192,7 +196,7 @@ class Workbench:
         else:
             value = measure()
             if file is not None:
-                unfinished = file.with_suffix(".partial")
+                unfinished = file.with_suffix(f".{os.getpid()}.partial")
                 with unfinished.open("wb") as handle:
                     np.save(handle, value)
                 unfinished.replace(file)
