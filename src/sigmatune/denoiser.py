@@ -10,7 +10,7 @@ function by an adapter of :mod:`sigmatune.models`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Denoiser(ABC):
         integer_time: The network can embed whole timesteps only.
         default_family: The schedule family that the model's makers set, if known.
         value_range: Where the clean data lies; used when images are written.
+        guidance: How guidance is set, if it is; stored with tuned plans.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +43,7 @@ class Denoiser(ABC):
     integer_time: bool = False
     default_family: str | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
+    guidance: Mapping[str, Any] | None = None
 
     @abstractmethod
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -95,7 +97,11 @@ class Denoiser(ABC):
                 f"this network knows whole timesteps only and {sigmas.shape[-1]} levels fall on "
                 f"{len(np.unique(t))} of them; ask for fewer steps or wider spacing."
             )
-        return self.path.sigma(t)
+        return self.whole_time(sigmas)
+
+    def whole_time(self, sigmas: Array) -> Array:
+        """The levels of the whole timesteps nearest to some levels, which may repeat."""
+        return self.path.sigma(np.rint(self.path.time(sigmas)))
 
 
 class Wrapper(Denoiser):
@@ -105,7 +111,7 @@ class Wrapper(Denoiser):
         self.inner = inner
         self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
         self.integer_time, self.default_family = inner.integer_time, inner.default_family
-        self.value_range = inner.value_range
+        self.value_range, self.guidance = inner.value_range, inner.guidance
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)
@@ -187,6 +193,8 @@ class Guided(Denoiser):
         self.dtype, self.device = conditional.dtype, conditional.device
         self.integer_time, self.default_family = conditional.integer_time, conditional.default_family
         self.value_range = conditional.value_range
+        ends = [end if np.isfinite(end) else "inf" for end in self.interval]
+        self.guidance = {"scale": self.scale, "interval": ends}
 
     def _inside(self, sigma: float) -> bool:
         return self.scale != 1 and self.interval[0] < sigma <= self.interval[1]

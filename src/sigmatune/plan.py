@@ -77,7 +77,8 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
         SigmaTuneError: if a level is outside the model's range, or between the timesteps of a network of whole timesteps.
     """
     q = plan.coefficients.q.numpy()
-    if not np.isclose(denoiser.snap(q), q, rtol=1e-6, atol=0).all():
+    denoiser.path.check(q)
+    if denoiser.integer_time and not np.isclose(denoiser.whole_time(q), q, rtol=1e-6, atol=0).all():
         raise SigmaTuneError(
             "this network knows whole timesteps only and the plan's levels lie between them; make the plan for this model."
         )

@@ -10,14 +10,12 @@ from sigmatune.noise import NoisePath
 from sigmatune.schedule import Schedule
 
 WHOLE: dict[str, list[dict[str, Any]]] = {
-    "uniform-linspace": [{}],
-    "uniform-trailing": [{}],
     "uniform-leading": [{}],
     "shifted-cosine": [{"shift": shift} for shift in (0.5, 1.0, 2.0)],
-    "beta": [{"a": a, "b": a} for a in (0.4, 0.5, 0.6, 0.8)] + [{"a": 0.6, "b": 0.8}],
+    "beta": [{"a": a, "b": b} for a, b in ((0.4, 0.4), (0.8, 0.8), (0.6, 0.8))],
     "beta-open": [{"a": 0.6, "b": 0.6}],
 }
-"""Families over the model's whole range."""
+"""Families over the model's whole range, besides the published defaults."""
 
 NARROWED: dict[str, dict[str, Any]] = {"log-uniform": {}, "karras": {"rho": 5.0}, "kl-optimal": {"c": 0.5}}
 FIRST = (None, 40.0, 15.0, 6.0, 3.0)
@@ -25,9 +23,18 @@ LAST = (None, 0.05, 0.2)
 """Curves in sigma, which are tried between all pairs of these ends: few steps cannot afford the model's whole range."""
 
 
-def static(steps: int, path: NoisePath) -> list[Schedule]:
-    """Builds every static candidate that is defined on a path with this many steps, without repetition."""
-    wanted = [(family, options) for family, choices in WHOLE.items() for options in choices]
+def static(steps: int, path: NoisePath, default_family: str | None = None) -> list[Schedule]:
+    """Builds every static candidate that is defined on a path with this many steps, without repetition.
+
+    Args:
+        steps: N.
+        path: The model's noise path.
+        default_family: The model's own default; the published defaults are candidates too.
+    """
+    wanted: list[tuple[str, dict[str, Any]]] = [
+        (family, options) for _, family, options in schedules.defaults(path, default_family)
+    ]
+    wanted += [(family, options) for family, choices in WHOLE.items() for options in choices]
     for family, options in NARROWED.items():
         for first in FIRST:
             for last in LAST:

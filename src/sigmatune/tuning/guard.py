@@ -28,13 +28,20 @@ class Judged:
         comparison: The paired comparison on the held-out noises.
         reference_steps: Steps of the converged reference.
         change: How much the statistic moved when the reference's steps were last doubled.
+        converged: Whether that was little enough; without it there is no gain.
         distances: Sliced Wasserstein distance to the reference set, of the plan and of the default.
     """
 
     comparison: Comparison
     reference_steps: int
     change: float
+    converged: bool
     distances: dict[str, float]
+
+    @property
+    def gain(self) -> bool:
+        """Whether the tuned plan may be handed out."""
+        return self.converged and self.comparison.gain
 
 
 def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
@@ -46,30 +53,28 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
         default: The best static default, chosen on validation.
 
     Raises:
-        SigmaTuneError: if a plan is stochastic (paired errors mean nothing there) or the reference does not converge.
+        SigmaTuneError: if a plan is stochastic, because paired errors mean nothing there.
     """
     if not (tuned.coefficients.deterministic and default.coefficients.deterministic):
         raise SigmaTuneError("the guard compares end points of the same noise, so it needs deterministic plans.")
-    steps, before, change = bench.settings.reference_steps, None, math.inf
-    while True:
-        errors = [bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)]
-        now = compare(*errors, seed=bench.settings.seed)
-        if before is not None:
-            change = abs(now.statistic - before.statistic)
-            scale = max(abs(now.statistic), (now.high - now.low) / 2)
-            if change < 0.1 * scale or errors[0].max() == errors[1].max() == 0:
-                break
-        if 2 * steps > MOST_REFERENCE_STEPS:
-            raise SigmaTuneError(
-                f"the reference solution did not converge within {steps} steps; the model may be unstable."
-            )
+    steps = bench.settings.reference_steps
+    now, change, converged = _compared(bench, tuned, default, steps), math.inf, False
+    while not converged and 2 * steps <= MOST_REFERENCE_STEPS:
         before, steps = now, 2 * steps
+        now = _compared(bench, tuned, default, steps)
+        change = abs(now.statistic - before.statistic)
+        converged = change <= 0.1 * max(abs(now.statistic), (now.high - now.low) / 2)
     exact = bench.reference("held_out", steps)
     distances = {
         name: sliced_wasserstein(bench.outputs(plan, "held_out", purpose="guard"), exact, seed=bench.settings.seed)
         for name, plan in (("plan", tuned), ("default", default))
     }
-    return Judged(now, steps, change, distances)
+    return Judged(now, steps, change, converged, distances)
+
+
+def _compared(bench: Workbench, tuned: Plan, default: Plan, steps: int) -> Comparison:
+    errors = [bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)]
+    return compare(*errors, seed=bench.settings.seed)
 
 
 def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], default_label: str) -> dict[str, Any]:
@@ -83,10 +88,15 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
     """
     c, s = judged.comparison, bench.settings
     ratio = {name: math.exp(value) for name, value in (("value", c.statistic), ("low", c.low), ("high", c.high))}
-    if c.gain:
+    if judged.gain:
         verdict = (
             f"gain: on {c.rows} held-out noises the tuned plan's error is {ratio['value']:.2f} times that of the best static "
             f"default, {default_label} ({c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f})."
+        )
+    elif not judged.converged:
+        verdict = (
+            f"no gain: the reference did not converge within {judged.reference_steps} steps, so nothing can be said about "
+            f"the tuned plan and this is the best static default, {default_label}."
         )
     else:
         verdict = (
@@ -96,7 +106,7 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
         )
     return {
         "verdict": verdict,
-        "gain": c.gain,
+        "gain": judged.gain,
         "baseline": default_label,
         "error_ratio": ratio,
         "statistic": {"name": "trimmed mean over rows of log(err_plan / err_default)", **c.to_dict()},
@@ -107,7 +117,8 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
             "family": REFERENCE_FAMILY,
             "solver": REFERENCE_SOLVER,
             "steps": judged.reference_steps,
-            "statistic_change_on_doubling": judged.change,
+            "statistic_change_on_doubling": judged.change if math.isfinite(judged.change) else None,
+            "converged": judged.converged,
         },
         "rows": {
             "seed": s.seed,

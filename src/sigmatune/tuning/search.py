@@ -87,7 +87,7 @@ class _Run:
         # cmaes needs two dimensions; a dummy one is ignored.
         self.dimensions = len(mean)
         padded = np.concatenate([mean, np.zeros(max(0, 2 - len(mean)))])
-        self.cma = CMA(mean=padded, sigma=STEP, population_size=max(size, 5), seed=seed) if size else None
+        self.cma = CMA(mean=padded, sigma=STEP, population_size=max(size, 5), seed=seed % 2**32) if size else None
 
     def spend(self, evaluations: int) -> None:
         """Runs as many whole generations as the budget allows."""

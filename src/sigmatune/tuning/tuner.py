@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
@@ -13,7 +15,7 @@ from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning import candidates
 from sigmatune.tuning.guard import evidence, judge
-from sigmatune.tuning.search import search
+from sigmatune.tuning.search import HIGHEST, search
 from sigmatune.tuning.workbench import Progress, Settings, Workbench
 
 SCREEN = 16
@@ -39,7 +41,8 @@ def tune(
 
     Args:
         model: The denoiser.
-        calls: Budget of network calls per image; the largest number of steps whose calls fit is used.
+        calls: Budget of network evaluations per image; the largest number of steps whose calls fit is used, and where
+            guidance is on anywhere, every call counts as two.
         solver: A solver of the registry.
         settings: How much work to do; :class:`Settings` by default.
         store: A folder in which measurements are kept, so that a killed run goes on where it was.
@@ -57,7 +60,7 @@ def tune(
 def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
     """Tunes on a workbench, so that several budgets and solvers share one reference; see :func:`tune`."""
     calls = whole(calls, "calls")
-    steps = SOLVERS[solver].steps_for(calls)
+    steps = SOLVERS[solver].steps_for(calls // _evaluations_per_call(bench.model))
     solver = SOLVERS[solver].name
     cost = bench.meter()
     for split in ("tuning", "validation"):
@@ -65,18 +68,24 @@ def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
     tuned = _best_tuned(bench, steps, solver)
     default, label, scores = _best_default(bench, steps, solver)
     judged = judge(bench, tuned, default)
-    chosen = tuned if judged.comparison.gain else default
+    chosen = tuned if judged.gain else default
     return chosen.with_notes(
         tuned_for={
             "calls": calls,
             "steps": steps,
             "solver": solver,
             "shape": list(bench.model.shape),
-            "guidance": None,
+            "guidance": bench.model.guidance,
         },
         evidence=evidence(bench, judged, scores, label),
         cost=cost(),
     )
+
+
+def _evaluations_per_call(model: Denoiser) -> int:
+    """The most network evaluations that one call can cost: 2 if guidance is on anywhere in the model's range."""
+    low, high = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
+    return max(model.calls_at(float(sigma)) for sigma in np.geomspace(low, high, 200))
 
 
 def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:
@@ -98,7 +107,7 @@ def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str,
 def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
     """The best candidate on the tuning noises, search included, confirmed on the validation noises."""
     done = 0
-    pool = candidates.static(steps, bench.model.path)
+    pool = candidates.static(steps, bench.model.path, bench.model.default_family)
     rows = min(SCREEN, bench.settings.tuning)
     total = len(pool) + FINALISTS + bench.settings.evaluations
 

@@ -102,33 +102,27 @@ class Workbench:
         self._store = store
         self._memory: dict[str, Array] = {}
         self._spent: dict[str, int] = {}
-        if store is not None:
-            store.mkdir(parents=True, exist_ok=True)
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
         """Compiles a schedule for this workbench's model."""
         return solvers.compile_plan(schedule, solver, self.model)
 
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
-        """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU."""
-        indices = self.settings.rows(split)[:rows]
+        """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.
+
+        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
+        """
+        return torch.from_numpy(self._remember("x", plan, split, rows, purpose, lambda x: x.numpy()))
+
+    def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
+        report = None
+        if self.progress is not None and purpose == "reference":
+            report = partial(self.progress, "reference solution")
         size, seed = self.settings.micro_batch, self.settings.seed
-
-        def measure() -> Array:
-            report = None
-            if self.progress is not None and purpose == "reference":
-                report = partial(self.progress, "reference solution")
-            x = sample(self.model, plan, seed=seed, indices=indices, micro_batch=size, progress=report)
-            if not torch.isfinite(x).all():
-                raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-            return x.cpu().numpy()
-
-        key = _key("x", self.model, plan, seed, indices, size)
-        if key not in self._memory:
-            # What is found in the store was paid for as well, by the run that was stopped.
-            padded = -(-len(indices) // size) * size
-            self._spent[purpose] = self._spent.get(purpose, 0) + padded * plan.network_calls(self.model)
-        return torch.from_numpy(self._remember(key, measure))
+        x = sample(self.model, plan, seed=seed, indices=indices, micro_batch=size, progress=report)
+        if not torch.isfinite(x).all():
+            raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
+        return x.cpu()
 
     def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
         """The end points of the fine solution of a split, (rows, *shape)."""
@@ -157,10 +151,21 @@ class Workbench:
         reference_steps: int | None = None,
         purpose: str = "search",
     ) -> Array:
-        """The paired errors e_i of a plan on a split's noises, or on its first few; (rows,)."""
-        exact = self.reference(split, reference_steps)[:rows].double()
-        gap = self.outputs(plan, split, rows=rows, purpose=purpose).double() - exact
-        return np.asarray(gap.flatten(1).square().mean(dim=1).sqrt().numpy())
+        """The paired errors e_i of a plan on a split's noises, or on its first few; (rows,), positive.
+
+        An error below the rounding of the model's dtype says nothing and counts as that rounding.
+        """
+        steps = reference_steps or self.settings.reference_steps
+        exact = self.reference(split, steps)[:rows].double()
+        rounding = torch.finfo(self.model.dtype).eps * max(float(exact.square().mean().sqrt()), 1e-30)
+
+        def root_mean_square(x: torch.Tensor) -> Array:
+            e = (x.double() - exact).flatten(1).square().mean(dim=1).sqrt()
+            return np.asarray(e.clamp(min=rounding).numpy())
+
+        if split == "held_out":  # looked at again: distances, pictures, finer references
+            return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
+        return self._remember(f"e{steps}", plan, split, rows, purpose, root_mean_square)
 
     def score(self, plan: Plan, split: Split, *, rows: int | None = None) -> float:
         """The mean log error of a plan, which search minimises."""
@@ -187,15 +192,30 @@ class Workbench:
 
         return read
 
-    def _remember(self, key: str, measure: Callable[[], Array]) -> Array:
+    def _remember(
+        self,
+        kind: str,
+        plan: Plan,
+        split: Split,
+        rows: int | None,
+        purpose: str,
+        digest: Callable[[torch.Tensor], Array],
+    ) -> Array:
+        """Returns what ``digest`` makes of a plan's end points: from memory, from the store, or by sampling."""
+        indices, size = self.settings.rows(split)[:rows], self.settings.micro_batch
+        key = _key(kind, self.model, plan, self.settings.seed, indices, size)
         if key in self._memory:
             return self._memory[key]
+        # What is found in the store was paid for as well, by the run that was stopped.
+        padded = -(-len(indices) // size) * size
+        self._spent[purpose] = self._spent.get(purpose, 0) + padded * plan.network_calls(self.model)
         file = None if self._store is None else self._store / f"{key}.npy"
         if file is not None and file.exists():
             value: Array = np.load(file, allow_pickle=False)
         else:
-            value = measure()
+            value = digest(self._sampled(plan, indices, purpose))
             if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = file.with_suffix(f".{os.getpid()}.partial")
                 with unfinished.open("wb") as handle:
                     np.save(handle, value)
