@@ -9,12 +9,13 @@ from diffusers import DDIMScheduler, DDPMPipeline
 from safetensors import safe_open
 
 from sigmatune import load
+from sigmatune.errors import SigmaTuneError
 from sigmatune.models.bundled import bundled_folder
 from sigmatune.plan import sample
 from sigmatune.rng import noise
 from sigmatune.schedule import Schedule
-from sigmatune.schedules import build
-from sigmatune.solvers import compile_plan
+from sigmatune.schedules import FAMILIES, build
+from sigmatune.solvers import SOLVERS, compile_plan
 
 MODELS = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 LIMIT = {"digits": 1e6, "cifar10": 20e6}
@@ -77,17 +78,35 @@ def test_it_is_an_ordinary_diffusers_pipeline_and_gives_the_same_images(model):
     torch.testing.assert_close(ours, x, rtol=0, atol=2e-4)
 
 
-def test_float_timesteps_reach_the_network(model):
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_the_network_receives_is_the_plan(solver, whole):
+    """A hook on the real network: t as float32 and the level that the state is scaled for, call by call."""
+    model = load("digits")
+    model.integer_time = whole
     received = []
-    handle = model.network.register_forward_pre_hook(
-        lambda module, args, kwargs: received.append(args[1]), with_kwargs=True
+    model.network.register_forward_pre_hook(
+        lambda module, args, kwargs: received.append((args[0].clone(), args[1])), with_kwargs=True
     )
-    try:
-        plan = compile_plan(build("kl-optimal", 4, model.path), "heun", model)
-        sample(model, plan, 1, micro_batch=1)
-    finally:
-        handle.remove()
-    assert {t.dtype for t in received} == {torch.float32}
-    t = np.array([float(t[0]) for t in received])
-    np.testing.assert_allclose(t, model.path.time(plan.coefficients.q.numpy()), rtol=1e-6, atol=1e-30)
-    assert (t != np.rint(t)).any()
+    for family in FAMILIES:
+        for steps in (1, 2, 5, 17):
+            received.clear()
+            plan = compile_plan(build(family, steps, model.path), solver, model)
+            states = []
+            sample(model, plan, 1, micro_batch=1, on_step=lambda step, states=states: states.append(step.z.clone()))
+            q = plan.coefficients.q.numpy()
+            t = np.array([float(t[0]) for _, t in received])
+            assert {t.dtype for _, t in received} == {torch.float32}
+            assert len(t) == SOLVERS[solver].calls(steps)
+            np.testing.assert_allclose(t, model.path.time(q), rtol=1e-6, atol=1e-30)
+            if whole:
+                assert (t == np.rint(t)).all()
+                np.testing.assert_allclose(model.path.sigma(t), q, rtol=1e-6)
+            assert all(torch.equal(seen, z) for (seen, _), z in zip(received, states, strict=True))
+
+
+def test_whole_timesteps_refuse_more_steps_than_levels():
+    model = load("digits")
+    model.integer_time = True
+    with pytest.raises(SigmaTuneError, match="whole timesteps only"):
+        compile_plan(build("karras", 300, model.path), "euler", model)

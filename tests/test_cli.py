@@ -123,6 +123,35 @@ def test_schedule_knows_models_paths_and_options(run):
     assert "karras" in run("schedule", "list")[1]
 
 
+def test_schedule_writes_a_file(run, tmp_path):
+    assert run("schedule", "beta", "-N", 6, "-p", "sigma_max=20", "-o", "levels.json")[0] == 0
+    found = json.loads((tmp_path / "levels.json").read_text())
+    assert found["sigmas"][0] == 20
+    assert len(found["sigmas"]) == 7
+
+
+def test_device_auto_takes_an_accelerator(monkeypatch):
+    """The word reaches the loader as it is; the loader's own test covers what it means."""
+    from sigmatune.cli import common
+
+    seen = {}
+    monkeypatch.setattr("sigmatune.models.load", lambda source, device: seen.update({source: device}))
+    common.load_model("digits", "auto")
+    assert seen == {"digits": "auto"}
+
+
+def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, tmp_path, digits, monkeypatch):
+    from sigmatune.tuning import Settings
+    from sigmatune.workflows import demo
+
+    monkeypatch.setattr(demo, "SMALL", Settings(16, 16, 16, 8, reference_steps=16))
+    code, out, err = run("demo", "--smoke", "--model", load_folder(), "--out", "shown")
+    assert code == 0, err
+    names = {p.name for p in (tmp_path / "shown").iterdir()}
+    assert names == {"digits.png", "digits-euler-4.json", "digits-euler-6.json"}
+    assert "error to the converged solution" in out
+
+
 def test_a_stopped_tune_goes_on(run, tmp_path, monkeypatch):
     arguments = ["tune", "digits", "--calls", 3, "--solver", "euler", *QUICK]
     assert run(*arguments, "-o", "whole.json")[0] == 0
@@ -205,6 +234,17 @@ def refused(run, folder, arguments, message):
         (["sample", "folder", "good.json"], "folder"),
         (["tune", "pickled"], "pickled weights only"),
         (["check", "."], "cannot read"),
+        (["tune", "digits", "--seed", -1, *QUICK], "the seed must be"),
+        (["tune", "digits", "-o", "/proc/plan.json", *QUICK], "cannot"),
+        (["tune"], "model"),
+        (["tune", "digits", "--callz", 4], "--callz"),
+        (["tune", "digits", "--calls", 2.5], "--calls"),
+        (["tuna", "digits"], "tuna"),
+        (["demo", "--model", "digit"], "digits"),
+        (["schedule", "karras", "-N", 2.5], "2.5"),
+        (["schedule", "karras", "-p", "steps=3"], "steps is no option"),
+        (["schedule", "karras", "-p", "rho=0.0001"], "karras"),
+        (["schedule", "karras", "-o", "no/where.json"], "there is no folder"),
     ],
 )
 def test_bad_input(run, plan_text, tmp_path, digits, arguments, message):

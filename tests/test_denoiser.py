@@ -134,7 +134,7 @@ def test_rows_inside_and_outside_the_interval():
     guided, c, u = counted_pair(3.0, (0.5, 2.0))
     z, sigma = states(4), torch.tensor([0.1, 1.0, 5.0, 2.0], dtype=torch.float64)
     x0 = guided(z, sigma)
-    assert (c.images, u.images) == (4, 2)
+    assert (c.images, u.images) == (4, 4)  # the whole batch: a row must not depend on its neighbours' levels
     alone = torch.cat([guided(z[i : i + 1], level) for i, level in enumerate(sigma.tolist())])
     torch.testing.assert_close(x0, alone, rtol=1e-12, atol=1e-12)
 

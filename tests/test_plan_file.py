@@ -70,6 +70,29 @@ def test_schedules_made_from_others_survive(tmp_path):
         assert load_plan(tmp_path / f"{i}.json").schedule == made_from
 
 
+def test_a_table_belongs_to_custom_coefficients_alone():
+    plan = compile_plan(Schedule([3.0, 1.0, 0.0]), "heun")
+    text = plan_file.dumps(Plan(plan.schedule, "custom", plan.coefficients))
+    build_named = lambda schedule, name: compile_plan(schedule, name).coefficients  # noqa: E731
+    assert plan_file.loads(text, build_named).solver == "custom"
+    fields = json.loads(text)
+    with pytest.raises(SigmaTuneError, match="table of coefficients"):
+        plan_file.loads(json.dumps({**fields, "solver": "heun"}), build_named)
+    fields["table"]["b"] = fields["table"]["b"][0]
+    with pytest.raises(SigmaTuneError, match=r"no valid plan|have shape"):
+        plan_file.loads(json.dumps(fields), build_named)
+
+
+def test_the_micro_batch_travels_with_the_plan(tmp_path):
+    sizes = []
+    model = gaussian(PATHS["vp"])
+    made().with_notes(micro_batch=5).save(tmp_path / "plan.json")
+    inner = model.denoise
+    model.denoise = lambda z, sigma: (sizes.append(len(z)), inner(z, sigma))[1]
+    sample(model, load_plan(tmp_path / "plan.json"), 7)
+    assert set(sizes) == {5}
+
+
 def test_rows_survive(tmp_path):
     plan = compile_plan(Schedule([[5.0, 1.0, 0.0], [4.0, 2.0, 0.0]]), "heun")
     plan.save(tmp_path / "plan.json")
@@ -133,6 +156,17 @@ def edited(**changes):
         (edited(network_sigmas=[1.0, 2.0, 3.0, 4.0, 5.0]), "network_sigmas contradict"),
         (edited(network_times=[1.0, 2.0, 3.0, 4.0, 5.0]), "network_times contradict"),
         (edited(noise_path={"kind": "vq"}), "no noise path of kind 'vq'"),
+        (edited(noise_path={"kind": "vp", "alphas_cumprod": ["a"]}), "no valid plan"),
+        (edited(noise_path={"kind": "ve", "sigma_min": 1.0, "sigma_max": 2.0, "clock": "sigma"}), "outside the model"),
+        (edited(network_times=[1.0]), "network_times contradict"),
+        (edited(network_sigmas=[[1.0], [2.0, 3.0]]), "no valid plan"),
+        (edited(version=True), "version True"),
+        (edited(version=1.0), "version 1.0"),
+        (edited(steps="5"), "steps"),
+        (edited(calls=5.5), "calls"),
+        (edited(solver="custom"), "table of coefficients"),
+        ('{"format": "sigmatune/plan", "version": ' + "1" * 5000 + "}", "no valid plan"),
+        ("[" * 100_000, "no valid plan"),
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_sentence(tmp_path, text, message):

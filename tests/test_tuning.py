@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from exact import PATHS, gaussian
 from sigmatune import plan_file, schedules
-from sigmatune.denoiser import Counted
+from sigmatune.denoiser import Counted, Guided
 from sigmatune.errors import SigmaTuneError
+from sigmatune.models.analytic import Empirical
 from sigmatune.plan import sample
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS, compile_plan
@@ -116,6 +118,15 @@ def test_the_cost_is_what_was_spent():
     assert spent["search"] <= limit
 
 
+@pytest.mark.parametrize("budget", [6000, 9000])
+def test_a_budget_of_network_evaluations_is_kept(budget):
+    plan = tune(gaussian(), calls=4, solver="euler", settings=replace(QUICK, budget=budget))
+    validation = (2 + len(schedules.defaults(gaussian().path))) * 16 * 4
+    assert budget - 10 * 16 * 4 <= plan.cost["network_evaluations"]["search"] - validation + 64 <= budget + 64
+    with pytest.raises(SigmaTuneError, match="a budget of 100 network evaluations does not pay"):
+        tune(gaussian(), calls=4, solver="euler", settings=replace(QUICK, budget=100))
+
+
 def test_budgets_share_one_reference_and_count_it_each():
     model = Counted(gaussian())
     bench = Workbench(model, QUICK)
@@ -166,6 +177,66 @@ def test_whole_timestep_networks_get_levels_of_their_own():
     t = model.path.time(plan.coefficients.q.numpy())
     np.testing.assert_allclose(t, np.rint(t), atol=1e-9)
     assert len(set(np.rint(t))) == 4
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_tunes_a_whole_timestep_network(solver):
+    model = gaussian(PATHS["vp"])
+    model.integer_time = True
+    plan = tune(model, calls=7, solver=solver, settings=QUICK)
+    t = model.path.time(plan.coefficients.q.numpy())
+    np.testing.assert_allclose(t, np.rint(t), atol=1e-9)
+    assert sample(model, plan, 2).isfinite().all()
+
+
+def test_guidance_is_paid_for_out_of_the_budget_and_recorded():
+    guided = Guided(gaussian(), gaussian(), 2.0, (0.3, 5.0))
+    counted = Counted(guided)
+    plan = tune(counted, calls=8, solver="euler", settings=QUICK)
+    assert plan.steps == 4
+    assert plan.network_calls(guided) <= 8
+    assert plan.tuned_for["guidance"] == {"scale": 2.0, "interval": [0.3, 5.0]}
+    assert plan.cost["network_evaluations"]["total"] == counted.images
+
+
+def test_a_plan_that_is_the_default_is_no_gain():
+    model = gaussian()
+    bench = Workbench(model, QUICK)
+    plan = bench.plan(schedules.build("karras", 4, model.path), "euler")
+    judged = judge(bench, plan, plan)
+    assert not judged.gain
+    assert judged.converged
+    assert judged.comparison.statistic == 0
+
+
+def test_a_model_that_every_plan_solves_is_no_gain():
+    image = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 4, 4)
+    plan = tune(Empirical(image), calls=4, solver="euler", settings=QUICK)
+    assert plan.evidence["verdict"].startswith("no gain")
+    json.loads(plan_file.dumps(plan))
+
+
+def test_a_reference_that_does_not_converge_is_no_gain():
+    """A denoiser that jumps with its level has no solution to converge to."""
+    model = gaussian()
+    exact = model.denoise
+
+    def wild(z, sigma):
+        return exact(z, sigma) * (1 + torch.sin(1e9 * sigma)).view(-1, 1, 1, 1)
+
+    model.denoise = wild  # type: ignore[method-assign]
+    plan = tune(model, calls=40, solver="dpmpp2m", settings=Settings(16, 16, 16, 16, reference_steps=200))
+    if not plan.evidence["reference"]["converged"]:
+        assert plan.evidence["verdict"].startswith("no gain: the reference did not converge")
+        assert plan.evidence["gain"] is False
+    judged = replace(judge(Workbench(gaussian(), QUICK), *two_plans()), converged=False)
+    assert judged.comparison.gain
+    assert not judged.gain
+
+
+def two_plans():
+    bench = Workbench(gaussian(), QUICK)
+    return [bench.plan(Schedule(s), "euler") for s in ([10.0, 3.0, 1.0, 0.3, 0.0], [80.0, 79.0, 78.0, 77.0, 0.0])]
 
 
 def test_a_model_that_returns_nan_is_refused():

@@ -205,16 +205,13 @@ class Guided(Denoiser):
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         guided = self.conditional(z, sigma)
-        rows = [i for i, level in enumerate(sigma.tolist()) if self._inside(level)]
-        if not rows:
+        inside = torch.tensor([self._inside(level) for level in sigma.tolist()])
+        if not inside.any():
             return guided
-        if len(rows) == len(z):
-            plain = self.unconditional(z, sigma)
-            return plain + self.scale * (guided - plain)
-        plain = self.unconditional(z[rows], sigma[rows])
-        guided = guided.clone()
-        guided[rows] = plain + self.scale * (guided[rows] - plain)
-        return guided
+        # The whole batch, so that the network always sees one size and a row does not depend on its neighbours.
+        plain = self.unconditional(z, sigma)
+        mask = inside.to(z.device).view(-1, *[1] * (z.ndim - 1))
+        return torch.where(mask, plain + self.scale * (guided - plain), guided)
 
     def fingerprint(self) -> str:
         return (

@@ -105,8 +105,8 @@ class Step:
     Attributes:
         call: Index of the network call, 0..K-1.
         sigma: Level of each row, (B,), float64.
-        z: Unit states that the network received, (B, *shape). Not to be written to.
-        x0: Denoiser outputs, (B, *shape). Not to be written to.
+        z: Unit states that the network received, (B, *shape); to be cloned if kept, for the loop reuses the memory.
+        x0: Denoiser outputs, (B, *shape). To be cloned if kept.
         rows: Which of the requested rows these are.
     """
 
@@ -159,7 +159,7 @@ def run(
     A, b, c, G = (table(value) for value in (coefficients.A, coefficients.b, coefficients.c, coefficients.G))
     q = coefficients.q.detach() if coefficients.rows is not None else coefficients.q.detach().expand(batch, -1)
     program = _program(coefficients)
-    S = list(state) if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
+    S = [s.clone() for s in state] if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
 
     def replace_group(k: int, group: list[Update], D: torch.Tensor) -> None:
         fresh = {}

@@ -33,6 +33,7 @@ class Plan:
         tuned_for: What the plan was tuned for: calls, solver, guidance, resolution.
         evidence: The guard's report.
         cost: What finding the plan cost.
+        micro_batch: Rows per network call.
     """
 
     schedule: Schedule
@@ -43,6 +44,7 @@ class Plan:
     tuned_for: Mapping[str, Any] | None = None
     evidence: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] | None = None
+    micro_batch: int = MICRO_BATCH
 
     @property
     def steps(self) -> int:
@@ -96,7 +98,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     seed: int = 0,
     indices: Sequence[int] | None = None,
     x0: torch.Tensor | None = None,
-    micro_batch: int = MICRO_BATCH,
+    micro_batch: int | None = None,
     on_step: Callable[[Step], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
@@ -109,7 +111,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         seed: Seed of all noise.
         indices: The rows' indices in the noise.
         x0: Images to start from (at the plan's first level) instead of pure noise, (n, *shape).
-        micro_batch: The network is always called with this many rows, padded with zeros.
+        micro_batch: The network is always called with this many rows, padded with zeros; the plan's own by default.
         on_step: Sees every network call.
         progress: Called with (calls done, calls in all), in units of one micro-batch's call.
 
@@ -122,6 +124,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
+    size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):
         raise SigmaTuneError(
@@ -131,15 +134,15 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
     with torch.no_grad():
-        for part in _parts(len(rows), whole(micro_batch, "micro_batch")):
+        for part in _parts(len(rows), size):
             out[part.start : part.stop] = run(
                 plan.coefficients.at(part),
                 denoiser,
                 seed=seed,
                 indices=[rows[i] for i in part],
                 x0=None if x0 is None else x0[part.start : part.stop].to(out),
-                micro_batch=micro_batch,
-                on_step=_placed(on_step, progress, part, len(rows), plan.calls, micro_batch),
+                micro_batch=size,
+                on_step=_placed(on_step, progress, part, len(rows), plan.calls, size),
             )
     return out
 

@@ -20,6 +20,7 @@ from sigmatune import noise
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.machine import Coefficients
+from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule
 
@@ -41,7 +42,7 @@ Nested = list[float] | list[list[float]] | list[list[list[float]]] | list[list[l
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=True, strict=True)
 
 
 class TableFields(_Strict):
@@ -78,6 +79,7 @@ class PlanFile(_Strict):
     family_options: dict[str, Any]
     noise_path: dict[str, Any] | None = None
     model: str | None = Field(default=None, description="fingerprint of the model that the plan was made for")
+    micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
     table: TableFields | None = Field(default=None, description="coefficients that no formula gives")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None
@@ -111,6 +113,7 @@ def dumps(plan: Plan) -> str:
         family_options=dict(plan.schedule.options),
         noise_path=None if plan.path is None else dict(plan.path),
         model=plan.fingerprint,
+        micro_batch=plan.micro_batch,
         table=_table(plan.coefficients) if plan.solver == "custom" else None,
         tuned_for=_plain(plan.tuned_for),
         evidence=_plain(plan.evidence),
@@ -147,16 +150,29 @@ def read(
 
 def loads(text: str, build: Callable[[Schedule, str], Coefficients], *, solver: str | None = None) -> Plan:
     """Reads the text of a plan file; see :func:`read`."""
+    try:
+        return _loads(text, build, solver)
+    except SigmaTuneError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SigmaTuneError(f"this is no valid plan: {reason}.") from None
+
+
+def _loads(text: str, build: Callable[[Schedule, str], Coefficients], solver: str | None) -> Plan:
     fields = parse(text)
     schedule = Schedule(fields.sigmas, fields.family, fields.family_options)  # type: ignore[arg-type]  # lists are read
     if solver is not None and solver != fields.solver:
         warnings.warn(
             f"this plan was tuned for the solver {fields.solver}, not {solver}; its evidence does not carry over.",
             PlanMismatch,
-            stacklevel=4,
+            stacklevel=5,
         )
     name = solver or fields.solver
-    coefficients = _untable(fields.table) if fields.table is not None and name == "custom" else build(schedule, name)
+    if (fields.table is None) == (fields.solver == "custom"):
+        raise SigmaTuneError('a table of coefficients belongs to the solver "custom" and to no other.')
+    table = fields.table if name == "custom" else None
+    coefficients = build(schedule, name) if table is None else _untable(table)
     if solver is None:
         _check_stated(fields, schedule, coefficients)
     return Plan(
@@ -168,6 +184,7 @@ def loads(text: str, build: Callable[[Schedule, str], Coefficients], *, solver: 
         fields.tuned_for,
         fields.evidence,
         fields.cost,
+        fields.micro_batch,
     )
 
 
@@ -183,7 +200,7 @@ def parse(text: str) -> PlanFile:
         raise SigmaTuneError(f"this is no JSON ({error}).") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise SigmaTuneError(f'this is no plan file: it lacks "format": "{FORMAT}".')
-    if raw.get("version") != VERSION:
+    if type(raw.get("version")) is not int or raw["version"] != VERSION:
         raise SigmaTuneError(
             f"this is a plan of version {raw.get('version')!r}, but only version {VERSION} is known here."
         )
@@ -209,13 +226,20 @@ def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficien
             f"the file states {fields.steps} steps and {fields.calls} calls, but its levels make "
             f"{schedule.steps} steps and {coefficients.calls} calls."
         )
-    stated = np.array(fields.network_sigmas)
-    if stated.shape != q.shape or not np.allclose(stated, q, rtol=1e-9, atol=0):
+    if not _agree(fields.network_sigmas, q):
         raise SigmaTuneError("network_sigmas contradict the levels that the solver asks the network at.")
+    if fields.noise_path is not None:
+        noise.from_spec(fields.noise_path).check(q)
     if fields.noise_path is not None and fields.network_times is not None:
         times = noise.from_spec(fields.noise_path).time(q)
-        if not np.allclose(np.array(fields.network_times), times, rtol=1e-9, atol=1e-9):
+        if not _agree(fields.network_times, times, atol=1e-9):
             raise SigmaTuneError("network_times contradict the noise path and the levels.")
+
+
+def _agree(stated: Any, found: Array, *, atol: float = 0.0) -> bool:
+    """Whether numbers in a file are those that follow from its levels; False for another shape too."""
+    numbers = np.array(stated, dtype=np.float64)
+    return numbers.shape == found.shape and np.allclose(numbers, found, rtol=1e-9, atol=atol)
 
 
 def _plain(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import Any, NoReturn
 
 # Waiting OpenMP threads that spin make torch ten times slower next to one busy process. Must be set before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,13 +18,15 @@ from sigmatune.errors import SigmaTuneError
 app = typer.Typer(
     name="sigmatune",
     help="Give it a diffusion model and a budget of network calls; it returns the noise levels that get the most out of it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (tune, sample, schedule, check, demo):
     app.command()(getattr(command, command.__name__.rpartition(".")[2]))
 
+
+BadUsage: Any = typer.BadParameter.__mro__[2]
+"""What every usage error is; typer brings its own copy of click, so the class is found from one that typer exports."""
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, by the shells' convention."""
@@ -41,15 +44,24 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Runs the command line: exit code 0, or 2 with one sentence for bad input."""
     warnings.showwarning = lambda message, *_args, **_kwargs: print(f"warning: {message}", file=sys.stderr)
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
-        app()
+        code = app(standalone_mode=False)
     except SigmaTuneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("stopped; the same command goes on where it was.", file=sys.stderr)
-        raise
+        _fail(str(error))
+    except BadUsage as error:
+        _fail(error.format_message())
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("stopped; a tune that is run again goes on where it was.", file=sys.stderr)
+    sys.exit(code)
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 __all__ = ["app", "main"]

@@ -84,7 +84,7 @@ def load_model(source: str, device: str) -> Denoiser:
     """
     from sigmatune.models import load
 
-    return load(source, device=None if device == "auto" else device)
+    return load(source, device=device)
 
 
 def options(given: list[str]) -> dict[str, float]:

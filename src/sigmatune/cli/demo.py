@@ -11,14 +11,14 @@ from sigmatune.cli.common import progress_bar
 
 def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for the plans and the picture; made if missing."),
-    model: str = typer.Option("cifar10", help="Bundled name, diffusers folder, or hub id."),
-    smoke: bool = typer.Option(False, "--smoke", help="The small digits model and a small search, in seconds."),
+    model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
+    smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
     from sigmatune.workflows.demo import run
 
     with progress_bar() as report:
-        result = run("digits" if smoke else model, out, small=smoke, progress=report)
+        result = run(model or ("digits" if smoke else "cifar10"), out, small=smoke, progress=report)
     from rich.console import Console
     from rich.table import Table
 

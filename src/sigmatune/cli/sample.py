@@ -19,7 +19,7 @@ def sample(
     ),
     solver: str = typer.Option("", help="Insist on this solver; the plan must have been tuned for it."),
     seed: int = typer.Option(0, help="Seed of the noise."),
-    micro_batch: int = typer.Option(16, help="Images per network call."),
+    micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
     """Sample images with a plan file and write them as a PNG grid or an .npz."""
@@ -40,7 +40,12 @@ def sample(
     denoiser = load_model(model, device)
     with progress_bar() as report:
         images = run(
-            denoiser, loaded, n, seed=seed, micro_batch=micro_batch, progress=lambda *done: report("sampling", *done)
+            denoiser,
+            loaded,
+            n,
+            seed=seed,
+            micro_batch=micro_batch or None,
+            progress=lambda *done: report("sampling", *done),
         )
     save_images(images, out, denoiser.value_range)
     print(f"{n} images, {loaded.network_calls(denoiser)} network calls each, written to {out}")

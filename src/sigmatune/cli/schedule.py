@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import load_model, options
+from sigmatune.cli.common import load_model, options, writable
+from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def schedule(
-    family: str = typer.Argument(help="Family, such as karras, beta, kl-optimal; see --list."),
+    family: str = typer.Argument(help="Family, such as karras, beta, kl-optimal; `list` names them all."),
     steps: int = typer.Option(10, "--steps", "-N", help="Number of steps N; there are N + 1 points."),
     model: str = typer.Option("", help="Take the noise path of this model."),
     path: str = typer.Option("vp-linear", help="Noise path: vp-linear, vp-scaled-linear, vp-cosine, edm, flow."),
@@ -24,8 +26,10 @@ def schedule(
     sigma_min: float | None = typer.Option(None, help="End at this level instead of the path's."),
     sigma_max: float | None = typer.Option(None, help="Start at this level instead of the path's."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Write the JSON to this file."),
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
+    from sigmatune.files import write_text
     from sigmatune.schedules import FAMILIES, build
 
     if family == "list":
@@ -33,13 +37,21 @@ def schedule(
             print(f"{member.name:18} {member.description}")
         return
     noise_path = load_model(model, "cpu").path if model else _path(path)
-    built = build(family, steps, noise_path, sigma_min=sigma_min, sigma_max=sigma_max, **options(option))
+    own = options(option)
+    for name in ("name", "steps", "path"):
+        if name in own:
+            raise SigmaTuneError(f"{name} is no option of a family; use the command's own options, see --help.")
+    ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
+    built = build(family, steps, noise_path, **{name: end for name, end in ends.items() if end is not None} | own)
     levels = built.sigmas[:-1]
     times = noise_path.time(levels)
+    sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
+    fields = {"family": built.family, "options": dict(built.options), "noise_path": noise_path.spec()}
+    text = json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()})
+    if out is not None:
+        write_text(writable(out), text + "\n")
     if as_json:
-        sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
-        fields = {"family": built.family, "options": dict(built.options), "noise_path": noise_path.spec()}
-        print(json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()}))
+        print(text)
         return
     from rich.console import Console
     from rich.table import Table

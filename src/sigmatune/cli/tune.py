@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.errors import SigmaTuneError
 
 
 def tune(
@@ -17,6 +18,9 @@ def tune(
     solver: str = typer.Option("dpmpp2m", help="Solver of the plan."),
     out: Path = typer.Option(Path("plan.json"), "--out", "-o", help="Plan file to write."),
     evaluations: int = typer.Option(60, help="Schedules that the search may try."),
+    budget: int | None = typer.Option(
+        None, help="Instead: network evaluations of single images that candidates and search may spend."
+    ),
     tuning: int = typer.Option(48, help="Noises that the search sees."),
     validation: int = typer.Option(48, help="Noises that choose among candidates and among defaults."),
     held_out: int = typer.Option(96, help="Noises that the guard judges on, used once."),
@@ -36,12 +40,18 @@ def tune(
 
     writable(out)
     SOLVERS[solver].steps_for(calls)
-    settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
+    settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed, budget=budget)
     denoiser = load_model(model, device)
     work = out.with_name(f".{out.name}.work")
-    with progress_bar(quiet=as_json) as report:
-        plan = run(denoiser, calls, solver=solver, settings=settings, store=work, progress=report)
-    plan.save(out)
+    fresh = not work.exists()
+    try:
+        with progress_bar(quiet=as_json) as report:
+            plan = run(denoiser, calls, solver=solver, settings=settings, store=work, progress=report)
+        plan.save(out)
+    except SigmaTuneError:
+        if fresh:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
     shutil.rmtree(work, ignore_errors=True)
     if as_json:
         print(dumps(plan), end="")

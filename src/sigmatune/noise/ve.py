@@ -22,7 +22,8 @@ class VE(NoisePath):
     Args:
         sigma_low, sigma_high: The model's range, 0 < low < high < inf.
         clock: What the network calls t: ``sigma`` itself or EDM's ``quarter_log``, log(sigma) / 4.
-        levels: How many positions the range is divided into; positions are linear in sigma.
+        levels: How many positions the range is divided into; positions are linear in log sigma, as the time of score
+            models and of EDM is.
     """
 
     sigma_low: float = 0.002
@@ -65,11 +66,11 @@ class VE(NoisePath):
 
     def at_position(self, position: Levels) -> Array:
         share = (np.asarray(position, dtype=np.float64) - 1) / (self.levels - 1)
-        return np.asarray(self.sigma_low + share * (self.sigma_high - self.sigma_low))
+        return np.asarray(self.sigma_low * (self.sigma_high / self.sigma_low) ** share)
 
     def position(self, sigma: Levels) -> Array:
         self.check(sigma)
-        share = (np.asarray(sigma, dtype=np.float64) - self.sigma_low) / (self.sigma_high - self.sigma_low)
+        share = np.log(np.asarray(sigma, dtype=np.float64) / self.sigma_low) / np.log(self.sigma_high / self.sigma_low)
         return np.asarray(1 + share * (self.levels - 1))
 
     def state_scale(self, sigma: Levels) -> Array:

@@ -71,7 +71,11 @@ def build(
         raise SigmaTuneError(
             f"{family.name} needs a finite first level and this model's is infinite; pass sigma_max=80 or the like."
         )
-    levels = _exact_ends(family, family.build(steps, path, **full), path)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            levels = _exact_ends(family, family.build(steps, path, **full), path)
+    except (OverflowError, ZeroDivisionError):
+        raise SigmaTuneError(f"{family.name} with {full} exceeds what floating point can hold.") from None
     return Schedule(np.append(levels, 0.0), family.name, {**full, **ends}).bound(path)
 
 

@@ -10,6 +10,7 @@ differentiable in the levels.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,14 +66,10 @@ class Solver:
         Raises:
             SigmaTuneError: if not even one step fits.
         """
-        steps = 0
-        while self.calls(steps + 1) <= calls:
-            steps += 1
-        if steps == 0:
-            raise SigmaTuneError(
-                f"{self.name} needs at least {self.calls(1)} network calls, but the budget is {calls}."
-            )
-        return steps
+        least = self.calls(1)
+        if least > calls:
+            raise SigmaTuneError(f"{self.name} needs at least {least} network calls, but the budget is {calls}.")
+        return bisect_right(range(1, calls + 1), calls, key=self.calls)  # no step is free
 
 
 def scales(sigmas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -70,6 +70,7 @@ def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
     judged = judge(bench, tuned, default)
     chosen = tuned if judged.gain else default
     return chosen.with_notes(
+        micro_batch=bench.settings.micro_batch,
         tuned_for={
             "calls": calls,
             "steps": steps,
@@ -109,7 +110,9 @@ def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
     done = 0
     pool = candidates.static(steps, bench.model.path, bench.model.default_family)
     rows = min(SCREEN, bench.settings.tuning)
-    total = len(pool) + FINALISTS + bench.settings.evaluations
+    finalists = min(FINALISTS, len(pool))
+    evaluations = _search_evaluations(bench, pool, rows, finalists, solver)
+    total = len(pool) + finalists + evaluations
 
     def measured(schedule: Schedule, rows: int | None = None) -> float:
         nonlocal done
@@ -124,13 +127,33 @@ def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
             raise
 
     screened = sorted(pool, key=lambda schedule: measured(schedule, rows))
-    ranked = sorted(screened[:FINALISTS], key=measured)
+    ranked = sorted(screened[:finalists], key=measured)
     found = search(
         ranked[:STARTS],
         measured,
         bench.model.path,
-        evaluations=bench.settings.evaluations,
+        evaluations=evaluations,
         seed=bench.settings.seed,
     )
     plans = [bench.plan(schedule, solver) for schedule in (found, ranked[0])]
     return min(plans, key=lambda plan: bench.score(plan, "validation"))
+
+
+def _search_evaluations(bench: Workbench, pool: list[Schedule], rows: int, finalists: int, solver: str) -> int:
+    """How many trials the search may make: what is left of the budget after the static candidates.
+
+    Raises:
+        SigmaTuneError: if the budget does not even pay for those.
+    """
+    budget = bench.settings.budget
+    if budget is None:
+        return bench.settings.evaluations
+    calls = SOLVERS[solver].calls(pool[0].steps) * _evaluations_per_call(bench.model)
+    trial = bench.padded(bench.settings.tuning) * calls
+    candidates_cost = len(pool) * bench.padded(rows) * calls + finalists * trial
+    if candidates_cost > budget:
+        raise SigmaTuneError(
+            f"a budget of {budget} network evaluations does not pay for the static candidates, which cost {candidates_cost}; "
+            "raise it or use fewer tuning noises."
+        )
+    return (budget - candidates_cost) // trial

@@ -12,7 +12,7 @@ the answer no longer changes - whatever the plan's own ends are.
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ import torch
 from sigmatune import schedules, solvers
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_bytes
 from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
 from sigmatune.schedule import Schedule, whole
@@ -46,6 +47,8 @@ class Settings:
     Attributes:
         tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
         evaluations: Plans that the search may try on the tuning noises, the static candidates not counted.
+        budget: Network evaluations of single images that static candidates and search may spend together; instead of
+            ``evaluations``.
         reference_steps: Steps of the first reference; the guard doubles it until it has converged.
         micro_batch: Rows per network call.
         seed: Seed of the noises, the search and the bootstrap.
@@ -58,10 +61,15 @@ class Settings:
     reference_steps: int = 48
     micro_batch: int = MICRO_BATCH
     seed: int = 0
+    budget: int | None = None
 
     def __post_init__(self) -> None:
+        if self.budget is not None:
+            whole(self.budget, "budget")
         for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps", "micro_batch"):
             whole(getattr(self, name), name)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {self.seed!r}.")
         if self.held_out < 8:
             raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
 
@@ -84,7 +92,7 @@ class Workbench:
     Args:
         model: The denoiser.
         settings: How much work to do.
-        store: A folder for measurements, created if missing.
+        store: A folder for measurements, made with the first one; several processes may share it.
         progress: Sees what is being done.
     """
 
@@ -167,6 +175,11 @@ class Workbench:
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
         return self._remember(f"e{steps}", plan, split, rows, purpose, root_mean_square)
 
+    def padded(self, rows: int) -> int:
+        """How many rows the network is called with for some rows: whole micro-batches."""
+        size = self.settings.micro_batch
+        return -(-rows // size) * size
+
     def score(self, plan: Plan, split: Split, *, rows: int | None = None) -> float:
         """The mean log error of a plan, which search minimises."""
         return float(np.mean(np.log(self.errors(plan, split, rows=rows))))
@@ -207,21 +220,33 @@ class Workbench:
         if key in self._memory:
             return self._memory[key]
         # What is found in the store was paid for as well, by the run that was stopped.
-        padded = -(-len(indices) // size) * size
-        self._spent[purpose] = self._spent.get(purpose, 0) + padded * plan.network_calls(self.model)
-        file = None if self._store is None else self._store / f"{key}.npy"
-        if file is not None and file.exists():
-            value: Array = np.load(file, allow_pickle=False)
-        else:
+        spent = self.padded(len(indices)) * plan.network_calls(self.model)
+        self._spent[purpose] = self._spent.get(purpose, 0) + spent
+        value = self._stored(key)
+        if value is None:
             value = digest(self._sampled(plan, indices, purpose))
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = file.with_suffix(f".{os.getpid()}.partial")
-                with unfinished.open("wb") as handle:
-                    np.save(handle, value)
-                unfinished.replace(file)
+            self._keep(key, value)
         self._memory[key] = value
         return value
+
+    def _stored(self, key: str) -> Array | None:
+        if self._store is None:
+            return None
+        try:
+            return np.asarray(np.load(self._store / f"{key}.npy", allow_pickle=False))
+        except (OSError, ValueError, EOFError):  # not there, or not whole: measure it again
+            return None
+
+    def _keep(self, key: str, value: Array) -> None:
+        if self._store is None:
+            return
+        buffer = io.BytesIO()
+        np.save(buffer, value)
+        try:
+            self._store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SigmaTuneError(f"cannot make the folder {self._store}: {error.strerror or error}.") from None
+        write_bytes(self._store / f"{key}.npy", buffer.getvalue())
 
 
 def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:

@@ -54,36 +54,39 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
     Raises:
         SigmaTuneError: if the folder cannot be made or the model cannot be loaded.
     """
+    bench = Workbench(load(model), SMALL if small else FULL, progress=progress)
+    name = Path(model).name
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
-    bench = Workbench(load(model), SMALL if small else FULL, progress=progress)
-    rows, plans, panels, notes = [], [], [], []
+    rows, plans, panels, notes, finest = [], [], [], [], 0
     for solver, calls in CASES:
         plan = tune_on(bench, calls, solver=solver)
-        file = out / f"{model}-{solver}-{calls}.json"
+        file = out / f"{name}-{solver}-{calls}.json"
         plan.save(file)
         default = baseline(bench, plan)
-        errors = {name: _typical_error(bench, p) for name, p in (("default", default), ("tuned", plan))}
         evidence: dict[str, Any] = dict(plan.evidence or {})
+        steps = evidence["reference"]["steps"]
+        finest = max(finest, steps)
+        errors = [_typical_error(bench, which, steps) for which in (default, plan)]
         ratio = evidence["error_ratio"]
-        tuned_error = f"{errors['tuned']:.4f}" if evidence["gain"] else "no gain"
         rows.append(
-            [solver, str(calls), evidence["baseline"], f"{errors['default']:.4f}", tuned_error, f"{ratio['value']:.2f}",
+            [solver, str(calls), evidence["baseline"], f"{errors[0]:.4f}",
+             f"{errors[1]:.4f}" if evidence["gain"] else "no gain", f"{ratio['value']:.2f}",
              f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
         )  # fmt: skip
         plans.append(plan)
         notes.append(f"plan for {calls} calls: {file}")
-        for label, which in ((f"{calls} calls\n{evidence['baseline']}", default), (f"{calls} calls\ntuned", plan)):
-            panels.append((label, _shown(bench, which)))
-    steps = bench.settings.reference_steps * 2
-    panels.append((f"{steps} calls\nreference", bench.reference("held_out", steps)[:SHOWN]))
-    picture = out / f"{model}.png"
-    title = f"{model}: the same noises at few calls, by the best static default and by the tuned plan"
+        panels.append((f"{calls} calls\n{evidence['baseline']}", _shown(bench, default)))
+        if evidence["gain"]:
+            panels.append((f"{calls} calls\ntuned", _shown(bench, plan)))
+    panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
+    picture = out / f"{name}.png"
+    title = f"{name}: the same noises at few calls, by the best static default and by the tuned plan"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range))
     notes.append(f"same noises side by side: {picture}")
-    return Demo(model, rows, notes, plans)
+    return Demo(name, rows, notes, plans)
 
 
 def baseline(bench: Workbench, plan: Plan) -> Plan:
@@ -95,8 +98,8 @@ def baseline(bench: Workbench, plan: Plan) -> Plan:
     raise SigmaTuneError(f"there is no default called {label!r} for this model.")
 
 
-def _typical_error(bench: Workbench, plan: Plan) -> float:
-    errors = bench.errors(plan, "held_out", reference_steps=2 * bench.settings.reference_steps, purpose="guard")
+def _typical_error(bench: Workbench, plan: Plan, steps: int) -> float:
+    errors = bench.errors(plan, "held_out", reference_steps=steps, purpose="guard")
     return float(torch.from_numpy(errors).log().mean().exp())
 
 
