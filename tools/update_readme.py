@@ -25,6 +25,9 @@ def guard_table(result: dict) -> str:
     for solver in solvers:
         entries = []
         for calls in budgets:
+            if (solver, calls) not in cells:
+                entries.append("not measured")
+                continue
             ratio = cells[solver, calls]["error_ratio"]
             text = f"{ratio['value']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
             entries.append(f"**{text}**" if cells[solver, calls]["gain"] else f"no gain: {text}")

@@ -21,7 +21,7 @@ CASES = (("euler", 4), ("euler", 6))
 SHOWN = 10
 """How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
 
-FULL = Settings(tuning=24, validation=16, held_out=48, evaluations=35, reference_steps=24)
+FULL = Settings(tuning=16, validation=16, held_out=32, evaluations=24, reference_steps=24)
 SMALL = Settings(tuning=16, validation=16, held_out=32, evaluations=20, reference_steps=24)
 
 
