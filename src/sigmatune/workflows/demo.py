@@ -72,13 +72,13 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
         errors = [_typical_error(bench, which, steps) for which in (default, plan)]
         ratio = evidence["error_ratio"]
         rows.append(
-            [solver, str(calls), evidence["baseline"], f"{errors[0]:.4f}",
+            [solver, str(calls), default.schedule.family, f"{errors[0]:.4f}",
              f"{errors[1]:.4f}" if evidence["gain"] else "no gain", f"{ratio['value']:.2f}",
              f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
         )  # fmt: skip
         plans.append(plan)
         notes.append(f"plan for {calls} calls: {file}")
-        panels.append((f"{calls} calls\n{evidence['baseline']}", _shown(bench, default)))
+        panels.append((f"{calls} calls\n{default.schedule.family}", _shown(bench, default)))
         if evidence["gain"]:
             panels.append((f"{calls} calls\ntuned", _shown(bench, plan)))
     panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
