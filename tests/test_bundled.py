@@ -96,7 +96,7 @@ def test_what_the_network_receives_is_the_plan(solver, whole):
             sample(model, plan, 1, micro_batch=1, on_step=lambda step, states=states: states.append(step.z.clone()))
             q = plan.coefficients.q.numpy()
             t = np.array([float(t[0]) for _, t in received])
-            assert {t.dtype for _, t in received} == {torch.float32}
+            assert {t.dtype for _, t in received} == {torch.int64 if whole else torch.float32}
             assert len(t) == SOLVERS[solver].calls(steps)
             np.testing.assert_allclose(t, model.path.time(q), rtol=1e-6, atol=1e-30)
             if whole:

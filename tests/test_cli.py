@@ -241,7 +241,7 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--calls", 2.5], "--calls"),
         (["tuna", "digits"], "tuna"),
         (["demo", "--model", "digit"], "digits"),
-        (["schedule", "karras", "-N", 2.5], "2.5"),
+        (["schedule", "karras", "-N", 2.5], "--steps"),
         (["schedule", "karras", "-p", "steps=3"], "steps is no option"),
         (["schedule", "karras", "-p", "rho=0.0001"], "karras"),
         (["schedule", "karras", "-o", "no/where.json"], "there is no folder"),
