@@ -1,9 +1,12 @@
 """SigmaTune makes diffusion models good in few steps.
 
->>> import sigmatune as st                                  # doctest: +SKIP
->>> model = st.load("cifar10")                              # doctest: +SKIP
->>> plan = st.tune(model, calls=8, solver="dpmpp2m")        # doctest: +SKIP
->>> images = st.sample(model, plan, n=64, seed=0)           # doctest: +SKIP
+::
+
+    import sigmatune as st
+
+    model = st.load("cifar10")
+    plan = st.tune(model, calls=8, solver="dpmpp2m")
+    images = st.sample(model, plan, n=64, seed=0)
 
 Names are imported when they are first used, so that ``import sigmatune`` and ``sigmatune --help`` stay fast.
 """
