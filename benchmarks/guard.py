@@ -62,7 +62,7 @@ def cell(model: str, settings: Settings, solver: str, calls: int) -> dict[str, A
     steps = plan.evidence["reference"]["steps"]
     own = bench.errors(plan, "held_out", reference_steps=steps, purpose="report")
     against = {}
-    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_family):
+    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         default = bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), solver)
         errors = bench.errors(default, "held_out", reference_steps=steps, purpose="report")
         if plan.schedule.sigmas.tolist() == default.schedule.sigmas.tolist():

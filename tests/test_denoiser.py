@@ -64,10 +64,10 @@ def test_gradients_pass_through_the_protocol():
 
 def test_a_wrapper_is_what_it_wraps():
     inner = model()
-    inner.default_family, inner.integer_time = "karras", True
+    inner.default_schedule, inner.integer_time = ("karras", {"rho": 5.0}), True
     for wrapper in (Wrapper(inner), Counted(inner), Observed(inner, lambda *_: None)):
         assert torch.equal(wrapper(states(), 0.7), inner(states(), 0.7))
-        for name in ("shape", "path", "dtype", "device", "integer_time", "default_family"):
+        for name in ("shape", "path", "dtype", "device", "integer_time", "default_schedule"):
             assert getattr(wrapper, name) == getattr(inner, name), name
         assert wrapper.fingerprint() == inner.fingerprint()
         assert wrapper.calls_at(1.0) == 1

@@ -16,7 +16,7 @@ from sigmatune.models import load
 from sigmatune.models.diffusers import DiffusersDenoiser, load_diffusers
 from sigmatune.models.scheduler_config import READERS, read_process
 from sigmatune.noise import VE, VP, Flow, vp
-from sigmatune.schedules import FAMILIES
+from sigmatune.schedules import FAMILIES, build
 
 SHAPE = (1, 8, 8)
 
@@ -91,7 +91,7 @@ def test_edm_agrees_with_edm_euler(tmp_path, prediction):
     unet = tiny()
     model = load_diffusers(save(tmp_path, unet, scheduler))
     assert model.path.spec() == VE(0.002, 50.0, "quarter_log").spec()
-    assert model.default_family == "karras"
+    assert model.default_schedule == ("karras", {"rho": 7.0})
     scheduler.set_timesteps(6)
     z = states(1)
     for t, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
@@ -152,7 +152,8 @@ def test_every_supported_scheduler_is_read_with_its_own_defaults(name):
         assert read_process(full).path.spec() == read_process({"_class_name": "HeunDiscreteScheduler"}).path.spec()
         return
     bare = read_process({"_class_name": name})
-    assert bare.family in FAMILIES
+    assert bare.schedule is not None
+    assert bare.schedule[0] in FAMILIES
     assert read_process(dict(scheduler.config) | {"_class_name": name}).path.spec() == bare.path.spec()
     if isinstance(bare.path, VP):
         np.testing.assert_array_equal(bare.path.alphas_cumprod, scheduler.alphas_cumprod.double().numpy())
@@ -182,9 +183,46 @@ def test_options_that_change_the_reading():
     assert read(predict_epsilon=False).prediction.name == "sample"
     assert read("DPMSolverMultistepScheduler", use_flow_sigmas=True, flow_shift=3.0).path.spec() == Flow(3.0).spec()
     assert read("UniPCMultistepScheduler", prediction_type="flow_prediction").prediction.name == "flow"
-    assert [read(timestep_spacing=kind).family for kind in ("leading", "linspace", "trailing")] == [
-        "uniform-leading", "uniform-linspace", "uniform-trailing"]  # fmt: skip
-    assert read("DPMSolverMultistepScheduler", use_karras_sigmas=True).family == "karras"
+
+
+OWN = {
+    "leading": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+    "linspace": ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
+    "trailing": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    "karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 20.0}),
+    "exponential": ("EulerDiscreteScheduler", {"use_exponential_sigmas": True, "sigma_max": 30.0, "sigma_min": 0.1}),
+    "edm": ("EDMEulerScheduler", {"rho": 5.0}),
+    "flow": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_the_schedule_of_the_models_makers_is_that_of_diffusers(case):
+    name, options = OWN[case]
+    scheduler = getattr(diffusers, name)(**options)
+    scheduler.set_timesteps(10)
+    process = read_process(dict(scheduler.config) | {"_class_name": name})
+    assert process.schedule is not None
+    family, own = process.schedule
+    sigmas = build(family, 10, process.path, **own).sigmas
+    theirs = scheduler.sigmas.double().numpy()
+    if case == "flow":
+        theirs = np.append(theirs[:-1] / np.maximum(1 - theirs[:-1], 1e-300), 0.0)
+        assert sigmas[0] == np.inf
+        sigmas, theirs = sigmas[1:], theirs[1:]
+    np.testing.assert_allclose(sigmas[:-1], theirs[:-1], rtol=2e-3 if case == "trailing" else 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("EulerDiscreteScheduler", {"use_beta_sigmas": True}),
+        ("DPMSolverMultistepScheduler", {"use_lu_lambdas": True}),
+        ("FlowMatchEulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    ],
+)
+def test_a_schedule_that_is_no_family_of_ours_is_not_passed_off_as_one(name, options):
+    assert read_process({"_class_name": name, **options}).schedule is None
 
 
 @pytest.mark.parametrize(
@@ -216,7 +254,7 @@ def test_a_pipeline_folder(pipeline):
     model = load(str(pipeline))
     assert isinstance(model, DiffusersDenoiser)
     assert (model.shape, model.dtype, model.integer_time) == (SHAPE, torch.float32, False)
-    assert (model.default_family, model.value_range) == ("uniform-trailing", (-1.0, 1.0))
+    assert (model.default_schedule, model.value_range) == (("uniform-trailing", {}), (-1.0, 1.0))
     assert model.path.spec() == vp().spec()
     network = model.network
     assert not network.training
@@ -242,7 +280,7 @@ def test_the_flat_layout_of_2022(pipeline, tmp_path):
 def test_a_bare_unet_needs_its_process(pipeline):
     model = load(pipeline / "unet", path=vp(), prediction="v_prediction")
     assert model.fingerprint() == load(pipeline).fingerprint()
-    assert model.default_family is None
+    assert model.default_schedule is None
     for given in ({}, {"path": vp()}, {"prediction": "epsilon"}):
         with pytest.raises(SigmaTuneError, match="pass path= and prediction="):
             load(pipeline / "unet", **given)

@@ -355,15 +355,17 @@ def test_the_list_leaves_out_what_the_path_does_not_have():
 
 
 def test_the_models_own_default_joins_the_list_once():
-    assert schedules.defaults(vp(), "karras") == schedules.defaults(vp())
-    *rest, (label, family, options) = schedules.defaults(vp(), "uniform-leading")
+    assert schedules.defaults(vp(), ("karras", {"rho": 7.0})) == schedules.defaults(vp())
+    *rest, (label, family, options) = schedules.defaults(vp(), ("uniform-leading", {"steps_offset": 1}))
     assert rest == schedules.defaults(vp())
-    assert (family, options) == ("uniform-leading", {})
-    assert label == "uniform-leading steps_offset=0 (the model's own)"
-    assert schedules.defaults(vp(), "exponential") == schedules.defaults(vp()), "an alias is no other family"
-    assert schedules.defaults(Flow(), "exponential") == schedules.defaults(Flow())
+    assert (family, options) == ("uniform-leading", {"steps_offset": 1})
+    assert label == "uniform-leading steps_offset=1 (the model's own)"
+    assert schedules.defaults(vp(), ("exponential", {})) == schedules.defaults(vp()), "an alias is no other family"
+    assert schedules.defaults(Flow(), ("exponential", {})) == schedules.defaults(Flow())
+    narrowed = ("karras", {"sigma_max": 20.0})
+    assert schedules.defaults(vp(), narrowed)[-1] == ("karras rho=7 sigma_max=20 (the model's own)", *narrowed)
     with pytest.raises(SigmaTuneError, match="did you mean"):
-        schedules.defaults(vp(), "uniform-leeding")
+        schedules.defaults(vp(), ("uniform-leeding", {}))
 
 
 def test_importing_the_families_does_not_import_torch():

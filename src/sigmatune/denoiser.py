@@ -31,7 +31,7 @@ class Denoiser(ABC):
         dtype: Floating dtype of the states that the loop hands over.
         device: Where the states live.
         integer_time: The network can embed whole timesteps only.
-        default_family: The schedule family that the model's makers set, if known.
+        default_schedule: The schedule family that the model's makers set and its options, if known.
         value_range: Where the clean data lies; used when images are written.
         guidance: How guidance is set, if it is; stored with tuned plans.
     """
@@ -41,7 +41,7 @@ class Denoiser(ABC):
     dtype: torch.dtype = torch.float32
     device: torch.device = torch.device("cpu")
     integer_time: bool = False
-    default_family: str | None = None
+    default_schedule: tuple[str, Mapping[str, float]] | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     guidance: Mapping[str, Any] | None = None
 
@@ -110,7 +110,7 @@ class Wrapper(Denoiser):
     def __init__(self, inner: Denoiser) -> None:
         self.inner = inner
         self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
-        self.integer_time, self.default_family = inner.integer_time, inner.default_family
+        self.integer_time, self.default_schedule = inner.integer_time, inner.default_schedule
         self.value_range, self.guidance = inner.value_range, inner.guidance
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ class Guided(Denoiser):
         self.scale, self.interval = float(scale), (float(interval[0]), float(interval[1]))
         self.shape, self.path = conditional.shape, conditional.path
         self.dtype, self.device = conditional.dtype, conditional.device
-        self.integer_time, self.default_family = conditional.integer_time, conditional.default_family
+        self.integer_time, self.default_schedule = conditional.integer_time, conditional.default_schedule
         self.value_range = conditional.value_range
         ends = [end if np.isfinite(end) else "inf" for end in self.interval]
         self.guidance = {"scale": self.scale, "interval": ends}

@@ -129,7 +129,7 @@ def load_diffusers(
     model = DiffusersDenoiser(
         unet, path or process.path, prediction or process.prediction, sample_size=sample_size, device=device
     )
-    model.default_family, model.value_range = process.family, process.value_range
+    model.default_schedule, model.value_range = process.schedule, process.value_range
     return model
 
 

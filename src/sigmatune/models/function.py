@@ -83,5 +83,5 @@ def from_callable(
     if not shape or min(shape) < 1:
         raise SigmaTuneError("shape must be the shape of one sample, such as (3, 32, 32).")
     made = FunctionDenoiser(function, shape, VE(sigma_min, sigma_max), name)
-    made.device, made.dtype, made.default_family = pick_device(device), dtype, "karras"
+    made.device, made.dtype, made.default_schedule = pick_device(device), dtype, ("karras", {})
     return made

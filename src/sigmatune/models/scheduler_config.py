@@ -28,13 +28,13 @@ class Process:
     Args:
         path: The noise path.
         prediction: What the network predicts.
-        family: The schedule family that the sampler's makers set.
+        schedule: The schedule family that the sampler's makers set, with its options; none if it is no family of ours.
         value_range: The range of the data.
     """
 
     path: NoisePath
     prediction: Prediction
-    family: str
+    schedule: tuple[str, Mapping[str, float]] | None
     value_range: tuple[float, float] = (-1.0, 1.0)
 
 
@@ -83,7 +83,7 @@ def _vp(config: Config) -> Process:
     supported = ("epsilon", "v_prediction", "sample")
     if kind not in supported:
         raise SigmaTuneError(f"prediction_type {kind!r} is not supported here; supported are {', '.join(supported)}.")
-    return Process(_vp_path(config), predictions[kind], _vp_family(config))
+    return Process(_vp_path(config), predictions[kind], _vp_schedule(config))
 
 
 def _vp_path(config: Config) -> VP:
@@ -109,16 +109,20 @@ def _vp_path(config: Config) -> VP:
     return VP(np.asarray(made.alphas_cumprod.double()))
 
 
-def _vp_family(config: Config) -> str:
+def _vp_schedule(config: Config) -> tuple[str, Mapping[str, float]] | None:
+    if config.get("use_beta_sigmas") or config.get("use_lu_lambdas"):  # diffusers' Beta is over sigma, not over t
+        return None
     for option, family in (("use_karras_sigmas", "karras"), ("use_exponential_sigmas", "log-uniform")):
         if config.get(option):
-            return family
-    return f"uniform-{config.get('timestep_spacing', 'leading')}"
+            ends = {name: config.get(name) for name in ("sigma_min", "sigma_max")}
+            return family, {name: float(value) for name, value in ends.items() if value is not None}
+    spacing = config.get("timestep_spacing", "leading")
+    return f"uniform-{spacing}", {"steps_offset": config.get("steps_offset", 0)} if spacing == "leading" else {}
 
 
 def _score(config: Config) -> Process:
     path = VE(config["sigma_min"], config["sigma_max"], levels=config["num_train_timesteps"])
-    return Process(path, predictions["score"], "log-uniform", (0.0, 1.0))
+    return Process(path, predictions["score"], ("log-uniform", {}), (0.0, 1.0))
 
 
 def _edm(config: Config) -> Process:
@@ -129,8 +133,9 @@ def _edm(config: Config) -> Process:
             f"an EDM model of prediction_type {kind!r} is not supported; supported are {', '.join(signs)}."
         )
     path = VE(config["sigma_min"], config["sigma_max"], "quarter_log", config["num_train_timesteps"])
-    family = "log-uniform" if config["sigma_schedule"] == "exponential" else "karras"
-    return Process(path, edm(config["sigma_data"], sign=signs[kind]), family)
+    exponential = config["sigma_schedule"] == "exponential"
+    karras = "karras", {"rho": float(config.get("rho", 7.0))}
+    return Process(path, edm(config["sigma_data"], sign=signs[kind]), ("log-uniform", {}) if exponential else karras)
 
 
 def _flow(config: Config) -> Process:
@@ -139,7 +144,12 @@ def _flow(config: Config) -> Process:
             raise SigmaTuneError(
                 f"a flow scheduler with {option} is not supported; pass path=Flow(shift) and prediction='flow'."
             )
-    return Process(Flow(config["shift"], config["num_train_timesteps"]), predictions["flow"], "uniform-linspace")
+    own = any(config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta"))  # over tau, not sigma
+    path = Flow(config["shift"], config["num_train_timesteps"])
+    # diffusers shifts the last level twice; the makers' default is what it does.
+    once = float(path.time(path.sigma_min))
+    last = {"sigma_min": float(path.at_position(once))} if once > 1 else {}
+    return Process(path, predictions["flow"], None if own else ("uniform-linspace", last))
 
 
 READERS: dict[str, Callable[[Config], Process]] = {

@@ -79,18 +79,20 @@ def build(
     return Schedule(np.append(levels, 0.0), family.name, {**full, **ends}).bound(path)
 
 
-def defaults(path: NoisePath, denoiser_default: str | None = None) -> list[tuple[str, str, dict[str, float]]]:
+def defaults(
+    path: NoisePath, own: tuple[str, Mapping[str, float]] | None = None
+) -> list[tuple[str, str, dict[str, float]]]:
     """Lists the static defaults that a tuned plan has to beat, without searched parameters.
 
     Args:
         path: The model's noise path; families that are not defined on it are left out.
-        denoiser_default: The family that the model's makers set, added when it is not in the list already.
+        own: The family that the model's makers set and its options, ends included; added when it is not in the list.
 
     Returns:
         (label, family, options) of each, options for :func:`build`.
 
     Raises:
-        SigmaTuneError: if ``denoiser_default`` is no family.
+        SigmaTuneError: if ``own`` names no family.
     """
     found = [
         (_label(family, options), family.name, dict(options))
@@ -98,15 +100,18 @@ def defaults(path: NoisePath, denoiser_default: str | None = None) -> list[tuple
         for options in family.published
         if family.defined_on(path)
     ]
-    if denoiser_default is not None:
-        own = FAMILIES[denoiser_default]
-        if own.defined_on(path) and not any(name == own.name for _, name, _ in found):
-            found.append((f"{_label(own, {})} (the model's own)", own.name, {}))
+    if own is not None:
+        family, options = FAMILIES[own[0]], dict(own[1])
+        known = {(name, _label(FAMILIES[name], options)) for _, name, options in found}
+        if family.defined_on(path) and (family.name, _label(family, options)) not in known:
+            found.append((f"{_label(family, options)} (the model's own)", family.name, options))
     return found
 
 
 def _label(family: Family, options: Mapping[str, float]) -> str:
-    return " ".join([family.name, *(f"{name}={value:g}" for name, value in family.options(options).items())])
+    ends = {name: options[name] for name in ("sigma_min", "sigma_max") if name in options}
+    full = family.options({name: value for name, value in options.items() if name not in ends}) | ends
+    return " ".join([family.name, *(f"{name}={value:g}" for name, value in full.items())])
 
 
 def _ends(sigma_min: float | None, sigma_max: float | None) -> dict[str, float]:

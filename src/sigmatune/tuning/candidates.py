@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sigmatune import schedules
@@ -23,16 +24,16 @@ LAST = (None, 0.05, 0.2)
 """Curves in sigma, which are tried between all pairs of these ends: few steps cannot afford the model's whole range."""
 
 
-def static(steps: int, path: NoisePath, default_family: str | None = None) -> list[Schedule]:
+def static(steps: int, path: NoisePath, default: tuple[str, Mapping[str, float]] | None = None) -> list[Schedule]:
     """Builds every static candidate that is defined on a path with this many steps, without repetition.
 
     Args:
         steps: N.
         path: The model's noise path.
-        default_family: The model's own default; the published defaults are candidates too.
+        default: The model's own default and its options; the published defaults are candidates too.
     """
     wanted: list[tuple[str, dict[str, Any]]] = [
-        (family, options) for _, family, options in schedules.defaults(path, default_family)
+        (family, options) for _, family, options in schedules.defaults(path, default)
     ]
     wanted += [(family, options) for family, choices in WHOLE.items() for options in choices]
     for family, options in NARROWED.items():

@@ -92,7 +92,7 @@ def _evaluations_per_call(model: Denoiser) -> int:
 def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:
     """The best of the published defaults on the validation noises: (plan, label, all scores)."""
     scored = []
-    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_family):
+    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         try:
             plan = bench.plan(schedules.build(family, steps, bench.model.path, **options), solver)
         except SigmaTuneError:  # a family that is not defined here, such as rounding onto the same whole timestep
@@ -108,7 +108,7 @@ def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str,
 def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
     """The best candidate on the tuning noises, search included, confirmed on the validation noises."""
     done = 0
-    pool = candidates.static(steps, bench.model.path, bench.model.default_family)
+    pool = candidates.static(steps, bench.model.path, bench.model.default_schedule)
     rows = min(SCREEN, bench.settings.tuning)
     finalists = min(FINALISTS, len(pool))
     evaluations = _search_evaluations(bench, pool, rows, finalists, solver)

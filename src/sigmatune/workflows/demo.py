@@ -92,7 +92,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
 def baseline(bench: Workbench, plan: Plan) -> Plan:
     """Rebuilds the default that a plan was judged against."""
     label = (plan.evidence or {})["baseline"]
-    for name, family, options in schedules.defaults(bench.model.path, bench.model.default_family):
+    for name, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         if name == label:
             return bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), plan.solver)
     raise SigmaTuneError(f"there is no default called {label!r} for this model.")
