@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from exact import PATHS, gaussian
 from sigmatune import plan_file, schedules
-from sigmatune.denoiser import Counted, Guided
+from sigmatune.denoiser import Counted, Guided, Observed
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import Empirical
+from sigmatune.noise import VE, Flow
 from sigmatune.plan import sample
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS, compile_plan
@@ -113,7 +115,7 @@ def test_the_cost_is_what_was_spent():
     spent = plan.cost["network_evaluations"]
     assert spent["total"] == spent["reference"] + spent["search"] + spent["guard"] == model.images
     assert spent["guard"] == 2 * 32 * 4
-    screened = len(candidates.static(4, model.path))
+    screened = candidates.most(model.path)
     limit = (screened * 16 + 6 * 16 + QUICK.evaluations * 16 + (2 + len(schedules.defaults(model.path))) * 16) * 4
     assert spent["search"] <= limit
 
@@ -287,3 +289,32 @@ def test_the_search_keeps_an_infinite_start_and_its_budget():
 def test_evidence_is_json():
     plan = tune(gaussian(PATHS["flow"]), calls=2, solver="euler", settings=QUICK)
     assert json.loads(plan_file.dumps(plan))["evidence"] == plan.evidence
+
+
+def test_micro_batches_side_by_side_give_the_same_bits():
+    model, settings = gaussian(), replace(QUICK, micro_batch=4)
+    threads = torch.get_num_threads()
+    try:
+        found = []
+        for count, concurrent in ((1, True), (4, True), (4, False)):
+            torch.set_num_threads(count)
+            model.concurrent = concurrent
+            seen: set[str] = set()
+            watched = Observed(model, lambda z, sigma, x0, seen=seen: seen.add(threading.current_thread().name))
+            watched.concurrent = concurrent
+            bench = Workbench(watched, settings)
+            plan = bench.plan(schedules.build("karras", 4, model.path), "euler")
+            found.append(bench.outputs(plan, "tuning"))
+            assert torch.get_num_threads() == count
+            assert (seen == {"MainThread"}) == (count == 1 or not concurrent)
+        assert all(torch.equal(found[0], other) for other in found)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_search_for_ends_meets_the_best_of_all_combinations():
+    """On a path that starts above the usual last level, too."""
+    for path in (VE(), VE(0.1, 80.0), Flow()):
+        tried = candidates.rank(6, path, lambda schedule: abs(np.log(schedule.sigmas[-2] / 0.2)))
+        assert len({schedule.sigmas.tobytes() for schedule in tried}) == len(tried) <= candidates.most(path)
+        assert tried[0].sigmas[-2] == pytest.approx(0.2)

@@ -31,6 +31,7 @@ class Denoiser(ABC):
         dtype: Floating dtype of the states that the loop hands over.
         device: Where the states live.
         integer_time: The network can embed whole timesteps only.
+        concurrent: May be called from several threads at once, because it keeps nothing between calls.
         default_schedule: The schedule family that the model's makers set and its options, if known.
         value_range: Where the clean data lies; used when images are written.
         guidance: How guidance is set, if it is; stored with tuned plans.
@@ -41,6 +42,7 @@ class Denoiser(ABC):
     dtype: torch.dtype = torch.float32
     device: torch.device = torch.device("cpu")
     integer_time: bool = False
+    concurrent: bool = False
     default_schedule: tuple[str, Mapping[str, float]] | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     guidance: Mapping[str, Any] | None = None
@@ -193,6 +195,7 @@ class Guided(Denoiser):
         self.dtype, self.device = conditional.dtype, conditional.device
         self.integer_time, self.default_schedule = conditional.integer_time, conditional.default_schedule
         self.value_range = conditional.value_range
+        self.concurrent = conditional.concurrent and unconditional.concurrent
         ends = [end if np.isfinite(end) else "inf" for end in self.interval]
         self.guidance = {"scale": self.scale, "interval": ends}
 

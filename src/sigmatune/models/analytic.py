@@ -33,6 +33,7 @@ class Analytic(Denoiser):
     """What exact denoisers share: float64 states and a fingerprint of their arrays."""
 
     dtype = torch.float64
+    concurrent = True
     arrays: tuple[Tensor, ...]
 
     def fingerprint(self) -> str:

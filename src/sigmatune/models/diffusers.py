@@ -37,6 +37,8 @@ class DiffusersDenoiser(NetworkDenoiser):
         SigmaTuneError: if the network is conditional, of unknown size, or does not fit the path.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         unet: UNet2DModel,

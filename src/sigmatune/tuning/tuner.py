@@ -107,18 +107,20 @@ def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str,
 
 def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
     """The best candidate on the tuning noises, search included, confirmed on the validation noises."""
-    done = 0
-    pool = candidates.static(steps, bench.model.path, bench.model.default_schedule)
-    rows = min(SCREEN, bench.settings.tuning)
-    finalists = min(FINALISTS, len(pool))
-    evaluations = _search_evaluations(bench, pool, rows, finalists, solver)
-    total = len(pool) + finalists + evaluations
+    path, default, settings = bench.model.path, bench.model.default_schedule, bench.settings
+    screen = min(SCREEN, settings.tuning)
+    calls = SOLVERS[solver].calls(steps) * _evaluations_per_call(bench.model)
+    trial = bench.padded(settings.tuning) * calls
+    expected = candidates.most(path, default)
+    _check_budget(bench, expected * bench.padded(screen) * calls + FINALISTS * trial)
+    tried = spent = 0
 
-    def measured(schedule: Schedule, rows: int | None = None) -> float:
-        nonlocal done
-        done += 1
+    def measured(schedule: Schedule, rows: int = settings.tuning) -> float:
+        nonlocal tried, spent
+        tried, spent = tried + 1, spent + bench.padded(rows) * calls
         if bench.progress is not None:
-            bench.progress(f"trying schedules of {steps} steps", min(done, total), total)
+            total = expected + FINALISTS + settings.evaluations
+            bench.progress(f"trying schedules of {steps} steps", min(tried, total), total)
         try:
             return bench.score(bench.plan(schedule, solver), "tuning", rows=rows)
         except SigmaTuneError:
@@ -126,34 +128,18 @@ def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
                 return float("inf")
             raise
 
-    screened = sorted(pool, key=lambda schedule: measured(schedule, rows))
-    ranked = sorted(screened[:finalists], key=measured)
-    found = search(
-        ranked[:STARTS],
-        measured,
-        bench.model.path,
-        evaluations=evaluations,
-        seed=bench.settings.seed,
-    )
+    screened = candidates.rank(steps, path, lambda schedule: measured(schedule, screen), default)
+    ranked = sorted(screened[:FINALISTS], key=measured)
+    evaluations = settings.evaluations if settings.budget is None else (settings.budget - spent) // trial
+    found = search(ranked[:STARTS], measured, path, evaluations=evaluations, seed=settings.seed)
     plans = [bench.plan(schedule, solver) for schedule in (found, ranked[0])]
     return min(plans, key=lambda plan: bench.score(plan, "validation"))
 
 
-def _search_evaluations(bench: Workbench, pool: list[Schedule], rows: int, finalists: int, solver: str) -> int:
-    """How many trials the search may make: what is left of the budget after the static candidates.
-
-    Raises:
-        SigmaTuneError: if the budget does not even pay for those.
-    """
+def _check_budget(bench: Workbench, cost: int) -> None:
     budget = bench.settings.budget
-    if budget is None:
-        return bench.settings.evaluations
-    calls = SOLVERS[solver].calls(pool[0].steps) * _evaluations_per_call(bench.model)
-    trial = bench.padded(bench.settings.tuning) * calls
-    candidates_cost = len(pool) * bench.padded(rows) * calls + finalists * trial
-    if candidates_cost > budget:
+    if budget is not None and cost > budget:
         raise SigmaTuneError(
-            f"a budget of {budget} network evaluations does not pay for the static candidates, which cost {candidates_cost}; "
+            f"a budget of {budget} network evaluations does not pay for the static candidates, which cost {cost}; "
             "raise it or use fewer tuning noises."
         )
-    return (budget - candidates_cost) // trial

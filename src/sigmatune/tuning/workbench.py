@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,11 +124,21 @@ class Workbench:
         return torch.from_numpy(self._remember("x", plan, split, rows, purpose, lambda x: x.numpy()))
 
     def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
-        report = None
-        if self.progress is not None and purpose == "reference":
-            report = partial(self.progress, "reference solution")
         size, seed = self.settings.micro_batch, self.settings.seed
-        x = sample(self.model, plan, seed=seed, indices=indices, micro_batch=size, progress=report)
+        parts = [indices[i : i + size] for i in range(0, len(indices), size)]
+        done = 0
+
+        def report(*_: int) -> None:
+            nonlocal done
+            done += 1
+            if self.progress is not None and purpose == "reference":
+                self.progress("reference solution", done, len(parts) * plan.calls)
+
+        def sampled(part: range) -> torch.Tensor:
+            return sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
+
+        with _workers(len(parts) if self.model.concurrent and self.model.device.type == "cpu" else 1) as spread:
+            x = torch.cat(list(spread(sampled, parts)))
         if not torch.isfinite(x).all():
             raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
         return x.cpu()
@@ -247,6 +258,26 @@ class Workbench:
         except OSError as error:
             raise SigmaTuneError(f"cannot make the folder {self._store}: {error.strerror or error}.") from None
         write_bytes(self._store / f"{key}.npy", buffer.getvalue())
+
+
+@contextmanager
+def _workers(most: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Yields a ``map`` that shares torch's threads out to up to ``most`` parts at a time.
+
+    On a CPU, micro-batches side by side on one thread each are nearly twice as fast as one after the other on two, and,
+    unlike threads that wait for one another, they do not suffer from another busy process.
+    """
+    threads = torch.get_num_threads()
+    jobs = min(threads, most)
+    if jobs <= 1:
+        yield map
+        return
+    torch.set_num_threads(threads // jobs)
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:

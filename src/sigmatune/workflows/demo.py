@@ -21,8 +21,8 @@ CASES = (("euler", 4), ("euler", 6))
 SHOWN = 10
 """How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
 
-FULL = Settings(tuning=16, validation=16, held_out=32, evaluations=24, reference_steps=24)
-SMALL = Settings(tuning=16, validation=16, held_out=32, evaluations=20, reference_steps=24)
+FULL = Settings(tuning=16, validation=16, held_out=32, evaluations=16, reference_steps=24, micro_batch=8)
+SMALL = Settings(tuning=16, validation=16, held_out=32, evaluations=20, reference_steps=24, micro_batch=8)
 
 
 @dataclass(frozen=True)
