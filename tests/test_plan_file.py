@@ -56,7 +56,9 @@ levels = st.lists(st.floats(1e-6, 1e6, allow_subnormal=False), min_size=1, max_s
 def test_any_levels_survive_bit_for_bit(values, infinite):
     sigmas = [*([np.inf] if infinite else []), *sorted(values, reverse=True), 0.0]
     plan = compile_plan(Schedule(sigmas), "euler")
-    back = plan_file.loads(plan_file.dumps(plan), lambda schedule, name: compile_plan(schedule, name).coefficients)
+    back = plan_file.loads(
+        plan_file.dumps(plan), lambda schedule, name, options: compile_plan(schedule, name, **options).coefficients
+    )
     assert back.schedule.sigmas.tobytes() == np.array(sigmas).tobytes()
 
 
@@ -73,7 +75,7 @@ def test_schedules_made_from_others_survive(tmp_path):
 def test_a_table_belongs_to_custom_coefficients_alone():
     plan = compile_plan(Schedule([3.0, 1.0, 0.0]), "heun")
     text = plan_file.dumps(Plan(plan.schedule, "custom", plan.coefficients))
-    build_named = lambda schedule, name: compile_plan(schedule, name).coefficients  # noqa: E731
+    build_named = lambda schedule, name, options: compile_plan(schedule, name, **options).coefficients  # noqa: E731
     assert plan_file.loads(text, build_named).solver == "custom"
     fields = json.loads(text)
     with pytest.raises(SigmaTuneError, match="table of coefficients"):

@@ -26,4 +26,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
     if near:
         return SigmaTuneError(f"there is no {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?")
-    return SigmaTuneError(f"there is no {kind} {name!r}; the known ones are {', '.join(names)}.")
+    rest = f"the known ones are {', '.join(names)}" if names else "there are none"
+    return SigmaTuneError(f"there is no {kind} {name!r}; {rest}.")

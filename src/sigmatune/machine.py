@@ -156,24 +156,27 @@ def run(
         value = value if coefficients.rows is not None else value.unsqueeze(0)
         return value.to(device, dtype).reshape(*value.shape, *ones)
 
-    A, b, c, G = (table(value) for value in (coefficients.A, coefficients.b, coefficients.c, coefficients.G))
+    program, A64, b64 = _program(coefficients)
+    A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
     q = coefficients.q.detach() if coefficients.rows is not None else coefficients.q.detach().expand(batch, -1)
-    program = _program(coefficients)
     S = [s.clone() for s in state] if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
 
-    def replace_group(k: int, group: list[Update], D: torch.Tensor) -> None:
-        fresh = {}
-        for i, sources, outputs, channels in group:
-            terms = [(S[j], A[:, k, i, j]) for j in sources] + [(D, b[:, k, i])] * outputs
-            for m in channels:
-                eps = rng.noise(seed, indices, k + 1, shape, channel=m, dtype=dtype).to(device)
-                terms.append((eps, G[:, k, i, m]))
-            alone = len(group) == 1 and sources[:1] == [i] and not torch.is_grad_enabled()
-            if len(group) == 1 and i not in sources:
-                S[i] = D  # lets go of a value that nothing needs any more
-            fresh[i] = _combine(terms, D, overwrite=alone)
-        for i, value in fresh.items():
-            S[i] = value
+    def fresh(k: int, update: Update, D: torch.Tensor, *, alone: bool) -> torch.Tensor:
+        i, sources, outputs, channels = update
+        terms = [(S[j], A[:, k, i, j]) for j in sources] + [(D, b[:, k, i])] * outputs
+        keep = torch.is_grad_enabled() or not alone or sources[:1] != [i]
+        if alone and i not in sources:
+            S[i] = D  # lets go of a value that nothing needs any more
+        value = _combine(terms, D, overwrite=not keep)
+        for m in channels:
+            eps = rng.noise(seed, indices, k + 1, shape, channel=m, dtype=dtype).to(device)
+            value = value.add_(eps.mul_(G[:, k, i, m])) if not torch.is_grad_enabled() else value + eps * G[:, k, i, m]
+        return value
+
+    def turned(pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
+        own, weights = table(pivot.output), table(pivot.sources)
+        terms = [(D, own), *((S[j], weights[:, j]) for j in pivot.used)]
+        return _combine(terms, D, overwrite=not torch.is_grad_enabled())
 
     for k, (inputs, groups) in enumerate(program[:-1]):
         z = _combine([(S[j], c[:, k, j]) for j in inputs], S[0], keep=True)
@@ -182,7 +185,14 @@ def run(
             on_step(Step(k, q[:, k], z, D, range(batch)))
         del z
         for group in groups:
-            replace_group(k, group, D)
+            if isinstance(group, Pivot):
+                D = turned(group, D)
+            elif len(group) == 1:
+                S[group[0][0]] = fresh(k, group[0], D, alone=True)
+            else:
+                values = [fresh(k, update, D, alone=False) for update in group]
+                for update in reversed(group):
+                    S[update[0]] = values.pop()
         del D
     return _combine([(S[j], c[:, -1, j]) for j in program[-1][0]], S[0])
 
@@ -245,31 +255,85 @@ Update = tuple[int, list[int], int, list[int]]
 """Row i of the state, the rows that it is made of (itself first), whether D enters (0 or 1), and the noises."""
 
 
-def _program(coefficients: Coefficients) -> list[tuple[list[int], list[list[Update]]]]:
-    """Lists, per call, which tensors really take part and in which order they can be replaced.
+@dataclass(frozen=True, eq=False)
+class Pivot:
+    """Puts a new row of the state into the memory of D, from which the rows that depend on it in a circle then take it.
 
-    Each entry is (the state's rows that make z, groups of updates). A group of one may overwrite its tensor; the members
-    of a larger group depend on each other in a circle and are computed before any of them is replaced.
+    Args:
+        output: Weight of D, (...).
+        sources: Weights of the state's rows, (..., w).
+        used: Which of them are not zero.
     """
+
+    output: torch.Tensor
+    sources: torch.Tensor
+    used: list[int]
+
+
+def _program(
+    coefficients: Coefficients,
+) -> tuple[list[tuple[list[int], list[list[Update] | Pivot]]], torch.Tensor, torch.Tensor]:
+    r"""Lists, per call, which tensors really take part and in which order they can be replaced without copies.
+
+    Rows that depend on each other in a circle (A needs the old B, B the old A) are untied by a pivot: a row that contains
+    D is computed in D's memory, and in the other rows D is eliminated,
+
+    .. math:: D = (S_i' - \textstyle\sum_j A_{ij} S_j) / b_i.
+
+    Returns:
+        Per call (the state's rows that make z, groups of updates); and A and b with D eliminated where that was needed. A
+        group of several updates is a circle without a pivot, computed before any of them is replaced.
+    """
+    A, b = coefficients.A, coefficients.b
 
     def used(value: torch.Tensor) -> Any:  # nested lists of booleans: not zero in some row
         nonzero = value.detach() != 0
         return (nonzero if coefficients.rows is None else nonzero.any(dim=0)).tolist()
 
-    state, output, noise, inputs = map(used, (coefficients.A, coefficients.b, coefficients.G, coefficients.c))
-    program = []
+    state, output, noise, inputs = map(used, (A, b, coefficients.G, coefficients.c))
+    program: list[tuple[list[int], list[list[Update] | Pivot]]] = []
     for k in range(coefficients.calls):
-        waiting: dict[int, Update] = {}
-        for i in range(coefficients.width):
-            sources = [j for j, yes in enumerate(state[k][i]) if yes and j != i]
-            own = [i] if state[k][i][i] else []
-            channels = [m for m, yes in enumerate(noise[k][i]) if yes]
-            waiting[i] = (i, own + sources, int(output[k][i]), channels)
-        groups = []
+        groups: list[list[Update] | Pivot] = []
+        waiting = set(range(coefficients.width))
         while waiting:
-            needed = {j for i, (_, sources, _, _) in waiting.items() for j in sources if j != i}
-            free = next((i for i in waiting if i not in needed), None)
-            groups.append(list(waiting.values()) if free is None else [waiting[free]])
-            waiting = {} if free is None else {i: update for i, update in waiting.items() if i != free}
+            needed = {j for i in waiting for j, yes in enumerate(state[k][i]) if yes and j != i}
+            free = next((i for i in sorted(waiting) if i not in needed), None)
+            if free is not None:
+                groups.append([_update(free, state[k], output[k], noise[k])])
+                waiting.remove(free)
+                continue
+            able = [i for i in sorted(waiting) if _can_pivot(b[..., k, i], noise[k][i])]
+            pivot = min(
+                able, key=lambda i: (sum(state[k][i]), -i), default=None
+            )  # the one that the others take least from
+            if pivot is None or any(isinstance(group, Pivot) for group in groups):
+                groups.append([_update(i, state[k], output[k], noise[k]) for i in sorted(waiting)])
+                break
+            used_rows = [j for j, yes in enumerate(state[k][pivot]) if yes]
+            groups.append(Pivot(b[..., k, pivot], A[..., k, pivot, :], used_rows))
+            A, b = _eliminated(A, b, k, pivot, sorted(waiting))
+            state[k], output[k] = used(A[..., k, :, :]), used(b[..., k, :])
         program.append(([j for j, yes in enumerate(inputs[k]) if yes], groups))
-    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])]
+    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], A, b
+
+
+def _update(i: int, state: Any, output: Any, noise: Any) -> Update:
+    sources = [i] * state[i][i] + [j for j, yes in enumerate(state[i]) if yes and j != i]
+    return i, sources, int(output[i]), [m for m, yes in enumerate(noise[i]) if yes]
+
+
+def _can_pivot(weight: torch.Tensor, noises: list[bool]) -> bool:
+    return bool((weight != 0).all()) and not any(noises)
+
+
+def _eliminated(
+    A: torch.Tensor, b: torch.Tensor, k: int, pivot: int, waiting: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and b in which the waiting rows of call k take the pivot's new value in D's place."""
+    row, own = A[..., k, pivot, :], b[..., k, pivot]
+    state, output = A.clone(), b.clone()
+    for i in waiting:
+        share = b[..., k, i] / own
+        state[..., k, i, :] = A[..., k, i, :] - share.unsqueeze(-1) * row if i != pivot else 0
+        output[..., k, i] = share
+    return state, output

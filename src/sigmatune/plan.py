@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Plan:
         evidence: The guard's report.
         cost: What finding the plan cost.
         micro_batch: Rows per network call.
+        solver_options: The solver's options.
     """
 
     schedule: Schedule
@@ -45,6 +46,7 @@ class Plan:
     evidence: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] | None = None
     micro_batch: int = MICRO_BATCH
+    solver_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:

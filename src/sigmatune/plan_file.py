@@ -24,6 +24,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule
 
+Build = Callable[[Schedule, str, Mapping[str, Any]], Coefficients]
 FORMAT: Final = "sigmatune/plan"
 VERSION: Final = 1
 
@@ -75,6 +76,7 @@ class PlanFile(_Strict):
         default=None, description="the t that the network receives at each call, if the noise path is known"
     )
     solver: str
+    solver_options: dict[str, Any] = Field(default_factory=dict)
     family: str
     family_options: dict[str, Any]
     noise_path: dict[str, Any] | None = None
@@ -109,6 +111,7 @@ def dumps(plan: Plan) -> str:
         network_sigmas=q.tolist(),
         network_times=times,
         solver=plan.solver,
+        solver_options=_lists(plan.solver_options),
         family=plan.schedule.family,
         family_options=dict(plan.schedule.options),
         noise_path=None if plan.path is None else dict(plan.path),
@@ -124,7 +127,7 @@ def dumps(plan: Plan) -> str:
 
 def read(
     path: str | Path,
-    build: Callable[[Schedule, str], Coefficients],
+    build: Build,
     *,
     solver: str | None = None,
 ) -> Plan:
@@ -132,7 +135,7 @@ def read(
 
     Args:
         path: The file.
-        build: Makes the coefficients of a named solver for a schedule.
+        build: Makes the coefficients of a named solver with its options for a schedule.
         solver: Use this solver instead of the file's; warns, because the levels were chosen for the file's.
 
     Raises:
@@ -148,7 +151,7 @@ def read(
         raise SigmaTuneError(f"{path}: {error}") from None
 
 
-def loads(text: str, build: Callable[[Schedule, str], Coefficients], *, solver: str | None = None) -> Plan:
+def loads(text: str, build: Build, *, solver: str | None = None) -> Plan:
     """Reads the text of a plan file; see :func:`read`."""
     try:
         return _loads(text, build, solver)
@@ -159,7 +162,7 @@ def loads(text: str, build: Callable[[Schedule, str], Coefficients], *, solver: 
         raise SigmaTuneError(f"this is no valid plan: {reason}.") from None
 
 
-def _loads(text: str, build: Callable[[Schedule, str], Coefficients], solver: str | None) -> Plan:
+def _loads(text: str, build: Build, solver: str | None) -> Plan:
     fields = parse(text)
     schedule = Schedule(fields.sigmas, fields.family, fields.family_options)  # type: ignore[arg-type]  # lists are read
     if solver is not None and solver != fields.solver:
@@ -172,7 +175,8 @@ def _loads(text: str, build: Callable[[Schedule, str], Coefficients], solver: st
     if (fields.table is None) == (fields.solver == "custom"):
         raise SigmaTuneError('a table of coefficients belongs to the solver "custom" and to no other.')
     table = fields.table if name == "custom" else None
-    coefficients = build(schedule, name) if table is None else _untable(table)
+    options = fields.solver_options if solver is None or solver == fields.solver else {}
+    coefficients = build(schedule, name, options) if table is None else _untable(table)
     if solver is None:
         _check_stated(fields, schedule, coefficients)
     return Plan(
@@ -185,6 +189,7 @@ def _loads(text: str, build: Callable[[Schedule, str], Coefficients], solver: st
         fields.evidence,
         fields.cost,
         fields.micro_batch,
+        options,
     )
 
 
@@ -244,6 +249,11 @@ def _agree(stated: Any, found: Array, *, atol: float = 0.0) -> bool:
 
 def _plain(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if notes is None else dict(notes)
+
+
+def _lists(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
 
 
 def _table(coefficients: Coefficients) -> TableFields:

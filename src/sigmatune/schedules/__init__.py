@@ -17,10 +17,11 @@ import numpy as np
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, Narrowed, NoisePath
+from sigmatune.options import number
 from sigmatune.registry import Registry
 from sigmatune.schedule import Schedule, whole
 from sigmatune.schedules import beta, karras, kl_optimal, log_uniform, shifted_cosine, uniform
-from sigmatune.schedules.family import Family, number
+from sigmatune.schedules.family import Family
 
 _ALL = (
     uniform.TRAILING,

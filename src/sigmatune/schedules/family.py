@@ -7,15 +7,14 @@ at once.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.noise import Array, NoisePath
+from sigmatune.options import full_options, known_options
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class Family:
     @property
     def defaults(self) -> dict[str, float]:
         """The family's options with their default values."""
-        parameters = inspect.signature(self.build).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return known_options(self.build)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, float]:
         """Completes options with the defaults.
@@ -53,32 +51,8 @@ class Family:
         Raises:
             SigmaTuneError: for an unknown option, with the nearest known one, or one that is not a finite number.
         """
-        defaults = self.defaults
-        for name, value in given.items():
-            if name not in defaults:
-                raise unknown_name(f"{self.name} option", name, [*defaults, "sigma_min", "sigma_max"])
-            defaults[name] = number(value, name, type(defaults[name]))
-        return defaults
+        return full_options(self.name, self.defaults, given, also=["sigma_min", "sigma_max"])
 
     def defined_on(self, path: NoisePath) -> bool:
         """Whether the family has a curve on a path."""
         return not (self.finite and np.isinf(path.sigma_max))
-
-
-def number(value: Any, name: str, kind: type = float) -> float:
-    """Returns a finite number as a plain ``float``, or as an ``int`` where ``kind`` is ``int``.
-
-    Raises:
-        SigmaTuneError: otherwise.
-    """
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not real or not np.isfinite(value) or (kind is int and int(value) != value):
-        raise SigmaTuneError(f"{name} must be a {'whole' if kind is int else 'finite'} number, not {value!r}.")
-    return int(value) if kind is int else float(value)
-
-
-def positive(**options: float) -> None:
-    """Raises SigmaTuneError, naming the option, unless all options are positive and finite."""
-    for name, value in options.items():
-        if not 0 < value < np.inf:
-            raise SigmaTuneError(f"{name} must be a positive number, not {value!r}.")

@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedules.family import Family, positive
+from sigmatune.options import positive
+from sigmatune.schedules.family import Family
 
 
 def shifted_cosine(steps: int, path: NoisePath, *, shift: float = 1.0) -> Array:

@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sigmatune.denoiser import Denoiser
+from sigmatune.machine import Coefficients
 from sigmatune.plan import Plan
 from sigmatune.plan_file import read
 from sigmatune.registry import Registry
 from sigmatune.schedule import Schedule
-from sigmatune.solvers import dpmpp2m, euler, heun
+from sigmatune.solvers import (
+    ancestral,
+    deis,
+    dpmpp2m,
+    dpmpp3m,
+    euler,
+    heun,
+    ipndm,
+    multistep,
+    sde_dpmpp2m,
+    unipc,
+)
 from sigmatune.solvers.solver import Solver
+
+_ALL = (
+    euler.SOLVER,
+    heun.SOLVER,
+    dpmpp2m.SOLVER,
+    dpmpp3m.SOLVER,
+    *unipc.SOLVERS,
+    *deis.SOLVERS,
+    *ipndm.SOLVERS,
+    ancestral.SOLVER,
+    sde_dpmpp2m.SOLVER,
+    multistep.SOLVER,
+)
 
 SOLVERS: Registry[Solver] = Registry(
     "solver",
-    {module.SOLVER.name: module.SOLVER for module in (euler, heun, dpmpp2m)},
-    aliases={"ddim": "euler", "dpm++2m": "dpmpp2m", "dpmpp_2m": "dpmpp2m"},
+    {solver.name: solver for solver in _ALL},
+    aliases={
+        "ddim": "euler",
+        "dpm++2m": "dpmpp2m",
+        "dpmpp_2m": "dpmpp2m",
+        "dpm++3m": "dpmpp3m",
+        "unipc": "unipc2",
+        "deis": "deis3",
+        "ipndm": "ipndm4",
+        "ddpm": "ancestral",
+        "euler_ancestral": "ancestral",
+        "sde-dpmsolver++": "sde-dpmpp2m",
+        "dpmpp_2m_sde": "sde-dpmpp2m",
+    },
 )
 
 
-def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser | None = None) -> Plan:
+def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser | None = None, **options: Any) -> Plan:
     """Compiles a schedule and a solver into a plan.
 
     Args:
@@ -29,17 +68,20 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
         solver: A name from the registry.
         denoiser: The model that it is for: checks the range, moves the levels onto a whole-timestep network's own,
             and records path and fingerprint.
+        options: The solver's own options, such as eta.
 
     Raises:
-        SigmaTuneError: for an unknown solver, or levels that the model does not know.
+        SigmaTuneError: for an unknown solver or option, or levels that the model does not know.
     """
     chosen = SOLVERS[solver]
     if denoiser is None:
-        return Plan(schedule, chosen.name, chosen.build(torch.from_numpy(schedule.sigmas.copy())))
+        full = chosen.options(options)
+        coefficients = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **full)
+        return Plan(schedule, chosen.name, coefficients, solver_options=full)
     levels = denoiser.snap(schedule.sigmas[..., :-1])
     if denoiser.integer_time:
         schedule = schedule.moved(levels, "snapped")
-    plan = compile_plan(schedule, solver)
+    plan = compile_plan(schedule, solver, **options)
     return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint())
 
 
@@ -53,7 +95,11 @@ def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
     Raises:
         SigmaTuneError: if the file is no plan of a known version, or names an unknown solver.
     """
-    return read(path, lambda schedule, name: compile_plan(schedule, name).coefficients, solver=solver)
+
+    def build(schedule: Schedule, name: str, options: Mapping[str, Any]) -> Coefficients:
+        return compile_plan(schedule, name, **options).coefficients
+
+    return read(path, build, solver=solver)
 
 
 __all__ = ["SOLVERS", "Solver", "compile_plan", "load_plan"]

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients
-from sigmatune.solvers.solver import Solver, assemble, scales
+from sigmatune.solvers.adams import inverse_distances, log_steps
+from sigmatune.solvers.multistep import multistep
+from sigmatune.solvers.solver import Solver, one_call_each
 
 
 def dpmpp2m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:
@@ -33,33 +34,22 @@ def dpmpp2m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Co
     Raises:
         SigmaTuneError: for a history of more than one level.
     """
-    alpha, s = scales(sigmas)
-    sigma_t, sigma_s = sigmas[..., :-1], sigmas[..., 1:]
-    keep, take = s[..., 1:] / s[..., :-1], alpha[..., 1:] * (1 - sigma_s / sigma_t)
-    # A step to 0 gets h = 0 here, hence no weight; a step from inf gets h = inf, hence gives none to the next.
-    h = torch.log(sigma_t / torch.where(sigma_s > 0, sigma_s, sigma_t))
-    first = torch.zeros_like(h[..., :1])
-    if previous is not None and previous.shape[-1]:
-        if previous.shape[-1] != 1:
-            raise SigmaTuneError("dpmpp2m uses one earlier output, so give one earlier level.")
-        first = h[..., :1] / (2 * torch.log(previous / sigma_t[..., :1]))
-    weight = torch.cat([first, h[..., 1:] / (2 * h[..., :-1])], dim=-1)  # 1 / (2 r)
-    return assemble(
-        sigmas,
-        q=sigma_t,
-        A={(0, 0): keep, (0, 1): -take * weight},
-        b={0: take * (1 + weight), 1: torch.ones_like(take)},
-    )
+    return multistep(sigmas, previous=previous, weights=middle(sigmas, previous))
+
+
+def middle(sigmas: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
+    """Weights of the last two outputs in the extrapolation to the middle of each step, (..., N, 2)."""
+    half = log_steps(sigmas) * inverse_distances(sigmas, previous, 1)[..., 0] / 2  # 1 / (2 r)
+    return torch.stack([1 + half, -half], dim=-1)
 
 
 SOLVER = Solver(
     name="dpmpp2m",
     build=dpmpp2m,
-    calls=lambda steps: steps,
+    calls=one_call_each,
     width=2,
     order=2,
     cold_order=2,
-    deterministic=True,
     history=1,
     summary="DPM-Solver++(2M): second order, one call per step",
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from sigmatune.machine import Coefficients
-from sigmatune.solvers.solver import Solver, assemble, no_history, scales
+from sigmatune.solvers.solver import Solver, assemble, euler_step, no_history, one_call_each
 
 
 def euler(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:
@@ -28,20 +28,16 @@ def euler(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coef
         previous: Must be empty.
     """
     no_history("euler", previous)
-    alpha, s = scales(sigmas)
-    sigma_t, sigma_s = sigmas[..., :-1], sigmas[..., 1:]
-    keep, take = s[..., 1:] / s[..., :-1], alpha[..., 1:] * (1 - sigma_s / sigma_t)
-    return assemble(sigmas, q=sigma_t, A={(0, 0): keep}, b={0: take})
+    keep, take = euler_step(sigmas)
+    return assemble(sigmas, q=sigmas[..., :-1], A={(0, 0): keep}, b={0: take})
 
 
 SOLVER = Solver(
     name="euler",
     build=euler,
-    calls=lambda steps: steps,
+    calls=one_call_each,
     width=1,
     order=1,
     cold_order=1,
-    deterministic=True,
-    history=0,
     summary="Euler / DDIM: first order, one call per step",
 )

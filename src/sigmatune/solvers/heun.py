@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from sigmatune.machine import Coefficients
-from sigmatune.solvers.solver import Solver, assemble, no_history, scales
+from sigmatune.solvers.solver import Solver, assemble, euler_step, no_history, scales
 
 
 def heun(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:
@@ -29,10 +29,9 @@ def heun(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coeff
         previous: Must be empty.
     """
     no_history("heun", previous)
-    alpha, s = scales(sigmas)
+    keep, take = euler_step(sigmas)
     sigma_t, sigma_s = sigmas[..., :-1], sigmas[..., 1:]
-    keep, ratio, alpha_s = s[..., 1:] / s[..., :-1], sigma_s / sigma_t, alpha[..., 1:]
-    take = alpha_s * (1 - ratio)
+    ratio, alpha_s = sigma_s / sigma_t, scales(sigmas)[0][..., 1:]
     # z_s = known + slope (z_pred - alpha_s D_s), with slope = (sigma_s - sigma_t) / (2 sigma_s).
     regular = (ratio > 0) & (ratio < 1)
     inverse = 1 / torch.where(regular, ratio, torch.ones_like(ratio))
@@ -61,7 +60,5 @@ SOLVER = Solver(
     width=2,
     order=2,
     cold_order=2,
-    deterministic=True,
-    history=0,
     summary="Heun: second order, two calls per step and one for the last",
 )

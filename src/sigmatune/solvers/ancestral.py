@@ -1,0 +1,55 @@
+r"""Ancestral sampling: an Euler step further down than needed, and fresh noise to come back up.
+
+.. math:: x_s = D_t + \sqrt{\sigma_s^2 - \sigma_{up}^2} \, \hat\epsilon + \sigma_{up} \epsilon, \quad
+          \sigma_{up} = \eta \, \sigma_s \sqrt{1 - \sigma_s^2 / \sigma_t^2}
+
+This one formula is DDPM's ancestral step (posterior variance), DDIM with eta, and "Euler ancestral": they differ only in
+how their states are scaled. eta = 0 is Euler's method.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.machine import Coefficients
+from sigmatune.solvers.solver import Solver, assemble, no_history, one_call_each, scales
+
+
+def ancestral(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta: float = 1.0) -> Coefficients:
+    """Builds ancestral steps, one call each; a step to 0 adds no noise.
+
+    References:
+        | Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+        | Denoising Diffusion Implicit Models (Song et al., 2020), equation 16, https://arxiv.org/abs/2010.02502
+
+    Args:
+        sigmas: Levels, (..., N + 1), descending, the last may be 0.
+        previous: Must be empty.
+        eta: Share of the posterior's noise, in [0, 1].
+
+    Raises:
+        SigmaTuneError: if eta is outside [0, 1], where the step down would have to be imaginary.
+    """
+    no_history("ancestral", previous)
+    if not 0 <= eta <= 1:
+        raise SigmaTuneError(f"eta must lie in [0, 1], not {eta!r}.")
+    alpha, s = scales(sigmas)
+    sigma_t, sigma_s = sigmas[..., :-1], sigmas[..., 1:]
+    up = eta * sigma_s * (1 - (sigma_s / sigma_t) ** 2).sqrt()
+    left = 1 - eta**2 + (eta * sigma_s / sigma_t) ** 2  # 1 - up^2 / sigma_s^2
+    down = sigma_s * torch.where(left > 0, left, torch.ones_like(left)).sqrt() * (left > 0)
+    keep, take = alpha[..., 1:] * down / s[..., :-1], alpha[..., 1:] * (1 - down / sigma_t)
+    return assemble(sigmas, q=sigma_t, A={(0, 0): keep}, b={0: take}, noise=alpha[..., 1:] * up)
+
+
+SOLVER = Solver(
+    name="ancestral",
+    build=ancestral,
+    calls=one_call_each,
+    width=1,
+    order=1,
+    cold_order=1,
+    noise="eta",
+    summary="DDPM / Euler ancestral / DDIM with eta: stochastic, one call per step",
+)
