@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types floors format clean
+.PHONY: help demo test check lint types floors docs format clean
 
 help:  ## List the targets
 	@echo "Targets:"
@@ -35,7 +35,7 @@ demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
 test: $(DEV)  ## Install SigmaTune with its development tools and run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: lint types floors  ## Lint, format, types, floors (`make -k check` shows everything that fails)
+check: lint types floors docs  ## Lint, format, types, floors, documentation (`make -k check` shows everything that fails)
 
 lint: $(DEV)
 	$(BIN)/python -m ruff check .
@@ -47,12 +47,15 @@ types: $(DEV)
 floors: $(DEV)
 	$(BIN)/lint-imports
 
+docs: $(DEV)  ## Build the documentation into docs/_build/html, offline and with warnings as errors
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+
 format: $(DEV)  ## Rewrite the code in the project's format
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
 clean:  ## Remove build products and caches; the virtual environment stays
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests tools benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # pip is the last thing that venv installs, so an interrupted venv is made again.
@@ -69,5 +72,5 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/pip
-	$(PIP) $(PIP_ARGS) -e ".[dev]"
+	$(PIP) $(PIP_ARGS) -e ".[dev,docs]"
 	@touch $(RUN) $@

@@ -45,8 +45,17 @@ def test_the_readme_names_every_solver_and_links_to_files_that_exist():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (ROOT / link).exists(), link
-    assert len(SOLVERS) == 3
+    assert len(SOLVERS) == 16
     assert len(FAMILIES) == 9, "name the new ones in the README"
+
+
+def test_every_mutant_still_applies():
+    """A mutant whose text is gone would test nothing; running them is ``python tools/mutants.py``."""
+    mutants = tool("mutants").MUTANTS
+    assert len(mutants) >= 20
+    for mutant in mutants:
+        assert (ROOT / "src" / "sigmatune" / mutant.file).read_text().count(mutant.right) == 1, mutant
+        assert all((ROOT / "tests" / test).exists() for test in mutant.tests)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "digits"])

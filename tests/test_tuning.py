@@ -318,3 +318,25 @@ def test_the_search_for_ends_meets_the_best_of_all_combinations():
         tried = candidates.rank(6, path, lambda schedule: abs(np.log(schedule.sigmas[-2] / 0.2)))
         assert len({schedule.sigmas.tobytes() for schedule in tried}) == len(tried) <= candidates.most(path)
         assert tried[0].sigmas[-2] == pytest.approx(0.2)
+
+
+def test_stochastic_solvers_are_refused_before_any_work():
+    model = Counted(gaussian())
+    with pytest.raises(SigmaTuneError, match="tune a deterministic solver"):
+        tune(model, calls=4, solver="ancestral", settings=QUICK)
+    assert model.calls == 0
+
+
+def test_the_closed_form_optimum_is_among_the_finalists():
+    bench = Workbench(gaussian(), QUICK)
+    tried: list[str] = []
+    plan = bench.plan
+
+    def watched(schedule, solver):
+        tried.append(schedule.family)
+        return plan(schedule, solver)
+
+    bench.plan = watched  # type: ignore[method-assign]
+    tune_on(bench, 5, solver="euler")
+    assert "spectrally-optimal" in tried
+    assert tried.index("spectrally-optimal") < tried.index("cma-es")

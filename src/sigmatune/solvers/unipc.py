@@ -3,13 +3,13 @@ r"""UniPC: a predictor, and a corrector that costs no call because it uses the o
 When the network has been asked at the predicted state, the step that led there is taken again with the new output
 :math:`D_s` among the nodes; the next step starts from this corrected state.
 
-=====  ============================================  ==================================================
-order  predictor                                     corrector (adds :math:`D_s`)
-=====  ============================================  ==================================================
-1      Euler                                         the mean of both ends, :math:`(D_t + D_s) / 2`
+=====  =============================================  ==================================================
+order  predictor                                      corrector (adds :math:`D_s`)
+=====  =============================================  ==================================================
+1      Euler                                          the mean of both ends, :math:`(D_t + D_s) / 2`
 2      extrapolation to the middle (DPM-Solver++ 2M)  the parabola through three outputs, integrated
 3      the parabola through three outputs             the cubic through four outputs, integrated
-=====  ============================================  ==================================================
+=====  =============================================  ==================================================
 
 The corrector raises the order by one. This is the variant B(h) = e^h - 1 ("bh2") in the data prediction; beyond the
 first two entries of the table the choice of B cancels out.

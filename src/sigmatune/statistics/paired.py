@@ -71,7 +71,7 @@ def compare(plan: Array, default: Array, *, seed: int = 0) -> Comparison:
         seed: Seed of the bootstrap.
 
     Returns:
-        The statistic with a percentile bootstrap interval: whole rows (pairs) are drawn with replacement.
+        The statistic with a percentile bootstrap interval, for which whole rows (pairs) are drawn with replacement.
 
     Raises:
         SigmaTuneError: if the errors are not positive and finite or the numbers of rows differ or are below 2.

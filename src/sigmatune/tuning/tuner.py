@@ -16,6 +16,7 @@ from sigmatune.solvers import SOLVERS
 from sigmatune.tuning import candidates
 from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.search import HIGHEST, search
+from sigmatune.tuning.spectral import Regulariser, optimal, power_of
 from sigmatune.tuning.workbench import Progress, Settings, Workbench
 
 SCREEN = 16
@@ -36,7 +37,8 @@ def tune(
 ) -> Plan:
     """Finds the noise levels that get the most out of a budget of network calls, and proves it.
 
-    Candidates are the static families over their useful parameters and CMA-ES over log sigma from the best of them. The
+    Candidates are the static families over their useful parameters, the levels that are optimal in closed form for the
+    spectrum of the model's own samples, and what CMA-ES over log sigma finds from the best of them. The
     result is guarded (:mod:`sigmatune.tuning.guard`): it is never worse than the best static default beyond noise.
 
     Args:
@@ -60,6 +62,11 @@ def tune(
 def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
     """Tunes on a workbench, so that several budgets and solvers share one reference; see :func:`tune`."""
     calls = whole(calls, "calls")
+    if not SOLVERS[solver].deterministic():
+        raise SigmaTuneError(
+            f"{SOLVERS[solver].name} adds noise and the guard compares end points of the same noise; tune a deterministic "
+            "solver, or build levels for this one with sigmatune.tuning.spectral.optimal."
+        )
     steps = SOLVERS[solver].steps_for(calls // _evaluations_per_call(bench.model))
     solver = SOLVERS[solver].name
     cost = bench.meter()
@@ -129,7 +136,10 @@ def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
             raise
 
     screened = candidates.rank(steps, path, lambda schedule: measured(schedule, screen), default)
-    ranked = sorted(screened[:FINALISTS], key=measured)
+    # A candidate, never the answer: what is optimal for Gaussian data of this spectrum may not be for a network.
+    modes = power_of(bench.reference("tuning"))
+    derived = [] if modes is None else [optimal(solver, steps, modes, path, regulariser=Regulariser())]
+    ranked = sorted([*screened[: FINALISTS - len(derived)], *derived], key=measured)
     evaluations = settings.evaluations if settings.budget is None else (settings.budget - spent) // trial
     found = search(ranked[:STARTS], measured, path, evaluations=evaluations, seed=settings.seed)
     plans = [bench.plan(schedule, solver) for schedule in (found, ranked[0])]

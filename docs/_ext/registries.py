@@ -1,0 +1,108 @@
+"""Directives that print the registries of solvers and schedule families, so that no list is kept by hand.
+
+``{solver-table}`` and ``{family-table}`` are for Markdown pages; ``.. solver-modules::`` and ``.. family-modules::``, for
+reStructuredText pages, document every module that holds a member.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sphinx.util.docutils import SphinxDirective
+
+from sigmatune.schedules import FAMILIES
+from sigmatune.schedules.family import Family
+from sigmatune.solvers import SOLVERS, Solver
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+YES, NO = "yes", "no"
+
+
+def module_of(build: Callable[..., Any]) -> str:
+    """The module of a builder, also of one whose order is fixed by ``partial``."""
+    return (build.func if isinstance(build, partial) else build).__module__
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def solver_table() -> str:
+    """One row per solver: what it declares."""
+    head = ["solver", "order", "from a cold start", "calls for N steps", "width", "deterministic", "what it is"]
+    return markdown_table(head, [_solver_row(solver) for solver in SOLVERS.values()])
+
+
+def _solver_row(solver: Solver) -> list[str]:
+    order = f"{solver.order}" + (" (even sigma)" if solver.grid == "sigma" and solver.order > 1 else "")
+    deterministic = YES if solver.noise is None else f"only with {solver.noise} = 0"
+    name = f"{{py:mod}}`{solver.name} <{module_of(solver.build)}>`"
+    return [
+        name, order, f"{solver.cold_order}", _calls(solver), f"{solver.width}", deterministic,
+        solver.summary.partition(":")[0].partition(", one call")[0],
+    ]  # fmt: skip
+
+
+def _calls(solver: Solver) -> str:
+    """The number of calls as a formula, a N + b."""
+    counts = [solver.calls(steps) for steps in (1, 2, 5)]
+    a = counts[1] - counts[0]
+    b = counts[0] - a
+    if counts[2] != 5 * a + b:
+        raise ValueError(f"the calls of {solver.name} are no straight line in N; the table needs another column.")
+    return f"{a if a != 1 else ''}N{f' {b:+d}'.replace('+', '+ ').replace('-', '- ') if b else ''}"
+
+
+def family_table() -> str:
+    """One row per schedule family: what it reaches, and whether it stands among the published defaults."""
+    head = ["family", "spacing", "starts at sigma_max", "ends at sigma_min", "from sigma = inf", "among the defaults"]
+    return markdown_table(head, [_family_row(family) for family in FAMILIES.values()])
+
+
+def _family_row(family: Family) -> list[str]:
+    name = f"{{py:mod}}`{family.name} <{module_of(family.build)}>`"
+    marks = [family.starts, family.ends, not family.finite, bool(family.published)]
+    return [name, family.description, *(YES if mark else NO for mark in marks)]
+
+
+def modules(builders: Sequence[Callable[..., Any]]) -> str:
+    """Documents the modules of some builders, each once, in the order of the registry."""
+    names = dict.fromkeys(map(module_of, builders))
+    return "\n\n".join(_section(name) for name in names)
+
+
+def _section(module: str) -> str:
+    title = str(sys.modules[module].__doc__).partition("\n")[0].partition(":")[0].rstrip(".")
+    return f"{title}\n{'-' * len(title)}\n\n.. automodule:: {module}\n   :members:\n"
+
+
+class Generated(SphinxDirective):
+    """Replaces itself by a generated text in the page's own language."""
+
+    text: Callable[[], str]
+
+    def run(self) -> list[nodes.Node]:
+        """Parses the text in place."""
+        self.env.note_reread()
+        return self.parse_text_to_nodes(type(self).text(), allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Registers the directives."""
+    texts = {
+        "solver-table": solver_table,
+        "family-table": family_table,
+        "solver-modules": lambda: modules([solver.build for solver in SOLVERS.values()]),
+        "family-modules": lambda: modules([family.build for family in FAMILIES.values()]),
+    }
+    for name, text in texts.items():
+        app.add_directive(name, type(name, (Generated,), {"text": staticmethod(text)}))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

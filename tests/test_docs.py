@@ -1,0 +1,93 @@
+"""Every code block of the documents runs, prints what the page says, and no list on a page is kept by hand."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import sigmatune
+from sigmatune.noise import VE
+from sigmatune.schedules import FAMILIES
+from sigmatune.solvers import SOLVERS
+from test_documents import ROOT, tool
+
+docs = tool("update_docs")
+PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in docs.PAGES]
+
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_block_runs_and_prints_what_the_page_says(path):
+    page = docs.Page(path)
+    page.run()
+    assert not page.stale, "run `python tools/update_docs.py` and read what has changed"
+    if path.name == "CONTRIBUTING.md":
+        _check_skeletons(page.document.namespace)
+
+
+def _check_skeletons(names: dict):
+    """What a contributor copies is a family and a solver that work."""
+    levels = names["FAMILY"].build(5, VE(), p=2.0)
+    assert np.all(np.diff(levels) < 0)
+    assert levels[[0, -1]] == pytest.approx([80.0, 0.002])
+    coefficients = names["SOLVER"].build(torch.from_numpy(np.append(levels, 0.0)))
+    assert coefficients.calls == names["SOLVER"].calls(5)
+    assert coefficients.width == names["SOLVER"].width
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_block_is_of_a_kind_that_nobody_runs(path):
+    known = r"(python|bash|text|\{(eval-rst|toctree|solver-table|family-table)\})?"
+    fences = re.findall(r"^ *```(.*)$", path.read_text(), flags=re.MULTILINE)
+    assert all(re.fullmatch(known, fence) for fence in fences[::2]), fences[::2]
+    assert not any(fences[1::2]), "a fence is not closed"
+
+
+def test_the_tables_have_a_row_for_every_member():
+    import registries
+
+    for table, members in ((registries.solver_table(), SOLVERS), (registries.family_table(), FAMILIES)):
+        rows = table.splitlines()[2:]
+        assert len(rows) == len(members)
+        for row, name in zip(rows, members, strict=True):
+            assert f"`{name} <" in row
+            assert row.count("|") == table.splitlines()[0].count("|")
+
+
+def test_the_tables_are_on_their_pages():
+    assert "```{solver-table}" in (ROOT / "docs" / "solvers.md").read_text()
+    assert "```{family-table}" in (ROOT / "docs" / "sigma.md").read_text()
+    assert ".. solver-modules::" in (ROOT / "docs" / "reference" / "solvers.rst").read_text()
+    assert ".. family-modules::" in (ROOT / "docs" / "reference" / "schedules.rst").read_text()
+
+
+def test_the_reference_has_every_public_name():
+    text = (ROOT / "docs" / "reference" / "public.rst").read_text()
+    for name in sigmatune.__all__:
+        assert re.search(rf"^\.\. auto\w+:: {name}$", text, flags=re.MULTILINE), name
+
+
+def test_a_stale_output_is_found_and_rewritten(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("```python\nprint(6 * 7)\n```\n\n```text\n41\n```\n\nThe end.\n")
+    page = docs.Page(path)
+    page.run()
+    assert [printed for _, printed in page.stale] == ["42\n"]
+    assert page.updated() == path.read_text().replace("41", "42")
+
+
+def test_a_command_that_fails_fails_the_page(tmp_path):
+    path = tmp_path / "page.md"
+    for line, problem in (
+        ("sigmatune schedule carras", "did you mean"),
+        ("make nothing", "no target"),
+        ("rm -rf x", "nobody runs"),
+    ):
+        path.write_text(f"```bash\n{line}\n```\n")
+        with pytest.raises(ValueError, match=problem):
+            docs.Page(path).run()

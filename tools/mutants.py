@@ -1,0 +1,126 @@
+"""Inserts formula bugs one at a time and runs the tests that should notice: ``python tools/mutants.py``.
+
+Each mutant changes one place in a copy of the package; a mutant that every test survives is a hole in the suite. Prints
+one line per mutant and exits with 1 if more than one survives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+
+
+class Mutant(NamedTuple):
+    """One formula bug.
+
+    Attributes:
+        file: Below ``src/sigmatune``.
+        right, wrong: The text and what it becomes; ``right`` occurs exactly once.
+        tests: Test files of which one should fail.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+SOLVERS = ("test_solvers.py", "test_diffusers_agreement.py")
+FAMILIES = ("test_schedules.py",)
+LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
+MUTANTS = (
+    # Solvers: signs, weights, wrong history.
+    Mutant(
+        "solvers/solver.py",
+        "(1 - sigmas[..., 1:] / sigmas[..., :-1])",
+        "(1 + sigmas[..., 1:] / sigmas[..., :-1])",
+        SOLVERS,
+    ),
+    Mutant("solvers/heun.py", "slope = (1 - inverse) / 2", "slope = (1 - inverse) / 3", SOLVERS),
+    Mutant("solvers/dpmpp2m.py", "stack([1 + half, -half]", "stack([1 - half, half]", SOLVERS),
+    Mutant(
+        "solvers/dpmpp3m.py", 'adams(log_steps(sigmas), g, "data")', 'adams(log_steps(sigmas), g, "noise")', SOLVERS
+    ),
+    Mutant("solvers/dpmpp3m.py", "previous[..., -1:]", "previous[..., :1]", SOLVERS),
+    Mutant("solvers/ipndm.py", "(23 / 12, -16 / 12, 5 / 12, 0.0)", "(23 / 12, -15 / 12, 4 / 12, 0.0)", SOLVERS),
+    Mutant("solvers/ipndm.py", "min(known + k, order - 1)", "min(known + k, max(order - 2, 0))", SOLVERS),
+    Mutant("solvers/deis.py", 'g, "noise")', 'g, "data")', SOLVERS),
+    Mutant("solvers/unipc.py", "torch.where(mean, 0.5, ahead)", "torch.where(mean, 0.4, ahead)", SOLVERS),
+    Mutant("solvers/unipc.py", "ahead[..., :-1]], dim=-1)", "ahead[..., 1:]], dim=-1)", SOLVERS),
+    Mutant("solvers/ancestral.py", "(1 - (sigma_s / sigma_t) ** 2).sqrt()", "(1 - sigma_s / sigma_t).sqrt()", SOLVERS),
+    Mutant("solvers/sde_dpmpp2m.py", "(1 - fade**2).sqrt()", "(1 - fade).sqrt()", SOLVERS),
+    Mutant("solvers/adams.py", "torch.exp(u - h.unsqueeze(-1))", "torch.exp(h.unsqueeze(-1) - u)", SOLVERS),
+    Mutant("solvers/multistep.py", "{(0, j): take * w[..., j]", "{(0, j): -take * w[..., j]", SOLVERS),
+    # Families: off by one, wrong exponent, wrong end.
+    Mutant(
+        "schedules/uniform.py", "np.arange(steps, 0, -1) / steps", "np.arange(steps, 0, -1) / (steps + 1)", FAMILIES
+    ),
+    Mutant("schedules/karras.py", "steps) ** rho", "steps) ** (rho + 1)", FAMILIES),
+    Mutant("schedules/kl_optimal.py", "c * np.tan(", "c * np.sinh(", FAMILIES),
+    Mutant("schedules/shifted_cosine.py", "/ shift)", "* shift)", FAMILIES),
+    # The loop: noise of the wrong call, a lost row, a wrong elimination.
+    Mutant("machine.py", "k + 1, shape, channel=m", "k, shape, channel=m", LOOP),
+    Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),
+    Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
+)
+
+
+def killed(mutant: Mutant) -> bool:
+    """Whether a test fails on the mutant.
+
+    Raises:
+        SystemExit: if the mutant's text is not there exactly once, so that it would say nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+        shutil.copytree(ROOT / "src/sigmatune/models/weights/digits", copy / "src/sigmatune/models/weights/digits")
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        file = copy / "src" / "sigmatune" / mutant.file
+        text = file.read_text()
+        if text.count(mutant.right) != 1:
+            raise SystemExit(f"{mutant.file} has {mutant.right!r} {text.count(mutant.right)} times, not once.")
+        file.write_text(text.replace(mutant.right, mutant.wrong))
+        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, *(str(copy / "tests" / test) for test in mutant.tests)],
+            cwd=copy,
+            env={**os.environ, **threads, "PYTHONPATH": str(copy / "src")},
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode not in (0, 1):  # pytest: 1 means that a test failed; others, that none could run
+            raise SystemExit(done.stdout.decode() + done.stderr.decode())
+        return done.returncode == 1
+
+
+def main() -> None:
+    """Tries all mutants."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    began, survivors = time.monotonic(), 0
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for mutant, dead in zip(MUTANTS, pool.map(killed, MUTANTS), strict=True):
+            survivors += not dead
+            print(
+                f"{'killed  ' if dead else 'SURVIVED'}  {mutant.file}: {mutant.right}  ->  {mutant.wrong}", flush=True
+            )
+    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} killed in {time.monotonic() - began:.0f} s")
+    sys.exit(survivors > 1)
+
+
+if __name__ == "__main__":
+    main()

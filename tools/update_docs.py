@@ -1,0 +1,183 @@
+"""Runs the code in the documents and writes below it what it prints: ``python tools/update_docs.py``.
+
+A page is run from top to bottom in an empty folder, its blocks sharing one namespace. ``python`` blocks and plots are
+executed, the commands of ``bash`` blocks and of blocks without a language are run, and a ``text`` block holds what was
+printed since the one before: a test fails when the two differ.
+
+Exact models run as they are written. Tuning a network takes minutes, so :func:`small` puts an untrained one of a few
+hundred weights in the place of the bundled ones and cuts the work that tuning it does; all else runs as it stands, and
+nothing is skipped. What such a network gives is not shown in any ``text`` block.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import io
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import matplotlib as mpl
+from sybil import Document, Example, Region, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.abstract import AbstractCodeBlockParser
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer, RawFencedCodeBlockLexer
+from sybil.parsers.rest.lexers import DirectiveLexer
+
+from sigmatune import cli, models
+from sigmatune.models.analytic import Analytic
+from sigmatune.tuning import Settings, Workbench
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+SMALL = Settings(tuning=8, validation=8, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
+
+GIVEN = "def my_denoiser(x, sigma):\n    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)\n"
+"""What a page takes for granted that its reader has."""
+
+
+@functools.cache
+def tiny_folder() -> Path:
+    """A diffusers pipeline folder with a network that answers in a millisecond or two; it lives as long as the process."""
+    import diffusers
+
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    diffusers.UNet2DModel(
+        sample_size=8, layers_per_block=1, block_out_channels=(8,), norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    shutil.copytree(models.bundled_folder("cifar10") / "scheduler", folder / "scheduler")
+    return folder
+
+
+@contextlib.contextmanager
+def small() -> Iterator[None]:
+    """Makes networks small: bundled names load :func:`tiny_folder`, and tuning a network takes :data:`SMALL`."""
+    make, tiny = Workbench.__init__, tiny_folder()
+
+    def made(self: Workbench, model: models.Denoiser, settings: Settings | None = None, **rest: Any) -> None:
+        make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
+
+    with (
+        mock.patch.object(models, "bundled_folder", return_value=tiny),
+        mock.patch.object(Workbench, "__init__", made),
+    ):
+        yield
+
+
+class Fenced(AbstractCodeBlockParser):
+    """The fenced blocks of one language; the empty name is for blocks without any."""
+
+    def __init__(self, language: str, run: Any) -> None:
+        if language:
+            lexer = FencedCodeBlockLexer(language, mapping={"language": "arguments", "source": "source"})
+        else:
+            lexer = RawFencedCodeBlockLexer()
+        super().__init__([lexer], language or "none", run)
+        self._bare = not language
+
+    def __call__(self, document: Document) -> Iterator[Region]:
+        for region in self.lexers(document):
+            region.parsed, region.evaluator = region.lexemes["source"], self._evaluator
+            yield region
+
+
+class Page:
+    """One document whose blocks can be run.
+
+    Attributes:
+        stale: The ``text`` blocks that do not hold what was printed: (line, what was printed).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stale: list[tuple[int, str]] = []
+        self._printed = io.StringIO()
+        self._edits: list[tuple[int, int, str]] = []
+        parsers = [Fenced("python", self._python), Fenced("bash", self._commands), Fenced("", self._commands),
+                   Fenced("text", self._compare), self._plots]  # fmt: skip
+        self.document = Sybil(parsers, path=str(ROOT)).parse(path)
+
+    def run(self) -> None:
+        """Runs all blocks in an empty folder."""
+        mpl.use("Agg")
+        exec(GIVEN, self.document.namespace)
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), mpl.rc_context(), small():
+            for example in self.document.examples():
+                example.evaluate()
+
+    def updated(self) -> str:
+        """The page's text, with what was printed in its ``text`` blocks."""
+        text = self.document.text
+        for start, end, new in sorted(self._edits, reverse=True):
+            text = text[:start] + new + text[end:]
+        return text
+
+    def _plots(self, document: Document) -> Iterator[Region]:
+        for region in DirectiveLexer("plot")(document):
+            region.parsed, region.evaluator = region.lexemes["source"], self._python
+            yield region
+
+    def _python(self, example: Example) -> None:
+        with contextlib.redirect_stdout(self._printed):
+            PythonEvaluator()(example)
+
+    def _compare(self, example: Example) -> None:
+        printed = "".join(f"{line.rstrip()}\n" for line in self._printed.getvalue().splitlines())
+        self._printed.seek(0)
+        self._printed.truncate()
+        if printed != example.parsed:
+            start = self.document.text.index("\n", example.start) + 1
+            self._edits.append((start, start + len(example.parsed), printed))
+            self.stale.append((example.line, printed))
+
+    def _commands(self, example: Example) -> None:
+        for line in example.parsed.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["sigmatune"]:
+                self._sigmatune(words)
+            elif words[:1] == ["make"]:
+                _check_target(words[1])
+            elif words and example.region.lexemes.get("arguments") == "bash":
+                raise ValueError(f"{self.path.name}, line {example.line}: nobody runs {line!r}.")
+
+    def _sigmatune(self, words: list[str]) -> None:
+        streams = contextlib.redirect_stdout(self._printed), contextlib.redirect_stderr(io.StringIO())
+        with streams[0], streams[1] as errors, mock.patch.object(sys, "argv", words), warnings.catch_warnings():
+            try:
+                cli.main()
+            except SystemExit as stop:
+                if stop.code:
+                    raise ValueError(f"{shlex.join(words)} failed: {errors.getvalue()}") from None
+
+
+def _check_target(target: str) -> None:
+    """`make` itself is not run here, continuous integration does that: but the target has to exist."""
+    if f"\n{target}:" not in (ROOT / "Makefile").read_text():
+        raise ValueError(f"the Makefile has no target {target}.")
+
+
+def main() -> None:
+    """Runs every page and rewrites those whose output has changed."""
+    for path in PAGES:
+        page = Page(path)
+        page.run()
+        if page.stale:
+            path.write_text(page.updated())
+        print(f"{path.relative_to(ROOT)}: {'rewritten' if page.stale else 'up to date'}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    main()
