@@ -71,7 +71,8 @@ def test_help_lists_every_command_quickly():
 
 def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
     code, out, err = run("tune", "digits", "--calls", 4, "--solver", "euler", "-o", "plan.json", *QUICK)
-    assert (code, [p.name for p in tmp_path.iterdir()]) == (0, ["plan.json"]), err
+    assert (code, {p.name for p in tmp_path.iterdir()}) == (0, {"plan.json", "plan.html"}), err
+    assert "report: plan.html" in out
     assert "held-out noises" in out
     plan = load_plan("plan.json")
     assert plan.calls == 4
@@ -94,9 +95,15 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
 
 
 def test_tune_as_json_prints_the_plan(run):
-    code, out, _ = run("tune", "digits", "--calls", 2, "--solver", "euler", "--json", *QUICK)
+    code, out, _ = run("tune", "digits", "--calls", 2, "--solver", "euler", "--json", "--no-report", *QUICK)
     assert code == 0
     assert json.loads(out) == json.loads(Path("plan.json").read_text())
+    assert not Path("plan.html").exists()
+    code, out, err = run("tune", "digits", "--calls", 2, "--solver", "euler", "--json", "--report", "why.html", *QUICK)
+    assert code == 0
+    assert json.loads(out) == json.loads(Path("plan.json").read_text())
+    assert "report: why.html" in err
+    assert "<h1>digits in 2 calls" in Path("why.html").read_text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -148,12 +155,13 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, t
     code, out, err = run("demo", "--smoke", "--model", load_folder(), "--out", "shown")
     assert code == 0, err
     names = {p.name for p in (tmp_path / "shown").iterdir()}
-    assert names == {"digits.png", "digits-euler-4.json", "digits-euler-6.json"}
+    assert names == {"digits.png", "digits-euler-4.json", "digits-euler-6.json", "report.html"}
+    assert "report: shown/report.html" in out
     assert "error to the converged solution" in out
 
 
 def test_a_stopped_tune_goes_on(run, tmp_path, monkeypatch):
-    arguments = ["tune", "digits", "--calls", 3, "--solver", "euler", *QUICK]
+    arguments = ["tune", "digits", "--calls", 3, "--solver", "euler", "--no-report", *QUICK]
     assert run(*arguments, "-o", "whole.json")[0] == 0
     from sigmatune.tuning import workbench
 
@@ -218,6 +226,10 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--evaluations", 0], "evaluations must be a whole number"),
         (["tune", "digit"], "digits"),
         (["tune", "digits", "-o", "no/folder/plan.json"], "there is no folder no/folder"),
+        (["tune", "digits", "--report", "no/where.html"], "there is no folder no"),
+        (["tune", "digits", "--report", "folder"], "folder is a folder"),
+        (["tune", "digits", "--report", "why.html", "--no-report"], "contradict each other"),
+        (["tune", "digits", "-o", "plan.html"], "cannot both be plan.html"),
         (["tune", "digits", "--device", "warp"], "warp"),
         (["schedule", "karas"], "did you mean 'karras'"),
         (["schedule", "karras", "-N", 0], "steps must be a whole number of at least 1"),
@@ -282,3 +294,17 @@ def test_a_plan_for_another_model_is_a_warning(run, plan_text, tmp_path):
     code, _, err = run("sample", "digits", "other.json", "-n", 1)
     assert code == 0
     assert "warning: this plan was made for another model" in err
+
+
+def test_any_solver_makes_a_plan_that_samples(run, tmp_path):
+    arguments = ["schedule", "karras", "-N", "4", "--model", "digits", "--plan", "noisy.json", "--solver", "ddpm"]
+    assert run(*arguments, "--solver-option", "eta=0.5", "--json")[0] == 0
+    plan = load_plan(tmp_path / "noisy.json")
+    assert (plan.solver, plan.solver_options, plan.calls) == ("ancestral", {"eta": 0.5}, 4)
+    assert not plan.coefficients.deterministic
+    assert run("sample", "digits", "noisy.json", "-n", "2", "-o", "grid.png")[0] == 0
+    code, _, err = run(*arguments[:-3], "other.json", "--solver", "ddpm", "--solver-option", "etta=1")
+    assert (code, (tmp_path / "other.json").exists()) == (2, False)
+    assert "did you mean 'eta'" in err
+    code, _, err = run(*arguments[:-3], "other.json", "--solver", "ddpm", "-o", "no/folder.json")
+    assert (code, (tmp_path / "other.json").exists()) == (2, False)

@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "solvers/dpmpp3m.py", 'adams(log_steps(sigmas), g, "data")', 'adams(log_steps(sigmas), g, "noise")', SOLVERS
     ),
-    Mutant("solvers/dpmpp3m.py", "previous[..., -1:]", "previous[..., :1]", SOLVERS),
+    Mutant("solvers/dpmpp3m.py", "> 0, parabola, line)", "> 0, line, parabola)", SOLVERS),
     Mutant("solvers/ipndm.py", "(23 / 12, -16 / 12, 5 / 12, 0.0)", "(23 / 12, -15 / 12, 4 / 12, 0.0)", SOLVERS),
     Mutant("solvers/ipndm.py", "min(known + k, order - 1)", "min(known + k, max(order - 2, 0))", SOLVERS),
     Mutant("solvers/deis.py", 'g, "noise")', 'g, "data")', SOLVERS),

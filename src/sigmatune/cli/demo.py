@@ -6,19 +6,27 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import progress_bar
+from sigmatune.cli.common import progress_bar, writable
+
+REPORT_ROWS = 8
+"""Noises for the report's error against calls: the whole demo is to take two minutes."""
 
 
 def demo(
-    out: Path = typer.Option(Path("demo"), help="Folder for the plans and the picture; made if missing."),
+    out: Path = typer.Option(Path("demo"), help="Folder for the plans, the picture and the report; made if missing."),
     model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
+    from sigmatune.report import write
     from sigmatune.workflows.demo import run
 
-    with progress_bar() as report:
-        result = run(model or ("digits" if smoke else "cifar10"), out, small=smoke, progress=report)
+    page, source = out / "report.html", model or ("digits" if smoke else "cifar10")
+    if out.is_dir():
+        writable(page)
+    with progress_bar() as progress:
+        result = run(source, out, small=smoke, progress=progress)
+        write(page, result.bench, result.plans, rows=REPORT_ROWS, source=source, files=result.files)
     from rich.console import Console
     from rich.table import Table
 
@@ -32,3 +40,4 @@ def demo(
     Console().print(table)
     for line in result.notes:
         print(line)
+    print(f"report: {page}")

@@ -27,29 +27,40 @@ def schedule(
     sigma_max: float | None = typer.Option(None, help="Start at this level instead of the path's."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the JSON to this file."),
+    plan: Path | None = typer.Option(None, help="Write a plan of these levels, untuned, for `sigmatune sample`."),
+    solver: str = typer.Option("dpmpp2m", help="The plan's solver."),
+    solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
     from sigmatune.files import write_text
     from sigmatune.schedules import FAMILIES, build
 
+    if out is not None:
+        writable(out)
     if family == "list":
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
-    noise_path = load_model(model, "cpu").path if model else _path(path)
+    denoiser = load_model(model, "cpu") if model else None
+    noise_path = _path(path) if denoiser is None else denoiser.path
     own = options(option)
     for name in ("name", "steps", "path"):
         if name in own:
             raise SigmaTuneError(f"{name} is no option of a family; use the command's own options, see --help.")
     ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
     built = build(family, steps, noise_path, **{name: end for name, end in ends.items() if end is not None} | own)
+    if plan is not None:
+        from sigmatune.solvers import SOLVERS, compile_plan
+
+        chosen = SOLVERS[solver].options(options(solver_option))
+        compile_plan(built, solver, denoiser, **chosen).save(writable(plan))
     levels = built.sigmas[:-1]
     times = noise_path.time(levels)
     sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
     fields = {"family": built.family, "options": dict(built.options), "noise_path": noise_path.spec()}
     text = json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()})
     if out is not None:
-        write_text(writable(out), text + "\n")
+        write_text(out, text + "\n")
     if as_json:
         print(text)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import typer
@@ -27,27 +28,35 @@ def tune(
     micro_batch: int = typer.Option(16, help="Images per network call."),
     seed: int = typer.Option(0, help="Seed of all noise and of the search."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
-    as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON instead of a summary."),
+    report: Path | None = typer.Option(
+        None, help="Report to write, an HTML page; by default named after the plan file and beside it."
+    ),
+    no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
+    as_json: bool = typer.Option(False, "--json", help="Print the plan file's JSON instead of a summary."),
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
     Measurements are kept in a folder beside the plan file until it is written: a run that was stopped goes on where it was.
     """
     from sigmatune.plan_file import dumps
+    from sigmatune.report import write as write_report
     from sigmatune.solvers import SOLVERS
-    from sigmatune.tuning import Settings
-    from sigmatune.tuning import tune as run
+    from sigmatune.tuning import Settings, Workbench, tune_on
 
     writable(out)
+    page = report_path(out, report, without=no_report)
     SOLVERS[solver].steps_for(calls)
     settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed, budget=budget)
     denoiser = load_model(model, device)
     work = out.with_name(f".{out.name}.work")
     fresh = not work.exists()
     try:
-        with progress_bar(quiet=as_json) as report:
-            plan = run(denoiser, calls, solver=solver, settings=settings, store=work, progress=report)
-        plan.save(out)
+        with progress_bar(quiet=as_json) as progress:
+            bench = Workbench(denoiser, settings, store=work, progress=progress)
+            plan = tune_on(bench, calls, solver=solver)
+            plan.save(out)
+            if page is not None:
+                write_report(page, bench, plan, source=model, files=[out])
     except SigmaTuneError:
         if fresh:
             shutil.rmtree(work, ignore_errors=True)
@@ -55,6 +64,8 @@ def tune(
     shutil.rmtree(work, ignore_errors=True)
     if as_json:
         print(dumps(plan), end="")
+        if page is not None:
+            print(f"report: {page}", file=sys.stderr)
         return
     evidence, cost = plan.evidence or {}, plan.cost or {}
     levels = ", ".join(f"{sigma:.4g}" for sigma in plan.schedule.sigmas)
@@ -65,3 +76,23 @@ def tune(
         f"cost: {spent['total']:,} network evaluations of single images ({json.dumps(spent)}), {cost['seconds']:.0f} s"
     )
     print(f"written to {out}")
+    if page is not None:
+        print(f"report: {page}")
+
+
+def report_path(plan: Path, report: Path | None, *, without: bool) -> Path | None:
+    """Where the report goes, checked before any work is done; None for no report.
+
+    Raises:
+        SigmaTuneError: if it cannot be written there, or there is to be none.
+    """
+    if without:
+        if report is not None:
+            raise SigmaTuneError("--report and --no-report contradict each other; give one of them.")
+        return None
+    path = writable(report or plan.with_suffix(".html"))
+    if path.resolve() == plan.resolve():
+        raise SigmaTuneError(
+            f"the plan and its report cannot both be {path}; give the report another name by --report."
+        )
+    return path

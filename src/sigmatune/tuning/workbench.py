@@ -14,11 +14,12 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -111,6 +112,7 @@ class Workbench:
         self._store = store
         self._memory: dict[str, Array] = {}
         self._spent: dict[str, int] = {}
+        self._lock = Lock()
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
         """Compiles a schedule for this workbench's model."""
@@ -122,6 +124,17 @@ class Workbench:
         They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
         """
         return torch.from_numpy(self._remember("x", plan, split, rows, purpose, lambda x: x.numpy()))
+
+    def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
+        """Samples several plans side by side, so that :meth:`outputs` finds them; worth it where each has few rows."""
+        with self._spread(len(plans)) as spread:
+            found = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
+            for done, _ in enumerate(found, start=1):
+                if self.progress is not None:
+                    self.progress(purpose, done, len(plans))
+
+    def _spread(self, parts: int) -> AbstractContextManager[Callable[..., Iterator[Any]]]:
+        return _workers(parts if self.model.concurrent and self.model.device.type == "cpu" else 1)
 
     def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
         size, seed = self.settings.micro_batch, self.settings.seed
@@ -137,7 +150,7 @@ class Workbench:
         def sampled(part: range) -> torch.Tensor:
             return sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
 
-        with _workers(len(parts) if self.model.concurrent and self.model.device.type == "cpu" else 1) as spread:
+        with self._spread(len(parts)) as spread:
             x = torch.cat(list(spread(sampled, parts)))
         if not torch.isfinite(x).all():
             raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
@@ -232,7 +245,8 @@ class Workbench:
             return self._memory[key]
         # What is found in the store was paid for as well, by the run that was stopped.
         spent = self.padded(len(indices)) * plan.network_calls(self.model)
-        self._spent[purpose] = self._spent.get(purpose, 0) + spent
+        with self._lock:
+            self._spent[purpose] = self._spent.get(purpose, 0) + spent
         value = self._stored(key)
         if value is None:
             value = digest(self._sampled(plan, indices, purpose))

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from sigmatune import schedules
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
 from sigmatune.models import load
 from sigmatune.plan import Plan
 from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.workbench import Progress
 from sigmatune.workflows.pictures import side_by_side
 
@@ -34,12 +34,16 @@ class Demo:
         rows: The table, as text: solver, calls, default, its error, tuned error, ratio, interval.
         notes: Sentences to print below it.
         plans: The plans, in the order of the cases.
+        files: Their files.
+        bench: What they were tuned on; it remembers what the guard has measured.
     """
 
     model: str
     rows: list[list[str]]
     notes: list[str]
     plans: list[Plan]
+    files: list[Path]
+    bench: Workbench
 
 
 def run(model: str, out: Path, *, small: bool = False, progress: Progress | None = None) -> Demo:
@@ -60,7 +64,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
-    rows, plans, panels, notes, finest = [], [], [], [], 0
+    rows, plans, files, panels, notes, finest = [], [], [], [], [], 0
     for solver, calls in CASES:
         plan = tune_on(bench, calls, solver=solver)
         file = out / f"{name}-{solver}-{calls}.json"
@@ -77,6 +81,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
              f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
         )  # fmt: skip
         plans.append(plan)
+        files.append(file)
         notes.append(f"plan for {calls} calls: {file}")
         panels.append((f"{calls} calls\n{default.schedule.family}", _shown(bench, default)))
         if evidence["gain"]:
@@ -86,16 +91,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
     title = f"{name}: the same noises at few calls, by the best static default and by the tuned plan"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range))
     notes.append(f"same noises side by side: {picture}")
-    return Demo(name, rows, notes, plans)
-
-
-def baseline(bench: Workbench, plan: Plan) -> Plan:
-    """Rebuilds the default that a plan was judged against."""
-    label = (plan.evidence or {})["baseline"]
-    for name, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
-        if name == label:
-            return bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), plan.solver)
-    raise SigmaTuneError(f"there is no default called {label!r} for this model.")
+    return Demo(name, rows, notes, plans, files, bench)
 
 
 def _typical_error(bench: Workbench, plan: Plan, steps: int) -> float:

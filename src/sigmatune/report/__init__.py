@@ -1,0 +1,50 @@
+"""The report: one HTML file that shows what tuning found, how sure it is, what it cost, and how to use it.
+
+The file loads nothing: styles, charts (SVG) and pictures are inside it, and there are no scripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_text
+from sigmatune.plan import Plan
+from sigmatune.report import measure, page
+from sigmatune.tuning.workbench import Workbench
+
+__all__ = ["write"]
+
+
+def write(
+    path: str | Path,
+    bench: Workbench,
+    plans: Plan | Sequence[Plan],
+    *,
+    rows: int = 16,
+    source: str | None = None,
+    files: Sequence[str | Path] | None = None,
+) -> None:
+    """Writes the report on tuned plans, atomically.
+
+    Measuring starts after the guard has judged; what the guard paid for is taken from the workbench's memory. The rest costs
+    about rows x 48 calls x (static defaults + 1) per solver.
+
+    Args:
+        path: The HTML file to write.
+        bench: The workbench on which the plans were tuned.
+        plans: A plan of :func:`sigmatune.tuning.tune_on`, or several.
+        rows: Held-out noises for error against calls; at most all of them are used.
+        source: What :func:`sigmatune.load` takes for the model. Without it the page's code expects a ``model``.
+        files: The plans' files, one per plan. Without them the page's code holds the levels themselves.
+
+    Raises:
+        SigmaTuneError: if a plan was not tuned on this workbench, the numbers of plans and files differ, or the file
+            cannot be written.
+    """
+    plans = [plans] if isinstance(plans, Plan) else list(plans)
+    if files is not None and len(files) != len(plans):
+        raise SigmaTuneError(f"give one file for each of the {len(plans)} plans, not {len(files)}.")
+    names = None if files is None else [Path(file) for file in files]
+    write_text(path, page.page(measure.measure(bench, plans, rows=rows), source, names))

@@ -1,0 +1,208 @@
+"""The report's charts: error against calls, where the calls go, and error by frequency."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sigmatune.noise import Array
+from sigmatune.report.facts import Curve, Group, Point, View
+from sigmatune.report.svg import BG, DEFAULT, FG, GRID, MUTED, OTHER, PLAN, chart, log_ticks, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKS = "ovsD^<>pPX*h"
+"""One per static default, so that they can be told apart without colour."""
+
+
+def short(label: str) -> str:
+    """A default's label without the names of its options and without those that are 0: ``beta 0.6 0.6``."""
+    return re.sub(r"\b\w+=", "", re.sub(r" \w+=0(?= |$)", "", label)).replace(" (the model's own)", "*")
+
+
+def error_chart(group: Group, name: str) -> str:
+    """Draws error against calls, on log axes, with the bootstrap intervals."""
+
+    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (what a chart's drawing is told)
+        axis = figure.add_subplot()
+        curves = [(curve, *_look(group, curve)) for curve in group.defaults]
+        if group.gain:
+            curves.append((group.tuned, "tuned", PLAN, 2.6))
+        for i, (curve, _, colour, width) in enumerate(curves):
+            _curve(axis, curve, colour, width, MARKS[i % len(MARKS)])
+        axis.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="typical error, model's scale")
+        calls = sorted({point.calls for curve, *_ in curves for point in curve.points.values()})
+        axis.set_xticks(calls, [str(c) for c in calls])
+        axis.set_xticks([], minor=True)
+        axis.grid(axis="y")
+        axis.margins(x=0.03)
+        log_ticks(axis, *axis.get_ylim())
+        _names(figure, axis, [(c, text, colour) for c, text, colour, _ in curves], narrow)
+
+    label = f"Error against network calls, {group.solver}: {len(group.defaults)} static defaults and the tuned plan."
+    return chart(draw, (400, 400), name, label)
+
+
+def _look(group: Group, curve: Curve) -> tuple[str, str, float]:
+    rival = curve.name in group.names
+    return short(curve.name), DEFAULT if rival else OTHER, 2.0 if rival else 1.1
+
+
+def _curve(axis: Axes, curve: Curve, colour: str, width: float, mark: str) -> None:
+    points = list(curve.points.values())
+    x, y = [p.calls for p in points], [p.mean for p in points]
+    front = {PLAN: 4, DEFAULT: 3}.get(colour, 2)
+    bars = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
+    axis.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=max(width - 0.8, 0.6), zorder=front)
+    axis.plot(x, y, color=colour, linewidth=width, zorder=front)
+    size = 8 if colour == PLAN else 5
+    for part, fill in ((True, colour), (False, BG if colour == PLAN else colour)):
+        here = [p for p in points if (p.exact if colour == PLAN else True) is part]
+        axis.plot(
+            [p.calls for p in here], [p.mean for p in here], "o" if colour == PLAN else mark, color=colour,
+            markerfacecolor=fill, markersize=size, zorder=front + 0.5,
+        )  # fmt: skip
+
+
+def _names(figure: Figure, axis: Axes, curves: list[tuple[Curve, str, str]], narrow: bool) -> None:  # noqa: FBT001
+    """Writes each curve's name at its right end, apart from each other."""
+    figure.draw_without_rendering()
+    ends: list[Point] = [list(curve.points.values())[-1] for curve, *_ in curves]
+    height = axis.bbox.height
+    wanted = [float(axis.transData.transform((p.calls, p.mean))[1] - axis.bbox.y0) for p in ends]
+    size = 10.5 if narrow else 12
+    places = spread(wanted, size * 1.25)
+    over = max(max(places) - height, 0) + min(*places, 0)
+    right = axis.get_xlim()[1]
+    for (_, text, colour), end, place in zip(curves, ends, places, strict=True):
+        at = (1.05 if narrow else 1.03, (place - over) / height)
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+        strong: dict[str, Any] = {"color": MUTED} if colour == OTHER else {"color": colour, "weight": "bold"}
+        axis.annotate(
+            text, (min(end.calls * 1.02, right), end.mean), at, "data", "axes fraction", line, va="center",
+            fontsize=size, annotation_clip=False, **strong,
+        )  # fmt: skip
+
+
+def octaves(q: Array, edges: Array) -> tuple[int, Array]:
+    """Counts network calls per octave of noise.
+
+    Args:
+        q: Levels of the calls, (K,); the first may be infinite.
+        edges: Whole log2 sigma, rising, (B + 1,).
+
+    Returns:
+        Calls at sigma = inf, and calls in each [2^edges[i], 2^edges[i + 1]), (B,).
+    """
+    finite = q[np.isfinite(q)]
+    # A level on an edge belongs to the octave above it, whatever the rounding of its logarithm.
+    octave = np.floor(np.log2(finite) + 1e-12)
+    return int(np.isinf(q).sum()), np.array([np.sum(octave == edge) for edge in edges[:-1]], dtype=np.float64)
+
+
+def edges_of(view: View, sigma_min: float) -> Array:
+    """Whole log2 sigma around all levels of a view and the model's smallest."""
+    levels = np.concatenate([q for _, q in view.levels])
+    levels = np.append(levels[np.isfinite(levels)], sigma_min)
+    return np.arange(np.floor(np.log2(levels.min())), np.floor(np.log2(levels.max()) + 1e-12) + 2)
+
+
+def levels_chart(view: View, sigma_min: float, name: str) -> str:
+    """Draws the levels of the network calls on a log axis, one line per schedule, above the calls per octave."""
+    edges = edges_of(view, sigma_min)
+    infinite = any(np.isinf(q).any() for _, q in view.levels)
+    left = edges[-1] + 1.6  # where sigma = inf is drawn
+
+    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001
+        size = 10.5 if narrow else 12
+        top, below = figure.subplots(2, 1, sharex=True, height_ratios=(len(view.levels), 3.2))
+        for i, (label, q) in enumerate(view.levels):
+            place = np.where(np.isinf(q), left, np.log2(np.where(np.isinf(q), 1, q)))
+            colour = _colour(view, i)
+            top.hlines(i, edges[0], left if infinite else edges[-1], color=GRID, linewidth=0.8)
+            top.plot(place, [i] * len(q), "o", color=colour, markersize=9 if colour == PLAN else 6, clip_on=False)
+            if narrow:
+                place_of = (left if infinite else edges[-1]) + 0.2
+                top.annotate(
+                    short(label), (place_of, i), (0, 8), textcoords="offset points", fontsize=size, color=_text(colour)
+                )
+        if narrow:
+            top.set_yticks([])
+        else:
+            top.set_yticks(range(len(view.levels)), [short(label) for label, _ in view.levels])
+            for i, tick in enumerate(top.get_yticklabels()):
+                tick.set_color(_text(_colour(view, i)))
+        top.set_ylim(len(view.levels) - 0.4, -0.9 if narrow else -0.6)
+        top.spines[:].set_visible(False)
+        _bars(below, view, edges, left)
+        below.set_ylabel("calls per octave", fontsize=size)
+        _sigma_axis(below, edges, left if infinite else None)
+
+    rows = len(view.levels)
+    label = f"Noise levels of the {view.plan.calls} network calls of each schedule on a log axis, and calls per octave."
+    return chart(draw, (rows * 27 + 190, rows * 33 + 190), name, label)
+
+
+def _colour(view: View, i: int) -> str:
+    """The plan's row, its rival's row, the others."""
+    rival = 1 if view.gain else 0
+    return DEFAULT if i == rival else PLAN if i < rival else OTHER
+
+
+def _text(colour: str) -> str:
+    return MUTED if colour == OTHER else FG
+
+
+def _bars(axis: Axes, view: View, edges: Array, left: float) -> None:
+    shown = [(q, _colour(view, i)) for i, (_, q) in enumerate(view.levels) if _colour(view, i) != OTHER]
+    width = 0.78 / len(shown)
+    most = 1.0
+    for i, (q, colour) in enumerate(shown):
+        infinite, counts = octaves(q, edges)
+        # The axis runs from much noise to little, so the first of a pair stands at the larger sigma.
+        shift = width * ((len(shown) - 1) / 2 - i)
+        axis.bar(edges[:-1] + 0.5 + shift, counts, width * 0.94, color=colour)
+        if infinite:
+            axis.bar([left + shift], [infinite], width * 0.94, color=colour)
+        most = max(most, infinite, counts.max())
+    axis.set_yticks(np.arange(0, most + 1, max(1, int(most) // 4)))
+    axis.grid(axis="y")
+    axis.spines["left"].set_visible(False)
+
+
+def _sigma_axis(axis: Axes, edges: Array, left: float | None) -> None:
+    axis.set_xlim((left + 0.7) if left is not None else edges[-1] + 0.3, edges[0] - 0.3)
+    powers = [p for p in range(-8, 8) if edges[0] <= np.log2(10.0**p) <= edges[-1]]
+    places, names = [float(np.log2(10.0**p)) for p in powers], [f"{10.0**p:g}" for p in powers]
+    if left is not None:
+        places, names = [*places, left], [*names, "∞"]
+    axis.set_xticks(places, names)
+    axis.set_xlabel("noise level σ  (pure noise left, clean image right)")
+
+
+def spectrum_chart(view: View, name: str) -> str:
+    """Draws the power of the errors and of the converged images themselves against frequency."""
+
+    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001
+        assert view.residual is not None
+        assert view.exact is not None
+        axis = figure.add_subplot()
+        lines = [
+            (view.exact.power, "the images themselves", MUTED, "--", 1.4),
+            (view.residual[1].power, "error, default", DEFAULT, "-", 2.0),
+        ]
+        if view.gain:
+            lines.append((view.residual[0].power, "error, tuned", PLAN, "-", 2.4))
+        for power, label, colour, style, width in lines:
+            axis.plot(np.arange(len(power)), power, color=colour, linestyle=style, linewidth=width, label=label)
+        axis.set(yscale="log", xlabel="frequency, cycles per image", ylabel="mean power")
+        axis.grid(axis="y")
+        axis.margins(x=0.02)
+        log_ticks(axis, *axis.get_ylim())
+        axis.legend(frameon=False, fontsize=10.5 if narrow else 12, loc="upper right")
+
+    return chart(draw, (300, 280), name, "Power of the errors at each spatial frequency, on a log axis.")

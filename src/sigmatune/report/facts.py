@@ -1,0 +1,142 @@
+"""What a report knows: everything that was measured, and nothing about how it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sigmatune.noise import Array
+from sigmatune.plan import Plan
+from sigmatune.report.residual import Residual
+from sigmatune.statistics.paired import Comparison
+
+
+@dataclass(frozen=True)
+class Point:
+    """The error of one plan.
+
+    Attributes:
+        calls: Network evaluations per image.
+        steps: N.
+        errors: Paired errors, (rows,), positive.
+        mean, low, high: Their geometric mean and its bootstrap interval.
+        images: End points of the first noises, (shown, *shape).
+        levels: The level of each network call, (K,).
+        exact: Whether this is a plan as it was handed out, and not its curve at another number of steps.
+    """
+
+    calls: int
+    steps: int
+    errors: Array
+    mean: float
+    low: float
+    high: float
+    images: torch.Tensor
+    levels: Array
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error against calls of one way to choose the levels; points by number of steps."""
+
+    name: str
+    points: dict[int, Point]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The plan and the best static default at one number of steps.
+
+    Attributes:
+        default: The guard's rival where a plan was tuned, else the default with the smallest error here.
+        name: The default's name.
+        plan: None where the plan has no curve.
+        ratio: Their paired comparison; None where there is nothing to compare.
+    """
+
+    default: Point
+    name: str
+    plan: Point | None
+    ratio: Comparison | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """All plans of one solver.
+
+    Attributes:
+        solver: Its name.
+        defaults: One curve per static default.
+        tuned: The plans' curve: at a plan's own budget the plan itself, elsewhere the nearest tuned plan's levels
+            resampled, if there is one.
+        pairs: By number of steps.
+        reference: End points of the converged solution, (shown, *shape).
+        reference_calls: What one of them costs.
+        names: The defaults that plans of this group were judged against.
+        gain: Whether any of the plans is a tuned one.
+    """
+
+    solver: str
+    defaults: list[Curve]
+    tuned: Curve
+    pairs: dict[int, Pair]
+    reference: torch.Tensor
+    reference_calls: int
+    names: list[str]
+    gain: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """One plan, its rival, and where in the data their errors sit.
+
+    Attributes:
+        plan, default: The plan and the static default that it was judged against.
+        levels: (name, levels of the network calls) of the plan, of its rival, and of the other defaults, in this order.
+        residual: Of the plan and of the default, over all held-out noises; None where the data is no image.
+        exact: The converged solution's own power per ring; None where the data is no image.
+    """
+
+    plan: Plan
+    default: Plan
+    levels: list[tuple[str, Array]]
+    residual: tuple[Residual, Residual] | None
+    exact: Residual | None
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The guard's report."""
+        return dict(self.plan.evidence or {})
+
+    @property
+    def gain(self) -> bool:
+        """Whether the plan is a tuned one and not the default."""
+        return bool(self.evidence["gain"])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that a report shows.
+
+    Attributes:
+        shape: Of one sample.
+        value_range: Where clean data lies.
+        sigma_min: Smallest level that the model knows.
+        rows: Noises on which error against calls was measured.
+        held_out: Noises of the guard.
+        views: One per plan.
+        groups: One per solver.
+        cost: What measuring cost, as :meth:`Workbench.meter` counts.
+    """
+
+    shape: tuple[int, ...]
+    value_range: tuple[float, float]
+    sigma_min: float
+    rows: int
+    held_out: int
+    views: list[View]
+    groups: list[Group]
+    cost: dict[str, Any]

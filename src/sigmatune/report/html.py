@@ -1,0 +1,44 @@
+"""Small pieces of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from sigmatune.report.facts import Measured, View
+
+
+def budget(view: View) -> str:
+    """The budget and the solver of a plan, in words."""
+    calls = (view.plan.tuned_for or {}).get("calls", view.plan.calls)
+    return f"{calls} calls with {view.plan.solver}"
+
+
+def three(value: float) -> str:
+    """A positive number with three significant digits, zeros included."""
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def p(text: str, kind: str = "") -> str:
+    """A paragraph of plain text, with a class."""
+    return f"<p{_class(kind)}>{escape(text)}</p>"
+
+
+def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], kind: str = "") -> str:
+    """A table of ready HTML cells; each row with its class, or "", and the table with its own."""
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(f"<tr{_class(own)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for own, cells in rows)
+    return f'<div class="table"><table{_class(kind)}><tr>{top}</tr>{body}</table></div>'
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
+
+
+def each(measured: Measured, body: Sequence[str]) -> str:
+    """One block per plan, with a heading where there are several."""
+    several = len(measured.views) > 1
+    return "".join(
+        (f"<h3>{escape(budget(view))}</h3>" if several else "") + text
+        for view, text in zip(measured.views, body, strict=True)
+    )

@@ -1,0 +1,87 @@
+"""The page: the verdict first, then the sections; HTML that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from sigmatune import __version__
+from sigmatune.report import sections, words
+from sigmatune.report.facts import Measured, View
+from sigmatune.report.html import budget, p
+from sigmatune.report.style import STYLE
+
+SECTIONS = (
+    ("curves", "Error against calls"),
+    ("samples", "The same noises, side by side"),
+    ("levels", "Where the calls go"),
+    ("residuals", "Where the error sits"),
+    ("evidence", "The evidence"),
+    ("cost", "The cost"),
+    ("use", "Use it"),
+)
+
+
+def page(measured: Measured, source: str | None = None, files: Sequence[Path] | None = None) -> str:
+    """Builds the whole page.
+
+    Args:
+        measured: What :func:`sigmatune.report.measure.measure` found.
+        source: What :func:`sigmatune.load` takes for the model, for the code that the page shows.
+        files: The plans' files, for the same purpose.
+    """
+    several = len({budget(view) for view in measured.views}) > 1
+    name = Path(source).name if source else "model"
+    title = f"{name}: noise levels for few calls" if several else f"{name} in {budget(measured.views[0])}"
+    links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, text in SECTIONS)
+    bodies = {
+        "curves": sections.curves(measured),
+        "samples": sections.samples(measured),
+        "levels": sections.levels(measured),
+        "residuals": sections.residuals(measured),
+        "evidence": sections.evidence(measured),
+        "cost": sections.cost(measured),
+        "use": sections.use(measured, source, files),
+    }
+    body = "".join(f'<section id="{key}"><h2>{escape(text)}</h2>{bodies[key]}</section>' for key, text in SECTIONS)
+    shape = " x ".join(str(n) for n in measured.shape)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)} - SigmaTune</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="lead">What SigmaTune found for this model ({shape}), and how far it can be trusted.</p>\n'
+        f'<div class="verdicts">{"".join(map(_verdict, measured.views))}</div>\n<nav aria-label="Sections">{links}</nav>\n'
+        f"{body}\n<footer>Written by SigmaTune {__version__}. This page is one file and loads nothing.</footer>\n"
+        "</main></body>\n</html>\n"
+    )
+
+
+def _verdict(view: View) -> str:
+    large, sentence = words.headline(view)
+    badge = f'<span class="badge{" gain" * view.gain}">{"gain" if view.gain else "no gain"}</span>'
+    scale = _scale(view) if view.evidence["reference"]["converged"] else ""
+    return (
+        f'<div class="verdict"><div class="what"><span>{escape(budget(view))}</span>{badge}</div>'
+        f'<p class="big">{escape(large)}</p>{scale}{p(sentence)}</div>'
+    )
+
+
+def _scale(view: View) -> str:
+    """The ratio and its interval on a line on which 1 is the default's error."""
+    ratio = view.evidence["error_ratio"]
+    low, high = min(0.6, ratio["low"] * 0.95), max(1.1, ratio["high"] * 1.05)
+
+    def place(value: float) -> str:
+        return f"{100 * (value - low) / (high - low):.1f}%"
+
+    width = f"{100 * (ratio['high'] - ratio['low']) / (high - low):.1f}%"
+    label = f"error ratio {ratio['value']:.2f}, interval {ratio['low']:.2f} to {ratio['high']:.2f}; 1 is the default"
+    parts = [
+        '<div class="line"></div>',
+        f'<div class="one" style="left:{place(1)}"></div>',
+        f'<div class="span" style="left:{place(ratio["low"])};width:{width}"></div>',
+        f'<div class="dot" style="left:{place(ratio["value"])}"></div>',
+        f'<span class="at" style="left:{place(1)}">1 = default</span>',
+    ]
+    return f'<div class="scale" role="img" aria-label="{label}">{"".join(parts)}</div>'

@@ -1,0 +1,49 @@
+r"""Where in the image, and at which frequency, a difference of images sits.
+
+With the orthonormal discrete Fourier transform :math:`\hat e` of a difference e (H x W per row and channel), ring k holds
+the frequencies with :math:`\mathrm{round}(|f|) = k`, f in cycles per image. Its power is the mean of
+:math:`|\hat e|^2` over the ring, rows and channels, so with n_k frequencies in ring k Parseval's identity reads
+
+.. math:: \frac{1}{HW} \sum_k n_k P_k = \mathrm{mean}(e^2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sigmatune.noise import Array
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A difference of images, summed up.
+
+    Attributes:
+        where: Mean square at each pixel, (H, W), over rows and channels.
+        power: Mean power per ring, (K,), K = the largest ring + 1.
+        modes: Frequencies per ring, n_k, (K,).
+    """
+
+    where: Array
+    power: Array
+    modes: Array
+
+    @property
+    def mean_square(self) -> float:
+        """The mean square over everything."""
+        return float(self.where.mean())
+
+
+def residual(e: torch.Tensor) -> Residual:
+    """Sums up differences of images, (rows, C, H, W)."""
+    height, width = e.shape[-2:]
+    squared = torch.fft.fft2(e.double(), norm="ortho").abs().square().mean(dim=(0, 1)).numpy()
+    f = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.fftfreq(width)[None, :] * width)
+    ring = np.rint(f).astype(np.int64).ravel()
+    modes = np.bincount(ring).astype(np.float64)
+    # A ring without a frequency can occur in very oblong images; its power is 0 by convention.
+    power = np.bincount(ring, weights=squared.ravel()) / np.maximum(modes, 1)
+    return Residual(e.double().square().mean(dim=(0, 1)).numpy(), power, modes)

@@ -1,0 +1,225 @@
+"""The sections of the page, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from sigmatune.report import charts, pictures, usage, words
+from sigmatune.report.facts import Group, Measured, Pair, Point, View
+from sigmatune.report.html import budget, each, p, table, three
+
+
+def curves(measured: Measured) -> str:
+    """Error against calls: chart and tables."""
+    parts = []
+    for i, group in enumerate(measured.groups):
+        parts += [
+            f"<h3>{escape(group.solver)}</h3>" * (len(measured.groups) > 1),
+            p(words.curve_sentence([view for view in measured.views if view.default.solver == group.solver]), "see"),
+            charts.error_chart(group, f"error{i}"),
+            p(_curve_note(group, measured), "note"),
+            _pairs_table(group),
+            f"<details><summary>All curves as numbers</summary>{_all_table(group)}</details>",
+        ]
+    return "".join(parts)
+
+
+def _curve_note(group: Group, measured: Measured) -> str:
+    text = (
+        f"Typical error: geometric mean over the first {measured.rows} held-out noises of the root mean square distance to "
+        "the converged solution from the same noise, in the model's own scale; bars are 95% bootstrap intervals over noises. "
+        "Bars of two curves may overlap and the difference still be sure, because both run on the same noises: the table's "
+        f"ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
+    )
+    if group.gain:
+        text += (
+            " Filled circles are plans as they were tuned; open circles are the nearest plan's curve of levels, resampled "
+            "to another number of calls for which it was not tuned."
+        )
+    if any(curve.name.endswith("(the model's own)") for curve in group.defaults):
+        text += " An asterisk marks the default that the model's makers set."
+    return text
+
+
+def _with_interval(mean: float, low: float, high: float) -> str:
+    return f'{three(mean)} <span class="low">{three(low)} to {three(high)}</span>'
+
+
+def _pairs_table(group: Group) -> str:
+    rows = []
+    for pair in group.pairs.values():
+        cells = [str(pair.default.calls), escape(charts.short(pair.name)), _point_cell(pair.default)]
+        if group.gain:
+            cells += [_point_cell(pair.plan) if pair.plan else "", _ratio_cell(pair)]
+        rows.append(("own" if pair.plan is not None and pair.plan.exact else "", cells))
+    head = ["calls", "best default", "its error", *(["plan", "plan / default, paired"] if group.gain else [])]
+    return table(head, rows, "pairs")
+
+
+def _point_cell(point: Point) -> str:
+    return _with_interval(point.mean, point.low, point.high)
+
+
+def _ratio_cell(pair: Pair) -> str:
+    if pair.ratio is None:
+        return "the same plan"
+    c = pair.ratio
+    mean, low, high = np.exp([c.statistic, c.low, c.high]).tolist()
+    return f'{mean:.2f} <span class="low">{low:.2f} to {high:.2f}</span>'
+
+
+def _all_table(group: Group) -> str:
+    steps = sorted({n for curve in group.defaults for n in curve.points} | set(group.tuned.points))
+    curves = [*([group.tuned] if group.gain else []), *group.defaults]
+    calls = {n: curve.points[n].calls for curve in curves for n in steps if n in curve.points}
+    rows = [
+        ("", [escape(curve.name), *(_point_cell(curve.points[n]) if n in curve.points else "" for n in steps)])
+        for curve in curves
+    ]
+    return table(["", *(f"{calls[n]} calls" for n in steps)], rows)
+
+
+def samples(measured: Measured) -> str:
+    """The same noises through defaults and plans."""
+    if not pictures.drawable(measured.shape):
+        return p("Samples of this model are no pictures with one or three channels, so there is nothing to show here.")
+    parts = []
+    for group in measured.groups:
+        parts.append(f"<h3>{escape(group.solver)}</h3>" * (len(measured.groups) > 1))
+        parts.append(
+            p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
+        )
+        note = "The first held-out noises, not chosen by anyone. Numbers are the typical errors of the table above."
+        if not group.gain:
+            note += " No plan beat its default here, so only the best default is shown."
+        parts.append(p(note, "note"))
+        reference = pictures.strip(group.reference, measured.value_range, "converged reference")
+        who = f"<b>reference</b> <span>{group.reference_calls} calls, converged</span>"
+        parts.append(f'<div class="reference">{_strip(who, reference)}</div>')
+        parts += [_budget_block(pair, group, measured) for pair in group.pairs.values()]
+    return "".join(parts)
+
+
+def _budget_block(pair: Pair, group: Group, measured: Measured) -> str:
+    calls = pair.default.calls
+    default = pictures.strip(pair.default.images, measured.value_range, f"{pair.name}, {calls} calls")
+    who = (
+        f'<b class="default-colour">{escape(charts.short(pair.name))}</b> <span>error {three(pair.default.mean)}</span>'
+    )
+    strips = [_strip(who, default)]
+    if pair.plan is not None and pair.ratio is not None:
+        how = "tuned" if pair.plan.exact else "tuned, resampled"
+        images = pictures.strip(pair.plan.images, measured.value_range, f"{how}, {calls} calls")
+        strips.append(_strip(f'<b class="plan-colour">{how}</b> <span>error {three(pair.plan.mean)}</span>', images))
+    elif group.gain and pair.plan is not None:
+        strips.append(p("No gain here: the plan is this default.", "note"))
+    return f'<div class="budget"><h3>{calls} calls</h3>{"".join(strips)}</div>'
+
+
+def _strip(who: str, images: str) -> str:
+    return f'<div class="strip"><div class="who">{who}</div>{images}</div>'
+
+
+def levels(measured: Measured) -> str:
+    """The levels of every schedule, and calls per octave."""
+    colours = "orange the tuned plan, blue the best default" if any(v.gain for v in measured.views) else "blue the plan"
+    note = (
+        "Each dot is one network call at its noise level. Bars count the calls in each octave, a factor of two in σ: "
+        f"{colours}."
+    )
+    body = [
+        p(words.levels_sentence(view, measured.sigma_min), "see")
+        + charts.levels_chart(view, measured.sigma_min, f"levels{i}")
+        for i, view in enumerate(measured.views)
+    ]
+    return p(note, "note") + each(measured, body)
+
+
+def residuals(measured: Measured) -> str:
+    """Where in the image, and at which frequency, the error sits."""
+    if any(view.residual is None for view in measured.views):
+        return p(
+            "Samples of this model are no images (C, H, W), so their error has no place in an image and no frequency."
+        )
+    note = f"Over all {measured.held_out} held-out noises, as the guard saw them."
+    return p(note, "note") + each(measured, [_residual(view, i) for i, view in enumerate(measured.views)])
+
+
+def _residual(view: View, i: int) -> str:
+    assert view.residual is not None
+    plan, default = view.residual
+    most = float(max(plan.where.max(), default.where.max()))
+    maps = [("best default", default.where)] + [("tuned", plan.where)] * view.gain
+    figures = [
+        _map(label, pictures.heat(where, 0, most, "viridis"), "viridis", ("0", f"{most:.2g}")) for label, where in maps
+    ]
+    if view.gain:
+        ratio = np.log2(np.maximum(plan.where, 1e-300) / np.maximum(default.where, 1e-300))
+        colours = pictures.heat(ratio, -1, 1, "PuOr")
+        figures.append(_map("tuned / default", colours, "PuOr", ("half", "equal", "twice")))
+    return (
+        p(words.map_sentence(view), "see")
+        + f'<div class="maps">{"".join(figures)}</div>'
+        + p(words.frequency_sentence(view), "see")
+        + charts.spectrum_chart(view, f"spectrum{i}")
+    )
+
+
+def _map(label: str, image: str, colours: str, ends: Sequence[str]) -> str:
+    scale = "".join(f"<span>{end}</span>" for end in ends)
+    bar = f'<div class="bar" style="background:{pictures.gradient(colours)}"></div><div class="ends">{scale}</div>'
+    return f'<figure><b>{label}</b><img alt="map of the squared error, {label}" src="{image}">{bar}</figure>'
+
+
+def evidence(measured: Measured) -> str:
+    """The verdicts, and how they were reached."""
+    body = []
+    for view in measured.views:
+        scores = sorted(view.evidence["defaults_on_validation"], key=lambda score: score["mean_log_error"])
+        rows = [("", [escape(score["name"]), f"{np.exp(score['mean_log_error']):.4g}"]) for score in scores]
+        scored = table(["static default", "typical error on validation noises"], rows)
+        body.append(
+            p(view.evidence["verdict"], "see")
+            + p(words.proof(view))
+            + f"<details><summary>How the defaults scored</summary>{scored}</details>"
+        )
+    return each(measured, body)
+
+
+def cost(measured: Measured) -> str:
+    """What finding the plans cost."""
+    spent = [words.cost(view) for view in measured.views]
+    kinds = list(dict.fromkeys(kind for column in spent for kind in column))
+    rows = [("", [kind, *(column.get(kind, "") for column in spent)]) for kind in kinds]
+    head = ["network evaluations for", *(budget(view) for view in measured.views)]
+    note = (
+        "A network evaluation is one image through the network once, padding included."
+        + " References are shared by the plans and stand in the cost of each." * (len(measured.views) > 1)
+    )
+    return table(head, rows) + p(note, "note") + p(words.own_cost(measured), "note")
+
+
+def use(measured: Measured, source: str | None, files: Sequence[Path] | None) -> str:
+    """How to use the plans."""
+    body = []
+    for i, view in enumerate(measured.views):
+        file = files[i] if files else None
+        line = usage.shell(source, file)
+        body.append(
+            f'<pre><code class="python">{escape(usage.python(view.plan, source, file))}</code></pre>'
+            + (f'<p>On the command line:</p><pre><code class="shell">{escape(line)}</code></pre>' if line else "")
+            + "<p>In a loop of your own, these are the levels, in full precision:</p>"
+            + f'<pre><code class="sigmas">{escape(usage.sigmas(view.plan))}</code></pre>'
+        )
+    note = (
+        "σ is the noise level of x = x0 + σ ε (the variance-exploding convention, as in k-diffusion), whatever the model's own "
+        "scaling; the levels fall and end in an explicit 0. A flow model's time is σ / (1 + σ), after its shift. The plan file "
+        "also names the timestep that the network receives at each call. The levels belong to this solver; with another one "
+        "the evidence does not carry over."
+    )
+    where = "Paths are those that were given to SigmaTune; run the code in the same folder." if files else ""
+    return (p(where, "note") if where else "") + each(measured, body) + p(note, "note")

@@ -1,0 +1,127 @@
+"""From a matplotlib figure to SVG that belongs to a page: its colours are the page's, its text the page's font.
+
+A chart is drawn in the stand-in colours of :data:`COLOURS`, which become CSS variables, so that one drawing serves a light
+and a dark page. It is drawn twice, for a wide and for a narrow screen, because text that is scaled down with a picture
+cannot be read; the page's style shows one of the two.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "#010101": "--fg",
+    "#020202": "--muted",
+    "#030303": "--grid",
+    "#040404": "--plan",
+    "#050505": "--default",
+    "#060606": "--other",
+    "#070707": "--bg",
+}
+FG, MUTED, GRID, PLAN, DEFAULT, OTHER, BG = COLOURS
+WIDE, NARROW = 760, 350
+"""Widths in CSS pixels; one unit of the drawing is one pixel."""
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 12,
+    "text.color": FG,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "lines.solid_capstyle": "round",
+}
+
+
+def chart(draw: Callable[[Figure, bool], None], heights: tuple[float, float], name: str, label: str) -> str:
+    """Draws a chart for wide and for narrow screens.
+
+    Args:
+        draw: Draws on an empty figure; told whether it is the narrow one.
+        heights: Of the wide and of the narrow drawing, in pixels.
+        name: A word that no other chart of the page has; keeps the identifiers of the drawings apart.
+        label: What the chart shows, for those who do not see it.
+    """
+    wide = _drawn(draw, WIDE, heights[0], f"{name}-w", label)
+    return f'<div class="chart">{wide}{_drawn(draw, NARROW, heights[1], f"{name}-n", label)}</div>'
+
+
+def _drawn(draw: Callable[[Figure, bool], None], width: float, height: float, name: str, label: str) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    narrow, text = width == NARROW, io.StringIO()
+    with matplotlib.rc_context(cast(Any, {**_STYLE, "svg.hashsalt": name})):
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained", dpi=72)
+        draw(figure, narrow)
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(text.getvalue(), name, label, "narrow" if narrow else "wide", width)
+
+
+def _for_page(svg: str, name: str, label: str, screen: str, width: float) -> str:
+    """Strips what only a file of its own needs, and names the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font: (?:bold )?([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    for stand_in, variable in COLOURS.items():
+        svg = svg.replace(stand_in, f"var({variable})")
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    box = re.search(r'viewBox="[^"]+"', svg)
+    opening = f'<svg class="{screen}" role="img" {box[0] if box else ""} style="max-width:{width}px">'
+    body = re.sub(r"\s*\n\s*", "\n", svg[svg.index(">") + 1 :].replace("xlink:href", "href"))
+    return f"{opening}<title>{escape(label)}</title>{body.strip()}"
+
+
+def log_ticks(axis: Axes, low: float, high: float) -> None:
+    """Labels a logarithmic y axis in plain numbers, about five of them."""
+    import numpy as np
+
+    powers = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+    for digits in ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [d * 10.0**p for p in powers for d in digits if low <= d * 10.0**p <= high]
+        if len(ticks) <= 6:
+            break
+    else:
+        ticks = ticks[:: len(ticks) // 6 + 1]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_yticks([], minor=True)
+
+
+def spread(wanted: list[float], gap: float) -> list[float]:
+    """Moves positions apart until neighbours are ``gap`` away from each other, each as little as can be.
+
+    Neighbours that are too close form a block around the mean of where they wanted to be.
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    blocks: list[tuple[float, int]] = []  # (sum of the wanted first places, members)
+    for i in order:
+        total, members = wanted[i], 1
+        while blocks and blocks[-1][0] / blocks[-1][1] + blocks[-1][1] * gap > total / members:
+            before, count = blocks.pop()
+            total, members = before + total - count * gap * members, count + members
+        blocks.append((total, members))
+    places = [total / members + k * gap for total, members in blocks for k in range(members)]
+    placed = dict(zip(order, places, strict=True))
+    return [placed[i] for i in range(len(wanted))]

@@ -1,0 +1,44 @@
+"""How to use a plan: code that runs as it stands."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+
+from sigmatune.plan import Plan
+
+
+def python(plan: Plan, source: str | None, file: Path | None) -> str:
+    """Python that samples with the plan.
+
+    Args:
+        plan: The plan.
+        source: What :func:`sigmatune.load` takes for its model; None for a model that was made in code, which the code
+            then expects under the name ``model``.
+        file: The plan's file; None writes the levels into the code.
+    """
+    lines = ["import sigmatune as st", ""]
+    lines.append(
+        "# `model` is the denoiser that the plan was tuned for" if source is None else f"model = st.load({source!r})"
+    )
+    if file is None:
+        options = "".join(f", {name}={value!r}" for name, value in plan.solver_options.items())
+        lines += [sigmas(plan), f"plan = st.compile_plan(st.Schedule(sigmas), {plan.solver!r}, model{options})"]
+    else:
+        lines.append(f"plan = st.load_plan({str(file)!r})")
+    lines.append("images = st.sample(model, plan, n=16, seed=0)  # row i depends on (seed, i) alone")
+    return "\n".join(lines)
+
+
+def shell(source: str | None, file: Path | None) -> str | None:
+    """The command that samples with the plan, if model and plan have names that a shell can say."""
+    if source is None or file is None:
+        return None
+    return f"sigmatune sample {shlex.quote(source)} {shlex.quote(str(file))} -n 16 -o grid.png"
+
+
+def sigmas(plan: Plan) -> str:
+    """The levels as a Python list that reads back bit for bit."""
+    numbers = [repr(level) if math.isfinite(level) else 'float("inf")' for level in plan.schedule.sigmas.tolist()]
+    return "sigmas = [" + ", ".join(numbers) + "]"

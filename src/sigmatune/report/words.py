@@ -1,0 +1,123 @@
+"""The evidence and the cost in words."""
+
+from __future__ import annotations
+
+from math import exp, isinf
+from typing import Any
+
+from sigmatune.report.charts import edges_of, octaves, short
+from sigmatune.report.facts import Measured, View
+
+
+def headline(view: View) -> tuple[str, str]:
+    """The result in a few large words, and the verdict as a sentence."""
+    kind, _, sentence = view.evidence["verdict"].partition(": ")
+    large = f"{1 - view.evidence['error_ratio']['value']:.0%} less error" if view.gain else "The best default stays"
+    sentence = sentence or kind
+    return large, sentence[:1].upper() + sentence[1:]
+
+
+def proof(view: View) -> str:
+    """How the verdict was reached, in one paragraph."""
+    e, s = view.evidence, view.evidence["statistic"]
+    counts = {split: e["rows"][split][1] - e["rows"][split][0] for split in ("tuning", "validation", "held_out")}
+    reference, distances = e["reference"], e["sliced_wasserstein_to_reference"]
+    change = reference["statistic_change_on_doubling"]
+    settled = (
+        f"had converged: doubling its steps moved the statistic by {change:.2g}"
+        if reference["converged"]
+        else "did not converge within the steps allowed, which alone rules out a gain"
+    )
+    return (
+        f"The schedule was searched on {counts['tuning']} noises; {counts['validation']} others chose among the candidates "
+        f"and chose the best of {len(e['defaults_on_validation'])} static defaults, {e['baseline']}; the two then met once, "
+        f"on {counts['held_out']} held-out noises that nothing had seen before. Error is the root mean square distance to the "
+        f"converged solution from the same noise; that reference ({reference['family']}, {reference['solver']}, "
+        f"{reference['steps']} steps) {settled}. On {s['worse']:.0%} of the held-out noises the tuned schedule was the worse "
+        f"one, on {s['much_worse']:.0%} more than twice as bad; the median ratio was {exp(s['median']):.2f}. "
+        f"Sliced Wasserstein distance to the set of converged images, another view of the same samples: "
+        f"{distances['plan']:.3g} tuned, {distances['default']:.3g} default."
+    )
+
+
+def cost(view: View) -> dict[str, str]:
+    """What finding the plan cost: network evaluations by purpose, seconds, device."""
+    spent: dict[str, Any] = dict(view.plan.cost or {})
+    if not spent:
+        return {}
+    parts: dict[str, int] = dict(spent["network_evaluations"])
+    total = parts.pop("total")
+    names = {"reference": "reference solutions", "search": "candidates and search", "guard": "the guard"}
+    threads = f"{spent['threads']} thread{'s' * (spent['threads'] != 1)}"
+    rows = {names.get(name, name): f"{count:,}" for name, count in parts.items()}
+    return {
+        **rows,
+        "in all": f"{total:,}",
+        "time": f"{spent['seconds']:,.0f} s",
+        "machine": f"{spent['device']}, {threads}",
+    }
+
+
+def curve_sentence(views: list[View]) -> str:
+    """What to see in error against calls."""
+    parts = []
+    for view in views:
+        if view.gain:
+            ratio = view.evidence["error_ratio"]["value"]
+            parts.append(f"at {view.plan.calls} calls the tuned plan's error is {ratio:.2f} times the best default's")
+        else:
+            parts.append(f"at {view.plan.calls} calls the plan is the best default, {short(view.evidence['baseline'])}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def levels_sentence(view: View, sigma_min: float) -> str:
+    """Where the plan spends its calls otherwise than its rival."""
+    if not view.gain:
+        return f"The plan is {short(view.evidence['baseline'])}; these are its calls among those of the other defaults."
+    edges = edges_of(view, sigma_min)
+    (_, plan), (name, default) = view.levels[:2]
+    ends = [f"σ = {_level(q[0])} and {_level(q[-1])}" for q in (plan, default)]
+    if any(max(a, b) > 1.2 * min(a, b) for a, b in zip(plan[[0, -1]], default[[0, -1]], strict=True)):
+        return f"The tuned plan asks the network between {ends[0]}, {short(name)} between {ends[1]}."
+    below = [octaves(q, edges)[1].cumsum() for q in (plan, default)]
+    differences = below[0] - below[1]
+    i = int(abs(differences).argmax())
+    if differences[i] == 0:
+        return "Both spend the same number of calls in every octave; their levels differ within the octaves."
+    counts = [int(b[i]) for b in below]
+    edge = _level(2.0 ** edges[i + 1])
+    return f"Below σ = {edge} the tuned plan spends {counts[0]} of its {len(plan)} calls, {short(name)} {counts[1]}."
+
+
+def _level(sigma: float) -> str:
+    return "∞" if isinf(sigma) else f"{sigma:.3g}"
+
+
+def frequency_sentence(view: View) -> str:
+    """At which frequencies the errors sit."""
+    assert view.residual is not None
+    plan, default = view.residual
+    energy = plan.power * plan.modes
+    half = int((energy.cumsum() >= energy.sum() / 2).argmax())
+    least = f"half of the squared error sits at or below {half} cycle{'s' * (half != 1)} per image"
+    if not view.gain:
+        return f"H{least[1:]}."
+    lower = int((plan.power < default.power).sum())
+    return f"The tuned plan has less error at {lower} of {len(plan.power)} frequencies; {least}."
+
+
+def map_sentence(view: View) -> str:
+    """How large the errors are, as the maps show them."""
+    assert view.residual is not None
+    plan, default = view.residual
+    if not view.gain:
+        return f"Mean squared error at each pixel, {plan.mean_square:.3g} on average."
+    return f"Mean squared error over the image: {plan.mean_square:.3g} tuned, {default.mean_square:.3g} default."
+
+
+def own_cost(measured: Measured) -> str:
+    """What the report itself cost."""
+    spent = measured.cost
+    count, seconds = spent["network_evaluations"], spent["seconds"]
+    return f"Measuring for this report took another {count:,} network evaluations and {seconds:.0f} s."

@@ -1,0 +1,27 @@
+"""The rival of a tuned plan, made again from what the plan's evidence says."""
+
+from __future__ import annotations
+
+from sigmatune import schedules
+from sigmatune.errors import SigmaTuneError
+from sigmatune.plan import Plan
+from sigmatune.tuning.workbench import Workbench
+
+
+def baseline(bench: Workbench, plan: Plan) -> Plan:
+    """Rebuilds the static default that a plan was judged against.
+
+    Args:
+        bench: A workbench of the plan's model.
+        plan: A plan that :func:`sigmatune.tuning.tune_on` made.
+
+    Raises:
+        SigmaTuneError: if the plan carries no evidence, or the model has no such default.
+    """
+    if not plan.evidence:
+        raise SigmaTuneError("this plan carries no evidence, so it was judged against nothing.")
+    label, solver = plan.evidence["baseline"], (plan.tuned_for or {}).get("solver", plan.solver)
+    for name, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
+        if name == label:
+            return bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), solver)
+    raise SigmaTuneError(f"there is no default called {label!r} for this model.")
