@@ -155,7 +155,7 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, t
     code, out, err = run("demo", "--smoke", "--model", load_folder(), "--out", "shown")
     assert code == 0, err
     names = {p.name for p in (tmp_path / "shown").iterdir()}
-    assert names == {"digits.png", "digits-euler-4.json", "digits-euler-6.json", "report.html"}
+    assert names == {"digits.png", "digits-dpmpp2m-4.json", "digits-dpmpp2m-6.json", "report.html"}
     assert "report: shown/report.html" in out
     assert "error to the converged solution" in out
 

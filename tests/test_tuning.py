@@ -26,6 +26,7 @@ from sigmatune.tuning import Settings, Workbench, candidates, tune, tune_on
 from sigmatune.tuning.guard import judge
 from sigmatune.tuning.search import SPACING, repair, search
 
+DETERMINISTIC = [name for name, solver in SOLVERS.items() if solver.deterministic()]
 QUICK = Settings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=32)
 
 
@@ -51,7 +52,7 @@ def test_the_reference_is_the_models_own_solution(path):
     assert gaps[2] < gaps[0] / 12  # second order
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", DETERMINISTIC)
 @pytest.mark.parametrize("path", ["vp", "ve", "flow"])
 def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
     calls = SOLVERS[solver].calls(5)
@@ -63,7 +64,7 @@ def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
     assert plan.schedule.sigmas[-2] >= PATHS[path].sigma_min
     # The evidence can be had again from the plan file alone.
     model = gaussian(PATHS[path])
-    back = plan_file.loads(plan_file.dumps(plan), lambda s, name: compile_plan(s, name).coefficients)
+    back = plan_file.loads(plan_file.dumps(plan), lambda s, name, given: compile_plan(s, name, **given).coefficients)
     label = plan.evidence["baseline"]
     family, options = next((f, o) for name, f, o in schedules.defaults(model.path) if name == label)
     default = compile_plan(schedules.build(family, back.steps, model.path, **options), solver, model)
@@ -124,7 +125,8 @@ def test_the_cost_is_what_was_spent():
 def test_a_budget_of_network_evaluations_is_kept(budget):
     plan = tune(gaussian(), calls=4, solver="euler", settings=replace(QUICK, budget=budget))
     validation = (2 + len(schedules.defaults(gaussian().path))) * 16 * 4
-    assert budget - 10 * 16 * 4 <= plan.cost["network_evaluations"]["search"] - validation + 64 <= budget + 64
+    # Less than a generation may be left, and the finalists were measured on all noises when they were screened.
+    assert budget - (10 + 6) * 16 * 4 <= plan.cost["network_evaluations"]["search"] - validation + 64 <= budget + 64
     with pytest.raises(SigmaTuneError, match="a budget of 100 network evaluations does not pay"):
         tune(gaussian(), calls=4, solver="euler", settings=replace(QUICK, budget=100))
 
@@ -181,7 +183,7 @@ def test_whole_timestep_networks_get_levels_of_their_own():
     assert len(set(np.rint(t))) == 4
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_every_solver_tunes_a_whole_timestep_network(solver):
     model = gaussian(PATHS["vp"])
     model.integer_time = True
@@ -267,23 +269,24 @@ def test_the_search_finds_the_minimum_of_a_known_function():
     target = np.log([30.0, 4.0, 0.7])
     objective = lambda s: float(np.square(np.log(s.sigmas[:-1]) - target).sum())  # noqa: E731
     start = Schedule([70.0, 10.0, 0.1, 0.0])
-    found = search([start, Schedule([9.0, 8.0, 7.0, 0.0])], objective, PATHS["ve"], evaluations=400, seed=0)
+    batch = lambda trials: [objective(s) for s in trials]  # noqa: E731
+    found = search([start, Schedule([9.0, 8.0, 7.0, 0.0])], batch, PATHS["ve"], evaluations=400, seed=0)
     assert objective(found) < 1e-2 * objective(start)
 
 
 def test_the_search_keeps_an_infinite_start_and_its_budget():
     spent = 0
 
-    def objective(s):
+    def objective(trials):
         nonlocal spent
-        spent += 1
-        assert np.isinf(s.sigmas[0])
-        return float(np.square(np.log(s.sigmas[1:-1])).sum())
+        spent += len(trials)
+        assert all(np.isinf(s.sigmas[0]) for s in trials)
+        return [float(np.square(np.log(s.sigmas[1:-1])).sum()) for s in trials]
 
     search([Schedule([np.inf, 5.0, 1.0, 0.0])], objective, PATHS["flow"], evaluations=60, seed=0)
     assert 50 <= spent <= 60
     one = Schedule([np.inf, 0.0])
-    assert search([one], lambda s: 0.0, PATHS["flow"], evaluations=10, seed=0) == one
+    assert search([one], lambda trials: [0.0] * len(trials), PATHS["flow"], evaluations=10, seed=0) == one
 
 
 def test_evidence_is_json():
@@ -315,7 +318,7 @@ def test_micro_batches_side_by_side_give_the_same_bits():
 def test_the_search_for_ends_meets_the_best_of_all_combinations():
     """On a path that starts above the usual last level, too."""
     for path in (VE(), VE(0.1, 80.0), Flow()):
-        tried = candidates.rank(6, path, lambda schedule: abs(np.log(schedule.sigmas[-2] / 0.2)))
+        tried = candidates.rank(6, path, lambda some: [abs(np.log(schedule.sigmas[-2] / 0.2)) for schedule in some])
         assert len({schedule.sigmas.tobytes() for schedule in tried}) == len(tried) <= candidates.most(path)
         assert tried[0].sigmas[-2] == pytest.approx(0.2)
 

@@ -18,8 +18,8 @@ from sigmatune.schedule import Schedule
 
 WHOLE: dict[str, list[dict[str, Any]]] = {
     "uniform-leading": [{}],
-    "shifted-cosine": [{"shift": shift} for shift in (0.5, 1.0, 2.0)],
-    "beta": [{"a": a, "b": b} for a, b in ((0.4, 0.4), (0.8, 0.8), (0.6, 0.8))],
+    "shifted-cosine": [{}],
+    "beta": [{"a": 0.8, "b": 0.8}],
     "beta-open": [{"a": 0.6, "b": 0.6}],
 }
 """Families over the model's whole range, besides the published defaults."""
@@ -44,7 +44,7 @@ Choice = tuple[str, Mapping[str, Any]]
 def rank(
     steps: int,
     path: NoisePath,
-    score: Callable[[Schedule], float],
+    scores: Callable[[list[Schedule]], list[float]],
     default: Choice | None = None,
 ) -> list[Schedule]:
     """Measures the static candidates that are defined on a path with this many steps; best first, each once.
@@ -52,23 +52,20 @@ def rank(
     Args:
         steps: N.
         path: The model's noise path.
-        score: What to minimise; called once per distinct candidate, at most :func:`most` times.
+        scores: What to minimise, for several schedules at once; sees each distinct candidate once, at most :func:`most`.
         default: The model's own default and its options; the published defaults are candidates too.
     """
     found: dict[bytes, tuple[float, Schedule, Choice]] = {}
 
     def best(choices: Sequence[Choice]) -> list[Choice]:
         """The best of the choices that exist, at most KEPT."""
-        scored = []
-        for choice in choices:
-            schedule = _built(steps, path, choice)
-            if schedule is None:
-                continue
-            key = schedule.sigmas.tobytes()
-            if key not in found:
-                found[key] = (score(schedule), schedule, choice)
-            scored.append((found[key][0], choice))
-        return [choice for _, choice in sorted(scored, key=lambda pair: pair[0])[:KEPT]]
+        built = [(choice, _built(steps, path, choice)) for choice in choices]
+        keyed = [(schedule.sigmas.tobytes(), schedule, choice) for choice, schedule in built if schedule is not None]
+        fresh = {key: (schedule, choice) for key, schedule, choice in reversed(keyed) if key not in found}
+        values = scores([schedule for schedule, _ in fresh.values()])
+        found.update({key: (value, *entry) for (key, entry), value in zip(fresh.items(), values, strict=True)})
+        ranked = sorted(keyed, key=lambda entry: found[entry[0]][0])
+        return [choice for _, _, choice in ranked[:KEPT]]
 
     best(_whole(path, default))
     (probe, options), *others = NARROWED

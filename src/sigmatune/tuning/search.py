@@ -44,7 +44,7 @@ def repair(y: Array, low: float, high: float) -> Array:
 
 def search(
     starts: Sequence[Schedule],
-    objective: Callable[[Schedule], float],
+    objective: Callable[[list[Schedule]], list[float]],
     path: NoisePath,
     *,
     evaluations: int,
@@ -58,7 +58,7 @@ def search(
 
     Args:
         starts: Schedules of one length to start from, best first.
-        objective: What to minimise; called once per trial.
+        objective: What to minimise, for one generation of trials at once.
         path: Bounds the levels.
         evaluations: How often the objective may be called, the starts' own values not counted.
         seed: Seed of the search.
@@ -76,7 +76,9 @@ def search(
 
 
 class _Run:
-    def __init__(self, start: Schedule, objective: Callable[[Schedule], float], path: NoisePath, seed: int) -> None:
+    def __init__(
+        self, start: Schedule, objective: Callable[[list[Schedule]], list[float]], path: NoisePath, seed: int
+    ) -> None:
         self.objective = objective
         self.head = start.sigmas[:1] if np.isinf(start.sigmas[0]) else start.sigmas[:0]
         self.ends = path.sigma_min, min(path.sigma_max, HIGHEST)
@@ -94,13 +96,13 @@ class _Run:
         if self.cma is None:
             return
         for _ in range(evaluations // self.cma.population_size):
-            trials = []
-            for _ in range(self.cma.population_size):
-                y = self.cma.ask()
-                levels = np.clip(np.exp(repair(y[: self.dimensions], *np.log(self.ends))), *self.ends)
-                schedule = Schedule(np.concatenate([self.head, levels, [0.0]]), "cma-es")
-                value = self.objective(schedule)
-                self.spent += 1
-                self.best = min(self.best, (value, schedule), key=lambda pair: pair[0])
-                trials.append((y, value))
-            self.cma.tell(trials)
+            asked = [self.cma.ask() for _ in range(self.cma.population_size)]
+            trials = [self._schedule(y) for y in asked]
+            values = self.objective(trials)
+            self.spent += len(trials)
+            self.best = min(self.best, *zip(values, trials, strict=True), key=lambda pair: pair[0])
+            self.cma.tell(list(zip(asked, values, strict=True)))
+
+    def _schedule(self, y: Array) -> Schedule:
+        levels = np.clip(np.exp(repair(y[: self.dimensions], *np.log(self.ends))), *self.ends)
+        return Schedule(np.concatenate([self.head, levels, [0.0]]), "cma-es")

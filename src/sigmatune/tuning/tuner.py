@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +100,14 @@ def _evaluations_per_call(model: Denoiser) -> int:
 
 def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:
     """The best of the published defaults on the validation noises: (plan, label, all scores)."""
-    scored = []
+    plans: dict[str, Plan] = {}
     for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
-        try:
-            plan = bench.plan(schedules.build(family, steps, bench.model.path, **options), solver)
-        except SigmaTuneError:  # a family that is not defined here, such as rounding onto the same whole timestep
-            continue
-        scored.append((bench.score(plan, "validation"), label, plan))
-    if not scored:
+        with suppress(SigmaTuneError):  # not defined here, such as rounding onto the same whole timestep
+            plans[label] = bench.plan(schedules.build(family, steps, bench.model.path, **options), solver)
+    if not plans:
         raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
-    scored.sort(key=lambda entry: entry[0])
+    values = bench.scores(list(plans.values()), "validation")
+    scored = sorted(zip(values, plans, plans.values(), strict=True), key=lambda entry: entry[0])
     scores = [{"name": label, "mean_log_error": score} for score, label, _ in scored]
     return scored[0][2], scored[0][1], scores
 
@@ -122,28 +122,36 @@ def _best_tuned(bench: Workbench, steps: int, solver: str) -> Plan:
     _check_budget(bench, expected * bench.padded(screen) * calls + FINALISTS * trial)
     tried = spent = 0
 
-    def measured(schedule: Schedule, rows: int = settings.tuning) -> float:
+    def measured(schedules: list[Schedule], rows: int = settings.tuning) -> list[float]:
         nonlocal tried, spent
-        tried, spent = tried + 1, spent + bench.padded(rows) * calls
+        plans = [_compiled(bench, schedule, solver) for schedule in schedules]
+        found = iter(bench.scores([plan for plan in plans if plan is not None], "tuning", rows=rows))
+        tried, spent = tried + len(plans), spent + len(plans) * bench.padded(rows) * calls
         if bench.progress is not None:
             total = expected + FINALISTS + settings.evaluations
             bench.progress(f"trying schedules of {steps} steps", min(tried, total), total)
-        try:
-            return bench.score(bench.plan(schedule, solver), "tuning", rows=rows)
-        except SigmaTuneError:
-            if bench.model.integer_time:  # two levels on one timestep: no candidate
-                return float("inf")
-            raise
+        return [math.inf if plan is None else next(found) for plan in plans]
 
-    screened = candidates.rank(steps, path, lambda schedule: measured(schedule, screen), default)
+    screened = candidates.rank(steps, path, lambda schedules: measured(schedules, screen), default)
     # A candidate, never the answer: what is optimal for Gaussian data of this spectrum may not be for a network.
     modes = power_of(bench.reference("tuning"))
     derived = [] if modes is None else [optimal(solver, steps, modes, path, regulariser=Regulariser())]
-    ranked = sorted([*screened[: FINALISTS - len(derived)], *derived], key=measured)
+    finalists = [*screened[: FINALISTS - len(derived)], *derived]
+    ranked = [finalists[i] for i in np.argsort(measured(finalists), kind="stable")]
     evaluations = settings.evaluations if settings.budget is None else (settings.budget - spent) // trial
     found = search(ranked[:STARTS], measured, path, evaluations=evaluations, seed=settings.seed)
     plans = [bench.plan(schedule, solver) for schedule in (found, ranked[0])]
-    return min(plans, key=lambda plan: bench.score(plan, "validation"))
+    return min(zip(bench.scores(plans, "validation"), plans, strict=True), key=lambda pair: pair[0])[1]
+
+
+def _compiled(bench: Workbench, schedule: Schedule, solver: str) -> Plan | None:
+    """The plan, or None if two levels fall on one timestep of a network of whole timesteps."""
+    try:
+        return bench.plan(schedule, solver)
+    except SigmaTuneError:
+        if bench.model.integer_time:
+            return None
+        raise
 
 
 def _check_budget(bench: Workbench, cost: int) -> None:

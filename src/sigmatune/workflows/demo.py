@@ -17,11 +17,11 @@ from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.workbench import Progress
 from sigmatune.workflows.pictures import side_by_side
 
-CASES = (("euler", 4), ("euler", 6))
+CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
 
-FULL = Settings(tuning=16, validation=16, held_out=32, evaluations=16, reference_steps=24, micro_batch=8)
+FULL = Settings(tuning=16, validation=8, held_out=24, evaluations=9, reference_steps=20, micro_batch=8)
 SMALL = Settings(tuning=16, validation=16, held_out=32, evaluations=20, reference_steps=24, micro_batch=8)
 
 
