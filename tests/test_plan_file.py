@@ -213,3 +213,28 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     monkeypatch.undo()
     with pytest.raises(SigmaTuneError, match="cannot write"):
         made().save(Path(tmp_path / "no" / "folder" / "plan.json"))
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [
+        ("ancestral", {"eta": 0.3}),
+        ("multistep", {}),
+        ("multistep", {"weights": [[1.0, 0.0], [1.5, -0.5], [1.2, -0.2]], "of": "noise"}),
+        ("multistep", {"weights": torch.tensor([[1.0, 0.0], [1.5, -0.5], [1.2, -0.2]], dtype=torch.float64)}),
+    ],
+)
+def test_a_solvers_options_come_back(solver, options, tmp_path):
+    plan = compile_plan(Schedule([5.0, 1.0, 0.2, 0.0]), solver, **options)
+    plan.save(tmp_path / "plan.json")
+    back = load_plan(tmp_path / "plan.json")
+    for name in ("q", "A", "b", "c", "start", "origin", "G"):
+        assert torch.equal(getattr(back.coefficients, name), getattr(plan.coefficients, name))
+    with pytest.warns(PlanMismatch):  # another solver has other options
+        assert load_plan(tmp_path / "plan.json", solver="dpmpp2m").solver_options == {}
+
+
+@pytest.mark.parametrize("weights", [[[1.0, 0.5], [1.0, 0.0]], "abc", [[1.0]], [[1.0], [float("nan")]]])
+def test_weights_that_make_no_method_are_refused(weights):
+    with pytest.raises(SigmaTuneError, match="weights"):
+        compile_plan(Schedule([5.0, 1.0, 0.0]), "multistep", weights=weights)
