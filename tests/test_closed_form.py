@@ -18,7 +18,7 @@ from sigmatune.plan import sample
 from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS, compile_plan
 from sigmatune.tuning import closed_form
-from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of
+from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of, rings
 
 LARGE = Modes.of(power_law(32))
 """P(r) = max(r, 1/2)^-2.2 on the full 32 x 32 grid, scaled to mean 1/4: the example of the design."""
@@ -214,3 +214,31 @@ def test_bad_requests_are_refused():
         optimal("euler", 4, LARGE, VE(), ends=(100.0, 0.01))
     with pytest.raises(SigmaTuneError, match="did you mean"):
         optimal("eular", 4, LARGE, VE())
+
+
+def test_the_largest_gain_of_one_step_is_known():
+    """The only input is s_0 eps, where the noisy data has variance alpha^2 P + s^2."""
+    plan = compile_plan(schedules.Schedule([0.5, 0.0]), "euler")
+    found = closed_form.analyse(plan.coefficients, np.array([0.3, 2.0]))
+    assert found.largest_gain == pytest.approx((0.25 / (0.3 + 0.25)) ** 0.5)
+    ends = 0.5 * np.array([0.3, 2.0]) / (np.array([0.3, 2.0]) + 0.25)  # sigma_0 P / (P + sigma_0^2)
+    np.testing.assert_allclose(found.variance, ends**2)
+
+
+def test_a_scale_of_the_regulariser_is_that_of_the_spectrum():
+    four = Modes(LARGE.power * 4, LARGE.count)
+    alone = optimal("euler", 4, LARGE, VE(), regulariser=Regulariser(scales=(4.0,), smoothness=0.0))
+    np.testing.assert_allclose(alone.sigmas, optimal("euler", 4, four, VE()).sigmas, rtol=1e-4)
+
+
+def test_the_spectrum_counts_frequencies_by_the_short_side():
+    """A wave of k cycles per short side lies on ring k in both directions, and two images have their exact variance."""
+    y, x = np.mgrid[:8, :16]
+    for wave in (np.cos(2 * np.pi * 3 * y / 8), np.cos(2 * np.pi * 3 * x / 8)):
+        images = torch.from_numpy(np.stack([wave, -wave]))[:, None]
+        modes = power_of(images)
+        ring = rings(8, 16)
+        assert modes is not None
+        # Variance 2 cos^2 about the mean 0; its whole power is spread over ring 3.
+        assert modes.power.max() == pytest.approx(2 * np.square(wave).sum() / (ring == 3).sum())
+        assert modes.count[modes.power.argmax()] == (ring == 3).sum()

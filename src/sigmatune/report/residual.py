@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sigmatune.noise import Array
+from sigmatune.tuning.spectral import rings
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ def residual(e: torch.Tensor) -> Residual:
     """Sums up differences of images, (rows, C, H, W)."""
     height, width = e.shape[-2:]
     squared = torch.fft.fft2(e.double(), norm="ortho").abs().square().mean(dim=(0, 1)).numpy()
-    f = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.fftfreq(width)[None, :] * width)
-    ring = np.rint(f).astype(np.int64).ravel()
+    ring = rings(height, width).ravel()
     modes = np.bincount(ring).astype(np.float64)
     # A ring without a frequency can occur in very oblong images; its power is 0 by convention.
     power = np.bincount(ring, weights=squared.ravel()) / np.maximum(modes, 1)

@@ -2,7 +2,7 @@
 
 Curves in sigma are tried between several ends, because few steps cannot afford the model's whole range. Instead of all
 combinations the ends are found one after the other: the first level by log-uniform alone, then the last level, then the
-other families between the best ends. Thirteen trials instead of forty-five nearly always find the same best.
+other families between the best ends.
 """
 
 from __future__ import annotations

@@ -13,15 +13,13 @@ from cmaes import CMA
 
 from sigmatune.noise import Array, NoisePath
 from sigmatune.schedule import Schedule
+from sigmatune.tuning.workbench import HIGHEST
 
 SPACING = 0.01
 """Smallest distance of two levels in log sigma."""
 
 STEP = 0.3
 """First standard deviation of the search, in log sigma."""
-
-HIGHEST = 1e3
-"""Largest finite level that is tried on a path whose range is infinite."""
 
 
 def repair(y: Array, low: float, high: float) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 
 from sigmatune import schedules
@@ -24,9 +25,7 @@ from sigmatune.noise import Array, NoisePath
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.closed_form import errors
-
-HIGHEST = 1e3
-"""Largest first level on a path whose range is infinite."""
+from sigmatune.tuning.workbench import HIGHEST
 
 LEAST = 1e-6
 """Share of the range that is left to the gaps in any case, so that levels never meet."""
@@ -36,6 +35,9 @@ STOP = {"maxiter": 200, "ftol": 1e-13, "gtol": 1e-9}
 
 NEGLIGIBLE = 1e-7
 """Added to the relative error before its logarithm is taken: an error below it is none, whatever cancels there."""
+
+SMALL_ENOUGH = float(np.log(1.01 * NEGLIGIBLE))
+"""An objective below this is not improved any more."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def optimal(
     begins = sorted((coordinates(start) for start in starts), key=lambda x: objective(x)[0])
     tried = [solved(begins[0])]
     for start in begins[1:] if steps <= FEW else []:
-        if tried[-1][0] < np.log(1.01 * NEGLIGIBLE):
+        if tried[-1][0] < SMALL_ENOUGH:
             break
         tried.append(solved(start))
     x = min(tried, key=lambda pair: pair[0])[1]
@@ -201,7 +203,7 @@ def optimal_beta(solver: str, steps: int, modes: Modes, path: NoisePath, **optio
 
     def objective(x: Array) -> float:
         try:
-            return float(np.log(_finite_error(solver, built(x), modes, options) + NEGLIGIBLE))
+            return float(np.log(error(solver, built(x).sigmas, modes, **options) + NEGLIGIBLE))
         except SigmaTuneError:  # so uneven that two levels meet
             return float("inf")
 
@@ -223,19 +225,21 @@ def power_of(images: torch.Tensor) -> Modes | None:
         return None
     x = images.double() - images.double().mean(dim=0)
     power = torch.fft.fft2(x, norm="ortho").abs().square().mean(dim=(0, 1)).numpy() * len(x) / (len(x) - 1)
-    height, width = power.shape
-    fy, fx = np.fft.fftfreq(height) * height, np.fft.fftfreq(width) * width
-    ring = np.rint(
-        np.hypot(fy[:, None], fx[None, :]) * min(height, width) / np.hypot(height, width) * np.sqrt(2)
-    ).astype(int)
-    count = np.bincount(ring.reshape(-1))
-    mean = np.bincount(ring.reshape(-1), weights=power.reshape(-1)) / np.maximum(count, 1)
+    ring = rings(*power.shape)
+    mean = np.bincount(ring.ravel(), weights=power.ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
     return Modes.of(mean[ring]) if mean.max() > 0 else None
 
 
 def _stop_when_negligible(intermediate_result: OptimizeResult) -> None:
-    if intermediate_result.fun < np.log(1.01 * NEGLIGIBLE):
+    if intermediate_result.fun < SMALL_ENOUGH:
         raise StopIteration
+
+
+def rings(height: int, width: int) -> NDArray[np.int64]:
+    """The ring of every frequency of a 2-D FFT, (height, width): its radius in cycles per short side, rounded."""
+    short = min(height, width)
+    radius = np.hypot(np.fft.fftfreq(height)[:, None] * short, np.fft.fftfreq(width)[None, :] * short)
+    return np.asarray(np.rint(radius), dtype=np.int64)
 
 
 def _error(
@@ -246,10 +250,6 @@ def _error(
     weight = torch.from_numpy(np.concatenate([modes.count / scale for scale in scales]))
     found = errors(SOLVERS[solver].build(sigmas, **options), power)
     return (found * weight).sum() / (len(scales) * float(modes.count.sum()))
-
-
-def _finite_error(solver: str, schedule: Schedule, modes: Modes, options: dict[str, Any]) -> float:
-    return error(solver, schedule.sigmas, modes, **options)
 
 
 def _starts(steps: int, modes: Modes, low: float, high: float) -> list[Array]:

@@ -17,9 +17,9 @@ from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning import candidates
 from sigmatune.tuning.guard import evidence, judge
-from sigmatune.tuning.search import HIGHEST, search
+from sigmatune.tuning.search import search
 from sigmatune.tuning.spectral import Regulariser, optimal, power_of
-from sigmatune.tuning.workbench import Progress, Settings, Workbench
+from sigmatune.tuning.workbench import HIGHEST, Progress, Settings, Workbench
 
 SCREEN = 16
 """Tuning noises on which all static candidates are screened before the best are measured on all."""

@@ -39,7 +39,7 @@ REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
 
 MOST_REFERENCE_STEPS = 512
 HIGHEST = 1e3
-"""Where the log-uniform part of the reference starts on a path that starts at sigma = inf."""
+"""Largest finite level on a path that starts at sigma = inf: of searches, and of the reference's log-uniform part."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class Workbench:
 def _workers(most: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """Yields a ``map`` that shares torch's threads out to up to ``most`` plans or micro-batches at a time.
 
-    On a CPU, work side by side on one thread each is nearly twice as fast as one after the other on two, and,
+    On a CPU, work side by side on one thread each is faster than one after the other on all of them, and,
     unlike threads that wait for one another, they do not suffer from another busy process.
     """
     threads = torch.get_num_threads()
