@@ -17,7 +17,7 @@ from sigmatune.noise import VE, vp
 from sigmatune.plan import sample
 from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS, compile_plan
-from sigmatune.tuning import closed_form
+from sigmatune.tuning import closed_form, spectral
 from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of, rings
 
 LARGE = Modes.of(power_law(32))
@@ -223,6 +223,16 @@ def test_the_largest_gain_of_one_step_is_known():
     assert found.largest_gain == pytest.approx((0.25 / (0.3 + 0.25)) ** 0.5)
     ends = 0.5 * np.array([0.3, 2.0]) / (np.array([0.3, 2.0]) + 0.25)  # sigma_0 P / (P + sigma_0^2)
     np.testing.assert_allclose(found.variance, ends**2)
+    # The exact solution from there multiplies x by sqrt(P / (P + sigma_0^2)); the one step does the rest.
+    carried = 0.5 * np.sqrt(np.array([0.3, 2.0]) / (np.array([0.3, 2.0]) + 0.25))
+    np.testing.assert_allclose(found.terms, [carried - np.sqrt([0.3, 2.0]), ends - carried])
+
+
+def test_several_scales_are_averaged_relative_to_each():
+    sigmas = torch.tensor([9.0, 1.0, 0.1, 0.0], dtype=torch.float64)
+    together = float(spectral._error("euler", sigmas, LARGE, (1.0, 4.0), {}))
+    four = Modes(LARGE.power * 4, LARGE.count)
+    assert together == pytest.approx((error("euler", sigmas, LARGE) + error("euler", sigmas, four) / 4) / 2)
 
 
 def test_a_scale_of_the_regulariser_is_that_of_the_spectrum():
