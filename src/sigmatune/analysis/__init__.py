@@ -1,0 +1,1 @@
+"""Analysis: which noise levels decide about which frequencies of the image."""

@@ -1,0 +1,14 @@
+"""Spectra: what is in images at which frequency.
+
+>>> import torch
+>>> spectrum_of(torch.full((2, 3, 8, 8), 0.5)).power.tolist()
+[16.0, 0.0, 0.0, 0.0, 0.0]
+"""
+
+from __future__ import annotations
+
+from sigmatune.spectra.rapsd import WINDOWS, rapsd
+from sigmatune.spectra.rings import rings
+from sigmatune.spectra.spectrum import QUANTISATION, Running, Spectrum, spectrum_of
+
+__all__ = ["QUANTISATION", "WINDOWS", "Running", "Spectrum", "rapsd", "rings", "spectrum_of"]

@@ -1,0 +1,105 @@
+r"""The radially averaged power spectral density of images (RAPSD).
+
+.. math:: P(k) = \frac{1}{C \, n_k} \sum_{c} \sum_{\mathrm{round}(r) = k} |F_c|^2, \qquad F = \mathrm{fft2}(x) / \sqrt{HW}
+
+The transform is orthonormal, so white noise of standard deviation s has :math:`E[P(k)] = s^2` in every ring and at every
+resolution, and, corners included, :math:`\sum_k n_k P(k) = \lVert x \rVert^2 / C`.
+
+Photographs are not periodic: the step from the right edge to the left puts a :math:`k^{-2}` cross into the FFT. A window
+takes it away at the price of blurring neighbouring rings; the cosine transform (DCT-II), whose extension is even, has no
+step at all.
+
+Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.fft import dctn
+from scipy.signal import windows
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.registry import Registry
+from sigmatune.spectra.rings import Transform, binning
+
+WINDOWS: Registry[Callable[[int], np.typing.NDArray[np.float64]]] = Registry(
+    "window",
+    {
+        "hann": lambda length: np.asarray(windows.hann(length + 2, sym=True)[1:-1]),  # without the zeros at its ends
+        "cosine": lambda length: np.asarray(windows.cosine(length, sym=True)),
+        "tukey": lambda length: np.asarray(windows.tukey(length + 2, alpha=0.25, sym=True)[1:-1]),
+    },
+)
+"""Windows by name, each a function of the length of an axis."""
+
+
+def rapsd(
+    images: torch.Tensor,
+    *,
+    corners: bool = False,
+    window: str | None = None,
+    transform: Transform = "fft",
+    per_channel: bool = False,
+) -> torch.Tensor:
+    """Measures the power P(k) of every image, averaged over rings of frequency and over channels.
+
+    Args:
+        images: (B, C, H, W), any H and W, floating point.
+        corners: Include the rings beyond floor(min(H, W) / 2), which are incomplete.
+        window: A window in :data:`WINDOWS`, scaled to leave the power of white noise unchanged. The mean of each channel
+            is taken out before and its power put back into ring 0, for otherwise it leaks into the first rings.
+        transform: ``"fft"`` or ``"dct"`` (no edges, half-integer frequencies).
+        per_channel: Keep the channels apart, as for latents, whose channels are no colours.
+
+    Returns:
+        (B, K), or (B, C, K) per channel; K = floor(min(H, W) / 2) + 1 without corners. The images' dtype and device.
+
+    Raises:
+        SigmaTuneError: for another shape, no floating point, values that are not finite, or an unknown window.
+    """
+    if images.ndim != 4 or 0 in images.shape:
+        raise SigmaTuneError(f"images must have shape (B, C, H, W), none of it empty, not {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise SigmaTuneError(f"images must be floating point, not {images.dtype}; scale them to [-1, 1] first.")
+    height, width = images.shape[-2:]
+    bins = binning(height, width, transform, corners=corners)
+    mean = None
+    if window is not None:
+        mean = images.mean(dim=(-2, -1), keepdim=True)
+        images = (images - mean) * _taper(window, height, width).to(images)
+    squares = _dct_squares(images) if transform == "dct" else _fft_squares(images)
+    flat = (squares if per_channel else squares.sum(dim=1, keepdim=True)).flatten(0, 1).flatten(1)
+    if transform == "fft":
+        flat = flat[:, 0::2] + flat[:, 1::2]
+    kept = len(bins.count)
+    sums = flat.new_zeros(len(flat), 2 * (kept + 1)).index_add_(1, bins.index.to(images.device), flat)
+    total = sums[:, :kept] + 2 * sums[:, kept + 1 : -1]
+    share = bins.count * (1 if per_channel else images.shape[1]) * (height * width if transform == "fft" else 1)
+    power = (total / torch.from_numpy(share).to(images)).view(len(images), -1, kept)
+    if mean is not None:
+        dc = mean.square().flatten(1) * (height * width)
+        power[..., 0] += dc if per_channel else dc.mean(dim=1, keepdim=True)
+    if not torch.isfinite(power).all():
+        raise SigmaTuneError("an image holds NaN or an infinite value; its spectrum does not exist.")
+    return power if per_channel else power[:, 0]
+
+
+def _fft_squares(images: torch.Tensor) -> torch.Tensor:
+    """HW times the squares of the real and imaginary parts of the half plane, (B, C, H, W // 2 + 1, 2)."""
+    parts = torch.view_as_real(torch.fft.rfft2(images))
+    return parts.square_()  # in place: the transform is ours, and squaring is bound by memory
+
+
+def _dct_squares(images: torch.Tensor) -> torch.Tensor:
+    modes = dctn(images.detach().cpu().numpy(), type=2, norm="ortho", axes=(-2, -1))
+    return torch.from_numpy(np.square(modes)).to(images)
+
+
+def _taper(name: str, height: int, width: int) -> torch.Tensor:
+    """The separable window, (height, width), of mean square 1."""
+    make = WINDOWS[name]
+    taper = np.outer(make(height), make(width))
+    return torch.from_numpy(taper / np.sqrt(np.mean(taper**2)))

@@ -1,0 +1,187 @@
+r"""A measured spectrum, and how it is measured over data that does not fit into memory.
+
+Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean and
+variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well: the power
+about it is what the data's covariance has, and that is the P of Gaussian data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
+from sigmatune.spectra.rapsd import rapsd
+from sigmatune.spectra.rings import Transform, binning
+
+QUANTISATION = (2 / 255) ** 2 / 12
+"""Variance that 8-bit rounding adds to pixels in [-1, 1], 5.13e-6: less power than this cannot be told from none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Radially averaged power with its mode counts.
+
+    Attributes:
+        power: P(k), (K,), or (C, K) per channel; k = 0 is DC.
+        count: n_k, the modes of each ring, (K,).
+        size: (H, W) in pixels.
+        images: How many images were measured.
+        channels: How many channels an image has.
+        centred: Power about the mean image, shaped like ``power``, times n / (n - 1); None for a single image.
+        log_mean, log_variance: Mean and variance (n - 1) over images of log P(k), P floored at :data:`QUANTISATION`.
+        mean, deviation: Mean of all pixels and their standard deviation about it.
+        measured: How: corners, window, transform.
+    """
+
+    power: Array
+    count: Array
+    size: tuple[int, int]
+    images: int = 1
+    channels: int = 1
+    centred: Array | None = None
+    log_mean: Array | None = None
+    log_variance: Array | None = None
+    mean: float = 0.0
+    deviation: float = 0.0
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        power = np.asarray(self.power, dtype=np.float64)
+        if power.shape[-1:] != np.shape(self.count) or not np.isfinite(power).all() or (power < 0).any():
+            raise SigmaTuneError(
+                f"a spectrum needs one finite power of at least 0 per ring, not shape {power.shape} "
+                f"for {np.shape(self.count)} rings."
+            )
+
+    @property
+    def rings(self) -> int:
+        """K, the number of rings, DC included."""
+        return len(self.count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spectrum as JSON has it; :meth:`from_dict` is its inverse."""
+        lists = {name: _list(getattr(self, name)) for name in _ARRAYS}
+        plain = {name: getattr(self, name) for name in ("images", "channels", "mean", "deviation")}
+        return {**lists, "size": list(self.size), **plain, "measured": dict(self.measured)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Spectrum:
+        """Reads what :meth:`to_dict` wrote.
+
+        Raises:
+            SigmaTuneError: if it is no spectrum.
+        """
+        try:
+            arrays = {
+                name: None if fields[name] is None else np.array(fields[name], dtype=np.float64) for name in _ARRAYS
+            }
+            height, width = (int(length) for length in fields["size"])
+            plain: dict[str, Any] = {name: fields[name] for name in ("images", "channels", "mean", "deviation")}
+            return cls(**arrays, size=(height, width), **plain, measured=dict(fields["measured"]))  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SigmaTuneError(f"this is no spectrum: {type(error).__name__}, {error}.") from None
+
+
+_ARRAYS = ("power", "count", "centred", "log_mean", "log_variance")
+
+
+class Running:
+    """Accumulates a spectrum batch by batch; memory is one image and a few numbers per ring.
+
+    Args:
+        corners, window, transform, per_channel: As for :func:`sigmatune.spectra.rapsd`.
+    """
+
+    def __init__(
+        self,
+        *,
+        corners: bool = False,
+        window: str | None = None,
+        transform: Transform = "fft",
+        per_channel: bool = False,
+    ) -> None:
+        self.how: dict[str, Any] = {"corners": corners, "window": window, "transform": transform}
+        self.per_channel = per_channel
+        self.images = 0
+        self._shape: tuple[int, ...] | None = None
+        self._power = self._log_mean = self._log_square = np.zeros(0)
+        self._image = torch.zeros(0)
+        self._square = 0.0
+
+    def add(self, images: torch.Tensor) -> torch.Tensor:
+        """Adds a batch and returns the power of its images, (B, K) or (B, C, K), float64.
+
+        Args:
+            images: (B, C, H, W), all batches of one image shape.
+
+        Raises:
+            SigmaTuneError: if the shape changes, or as :func:`sigmatune.spectra.rapsd`.
+        """
+        power = rapsd(images, per_channel=self.per_channel, **self.how).double().cpu()
+        if self._shape is None:
+            self._shape = tuple(images.shape[1:])
+            self._power = self._log_mean = self._log_square = np.zeros(power.shape[1:])
+            self._image = torch.zeros(self._shape, dtype=torch.float64)
+        elif tuple(images.shape[1:]) != self._shape:
+            raise SigmaTuneError(
+                f"images of shape {tuple(images.shape[1:])} follow images of shape {self._shape}; bring all to one size."
+            )
+        values, n = power.numpy(), len(images)
+        logs = np.log(np.maximum(values, QUANTISATION))
+        total, shift = self.images + n, logs.mean(axis=0) - self._log_mean
+        self._log_square = (
+            self._log_square + logs.var(axis=0) * n + shift**2 * (self.images * n / total)
+        )  # Chan et al., 1979
+        self._log_mean = self._log_mean + shift * (n / total)
+        self._power = self._power + (values.mean(axis=0) - self._power) * (n / total)
+        wide = images.detach().double().cpu()
+        self._image = self._image + (wide.mean(dim=0) - self._image) * (n / total)
+        self._square += (wide.square().mean().item() - self._square) * (n / total)
+        self.images = total
+        return power
+
+    def spectrum(self) -> Spectrum:
+        """What has been measured so far.
+
+        Raises:
+            SigmaTuneError: before the first batch.
+        """
+        if self._shape is None:
+            raise SigmaTuneError("no image has been measured; a spectrum needs at least one.")
+        n, (channels, height, width) = self.images, self._shape
+        count = binning(height, width, self.how["transform"], corners=self.how["corners"]).count
+        centred = None
+        if n > 1:
+            of_mean = rapsd(self._image[None], per_channel=self.per_channel, **self.how)[0].numpy()
+            centred = np.maximum(self._power - of_mean, 0) * (n / (n - 1))
+        mean = self._image.mean().item()
+        return Spectrum(
+            self._power, count, (height, width), n, channels, centred, self._log_mean,
+            self._log_square / max(n - 1, 1), mean, max(self._square - mean**2, 0.0) ** 0.5, self.how,
+        )  # fmt: skip
+
+
+def spectrum_of(batches: torch.Tensor | Iterable[torch.Tensor], **how: Any) -> Spectrum:
+    """Measures the spectrum of a tensor of images, (n, C, H, W), or of batches of them.
+
+    Args:
+        batches: The images.
+        how: As for :class:`Running`.
+
+    Raises:
+        SigmaTuneError: as :meth:`Running.add`, or if there is no image.
+    """
+    running = Running(**how)
+    for batch in [batches] if isinstance(batches, torch.Tensor) else batches:
+        running.add(batch)
+    return running.spectrum()
+
+
+def _list(value: Array | None) -> Any:
+    return None if value is None else np.asarray(value).tolist()
