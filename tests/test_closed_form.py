@@ -17,8 +17,9 @@ from sigmatune.noise import VE, vp
 from sigmatune.plan import sample
 from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.spectra import rings
 from sigmatune.tuning import closed_form, spectral
-from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of, rings
+from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of
 
 LARGE = Modes.of(power_law(32))
 """P(r) = max(r, 1/2)^-2.2 on the full 32 x 32 grid, scaled to mean 1/4: the example of the design."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from sigmatune.noise import Array
-from sigmatune.tuning.spectral import rings
+from sigmatune.spectra import rapsd
+from sigmatune.spectra.rings import binning
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,6 @@ class Residual:
 def residual(e: torch.Tensor) -> Residual:
     """Sums up differences of images, (rows, C, H, W)."""
     height, width = e.shape[-2:]
-    squared = torch.fft.fft2(e.double(), norm="ortho").abs().square().mean(dim=(0, 1)).numpy()
-    ring = rings(height, width).ravel()
-    modes = np.bincount(ring).astype(np.float64)
-    # A ring without a frequency can occur in very oblong images; its power is 0 by convention.
-    power = np.bincount(ring, weights=squared.ravel()) / np.maximum(modes, 1)
+    power = rapsd(e.double(), corners=True).mean(dim=0).numpy()
+    modes = binning(height, width, "fft", corners=True).count
     return Residual(e.double().square().mean(dim=(0, 1)).numpy(), power, modes)

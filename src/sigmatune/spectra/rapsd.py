@@ -14,6 +14,7 @@ Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -47,7 +48,7 @@ def rapsd(
     """Measures the power P(k) of every image, averaged over rings of frequency and over channels.
 
     Args:
-        images: (B, C, H, W), any H and W, floating point.
+        images: (B, C, H, W), any H and W, float32 or float64.
         corners: Include the rings beyond floor(min(H, W) / 2), which are incomplete.
         window: A window in :data:`WINDOWS`, scaled to leave the power of white noise unchanged. The mean of each channel
             is taken out before and its power put back into ring 0, for otherwise it leaks into the first rings.
@@ -58,44 +59,43 @@ def rapsd(
         (B, K), or (B, C, K) per channel; K = floor(min(H, W) / 2) + 1 without corners. The images' dtype and device.
 
     Raises:
-        SigmaTuneError: for another shape, no floating point, values that are not finite, or an unknown window.
+        SigmaTuneError: for another shape or dtype, values that are not finite, or an unknown window.
     """
     if images.ndim != 4 or 0 in images.shape:
         raise SigmaTuneError(f"images must have shape (B, C, H, W), none of it empty, not {tuple(images.shape)}.")
-    if not images.is_floating_point():
-        raise SigmaTuneError(f"images must be floating point, not {images.dtype}; scale them to [-1, 1] first.")
+    if images.dtype not in (torch.float32, torch.float64):
+        raise SigmaTuneError(f"images must be float32 or float64, not {images.dtype}; scale and convert them first.")
     height, width = images.shape[-2:]
     bins = binning(height, width, transform, corners=corners)
     mean = None
     if window is not None:
         mean = images.mean(dim=(-2, -1), keepdim=True)
         images = (images - mean) * _taper(window, height, width).to(images)
-    squares = _dct_squares(images) if transform == "dct" else _fft_squares(images)
-    flat = (squares if per_channel else squares.sum(dim=1, keepdim=True)).flatten(0, 1).flatten(1)
+    squares = (_dct_squares if transform == "dct" else _fft_squares)(images)
+    apart = per_channel or images.shape[1] == 1  # nothing to add up then, and this is bound by memory
+    flat = squares.flatten(0, 1) if apart else squares.sum(dim=1)
     if transform == "fft":
         flat = flat[:, 0::2] + flat[:, 1::2]
-    kept = len(bins.count)
-    sums = flat.new_zeros(len(flat), 2 * (kept + 1)).index_add_(1, bins.index.to(images.device), flat)
-    total = sums[:, :kept] + 2 * sums[:, kept + 1 : -1]
     share = bins.count * (1 if per_channel else images.shape[1]) * (height * width if transform == "fft" else 1)
-    power = (total / torch.from_numpy(share).to(images)).view(len(images), -1, kept)
+    power = bins.sums(flat).div_(torch.from_numpy(share).to(images)).view(len(images), -1, len(share))
     if mean is not None:
         dc = mean.square().flatten(1) * (height * width)
         power[..., 0] += dc if per_channel else dc.mean(dim=1, keepdim=True)
-    if not torch.isfinite(power).all():
+    if not math.isfinite(power.sum(dtype=torch.float64).item()):
         raise SigmaTuneError("an image holds NaN or an infinite value; its spectrum does not exist.")
     return power if per_channel else power[:, 0]
 
 
 def _fft_squares(images: torch.Tensor) -> torch.Tensor:
-    """HW times the squares of the real and imaginary parts of the half plane, (B, C, H, W // 2 + 1, 2)."""
+    """HW times the squares of the real and imaginary parts of the half plane, (B, C, 2 H (W // 2 + 1))."""
     parts = torch.view_as_real(torch.fft.rfft2(images))
-    return parts.square_()  # in place: the transform is ours, and squaring is bound by memory
+    return parts.square_().flatten(2)  # in place: the transform is ours, and squaring is bound by memory
 
 
 def _dct_squares(images: torch.Tensor) -> torch.Tensor:
+    """The squares of the cosine transform, (B, C, H W)."""
     modes = dctn(images.detach().cpu().numpy(), type=2, norm="ortho", axes=(-2, -1))
-    return torch.from_numpy(np.square(modes)).to(images)
+    return torch.from_numpy(np.square(modes)).to(images).flatten(2)
 
 
 def _taper(name: str, height: int, width: int) -> torch.Tensor:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 
 from sigmatune import schedules
@@ -24,6 +23,7 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
+from sigmatune.spectra import spectrum_of
 from sigmatune.tuning.closed_form import errors
 from sigmatune.tuning.workbench import HIGHEST
 
@@ -223,23 +223,17 @@ def power_of(images: torch.Tensor) -> Modes | None:
     """
     if images.ndim != 4 or len(images) < 2:
         return None
-    x = images.double() - images.double().mean(dim=0)
-    power = torch.fft.fft2(x, norm="ortho").abs().square().mean(dim=(0, 1)).numpy() * len(x) / (len(x) - 1)
-    ring = rings(*power.shape)
-    mean = np.bincount(ring.ravel(), weights=power.ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
-    return Modes.of(mean[ring]) if mean.max() > 0 else None
+    spectrum = spectrum_of(images.double(), corners=True)
+    power = spectrum.centred
+    if power is None or not power.max() > 0:
+        return None
+    present = spectrum.count > 0  # very oblong images leave rings without a mode
+    return Modes.of(np.repeat(power[present], spectrum.count[present].astype(int)))
 
 
 def _stop_when_negligible(intermediate_result: OptimizeResult) -> None:
     if intermediate_result.fun < SMALL_ENOUGH:
         raise StopIteration
-
-
-def rings(height: int, width: int) -> NDArray[np.int64]:
-    """The ring of every frequency of a 2-D FFT, (height, width): its radius in cycles per short side, rounded."""
-    short = min(height, width)
-    radius = np.hypot(np.fft.fftfreq(height)[:, None] * short, np.fft.fftfreq(width)[None, :] * short)
-    return np.asarray(np.rint(radius), dtype=np.int64)
 
 
 def _error(
