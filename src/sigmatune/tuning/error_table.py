@@ -1,0 +1,156 @@
+r"""How well a model denoises at every level: the table that the discretisation loss is made of.
+
+.. math:: e(\sigma) = \tfrac1d \, E \lVert D(x_0 + \sigma \epsilon; \sigma) - x_0 \rVert^2
+
+the training objective without a weight, d the size of an image. It is estimated on images with **one** noise for all levels,
+so that neighbouring entries share their luck and the curve is smooth; it rises with sigma for an ideal denoiser, and the
+isotonic fit holds it to that. Measured once, it serves every number of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import isotonic_regression
+
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_text
+from sigmatune.noise import Array
+from sigmatune.rng import noise
+from sigmatune.schedule import whole
+
+FORMAT, VERSION = "sigmatune/error-table", 1
+TABLE_NOISE = 0xE7A81E
+"""Noise channel of the table, so that it never repeats the noise that an image was sampled from."""
+
+LEVELS = 64
+WIDEST = 1e4
+"""Where the table ends on a path whose first level is infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorTable:
+    """Mean squared error of a denoiser per level.
+
+    Attributes:
+        sigma: Levels, rising, (G,).
+        error: e at each, mean over images and pixels, (G,).
+        standard_error: Of e, from the scatter between images, (G,).
+        images: How many images.
+        about: Fingerprint, seed and the like, JSON-ready.
+    """
+
+    sigma: Array
+    error: Array
+    standard_error: Array
+    images: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shapes = {np.shape(getattr(self, name)) for name in ("sigma", "error", "standard_error")}
+        if len(shapes) != 1 or len(shapes.pop()) != 1 or len(self.sigma) < 2:
+            raise SigmaTuneError(
+                "an error table needs at least two levels, with an error and a standard error for each."
+            )
+        values = np.concatenate([self.sigma, self.error, self.standard_error])
+        if not np.isfinite(values).all() or (np.diff(self.sigma) <= 0).any() or not (values >= 0).all():
+            raise SigmaTuneError("an error table needs rising positive levels and finite errors of at least 0.")
+
+    @property
+    def rising(self) -> Array:
+        """The isotonic fit of the errors, weighted by their precision."""
+        weight = 1 / np.maximum(self.standard_error, 1e-3 * self.standard_error.max() + 1e-300) ** 2
+        return np.asarray(isotonic_regression(self.error, weights=weight).x)
+
+    def at(self, sigma: Array) -> Array:
+        """The isotonic error at levels between the table's own, linear in log sigma; its end values beyond them."""
+        return np.asarray(np.interp(np.log(sigma), np.log(self.sigma), self.rising))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the table as JSON, atomically; :meth:`load` reads it back bit for bit."""
+        lists = {name: getattr(self, name).tolist() for name in ("sigma", "error", "standard_error")}
+        fields = {"format": FORMAT, "version": VERSION, **lists, "images": self.images, "about": dict(self.about)}
+        write_text(path, json.dumps(fields) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> ErrorTable:
+        """Reads a table.
+
+        Raises:
+            SigmaTuneError: if there is no such file, or it is no error table of this version.
+        """
+        try:
+            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            if (fields["format"], fields["version"]) != (FORMAT, VERSION):
+                raise SigmaTuneError(f"{path} is no error table of version {VERSION}.")
+            sigma, error, scatter = (
+                np.array(fields[name], dtype=np.float64) for name in ("sigma", "error", "standard_error")
+            )
+            return cls(sigma, error, scatter, int(fields["images"]), dict(fields["about"]))
+        except OSError as problem:
+            raise SigmaTuneError(f"cannot read {path}: {problem.strerror or problem}.") from None
+        except (KeyError, TypeError, ValueError):
+            raise SigmaTuneError(f"{path} is no error table; measure it again.") from None
+
+
+def tabulate(
+    model: Denoiser,
+    images: torch.Tensor,
+    *,
+    levels: int = LEVELS,
+    seed: int = 0,
+    micro_batch: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> ErrorTable:
+    """Measures a model's error table; costs levels times images network evaluations.
+
+    Args:
+        model: The denoiser.
+        images: Clean data in the model's scale, (n, *shape), n >= 2: real data, or the model's own samples.
+        levels: G, log-spaced over the model's range; a network of whole timesteps gets its nearest ones, each once.
+        seed: Seed of the noise; image i gets the noise of (seed, i).
+        micro_batch: Rows per network call, padded with zeros.
+        progress: Called with (network calls done, network calls in all).
+
+    Raises:
+        SigmaTuneError: if the images do not fit the model, are fewer than two, or the model returns NaN.
+    """
+    if tuple(images.shape[1:]) != model.shape or len(images) < 2:
+        raise SigmaTuneError(
+            f"an error table needs at least two images of shape {model.shape}, not {tuple(images.shape)}."
+        )
+    size, path = whole(micro_batch, "micro_batch"), model.path
+    sigmas = np.geomspace(path.sigma_min, min(path.sigma_max, WIDEST), whole(levels, "levels"))
+    sigmas = np.unique(model.whole_time(sigmas)) if model.integer_time else sigmas
+    total, square = np.zeros(len(sigmas)), np.zeros(len(sigmas))
+    parts = range(0, len(images), size)
+    for done, first in enumerate(parts):
+        x0 = images[first : first + size].to(model.device, model.dtype)
+        eps = noise(seed, range(first, first + len(x0)), 0, model.shape, channel=TABLE_NOISE, dtype=model.dtype)
+        for g, sigma in enumerate(sigmas):
+            each = _squared_error(model, x0, eps.to(x0), float(sigma), size - len(x0))
+            total[g], square[g] = total[g] + each.sum(), square[g] + np.square(each).sum()
+            if progress is not None:
+                progress(done * len(sigmas) + g + 1, len(parts) * len(sigmas))
+    n = len(images)
+    mean = total / n
+    scatter = np.sqrt(np.maximum(square / n - mean**2, 0) / (n - 1))
+    if not np.isfinite(mean).all():
+        raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
+    return ErrorTable(sigmas, mean, scatter, n, {"fingerprint": model.fingerprint(), "seed": seed})
+
+
+def _squared_error(model: Denoiser, x0: torch.Tensor, eps: torch.Tensor, sigma: float, pad: int) -> Array:
+    """Mean squared error of every image at one level, (n,)."""
+    z = (x0 + sigma * eps) / np.hypot(1.0, sigma)
+    rows = torch.cat([z, z.new_zeros(pad, *z.shape[1:])]) if pad else z
+    with torch.no_grad():
+        found = model(rows, sigma)[: len(x0)]
+    return np.asarray((found.double() - x0.double()).flatten(1).square().mean(dim=1).cpu().numpy())
