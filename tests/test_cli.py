@@ -13,30 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sigmatune import cli, load
+from sigmatune import load
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import compile_plan, load_plan
 
+RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
 QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--evaluations", "16"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs the command line in an empty folder and returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sigmatune", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        streams = capsys.readouterr()
-        return code, streams.out, streams.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +291,110 @@ def test_any_solver_makes_a_plan_that_samples(run, tmp_path):
     assert "did you mean 'eta'" in err
     code, _, err = run(*arguments[:-3], "other.json", "--solver", "ddpm", "-o", "no/folder.json")
     assert (code, (tmp_path / "other.json").exists()) == (2, False)
+
+
+# -------------------------------------------------------------------------------------------- schedules from data, and rules
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of little pictures, smooth and rough, as files of images and as one array."""
+    rng = np.random.default_rng(0)
+    for name, blur in (("smooth", 8), ("rough", 1)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            block = rng.integers(0, 256, size=(16 // blur, 16 // blur), dtype=np.uint8)
+            Image.fromarray(block).resize((16, 16)).save(tmp_path / "data" / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+def levels_of(text: str) -> np.ndarray:
+    return np.array([float(sigma) for sigma in json.loads(text)["sigmas"]])
+
+
+def test_schedule_reads_the_spectrum_of_data(run, pictures):
+    from sigmatune.noise import VE
+    from sigmatune.schedules import build
+    from sigmatune.spectra.measure import measure
+    from sigmatune.spectra.spectrum_file import save_measured
+
+    whole, both = measure(pictures, by_class=True), ["--family", "spectral-mixed", "--path", "edm", "-N", 6, "--json"]
+    code, out, err = run("schedule", *both, "--data", pictures)
+    assert code == 0, err
+    np.testing.assert_array_equal(levels_of(out), build("spectral-mixed", 6, VE(), spectrum=whole.all.power).sigmas)
+    assert json.loads(out)["options"]["spectrum"] == whole.all.power.tolist()
+    one = run("schedule", *both, "--data", pictures, "--label", "smooth")[1]
+    expected = build("spectral-mixed", 6, VE(), spectrum=whole.classes["smooth"].power).sigmas
+    np.testing.assert_array_equal(levels_of(one), expected)
+    tilted = levels_of(run("schedule", *both, "--data", pictures, "--texture", 0.5)[1])
+    np.testing.assert_allclose(tilted[-2] / levels_of(out)[-2], 8**0.25)
+    save_measured(measure(pictures, by_class=True, corners=True), "spectrum.json")  # corners are not whole rings
+    for label in ([], ["--label", "smooth"]):
+        np.testing.assert_allclose(
+            levels_of(run("schedule", *both, "--data", "spectrum.json", *label)[1]), levels_of(one if label else out)
+        )
+    small = levels_of(run("schedule", *both, "--data", pictures, "--size", 8)[1])
+    assert small[0] < levels_of(out)[0]
+    assert run("schedule", *both, "--data", pictures, "--sigma-max", 33, "-o", "levels.json")[0] == 0
+    assert levels_of(Path("levels.json").read_text())[0] == 33
+
+
+def test_a_rule_is_made_checked_and_sampled(run, pictures, tmp_path):
+    arguments = ["schedule", "spectral-mixed", "-N", 4, "--model", "digits", "--data", pictures, "--per-image"]
+    code, out, err = run(*arguments, "--plan", "rule.json", "--solver", "euler", "--label", "rough", "--texture", 0.5)
+    assert code == 0, err
+    assert "rule: rule.json" in out
+    assert "the spectra of 12 images" in out
+    code, out, _ = run("check", "rule.json", "--model", "digits", "--json")
+    summary = json.loads(out)
+    assert code == 0
+    assert (summary["calls"], summary["classes"], summary["images"]) == (4, ["rough", "smooth"], 24)
+    assert summary["control"] == {"label": "rough", "mean": False, "texture": 0.5, "amplitude": 1.0}
+    assert "rule.json is a valid rule: 4 steps, 4 calls, euler" in run("check", "rule.json")[1]
+    for n in (2, 5):
+        code, out, err = run("sample", "digits", "rule.json", "-n", n, "-o", f"{n}.npz", "--seed", 3)
+        assert (code, f"{n} images, 4 network calls each" in out) == (0, True), err
+    few, many = (np.load(f"{n}.npz")["images"] for n in (2, 5))
+    np.testing.assert_array_equal(few, many[:2])
+    assert many.std() > 30
+    code, out, _ = run(*arguments, "--plan", "mean.json", "--mean", "--json", "--reduction", "pca")
+    assert json.loads(out) == json.loads(Path("mean.json").read_text())
+    assert json.loads(out)["spectra"]["reduction"] == "pca"
+    code, _, err = run("sample", "digits", "rule.json", "--solver", "heun")
+    assert (code, "tuned for the solver euler, not heun" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["schedule"], "give one family"),
+        (["schedule", "karras", "--family", "beta"], "give one family"),
+        (["schedule", "--family", "karas"], "did you mean 'karras'"),
+        (["schedule", "karras", "--data", "data"], "karras reads no spectrum"),
+        (["schedule", "spectral-mixed", "--label", "smooth"], "also pass --data"),
+        (["schedule", "spectral-mixed", "--texture", 0.5], "--texture is about data"),
+        (["schedule", "spectral-mixed", "--per-image", "--plan", "rule.json"], "--per-image is about data"),
+        (["schedule", "spectral-mixed", "--data", "data", "--mean"], "--mean is for rules"),
+        (["schedule", "spectral-mixed", "--data", "data", "--per-image"], "--plan where to write"),
+        (["schedule", "spectral-mixed", "--data", "data", "--label", "smoth"], "did you mean 'smooth'"),
+        (["schedule", "spectral-mixed", "--data", "data", "--texture", "nan"], "texture must be a finite number"),
+        (["schedule", "spectral-mixed", "--data", "dota"], "there is no dota"),
+        (["schedule", "spectral-mixed", "--data", "none.json"], "cannot read none.json"),
+        (["schedule", "spectral-mixed", "--data", "good.json"], "no spectrum file"),
+        (["schedule", "spectral-mixed", "--data", "data", "-p", "slope=3"], "leave the option slope out"),
+        (["schedule", "spectral-mixed", "--data", "data", "-p", "kappa_min=90"], "kappa_min < kappa_max"),
+        ([*RULE, "--plan", "no/rule.json"], "there is no folder no"),
+        ([*RULE, "--plan", "rule.json", "-o", "levels.json"], "goes to --plan"),
+        ([*RULE, "--plan", "rule.json", "--reduction", "laws"], "law or pca"),
+        ([*RULE, "--plan", "rule.json", "--label", "smoth"], "did you mean 'smooth'"),
+        ([*RULE, "--plan", "rule.json", "--solver", "eular"], "did you mean 'euler'"),
+        ([*RULE, "--plan", "rule.json", "--texture", "nan"], "texture must be a finite number"),
+        ([*RULE, "--plan", "rule.json", "-p", "slope=3"], "leave the option slope out"),
+        ([*RULE[:3], "good.json", "--per-image", "--plan", "rule.json"], "no images"),
+        (["sample", "digits", "rule7.json"], "a rule of version 7, but only version 1"),
+        (["check", "rule7.json"], "a rule of version 7, but only version 1"),
+    ],
+)
+def test_bad_input_about_data(run, pictures, plan_text, tmp_path, arguments, message):
+    (tmp_path / "rule7.json").write_text('{"format": "sigmatune/rule", "version": 7}')
+    refused(run, tmp_path, arguments, message)

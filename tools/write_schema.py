@@ -1,4 +1,4 @@
-"""Writes the published JSON Schema of plan files: ``python tools/write_schema.py``."""
+"""Writes the published JSON Schemas of plan and rule files: ``python tools/write_schema.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import sigmatune
 from sigmatune import plan_file
 from sigmatune.files import write_text
+from sigmatune.rules import rule_file
 
 if __name__ == "__main__":
-    target = Path(sigmatune.__file__).with_name("plan.schema.json")
-    write_text(target, json.dumps(plan_file.schema(), indent=2) + "\n")
+    for name, schema in (("plan", plan_file.schema()), ("rule", rule_file.schema())):
+        target = Path(sigmatune.__file__).with_name(f"{name}.schema.json")
+        write_text(target, json.dumps(schema, indent=2) + "\n")

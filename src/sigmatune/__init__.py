@@ -23,12 +23,14 @@ _HOME = {
     "build_schedule": "sigmatune.schedules:build",
     "compile_plan": "sigmatune.solvers",
     "load_plan": "sigmatune.solvers",
+    "load_rule": "sigmatune.rules",
     "sample": "sigmatune.plan",
     "tune": "sigmatune.tuning",
     "Denoiser": "sigmatune.denoiser",
     "Guided": "sigmatune.denoiser",
     "Schedule": "sigmatune.schedule",
     "Plan": "sigmatune.plan",
+    "SpectralRule": "sigmatune.rules",
     "PlanMismatch": "sigmatune.errors",
     "SigmaTuneError": "sigmatune.errors",
 }
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from sigmatune.models import load as load
     from sigmatune.plan import Plan as Plan
     from sigmatune.plan import sample as sample
+    from sigmatune.rules import SpectralRule as SpectralRule
+    from sigmatune.rules import load_rule as load_rule
     from sigmatune.schedule import Schedule as Schedule
     from sigmatune.schedules import build as build_schedule
     from sigmatune.solvers import compile_plan as compile_plan
@@ -66,10 +70,12 @@ __all__ = [
     "PlanMismatch",
     "Schedule",
     "SigmaTuneError",
+    "SpectralRule",
     "build_schedule",
     "compile_plan",
     "load",
     "load_plan",
+    "load_rule",
     "sample",
     "tune",
 ]

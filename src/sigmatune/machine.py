@@ -158,7 +158,8 @@ def run(
 
     program, A64, b64 = _program(coefficients)
     A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
-    q = coefficients.q.detach() if coefficients.rows is not None else coefficients.q.detach().expand(batch, -1)
+    levels = coefficients.q if torch.is_grad_enabled() else coefficients.q.detach()
+    q = levels if coefficients.rows is not None else levels.expand(batch, -1)
     S = [s.clone() for s in state] if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
 
     def fresh(k: int, update: Update, D: torch.Tensor, *, alone: bool) -> torch.Tensor:
@@ -182,7 +183,7 @@ def run(
         z = _combine([(S[j], c[:, k, j]) for j in inputs], S[0], keep=True)
         D = _padded(denoiser, z, q[:, k], pad)
         if on_step is not None:
-            on_step(Step(k, q[:, k], z, D, range(batch)))
+            on_step(Step(k, q[:, k].detach(), z, D, range(batch)))
         del z
         for group in groups:
             if isinstance(group, Pivot):

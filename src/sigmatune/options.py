@@ -57,3 +57,12 @@ def positive(**options: float) -> None:
     for name, value in options.items():
         if not 0 < value < np.inf:
             raise SigmaTuneError(f"{name} must be a positive number, not {value!r}.")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it, all the way down: arrays and tuples become lists, numbers of numpy those of Python."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -74,6 +74,14 @@ class Plan:
         write(self, path)
 
 
+class Rule(Protocol):
+    """Makes one schedule per sample from (seed, index); see :mod:`sigmatune.rules`."""
+
+    def plan(self, seed: int, indices: Sequence[int], denoiser: Denoiser | None = None) -> Plan:
+        """The plan with one row per index; a row depends on the seed and its own index alone."""
+        ...
+
+
 def check_fit(plan: Plan, denoiser: Denoiser) -> None:
     """Refuses a plan that a model cannot run and warns about one that was made for another model.
 
@@ -94,7 +102,7 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
 
 def sample(  # noqa: PLR0913 (the library's main function: each is something that users need)
     denoiser: Denoiser,
-    plan: Plan,
+    plan: Plan | Rule,
     n: int | None = None,
     *,
     seed: int = 0,
@@ -104,11 +112,11 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     on_step: Callable[[Step], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Samples images with a plan. Row i depends on (seed, index i) alone, bit for bit, for any requested batch.
+    """Samples images with a plan or a rule. Row i depends on (seed, index i) alone, bit for bit, for any requested batch.
 
     Args:
         denoiser: The model.
-        plan: The plan; deterministic or stochastic, shared or one per row.
+        plan: The plan, deterministic or stochastic, shared or one per row; or a rule, which makes one per row.
         n: How many rows, with indices 0..n-1. Give either ``n`` or ``indices``.
         seed: Seed of all noise.
         indices: The rows' indices in the noise.
@@ -126,6 +134,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
+    if not isinstance(plan, Plan):
+        plan = plan.plan(seed, rows, denoiser)
     size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):

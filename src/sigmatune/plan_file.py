@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from sigmatune import noise
+from sigmatune import json_file, noise
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.files import write_text
+from sigmatune.json_file import Strict
 from sigmatune.machine import Coefficients
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
@@ -42,11 +43,7 @@ Level = Annotated[
 Nested = list[float] | list[list[float]] | list[list[list[float]]] | list[list[list[list[float]]]]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=True, strict=True)
-
-
-class TableFields(_Strict):
+class TableFields(Strict):
     """The coefficient arrays of :class:`sigmatune.machine.Coefficients`, as nested lists."""
 
     q: list[Level] | list[list[Level]]
@@ -59,7 +56,7 @@ class TableFields(_Strict):
     G: Nested | None = None
 
 
-class PlanFile(_Strict):
+class PlanFile(Strict):
     """The fields of a plan file, version 1."""
 
     format: Literal["sigmatune/plan"]
@@ -141,25 +138,12 @@ def read(
     Raises:
         SigmaTuneError: in one sentence, for anything that is no plan of a known version.
     """
-    try:
-        return loads(Path(path).read_text(encoding="utf-8"), build, solver=solver)
-    except OSError as error:
-        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise SigmaTuneError(f"{path} is no plan file: it is not text.") from None
-    except SigmaTuneError as error:
-        raise SigmaTuneError(f"{path}: {error}") from None
+    return json_file.read(path, lambda text: loads(text, build, solver=solver), kind="plan")
 
 
 def loads(text: str, build: Build, *, solver: str | None = None) -> Plan:
     """Reads the text of a plan file; see :func:`read`."""
-    try:
-        return _loads(text, build, solver)
-    except SigmaTuneError:
-        raise
-    except (ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SigmaTuneError(f"this is no valid plan: {reason}.") from None
+    return json_file.guarded(lambda: _loads(text, build, solver), kind="plan")
 
 
 def _loads(text: str, build: Build, solver: str | None) -> Plan:
@@ -169,7 +153,7 @@ def _loads(text: str, build: Build, solver: str | None) -> Plan:
         warnings.warn(
             f"this plan was tuned for the solver {fields.solver}, not {solver}; its evidence does not carry over.",
             PlanMismatch,
-            stacklevel=5,
+            stacklevel=9,
         )
     name = solver or fields.solver
     if (fields.table is None) == (fields.solver == "custom"):
@@ -199,28 +183,12 @@ def parse(text: str) -> PlanFile:
     Raises:
         SigmaTuneError: in one sentence that lists every problem with its place in the file.
     """
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SigmaTuneError(f"this is no JSON ({error}).") from None
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise SigmaTuneError(f'this is no plan file: it lacks "format": "{FORMAT}".')
-    if type(raw.get("version")) is not int or raw["version"] != VERSION:
-        raise SigmaTuneError(
-            f"this is a plan of version {raw.get('version')!r}, but only version {VERSION} is known here."
-        )
-    try:
-        return PlanFile.model_validate(raw)
-    except ValidationError as error:
-        problems = {".".join(map(str, e["loc"])) or "file": e["msg"] for e in error.errors(include_url=False)}
-        raise SigmaTuneError(
-            "this is no valid plan: " + "; ".join(f"{k}: {v}" for k, v in problems.items()) + "."
-        ) from None
+    return json_file.parse(text, PlanFile, kind="plan", form=FORMAT, version=VERSION)
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of plan files, as published in ``plan.schema.json``."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PlanFile.model_json_schema()}
+    return json_file.schema(PlanFile)
 
 
 def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficients) -> None:

@@ -1,42 +1,72 @@
-"""``sigmatune check``: is this a plan file, and what does it say?"""
+"""``sigmatune check``: is this a plan or rule file, and what does it say?"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sigmatune.cli.common import load_model
 
+if TYPE_CHECKING:
+    from sigmatune.plan import Plan
+    from sigmatune.rules import SpectralRule
+
+ROWS = 64
+"""Rows of a rule that are tried on a model."""
+
 
 def check(
-    plan: Path = typer.Argument(help="Plan file."),
+    plan: Path = typer.Argument(help="Plan file or rule file."),
     model: str = typer.Option("", help="Also check that this model can run it."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
 ) -> None:
-    """Validate a plan file and say what it holds; exit code 2 and one sentence if it is none."""
-    from sigmatune.solvers import load_plan
+    """Validate a plan or rule file and say what it holds; exit code 2 and one sentence if it is none."""
+    from sigmatune.plan import Plan, check_fit
+    from sigmatune.rules.rule_file import load_any
 
-    loaded = load_plan(plan)
+    loaded = load_any(plan)
     if model:
-        from sigmatune.plan import check_fit
-
-        check_fit(loaded, load_model(model, "cpu"))
-    evidence = loaded.evidence or {}
-    summary = {
-        "valid": True,
-        "steps": loaded.steps,
-        "calls": loaded.calls,
-        "solver": loaded.solver,
-        "family": loaded.schedule.family,
-        "deterministic": loaded.coefficients.deterministic,
-        "verdict": evidence.get("verdict", "this plan carries no evidence."),
-    }
+        denoiser = load_model(model, "cpu")
+        check_fit(loaded if isinstance(loaded, Plan) else loaded.plan(0, range(ROWS), denoiser), denoiser)
+    summary = _of_plan(loaded) if isinstance(loaded, Plan) else _of_rule(loaded)
     if as_json:
-        print(json.dumps(summary))
+        print(json.dumps({"valid": True, **summary}))
         return
+    kind = "plan" if isinstance(loaded, Plan) else "rule"
     print(
-        f"{plan} is a valid plan: {loaded.steps} steps, {loaded.calls} calls, {loaded.solver}, {loaded.schedule.family}."
+        f"{plan} is a valid {kind}: {summary['steps']} steps, {summary['calls']} calls, {loaded.solver}, {summary['family']}."
     )
     print(summary["verdict"])
+
+
+def _of_plan(plan: Plan) -> dict[str, Any]:
+    return {
+        "steps": plan.steps,
+        "calls": plan.calls,
+        "solver": plan.solver,
+        "family": plan.schedule.family,
+        "deterministic": plan.coefficients.deterministic,
+        "verdict": (plan.evidence or {}).get("verdict", "this plan carries no evidence."),
+    }
+
+
+def _of_rule(rule: SpectralRule) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from sigmatune.solvers import SOLVERS
+
+    spectra, solver = rule.spectra, SOLVERS[rule.solver]
+    return {
+        "steps": rule.steps,
+        "calls": solver.calls(rule.steps),
+        "solver": rule.solver,
+        "family": rule.family,
+        "deterministic": solver.deterministic(**rule.solver_options),
+        "control": asdict(rule.control),
+        "classes": list(spectra.classes),
+        "images": spectra.everything.images,
+        "verdict": f"a schedule per image, drawn like the spectra of {spectra.part(rule.control.label).images} images.",
+    }

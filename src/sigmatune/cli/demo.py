@@ -18,7 +18,7 @@ def demo(
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
-    from sigmatune.report import write
+    from sigmatune.report import glance, write
     from sigmatune.workflows.demo import run
 
     page, source = out / "report.html", model or ("digits" if smoke else "cifar10")
@@ -26,7 +26,15 @@ def demo(
         writable(page)
     with progress_bar() as progress:
         result = run(source, out, small=smoke, progress=progress)
-        write(page, result.bench, result.plans, rows=REPORT_ROWS, source=source, files=result.files)
+        write(
+            page,
+            result.bench,
+            result.plans,
+            rows=REPORT_ROWS,
+            source=source,
+            files=result.files,
+            analysis=glance(result.bench),
+        )
     from rich.console import Console
     from rich.table import Table
 

@@ -12,7 +12,7 @@ from sigmatune.errors import SigmaTuneError
 
 def sample(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
-    plan: Path = typer.Argument(help="Plan file."),
+    plan: Path = typer.Argument(help="Plan file or rule file."),
     n: int = typer.Option(64, "-n", help="How many images; image i depends on the seed and i alone."),
     out: Path = typer.Option(
         Path("samples.png"), "--out", "-o", help="PNG grid, or .npz with uint8 images (n, H, W, C)."
@@ -22,30 +22,33 @@ def sample(
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
-    """Sample images with a plan file and write them as a PNG grid or an .npz."""
+    """Sample images with a plan or rule file and write them as a PNG grid or an .npz."""
+    from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
+    from sigmatune.rules.rule_file import load_any
     from sigmatune.schedule import whole
-    from sigmatune.solvers import SOLVERS, load_plan
+    from sigmatune.solvers import SOLVERS
     from sigmatune.workflows.pictures import save_images
 
     writable(out)
     if out.suffix not in (".png", ".npz"):
         raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")
-    loaded = load_plan(plan)
+    loaded = load_any(plan)
     if solver and SOLVERS[solver].name != loaded.solver:
         raise SigmaTuneError(
             f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
         )
     whole(n, "n")
     denoiser = load_model(model, device)
+    table = loaded if isinstance(loaded, Plan) else loaded.plan(seed, range(n), denoiser)
     with progress_bar() as report:
         images = run(
             denoiser,
-            loaded,
+            table,
             n,
             seed=seed,
             micro_batch=micro_batch or None,
             progress=lambda *done: report("sampling", *done),
         )
     save_images(images, out, denoiser.value_range)
-    print(f"{n} images, {loaded.network_calls(denoiser)} network calls each, written to {out}")
+    print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")

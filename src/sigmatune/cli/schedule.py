@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sigmatune.cli.common import load_model, options, writable
+from sigmatune.cli.data import Data
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sigmatune.denoiser import Denoiser
     from sigmatune.noise import NoisePath
+    from sigmatune.schedule import Schedule
 
 
 def schedule(
-    family: str = typer.Argument(help="Family, such as karras, beta, kl-optimal; `list` names them all."),
+    family: str = typer.Argument("", help="Family, such as karras, beta, spectral-mixed; `list` names them all."),
+    by_option: str = typer.Option("", "--family", help="The family, instead of the argument."),
     steps: int = typer.Option(10, "--steps", "-N", help="Number of steps N; there are N + 1 points."),
     model: str = typer.Option("", help="Take the noise path of this model."),
     path: str = typer.Option("vp-linear", help="Noise path: vp-linear, vp-scaled-linear, vp-cosine, edm, flow."),
@@ -30,30 +34,43 @@ def schedule(
     plan: Path | None = typer.Option(None, help="Write a plan of these levels, untuned, for `sigmatune sample`."),
     solver: str = typer.Option("dpmpp2m", help="The plan's solver."),
     solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
+    data: str = typer.Option("", help="Spectral families: folder or file of images, or a spectrum saved as JSON."),
+    label: str = typer.Option("", help="Take this class of the data."),
+    size: int = typer.Option(0, help="Crop and resize the data's images to this many pixels."),
+    texture: float = typer.Option(0.0, help="Tilt the spectrum, P(k) k^texture; above 0 is more texture."),
+    per_image: bool = typer.Option(False, "--per-image", help="Write a rule to --plan: a schedule per image."),
+    mean: bool = typer.Option(False, "--mean", help="A rule whose rows all have the mean spectrum."),
+    reduction: str = typer.Option("law", help="What a rule's spectra are drawn as: law or pca."),
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
     from sigmatune.files import write_text
-    from sigmatune.schedules import FAMILIES, build
+    from sigmatune.schedules import FAMILIES
+    from sigmatune.solvers import SOLVERS, compile_plan
 
-    if out is not None:
-        writable(out)
+    for file in (out, plan):
+        if file is not None:
+            writable(file)
+    if bool(family) == bool(by_option):
+        raise SigmaTuneError(
+            "give one family, either as the argument or by --family; `sigmatune schedule list` names them."
+        )
+    family = family or by_option
     if family == "list":
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
+    given = Data(data, label, size, texture, per_image, mean, reduction)
+    own = _own(option, sigma_min, sigma_max)
+    given.check(family, own, plan, out)
     denoiser = load_model(model, "cpu") if model else None
     noise_path = _path(path) if denoiser is None else denoiser.path
-    own = options(option)
-    for name in ("name", "steps", "path"):
-        if name in own:
-            raise SigmaTuneError(f"{name} is no option of a family; use the command's own options, see --help.")
-    ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
-    built = build(family, steps, noise_path, **{name: end for name, end in ends.items() if end is not None} | own)
+    chosen = SOLVERS[solver].options(options(solver_option))
+    built = _built(family, steps, noise_path, own, given, quiet=as_json)
+    if plan is not None and per_image:
+        _write_rule(plan, built, noise_path, denoiser, given, solver=solver, chosen=chosen, own=own, as_json=as_json)
+        return
     if plan is not None:
-        from sigmatune.solvers import SOLVERS, compile_plan
-
-        chosen = SOLVERS[solver].options(options(solver_option))
-        compile_plan(built, solver, denoiser, **chosen).save(writable(plan))
+        compile_plan(built, solver, denoiser, **chosen).save(plan)
     levels = built.sigmas[:-1]
     times = noise_path.time(levels)
     sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
@@ -74,6 +91,66 @@ def schedule(
         table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{noise_path.logsnr(t):.3f}")
     table.add_row(str(built.steps), "0", "-", "inf")
     Console().print(table)
+
+
+def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) -> dict[str, Any]:
+    """The family's options and the ends that were given."""
+    own = options(option)
+    for name in ("name", "steps", "path"):
+        if name in own:
+            raise SigmaTuneError(f"{name} is no option of a family; use the command's own options, see --help.")
+    ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
+    return {name: end for name, end in ends.items() if end is not None} | own
+
+
+def _built(family: str, steps: int, path: NoisePath, own: dict[str, Any], data: Data, *, quiet: bool) -> Schedule:
+    """The schedule; that of the data's mean spectrum if there are data. A rule's stands for all of its rows."""
+    from sigmatune.schedules import build
+
+    made = build(family, steps, path, **own)  # before the work, so that what is wrong fails at once
+    if data.per_image or not data.source:
+        return made
+    return build(family, steps, path, spectrum=data.power(quiet=quiet), **own)
+
+
+def _write_rule(
+    file: Path,
+    built: Schedule,
+    path: NoisePath,
+    denoiser: Denoiser | None,
+    data: Data,
+    *,
+    solver: str,
+    chosen: dict[str, Any],
+    own: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Fits the mixture and writes the rule."""
+    from sigmatune.rules import Control, SpectralRule
+    from sigmatune.rules.rule_file import dumps
+
+    fingerprint = None if denoiser is None else denoiser.fingerprint()
+    rule = SpectralRule(
+        built.family,
+        built.steps,
+        path,
+        data.mixture(quiet=as_json),
+        solver,
+        Control(**data.control),
+        own,
+        chosen,
+        fingerprint,
+    )
+    rule.save(file)
+    if as_json:
+        print(dumps(rule), end="")
+        return
+    part = rule.spectra.part(rule.control.label)
+    print(
+        f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {len(part.weights)} Gaussians over "
+        f"the spectra of {part.images} images"
+    )
+    print(f"rule: {file}")
 
 
 def _path(name: str) -> NoisePath:

@@ -39,6 +39,7 @@ def tune(
     Measurements are kept in a folder beside the plan file until it is written: a run that was stopped goes on where it was.
     """
     from sigmatune.plan_file import dumps
+    from sigmatune.report import glance
     from sigmatune.report import write as write_report
     from sigmatune.solvers import SOLVERS
     from sigmatune.tuning import Settings, Workbench, tune_on
@@ -56,7 +57,7 @@ def tune(
             plan = tune_on(bench, calls, solver=solver)
             plan.save(out)
             if page is not None:
-                write_report(page, bench, plan, source=model, files=[out])
+                write_report(page, bench, plan, source=model, files=[out], analysis=glance(bench))
     except SigmaTuneError:
         if fresh:
             shutil.rmtree(work, ignore_errors=True)

@@ -6,15 +6,21 @@ The file loads nothing: styles, charts (SVG) and pictures are inside it, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from sigmatune.analysis.result import Stepwise
+from sigmatune.analysis.stepwise import SMALLEST, analyze, chain
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.plan import Plan
 from sigmatune.report import measure, page
 from sigmatune.tuning.workbench import Workbench
 
-__all__ = ["write"]
+__all__ = ["glance", "write"]
+
+GLANCE_SAMPLES, GLANCE_STEPS = 8, 40
+"""An analysis that a report can afford: two or three seconds with the bundled CIFAR-10 network."""
 
 
 def write(
@@ -25,6 +31,7 @@ def write(
     rows: int = 16,
     source: str | None = None,
     files: Sequence[str | Path] | None = None,
+    analysis: Stepwise | None = None,
 ) -> None:
     """Writes the report on tuned plans, atomically.
 
@@ -38,6 +45,7 @@ def write(
         rows: Held-out noises for error against calls; at most all of them are used.
         source: What :func:`sigmatune.load` takes for the model. Without it the page's code expects a ``model``.
         files: The plans' files, one per plan. Without them the page's code holds the levels themselves.
+        analysis: A stepwise analysis of the model, such as :func:`glance`; without it the page has no such section.
 
     Raises:
         SigmaTuneError: if a plan was not tuned on this workbench, the numbers of plans and files differ, or the file
@@ -47,4 +55,19 @@ def write(
     if files is not None and len(files) != len(plans):
         raise SigmaTuneError(f"give one file for each of the {len(plans)} plans, not {len(files)}.")
     names = None if files is None else [Path(file) for file in files]
-    write_text(path, page.page(measure.measure(bench, plans, rows=rows), source, names))
+    write_text(path, page.page(measure.measure(bench, plans, rows=rows), source, names, analysis))
+
+
+def glance(bench: Workbench) -> Stepwise | None:
+    """A small stepwise analysis of a workbench's model for its report, or None if its data is too small or no image.
+
+    Args:
+        bench: Gives the model, the seed, the micro-batch and the progress; its noises' indices and its memory are not used.
+    """
+    model = bench.model
+    if len(model.shape) != 3 or min(model.shape[-2:]) < SMALLEST:
+        return None
+    plan = replace(chain(model, min(GLANCE_STEPS, model.path.levels)), micro_batch=bench.settings.micro_batch)
+    report = bench.progress
+    shown = None if report is None else lambda *done: report("which frequencies change when", *done)
+    return analyze(model, GLANCE_SAMPLES, plan=plan, seed=bench.settings.seed, progress=shown)

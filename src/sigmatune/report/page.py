@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 
 from sigmatune import __version__
-from sigmatune.report import sections, words
+from sigmatune.analysis.result import Stepwise
+from sigmatune.report import sections, stepwise, words
 from sigmatune.report.facts import Measured, View
 from sigmatune.report.html import budget, p
 from sigmatune.report.style import STYLE
@@ -21,30 +22,40 @@ SECTIONS = (
     ("cost", "The cost"),
     ("use", "Use it"),
 )
+FREQUENCIES = ("frequencies", "Which frequencies change when")
+"""Comes after the residuals where a page is given an analysis."""
 
 
-def page(measured: Measured, source: str | None = None, files: Sequence[Path] | None = None) -> str:
+def page(
+    measured: Measured,
+    source: str | None = None,
+    files: Sequence[Path] | None = None,
+    analysis: Stepwise | None = None,
+) -> str:
     """Builds the whole page.
 
     Args:
         measured: What :func:`sigmatune.report.measure.measure` found.
         source: What :func:`sigmatune.load` takes for the model, for the code that the page shows.
         files: The plans' files, for the same purpose.
+        analysis: What :func:`sigmatune.analysis.stepwise.analyze` found; no section without it.
     """
     several = len({budget(view) for view in measured.views}) > 1
     name = Path(source).name if source else "model"
     title = f"{name}: noise levels for few calls" if several else f"{name} in {budget(measured.views[0])}"
-    links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, text in SECTIONS)
+    shown = [*SECTIONS[:4], *([FREQUENCIES] if analysis is not None else []), *SECTIONS[4:]]
+    links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, text in shown)
     bodies = {
         "curves": sections.curves(measured),
         "samples": sections.samples(measured),
         "levels": sections.levels(measured),
         "residuals": sections.residuals(measured),
+        "frequencies": stepwise.frequencies(analysis) if analysis is not None else "",
         "evidence": sections.evidence(measured),
         "cost": sections.cost(measured),
         "use": sections.use(measured, source, files),
     }
-    body = "".join(f'<section id="{key}"><h2>{escape(text)}</h2>{bodies[key]}</section>' for key, text in SECTIONS)
+    body = "".join(f'<section id="{key}"><h2>{escape(text)}</h2>{bodies[key]}</section>' for key, text in shown)
     shape = " x ".join(str(n) for n in measured.shape)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)} - SigmaTune</title>\n'

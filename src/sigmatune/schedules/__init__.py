@@ -12,6 +12,7 @@ range and notes where it came from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from sigmatune.noise import Array, Narrowed, NoisePath
 from sigmatune.options import number
 from sigmatune.registry import Registry
 from sigmatune.schedule import Schedule, whole
-from sigmatune.schedules import beta, karras, kl_optimal, log_uniform, shifted_cosine, uniform
+from sigmatune.schedules import beta, karras, kl_optimal, log_uniform, measured, shifted_cosine, spectral, uniform
 from sigmatune.schedules.family import Family
 
 _ALL = (
@@ -33,6 +34,10 @@ _ALL = (
     shifted_cosine.FAMILY,
     beta.INCLUSIVE,
     beta.OPEN,
+    measured.FAMILY,
+    spectral.FREQUENCY,
+    spectral.POWER,
+    spectral.MIXED,
 )
 
 FAMILIES: Registry[Family] = Registry(
@@ -47,7 +52,7 @@ def build(
     *,
     sigma_min: float | None = None,
     sigma_max: float | None = None,
-    **options: float,
+    **options: Any,
 ) -> Schedule:
     """Builds a schedule of a named family on a model's noise path.
 
@@ -56,7 +61,7 @@ def build(
         steps: N, at least 1; the schedule has N + 1 points.
         path: The model's noise path.
         sigma_min, sigma_max: Narrow the path to these noise levels.
-        options: The family's own options.
+        options: The family's own options. A ``spectrum`` with rows makes one grid per row.
 
     Raises:
         SigmaTuneError: for an unknown family or option, a bad value, ends outside the model's range, or a curve that
@@ -74,10 +79,11 @@ def build(
         )
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            levels = _exact_ends(family, family.build(steps, path, **full), path)
+            levels = _exact_ends(family, family.build(steps, path, **full, **(ends if family.tight else {})), path)
     except (OverflowError, ZeroDivisionError):
         raise SigmaTuneError(f"{family.name} with {full} exceeds what floating point can hold.") from None
-    return Schedule(np.append(levels, 0.0), family.name, {**full, **ends}).bound(path)
+    zero = np.zeros((*levels.shape[:-1], 1))
+    return Schedule(np.concatenate([levels, zero], axis=-1), family.name, {**full, **ends}).bound(path)
 
 
 def defaults(
@@ -112,7 +118,8 @@ def defaults(
 def _label(family: Family, options: Mapping[str, float]) -> str:
     ends = {name: options[name] for name in ("sigma_min", "sigma_max") if name in options}
     full = family.options({name: value for name, value in options.items() if name not in ends}) | ends
-    return " ".join([family.name, *(f"{name}={value:g}" for name, value in full.items())])
+    numbers = {name: value for name, value in full.items() if isinstance(value, int | float)}
+    return " ".join([family.name, *(f"{name}={value:g}" for name, value in numbers.items())])
 
 
 def _ends(sigma_min: float | None, sigma_max: float | None) -> dict[str, float]:
@@ -124,8 +131,9 @@ def _ends(sigma_min: float | None, sigma_max: float | None) -> dict[str, float]:
 def _exact_ends(family: Family, levels: Array, path: NoisePath) -> Array:
     """Replaces ends that are right up to floating-point roundoff by the exact ones; see :class:`Family`."""
     levels = np.array(levels, dtype=np.float64)
-    if family.starts or len(levels) == 1:
-        levels[0] = path.sigma_max
-    if family.ends and len(levels) > 1:
-        levels[-1] = path.sigma_min
+    several = levels.shape[-1] > 1
+    if family.starts or not several:
+        levels[..., 0] = path.sigma_max
+    if family.ends and several:
+        levels[..., -1] = path.sigma_min
     return levels

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import full_options, known_options
+from sigmatune.options import full_options, known_options, plain
+
+ENDS = ("sigma_min", "sigma_max")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Family:
         starts: The first level is sigma_max; with a single step it is for every family.
         ends: For N >= 2, the last positive level is sigma_min.
         finite: It needs a finite sigma_max.
+        tight: Its ends come from the data and lie inside the path's range. Ends that a caller asks for narrow the path as
+            for every family and are also handed to ``build``, as ``sigma_min`` and ``sigma_max``, to be reached exactly.
         published: The options with which it stands in the fixed list of static defaults that a tuned plan has to beat;
             empty for a family that is not in the list.
     """
@@ -38,20 +42,22 @@ class Family:
     starts: bool = True
     ends: bool = True
     finite: bool = False
+    tight: bool = False
     published: tuple[Mapping[str, float], ...] = ()
 
     @property
-    def defaults(self) -> dict[str, float]:
+    def defaults(self) -> dict[str, Any]:
         """The family's options with their default values."""
-        return known_options(self.build)
+        return known_options(self.build, without=ENDS)
 
-    def options(self, given: Mapping[str, Any]) -> dict[str, float]:
-        """Completes options with the defaults.
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Completes options with the defaults; arrays become lists, as JSON has them.
 
         Raises:
             SigmaTuneError: for an unknown option, with the nearest known one, or one that is not a finite number.
         """
-        return full_options(self.name, self.defaults, given, also=["sigma_min", "sigma_max"])
+        full = full_options(self.name, self.defaults, given, also=ENDS)
+        return {name: plain(value) for name, value in full.items()}
 
     def defined_on(self, path: NoisePath) -> bool:
         """Whether the family has a curve on a path."""

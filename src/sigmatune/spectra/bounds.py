@@ -46,6 +46,7 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.options import positive
 from sigmatune.schedule import whole
+from sigmatune.spectra.curves import KAPPA_MAX, KAPPA_MIN
 from sigmatune.spectra.rings import binning, whole_rings
 from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
 
@@ -209,7 +210,7 @@ def tight_ends(
 
 
 def kappa_ends(
-    spectrum: Spectrum, *, kappa_min: float = 0.02, kappa_max: float = 10.0, steps: int = 10, order: int = 1
+    spectrum: Spectrum, *, kappa_min: float = KAPPA_MIN, kappa_max: float = KAPPA_MAX, steps: int = 10, order: int = 1
 ) -> Ends:
     r"""Chooses both ends in the paper's form, for a number of steps.
 

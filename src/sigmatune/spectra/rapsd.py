@@ -59,7 +59,8 @@ def rapsd(
         (B, K), or (B, C, K) per channel; K = floor(min(H, W) / 2) + 1 without corners. The images' dtype and device.
 
     Raises:
-        SigmaTuneError: for another shape or dtype, values that are not finite, or an unknown window.
+        SigmaTuneError: for another shape or dtype, values that are not finite, an unknown window, or one with ``"dct"``,
+            under which windowed white noise would not stay white.
     """
     if images.ndim != 4 or 0 in images.shape:
         raise SigmaTuneError(f"images must have shape (B, C, H, W), none of it empty, not {tuple(images.shape)}.")
@@ -67,35 +68,38 @@ def rapsd(
         raise SigmaTuneError(f"images must be float32 or float64, not {images.dtype}; scale and convert them first.")
     height, width = images.shape[-2:]
     bins = binning(height, width, transform, corners=corners)
+    if window is not None and transform == "dct":
+        raise SigmaTuneError("the cosine transform has no edges for a window to take away; leave the window out.")
     mean = None
     if window is not None:
         mean = images.mean(dim=(-2, -1), keepdim=True)
         images = (images - mean) * _taper(window, height, width).to(images)
-    squares = (_dct_squares if transform == "dct" else _fft_squares)(images)
-    apart = per_channel or images.shape[1] == 1  # nothing to add up then, and this is bound by memory
-    flat = squares.flatten(0, 1) if apart else squares.sum(dim=1)
-    if transform == "fft":
-        flat = flat[:, 0::2] + flat[:, 1::2]
+    modes = (_dct_modes if transform == "dct" else _fft_modes)(images, per_channel=per_channel)
     share = bins.count * (1 if per_channel else images.shape[1]) * (height * width if transform == "fft" else 1)
-    power = bins.sums(flat).div_(torch.from_numpy(share).to(images)).view(len(images), -1, len(share))
+    power = bins.sums(modes).div_(torch.from_numpy(share).to(images)).view(len(images), -1, len(share))
     if mean is not None:
-        dc = mean.square().flatten(1) * (height * width)
+        dc = mean.square().flatten(1) * (height * width / float(bins.count[0]))
         power[..., 0] += dc if per_channel else dc.mean(dim=1, keepdim=True)
     if not math.isfinite(power.sum(dtype=torch.float64).item()):
         raise SigmaTuneError("an image holds NaN or an infinite value; its spectrum does not exist.")
     return power if per_channel else power[:, 0]
 
 
-def _fft_squares(images: torch.Tensor) -> torch.Tensor:
-    """HW times the squares of the real and imaginary parts of the half plane, (B, C, 2 H (W // 2 + 1))."""
-    parts = torch.view_as_real(torch.fft.rfft2(images))
-    return parts.square_().flatten(2)  # in place: the transform is ours, and squaring is bound by memory
+def _fft_modes(images: torch.Tensor, *, per_channel: bool) -> torch.Tensor:
+    """HW |F|^2 on the half plane, (B, H (W // 2 + 1)), added up over channels, or one row per channel."""
+    parts = torch.view_as_real(torch.fft.rfft2(images)).flatten(2)
+    first, *others = [parts.flatten(0, 1)] if per_channel else parts.unbind(dim=1)
+    squares = first.square()
+    for channel in others:  # bound by memory: the squares of all channels are never written down
+        squares.addcmul_(channel, channel)
+    return squares[:, 0::2] + squares[:, 1::2]
 
 
-def _dct_squares(images: torch.Tensor) -> torch.Tensor:
-    """The squares of the cosine transform, (B, C, H W)."""
+def _dct_modes(images: torch.Tensor, *, per_channel: bool) -> torch.Tensor:
+    """The squares of the cosine transform, (B, H W), added up over channels, or one row per channel."""
     modes = dctn(images.detach().cpu().numpy(), type=2, norm="ortho", axes=(-2, -1))
-    return torch.from_numpy(np.square(modes)).to(images).flatten(2)
+    squares = torch.from_numpy(np.square(modes)).to(images).flatten(2)
+    return squares.flatten(0, 1) if per_channel else squares.sum(dim=1)
 
 
 def _taper(name: str, height: int, width: int) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Rings of spatial frequency: which modes of a two-dimensional transform share a radius.
 
 The radius of a mode is r = |(f_y, f_x)| in cycles per image, each axis scaled to the short side, so that an oblong image
-has round rings; ring k holds the modes with round(r) = k. Rings 0..floor(min(H, W) / 2) are whole; beyond them lie the
-corners, which are counted on request and have to be for Parseval's identity.
+has round rings; ring k holds the modes with k - 1/2 <= r < k + 1/2. (Halves rounded to even would put every odd mode on an
+axis of the cosine transform into an even ring.) Rings 0..floor(min(H, W) / 2) are whole; beyond them lie the corners, which
+are counted on request and have to be for Parseval's identity.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 
 Transform = Literal["fft", "dct"]
+
+_MATRIX_AT_MOST = 2**17
 
 
 def rings(height: int, width: int, transform: Transform = "fft") -> NDArray[np.int64]:
@@ -38,10 +41,11 @@ def rings(height: int, width: int, transform: Transform = "fft") -> NDArray[np.i
     short = min(height, width)
 
     def cycles(length: int) -> Array:
-        per_pixel = np.fft.fftfreq(length) if transform == "fft" else np.arange(length) / (2 * length)
-        return np.asarray(per_pixel * short)
+        twice = 2 * np.fft.fftfreq(length, 1 / length).round() if transform == "fft" else np.arange(length)
+        return np.asarray(twice * short / (2 * length))  # multiplied first, so that half cycles are exact
 
-    return np.asarray(np.rint(np.hypot(cycles(height)[:, None], cycles(width)[None, :])), dtype=np.int64)
+    radius = np.sqrt(cycles(height)[:, None] ** 2 + cycles(width)[None, :] ** 2)
+    return np.asarray(np.floor(radius + 0.5), dtype=np.int64)
 
 
 def whole_rings(height: int, width: int) -> int:
@@ -58,10 +62,28 @@ class Binning:
             Bins 0..K-1 are the rings for modes that count once and bins K+1..2K those for modes that count twice, because
             the half plane leaves out their mirror image. Bins K and 2K+1 are for what lies beyond the last ring.
         count: n_k, the modes of each ring of the full plane, (K,).
+        matrix: How often each stored mode counts in each ring, (modes, K), for images so small that a product with it is
+            faster than sorting modes into bins; else None.
     """
 
     index: torch.Tensor
     count: Array
+    matrix: torch.Tensor | None
+
+    def sums(self, squares: torch.Tensor) -> torch.Tensor:
+        """Adds up what the modes of every ring hold.
+
+        Args:
+            squares: (rows, modes), a mode that stands for two just once.
+
+        Returns:
+            (rows, K).
+        """
+        if self.matrix is not None and squares.device.type == "cpu":  # elsewhere a product may be of reduced precision
+            return squares @ self.matrix.to(squares)
+        kept = len(self.count)
+        bins = squares.new_zeros(len(squares), 2 * (kept + 1)).index_add_(1, self.index.to(squares.device), squares)
+        return torch.add(bins[:, :kept], bins[:, kept + 1 : -1], alpha=2)
 
 
 @lru_cache(maxsize=32)
@@ -74,4 +96,9 @@ def binning(height: int, width: int, transform: Transform, *, corners: bool) -> 
         index = index[:, : width // 2 + 1]
         index[:, 1 : (width + 1) // 2] += kept + 1
     count = np.bincount(full.ravel(), minlength=kept)[:kept].astype(np.float64)
-    return Binning(torch.from_numpy(index.ravel()), count)
+    count.setflags(write=False)  # it is shared by all that ask for this size
+    matrix = None
+    if index.size * kept <= _MATRIX_AT_MOST:
+        one = np.eye(kept + 1, kept, dtype=np.float32)
+        matrix = torch.from_numpy(np.concatenate([one, 2 * one])[index.ravel()])
+    return Binning(torch.from_numpy(index.ravel()), count, matrix)

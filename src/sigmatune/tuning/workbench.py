@@ -214,6 +214,11 @@ class Workbench:
         with self._spread(len(plans)) as spread:
             return list(spread(lambda plan: self.score(plan, split, rows=rows), plans))
 
+    def spend(self, purpose: str, evaluations: int) -> None:
+        """Counts network evaluations of single images that were done for a purpose."""
+        with self._lock:
+            self._spent[purpose] = self._spent.get(purpose, 0) + evaluations
+
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Starts to count and returns a function that reads the cost of one plan.
 
@@ -251,8 +256,7 @@ class Workbench:
             return self._memory[key]
         # What is found in the store was paid for as well, by the run that was stopped.
         spent = self.padded(len(indices)) * plan.network_calls(self.model)
-        with self._lock:
-            self._spent[purpose] = self._spent.get(purpose, 0) + spent
+        self.spend(purpose, spent)
         value = self._stored(key)
         if value is None:
             value = digest(self._sampled(plan, indices, purpose))

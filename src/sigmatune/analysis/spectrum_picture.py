@@ -1,0 +1,140 @@
+"""A spectrum as a picture: power against frequency, and the noise levels that it asks for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sigmatune.spectra.advice import Density
+from sigmatune.spectra.bounds import Ends
+from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sigmatune.noise import Array
+
+# Wong's colours, which stay apart for the colour-blind.
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#888888"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the right panel shows.
+
+    Attributes:
+        densities: Densities of training noise by label.
+        ends: Proposed ranges by label.
+        levels: Positive levels of a plan, if any.
+    """
+
+    densities: Mapping[str, Density] = field(default_factory=dict)
+    ends: Mapping[str, Ends] = field(default_factory=dict)
+    levels: Array | None = None
+
+
+def draw(
+    spectrum: Spectrum,
+    *,
+    title: str,
+    law: Any = None,
+    law_label: str = "",
+    classes: Mapping[str, Spectrum] | None = None,
+    noise: Noise | None = None,
+    kind: str = "png",
+) -> bytes:
+    """Draws P(k) with its scatter over images and its law, and beside it the noise levels.
+
+    Args:
+        spectrum: The data's.
+        title: Stands above.
+        law: Anything with ``power(k)``, such as a fitted power law.
+        law_label: Its name in the legend.
+        classes: Spectra of classes, drawn as thin lines.
+        noise: The right panel.
+        kind: ``"png"`` or ``"svg"``.
+
+    Returns:
+        The picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), dpi=130, facecolor="white")
+    left, right = figure.subplots(1, 2)
+    _power(left, spectrum, law, law_label, classes or {})
+    _noise(right, noise or Noise())
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(visible=True, which="major", alpha=0.25)
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def _power(axis: Axes, spectrum: Spectrum, law: Any, law_label: str, classes: Mapping[str, Spectrum]) -> None:
+    whole = min(spectrum.size) // 2 + 1
+    k = np.arange(1, whole)
+    for number, one in enumerate(classes.values()):
+        label = f"each of {len(classes)} classes" if number == 0 else None
+        axis.loglog(k, _rings(one.power, whole), color=GREY, lw=0.8, alpha=0.7, label=label)
+    power = _rings(spectrum.power, whole)
+    if spectrum.images > 1 and spectrum.log_mean is not None and spectrum.log_variance is not None:
+        middle = spectrum.log_mean.reshape(-1, spectrum.rings).mean(axis=0)[1:whole]
+        spread = np.sqrt(spectrum.log_variance.reshape(-1, spectrum.rings).mean(axis=0)[1:whole])
+        low, high = np.exp(middle - spread), np.exp(middle + spread)
+        axis.fill_between(k, low, high, color=BLUE, alpha=0.15, lw=0, label="images, one deviation of log P")
+    axis.loglog(k, power, "o-", ms=3.5, color=BLUE, label="mean power P(k)")
+    if law is not None:
+        axis.loglog(k, law.power(k), "--", color=ORANGE, label=law_label)
+    if power.min() < 100 * QUANTISATION:
+        axis.axhline(QUANTISATION, color=GREY, ls=":", label="rounding to 8 bits")
+    axis.set_xlabel("frequency k (cycles per image)")
+    axis.set_ylabel("power P(k)")
+    if len(k) < 10:
+        axis.set_xticks(k, [str(value) for value in k])
+    axis.minorticks_off()
+    axis.legend(frameon=False, fontsize=8.5)
+
+
+def _noise(axis: Axes, noise: Noise) -> None:
+    log_sigma = np.linspace(np.log(5e-4), np.log(500), 600)
+    tallest = 0.0
+    for (label, density), colour in zip(noise.densities.items(), (BLUE, ORANGE, GREEN), strict=False):
+        values = density.at(np.exp(log_sigma))
+        tallest = max(tallest, float(values.max()))
+        axis.semilogx(np.exp(log_sigma), values, color=colour, label=label)
+    tallest = tallest or 1.0
+    below = -0.09 * tallest
+    for number, ((label, ends), colour) in enumerate(zip(noise.ends.items(), _cycle(len(noise.ends)), strict=True)):
+        height = below * (number + 1)
+        axis.plot([ends.sigma_min, ends.sigma_max], [height, height], color=colour, lw=2.5, solid_capstyle="butt")
+        axis.annotate(
+            label, (ends.sigma_max, height), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    if noise.levels is not None:
+        levels = noise.levels[np.isfinite(noise.levels)]
+        axis.plot(
+            levels, np.full(len(levels), tallest * 1.08), "|", ms=11, mew=1.3, color="black", label="plan's levels"
+        )
+    axis.set_xlim(5e-4, 2000)
+    axis.set_xlabel("noise level sigma")
+    axis.set_ylabel("training noise per unit of log sigma")
+    axis.set_yticks([tick for tick in axis.get_yticks() if tick >= 0])
+    axis.set_ylim(below * (len(noise.ends) + 0.8), tallest * 1.5)
+    axis.minorticks_off()
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, fontsize=8.5, loc="upper left")
+
+
+def _rings(power: Array, whole: int) -> Array:
+    return np.asarray(np.maximum(power.reshape(-1, power.shape[-1]).mean(axis=0)[1:whole], QUANTISATION / 10))
+
+
+def _cycle(count: int) -> Sequence[str]:
+    return [(PINK, GREEN, BLUE, ORANGE, GREY)[i % 5] for i in range(count)]

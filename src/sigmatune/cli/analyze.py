@@ -1,0 +1,109 @@
+"""``sigmatune analyze``: which frequencies a model decides at which noise level."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.analysis.result import Stepwise
+
+
+def analyze(
+    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    n: int = typer.Option(64, "-n", help="How many samples."),
+    steps: int = typer.Option(200, help="Steps of the chain, one network call each."),
+    solver: str = typer.Option("euler", help="Solver of the chain: euler (DDIM), ancestral (DDPM), dpmpp2m..."),
+    family: str = typer.Option("uniform-trailing", help="Schedule family of the chain."),
+    seed: int = typer.Option(0, help="Seed of the noise."),
+    out: Path = typer.Option(
+        Path("analysis.npz"), "--out", "-o", help="Arrays to write; a .json, a .png and an .svg go beside them."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    store: Path | None = typer.Option(
+        None, help="Keep the sums so far in this folder; by default in one beside the output until that is written."
+    ),
+) -> None:
+    """Show which frequencies change at which noise level, and fit Beta distributions to it.
+
+    A run that was stopped goes on where it was, as it does in `tune`.
+    """
+    from sigmatune.analysis.pictures import rendered
+    from sigmatune.analysis.stepwise import analyze as run
+    from sigmatune.analysis.stepwise import chain
+    from sigmatune.analysis.summary import summary
+    from sigmatune.files import write_bytes
+    from sigmatune.schedule import whole
+    from sigmatune.schedules import FAMILIES
+    from sigmatune.solvers import SOLVERS
+
+    if out.suffix != ".npz":
+        raise SigmaTuneError(f"an analysis is written as .npz, not {out.suffix or 'without an ending'!r}.")
+    files = [writable(out.with_suffix(ending)) for ending in (".npz", ".json", ".png", ".svg")]
+    whole(n, "n")
+    chosen = {"solver": SOLVERS[solver].name, "family": FAMILIES[family].name}
+    if store is not None and store.exists() and not store.is_dir():
+        raise SigmaTuneError(f"{store} is a file; give the store a folder.")
+    denoiser = load_model(model, device)
+    plan = chain(denoiser, steps, **chosen)
+    work = out.with_name(f".{out.name}.work") if store is None else store
+    fresh = not work.exists()
+    try:
+        with progress_bar(quiet=as_json) as progress:
+            found = run(
+                denoiser, n, plan=plan, seed=seed, store=work, progress=lambda *done: progress("sampling", *done)
+            )
+        said, pictures = summary(found), rendered(found)
+        found.save(out)
+        for path, picture in zip(files[2:], pictures, strict=True):
+            write_bytes(path, picture)
+    except SigmaTuneError:
+        if fresh:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    if store is None:
+        shutil.rmtree(work, ignore_errors=True)
+    if as_json:
+        print(json.dumps({**said, "files": [str(path) for path in files]}))
+        return
+    _print(found, said)
+    print(f"written to {', '.join(map(str, files))}")
+
+
+def _print(found: Stepwise, said: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"tau ({found.levels} noise, 0 image) at which half of the change is done"
+    table = Table(title=title, title_justify="left")
+    for column in ("change of", "low band", "high band", "low - high"):
+        table.add_column(column, justify="left" if column == "change of" else "right")
+    for name, row in said["medians"].items():
+        table.add_row(name, *(_number(row[key], 0) for key in ("low", "high", "difference")))
+    Console().print(table)
+    print(said["order"])
+    fit, other = said["fit"], said["fit_of_estimate"]
+    print(f"fitted to the change of the state: Beta({_number(fit['a'])}, {_number(fit['b'])}); ", end="")
+    print(f"with a = b: {_number(fit['symmetric'])}")
+    print(f"fitted to that of the estimate:    Beta({_number(other['a'])}, {_number(other['b'])}); ", end="")
+    print(f"with a = b: {_number(other['symmetric'])}")
+    print(said["fit_sentence"])
+    for hand in said["published"]:
+        widths = "" if hand["half_widths"] is None else f"{hand['half_widths']:.1f} half widths from the fit of a = b, "
+        print(
+            f"the paper's Beta({hand['a']}, {hand['a']}): {widths}{hand['total_variation']:.0%} of the change elsewhere, "
+            f"divergence {hand['divergence']:.3f} nats"
+        )
+    print(f"intervals: {said['intervals']}")
+
+
+def _number(estimate: dict[str, float], digits: int = 2) -> str:
+    return "{value:.{d}f} ({low:.{d}f} to {high:.{d}f})".format(**estimate, d=digits)

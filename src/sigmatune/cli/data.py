@@ -1,0 +1,114 @@
+"""What ``sigmatune schedule`` does with a data set: its mean spectrum, or a rule that draws one per image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sigmatune.cli.common import progress_bar
+from sigmatune.errors import SigmaTuneError, unknown_name
+
+if TYPE_CHECKING:
+    from sigmatune.noise import Array
+    from sigmatune.spectra.mixture import Mixture
+
+MEASURED = ".json"
+"""What the file of a measured spectrum ends in, as `sigmatune spectrum --out` writes it."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The command's options about data; empty means not given.
+
+    Attributes:
+        source: Folder, file of images, or a measured spectrum.
+        label: One class of it.
+        size: Crop and resize to this many pixels, 0 for as it is.
+        texture: Tilt of the spectrum.
+        per_image: Fit a mixture and write a rule.
+        mean: Every row of the rule has the mean spectrum.
+        reduction: What the mixture is over.
+    """
+
+    source: str
+    label: str
+    size: int
+    texture: float
+    per_image: bool
+    mean: bool
+    reduction: str
+
+    def check(self, family: str, own: Collection[str], plan: Path | None, out: Path | None) -> None:
+        """Refuses options that do not go together, before any work.
+
+        Raises:
+            SigmaTuneError: naming the first.
+        """
+        from sigmatune.schedules import FAMILIES
+        from sigmatune.schedules.spectral import LAW
+        from sigmatune.spectra.mixture import edited
+
+        edited([1.0], texture=self.texture)
+        needs = {"label": self.label, "size": self.size, "texture": self.texture, "per-image": self.per_image}
+        alone = next((name for name, value in needs.items() if value and not self.source), None)
+        if alone:
+            raise SigmaTuneError(f"--{alone} is about data; also pass --data, a folder of images or a file.")
+        if self.mean and not self.per_image:
+            raise SigmaTuneError(
+                "--mean is for rules; without --per-image the mean spectrum is what --data gives anyway."
+            )
+        if self.reduction not in ("law", "pca"):
+            raise SigmaTuneError(f"--reduction is law or pca, not {self.reduction!r}.")
+        if self.source and "spectrum" not in FAMILIES[family].defaults:
+            able = ", ".join(name for name, member in FAMILIES.items() if "spectrum" in member.defaults)
+            raise SigmaTuneError(f"{family} reads no spectrum, so --data does not go with it; take one of {able}.")
+        taken = next((name for name in ("spectrum", *LAW) if name in own), None)
+        if self.source and taken:
+            raise SigmaTuneError(f"--data says what the spectrum is; leave the option {taken} out, or --data.")
+        if self.per_image and plan is None:
+            raise SigmaTuneError("--per-image makes a rule; say by --plan where to write it.")
+        if self.per_image and out is not None:
+            raise SigmaTuneError(
+                "--out is for the levels of one schedule; a rule has one per image and goes to --plan."
+            )
+        if self.source.endswith(MEASURED) and (self.per_image or self.size):
+            raise SigmaTuneError(
+                f"{self.source} holds a measured spectrum and no images; pass the images for --per-image or --size."
+            )
+
+    def power(self, *, quiet: bool) -> Array:
+        """Measures the mean power of the data or of one class, and edits it, (K,)."""
+        from sigmatune.spectra.measure import measure
+        from sigmatune.spectra.mixture import edited
+        from sigmatune.spectra.rings import whole_rings
+        from sigmatune.spectra.spectrum_file import load_measured
+
+        if self.source.endswith(MEASURED):
+            measured = load_measured(self.source)
+        else:
+            with progress_bar(quiet=quiet) as progress:
+                measured = measure(self.source, by_class=bool(self.label), progress=progress, size=self.size or None)
+        if self.label and self.label not in measured.classes:
+            raise unknown_name("class", self.label, measured.classes)
+        found = measured.classes[self.label] if self.label else measured.all
+        rings = found.power.reshape(-1, found.rings).mean(axis=0)[: whole_rings(*found.size)]
+        return edited(rings, texture=self.texture)
+
+    def mixture(self, *, quiet: bool) -> Mixture:
+        """Fits the mixture that a rule draws from."""
+        from sigmatune.spectra.mixture_fit import fit
+        from sigmatune.spectra.sources import open_images
+
+        images = open_images(self.source, size=self.size or None)
+        if self.label and self.label not in images.classes:
+            raise unknown_name("class", self.label, images.classes)
+        reduction: Literal["law", "pca"] = "pca" if self.reduction == "pca" else "law"
+        with progress_bar(quiet=quiet) as progress:
+            return fit(images, reduction=reduction, progress=lambda done: progress("spectra", done, images.count))
+
+    @property
+    def control(self) -> dict[str, Any]:
+        """The controls of the rule."""
+        return {"label": self.label or None, "mean": self.mean, "texture": self.texture}

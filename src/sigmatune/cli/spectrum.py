@@ -1,0 +1,175 @@
+"""``sigmatune spectrum``: what is in the data at which frequency, and what that says about noise."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sigmatune.cli.common import progress_bar, writable
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.noise import Array
+    from sigmatune.spectra.advice import Density
+    from sigmatune.spectra.measure import Measured
+
+PICTURES = (".png", ".svg")
+
+
+def spectrum(
+    data: str = typer.Argument(help="Folder of images, image, .npz, .npy, or a spectrum saved by this command."),
+    by_class: bool = typer.Option(False, "--by-class", help="Also measure each class (subfolder or label)."),
+    size: int = typer.Option(0, help="Crop to a square and resize to this many pixels."),
+    key: str = typer.Option("", help="Array of the .npz file."),
+    layout: str = typer.Option("auto", help="Axes of an array: NHW, NHWC, NCHW or auto."),
+    window: str = typer.Option("", help="Window against the edges' cross: hann, cosine, tukey."),
+    dct: bool = typer.Option(False, "--dct", help="Cosine instead of Fourier transform: no edges."),
+    order: int = typer.Option(1, help="Order of the solver that the ends are for."),
+    resolution: int = typer.Option(0, help="Also say what another resolution needs (short side in pixels)."),
+    plan: Path | None = typer.Option(None, help="Plan file: where do its levels lie in the training noise?"),
+    p_mean: float = typer.Option(-1.2, help="Your training's mean of log sigma; EDM's by default."),
+    p_std: float = typer.Option(1.2, help="Your training's standard deviation of log sigma; EDM's by default."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
+    picture: Path | None = typer.Option(None, help="Draw it to this .png or .svg."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
+) -> None:
+    """Measure the spectrum of a data set; propose noise ranges and training constants from it."""
+    from sigmatune.analysis.spectrum_facts import facts_of
+    from sigmatune.files import write_bytes
+    from sigmatune.spectra.advice import Density
+    from sigmatune.spectra.measure import measure
+    from sigmatune.spectra.spectrum_file import load_measured, save_measured
+
+    for file in (out, picture):
+        if file is not None:
+            writable(file)
+    if picture is not None and picture.suffix not in PICTURES:
+        raise SigmaTuneError(f"a picture is written as .png or .svg, not {picture.suffix or 'without an ending'!r}.")
+    trained, levels = Density(p_mean, p_std), None if plan is None else _levels(plan)
+    if data.endswith(".json"):
+        measured = load_measured(Path(data))
+    else:
+        with progress_bar(quiet=as_json) as progress:
+            measured = measure(
+                data,
+                by_class=by_class,
+                progress=progress,
+                size=size or None,
+                key=key or None,
+                layout=layout,
+                corners=True,
+                window=window or None,
+                transform="dct" if dct else "fft",
+            )
+    facts = facts_of(measured, order=order, trained=trained, levels=levels, resolution=resolution or None)
+    if out is not None:
+        save_measured(measured, out)
+    if picture is not None:
+        write_bytes(picture, _picture(measured, data, trained, levels, order, picture.suffix[1:]))
+    if as_json:
+        print(json.dumps(facts))
+        return
+    _show(facts)
+    for what, file in (("spectra", out), ("picture", picture)):
+        if file is not None:
+            print(f"{what}: {file}")
+
+
+def _levels(plan: Path) -> Array:
+    from sigmatune.solvers import load_plan
+
+    schedule = load_plan(plan).schedule
+    if schedule.rows is not None:
+        raise SigmaTuneError(f"{plan} holds one schedule per row; give a plan with one for all.")
+    return schedule.sigmas[:-1]
+
+
+def _picture(measured: Measured, data: str, trained: Density, levels: Array | None, order: int, kind: str) -> bytes:
+    from sigmatune.analysis.spectrum_facts import BUDGETS
+    from sigmatune.analysis.spectrum_picture import Noise, draw
+    from sigmatune.spectra.advice import EDM, training_density
+    from sigmatune.spectra.bounds import Ends, tight_ends
+    from sigmatune.spectra.laws import power_law
+
+    spectrum = measured.all
+    try:
+        law = power_law(spectrum)
+        label = f"{law.power(1):.3g} k^-{law.exponent:.2f}"
+    except SigmaTuneError:
+        law, label = None, ""
+    densities = {
+        "proposed: every ring the same": training_density(spectrum),
+        f"log-normal ({trained.mean:g}, {trained.std:g})": trained,
+    }
+    ends = {f"{steps} steps": tight_ends(spectrum, steps, order=order) for steps in BUDGETS}
+    height, width = spectrum.size
+    return draw(
+        spectrum,
+        title=f"{Path(data).name}: {spectrum.images} images of {height} x {width}",
+        law=law,
+        law_label=label,
+        classes=measured.classes,
+        noise=Noise(densities, {**ends, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])}, levels),
+        kind=kind,
+    )
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    edm, training, laws = facts["edm"], facts["training"], facts["laws"]
+    height, width = facts["size"]
+    print(f"{facts['images']} images of {height} x {width}, {facts['channels']} channel(s), mean {facts['mean']:.4g}")
+    if "power" in laws:
+        law = laws["power"]
+        print(
+            f"power law: P(k) = {math.exp(law['log_amplitude']):.4g} k^-{law['exponent']:.3f}, exponent +- "
+            f"{law['exponent_error']:.2g}, R^2 {law['r_squared']:.3f}"
+        )
+    if "broken" in laws:
+        broken = laws["broken"]
+        print(
+            f"broken law: exponent {broken['low_exponent']:.3f} up to k = {broken['break_at']:.1f} +- "
+            f"{broken['break_error']:.2g}, then {broken['high_exponent']:.3f} (BIC gain {broken['bic_gain']:.0f})"
+        )
+    table = Table(title="training constants", title_justify="left")
+    for column in ("constant", "from this data", "EDM"):
+        table.add_column(column, justify="left" if column == "constant" else "right")
+    table.add_row("sigma_data", f"{facts['sigma_data']:.4f}", f"{edm['sigma_data']:g}")
+    for name in ("P_mean", "P_std"):
+        table.add_row(f"{name}, every ring the same", f"{training['by_rings'][name]:.3f}", f"{edm[name]:g}")
+    for name in ("P_mean", "P_std"):
+        table.add_row(f"{name}, every mode the same", f"{training['by_modes'][name]:.3f}", f"{edm[name]:g}")
+    Console().print(table)
+    table = Table(title="range of noise for sampling", title_justify="left")
+    for column in ("steps", "sigma_max", "sigma_min", "prior mismatch (nats)", "variance lost"):
+        table.add_column(column, justify="right")
+    for row in facts["ends"]:
+        table.add_row(
+            str(row["steps"]), f"{row['sigma_max']:.4g}", f"{row['sigma_min']:.3g}",
+            f"{row['prior_mismatch_nats']:.2g}", f"{100 * row['lost_variance_share']:.2g} %",
+        )  # fmt: skip
+    table.add_row(
+        "EDM", f"{edm['sigma_max']:g}", f"{edm['sigma_min']:g}", f"{edm['prior_mismatch_nats']:.2g}",
+        f"{100 * edm['lost_variance_share']:.2g} %",
+    )  # fmt: skip
+    Console().print(table)
+    if "resolution" in facts:
+        other = facts["resolution"]
+        ends = ", ".join(f"{row['sigma_max']:.3g} to {row['sigma_min']:.2g} ({row['steps']})" for row in other["ends"])
+        print(
+            f"at {other['side']} pixels: shift {other['shift']:g}, P_mean {other['P_mean']:.3f}, P_std {other['P_std']:.3f}, "
+            f"range (steps): {ends}"
+        )
+    if "plan" in facts:
+        for label, one in (("your training's", facts["plan"]["trained"]), ("the proposed", facts["plan"]["proposed"])):
+            rare = ", ".join(f"{level:.3g}" if level != "inf" else "inf" for level in one["rare_levels"]) or "none"
+            print(
+                f"{one['inside']:.0%} of {label} noise lies within the plan's levels "
+                f"({one['above']:.1%} above, {one['below']:.1%} below); levels outside its central 98 %: {rare}"
+            )

@@ -1,0 +1,145 @@
+"""Arrays in an ``.npz`` file, read as a stream: compressed or not, of any size, they need the memory of one batch.
+
+``np.load`` reads a member of the archive whole. Here the header is parsed and the rows are read from the (decompressing)
+stream of the archive. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from PIL import Image
+
+from sigmatune.errors import SigmaTuneError
+
+KEYS = ("images", "x", "data", "arr_0")
+"""Where images are looked for, in this order."""
+
+LABELS = ("labels", "y")
+
+_BROKEN = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
+           Image.DecompressionBombError)  # fmt: skip
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file makes its reader raise into a SigmaTuneError that names the file."""
+    try:
+        yield
+    except SigmaTuneError:
+        raise
+    except _BROKEN as error:
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise SigmaTuneError(f"{path} cannot be read ({why}); replace the file or leave it out.") from None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in an archive: where it is and what its header says.
+
+    Attributes:
+        path: The archive.
+        name: The array's key.
+        shape, dtype: Of the array.
+        fortran: Whether it is stored by columns.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    def runs(self, batch: int) -> Iterator[np.typing.NDArray[Any]]:
+        """Yields the rows in order, at most ``batch`` of them at a time.
+
+        Raises:
+            SigmaTuneError: if the file is damaged.
+        """
+        with reading(self.path), zipfile.ZipFile(self.path) as archive, archive.open(f"{self.name}.npy") as stream:
+            _header(stream)
+            for start in range(0, self.shape[0], batch):
+                rows = (min(batch, self.shape[0] - start), *self.shape[1:])
+                data = stream.read(int(np.prod(rows)) * self.dtype.itemsize)
+                yield np.frombuffer(data, self.dtype).reshape(rows)
+
+
+def arrays(path: Path) -> dict[str, Stored]:
+    """The arrays of an archive by key; only headers are read.
+
+    Raises:
+        SigmaTuneError: if the file is damaged or holds Python objects.
+    """
+    found = {}
+    with reading(path), zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            if member.endswith(".npy"):
+                with archive.open(member) as stream:
+                    name = member.removesuffix(".npy")
+                    found[name] = Stored(path, name, *_header(stream))
+    return found
+
+
+def choose(path: Path, key: str | None) -> Stored:
+    """The array that holds the images.
+
+    Args:
+        path: The archive.
+        key: Its key; by default the first of :data:`KEYS`, or the only array of three or more axes.
+
+    Raises:
+        SigmaTuneError: if there is none, or more than one, with the keys that there are; or if it cannot be streamed.
+    """
+    stored = arrays(path)
+    known = [name for name in KEYS if name in stored]
+    images = [name for name, array in stored.items() if len(array.shape) >= 3]
+    name = key if key is not None else known[0] if known else images[0] if len(images) == 1 else None
+    if name not in stored:
+        listed = ", ".join(f"{array.name} {array.shape}" for array in stored.values()) or "nothing"
+        wanted = "the images" if key is None else repr(key)
+        raise SigmaTuneError(f"cannot tell which array of {path} is {wanted}; it holds {listed}: choose one with key.")
+    if stored[name].dtype.hasobject:
+        raise SigmaTuneError(f"{name} of {path} holds Python objects, which are never read; save plain numbers.")
+    if stored[name].fortran:
+        raise SigmaTuneError(f"{name} of {path} is stored by columns; save np.ascontiguousarray(...) of it instead.")
+    return stored[name]
+
+
+def labels(path: Path, images: Stored) -> list[str] | None:
+    """The class label of every image, or None where the archive has none.
+
+    They are looked for under the name of the images' array with ``_labels`` behind it, then under :data:`LABELS`.
+
+    Raises:
+        SigmaTuneError: unless it holds one whole number or text for every image.
+    """
+    stored = arrays(path)
+    names = (f"{images.name}_labels", *LABELS)
+    found = next((stored[name] for name in names if name in stored and name != images.name), None)
+    if found is None:
+        return None
+    if found.dtype.kind not in "biuSU" or found.shape != images.shape[:1]:
+        raise SigmaTuneError(
+            f"{found.name} of {path} are {found.dtype} of shape {found.shape}; "
+            f"labels are one whole number or text for each of the {images.shape[0] if images.shape else 0} images."
+        )
+    return [str(label) for run in found.runs(2**16) for label in run.astype(str)]
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether by columns, and dtype; the stream is left at the first byte of data."""
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"npy format {version} is for named fields")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype

@@ -1,0 +1,46 @@
+"""Spectra on disk: JSON, ``"format": "sigmatune/spectrum"``, one spectrum of everything and those of classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_text
+from sigmatune.spectra.measure import Measured
+from sigmatune.spectra.spectrum import Spectrum
+
+FORMAT, VERSION = "sigmatune/spectrum", 1
+
+
+def save_measured(measured: Measured, path: str | Path) -> None:
+    """Writes spectra atomically; :func:`load_measured` reads them back bit for bit.
+
+    Raises:
+        SigmaTuneError: if the file cannot be written.
+    """
+    classes = {name: one.to_dict() for name, one in measured.classes.items()}
+    fields = {"format": FORMAT, "version": VERSION, "all": measured.all.to_dict(), "classes": classes}
+    write_text(path, json.dumps(fields) + "\n")
+
+
+def load_measured(path: str | Path) -> Measured:
+    """Reads a spectrum file.
+
+    Raises:
+        SigmaTuneError: if there is no such file, or it is none of these, or of another version.
+    """
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
+    except ValueError:
+        raise SigmaTuneError(f"{path} is no JSON file; give one that `sigmatune spectrum --out` wrote.") from None
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise SigmaTuneError(f"{path} is no spectrum file; give one that `sigmatune spectrum --out` wrote.")
+    if fields.get("version") != VERSION:
+        raise SigmaTuneError(f"{path} has version {fields.get('version')!r} and this program reads version {VERSION}.")
+    everything, classes = fields.get("all"), fields.get("classes")
+    if not isinstance(everything, dict) or not isinstance(classes, dict):
+        raise SigmaTuneError(f"{path} lacks its spectra; measure them again.")
+    return Measured(Spectrum.from_dict(everything), {name: Spectrum.from_dict(one) for name, one in classes.items()})

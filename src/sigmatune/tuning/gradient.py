@@ -1,0 +1,245 @@
+r"""Tuning by gradient: the levels, the levels asked, and the plan's own coefficients, through the plan to its end points.
+
+A plan is differentiable from its levels to its images. With the reference end points :math:`x^*_i` of some noises,
+
+.. math:: \min_{\sigma, q, \Delta W, \Delta\rho} \; \operatorname{mean}_i \, \ell \left( x_i(\sigma, q, W + \Delta W, \rho +
+          \Delta\rho), \; x^*_i \right)
+
+is minimised by L-BFGS, which suits a smooth objective on fixed noises. Nothing can leave the set of valid plans: the gaps of
+log sigma, from the top of the range to its bottom, are a softmax with a smallest share. The network's activations are computed
+again on the way back (checkpointing), so that memory holds one call's, not K.
+
+- ``queries``: ask the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
+- ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.tuning.unrolled`), zero at
+  first. With tied sums each row of corrections adds up to 0, so that a denoiser that always says the same is still
+  integrated exactly; free sums and the start noise's weights can also make up for what the network and the range leave out.
+
+The last words are the validation noises': the iterate that is best there is returned, and a search that stops improving there
+is stopped.
+
+References:
+    | Learning to Discretize Denoising Diffusion ODEs (Tong et al., 2024), https://arxiv.org/abs/2405.15506
+    | Generalized Solvers for diffusion ODEs, and S4S, for learned coefficients; the parametrisation here is our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import OptimizeResult, minimize
+from torch.utils.checkpoint import checkpoint
+
+from sigmatune.denoiser import Wrapper
+from sigmatune.errors import SigmaTuneError
+from sigmatune.machine import Coefficients, run
+from sigmatune.noise import Array
+from sigmatune.options import positive
+from sigmatune.plan import Plan
+from sigmatune.schedule import Schedule, whole
+from sigmatune.solvers import SOLVERS
+from sigmatune.tuning.unrolled import Unrolled, rolled, unrolled
+from sigmatune.tuning.workbench import HIGHEST, Workbench
+
+Loss = Literal["log", "l2", "robust"]
+Sums = Literal["tied", "free"]
+
+LEAST = 0.005
+"""Smallest gap of two levels as a share of the whole range of log sigma."""
+
+PATIENCE = 4
+"""Iterations without progress on the validation noises after which the search stops."""
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What the gradient may move, and how far a result is from the reference.
+
+    Attributes:
+        queries: Also the levels at which the network is asked.
+        coefficients: Also the plan's coefficients.
+        sums: "tied": the corrections of a row add up to 0; "free": they need not, and the start noise's weights move too.
+        loss: Of the root mean square errors e of the rows: "log", mean log e, what the guard compares; "l2", mean e^2;
+            "robust", mean sqrt(e^2 + m^2) - m with m the median of the start's e.
+        features: Compare these of the images instead of the images, (B, *shape) to (B, ...).
+    """
+
+    queries: bool = False
+    coefficients: bool = False
+    sums: Sums = "tied"
+    loss: Loss = "log"
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sums not in ("tied", "free") or self.loss not in ("log", "l2", "robust"):
+            raise SigmaTuneError(
+                f"sums are 'tied' or 'free' and a loss is 'log', 'l2' or 'robust', not {self.sums!r} and {self.loss!r}."
+            )
+
+
+class Checkpointed(Wrapper):
+    """Forgets a call's activations and computes them again when the gradient comes back."""
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = checkpoint(self.inner, z, sigma, use_reentrant=False)
+        return found
+
+
+class Parameters:
+    """The map from a flat vector to a plan's table, zero being the start.
+
+    Args:
+        start: The schedule to start from; an infinite first level stays.
+        solver: A deterministic solver of the registry.
+        ends: The range of the levels, (low, high).
+        freedom: What may move.
+    """
+
+    def __init__(self, start: Schedule, solver: str, ends: tuple[float, float], freedom: Freedom) -> None:
+        self.solver, self.freedom = SOLVERS[solver], freedom
+        self.head = torch.from_numpy(start.sigmas[:1].copy())[np.isinf(start.sigmas[:1])]
+        self.low, self.high = float(np.log(ends[0])), float(np.log(ends[1]))
+        y = np.clip(np.log(start.sigmas[len(self.head) : -1]), self.low, self.high)
+        gaps = np.maximum(-np.diff(np.concatenate([[self.high], y, [self.low]])), 0) / (self.high - self.low)
+        self.least = min(LEAST, 0.5 / len(gaps))
+        self.logits = torch.from_numpy(np.log(np.maximum(gaps - self.least, 1e-4)))
+        self.calls = self.solver.calls(start.steps)
+        queried = self.calls if freedom.queries else 0
+        learned = self.calls * (self.calls + 1) // 2 if freedom.coefficients else 0
+        weights = self.calls if freedom.coefficients and freedom.sums == "free" else 0
+        self.sizes = [len(gaps), queried, learned, weights]
+
+    def sigmas(self, x: torch.Tensor) -> torch.Tensor:
+        """The levels, (N + 1,), float64, the final 0 included."""
+        gaps = torch.softmax(self.logits + x[: self.sizes[0]], dim=0)
+        gaps = (1 - self.least * len(gaps)) * gaps + self.least
+        y = self.high - (self.high - self.low) * torch.cumsum(gaps, dim=0)[:-1]
+        return torch.cat([self.head, y.exp(), y.new_zeros(1)])
+
+    def table(self, x: torch.Tensor) -> Coefficients:
+        """The plan's table; differentiable."""
+        _, shifts, corrections, weights = torch.split(x, self.sizes)
+        made = self.solver.build(self.sigmas(x), **self.solver.defaults)
+        if not (self.freedom.queries or self.freedom.coefficients):
+            return made
+        form = unrolled(made)
+        q, rho, W = form
+        if len(shifts):
+            moved = q * (0.5 * torch.tanh(2 * shifts)).exp()  # by a factor of 1.65 at most
+            q = torch.where(torch.isinf(q), q, moved.clamp(np.exp(self.low), np.exp(self.high)))
+        if len(corrections):
+            below = torch.tril_indices(self.calls + 1, self.calls, -1)
+            delta = torch.zeros_like(W).index_put(tuple(below), corrections)
+            if self.freedom.sums == "tied":
+                filled = torch.tril(torch.ones_like(W), -1)
+                delta = delta - filled * (delta.sum(1, keepdim=True) / filled.sum(1, keepdim=True).clamp(min=1))
+            W = W + delta
+        if len(weights):
+            rho = rho + torch.cat([weights.new_zeros(1), weights])
+        return rolled(Unrolled(q, rho, W))
+
+    def plan(self, x: torch.Tensor, bench: Workbench) -> Plan:
+        """The plan at a point."""
+        with torch.no_grad():
+            schedule = Schedule(self.sigmas(x).numpy(), "gradient").bound(bench.model.path)
+            if not (self.freedom.queries or self.freedom.coefficients):
+                return bench.plan(schedule, self.solver.name)
+            table = self.table(x)
+        return Plan(schedule, "custom", table, bench.model.path.spec(), bench.model.fingerprint())
+
+
+def tune_by_gradient(
+    bench: Workbench,
+    start: Schedule,
+    solver: str,
+    *,
+    freedom: Freedom | None = None,
+    iterations: int = 20,
+    rows: int | None = None,
+) -> Plan:
+    """Improves a schedule, and if asked the coefficients, by L-BFGS through the plan.
+
+    Args:
+        bench: The workbench; the gradient sees its tuning noises, the choice among iterates its validation noises.
+        start: The schedule to start from.
+        solver: A deterministic solver of the registry.
+        freedom: What may move and the loss; only the levels and the log error by default.
+        iterations: Most iterations of L-BFGS.
+        rows: Use the first few tuning noises only.
+
+    Returns:
+        The plan of the iterate that is best on validation, the start's if none is better.
+
+    Raises:
+        SigmaTuneError: for a stochastic solver, or a network of whole timesteps, whose levels do not move smoothly.
+    """
+    freedom, model = freedom or Freedom(), bench.model
+    positive(iterations=whole(iterations, "iterations"))
+    if not SOLVERS[solver].deterministic():
+        raise SigmaTuneError(f"{SOLVERS[solver].name} adds noise; the gradient needs a deterministic solver.")
+    if model.integer_time:
+        raise SigmaTuneError("this network knows whole timesteps only, so its levels cannot follow a gradient.")
+    ends = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
+    parameters = Parameters(start, solver, ends, freedom)
+    objective = _Objective(bench, parameters, rows)
+    best = (bench.score(objective.plan(np.zeros(objective.size)), "validation"), np.zeros(objective.size))
+    waited = 0
+
+    def watch(intermediate_result: OptimizeResult) -> None:
+        nonlocal best, waited
+        value = bench.score(objective.plan(intermediate_result.x), "validation")
+        waited = 0 if value < best[0] - 1e-4 else waited + 1
+        if value < best[0]:
+            best = (value, intermediate_result.x.copy())
+        if waited >= PATIENCE:
+            raise StopIteration
+
+    options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-7, "gtol": 1e-6}
+    minimize(objective, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options, callback=watch)
+    return objective.plan(best[1])
+
+
+class _Objective:
+    """The loss on the tuning noises and its gradient."""
+
+    def __init__(self, bench: Workbench, parameters: Parameters, rows: int | None) -> None:
+        self.bench, self.parameters = bench, parameters
+        self.size = sum(parameters.sizes)
+        self.indices = bench.settings.rows("tuning")[:rows]
+        self.exact = bench.reference("tuning")[: len(self.indices)]
+        self.model = Checkpointed(bench.model)
+        self.scale: float | None = None
+
+    def plan(self, x: Array) -> Plan:
+        return self.parameters.plan(torch.from_numpy(x), self.bench)
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        point, size = torch.tensor(x, requires_grad=True), self.bench.settings.micro_batch
+        total, gradient = 0.0, np.zeros_like(x)
+        for first in range(0, len(self.indices), size):
+            part = self.indices[first : first + size]
+            with torch.enable_grad():
+                table = self.parameters.table(point)
+                found = run(table, self.model, seed=self.bench.settings.seed, indices=part, micro_batch=size)
+                value = self._loss(found, self.exact[first : first + size]) / len(self.indices)
+            gradient += torch.autograd.grad(value, point)[0].numpy()
+            total += value.item()
+            calls = sum(self.bench.model.calls_at(level) for level in table.q.tolist())
+            self.bench.spend("gradient", 4 * size * calls)  # forward, again, and twice as much back
+        return total, gradient
+
+    def _loss(self, found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+        features = self.parameters.freedom.features or (lambda x: x)
+        away = features(found).double() - features(exact.to(found)).double()
+        e = away.flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
+        kind = self.parameters.freedom.loss
+        if kind == "log":
+            return e.log().sum()
+        if kind == "l2":
+            return e.square().sum()
+        if self.scale is None:
+            self.scale = e.median().item()
+        return ((e.square() + self.scale**2).sqrt() - self.scale).sum()

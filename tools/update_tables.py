@@ -1,0 +1,194 @@
+"""Writes the tables of README.md and docs/*.md from the benchmarks' JSON: ``python tools/update_tables.py``.
+
+Everything between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced. A test fails when the two differ.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = {"euler": "Euler / DDIM", "heun": "Heun", "dpmpp2m": "DPM-Solver++(2M)"}
+
+
+def guard_table(result: dict) -> str:
+    """Error ratio of the tuned plan to the best static default, per solver and budget."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    solvers = list(dict.fromkeys(cell["solver"] for cell in result["cells"]))
+    cells = {(cell["solver"], cell["calls"]): cell["evidence"] for cell in result["cells"]}
+    lines = [
+        "| solver | " + " | ".join(f"{calls} calls" for calls in budgets) + " |",
+        "|---" * (len(budgets) + 1) + "|",
+    ]
+    for solver in solvers:
+        entries = []
+        for calls in budgets:
+            if (solver, calls) not in cells:
+                entries.append("not measured")
+                continue
+            ratio = cells[solver, calls]["error_ratio"]
+            text = f"{ratio['value']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
+            entries.append(f"**{text}**" if cells[solver, calls]["gain"] else f"no gain: {text}")
+        lines.append(f"| {NAMES.get(solver, solver)} | " + " | ".join(entries) + " |")
+    evidence = result["cells"][0]["evidence"]
+    low = min(cell["cost"]["network_evaluations"]["total"] for cell in result["cells"])
+    high = max(cell["cost"]["network_evaluations"]["total"] for cell in result["cells"])
+    statistic, computer = evidence["statistic"], result["machine"]
+    note = (
+        f"{statistic['rows']} held-out noises, {statistic['confidence']:.0%} paired bootstrap intervals; one plan cost "
+        f"{low:,} to {high:,} network evaluations of single images, references and guard included. Measured on "
+        f"{result['date']} with torch {computer['torch']} on {computer['cores']} cores by `python {result['benchmark']}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def ratio(found: dict) -> str:
+    """A ratio with its interval, bold where the whole interval lies below 1."""
+    value = found.get("value", found.get("statistic"))
+    text = f"{value:.2f} ({found['low']:.2f}-{found['high']:.2f})"
+    return f"**{text}**" if found["high"] < 1 else text
+
+
+def markdown(head: list[str], rows: list[list[str]], note: str) -> str:
+    """A table and a sentence below it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", note])
+
+
+def made_by(result: dict) -> str:
+    """When, on what and by which command."""
+    computer = result["machine"]
+    return f"Measured on {result['date']} with torch {computer['torch']} by `python {result['benchmark']}`."
+
+
+def ends_table(result: dict) -> str:
+    """Tight range against the whole one, per family and number of calls."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    cells = {(cell["family"], cell["calls"]): cell for cell in result["cells"]}
+    first = next(iter(cells.values()))
+    ranges = [cells[first["family"], calls]["tight"] for calls in budgets]
+    head = ["family", *(f"{n} calls: {high:.3g} to {low:.2g}" for n, (high, low) in zip(budgets, ranges, strict=True))]
+    families = dict.fromkeys(family for family, _ in cells)
+    rows = [[f, *(ratio(cells[f, calls]["error_ratio"]) for calls in budgets)] for f in families]
+    high, low = first["whole"]
+    note = (
+        f"{first['rows']} held-out noises, {first['confidence']:.0%} paired bootstrap intervals; the whole range is "
+        f"{high:.3g} to {low:.2g}. {made_by(result)}"
+    )
+    return markdown(head, rows, note)
+
+
+def spectrum_table(result: dict) -> str:
+    """Constants for training from CIFAR-10's spectrum, and EDM's."""
+    facts = result["facts"]
+    edm, by_rings, by_modes = facts["edm"], facts["training"]["by_rings"], facts["training"]["by_modes"]
+    rows = [["sigma_data", f"{facts['sigma_data']:.3f}", f"{edm['sigma_data']:g}"]]
+    for label, found in (("every ring the same", by_rings), ("every mode the same", by_modes)):
+        rows += [[f"{name}, {label}", f"{found[name]:.2f}", f"{edm[name]:g}"] for name in ("P_mean", "P_std")]
+    for ends in facts["ends"]:
+        rows.append(
+            [f"range for {ends['steps']} steps", f"{ends['sigma_max']:.3g} to {ends['sigma_min']:.2g}",
+             f"{edm['sigma_max']:g} to {edm['sigma_min']:g}" if ends is facts["ends"][-1] else ""]
+        )  # fmt: skip
+    law, broken = facts["laws"]["power"], facts["laws"]["broken"]
+    half = result["half_resolution"]
+    note = (
+        f"{facts['images']:,} images. EDM's first level costs {edm['prior_mismatch_nats']:.2g} nats, its last removes "
+        f"{100 * edm['lost_variance_share']:.2g} % of the variance. Power law: exponent {law['exponent']:.2f}; with a break at "
+        f"k = {broken['break_at']:.1f}: {broken['low_exponent']:.2f}, then {broken['high_exponent']:.2f}. Shrunk to 16 pixels, "
+        f"P_mean is {half['measured']['P_mean']:.2f} measured and {half['predicted']['P_mean']:.2f} predicted from 32 pixels. "
+        f"{made_by(result)}"
+    )
+    return markdown(["constant", "from the data", "EDM"], rows, note)
+
+
+def beta_table(result: dict) -> str:
+    """Schedules against uniform timesteps with the same ends."""
+    budgets = sorted({cell["steps"] for cell in result["cells"]})
+    cells = {(cell["schedule"], cell["steps"]): cell for cell in result["cells"]}
+    names = dict.fromkeys(name for name, _ in cells)
+    rows = [[name, *(ratio(cells[name, steps]["uniform-linspace"]) for steps in budgets)] for name in names]
+    first = result["cells"][0]
+    note = f"{first['rows']} held-out noises, 95% paired bootstrap intervals. {made_by(result)}"
+    return markdown(["levels", *(f"{steps} steps" for steps in budgets)], rows, note)
+
+
+def analyses_table(result: dict) -> str:
+    """When the bands change, the fitted Beta distributions, and the hand-picked ones."""
+    rows = []
+    for name, found in result["analyses"].items():
+        median, fit = found["medians"]["state"], found["fit"]
+        rows.append(
+            [name, *(f"{median[band]['value']:.0f}" for band in ("low", "high")),
+             *(f"{fit[of]['value']:.2f} ({fit[of]['low']:.2f}-{fit[of]['high']:.2f})" for of in ("a", "b", "symmetric")),
+             *(f"{one['total_variation']:.2f}" for one in found["published"])]
+        )  # fmt: skip
+    head = ["model", "low band: half at tau", "high band: half at tau", "a", "b", "a = b",
+            *(f"distance of ({one['a']:g}, {one['a']:g})" for one in found["published"])]  # fmt: skip
+    one = next(iter(result["analyses"].values()))
+    note = (
+        f"{one['n']} samples, chains of {one['steps']} steps, T = {one['levels']}; 95% jackknife intervals. The distance is "
+        f"the share of the measured change that a hand-picked density has elsewhere (total variation). {made_by(result)}"
+    )
+    return markdown(head, rows, note)
+
+
+def sensitivity_table(result: dict) -> str:
+    """The best (a, b) and what the paper's cost beside it."""
+    grid = result["grid"]
+    at = {hand: grid.index(hand) for hand in (0.5, 0.6, 1.0)}
+    rows = []
+    for what, cells in (("closed form", result["closed_form"]), (result["model"], result["model_maps"])):
+        for cell in cells:
+            best, table = cell["best"], cell["error"]
+            shares = [table[i][i] / best["error"] if table[i][i] is not None else None for i in at.values()]
+            rows.append(
+                [what, cell["solver"], str(cell["steps"]), f"({best['a']:g}, {best['b']:g})",
+                 *("levels meet" if share is None else f"{share:.2f}" for share in shares)]
+            )  # fmt: skip
+    head = ["data", "solver", "steps", "best (a, b)", *(f"({hand:g}, {hand:g}): error over best" for hand in at)]
+    return markdown(head, rows, f"{result['rows']} noises on the model. {made_by(result)}")
+
+
+MAKERS = {
+    "ends": (ends_table, "ends"),
+    "spectrum": (spectrum_table, "spectrum"),
+    "beta": (beta_table, "beta"),
+    "analyses": (analyses_table, "beta"),
+    "sensitivity": (sensitivity_table, "sensitivity"),
+}
+"""Table by name: its maker and the file of results."""
+
+
+def documents() -> list[Path]:
+    """The files that hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def tables() -> dict[str, str]:
+    """All generated tables by name."""
+    results = ROOT / "benchmarks" / "results"
+    found = {}
+    for file in sorted(results.glob("guard_*.json")):
+        found[file.stem] = guard_table(json.loads(file.read_text()))
+    for name, (make, stem) in MAKERS.items():
+        found[name] = make(json.loads((results / f"{stem}.json").read_text()))
+    return found
+
+
+def updated(text: str) -> str:
+    """A document's text with every table replaced by the current one."""
+    made = tables()
+    return re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+if __name__ == "__main__":
+    for document in documents():
+        document.write_text(updated(document.read_text()))
