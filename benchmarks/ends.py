@@ -94,8 +94,13 @@ def width(spectrum: Spectrum, modes: Modes) -> list[dict[str, Any]]:
     return found
 
 
+def rings_of(spectrum: Spectrum) -> list[float]:
+    """P(k) of the whole rings."""
+    return [float(power) for power in spectrum.power[: SIDE // 2 + 1]]
+
+
 def against_steps(spectrum: Spectrum, modes: Modes) -> list[dict[str, Any]]:
-    """Error per mode against N: EDM's ends, the tight ends of N = 10 kept, and tight ends of each N."""
+    """Error per mode against N: EDM's ends, tight ends of N = 10 kept, and of each N; log-uniform, and spectral-mixed."""
     path, found = VE(WIDE.sigma_min, WIDE.sigma_max), []
     for solver, order in (("euler", 1), ("dpmpp2m", 2)):
         for steps in (5, 10, 20, 40, 80, 160, 320):
@@ -112,6 +117,9 @@ def against_steps(spectrum: Spectrum, modes: Modes) -> list[dict[str, Any]]:
                 )
                 for name, e in choices.items()
             }
+            for name, widen in (("spectral_fixed", 0.0), ("spectral_widening", float(order))):
+                built = schedules.build("spectral-mixed", steps, path, spectrum=rings_of(spectrum), widen=widen)
+                errors[name] = error(solver, built.sigmas, modes)
             found.append({"solver": solver, "steps": steps, **errors})
     return found
 
@@ -162,13 +170,20 @@ def picture(result: dict[str, Any]) -> bytes:
     axes[0].set_title("dots: tight ends", fontsize=10)
     axes[1].set_title("dots: tight ends", fontsize=10)
     axes[0].legend(frameon=False, fontsize=9)
-    names = {"edm": "80 to 0.002", "fixed": "tight for 10 steps, kept", "widening": "tight for each N"}
+    names = {
+        "edm": "80 to 0.002",
+        "fixed": "tight for 10 steps, kept",
+        "widening": "tight for each N",
+        "spectral_fixed": "spectral-mixed, kept",
+        "spectral_widening": "spectral-mixed, for each N",
+    }
+    styles = (("#999999", "o-"), ("#d55e00", "o-"), ("#0072b2", "o-"), ("#d55e00", "s--"), ("#0072b2", "s--"))
     rows = [row for row in result["against_steps"] if row["solver"] == "euler"]
-    for (name, label), colour in zip(names.items(), ("#999999", "#d55e00", "#0072b2"), strict=True):
-        axes[2].loglog([r["steps"] for r in rows], [r[name] for r in rows], "o-", ms=3, color=colour, label=label)
+    for (name, label), (colour, line) in zip(names.items(), styles, strict=True):
+        axes[2].loglog([r["steps"] for r in rows], [r[name] for r in rows], line, ms=3, color=colour, label=label)
     axes[2].set_xlabel("steps N")
     axes[2].set_title("fixed ends are what remains at many steps", fontsize=10)
-    axes[2].legend(frameon=False, fontsize=9)
+    axes[2].legend(frameon=False, fontsize=8)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(visible=True, which="major", alpha=0.25)

@@ -133,10 +133,18 @@ def levels(measured: Measured) -> str:
     )
     body = [
         p(words.levels_sentence(view, measured.sigma_min), "see")
+        + _tight(view, measured)
         + charts.levels_chart(view, measured.sigma_min, f"levels{i}")
         for i, view in enumerate(measured.views)
     ]
     return p(note, "note") + each(measured, body)
+
+
+def _tight(view: View, measured: Measured) -> str:
+    if view.exact is None:
+        return ""
+    sentence = words.ends_sentence(view, measured.shape[0], min(measured.shape[-2:]), measured.sigma_min)
+    return p(sentence, "note") if sentence else ""
 
 
 def residuals(measured: Measured) -> str:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from math import exp, isinf
 from typing import Any
 
+from sigmatune.errors import SigmaTuneError
 from sigmatune.report.charts import edges_of, octaves, short
 from sigmatune.report.facts import Measured, View
+from sigmatune.solvers import SOLVERS
+from sigmatune.spectra import Spectrum
+from sigmatune.spectra.bounds import tight_ends
 
 
 def headline(view: View) -> tuple[str, str]:
@@ -88,6 +92,23 @@ def levels_sentence(view: View, sigma_min: float) -> str:
     counts = [int(b[i]) for b in below]
     edge = _level(2.0 ** edges[i + 1])
     return f"Below σ = {edge} the tuned plan spends {counts[0]} of its {len(plan)} calls, {short(name)} {counts[1]}."
+
+
+def ends_sentence(view: View, channels: int, side: int, sigma_min: float) -> str | None:
+    """How much noise the images' spectrum asks for at this number of steps; None where they are no images."""
+    if view.exact is None or not view.exact.power.max() > 0:
+        return None
+    solver = SOLVERS[view.default.solver]
+    spectrum = Spectrum(view.exact.power, view.exact.modes, (side, side), channels=channels)
+    try:
+        ends = tight_ends(spectrum, view.plan.steps, order=solver.order)
+    except SigmaTuneError:  # no range of noise is tight for this spectrum
+        return None
+    low = "the model's smallest" if ends.sigma_min < sigma_min else f"σ = {_level(ends.sigma_min)}"
+    return (
+        f"Of the spectrum of the converged images alone, {view.plan.steps} steps of a solver of order {solver.order} are best "
+        f"spent between σ = {_level(ends.sigma_max)} and {low} (tight ends; a network may ask for others)."
+    )
 
 
 def _level(sigma: float) -> str:

@@ -7,8 +7,25 @@
 
 from __future__ import annotations
 
+from sigmatune.spectra.laws import broken_power_law, power_law
+from sigmatune.spectra.measure import Measured, measure
 from sigmatune.spectra.rapsd import WINDOWS, rapsd
 from sigmatune.spectra.rings import rings
+from sigmatune.spectra.sources import Images, open_images
 from sigmatune.spectra.spectrum import QUANTISATION, Running, Spectrum, spectrum_of
 
-__all__ = ["QUANTISATION", "WINDOWS", "Running", "Spectrum", "rapsd", "rings", "spectrum_of"]
+__all__ = [
+    "QUANTISATION",
+    "WINDOWS",
+    "Images",
+    "Measured",
+    "Running",
+    "Spectrum",
+    "broken_power_law",
+    "measure",
+    "open_images",
+    "power_law",
+    "rapsd",
+    "rings",
+    "spectrum_of",
+]
