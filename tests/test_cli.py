@@ -14,9 +14,12 @@ import torch
 from PIL import Image
 
 from sigmatune import load
+from sigmatune.models.bundled import bundled_folder
+from sigmatune.rules import load_rule
 from sigmatune.schedule import Schedule
-from sigmatune.schedules import FAMILIES
+from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import compile_plan, load_plan
+from sigmatune.spectra.mixture import Mixture
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
 QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--evaluations", "16"]
@@ -398,3 +401,22 @@ def test_a_rule_is_made_checked_and_sampled(run, pictures, tmp_path):
 def test_bad_input_about_data(run, pictures, plan_text, tmp_path, arguments, message):
     (tmp_path / "rule7.json").write_text('{"format": "sigmatune/rule", "version": 7}')
     refused(run, tmp_path, arguments, message)
+
+
+def test_a_bundled_model_brings_its_own_spectra(run, tmp_path):
+    mixture = Mixture.load(bundled_folder("digits") / "spectra.json")
+    for label in (None, "1"):
+        chosen = [] if label is None else ["--label", label]
+        _, text, _ = run("schedule", "spectral-mixed", "-N", 4, "--model", "digits", "--json", *chosen)
+        expected = build("spectral-mixed", 4, load("digits").path, spectrum=mixture.mean(label))
+        assert json.loads(text)["sigmas"] == expected.sigmas.tolist()
+    code, _, errors = run(
+        "schedule", "spectral-mixed", "--model", "digits", "--per-image", "--plan", "rule.json", "-N", 4
+    )
+    assert code == 0, errors
+    assert load_rule(tmp_path / "rule.json").spectra.fields() == mixture.fields()
+    code, _, errors = run("schedule", "spectral-mixed", "--model", "digits", "--label", "ten")
+    assert code == 2
+    assert "ten" in errors
+    _, text, _ = run("schedule", "karras", "-N", 4, "--model", "digits", "--json")
+    assert "spectrum" not in json.loads(text)["options"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sigmatune.spectra.mixture import Mixture
 
 MEASURED = ".json"
-"""What the file of a measured spectrum ends in, as `sigmatune spectrum --out` writes it."""
+"""What the file of a measured spectrum or of a fitted mixture ends in."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Data:
     """The command's options about data; empty means not given.
 
     Attributes:
-        source: Folder, file of images, or a measured spectrum.
+        source: Folder, file of images, a measured spectrum or a fitted mixture.
         label: One class of it.
         size: Crop and resize to this many pixels, 0 for as it is.
         texture: Tilt of the spectrum.
@@ -73,7 +74,7 @@ class Data:
             raise SigmaTuneError(
                 "--out is for the levels of one schedule; a rule has one per image and goes to --plan."
             )
-        if self.source.endswith(MEASURED) and (self.per_image or self.size):
+        if self.source.endswith(MEASURED) and (self.size or (self.per_image and not self._fitted)):
             raise SigmaTuneError(
                 f"{self.source} holds a measured spectrum and no images; pass the images for --per-image or --size."
             )
@@ -81,10 +82,12 @@ class Data:
     def power(self, *, quiet: bool) -> Array:
         """Measures the mean power of the data or of one class, and edits it, (K,)."""
         from sigmatune.spectra.measure import measure
-        from sigmatune.spectra.mixture import edited
+        from sigmatune.spectra.mixture import Mixture, edited
         from sigmatune.spectra.rings import whole_rings
         from sigmatune.spectra.spectrum_file import load_measured
 
+        if self._fitted:
+            return edited(Mixture.load(self.source).mean(self.label or None), texture=self.texture)
         if self.source.endswith(MEASURED):
             measured = load_measured(self.source)
         else:
@@ -97,16 +100,35 @@ class Data:
         return edited(rings, texture=self.texture)
 
     def mixture(self, *, quiet: bool) -> Mixture:
-        """Fits the mixture that a rule draws from."""
+        """Fits the mixture that a rule draws from, or reads it."""
+        from sigmatune.spectra.mixture import Mixture
         from sigmatune.spectra.mixture_fit import fit
         from sigmatune.spectra.sources import open_images
 
+        if self._fitted:
+            found = Mixture.load(self.source)
+            if self.label and self.label not in found.classes:
+                raise unknown_name("class", self.label, found.classes)
+            return found
         images = open_images(self.source, size=self.size or None)
         if self.label and self.label not in images.classes:
             raise unknown_name("class", self.label, images.classes)
         reduction: Literal["law", "pca"] = "pca" if self.reduction == "pca" else "law"
         with progress_bar(quiet=quiet) as progress:
             return fit(images, reduction=reduction, progress=lambda done: progress("spectra", done, images.count))
+
+    @property
+    def _fitted(self) -> bool:
+        """Whether the source is the file of a mixture."""
+        from sigmatune.spectra.mixture import FORMAT
+
+        try:
+            fields = (
+                json.loads(Path(self.source).read_text(encoding="utf-8")) if self.source.endswith(MEASURED) else None
+            )
+        except (OSError, ValueError):  # said when the file is read in earnest
+            return False
+        return isinstance(fields, dict) and fields.get("format") == FORMAT
 
     @property
     def control(self) -> dict[str, Any]:

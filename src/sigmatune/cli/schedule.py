@@ -34,7 +34,10 @@ def schedule(
     plan: Path | None = typer.Option(None, help="Write a plan of these levels, untuned, for `sigmatune sample`."),
     solver: str = typer.Option("dpmpp2m", help="The plan's solver."),
     solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
-    data: str = typer.Option("", help="Spectral families: folder or file of images, or a spectrum saved as JSON."),
+    data: str = typer.Option(
+        "",
+        help="Spectral families: images, or spectra saved as JSON; the model's own by default.",
+    ),
     label: str = typer.Option("", help="Take this class of the data."),
     size: int = typer.Option(0, help="Crop and resize the data's images to this many pixels."),
     texture: float = typer.Option(0.0, help="Tilt the spectrum, P(k) k^texture; above 0 is more texture."),
@@ -59,7 +62,7 @@ def schedule(
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
-    given = Data(data, label, size, texture, per_image, mean, reduction)
+    given = Data(data or _own_spectra(model, family), label, size, texture, per_image, mean, reduction)
     own = _own(option, sigma_min, sigma_max)
     given.check(family, own, plan, out)
     denoiser = load_model(model, "cpu") if model else None
@@ -91,6 +94,15 @@ def schedule(
         table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{noise_path.logsnr(t):.3f}")
     table.add_row(str(built.steps), "0", "-", "inf")
     Console().print(table)
+
+
+def _own_spectra(model: str, family: str) -> str:
+    """The file of the model's own spectra, for a spectral family, or nothing."""
+    from sigmatune.models.bundled import spectra_file
+    from sigmatune.schedules import FAMILIES
+
+    found = spectra_file(model) if model and "spectrum" in FAMILIES[family].defaults else None
+    return "" if found is None else str(found)
 
 
 def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) -> dict[str, Any]:

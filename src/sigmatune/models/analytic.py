@@ -149,7 +149,7 @@ class GaussianMixture(Analytic):
         y, variance = self._projected(z, sigma)
         r = torch.softmax(self._log_joint(y, variance), dim=1)
         within = alpha_t * self.variances * y / variance
-        x0 = r @ self.means + torch.einsum("bk,kij,bkj->bi", r, self.axes, within)
+        x0 = r @ self.means + torch.einsum("kij,bkj->bi", self.axes, r[:, :, None] * within)
         return x0.view(z.shape).to(z.dtype)
 
     def log_density(self, z: Tensor, sigma: Tensor) -> Tensor:

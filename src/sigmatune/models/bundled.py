@@ -23,3 +23,13 @@ def bundled_folder(name: str) -> Path:
     if name not in bundled_names():
         raise unknown_name("bundled model or folder", name, bundled_names())
     return WEIGHTS / name
+
+
+def spectra_file(source: str) -> Path | None:
+    """Returns the file of a model's spectra, a mixture of them, if one lies beside its weights.
+
+    Args:
+        source: A bundled name or a folder; other sources have none.
+    """
+    file = (WEIGHTS if source in bundled_names() else Path()) / source / "spectra.json"
+    return file if file.is_file() else None

@@ -86,13 +86,16 @@ def rapsd(
 
 
 def _fft_modes(images: torch.Tensor, *, per_channel: bool) -> torch.Tensor:
-    """HW |F|^2 on the half plane, (B, H (W // 2 + 1)), added up over channels, or one row per channel."""
+    """Squares of the real and imaginary parts on the half plane, times HW, (B, 2 H (W // 2 + 1)), side by side in memory.
+
+    Added up over channels, or one row per channel.
+    """
     parts = torch.view_as_real(torch.fft.rfft2(images)).flatten(2)
     first, *others = [parts.flatten(0, 1)] if per_channel else parts.unbind(dim=1)
-    squares = first.square()
-    for channel in others:  # bound by memory: the squares of all channels are never written down
+    squares = first.square_()  # in place: the transform is ours, and all of this is bound by memory
+    for channel in others:
         squares.addcmul_(channel, channel)
-    return squares[:, 0::2] + squares[:, 1::2]
+    return squares
 
 
 def _dct_modes(images: torch.Tensor, *, per_channel: bool) -> torch.Tensor:

@@ -62,27 +62,30 @@ class Binning:
             Bins 0..K-1 are the rings for modes that count once and bins K+1..2K those for modes that count twice, because
             the half plane leaves out their mirror image. Bins K and 2K+1 are for what lies beyond the last ring.
         count: n_k, the modes of each ring of the full plane, (K,).
-        matrix: How often each stored mode counts in each ring, (modes, K), for images so small that a product with it is
-            faster than sorting modes into bins; else None.
+        matrix: How often each stored number counts in each ring, (numbers, at least K), for images so small that a product
+            with it is faster than sorting modes into bins; else None. Real and imaginary parts are numbers of their own.
+        parts: Numbers per mode: 2 for the FFT, 1 for the cosine transform.
     """
 
     index: torch.Tensor
     count: Array
     matrix: torch.Tensor | None
+    parts: int
 
     def sums(self, squares: torch.Tensor) -> torch.Tensor:
         """Adds up what the modes of every ring hold.
 
         Args:
-            squares: (rows, modes), a mode that stands for two just once.
+            squares: (rows, numbers), a mode that stands for two just once.
 
         Returns:
             (rows, K).
         """
-        if self.matrix is not None and squares.device.type == "cpu":  # elsewhere a product may be of reduced precision
-            return squares @ self.matrix.to(squares)
         kept = len(self.count)
-        bins = squares.new_zeros(len(squares), 2 * (kept + 1)).index_add_(1, self.index.to(squares.device), squares)
+        if self.matrix is not None and squares.device.type == "cpu":  # elsewhere a product may be of reduced precision
+            return (squares @ self.matrix.to(squares))[:, :kept]
+        modes = squares if self.parts == 1 else squares[:, 0::2] + squares[:, 1::2]
+        bins = modes.new_zeros(len(modes), 2 * (kept + 1)).index_add_(1, self.index.to(modes.device), modes)
         return torch.add(bins[:, :kept], bins[:, kept + 1 : -1], alpha=2)
 
 
@@ -97,8 +100,10 @@ def binning(height: int, width: int, transform: Transform, *, corners: bool) -> 
         index[:, 1 : (width + 1) // 2] += kept + 1
     count = np.bincount(full.ravel(), minlength=kept)[:kept].astype(np.float64)
     count.setflags(write=False)  # it is shared by all that ask for this size
-    matrix = None
+    matrix, parts = None, 2 if transform == "fft" else 1
     if index.size * kept <= _MATRIX_AT_MOST:
-        one = np.eye(kept + 1, kept, dtype=np.float32)
-        matrix = torch.from_numpy(np.concatenate([one, 2 * one])[index.ravel()])
-    return Binning(torch.from_numpy(index.ravel()), count, matrix)
+        # Columns of 0 up to a multiple of 16: products with an odd number of columns take twice as long.
+        one = np.eye(kept + 1, -(-kept // 16) * 16, dtype=np.float32)
+        one[kept] = 0
+        matrix = torch.from_numpy(np.concatenate([one, 2 * one])[np.repeat(index.ravel(), parts)])
+    return Binning(torch.from_numpy(index.ravel()), count, matrix, parts)
