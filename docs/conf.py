@@ -28,7 +28,10 @@ extensions = [
 exclude_patterns = ["_build"]
 nitpicky = True
 # Types of other libraries: their documentation is on the network, and this build is offline.
-nitpick_ignore_regex = [("py:.*", r"(torch|np|numpy|npt|os|collections|pathlib|pydantic|typing)\..*|UNet2DModel|.*\.T")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|np|numpy|npt|os|collections|pathlib|pydantic|typing)\..*|.*\.T"),
+    ("py:.*", r"UNet2DModel|Figure|Axes|Path|dict\[str"),
+]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3

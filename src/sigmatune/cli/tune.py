@@ -17,6 +17,8 @@ def tune(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
     calls: int = typer.Option(8, help="Budget of network calls per image."),
     solver: str = typer.Option("dpmpp2m", help="Solver of the plan."),
+    method: str = typer.Option("search", help="search, auto, or one tuning stage by name (docs: Tuning)."),
+    coefficients: bool = typer.Option(False, "--coefficients", help="Also tune the plan's coefficients, by gradient."),
     out: Path = typer.Option(Path("plan.json"), "--out", "-o", help="Plan file to write."),
     evaluations: int = typer.Option(60, help="Schedules that the search may try."),
     budget: int | None = typer.Option(
@@ -43,10 +45,12 @@ def tune(
     from sigmatune.report import write as write_report
     from sigmatune.solvers import SOLVERS
     from sigmatune.tuning import Settings, Workbench, tune_on
+    from sigmatune.tuning.tuner import stages_of
 
     writable(out)
     page = report_path(out, report, without=no_report)
     SOLVERS[solver].steps_for(calls)
+    stages_of(method, coefficients=coefficients)
     settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed, budget=budget)
     denoiser = load_model(model, device)
     work = out.with_name(f".{out.name}.work")
@@ -54,7 +58,7 @@ def tune(
     try:
         with progress_bar(quiet=as_json) as progress:
             bench = Workbench(denoiser, settings, store=work, progress=progress)
-            plan = tune_on(bench, calls, solver=solver)
+            plan = tune_on(bench, calls, solver=solver, method=method, coefficients=coefficients)
             plan.save(out)
             if page is not None:
                 write_report(page, bench, plan, source=model, files=[out], analysis=glance(bench))

@@ -10,8 +10,9 @@ from sigmatune.report.facts import Measured, View
 
 def budget(view: View) -> str:
     """The budget and the solver of a plan, in words."""
-    calls = (view.plan.tuned_for or {}).get("calls", view.plan.calls)
-    return f"{calls} calls with {view.plan.solver}"
+    tuned_for = view.plan.tuned_for or {}
+    calls, solver = tuned_for.get("calls", view.plan.calls), tuned_for.get("solver", view.plan.solver)
+    return f"{calls} calls with {solver}" + ", tuned coefficients" * (view.plan.solver == "custom")
 
 
 def three(value: float) -> str:

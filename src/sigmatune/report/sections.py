@@ -54,7 +54,7 @@ def _pairs_table(group: Group) -> str:
     for pair in group.pairs.values():
         cells = [str(pair.default.calls), escape(charts.short(pair.name)), _point_cell(pair.default)]
         if group.gain:
-            cells += [_point_cell(pair.plan) if pair.plan else "", _ratio_cell(pair)]
+            cells += [_point_cell(pair.plan), _ratio_cell(pair)] if pair.plan else ["", ""]
         rows.append(("own" if pair.plan is not None and pair.plan.exact else "", cells))
     head = ["calls", "best default", "its error", *(["plan", "plan / default, paired"] if group.gain else [])]
     return table(head, rows, "pairs")
@@ -208,7 +208,23 @@ def cost(measured: Measured) -> str:
         "A network evaluation is one image through the network once, padding included."
         + " References are shared by the plans and stand in the cost of each." * (len(measured.views) > 1)
     )
-    return table(head, rows) + p(note, "note") + p(words.own_cost(measured), "note")
+    stages = each(measured, [_stages(view) for view in measured.views])
+    return table(head, rows) + p(note, "note") + stages + p(words.own_cost(measured), "note")
+
+
+def _stages(view: View) -> str:
+    """What each tuning stage brought and cost; nothing for plans that were tuned in one piece."""
+    log = (view.plan.cost or {}).get("stages", [])
+    rows = [
+        ("own" if entry["paid"] else "", [
+            escape(entry["stage"]), f"{sum(entry['network_evaluations'].values()):,}", f"{entry['seconds']:.1f}",
+            three(float(np.exp(entry["tuning"]))), three(float(np.exp(entry["validation"]))),
+        ])
+        for entry in log
+    ]  # fmt: skip
+    head = ["stage", "network evaluations", "seconds", "typical error, tuning noises", "validation noises"]
+    text = "The leader after each stage. Marked: stages that improved it on the validation noises."
+    return table(head, rows) + p(text, "note") if rows else ""
 
 
 def use(measured: Measured, source: str | None, files: Sequence[Path] | None) -> str:

@@ -22,7 +22,9 @@ def python(plan: Plan, source: str | None, file: Path | None) -> str:
     lines.append(
         "# `model` is the denoiser that the plan was tuned for" if source is None else f"model = st.load({source!r})"
     )
-    if file is None:
+    if file is None and plan.solver == "custom":
+        lines.append("# `plan` is the plan; its coefficients live in its file, which plan.save(...) writes")
+    elif file is None:
         options = "".join(f", {name}={value!r}" for name, value in plan.solver_options.items())
         lines += [sigmas(plan), f"plan = st.compile_plan(st.Schedule(sigmas), {plan.solver!r}, model{options})"]
     else:

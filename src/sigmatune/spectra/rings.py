@@ -1,9 +1,9 @@
 """Rings of spatial frequency: which modes of a two-dimensional transform share a radius.
 
-The radius of a mode is r = |(f_y, f_x)| in cycles per image, each axis scaled to the short side, so that an oblong image
-has round rings; ring k holds the modes with k - 1/2 <= r < k + 1/2. (Halves rounded to even would put every odd mode on an
-axis of the cosine transform into an even ring.) Rings 0..floor(min(H, W) / 2) are whole; beyond them lie the corners, which
-are counted on request and have to be for Parseval's identity.
+The radius r of a mode is the length of (f_y, f_x) in cycles per image, each axis scaled to the short side, so that an
+oblong image has round rings; ring k holds the modes with k - 1/2 <= r < k + 1/2. (Halves rounded to even would put every odd
+mode on an axis of the cosine transform into an even ring.) Rings 0..floor(min(H, W) / 2) are whole; beyond them lie the
+corners, which are counted on request and have to be for Parseval's identity.
 """
 
 from __future__ import annotations

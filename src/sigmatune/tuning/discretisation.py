@@ -50,7 +50,7 @@ def interval_costs(sigma: Array, error: Array, weighting: Weighting = "riemann")
         weighting: "riemann" for J, "kl" for J_KL (its integral by the trapezoidal rule on the grid).
 
     Returns:
-        (G, G): entry (i, j), i < j, is the cost of going from level i to level j at once; infinite elsewhere.
+        The cost of going from level i to level j > i at once as entry (i, j) of a table (G, G); infinite elsewhere.
 
     Raises:
         SigmaTuneError: for an unknown weighting.

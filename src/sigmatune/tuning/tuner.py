@@ -11,7 +11,7 @@ import numpy as np
 
 from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
@@ -19,6 +19,7 @@ from sigmatune.tuning import candidates
 from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.search import search
 from sigmatune.tuning.spectral import Regulariser, optimal, power_of
+from sigmatune.tuning.stages import AUTO, STAGES, climb
 from sigmatune.tuning.workbench import HIGHEST, Progress, Settings, Workbench
 
 SCREEN = 16
@@ -33,6 +34,8 @@ def tune(
     calls: int = 8,
     *,
     solver: str = "dpmpp2m",
+    method: str = "search",
+    coefficients: bool = False,
     settings: Settings | None = None,
     store: Path | None = None,
     progress: Progress | None = None,
@@ -48,6 +51,9 @@ def tune(
         calls: Budget of network evaluations per image; the largest number of steps whose calls fit is used, and where
             guidance is on anywhere, every call counts as two.
         solver: A solver of the registry.
+        method: "search": static families, closed form, CMA-ES; "auto": the stages of :data:`sigmatune.tuning.stages.AUTO`;
+            or one stage by name, after the static ones.
+        coefficients: Last, also tune the plan's own coefficients by gradient; only with another method than "search".
         settings: How much work to do; :class:`Settings` by default.
         store: A folder in which measurements are kept, so that a killed run goes on where it was.
         progress: Sees what is being done.
@@ -58,12 +64,15 @@ def tune(
     Raises:
         SigmaTuneError: for an unknown solver, a budget below one step, or a model that returns NaN.
     """
-    return tune_on(Workbench(model, settings, store=store, progress=progress), calls, solver=solver)
+    bench = Workbench(model, settings, store=store, progress=progress)
+    return tune_on(bench, calls, solver=solver, method=method, coefficients=coefficients)
 
 
-def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
+def tune_on(
+    bench: Workbench, calls: int, *, solver: str = "dpmpp2m", method: str = "search", coefficients: bool = False
+) -> Plan:
     """Tunes on a workbench, so that several budgets and solvers share one reference; see :func:`tune`."""
-    calls = whole(calls, "calls")
+    calls, names = whole(calls, "calls"), stages_of(method, coefficients=coefficients)
     if not SOLVERS[solver].deterministic():
         raise SigmaTuneError(
             f"{SOLVERS[solver].name} adds noise and the guard compares end points of the same noise; tune a deterministic "
@@ -74,7 +83,7 @@ def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
     cost = bench.meter()
     for split in ("tuning", "validation"):
         bench.reference(split)
-    tuned = _best_tuned(bench, steps, solver)
+    tuned, log = (_best_tuned(bench, steps, solver), None) if names is None else climb(bench, steps, solver, names)
     default, label, scores = _best_default(bench, steps, solver)
     judged = judge(bench, tuned, default)
     chosen = tuned if judged.gain else default
@@ -88,8 +97,24 @@ def tune_on(bench: Workbench, calls: int, *, solver: str = "dpmpp2m") -> Plan:
             "guidance": bench.model.guidance,
         },
         evidence=evidence(bench, judged, scores, label),
-        cost=cost(),
+        cost=cost() if log is None else {**cost(), "stages": log},
     )
+
+
+def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...] | None:
+    """The stages of a method; None for the search, which is one piece.
+
+    Raises:
+        SigmaTuneError: for an unknown method, or coefficients with the search.
+    """
+    if method == "search" and coefficients:
+        raise SigmaTuneError("the search moves levels only; take method='auto' to tune coefficients as well.")
+    if method == "search":
+        return None
+    if method != "auto" and method not in STAGES:
+        raise unknown_name("tuning method", method, ["search", "auto", *STAGES])
+    names = AUTO if method == "auto" else ("static", STAGES[method].name)
+    return tuple(dict.fromkeys([*names, *(["coefficients"] if coefficients else [])]))
 
 
 def _evaluations_per_call(model: Denoiser) -> int:

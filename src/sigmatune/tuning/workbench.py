@@ -16,11 +16,11 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
 from sigmatune.schedule import Schedule, whole
 
+T = TypeVar("T")
 Split = Literal["tuning", "validation", "held_out"]
 REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
 """Of the published families and the solvers, this pair has the smallest error at 48-384 calls on 1/f^a spectra."""
@@ -112,6 +113,7 @@ class Workbench:
         self._store = store
         self._memory: dict[str, Array] = {}
         self._spent: dict[str, int] = {}
+        self._made: dict[str, Any] = {}
         self._lock = Lock()
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
@@ -213,6 +215,32 @@ class Workbench:
         self.reference(split)  # before threads ask for it at once
         with self._spread(len(plans)) as spread:
             return list(spread(lambda plan: self.score(plan, split, rows=rows), plans))
+
+    def once(self, name: str, make: Callable[[], T], load: Callable[[Path], T] | None = None) -> T:
+        """Returns what was made under a name before, or makes it; with ``load``, it also lives in the store.
+
+        Args:
+            name: Names the thing among those of this model, these settings and this workbench.
+            make: Makes it; with ``load`` it has a method ``save(path)``.
+            load: Reads it from a file; what it refuses is made anew.
+        """
+        if name in self._made:
+            found: T = self._made[name]
+            return found
+        settings = f"{self.model.fingerprint()}|{self.settings}"
+        key = f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.json"
+        file = None if self._store is None or load is None else self._store / key
+        value: T | None = None
+        if file is not None and load is not None and file.exists():
+            with suppress(SigmaTuneError):
+                value = load(file)
+        if value is None:
+            value = make()
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                value.save(file)  # type: ignore[attr-defined]
+        self._made[name] = value
+        return value
 
     def spend(self, purpose: str, evaluations: int) -> None:
         """Counts network evaluations of single images that were done for a purpose."""

@@ -1,0 +1,244 @@
+r"""Levels from the paths of the fine solution: at every node, the best way there is the one that lies nearest to the teacher.
+
+The fine solution of some noises, the *teacher*, is recorded at the nodes :math:`g` of a grid of levels, the last node being 0.
+A plan's first k levels are a *prefix*; it carries the plan's own state, so that every error made so far counts. Dynamic
+programming over (k, node) keeps the prefixes that end nearest to the teacher,
+
+.. math:: E_{k+1}(j) = \min_{i < j} \; \operatorname{mean}_r \log \big\lVert
+          c \cdot (A \, S_{k,i} + b \, D(c \cdot S_{k,i}; \sigma_i)) - z^*_{j,r} \big\rVert, \qquad z^*_0 = x^*,
+
+with A, b and c of the solver's step from i to j after that prefix. A prefix asks the network once, and every node after it is
+then a sum: linear in what is known already. Since 0 is a node like the others, the distance of the end points, which plans are
+measured by, comes out of the same table for every number of steps; and since the noise may be cut at any node, so do the ends.
+
+The minimum over prefixes is exact where the cost to come depends on the node alone. Here it depends on the state as well, so
+that keeping one prefix per node is a heuristic, blind to errors that would cancel; a wider beam keeps more of them, and all of
+them are brute force. On the bundled digits (Euler, DPM-Solver++ 2M) a finer grid is worth more than a wider beam of the same
+cost, and squared or plain errors in place of their logs choose nearly the same levels.
+
+References:
+    | On the Trajectory Regularity of ODE-based Diffusion Sampling (Chen et al., 2024), https://arxiv.org/abs/2405.11326
+    | Optimal Stepsize for Diffusion Sampling (Pei et al., 2025), https://arxiv.org/abs/2503.21774, for the student's own states
+    | The step of any linear solver, the free ends and the log error are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from math import comb
+
+import numpy as np
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.machine import Coefficients, Step
+from sigmatune.noise import Array
+from sigmatune.plan import Plan, sample
+from sigmatune.rng import START, noise
+from sigmatune.schedule import Schedule, whole
+from sigmatune.solvers import SOLVERS, Solver
+from sigmatune.tuning.workbench import HIGHEST, REFERENCE_SOLVER, Workbench
+
+GRID = 40
+"""Nodes over the range of log sigma."""
+
+CLOSE = 0.2
+"""A level of the reference this near to a node, as a share of its distance to its neighbour, gives way to the node."""
+
+
+def tune_by_trajectory(
+    bench: Workbench,
+    most: int,
+    solver: str,
+    *,
+    grid: int = GRID,
+    ends: tuple[float, float] | None = None,
+    rows: int | None = None,
+    beam: int = 1,
+) -> list[Schedule]:
+    """Finds the levels of 1..most steps at once.
+
+    It costs at most most x grid x beam network evaluations per row, and the fine solution once more: see :func:`cost`, which is
+    exact. They are counted as "trajectory"; the end points of the fine solution, which all plans share, as "reference".
+
+    Args:
+        bench: The workbench, whose tuning noises are used.
+        most: Largest N.
+        solver: A deterministic solver of the registry with one call per step.
+        grid: Nodes to choose levels from, spaced evenly in log sigma; a network of whole timesteps has as many at most.
+        ends: The highest and the lowest node, the model's range by default; a schedule may begin and end at any node.
+        rows: Use the first few tuning noises only.
+        beam: Prefixes that are kept for each node.
+
+    Returns:
+        The schedules of N = 1..most, of family "trajectory", each with its "score" on these noises: the mean log error.
+
+    Raises:
+        SigmaTuneError: for another solver, ends outside the model's range, fewer nodes than steps, or a cost above the budget
+            of the workbench's settings.
+    """
+    chosen, beam = _usable(solver, whole(most, "most")), whole(beam, "beam")
+    levels = nodes(bench, whole(grid, "grid"), ends)
+    indices = bench.settings.rows("tuning")[: None if rows is None else whole(rows, "rows")]
+    if most > len(levels) - 1:
+        raise SigmaTuneError(f"a grid of {len(levels) - 1} levels has no {most} different ones; pass a larger grid.")
+    price, budget = cost(bench, most, levels, rows=len(indices), beam=beam), bench.settings.budget
+    if budget is not None and price > budget:
+        raise SigmaTuneError(
+            f"a budget of {budget} network evaluations does not pay for the trajectories, which cost {price}; pass a smaller "
+            "grid or fewer rows."
+        )
+    notes = {"solver": chosen.name, "nodes": len(levels) - 1, "beam": beam}
+    found = _Search(bench, chosen, levels, indices, beam).run(most)
+    return [Schedule(levels[list(best.way)], "trajectory", {**notes, "score": best.score}) for best in found]
+
+
+def nodes(bench: Workbench, grid: int, ends: tuple[float, float] | None = None) -> Array:
+    """The levels to choose from, (G + 1,), descending: an infinite first level if there is one, log-spaced ones, and 0.
+
+    Raises:
+        SigmaTuneError: for ends outside the model's range, or the wrong way round.
+    """
+    path = bench.model.path
+    high, low = ends or (path.sigma_max, path.sigma_min)
+    path.check(np.array([high, low]))
+    if not high > low:
+        raise SigmaTuneError(
+            f"the ends of a grid are two levels, the high above the low, not {high:.6g} and {low:.6g}."
+        )
+    head = np.array([high] if np.isinf(high) else [])
+    top = HIGHEST if len(head) else high
+    levels = np.geomspace(top, low, grid - len(head))
+    levels[1:][-1:], levels[:1] = low, top  # to the bit
+    levels = np.concatenate([head, levels])
+    if bench.model.integer_time:
+        levels = path.sigma(np.unique(np.rint(path.time(levels)))[::-1])
+    return np.append(levels, 0.0)
+
+
+def cost(bench: Workbench, most: int, levels: Array, *, rows: int, beam: int = 1) -> int:
+    """The network evaluations of single images that 1..most steps on some nodes take, padding included."""
+    prefixes = [sum(min(beam, comb(node, k)) for k in range(most)) for node in range(len(levels) - 1)]
+    calls = [bench.model.calls_at(float(level)) for level in levels[:-1]]
+    fine, _ = _fine(bench, levels)
+    return bench.padded(rows) * (int(np.dot(prefixes, calls)) + fine.network_calls(bench.model))
+
+
+def _usable(name: str, most: int) -> Solver:
+    solver = SOLVERS[name]
+    if not solver.deterministic():
+        raise SigmaTuneError(f"{solver.name} adds noise; only a deterministic solver has paths that can be compared.")
+    if any(solver.calls(steps) != steps for steps in range(1, most + 1)):
+        raise SigmaTuneError(
+            f"{solver.name} asks the network between levels as well, which would cost a call for every pair of nodes; use a "
+            "solver of one call per step."
+        )
+    return solver
+
+
+def _fine(bench: Workbench, levels: Array) -> tuple[Plan, list[int]]:
+    """The reference plan with the nodes among its levels, own ones near to a node left out; and the places of the nodes."""
+    reference = bench.reference_plan().schedule
+    own, wanted = reference.sigmas[:-1], levels[:-1]
+    y, at = -np.log1p(1 / own), -np.log1p(1 / wanted)  # log tau, which has a place for sigma = inf
+    kept = np.abs(y[:, None] - at).min(axis=1) > CLOSE * np.abs(np.gradient(y))
+    kept[0] = own[0] not in wanted  # where the noise starts
+    merged = np.sort(np.concatenate([wanted, own[kept]]))[::-1]
+    plan = bench.plan(reference.moved(merged, "with nodes"), REFERENCE_SOLVER)
+    return plan, np.flatnonzero(np.isin(merged, wanted)).tolist()
+
+
+def _teacher(bench: Workbench, levels: Array, indices: range) -> list[torch.Tensor]:
+    """The unit states of the fine solution at each node, and its end points at the last: G + 1 times (R, *shape)."""
+    exact = bench.reference("tuning")[: len(indices)].to(bench.model.device)
+    plan, places = _fine(bench, levels)
+    states = [torch.empty_like(exact) for _ in levels]
+    node = {place: states[g] for g, place in enumerate(places)}
+
+    def record(step: Step) -> None:
+        if step.call in node:
+            node[step.call][step.rows.start : step.rows.stop] = step.z
+
+    size = bench.settings.micro_batch
+    sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
+    bench.spend("trajectory", bench.padded(len(indices)) * plan.network_calls(bench.model))
+    return [*states[:-1], exact]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prefix:
+    """The levels so far, by their nodes, and the state with which the network is asked at the last, (w, R, *shape)."""
+
+    way: tuple[int, ...]
+    state: torch.Tensor
+    score: float = 0.0
+
+
+class _Search:
+    """The table of the dynamic programme, one number of steps at a time."""
+
+    def __init__(self, bench: Workbench, solver: Solver, levels: Array, indices: range, beam: int) -> None:
+        self.bench, self.solver, self.beam = bench, solver, beam
+        self.sigmas, self.indices = torch.from_numpy(levels), indices
+        self.teacher = _teacher(bench, levels, indices)
+
+    def run(self, most: int) -> Iterator[_Prefix]:
+        """The best whole plans of 1..most steps, whose last node is 0."""
+        end = len(self.sigmas) - 1
+        layer = [[self._start(node)] for node in range(end)]
+        for steps in range(1, most + 1):
+            longer: list[list[_Prefix]] = [[] for _ in self.sigmas]
+            for prefix in chain(*layer):
+                for found in self._extended(prefix, end if steps == most else prefix.way[-1] + 1):
+                    kept = longer[found.way[-1]]
+                    kept.append(found)
+                    kept.sort(key=lambda one: one.score)
+                    del kept[self.beam :]
+            yield longer[end][0]
+            layer = longer[:end]
+            if self.bench.progress is not None:
+                self.bench.progress("trajectories", steps, most)
+
+    def _start(self, node: int) -> _Prefix:
+        model, table = self.bench.model, self._table(self.sigmas[[node, -1]])
+        eps = noise(self.bench.settings.seed, self.indices, START, model.shape, dtype=model.dtype).to(model.device)
+        return _Prefix((node,), _combined(table.start, eps.unsqueeze(0)))
+
+    def _extended(self, prefix: _Prefix, first: int) -> Iterator[_Prefix]:
+        """The prefix and each node from the first on; one network call."""
+        nodes, last = range(first, len(self.sigmas)), len(prefix.way) - 1
+        ways = torch.tensor([[*prefix.way, node] for node in nodes])
+        table = self._table(self.sigmas[ways])
+        z = _combined(table.c[:1, last], prefix.state)[0]
+        known = torch.cat([prefix.state, self._asked(z, float(self.sigmas[prefix.way[-1]])).unsqueeze(0)])
+        step = torch.cat([table.A[:, last], table.b[:, last].unsqueeze(-1)], dim=-1)
+        for row, node in enumerate(nodes):
+            state = _combined(step[row], known)
+            score = self._score(_combined(table.c[row, last + 1 :], state)[0], self.teacher[node])
+            yield _Prefix((*prefix.way, node), state, score)
+
+    def _table(self, sigmas: torch.Tensor) -> Coefficients:
+        return self.solver.build(sigmas, **self.solver.defaults)
+
+    def _asked(self, z: torch.Tensor, sigma: float) -> torch.Tensor:
+        """The denoiser's outputs, (R, *shape), in micro-batches as plans are run."""
+        model, rows = self.bench.model, self.bench.padded(len(z))
+        self.bench.spend("trajectory", rows * model.calls_at(sigma))
+        padded = torch.cat([z, z.new_zeros(rows - len(z), *z.shape[1:])])
+        with torch.no_grad():
+            outputs = [model(part, sigma) for part in torch.split(padded, self.bench.settings.micro_batch)]
+        return torch.cat(outputs)[: len(z)]
+
+    def _score(self, x: torch.Tensor, exact: torch.Tensor) -> float:
+        """The mean over rows of the log of the root mean square difference, not below the dtype's rounding."""
+        rounding = torch.finfo(x.dtype).eps * max(float(exact.double().square().mean().sqrt()), 1e-30)
+        away = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt().clamp(min=rounding)
+        return float(away.log().mean())
+
+
+def _combined(weights: torch.Tensor, tensors: torch.Tensor) -> torch.Tensor:
+    """Weighted sums, (m, n) and (n, R, *shape) to (m, R, *shape)."""
+    found: torch.Tensor = torch.tensordot(weights.to(tensors), tensors, dims=1)
+    return found

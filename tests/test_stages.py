@@ -1,0 +1,131 @@
+"""Tuning in stages: what each may see, what it costs, when the climb ends."""
+
+import numpy as np
+import pytest
+import torch
+
+from sigmatune.denoiser import Counted
+from sigmatune.errors import SigmaTuneError
+from sigmatune.models.analytic import GaussianMixture
+from sigmatune.noise import Flow, vp
+from sigmatune.plan import sample
+from sigmatune.solvers import load_plan
+from sigmatune.tuning import Settings, Workbench, stages, tune, tune_on
+from sigmatune.tuning.stages import AUTO, STAGES, climb, table_of
+
+SETTINGS = Settings(tuning=16, validation=16, held_out=32, evaluations=12, micro_batch=16, reference_steps=48)
+
+
+def mixture(path=None):
+    rng = np.random.default_rng(0)
+    axes = [np.linalg.qr(rng.normal(size=(9, 9)))[0] for _ in range(4)]
+    covariances = np.array([a * np.geomspace(0.3, 0.001, 9) @ a.T for a in axes])
+    return GaussianMixture(np.full(4, 0.25), rng.normal(size=(4, 1, 3, 3)) * 0.5, covariances, path or vp("linear"))
+
+
+@pytest.fixture(scope="module")
+def auto():
+    """The climb of one budget, coefficients included, on a model that counts."""
+    model = Counted(mixture())
+    return model, tune(model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS)
+
+
+def test_the_stages_run_in_order_and_the_leader_never_falls_back(auto):
+    _, plan = auto
+    log = plan.cost["stages"]
+    names = [entry["stage"] for entry in log]
+    assert names == [*AUTO, "coefficients"][: len(names)]
+    assert (np.diff([entry["tuning"] for entry in log]) <= 0).all()
+    assert plan.evidence["gain"]
+    assert plan.solver == "custom"
+    assert log[-1]["validation"] < log[0]["validation"] - 0.2
+
+
+def test_what_the_stages_cost_is_what_the_network_did(auto):
+    """A backward pass is two evaluations more, so that a gradient's network evaluations are half of what it counts."""
+    model, plan = auto
+    spent = plan.cost["network_evaluations"]
+    assert model.images == spent["total"] - spent["gradient"] // 2
+    by_stage = {}
+    for entry in plan.cost["stages"]:
+        for purpose, count in entry["network_evaluations"].items():
+            by_stage[purpose] = by_stage.get(purpose, 0) + count
+    for purpose in ("table", "trajectory", "gradient"):
+        assert by_stage[purpose] == spent[purpose]
+
+
+def test_the_plan_with_its_coefficients_goes_through_the_file(auto, tmp_path):
+    model, plan = auto
+    plan.save(tmp_path / "plan.json")
+    back = load_plan(tmp_path / "plan.json")
+    assert torch.equal(sample(model, back, 3), sample(model, plan, 3))
+    assert [entry["stage"] for entry in back.cost["stages"]] == [entry["stage"] for entry in plan.cost["stages"]]
+
+
+@pytest.mark.parametrize(("solver", "path"), [("dpmpp2m", vp("linear")), ("heun", vp("linear")), ("unipc", Flow(2.0))])
+def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path):
+    bench = Workbench(mixture(path), SETTINGS)
+    seen = {}
+    outputs = bench.outputs
+
+    def watched(plan, split, **options):
+        seen.setdefault(split, set()).add(options.get("purpose", "search"))
+        return outputs(plan, split, **options)
+
+    bench.outputs = watched
+    plan = tune_on(bench, 7, solver=solver, method="auto")
+    assert seen["held_out"] == {"guard", "reference"}
+    assert plan.calls <= 7
+    assert plan.evidence["gain"] or plan.evidence["verdict"].startswith("no gain")
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "static"])
+def test_one_stage_by_name(name):
+    bench = Workbench(mixture(), SETTINGS)
+    _, log = climb(bench, 4, "euler", ("static", name))
+    assert [entry["stage"] for entry in log] == ["static", name]
+    assert log[1]["proposals"] >= 1
+
+
+def test_a_costly_stage_that_does_not_pay_ends_the_climb(monkeypatch):
+    bench = Workbench(mixture(), SETTINGS)
+    monkeypatch.setattr(stages, "PAYS", 100.0)
+    _, log = climb(bench, 4, "euler", ("static", "discretisation", "search", "gradient"))
+    assert [entry["stage"] for entry in log] == ["static", "discretisation", "search"]
+    assert [entry["paid"] for entry in log] == [True, False, False]
+
+
+def test_the_table_is_measured_once_and_kept(tmp_path):
+    model = Counted(mixture())
+    bench = Workbench(model, SETTINGS, store=tmp_path / "store")
+    first = table_of(bench)
+    spent = model.images
+    assert table_of(bench) is first
+    again = Workbench(model, SETTINGS, store=tmp_path / "store")
+    assert table_of(again).error.tobytes() == first.error.tobytes()
+    assert model.images == spent
+    assert "table" not in again._spent
+    (damaged,) = (tmp_path / "store").glob("error-table-*.json")
+    damaged.write_text("{")
+    assert table_of(Workbench(model, SETTINGS, store=tmp_path / "store")).error.tobytes() == first.error.tobytes()
+
+
+def test_a_network_of_whole_timesteps_is_tuned_without_a_gradient():
+    class Whole(GaussianMixture):
+        integer_time = True
+
+    kind = mixture()
+    model = Whole(kind.weights, kind.arrays[1], kind.arrays[2], vp("linear"))
+    plan = tune(model, calls=4, solver="euler", method="auto", settings=SETTINGS)
+    times = model.path.time(plan.schedule.sigmas[:-1])
+    np.testing.assert_allclose(times, np.rint(times), atol=1e-6)
+    assert [entry["proposals"] for entry in plan.cost["stages"] if entry["stage"] == "gradient"] in ([], [0])
+
+
+def test_refusals():
+    with pytest.raises(SigmaTuneError, match="did you mean 'auto'"):
+        tune(mixture(), calls=4, solver="euler", method="autos", settings=SETTINGS)
+    with pytest.raises(SigmaTuneError, match="moves levels only"):
+        tune(mixture(), calls=4, solver="euler", coefficients=True, settings=SETTINGS)
+    with pytest.raises(SigmaTuneError, match="add 'static'"):
+        climb(Workbench(mixture(), SETTINGS), 4, "euler", ("gradient",))
