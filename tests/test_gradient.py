@@ -205,7 +205,7 @@ from sigmatune.tuning.gradient import Freedom, Parameters, _Objective
 
 torch.manual_seed(0)
 layers = [torch.nn.Conv2d(1, 64, 3, padding=1), torch.nn.SiLU()]
-for _ in range(5):
+for _ in range(3):
     layers += [torch.nn.Conv2d(64, 64, 3, padding=1), torch.nn.SiLU()]
 net = torch.nn.Sequential(*layers, torch.nn.Conv2d(64, 1, 3, padding=1)).requires_grad_(False)
 model = load(lambda x, sigma: net(x / (1 + sigma.view(-1, 1, 1, 1))), shape=(1, 48, 48), sigma_min=0.01, sigma_max=50.0)
@@ -236,5 +236,5 @@ def test_memory_is_that_of_one_call():
         done = subprocess.run([sys.executable, "-c", MEMORY, str(steps)], capture_output=True, text=True, check=True)
         peak[steps] = int(done.stdout) / 1024
     states = 20 * 3 * 8 * 48 * 48 * 4 / 2**20
-    assert peak[2] > 20  # MiB: the network's activations are what is measured
+    assert peak[2] > 15  # MiB: the network's activations are what is measured
     assert peak[20] < 1.5 * peak[2] + states, peak
