@@ -125,6 +125,20 @@ def test_the_command(run, data, tmp_path):
     assert_allclose(found["above"], 0.5 * math.erfc(math.log(80) / 3 / math.sqrt(2)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (7, 5)])
+def test_images_of_any_size(run, tmp_path, size):
+    np.save(tmp_path / "small.npy", noise(0, range(6), 0, (1, *size)).numpy())
+    code, text, errors = run("spectrum", "small.npy", "--picture", "small.png", "--layout", "NCHW")
+    assert code == 0, errors
+    assert f"6 image(s) of {size[0]} x {size[1]}" in text
+    assert ("P_mean" in text) == (min(size) > 1)
+    assert (tmp_path / "small.png").read_bytes()[:4] == b"\x89PNG"
+    np.save(tmp_path / "same.npy", np.full((4, 1, *size), 0.5, np.float32))
+    code, _, errors = run("spectrum", "same.npy", "--layout", "NCHW")
+    assert code == 2
+    assert "all images are the same" in errors
+
+
 def test_bad_input_leaves_nothing_behind(run, data, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()

@@ -37,6 +37,7 @@ class Mutant(NamedTuple):
 
 SOLVERS = ("test_solvers.py", "test_diffusers_agreement.py")
 FAMILIES = ("test_schedules.py",)
+RAPSD, BOUNDS = ("test_spectra_rapsd.py", "test_closed_form.py"), ("test_spectra_bounds.py",)
 LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
@@ -68,6 +69,27 @@ MUTANTS = (
     Mutant("schedules/karras.py", "steps) ** rho", "steps) ** (rho + 1)", FAMILIES),
     Mutant("schedules/kl_optimal.py", "c * np.tan(", "c * np.sinh(", FAMILIES),
     Mutant("schedules/shifted_cosine.py", "/ shift)", "* shift)", FAMILIES),
+    # Spectra: mirror images, means, divergences, ends, curves.
+    Mutant("spectra/rings.py", "index[:, 1 : (width + 1) // 2] += kept + 1", "index[:, 1:] += kept + 1", RAPSD),
+    Mutant("spectra/spectrum.py", "of_mean, 0) * (n / (n - 1))", "of_mean, 0)", RAPSD),
+    Mutant("spectra/laws.py", "2 / (spectrum.images *", "1 / (spectrum.images *", ("test_spectra_laws.py",)),
+    Mutant("spectra/bounds.py", "total = 0.5 * (count * nats)", "total = (count * nats)", BOUNDS),
+    Mutant("spectra/bounds.py", "np.divide(power * variance,", "np.divide(power * power,", BOUNDS),
+    Mutant("spectra/bounds.py", "nats / steps ** (order + 1)", "nats / steps ** (order - 1)", BOUNDS),
+    Mutant("spectra/advice.py", "math.pi**2 / 12", "math.pi**2 / 3", BOUNDS),
+    Mutant(
+        "spectra/curves.py", "first + (last - first) * v", "last + (first - last) * v", ("test_spectral_families.py",)
+    ),
+    Mutant("analysis/result.py", "change / -np.diff(self.taus)", "change * -np.diff(self.taus)", ("test_analysis.py",)),
+    # Tuners: the loss of an interval, tied sums, the loss of the gradient.
+    Mutant("tuning/discretisation.py", "* error[:, None]\n", "* error[None, :]\n", ("test_discretisation.py",)),
+    Mutant("tuning/gradient.py", "delta = delta - filled *", "delta = delta + filled *", ("test_gradient.py",)),
+    Mutant(
+        "tuning/gradient.py",
+        "away.flatten(1).square().mean(dim=1)",
+        "away.flatten(1).abs().mean(dim=1)",
+        ("test_gradient.py",),
+    ),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("machine.py", "k + 1, shape, channel=m", "k, shape, channel=m", LOOP),
     Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),

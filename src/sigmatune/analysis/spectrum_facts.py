@@ -35,10 +35,13 @@ def facts_of(
         resolution: Another short side in pixels.
 
     Raises:
-        SigmaTuneError: if the data has no power or a single pixel.
+        SigmaTuneError: if the data has no power or does not vary.
     """
     spectrum = measured.all
-    density, by_modes = training_density(spectrum), training_density(spectrum, by="modes")
+    # An image of one pixel has no frequency that a density could be made of.
+    density, by_modes = (
+        training_density(spectrum, by=by) if min(spectrum.size) > 1 else None for by in ("rings", "modes")
+    )
     paper = kappa_ends(spectrum, order=order)
     facts: dict[str, Any] = {
         "images": spectrum.images,
@@ -53,8 +56,8 @@ def facts_of(
         "ends": _ends(spectrum, order),
         "ends_in_the_paper_s_form": {"sigma_max": paper.sigma_max, "sigma_min": paper.sigma_min},
         "training": {
-            "by_rings": {"P_mean": density.mean, "P_std": density.std},
-            "by_modes": {"P_mean": by_modes.mean, "P_std": by_modes.std},
+            name: None if one is None else {"P_mean": one.mean, "P_std": one.std}
+            for name, one in (("by_rings", density), ("by_modes", by_modes))
         },
         "edm": {
             **EDM,
@@ -74,7 +77,7 @@ def facts_of(
         facts["plan"] = {
             "levels": [level if math.isfinite(level) else "inf" for level in levels.tolist()],
             "trained": {"P_mean": trained.mean, "P_std": trained.std, **coverage(trained, levels).to_dict()},
-            "proposed": coverage(density, levels).to_dict(),
+            "proposed": None if density is None else coverage(density, levels).to_dict(),
         }
     return facts
 

@@ -80,6 +80,11 @@ def draw(
 def _power(axis: Axes, spectrum: Spectrum, law: Any, law_label: str, classes: Mapping[str, Spectrum]) -> None:
     whole = min(spectrum.size) // 2 + 1
     k = np.arange(1, whole)
+    axis.set_xlabel("frequency k (cycles per image)")
+    axis.set_ylabel("power P(k)")
+    if len(k) == 0:
+        axis.text(0.5, 0.5, "one pixel: no frequencies", ha="center", va="center", transform=axis.transAxes)
+        return
     for number, one in enumerate(classes.values()):
         label = f"each of {len(classes)} classes" if number == 0 else None
         axis.loglog(k, _rings(one.power, whole), color=GREY, lw=0.8, alpha=0.7, label=label)
@@ -94,8 +99,6 @@ def _power(axis: Axes, spectrum: Spectrum, law: Any, law_label: str, classes: Ma
         axis.loglog(k, law.power(k), "--", color=ORANGE, label=law_label)
     if power.min() < 100 * QUANTISATION:
         axis.axhline(QUANTISATION, color=GREY, ls=":", label="rounding to 8 bits")
-    axis.set_xlabel("frequency k (cycles per image)")
-    axis.set_ylabel("power P(k)")
     if len(k) < 10:
         axis.set_xticks(k, [str(value) for value in k])
     axis.minorticks_off()

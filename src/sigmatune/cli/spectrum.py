@@ -98,11 +98,12 @@ def _picture(measured: Measured, data: str, trained: Density, levels: Array | No
     spectrum = measured.all
     try:
         law = power_law(spectrum)
-        label = f"{law.power(1):.3g} k^-{law.exponent:.2f}"
+        label = f"{law.power(1):.3g} k^{-law.exponent:.2f}"
     except SigmaTuneError:
         law, label = None, ""
+    proposed = {"proposed: every ring the same": training_density(spectrum)} if min(spectrum.size) > 1 else {}
     densities = {
-        "proposed: every ring the same": training_density(spectrum),
+        **proposed,
         f"log-normal ({trained.mean:g}, {trained.std:g})": trained,
     }
     ends = {f"{steps} steps": tight_ends(spectrum, steps, order=order) for steps in BUDGETS}
@@ -124,11 +125,11 @@ def _show(facts: dict[str, Any]) -> None:
 
     edm, training, laws = facts["edm"], facts["training"], facts["laws"]
     height, width = facts["size"]
-    print(f"{facts['images']} images of {height} x {width}, {facts['channels']} channel(s), mean {facts['mean']:.4g}")
+    print(f"{facts['images']} image(s) of {height} x {width}, {facts['channels']} channel(s), mean {facts['mean']:.4g}")
     if "power" in laws:
         law = laws["power"]
         print(
-            f"power law: P(k) = {math.exp(law['log_amplitude']):.4g} k^-{law['exponent']:.3f}, exponent +- "
+            f"power law: P(k) = {math.exp(law['log_amplitude']):.4g} k^{-law['exponent']:.3f}, exponent +- "
             f"{law['exponent_error']:.2g}, R^2 {law['r_squared']:.3f}"
         )
     if "broken" in laws:
@@ -141,10 +142,9 @@ def _show(facts: dict[str, Any]) -> None:
     for column in ("constant", "from this data", "EDM"):
         table.add_column(column, justify="left" if column == "constant" else "right")
     table.add_row("sigma_data", f"{facts['sigma_data']:.4f}", f"{edm['sigma_data']:g}")
-    for name in ("P_mean", "P_std"):
-        table.add_row(f"{name}, every ring the same", f"{training['by_rings'][name]:.3f}", f"{edm[name]:g}")
-    for name in ("P_mean", "P_std"):
-        table.add_row(f"{name}, every mode the same", f"{training['by_modes'][name]:.3f}", f"{edm[name]:g}")
+    for weights, words in (("by_rings", "every ring the same"), ("by_modes", "every mode the same")):
+        for name in ("P_mean", "P_std") if training[weights] else ():
+            table.add_row(f"{name}, {words}", f"{training[weights][name]:.3f}", f"{edm[name]:g}")
     Console().print(table)
     table = Table(title="range of noise for sampling", title_justify="left")
     for column in ("steps", "sigma_max", "sigma_min", "prior mismatch (nats)", "variance lost"):
@@ -168,6 +168,8 @@ def _show(facts: dict[str, Any]) -> None:
         )
     if "plan" in facts:
         for label, one in (("your training's", facts["plan"]["trained"]), ("the proposed", facts["plan"]["proposed"])):
+            if one is None:
+                continue
             rare = ", ".join(f"{level:.3g}" if level != "inf" else "inf" for level in one["rare_levels"]) or "none"
             print(
                 f"{one['inside']:.0%} of {label} noise lies within the plan's levels "

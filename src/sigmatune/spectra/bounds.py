@@ -203,8 +203,10 @@ def tight_ends(
     """
     positive(lost=lost)
     steps, order = whole(steps, "steps"), whole(order, "order")
-    _, power, count = _modes(spectrum)
+    raw, power, count = _modes(spectrum)
     mean = float((count * power).sum() / count.sum())
+    if mean <= 1e-12 * float((count * raw).sum() / count.sum()):  # what rounding leaves of equal images
+        raise SigmaTuneError("all images are the same, so there is nothing to denoise; pass images that differ.")
     high = sigma_max(spectrum, nats / steps ** (order + 1), direction)
     return Ends(high, sigma_min(spectrum, min(lost / steps**order, 0.5) * mean))
 
