@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.stats import beta as beta_distribution
 
 import sigmatune
 from exact import PATHS, gaussian, power_law
-from sigmatune import cli, report
+from sigmatune import report
 from sigmatune.analysis.beta_fit import (
     against_fit,
     beta_parts,
@@ -591,23 +590,6 @@ def test_pictures_are_the_same_every_time(analysis):
     assert (png, svg) == rendered(analysis)
     for text in (b"13 samples, 40 steps", b"paper: Beta(0.50, 0.50)", b"pure noise left"):
         assert text in svg
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sigmatune", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        streams = capsys.readouterr()
-        return code, streams.out, streams.err
-
-    return call
 
 
 def test_the_command_line(run, tmp_path):
