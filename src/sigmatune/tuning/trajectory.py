@@ -73,7 +73,7 @@ def tune_by_trajectory(
         beam: Prefixes that are kept for each node.
 
     Returns:
-        The schedules of N = 1..most, of family "trajectory", each with its "score" on these noises: the mean log error.
+        The schedules of N = 1..most, of family "trajectory"; the option "score" is the mean log error on these noises.
 
     Raises:
         SigmaTuneError: for another solver, ends outside the model's range, fewer nodes than steps, or a cost above the budget
