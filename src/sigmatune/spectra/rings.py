@@ -21,7 +21,8 @@ from sigmatune.noise import Array
 
 Transform = Literal["fft", "dct"]
 
-_MATRIX_AT_MOST = 2**17
+_MATRIX_AT_MOST = 2**15
+"""Modes times rings up to which a product with a matrix is the faster way to add up rings (``benchmarks/rapsd.py``)."""
 
 
 def rings(height: int, width: int, transform: Transform = "fft") -> NDArray[np.int64]:
