@@ -20,7 +20,7 @@ from sigmatune.tuning.workbench import Workbench
 __all__ = ["glance", "write"]
 
 GLANCE_SAMPLES, GLANCE_STEPS = 8, 40
-"""An analysis that a report can afford: two or three seconds with the bundled CIFAR-10 network."""
+"""An analysis that a report can afford beside a tuning run."""
 
 
 def write(
