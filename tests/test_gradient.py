@@ -73,7 +73,7 @@ def test_the_sums_of_the_rows_are_the_signal(solver):
 def test_the_gradient_is_that_of_the_loss(freedom, solver, path):
     bench = Workbench(mixture(path), SETTINGS)
     start = build("log-uniform", 3, path, sigma_max=12.0, sigma_min=0.1)
-    objective = _Objective(bench, Parameters(start, solver, (path.sigma_min, path.sigma_max), freedom), None)
+    objective = _Objective(bench, Parameters(start, solver, (path.sigma_min, path.sigma_max), freedom), None, lambda price: True)
     rng = np.random.default_rng(0)
     x, direction = 0.05 * rng.normal(size=(2, objective.size))
     _, gradient = objective(x)
@@ -117,7 +117,7 @@ def test_the_levels_found_are_a_minimum():
     bench = Workbench(mixture(), Settings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=64))
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     ends = bench.model.path.sigma_min, bench.model.path.sigma_max
-    objective = _Objective(bench, Parameters(start, "euler", ends, Freedom()), None)
+    objective = _Objective(bench, Parameters(start, "euler", ends, Freedom()), None, lambda price: True)
     found = minimize(objective, np.zeros(objective.size), jac=True, method="L-BFGS-B", options={"maxiter": 100})
 
     def value(y):
@@ -175,7 +175,7 @@ def test_the_cost_is_what_the_network_did():
     bench = Workbench(counted, SETTINGS)
     bench.reference("tuning")
     start = build("karras", 4, counted.path)
-    objective = _Objective(bench, Parameters(start, "euler", (0.01, 100.0), Freedom()), None)
+    objective = _Objective(bench, Parameters(start, "euler", (0.01, 100.0), Freedom()), None, lambda price: True)
     before = counted.images
     objective(np.zeros(objective.size))
     # 12 rows are two micro-batches of 8; forward and again backward, and each backward counts as two more.
@@ -211,7 +211,7 @@ net = torch.nn.Sequential(*layers, torch.nn.Conv2d(64, 1, 3, padding=1)).require
 model = load(lambda x, sigma: net(x / (1 + sigma.view(-1, 1, 1, 1))), shape=(1, 48, 48), sigma_min=0.01, sigma_max=50.0)
 bench = Workbench(model, Settings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=2))
 start = build("karras", int(sys.argv[1]), model.path)
-objective = _Objective(bench, Parameters(start, "euler", (0.01, 50.0), Freedom(coefficients=True)), None)
+objective = _Objective(bench, Parameters(start, "euler", (0.01, 50.0), Freedom(coefficients=True)), None, lambda price: True)
 bench.reference("tuning")
 zeros = numpy.zeros(objective.size)
 objective(zeros)  # what is loaded and allocated once

@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (tune, sample, schedule, spectrum, analyze, check, demo):
-    app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+    app.command(cls=getattr(command, "Command", None))(getattr(command, command.__name__.rpartition(".")[2]))
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperCommand
 
 from sigmatune.errors import SigmaTuneError
 
@@ -15,6 +17,31 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from sigmatune.denoiser import Denoiser
+
+
+class Several(TyperCommand):
+    """A command some of whose options take several values at once, as in ``--calls 4 6 8``.
+
+    Attributes:
+        options: These options, for each of which the command has a list.
+    """
+
+    options: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeats the option's name before every value after the first, then parses as usual."""
+        repeated: list[str] = []
+        name = None
+        for i, word in enumerate(args):
+            if word.startswith("-") and not word[1:2].isdigit():
+                name = word if word in self.options else None
+            elif name is not None and args[i - 1] != name:
+                if not word.lstrip("-").replace(".", "", 1).isdigit():  # the model, after the list
+                    name = None
+                else:
+                    repeated.append(name)
+            repeated.append(word)
+        return list(super().parse_args(ctx, repeated))
 
 
 @contextmanager

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.cli.common import Several, load_model, progress_bar, writable
 from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.plan import Plan
+
+
+class Command(Several):
+    """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
+
+    options = ("--calls",)
 
 
 def tune(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
-    calls: int = typer.Option(8, help="Budget of network calls per image."),
+    calls: list[int] = typer.Option([8], help="Network calls per image; several share what tuning measures: 4 6 8 10."),
     solver: str = typer.Option("dpmpp2m", help="Solver of the plan."),
-    method: str = typer.Option("search", help="search, auto, or one tuning stage by name (docs: Tuning)."),
+    method: str = typer.Option("auto", help="auto, or one tuning stage by name (docs: Tuning)."),
     coefficients: bool = typer.Option(False, "--coefficients", help="Also tune the plan's coefficients, by gradient."),
-    out: Path = typer.Option(Path("plan.json"), "--out", "-o", help="Plan file to write."),
-    evaluations: int = typer.Option(60, help="Schedules that the search may try."),
-    budget: int | None = typer.Option(
-        None, help="Instead: network evaluations of single images that candidates and search may spend."
+    out: Path = typer.Option(
+        Path("plan.json"), "--out", "-o", help="Plan file; for several numbers of calls plan-4.json, plan-6.json, ..."
+    ),
+    budget: str | None = typer.Option(
+        None, help="What tuning may spend: network evaluations of single images (20000), or a time (300s, 10min, 1h)."
+    ),
+    evaluations: int = typer.Option(60, help="Schedules that search, cma-es, tpe and evolution may try."),
+    study: str | None = typer.Option(
+        None,
+        help="Database of cma-es, tpe and evolution, such as postgresql://...; by default a file in the run folder.",
     ),
     tuning: int = typer.Option(48, help="Noises that the search sees."),
     validation: int = typer.Option(48, help="Noises that choose among candidates and among defaults."),
@@ -30,6 +45,9 @@ def tune(
     micro_batch: int = typer.Option(16, help="Images per network call."),
     seed: int = typer.Option(0, help="Seed of all noise and of the search."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    run: Path | None = typer.Option(
+        None, help="Folder of measurements, which a later tune goes on from; by default named after the plan file."
+    ),
     report: Path | None = typer.Option(
         None, help="Report to write, an HTML page; by default named after the plan file and beside it."
     ),
@@ -38,54 +56,85 @@ def tune(
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
-    Measurements are kept in a folder beside the plan file until it is written: a run that was stopped goes on where it was.
+    Measurements are kept in a folder beside the plan file: a run that was stopped goes on where it was, and one with other
+    calls, solvers or methods uses what fits. The folder may be deleted at any time.
     """
     from sigmatune.plan_file import dumps
     from sigmatune.report import glance
     from sigmatune.report import write as write_report
     from sigmatune.solvers import SOLVERS
     from sigmatune.tuning import Settings, Workbench, tune_on
+    from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.tuner import stages_of
 
-    writable(out)
-    page = report_path(out, report, without=no_report)
-    SOLVERS[solver].steps_for(calls)
+    files = plan_files(out, calls)
+    page = report_path(out, files, report, without=no_report)
+    for number in calls:
+        SOLVERS[solver].steps_for(number)
     stages_of(method, coefficients=coefficients)
-    settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed, budget=budget)
+    spending = Budget.of(budget)
+    settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
+    work = run or out.with_name(f"{out.stem}.run")
+    if work.exists() and not work.is_dir():
+        raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
     denoiser = load_model(model, device)
-    work = out.with_name(f".{out.name}.work")
     fresh = not work.exists()
     try:
         with progress_bar(quiet=as_json) as progress:
-            bench = Workbench(denoiser, settings, store=work, progress=progress)
-            plan = tune_on(bench, calls, solver=solver, method=method, coefficients=coefficients)
-            plan.save(out)
+            bench = Workbench(denoiser, settings, store=work, study=study, progress=progress)
+            plans = tune_on(
+                bench, list(files), solver=solver, method=method, coefficients=coefficients, budget=spending
+            )
+            for number, file in files.items():
+                plans[number].save(file)
             if page is not None:
-                write_report(page, bench, plan, source=model, files=[out], analysis=glance(bench))
+                found, names = list(plans.values()), list(files.values())
+                write_report(page, bench, found, source=model, files=names, analysis=glance(bench))
     except SigmaTuneError:
         if fresh:
             shutil.rmtree(work, ignore_errors=True)
         raise
-    shutil.rmtree(work, ignore_errors=True)
     if as_json:
-        print(dumps(plan), end="")
+        texts = [dumps(plan).rstrip() for plan in plans.values()]
+        print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
         if page is not None:
             print(f"report: {page}", file=sys.stderr)
         return
-    evidence, cost = plan.evidence or {}, plan.cost or {}
-    levels = ", ".join(f"{sigma:.4g}" for sigma in plan.schedule.sigmas)
-    spent = cost["network_evaluations"]
-    print(f"{evidence['verdict']}")
-    print(f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})")
-    print(
-        f"cost: {spent['total']:,} network evaluations of single images ({json.dumps(spent)}), {cost['seconds']:.0f} s"
-    )
-    print(f"written to {out}")
+    for number, file in files.items():
+        print("\n".join(summary(plans[number], file)))
     if page is not None:
         print(f"report: {page}")
+    print(f"measurements: {work} (a later tune goes on from them; may be deleted)")
 
 
-def report_path(plan: Path, report: Path | None, *, without: bool) -> Path | None:
+def summary(plan: Plan, file: Path) -> list[str]:
+    """What is said about a tuned plan, in lines."""
+    evidence, cost = plan.evidence or {}, plan.cost or {}
+    levels = ", ".join(f"{sigma:.4g}" for sigma in plan.schedule.sigmas)
+    spent: dict[str, Any] = dict(cost["network_evaluations"])
+    total = spent.pop("total")
+    parts = ", ".join(f"{purpose} {count:,}" for purpose, count in spent.items() if count)
+    return [
+        f"{evidence['verdict']}",
+        f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})",
+        f"cost: {total:,} network evaluations of single images ({parts}), {cost['seconds']:.0f} s",
+        f"written to {file}",
+    ]
+
+
+def plan_files(out: Path, calls: list[int]) -> dict[int, Path]:
+    """Where each plan goes, checked before any work is done.
+
+    Raises:
+        SigmaTuneError: if one cannot be written there.
+    """
+    wanted = list(dict.fromkeys(calls))
+    if len(wanted) == 1:
+        return {wanted[0]: writable(out)}
+    return {number: writable(out.with_name(f"{out.stem}-{number}{out.suffix}")) for number in wanted}
+
+
+def report_path(out: Path, plans: dict[int, Path], report: Path | None, *, without: bool) -> Path | None:
     """Where the report goes, checked before any work is done; None for no report.
 
     Raises:
@@ -95,8 +144,8 @@ def report_path(plan: Path, report: Path | None, *, without: bool) -> Path | Non
         if report is not None:
             raise SigmaTuneError("--report and --no-report contradict each other; give one of them.")
         return None
-    path = writable(report or plan.with_suffix(".html"))
-    if path.resolve() == plan.resolve():
+    path = writable(report or out.with_suffix(".html"))
+    if path.resolve() in {plan.resolve() for plan in plans.values()}:
         raise SigmaTuneError(
             f"the plan and its report cannot both be {path}; give the report another name by --report."
         )

@@ -51,7 +51,10 @@ def cost(view: View) -> dict[str, str]:
         return {}
     parts: dict[str, int] = dict(spent["network_evaluations"])
     total = parts.pop("total")
-    names = {"reference": "reference solutions", "search": "candidates and search", "guard": "the guard"}
+    names = {
+        "reference": "reference solutions", "search": "candidates and search", "table": "error table",
+        "trajectory": "trajectories", "gradient": "gradients", "guard": "defaults and guard",
+    }  # fmt: skip
     threads = f"{spent['threads']} thread{'s' * (spent['threads'] != 1)}"
     rows = {names.get(name, name): f"{count:,}" for name, count in parts.items()}
     return {

@@ -126,9 +126,8 @@ def tabulate(
         raise SigmaTuneError(
             f"an error table needs at least two images of shape {model.shape}, not {tuple(images.shape)}."
         )
-    size, path = whole(micro_batch, "micro_batch"), model.path
-    sigmas = np.geomspace(path.sigma_min, min(path.sigma_max, WIDEST), whole(levels, "levels"))
-    sigmas = np.unique(model.whole_time(sigmas)) if model.integer_time else sigmas
+    size = whole(micro_batch, "micro_batch")
+    sigmas = levels_of(model, whole(levels, "levels"))
     total, square = np.zeros(len(sigmas)), np.zeros(len(sigmas))
     parts = range(0, len(images), size)
     for done, first in enumerate(parts):
@@ -145,6 +144,12 @@ def tabulate(
     if not np.isfinite(mean).all():
         raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
     return ErrorTable(sigmas, mean, scatter, n, {"fingerprint": model.fingerprint(), "seed": seed})
+
+
+def levels_of(model: Denoiser, levels: int) -> Array:
+    """The levels of a table, rising: log-spaced, or the nearest whole timesteps of a network that knows no others."""
+    sigmas = np.geomspace(model.path.sigma_min, min(model.path.sigma_max, WIDEST), levels)
+    return np.unique(model.whole_time(sigmas)) if model.integer_time else sigmas
 
 
 def _squared_error(model: Denoiser, x0: torch.Tensor, eps: torch.Tensor, sigma: float, pad: int) -> Array:

@@ -25,7 +25,9 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -100,12 +102,14 @@ class Parameters:
 
     def __init__(self, start: Schedule, solver: str, ends: tuple[float, float], freedom: Freedom) -> None:
         self.solver, self.freedom = SOLVERS[solver], freedom
+        self.name = f"{self.solver.name} from {start.sigmas.tolist()} between {ends} with {freedom}"
         self.head = torch.from_numpy(start.sigmas[:1].copy())[np.isinf(start.sigmas[:1])]
         self.low, self.high = float(np.log(ends[0])), float(np.log(ends[1]))
         y = np.clip(np.log(start.sigmas[len(self.head) : -1]), self.low, self.high)
         gaps = np.maximum(-np.diff(np.concatenate([[self.high], y, [self.low]])), 0) / (self.high - self.low)
         self.least = min(LEAST, 0.5 / len(gaps))
-        self.logits = torch.from_numpy(np.log(np.maximum(gaps - self.least, 1e-4)))
+        # A gap of next to nothing would hardly feel the gradient.
+        self.logits = torch.from_numpy(np.log(np.maximum(gaps - self.least, self.least)))
         self.calls = self.solver.calls(start.steps)
         queried = self.calls if freedom.queries else 0
         learned = self.calls * (self.calls + 1) // 2 if freedom.coefficients else 0
@@ -159,8 +163,11 @@ def tune_by_gradient(
     freedom: Freedom | None = None,
     iterations: int = 20,
     rows: int | None = None,
+    affordable: Callable[[int], bool] = lambda evaluations: True,
 ) -> Plan:
     """Improves a schedule, and if asked the coefficients, by L-BFGS through the plan.
+
+    With a store every value and gradient is kept, so that a search that was killed goes on where it was.
 
     Args:
         bench: The workbench; the gradient sees its tuning noises, the choice among iterates its validation noises.
@@ -169,6 +176,7 @@ def tune_by_gradient(
         freedom: What may move and the loss; only the levels and the log error by default.
         iterations: Most iterations of L-BFGS.
         rows: Use the first few tuning noises only.
+        affordable: Says whether this many more network evaluations may be spent; the search stops where they may not.
 
     Returns:
         The plan of the iterate that is best on validation, the start's if none is better.
@@ -184,7 +192,7 @@ def tune_by_gradient(
         raise SigmaTuneError("this network knows whole timesteps only, so its levels cannot follow a gradient.")
     ends = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
     parameters = Parameters(start, solver, ends, freedom)
-    objective = _Objective(bench, parameters, rows)
+    objective = _Objective(bench, parameters, rows, affordable)
     best = (bench.score(objective.plan(np.zeros(objective.size)), "validation"), np.zeros(objective.size))
     waited = 0
 
@@ -198,25 +206,50 @@ def tune_by_gradient(
             raise StopIteration
 
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-7, "gtol": 1e-6}
-    minimize(objective, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options, callback=watch)
+    with suppress(_Spent):
+        minimize(objective, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options, callback=watch)
     return objective.plan(best[1])
+
+
+class _Spent(Exception):
+    """The next gradient cannot be paid for."""
 
 
 class _Objective:
     """The loss on the tuning noises and its gradient."""
 
-    def __init__(self, bench: Workbench, parameters: Parameters, rows: int | None) -> None:
-        self.bench, self.parameters = bench, parameters
+    def __init__(
+        self, bench: Workbench, parameters: Parameters, rows: int | None, affordable: Callable[[int], bool]
+    ) -> None:
+        self.bench, self.parameters, self.affordable = bench, parameters, affordable
         self.size = sum(parameters.sizes)
         self.indices = bench.settings.rows("tuning")[:rows]
         self.exact = bench.reference("tuning")[: len(self.indices)]
         self.model = Checkpointed(bench.model)
-        self.scale: float | None = None
+        self.done = 0
 
     def plan(self, x: Array) -> Plan:
         return self.parameters.plan(torch.from_numpy(x), self.bench)
 
     def __call__(self, x: Array) -> tuple[float, Array]:
+        levels = self.parameters.table(torch.from_numpy(x)).q.tolist()
+        calls = sum(self.bench.model.calls_at(level) for level in levels)
+        price = 4 * self.bench.padded(len(self.indices)) * calls  # forward, again, and twice as much back
+        if not self.affordable(price):
+            raise _Spent
+        if self.bench.progress is not None:
+            self.bench.progress("gradient", self.done, self.done + 1)
+        self.done += 1
+        if self.parameters.freedom.features is not None:  # a function has no name to be found under again
+            self.bench.spend("gradient", price)
+            found = self._measured(x)
+        else:
+            name = f"gradient of {self.parameters.name} on {self.indices} at {x.tobytes().hex()}"
+            found = self.bench.array(name, lambda: self._measured(x), purpose="gradient", evaluations=price)
+        return float(found[0]), found[1:]
+
+    def _measured(self, x: Array) -> Array:
+        """The loss and its gradient behind it."""
         point, size = torch.tensor(x, requires_grad=True), self.bench.settings.micro_batch
         total, gradient = 0.0, np.zeros_like(x)
         for first in range(0, len(self.indices), size):
@@ -227,19 +260,23 @@ class _Objective:
                 value = self._loss(found, self.exact[first : first + size]) / len(self.indices)
             gradient += torch.autograd.grad(value, point)[0].numpy()
             total += value.item()
-            calls = sum(self.bench.model.calls_at(level) for level in table.q.tolist())
-            self.bench.spend("gradient", 4 * size * calls)  # forward, again, and twice as much back
-        return total, gradient
+        return np.append(total, gradient)
 
-    def _loss(self, found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    def _errors(self, found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
         features = self.parameters.freedom.features or (lambda x: x)
         away = features(found).double() - features(exact.to(found)).double()
-        e = away.flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
-        kind = self.parameters.freedom.loss
+        return away.flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
+
+    def _loss(self, found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+        e, kind = self._errors(found, exact), self.parameters.freedom.loss
         if kind == "log":
             return e.log().sum()
         if kind == "l2":
             return e.square().sum()
-        if self.scale is None:
-            self.scale = e.median().item()
         return ((e.square() + self.scale**2).sqrt() - self.scale).sum()
+
+    @cached_property
+    def scale(self) -> float:
+        """The median error of the start."""
+        found = self.bench.outputs(self.plan(np.zeros(self.size)), "tuning", rows=len(self.indices), purpose="gradient")
+        return self._errors(found, self.exact).median().item()

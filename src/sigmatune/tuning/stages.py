@@ -3,17 +3,20 @@
 ========================== =========================================================== ==================================
 stage                      what it proposes                                            network evaluations per image
 ========================== =========================================================== ==================================
-``static``                 families over their parameters and ends                     about 28 K
+``static``                 families over their parameters and ends                     K per finalist
 ``closed-form``            the optimum for Gaussian data of the samples' spectrum      none
 ``discretisation``         exact optima of the discretisation loss                     one table for all budgets
 ``trajectory``             dynamic programming on the student's own states             one table for all budgets
+``surrogate``              optima of a stand-in that is corrected by what was measured K per trial
 ``search``                 CMA-ES over the levels                                      K per trial
 ``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
 ``coefficients``           the same over the plan's own coefficients                   about 4 K per step
+``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
 ========================== =========================================================== ==================================
 
-Proposals are ranked on the tuning noises. After each stage the leader is measured on the validation noises; a costly stage that
-does not improve on them ends the climb. What a stage brought and what it cost is written down and stays with the plan.
+What a stage has many of, it ranks by the :mod:`~sigmatune.tuning.surrogate` first, which costs nothing. Proposals are
+measured on the tuning noises. After each stage the leader is measured on the validation noises; a costly stage that does not
+improve on them ends the search for levels. What a stage brought and what it cost is written down and stays with the plan.
 """
 
 from __future__ import annotations
@@ -21,31 +24,41 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
+
+from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.registry import Registry
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import spectrum_of
 from sigmatune.spectra.bounds import tight_ends
-from sigmatune.tuning import candidates, discretisation
-from sigmatune.tuning.error_table import ErrorTable, tabulate
+from sigmatune.tuning import blackbox, candidates, discretisation
+from sigmatune.tuning import trajectory as paths
+from sigmatune.tuning.budget import Allowance, Budget
+from sigmatune.tuning.error_table import ErrorTable, levels_of, tabulate
 from sigmatune.tuning.gradient import Freedom, tune_by_gradient
+from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.search import search
 from sigmatune.tuning.spectral import Regulariser, optimal, power_of
-from sigmatune.tuning.trajectory import tune_by_trajectory
-from sigmatune.tuning.workbench import Workbench
+from sigmatune.tuning.surrogate import Surrogate
+from sigmatune.tuning.workbench import HIGHEST, Workbench
 
-SCREEN = 8
-"""Tuning noises on which static candidates are screened."""
+FINALISTS = 5
+"""Static candidates that are measured."""
 
-FINALISTS = 4
 TABLE_ROWS, TABLE_LEVELS = 16, 32
-TRAJECTORY_ROWS, TRAJECTORY_STEPS = 16, 10
-"""Rows of the trajectory tuner, and the budget up to which one table serves all."""
+TRAJECTORY_ROWS, TRAJECTORY_GRID = 8, 32
+
+TABLE = "error table"
+TRIALS = 12
+"""Most plans that the surrogate stage tries."""
 
 ITERATIONS = {"gradient": 12, "coefficients": 25}
 
@@ -64,12 +77,20 @@ class Task:
         steps: N.
         solver: A deterministic solver of the registry.
         best: The plans so far, best first.
+        allowance: What may be spent.
+        reserve: What it costs to measure a plan on the validation noises.
+        most: The largest N that is tuned, which decides how long tables are made.
+        others: Schedules that were found at other numbers of steps.
     """
 
     bench: Workbench
     steps: int
     solver: str
     best: Sequence[Plan]
+    allowance: Allowance
+    reserve: int
+    most: int
+    others: Sequence[Schedule] = field(default=())
 
     def plans(self, schedules: Sequence[Schedule]) -> Proposals:
         """The plans of schedules; without those whose levels a network of whole timesteps cannot tell apart."""
@@ -82,6 +103,20 @@ class Task:
                     raise
         return found
 
+    def trial(self, plan: Plan) -> int:
+        """What it costs to measure a plan on the tuning noises."""
+        return self.bench.padded(self.bench.settings.tuning) * plan.network_calls(self.bench.model)
+
+    def pays(self, evaluations: int) -> bool:
+        """Whether something may still be done, and its result be confirmed on the validation noises."""
+        return self.allowance.pays(evaluations + self.reserve)
+
+    def estimates(self, plans: Sequence[Plan]) -> list[float]:
+        """The mean log errors of plans as the surrogate has them."""
+        stand_in = surrogate_of(self.bench)
+        with torch.no_grad():
+            return [float(stand_in.score(plan.coefficients)) for plan in plans]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -90,27 +125,37 @@ class Stage:
     Attributes:
         name: Its name in the registry.
         run: Returns plans for a :class:`Task`.
-        costly: If it does not pay on the validation noises, no further stage is run.
+        costly: If it does not pay on the validation noises, no further stage moves levels.
+        coefficients: It moves the coefficients too, so that it may pay where other stages do not.
+        left: What its table still costs, which all budgets share; 0 for a stage without one.
     """
 
     name: str
     run: Callable[[Task], Proposals]
     costly: bool = True
+    coefficients: bool = False
+    left: Callable[[Task], int] = lambda task: 0
+
+
+def surrogate_of(bench: Workbench) -> Surrogate:
+    """The stand-in of a workbench's model; made once."""
+    return bench.once("surrogate", lambda: Surrogate(bench))
 
 
 def static(task: Task) -> Proposals:
-    """The best static candidates."""
+    """The best static candidates, and schedules of other numbers of steps read at this one."""
 
     def scores(schedules: list[Schedule]) -> list[float]:
-        values: list[float] = []
-        for schedule in schedules:
-            plans = task.plans([schedule])
-            rows = min(SCREEN, task.bench.settings.tuning)
-            values.append(task.bench.score(plans[0], "tuning", rows=rows) if plans else float("inf"))
-        return values
+        plans = [task.plans([schedule]) for schedule in schedules]
+        values = iter(task.estimates([plan for one in plans for plan in one]))
+        return [next(values) if one else float("inf") for one in plans]
 
     ranked = candidates.rank(task.steps, task.bench.model.path, scores, task.bench.model.default_schedule)
-    return task.plans(ranked[:FINALISTS])
+    read = []
+    for schedule in task.others:
+        with suppress(SigmaTuneError):  # a single step has no curve
+            read.append(schedule.resample(task.steps))
+    return task.plans([*read[:1], *ranked[: FINALISTS - len(read[:1])]])
 
 
 def closed_form(task: Task) -> Proposals:
@@ -122,21 +167,33 @@ def closed_form(task: Task) -> Proposals:
 
 
 def table_of(bench: Workbench) -> ErrorTable:
-    """The model's error table on its own samples; measured once per workbench, and kept in its folder."""
-    images = bench.reference("tuning")[:TABLE_ROWS]
-    size = bench.settings.micro_batch
+    """The model's error table on its own samples; measured once, and kept in the workbench's store."""
+    images, model, settings = bench.reference("tuning")[:TABLE_ROWS], bench.model, bench.settings
 
-    def measured() -> ErrorTable:
-        found = tabulate(bench.model, images, levels=TABLE_LEVELS, seed=bench.settings.seed, micro_batch=size)
-        calls = sum(bench.model.calls_at(float(level)) for level in found.sigma)
-        bench.spend("table", bench.padded(len(images)) * calls)
-        return found
+    def measured() -> Array:
+        def progress(done: int, total: int) -> None:
+            if bench.progress is not None:
+                bench.progress("error table", done, total)
 
-    return bench.once("error-table", measured, ErrorTable.load)
+        found = tabulate(
+            model, images, levels=TABLE_LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, progress=progress
+        )
+        return np.stack([found.sigma, found.error, found.standard_error])
+
+    columns = bench.array(f"error table of {len(images)}", measured, purpose="table", evaluations=_table_price(bench))
+    about = {"fingerprint": model.fingerprint(), "seed": settings.seed}
+    return bench.once(TABLE, lambda: ErrorTable(columns[0], columns[1], columns[2], len(images), about))
+
+
+def _table_price(bench: Workbench) -> int:
+    calls = sum(bench.model.calls_at(float(level)) for level in levels_of(bench.model, TABLE_LEVELS))
+    return bench.padded(min(TABLE_ROWS, bench.settings.tuning)) * calls
 
 
 def discretised(task: Task) -> Proposals:
-    """Optima of both discretisation losses, between the ends of the best plan and the tight ones."""
+    """The best optimum of both discretisation losses, between the ends of the best plan and the tight ones."""
+    if not task.pays(table_left(task)):
+        return []
     path, table = task.bench.model.path, table_of(task.bench)
     ends = set()
     for plan in task.best[:1]:
@@ -147,32 +204,62 @@ def discretised(task: Task) -> Proposals:
         with suppress(SigmaTuneError):  # a spectrum that leaves no range
             tight = tight_ends(spectrum_of(images.double(), corners=True), task.steps, order=SOLVERS[task.solver].order)
             ends.add((min(tight.sigma_max, path.sigma_max), max(tight.sigma_min, path.sigma_min)))
-    found = [
+    found = task.plans([
         discretisation.schedules(table, path, task.steps, ends=pair, weighting=weighting)[-1]
         for pair in sorted(ends) if pair[0] > pair[1]
         for weighting in ("riemann", "kl")
-    ]  # fmt: skip
-    return task.plans(found)
+    ])  # fmt: skip
+    best = np.argsort(task.estimates(found), kind="stable")[:1]
+    return [found[i] for i in best]
+
+
+def table_left(task: Task) -> int:
+    """What the error table still costs."""
+    return 0 if task.bench.has(TABLE) else _table_price(task.bench)
 
 
 def trajectory(task: Task) -> Proposals:
     """The schedule that the dynamic programme on the student's states finds; one run serves all budgets."""
-    if any(SOLVERS[task.solver].calls(n) != n for n in range(1, task.steps + 1)):
+    solver = SOLVERS[task.solver]
+    if any(solver.calls(n) != n for n in range(1, task.steps + 1)) or not task.pays(trajectory_left(task)):
         return []
-    most = max(TRAJECTORY_STEPS, task.steps)
-    rows = min(TRAJECTORY_ROWS, task.bench.settings.tuning)
-    try:
-        found = task.bench.once(
-            f"trajectory-{SOLVERS[task.solver].name}-{most}",
-            lambda: tune_by_trajectory(task.bench, most, task.solver, rows=rows),
+    bench, most = task.bench, task.most
+    rows, grid = min(TRAJECTORY_ROWS, bench.settings.tuning), max(TRAJECTORY_GRID, 2 * most)
+    with suppress(SigmaTuneError):  # more steps than a network of whole timesteps has levels
+        found = bench.once(
+            _trajectories(task), lambda: paths.tune_by_trajectory(bench, most, task.solver, grid=grid, rows=rows)
         )
-    except SigmaTuneError:  # more steps than a network of whole timesteps has levels
+        return task.plans([found[task.steps - 1]])
+    return []
+
+
+def trajectory_left(task: Task) -> int:
+    """What the trajectories still cost."""
+    if task.bench.has(_trajectories(task)):
+        return 0
+    levels = paths.nodes(task.bench, max(TRAJECTORY_GRID, 2 * task.most))
+    return paths.cost(task.bench, task.most, levels, rows=min(TRAJECTORY_ROWS, task.bench.settings.tuning))
+
+
+def _trajectories(task: Task) -> str:
+    return f"trajectories of {SOLVERS[task.solver].name}, {task.most}"
+
+
+def surrogate(task: Task) -> Proposals:
+    """What the stand-in, corrected by what the network really did, holds to be best."""
+    known = [plan for plan in task.best if plan.solver != "custom"]
+    if not known:
         return []
-    return task.plans([found[task.steps - 1]])
+    return tune_by_kriging(
+        task.bench, surrogate_of(task.bench), known, task.solver, trials=min(TRIALS, task.bench.settings.evaluations),
+        affordable=lambda plan: task.pays(task.trial(plan)),
+    )  # fmt: skip
 
 
 def searched(task: Task) -> Proposals:
     """What CMA-ES finds from the two best."""
+    if not task.best:
+        return []
 
     def objective(schedules: list[Schedule]) -> list[float]:
         plans = [task.plans([schedule]) for schedule in schedules]
@@ -181,27 +268,42 @@ def searched(task: Task) -> Proposals:
 
     starts = [plan.schedule for plan in task.best[:2]]
     settings = task.bench.settings
-    found = search(starts, objective, task.bench.model.path, evaluations=settings.evaluations, seed=settings.seed)
+    evaluations = int(min(settings.evaluations, task.allowance.evaluations // task.trial(task.best[0])))
+    found = search(starts, objective, task.bench.model.path, evaluations=evaluations, seed=settings.seed)
     return task.plans([found])
 
 
 def by_gradient(task: Task) -> Proposals:
     """What L-BFGS over the levels finds from the best."""
-    if task.bench.model.integer_time or not task.best:
-        return []
-    return [tune_by_gradient(task.bench, task.best[0].schedule, task.solver, iterations=ITERATIONS["gradient"])]
+    return _descended(task, Freedom(), "gradient")
 
 
 def coefficients(task: Task) -> Proposals:
-    """What L-BFGS over levels, queries and tied coefficients finds from the best."""
-    if task.bench.model.integer_time or not task.best:
+    """What L-BFGS over levels and tied coefficients finds from the best."""
+    return _descended(task, Freedom(coefficients=True), "coefficients")
+
+
+def _descended(task: Task, freedom: Freedom, stage: str) -> Proposals:
+    classical = [plan for plan in task.best if plan.solver != "custom"]
+    if task.bench.model.integer_time or not classical:
         return []
-    freedom = Freedom(coefficients=True)
-    return [
-        tune_by_gradient(
-            task.bench, task.best[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS["coefficients"]
-        )
-    ]
+    found = tune_by_gradient(
+        task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage],
+        affordable=task.pays,
+    )  # fmt: skip
+    return [found]
+
+
+def _by_trials(sampler: blackbox.Sampler) -> Callable[[Task], Proposals]:
+    def run(task: Task) -> Proposals:
+        found = blackbox.tune_by_trials(
+            task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.Space([task.solver], blackbox.USUAL[sampler]),
+            sampler=sampler, trials=task.bench.settings.evaluations, study=task.bench.study,
+            affordable=lambda plan: task.pays(task.trial(plan)),
+        )  # fmt: skip
+        return [found.plan]
+
+    return run
 
 
 STAGES: Registry[Stage] = Registry(
@@ -211,44 +313,82 @@ STAGES: Registry[Stage] = Registry(
         for stage in (
             Stage("static", static, costly=False),
             Stage("closed-form", closed_form, costly=False),
-            Stage("discretisation", discretised, costly=False),
-            Stage("trajectory", trajectory, costly=False),
+            Stage("discretisation", discretised, costly=False, left=table_left),
+            Stage("trajectory", trajectory, costly=False, left=trajectory_left),
+            Stage("surrogate", surrogate),
             Stage("search", searched),
             Stage("gradient", by_gradient),
-            Stage("coefficients", coefficients),
+            Stage("coefficients", coefficients, coefficients=True),
+            *(Stage(sampler, _by_trials(sampler)) for sampler in blackbox.USUAL),
         )
     },
 )
 
-AUTO = ("static", "closed-form", "discretisation", "trajectory", "gradient")
+AUTO = ("static", "closed-form", "discretisation", "trajectory", "surrogate", "gradient")
 """The stages of ``method="auto"``."""
 
 
-def climb(bench: Workbench, steps: int, solver: str, names: Sequence[str]) -> tuple[Plan, list[dict[str, Any]]]:
-    """Runs stages in order and returns the plan that is best on the validation noises, and what each stage brought.
+@dataclass(frozen=True)
+class Climb:
+    """What the stages came to.
+
+    Attributes:
+        plan: The plan that is best on the validation noises.
+        levels: The best plan of the solver itself, whose levels other numbers of steps may start from.
+        log: Per stage its name, network evaluations by purpose, seconds, peak memory of the process so far in MiB, proposals,
+            the leader's mean log error on tuning and validation noises, and whether it improved on validation.
+    """
+
+    plan: Plan
+    levels: Schedule
+    log: list[dict[str, Any]]
+
+
+def climb(
+    bench: Workbench,
+    steps: int,
+    solver: str,
+    names: Sequence[str],
+    *,
+    allowance: Allowance | None = None,
+    most: int | None = None,
+    others: Sequence[Schedule] = (),
+) -> Climb:
+    """Runs stages in order.
 
     Args:
         bench: The workbench; its tuning and validation noises are used.
         steps: N.
         solver: A deterministic solver of the registry.
         names: Stages, in order; the first has to propose something.
-
-    Returns:
-        The plan, and per stage its name, network evaluations by purpose, seconds, proposals, the leader's mean log error
-        on tuning and validation noises, and whether it improved on validation.
+        allowance: What may be spent; no limit by default.
+        most: The largest N that will be asked for on this workbench.
+        others: Schedules that were found at other numbers of steps, nearest first.
 
     Raises:
-        SigmaTuneError: for an unknown stage, or if no stage proposes anything.
+        SigmaTuneError: for an unknown stage, if no stage proposes anything, or if what may be spent does not pay for one plan.
     """
     stages = [STAGES[name] for name in names]
+    allowance = allowance or Allowance(bench, Budget())
+    calls = SOLVERS[solver].calls(steps) * most_evaluations_per_call(bench.model)
+    trial, reserve = (bench.padded(rows) * calls for rows in (bench.settings.tuning, bench.settings.validation))
+    if not allowance.pays(trial + reserve):
+        raise SigmaTuneError(
+            f"the budget does not pay for a single plan of {steps} steps, which costs {trial + reserve:,} network evaluations "
+            "on the tuning and validation noises; raise it, ask for fewer numbers of calls, or use fewer noises."
+        )
     ranked: list[tuple[float, Plan]] = []
     best: tuple[float, Plan] | None = None
     log: list[dict[str, Any]] = []
+    stopped = False
     for stage in stages:
+        if stopped and not stage.coefficients:
+            continue
         if bench.progress is not None:
             bench.progress(f"{steps} steps: {stage.name}", len(log), len(stages))
         cost, began = bench.meter(), time.monotonic()
-        proposed = stage.run(Task(bench, steps, solver, [plan for _, plan in ranked]))
+        task = Task(bench, steps, solver, [plan for _, plan in ranked], allowance, reserve, most or steps, others)
+        proposed = _affordable(task, stage.run(task))
         ranked += zip(bench.scores(proposed, "tuning"), proposed, strict=True)
         ranked.sort(key=lambda entry: entry[0])
         if not ranked:
@@ -258,14 +398,33 @@ def climb(bench: Workbench, steps: int, solver: str, names: Sequence[str]) -> tu
         spent = {k: v for k, v in cost()["network_evaluations"].items() if k not in ("reference", "total") and v}
         log.append(
             {"stage": stage.name, "network_evaluations": spent, "seconds": time.monotonic() - began,
-             "proposals": len(proposed), "tuning": ranked[0][0], "validation": value, "paid": paid}
+             "peak_memory_mib": bench.peak_memory(), "proposals": len(proposed), "tuning": ranked[0][0],
+             "validation": value, "paid": paid}
         )  # fmt: skip
         if best is None or value < best[0]:
             best = value, ranked[0][1]
-        if stage.costly and proposed and not paid:
-            break
+        stopped = stopped or bool(stage.costly and proposed and not paid)
     if best is None:
         raise SigmaTuneError(
             f"none of the stages {', '.join(names)} proposes a schedule of {steps} steps; add 'static'."
         )
-    return best[1], log
+    levels = next((plan for _, plan in ranked if plan.solver != "custom"), best[1]).schedule
+    return Climb(best[1], levels, log)
+
+
+def most_evaluations_per_call(model: Denoiser) -> int:
+    """The most network evaluations that one call can cost: 2 if guidance is on anywhere in the model's range."""
+    low, high = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
+    return max(model.calls_at(float(sigma)) for sigma in np.geomspace(low, high, 200))
+
+
+def _affordable(task: Task, proposed: Proposals) -> Proposals:
+    """The first proposals, as many as can be measured."""
+    kept: Proposals = []
+    price = 0
+    for plan in proposed:
+        price += 0 if task.bench.knows(plan, "tuning") else task.trial(plan)
+        if price and not task.pays(price):
+            break
+        kept.append(plan)
+    return kept

@@ -76,23 +76,29 @@ def tune_by_trajectory(
         The schedules of N = 1..most, of family "trajectory"; the option "score" is the mean log error on these noises.
 
     Raises:
-        SigmaTuneError: for another solver, ends outside the model's range, fewer nodes than steps, or a cost above the budget
-            of the workbench's settings.
+        SigmaTuneError: for another solver, ends outside the model's range, or fewer nodes than steps.
     """
     chosen, beam = _usable(solver, whole(most, "most")), whole(beam, "beam")
     levels = nodes(bench, whole(grid, "grid"), ends)
     indices = bench.settings.rows("tuning")[: None if rows is None else whole(rows, "rows")]
     if most > len(levels) - 1:
         raise SigmaTuneError(f"a grid of {len(levels) - 1} levels has no {most} different ones; pass a larger grid.")
-    price, budget = cost(bench, most, levels, rows=len(indices), beam=beam), bench.settings.budget
-    if budget is not None and price > budget:
-        raise SigmaTuneError(
-            f"a budget of {budget} network evaluations does not pay for the trajectories, which cost {price}; pass a smaller "
-            "grid or fewer rows."
-        )
     notes = {"solver": chosen.name, "nodes": len(levels) - 1, "beam": beam}
-    found = _Search(bench, chosen, levels, indices, beam).run(most)
-    return [Schedule(levels[list(best.way)], "trajectory", {**notes, "score": best.score}) for best in found]
+
+    def made() -> Array:
+        """The scores, and the nodes of each way behind it, filled up with -1."""
+        found = np.full((most, most + 2), -1.0)
+        for row, best in zip(found, _Search(bench, chosen, levels, indices, beam).run(most), strict=True):
+            row[0], row[1 : len(best.way) + 1] = best.score, best.way
+        return found
+
+    price = cost(bench, most, levels, rows=len(indices), beam=beam)
+    name = f"trajectory of {most} steps, {notes}, {levels.tolist()}, {indices}"
+    table = bench.array(name, made, purpose="trajectory", evaluations=price)
+    return [
+        Schedule(levels[row[1 : steps + 2].astype(int)], "trajectory", {**notes, "score": float(row[0])})
+        for steps, row in enumerate(table, start=1)
+    ]
 
 
 def nodes(bench: Workbench, grid: int, ends: tuple[float, float] | None = None) -> Array:
@@ -163,7 +169,6 @@ def _teacher(bench: Workbench, levels: Array, indices: range) -> list[torch.Tens
 
     size = bench.settings.micro_batch
     sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
-    bench.spend("trajectory", bench.padded(len(indices)) * plan.network_calls(bench.model))
     return [*states[:-1], exact]
 
 
@@ -225,7 +230,6 @@ class _Search:
     def _asked(self, z: torch.Tensor, sigma: float) -> torch.Tensor:
         """The denoiser's outputs, (R, *shape), in micro-batches as plans are run."""
         model, rows = self.bench.model, self.bench.padded(len(z))
-        self.bench.spend("trajectory", rows * model.calls_at(sigma))
         padded = torch.cat([z, z.new_zeros(rows - len(z), *z.shape[1:])])
         with torch.no_grad():
             outputs = [model(part, sigma) for part in torch.split(padded, self.bench.settings.micro_batch)]

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -38,6 +39,9 @@ Split = Literal["tuning", "validation", "held_out"]
 REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
 """Of the published families and the solvers, this pair has the smallest error at 48-384 calls on 1/f^a spectra."""
 
+LAYOUT = 2
+"""Part of the name of everything in a store; to be raised when the same name would come to mean other numbers."""
+
 MOST_REFERENCE_STEPS = 512
 HIGHEST = 1e3
 """Largest finite level on a path that starts at sigma = inf: of searches, and of the reference's log-uniform part."""
@@ -49,9 +53,7 @@ class Settings:
 
     Attributes:
         tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
-        evaluations: Plans that the search may try on the tuning noises, the static candidates not counted.
-        budget: Network evaluations of single images that static candidates and search may spend together; instead of
-            ``evaluations``.
+        evaluations: Plans that one stage may try on the tuning noises, its starts not counted; some try fewer.
         reference_steps: Steps of the first reference; the guard doubles it until it has converged.
         micro_batch: Rows per network call.
         seed: Seed of the noises, the search and the bootstrap.
@@ -64,11 +66,8 @@ class Settings:
     reference_steps: int = 48
     micro_batch: int = MICRO_BATCH
     seed: int = 0
-    budget: int | None = None
 
     def __post_init__(self) -> None:
-        if self.budget is not None:
-            whole(self.budget, "budget")
         for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps", "micro_batch"):
             whole(getattr(self, name), name)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
@@ -82,6 +81,7 @@ class Settings:
         return range(first, first + int(getattr(self, split)))
 
 
+Digest = Callable[[torch.Tensor], Array]
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
 
@@ -96,6 +96,7 @@ class Workbench:
         model: The denoiser.
         settings: How much work to do.
         store: A folder for measurements, made with the first one; several processes may share it.
+        study: URL of a database for black-box searches; by default they live in the store.
         progress: Sees what is being done.
     """
 
@@ -105,15 +106,17 @@ class Workbench:
         settings: Settings | None = None,
         *,
         store: Path | None = None,
+        study: str | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.model = model
         self.settings = settings or Settings()
         self.progress = progress
-        self._store = store
+        self.store, self.study = store, study
         self._memory: dict[str, Array] = {}
         self._spent: dict[str, int] = {}
         self._made: dict[str, Any] = {}
+        self._digests: dict[str, Digest] = {}
         self._lock = Lock()
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
@@ -125,7 +128,7 @@ class Workbench:
 
         They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
         """
-        return torch.from_numpy(self._remember("x", plan, split, rows, purpose, lambda x: x.numpy()))
+        return torch.from_numpy(self._remember({"x": lambda x: x.numpy()}, plan, split, rows, purpose)[0])
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
         """Samples several plans side by side, so that :meth:`outputs` finds them; worth it where each has few rows."""
@@ -199,53 +202,97 @@ class Workbench:
 
         if split == "held_out":  # looked at again: distances, pictures, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
-        return self._remember(f"e{steps}", plan, split, rows, purpose, root_mean_square)
+        digests: dict[str, Digest] = {f"e{steps}": root_mean_square}
+        if split == "tuning" and rows is None:
+            digests |= self._digests
+        return self._remember(digests, plan, split, rows, purpose)[0]
+
+    def watch(self, name: str, digest: Digest) -> None:
+        """From now on also keeps this of the end points of every plan that is measured on all tuning noises.
+
+        Args:
+            name: Its name; :meth:`watched` returns it.
+            digest: Of end points, (rows, *shape).
+        """
+        self._digests[name] = digest
+
+    def watched(self, plan: Plan, name: str) -> Array:
+        """What is kept of a plan's end points on the tuning noises; measures the plan if that has not been done."""
+        return self._remember({name: self._digests[name]}, plan, "tuning", None, "search")[0]
 
     def padded(self, rows: int) -> int:
         """How many rows the network is called with for some rows: whole micro-batches."""
         size = self.settings.micro_batch
         return -(-rows // size) * size
 
-    def score(self, plan: Plan, split: Split, *, rows: int | None = None) -> float:
+    def score(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> float:
         """The mean log error of a plan, which search minimises."""
-        return float(np.mean(np.log(self.errors(plan, split, rows=rows))))
+        return float(np.mean(np.log(self.errors(plan, split, rows=rows, purpose=purpose))))
 
-    def scores(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None) -> list[float]:
+    def scores(
+        self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str = "search"
+    ) -> list[float]:
         """The :meth:`score` of several plans, measured side by side where the model allows it."""
         self.reference(split)  # before threads ask for it at once
         with self._spread(len(plans)) as spread:
-            return list(spread(lambda plan: self.score(plan, split, rows=rows), plans))
+            return list(spread(lambda plan: self.score(plan, split, rows=rows, purpose=purpose), plans))
 
-    def once(self, name: str, make: Callable[[], T], load: Callable[[Path], T] | None = None) -> T:
-        """Returns what was made under a name before, or makes it; with ``load``, it also lives in the store.
+    def knows(self, plan: Plan, split: Split) -> bool:
+        """Whether a plan's errors on a split have been measured by now."""
+        kind = f"e{self.settings.reference_steps}"
+        indices, size = self.settings.rows(split), self.settings.micro_batch
+        return _key(kind, self.model, plan, self.settings.seed, indices, size) in self._memory
+
+    def has(self, name: str) -> bool:
+        """Whether something has been made under a name by :meth:`once`."""
+        return name in self._made
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Returns what was made under a name before on this workbench, or makes it."""
+        if name not in self._made:
+            self._made[name] = make()
+        found: T = self._made[name]
+        return found
+
+    def array(self, name: str, make: Callable[[], Array], *, purpose: str, evaluations: int) -> Array:
+        """Returns numbers that were made under a name before, or makes them; they also live in the store.
 
         Args:
-            name: Names the thing among those of this model, these settings and this workbench.
-            make: Makes it; with ``load`` it has a method ``save(path)``.
-            load: Reads it from a file; what it refuses is made anew.
+            name: Names them among those of this model and these settings.
+            make: Makes them.
+            purpose, evaluations: What making them costs. It is counted once in a run, even if they are found in the store:
+                then the run that was stopped has paid, and this one has to decide like it.
         """
-        if name in self._made:
-            found: T = self._made[name]
-            return found
-        settings = f"{self.model.fingerprint()}|{self.settings}"
-        key = f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.json"
-        file = None if self._store is None or load is None else self._store / key
-        value: T | None = None
-        if file is not None and load is not None and file.exists():
-            with suppress(SigmaTuneError):
-                value = load(file)
-        if value is None:
-            value = make()
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                value.save(file)  # type: ignore[attr-defined]
-        self._made[name] = value
-        return value
+        text = f"{LAYOUT}|{name}|{self.model.fingerprint()}|{self.settings}"
+        key = hashlib.sha256(text.encode()).hexdigest()[:32]
+        if key not in self._memory:
+            self.spend(purpose, evaluations)
+            value = self._stored(key)
+            if value is None:
+                value = make()
+                self._keep(key, value)
+            self._memory[key] = value
+        return self._memory[key]
 
     def spend(self, purpose: str, evaluations: int) -> None:
         """Counts network evaluations of single images that were done for a purpose."""
         with self._lock:
             self._spent[purpose] = self._spent.get(purpose, 0) + evaluations
+
+    def spent(self, *purposes: str) -> int:
+        """The network evaluations so far for some purposes."""
+        return sum(self._spent.get(purpose, 0) for purpose in purposes)
+
+    def peak_memory(self) -> int:
+        """The most memory that was in use so far, MiB: of the accelerator, or of the whole process; 0 where it is not told."""
+        if self.model.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.model.device)) >> 20
+        if sys.platform == "win32":
+            return 0
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak >> (20 if sys.platform == "darwin" else 10)  # bytes there, KiB on Linux
 
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Starts to count and returns a function that reads the cost of one plan.
@@ -264,52 +311,49 @@ class Workbench:
                 "seconds": round(time.monotonic() - began, 1),
                 "device": str(self.model.device),
                 "threads": torch.get_num_threads(),
+                "peak_memory_mib": self.peak_memory(),
             }
 
         return read
 
     def _remember(
-        self,
-        kind: str,
-        plan: Plan,
-        split: Split,
-        rows: int | None,
-        purpose: str,
-        digest: Callable[[torch.Tensor], Array],
-    ) -> Array:
-        """Returns what ``digest`` makes of a plan's end points: from memory, from the store, or by sampling."""
+        self, digests: Mapping[str, Digest], plan: Plan, split: Split, rows: int | None, purpose: str
+    ) -> list[Array]:
+        """Returns what each digest makes of a plan's end points: from memory, from the store, or by sampling once."""
         indices, size = self.settings.rows(split)[:rows], self.settings.micro_batch
-        key = _key(kind, self.model, plan, self.settings.seed, indices, size)
-        if key in self._memory:
-            return self._memory[key]
+        keys = {kind: _key(kind, self.model, plan, self.settings.seed, indices, size) for kind in digests}
+        if all(key in self._memory for key in keys.values()):
+            return [self._memory[key] for key in keys.values()]
         # What is found in the store was paid for as well, by the run that was stopped.
-        spent = self.padded(len(indices)) * plan.network_calls(self.model)
-        self.spend(purpose, spent)
-        value = self._stored(key)
-        if value is None:
-            value = digest(self._sampled(plan, indices, purpose))
-            self._keep(key, value)
-        self._memory[key] = value
-        return value
+        self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
+        values = [self._stored(key) for key in keys.values()]
+        found = [value for value in values if value is not None]
+        if len(found) < len(keys):
+            x = self._sampled(plan, indices, purpose)
+            found = [digest(x) for digest in digests.values()]
+            for key, value in zip(keys.values(), found, strict=True):
+                self._keep(key, value)
+        self._memory.update(zip(keys.values(), found, strict=True))
+        return found
 
     def _stored(self, key: str) -> Array | None:
-        if self._store is None:
+        if self.store is None:
             return None
         try:
-            return np.asarray(np.load(self._store / f"{key}.npy", allow_pickle=False))
+            return np.asarray(np.load(self.store / f"{key}.npy", allow_pickle=False))
         except (OSError, ValueError, EOFError):  # not there, or not whole: measure it again
             return None
 
     def _keep(self, key: str, value: Array) -> None:
-        if self._store is None:
+        if self.store is None:
             return
         buffer = io.BytesIO()
         np.save(buffer, value)
         try:
-            self._store.mkdir(parents=True, exist_ok=True)
+            self.store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SigmaTuneError(f"cannot make the folder {self._store}: {error.strerror or error}.") from None
-        write_bytes(self._store / f"{key}.npy", buffer.getvalue())
+            raise SigmaTuneError(f"cannot make the folder {self.store}: {error.strerror or error}.") from None
+        write_bytes(self.store / f"{key}.npy", buffer.getvalue())
 
 
 @contextmanager
@@ -335,5 +379,5 @@ def _workers(most: int) -> Iterator[Callable[..., Iterator[Any]]]:
 def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
     table = plan.coefficients
     parts = [getattr(table, name).numpy().tobytes() for name in ("q", "A", "b", "c", "start", "G")]
-    text = f"{kind}|{model.fingerprint()}|{seed}|{indices}|{size}|".encode()
+    text = f"{LAYOUT}|{kind}|{model.fingerprint()}|{seed}|{indices}|{size}|".encode()
     return hashlib.sha256(text + b"|".join(parts)).hexdigest()[:32]

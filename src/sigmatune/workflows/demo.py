@@ -21,8 +21,10 @@ CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
 
-FULL = Settings(tuning=16, validation=8, held_out=24, evaluations=9, reference_steps=20, micro_batch=8)
-SMALL = Settings(tuning=16, validation=16, held_out=32, evaluations=20, reference_steps=24, micro_batch=8)
+FULL = Settings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
+SMALL = Settings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
+BUDGET = 5_000
+"""Network evaluations of single images that tuning may spend on both cases."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
         raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
     rows, plans, files, panels, notes, finest = [], [], [], [], [], 0
     for solver, calls in CASES:
-        plan = tune_on(bench, calls, solver=solver)
+        plan = tune_on(bench, calls, solver=solver, budget=BUDGET * calls // sum(n for _, n in CASES))
         file = out / f"{name}-{solver}-{calls}.json"
         plan.save(file)
         default = baseline(bench, plan)

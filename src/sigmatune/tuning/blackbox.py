@@ -1,0 +1,292 @@
+r"""Black-box search by Optuna: levels, Beta parameters or timestep subsets, solvers and their order, eta; any objective.
+
+Nothing is asked of the objective but a number per plan, so that a plan that adds noise may be searched for too, with a distance
+of distributions. Three samplers:
+
+- ``tpe``: a tree of Parzen estimators, for mixed spaces;
+- ``cma-es``: for levels or Beta parameters of one solver;
+- ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is what AutoDiffusion does.
+
+A study lives in the workbench's store, or in any database that Optuna takes (``postgresql://...``), where several machines may
+work on it at once. A study that was stopped goes on; one in the store as if nothing had happened. Optuna keeps the state of
+CMA-ES as a pickle in the study: open only studies of your own.
+
+References:
+    | Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba et al., 2019), https://arxiv.org/abs/1907.10902
+    | AutoDiffusion (Li et al., 2023), https://arxiv.org/abs/2309.10438
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from sigmatune import schedules
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
+from sigmatune.options import positive
+from sigmatune.plan import Plan
+from sigmatune.schedule import Schedule, whole
+from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.statistics.frechet import frechet_distance
+from sigmatune.statistics.sliced import sliced_wasserstein
+from sigmatune.tuning.search import repair
+from sigmatune.tuning.workbench import HIGHEST, Workbench
+
+Sampler = Literal["tpe", "cma-es", "evolution"]
+Levels = Literal["free", "beta", "subset"]
+Objective = Callable[[Plan], float]
+
+USUAL: dict[Sampler, Levels] = {"tpe": "free", "cma-es": "free", "evolution": "subset"}
+"""What each sampler moves when it is a tuning stage."""
+
+TIMESTEPS = 1000
+"""Evenly spaced times among which subsets are chosen: the timesteps of a model that has as many."""
+
+BETA = (0.1, 5.0)
+"""Range of the Beta parameters."""
+
+POPULATION = 12
+OBJECTIVES = ("paired", "sliced-wasserstein", "frechet")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched.
+
+    Attributes:
+        solvers: One or more solvers of the registry; the order of a method is part of its name.
+        levels: "free", every level; "beta", the two parameters of Beta timesteps; "subset", which timesteps are taken.
+        eta: The range of eta for solvers that have one; without it they keep their default.
+    """
+
+    solvers: Sequence[str] = ("dpmpp2m",)
+    levels: Levels = "free"
+    eta: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.solvers or self.levels not in ("free", "beta", "subset"):
+            raise SigmaTuneError("a search space has at least one solver, and levels 'free', 'beta' or 'subset'.")
+        object.__setattr__(self, "solvers", tuple(SOLVERS[name].name for name in self.solvers))
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether no plan of the space adds noise."""
+        most = {} if self.eta is None else {"eta": max(self.eta)}
+        return all(SOLVERS[name].deterministic(**(most if SOLVERS[name].noise else {})) for name in self.solvers)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        plan: The best plan.
+        value: Its objective.
+        trials: How many plans have been tried in the study, by all who work on it.
+        study: Name of the study.
+    """
+
+    plan: Plan
+    value: float
+    trials: int
+    study: str
+
+
+def tune_by_trials(
+    bench: Workbench,
+    calls: int,
+    space: Space,
+    *,
+    sampler: Sampler = "tpe",
+    trials: int = 60,
+    objective: Objective | str = "paired",
+    study: str | None = None,
+    affordable: Callable[[Plan], bool] = lambda plan: True,
+) -> Found:
+    """Searches a space for the plan with the smallest objective.
+
+    Args:
+        bench: The workbench, whose tuning noises are used.
+        calls: Network calls per image that a plan may take.
+        space: What is searched.
+        sampler: Who proposes.
+        trials: How many plans there are to be in the study.
+        objective: "paired", the mean log error against the reference; "sliced-wasserstein" or "frechet" (of average-pooled
+            pixels), a distance to the set of reference images; or a function of a plan.
+        study: URL of a database; by default a file in the workbench's store, or memory without a store.
+        affordable: Says whether a plan may still be tried.
+
+    Raises:
+        SigmaTuneError: without Optuna, for an unknown sampler or objective, a database that cannot be opened, CMA-ES on
+            anything but the levels of one solver, or paired errors of plans that add noise.
+    """
+    optuna = _optuna()
+    if sampler not in USUAL:
+        raise SigmaTuneError(f"a sampler is one of {', '.join(USUAL)}, not {sampler!r}.")
+    if sampler == "cma-es" and (len(space.solvers) > 1 or space.levels == "subset"):
+        raise SigmaTuneError("cma-es moves the levels or Beta parameters of one solver; take tpe or evolution.")
+    measure = _objective(bench, objective, space)
+    builder = _Builder(bench, space, whole(calls, "calls"))
+    positive(trials=whole(trials, "trials"))
+    about = f"{bench.model.fingerprint()}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
+    name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+    opened = _opened(optuna, name, bench, study)
+    own = study is None
+    for done in opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        builder.spend(builder.plan(done))
+    while len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < trials:
+        finished = len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
+        opened.sampler = _sampler(optuna, sampler, bench.settings.seed + 7919 * finished, builder)
+        trial = _taken_up(optuna, opened) if own else None
+        trial = trial or opened.ask()
+        plan = builder.plan(trial)
+        if plan is not None and not affordable(plan):
+            break
+        value = float("inf") if plan is None else measure(plan)
+        opened.tell(trial, value if np.isfinite(value) else 1e6)
+        if bench.progress is not None:
+            bench.progress(f"{sampler} trials", finished + 1, trials)
+    complete = opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    plans = [(one.value, builder.plan(one)) for one in complete]
+    usable = [(value, plan) for value, plan in plans if plan is not None and value is not None]
+    if not usable:
+        raise SigmaTuneError("no plan was tried: the budget does not pay for one, or no choice of levels was valid.")
+    value, best = min(usable, key=lambda pair: pair[0])
+    return Found(best, value, len(complete), name)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise SigmaTuneError("this search needs Optuna; install it by: pip install 'sigmatune[search]'.") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _opened(optuna: Any, name: str, bench: Workbench, url: str | None) -> Any:
+    store = bench.store
+    if url is None and store is not None:
+        store.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{store / 'studies.db'}"
+    try:
+        return optuna.create_study(storage=url, study_name=name, direction="minimize", load_if_exists=True)
+    except Exception as error:  # noqa: BLE001 - whatever the database's driver raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SigmaTuneError(f"cannot open the study at {url}: {reason}.") from None
+
+
+def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
+    """A fresh sampler for each trial: what it proposes then depends on the study and the seed alone, not on this process."""
+    seed %= 2**32
+    if kind == "tpe":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=POPULATION)
+    if kind == "cma-es":
+        return optuna.samplers.CmaEsSampler(x0=builder.start(), sigma0=builder.spread(), seed=seed, n_startup_trials=1)
+    return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
+
+
+def _taken_up(optuna: Any, study: Any) -> Any:
+    """The trial in which a killed run was stopped, so that the numbers of trials are those of an undisturbed run."""
+    running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+    return optuna.trial.Trial(study, running[0]._trial_id) if running else None
+
+
+class _Builder:
+    """From a trial to its plan."""
+
+    def __init__(self, bench: Workbench, space: Space, calls: int) -> None:
+        self.bench, self.space, self.path = bench, space, bench.model.path
+        self.steps = {name: SOLVERS[name].steps_for(calls) for name in space.solvers}
+        self.infinite = bool(np.isinf(self.path.sigma_max))
+        self.low, self.high = np.log(self.path.sigma_min), np.log(min(self.path.sigma_max, HIGHEST))
+        self.times = schedules.build("uniform-trailing", TIMESTEPS, self.path).sigmas[:-1]
+
+    def plan(self, trial: Any) -> Plan | None:
+        """The plan of a trial, new or finished; None if its levels make no valid schedule."""
+        if hasattr(trial, "params") and not hasattr(trial, "study"):
+            trial = _optuna().trial.FixedTrial(trial.params)
+        name = (
+            trial.suggest_categorical("solver", list(self.space.solvers))
+            if len(self.steps) > 1
+            else self.space.solvers[0]
+        )
+        options = {}
+        if self.space.eta is not None and SOLVERS[name].noise:
+            options[str(SOLVERS[name].noise)] = trial.suggest_float("eta", *self.space.eta)
+        try:
+            return compile_plan(self._schedule(trial, self.steps[name]), name, self.bench.model, **options)
+        except SigmaTuneError:
+            return None
+
+    def _schedule(self, trial: Any, steps: int) -> Schedule:
+        if self.space.levels == "beta":
+            a, b = (trial.suggest_float(which, *BETA, log=True) for which in ("a", "b"))
+            return schedules.build("beta", steps, self.path, a=a, b=b)
+        if self.space.levels == "subset":
+            chosen = sorted({trial.suggest_int(f"{steps}/t{i}", 0, TIMESTEPS - 1) for i in range(steps)})
+            free = iter(i for i in range(TIMESTEPS) if i not in chosen)
+            chosen = sorted([*chosen, *(next(free) for _ in range(steps - len(chosen)))])
+            return Schedule(np.append(self.times[chosen], 0.0), "timestep-subset")
+        head = np.array([np.inf] if self.infinite else [])
+        names = [f"{steps}/y{i}" for i in range(steps - len(head))]
+        y = np.array([trial.suggest_float(name, self.low, self.high) for name in names])
+        levels = np.clip(np.exp(repair(y, self.low, self.high)), self.path.sigma_min, np.exp(self.high))
+        return Schedule(np.concatenate([head, levels, [0.0]]), "trials")
+
+    def start(self) -> dict[str, float]:
+        """Where CMA-ES starts: the middle of the Beta parameters, or levels spaced evenly inside the range."""
+        if self.space.levels == "beta":
+            return {"a": 0.6, "b": 0.6}
+        (steps,) = self.steps.values()
+        inner = np.linspace(self.high, self.low, steps - self.infinite + 2)[1:-1]
+        return {f"{steps}/y{i}": float(y) for i, y in enumerate(inner)}
+
+    def spread(self) -> float:
+        """The first standard deviation of CMA-ES."""
+        return 0.5 if self.space.levels == "beta" else float(self.high - self.low) / 10
+
+    def spend(self, plan: Plan | None) -> None:
+        """Counts a trial that a stopped run has paid for."""
+        if plan is not None:
+            rows = self.bench.padded(self.bench.settings.tuning)
+            self.bench.spend("search", rows * plan.network_calls(self.bench.model))
+
+
+def _objective(bench: Workbench, objective: Objective | str, space: Space) -> Objective:
+    if callable(objective):
+        return objective
+    if objective not in OBJECTIVES:
+        raise SigmaTuneError(f"an objective is one of {', '.join(OBJECTIVES)}, or a function, not {objective!r}.")
+    if objective == "paired":
+        if not space.deterministic:
+            raise SigmaTuneError(
+                "plans that add noise have no paired errors; pass objective='sliced-wasserstein', 'frechet' or a function."
+            )
+        return lambda plan: bench.score(plan, "tuning")
+    exact, seed = bench.reference("tuning"), bench.settings.seed
+    if objective == "frechet":
+        bench.watch(objective, lambda x: np.array([frechet_distance(_pooled(x), _pooled(exact))]))
+    else:
+        bench.watch(objective, lambda x: np.array([sliced_wasserstein(x, exact, seed=seed)]))
+    return lambda plan: float(bench.watched(plan, objective)[0])
+
+
+def _pooled(x: torch.Tensor) -> Array:
+    """Features of images that a few dozen of them can tell apart: means over a grid of 4 by 4."""
+    if x.ndim == 4:
+        x = torch.nn.functional.adaptive_avg_pool2d(x.double(), 4)
+    return np.asarray(x.double().flatten(1).numpy())
+
+
+def _name(objective: Objective | str) -> str:
+    return objective if isinstance(objective, str) else getattr(objective, "__qualname__", repr(type(objective)))

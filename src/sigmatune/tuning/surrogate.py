@@ -1,0 +1,180 @@
+r"""A plan without the network: the teacher's path, and how a denoiser answers beside it.
+
+Along the fine solution :math:`z^*(\sigma)` of some noises, the *teacher*, the network has said :math:`D^*(\sigma)`. A plan of
+few steps leaves that path, and the answer there is estimated to first order, the derivative being that of the ideal denoiser
+of Gaussian data,
+
+.. math:: D(z; \sigma) \approx D^*(\sigma) + d(\sigma) \, (z - z^*(\sigma)), \qquad d = \frac{\alpha P}{\alpha^2 P + s^2},
+
+mode by mode, with P the power of the mode among the model's own samples. So a plan runs in milliseconds on the noises that the
+reference was solved for, any solver and any number of steps, and it is differentiable in the levels. On a path that the plan
+does not leave the answer is exact; what is left out is how the network's derivative differs from that of a Gaussian.
+
+Modes are principal axes: of the channels and the cosine transform for images, of the samples for everything else. Of large
+images the strongest modes are taken and an even choice of the others, which stands for all of them.
+
+References:
+    | The teacher's path with a Gaussian answer beside it is our own derivation; d is the Wiener filter of section 1 of
+    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), https://arxiv.org/abs/2206.00364
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.fft import dctn
+from scipy.interpolate import CubicSpline
+
+from sigmatune.machine import Coefficients, Step
+from sigmatune.noise import Array
+from sigmatune.plan import Plan, sample
+from sigmatune.rng import START, noise
+from sigmatune.solvers.solver import scales
+from sigmatune.tuning.workbench import Workbench
+
+ROWS = 16
+"""Tuning noises whose paths are kept."""
+
+MODES = "modes"
+"""Under this name the workbench keeps the modes of the end points that it measures."""
+
+MOST = 512
+"""Most modes that are followed."""
+
+WIDE = 1024
+"""Data that are no images and have more numbers than this are taken as they are, without principal axes."""
+
+FAINT = 1e-9
+"""Least power of a mode, as a share of the strongest."""
+
+
+class Surrogate:
+    """The stand-in of one model on the first few tuning noises of a workbench.
+
+    It costs the reference once more on these noises, which is counted as such.
+
+    Args:
+        bench: The workbench.
+        rows: How many noises, all tuning noises at most.
+    """
+
+    def __init__(self, bench: Workbench, rows: int = ROWS) -> None:
+        samples = bench.reference("tuning").double().cpu()
+        self.rows = min(rows, len(samples))
+        self._axes = _axes(samples - samples.mean(dim=0))
+        power = _rotated(samples - samples.mean(dim=0), self._axes).square().mean(dim=0)
+        power = _ring_means(power, bench.model.shape) if self._axes is not None and samples.ndim == 4 else power
+        self._kept, self._weight = _chosen(power)
+        self._power = power[self._kept].clamp(min=float(power.max()) * FAINT)
+        self.exact = self.modes(samples[: self.rows])
+        indices = bench.settings.rows("tuning")[: self.rows]
+        eps = noise(bench.settings.seed, indices, START, bench.model.shape, dtype=bench.model.dtype)
+        self._start = self.modes(eps)
+        plan = bench.reference_plan()
+        places = _place(plan.coefficients.q).numpy()[::-1].copy()
+        recorded = bench.array(
+            f"path of {self.rows} rows, {len(self._weight)} modes", lambda: self._recorded(bench, plan, indices),
+            purpose="reference", evaluations=bench.padded(self.rows) * plan.network_calls(bench.model),
+        )  # fmt: skip
+        self._spline = torch.from_numpy(CubicSpline(places, recorded).c), places
+        bench.watch(MODES, lambda x: self.modes(x).numpy())
+
+    def modes(self, x: torch.Tensor) -> torch.Tensor:
+        """The modes that are followed, of the first rows of some images, (rows, modes), float64."""
+        return _rotated(x[: self.rows].double().cpu(), self._axes)[:, self._kept]
+
+    def run(self, table: Coefficients) -> torch.Tensor:
+        """The modes of a plan's end points, (rows, modes); differentiable in the table.
+
+        Args:
+            table: A shared, deterministic table.
+        """
+        state = table.start[:, :1, None] * self._start
+        alpha, s = scales(table.q)
+        for k, place in enumerate(_place(table.q)):
+            z = torch.tensordot(table.c[k], state, dims=1)
+            d = alpha[k] * self._power / (alpha[k] ** 2 * self._power + s[k] ** 2)
+            path, said = _at(self._spline, place)
+            said = said + d * (z - path)
+            state = torch.tensordot(table.A[k], state, dims=1) + table.b[k][:, None, None] * said
+        found: torch.Tensor = torch.tensordot(table.c[-1], state, dims=1)
+        return found
+
+    def errors(self, modes: torch.Tensor) -> torch.Tensor:
+        """The root mean square error of each row of end points, given as modes, (rows,)."""
+        return ((modes - self.exact).square() @ self._weight).clamp(min=1e-24).sqrt()
+
+    def score(self, table: Coefficients) -> torch.Tensor:
+        """The mean log error of a plan, as :meth:`Workbench.score` would measure it on these noises."""
+        return self.errors(self.run(table)).log().mean()
+
+    def _recorded(self, bench: Workbench, plan: Plan, indices: range) -> Array:
+        """The states with which the reference asks the network and the answers, rising levels, (levels, 2, rows, modes)."""
+        size, calls = bench.settings.micro_batch, plan.calls
+        found = torch.empty(calls, 2, self.rows, len(self._weight), dtype=torch.float64)
+
+        def record(step: Step) -> None:
+            where = slice(step.rows.start, step.rows.stop)
+            found[calls - 1 - step.call, 0, where] = _rotated(step.z.double().cpu(), self._axes)[:, self._kept]
+            found[calls - 1 - step.call, 1, where] = _rotated(step.x0.double().cpu(), self._axes)[:, self._kept]
+            if bench.progress is not None:
+                bench.progress("path of the reference", step.call + 1, calls)
+
+        sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
+        return np.asarray(found.numpy())
+
+
+def _place(sigma: torch.Tensor) -> torch.Tensor:
+    """log(sigma / (1 + sigma)): log sigma for small levels, and finite for an infinite one."""
+    return -torch.log1p(1 / sigma)
+
+
+def _at(spline: tuple[torch.Tensor, Array], place: torch.Tensor) -> torch.Tensor:
+    """A cubic spline, by its coefficients (4, pieces, ...), at one place; differentiable in it."""
+    pieces, knots = spline
+    i = int(np.clip(np.searchsorted(knots, float(place.detach()), side="right") - 1, 0, len(knots) - 2))
+    t = place - float(knots[i])
+    return torch.einsum("p,p...->...", torch.stack([t**3, t**2, t, torch.ones_like(t)]), pieces[:, i])
+
+
+Axes = tuple[torch.Tensor, bool] | None
+"""Principal axes as rows, of the channels of images (True) or of whole samples (False); None to take the data as they are."""
+
+
+def _axes(centred: torch.Tensor) -> Axes:
+    if centred.ndim == 4 and min(centred.shape[-2:]) > 1:
+        return torch.linalg.eigh(torch.einsum("nchw,ndhw->cd", centred, centred))[1].T, True
+    flat = centred.flatten(1)
+    return None if flat.shape[1] > WIDE else (torch.linalg.eigh(flat.T @ flat)[1].T, False)
+
+
+def _rotated(x: torch.Tensor, axes: Axes) -> torch.Tensor:
+    """Orthonormal coordinates, (n, d)."""
+    if axes is None:
+        return x.flatten(1)
+    if not axes[1]:
+        return x.flatten(1) @ axes[0].T
+    turned = torch.einsum("cd,ndhw->nchw", axes[0], x)
+    return torch.from_numpy(dctn(turned.numpy(), axes=(-2, -1), norm="ortho")).flatten(1)
+
+
+def _ring_means(power: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The power of cosine modes, averaged over each channel's rings of frequency: few samples say little of one mode."""
+    channels, height, width = shape
+    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
+    ring = (torch.hypot(rows, columns) * max(height, width)).round().long().flatten()
+    sums = torch.zeros(channels, int(ring.max()) + 1, dtype=power.dtype)
+    sums = sums.index_add(1, ring, power.reshape(channels, -1)) / torch.bincount(ring).clamp(min=1)
+    return sums[:, ring].flatten()
+
+
+def _chosen(power: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The modes that are followed, and the weight of each in the mean over all."""
+    order = torch.argsort(power, descending=True, stable=True)
+    if len(order) <= MOST:
+        return order, torch.full((len(order),), 1 / len(order), dtype=torch.float64)
+    strong, rest = order[: MOST // 2], order[MOST // 2 :]
+    few = rest[torch.linspace(0, len(rest) - 1, MOST // 2).round().long()]
+    weight = torch.ones(MOST, dtype=torch.float64)
+    weight[MOST // 2 :] = len(rest) / len(few)
+    return torch.cat([strong, few]), weight / len(order)
