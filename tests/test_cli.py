@@ -22,7 +22,7 @@ from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.spectra.mixture import Mixture
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
-QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--evaluations", "16"]
+QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--evaluations", "2", "--budget", "1500"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_help_lists_every_command_quickly():
 
 def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
     code, out, err = run("tune", "digits", "--calls", 4, "--solver", "euler", "-o", "plan.json", *QUICK)
-    assert (code, {p.name for p in tmp_path.iterdir()}) == (0, {"plan.json", "plan.html"}), err
+    assert (code, {p.name for p in tmp_path.iterdir()}) == (0, {"plan.json", "plan.html", "plan.run"}), err
     assert "report: plan.html" in out
     assert "held-out noises" in out
     plan = load_plan("plan.json")
@@ -78,6 +78,30 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
     assert few.shape == (3, 8, 8, 1)
     np.testing.assert_array_equal(few, many[:3])
     assert many.std() > 30  # pictures, not grey
+
+
+def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path):
+    arguments = ["--solver", "euler", "--no-report", *QUICK, "--budget", "4000"]
+    code, out, err = run("tune", "digits", "--calls", 2, 3, *arguments)
+    assert code == 0, err
+    plans = {n: load_plan(tmp_path / f"plan-{n}.json") for n in (2, 3)}
+    assert [plan.calls for plan in plans.values()] == [2, 3]
+    assert out.count("written to plan-") == 2
+    assert "measurements: plan.run" in out
+    tuning = sum(
+        count for plan in plans.values() for purpose, count in plan.cost["network_evaluations"].items()
+        if purpose in ("search", "table", "trajectory", "gradient")
+    )  # fmt: skip
+    assert tuning <= 4000
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "plan.run").iterdir()}
+    code, out, err = run("tune", "--calls", 2, "--calls", 3, "digits", *arguments, "--json", "-o", "plan.json")
+    assert code == 0, err
+    assert [fields["sigmas"] for fields in json.loads(out)] == [
+        plan.schedule.sigmas.tolist() for plan in plans.values()
+    ]
+    assert {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "plan.run").iterdir()
+    } == before  # nothing was measured
 
 
 def test_tune_as_json_prints_the_plan(run):
@@ -237,6 +261,13 @@ def refused(run, folder, arguments, message):
         (["tune"], "model"),
         (["tune", "digits", "--callz", 4], "--callz"),
         (["tune", "digits", "--calls", 2.5], "--calls"),
+        (["tune", "digits", "--calls", 4, 6.5], "--calls"),
+        (["tune", "digits", "--calls", 4, 0], "at least 1 network calls"),
+        (["tune", "digits", "--method", "gradients"], "did you mean 'gradient'"),
+        (["tune", "digits", "--budget", "ten"], "a budget is a number of network evaluations"),
+        (["tune", "digits", *QUICK, "--budget", 10], "does not pay for a single plan"),
+        (["tune", "digits", "--run", "pickled/model_index.json"], "give the run folder another name"),
+        (["tune", "digits", "--method", "tpe", "--study", "nonsense", *QUICK], "cannot open the study"),
         (["tuna", "digits"], "tuna"),
         (["demo", "--model", "digit"], "digits"),
         (["schedule", "karras", "-N", 2.5], "--steps"),

@@ -29,7 +29,7 @@ from sigmatune.statistics.paired import compare
 from sigmatune.tuning import Settings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 
-TINY = Settings(tuning=8, validation=8, held_out=16, evaluations=8, reference_steps=16, micro_batch=8)
+TINY = Settings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
 
 
 def tuned(model, calls=4, solver="euler", settings=TINY):

@@ -39,6 +39,7 @@ SOLVERS = ("test_solvers.py", "test_diffusers_agreement.py")
 FAMILIES = ("test_schedules.py",)
 RAPSD, BOUNDS = ("test_spectra_rapsd.py", "test_closed_form.py"), ("test_spectra_bounds.py",)
 LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
+SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
     Mutant(
@@ -90,6 +91,13 @@ MUTANTS = (
         "away.flatten(1).abs().mean(dim=1)",
         ("test_gradient.py",),
     ),
+    Mutant("tuning/surrogate.py", "said = said + d * (z - path)", "said = said - d * (z - path)", SURROGATE),
+    Mutant("tuning/surrogate.py", "alpha[k] * self._power / (alpha[k] ** 2", "self._power / (alpha[k] ** 2", SURROGATE),
+    Mutant("tuning/surrogate.py", "len(rest) / len(few)", "1.0", SURROGATE),
+    Mutant("tuning/kriging.py", "system[n, n] = 0", "system[n, n] = 1", SURROGATE),
+    Mutant("tuning/kriging.py", "self.surrogate.run(parameters.table(point)) + kriged(", "kriged(", SURROGATE),
+    Mutant("tuning/budget.py", "max(self.evaluations - besides, 0) * part + besides", "self.evaluations * part", BUDGET),
+    Mutant("statistics/frechet.py", "- 2 * cross", "- cross", ("test_blackbox.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("machine.py", "k + 1, shape, channel=m", "k, shape, channel=m", LOOP),
     Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = {"euler": "Euler / DDIM", "heun": "Heun", "dpmpp2m": "DPM-Solver++(2M)"}
@@ -152,7 +153,85 @@ def sensitivity_table(result: dict) -> str:
     return markdown(head, rows, f"{result['rows']} noises on the model. {made_by(result)}")
 
 
+def tuned_cifar10_table(result: dict) -> str:
+    """What auto brings on cifar10."""
+    return tuners_table({**result, "cells": [cell for cell in result["cells"] if cell["model"] == "cifar10"]})
+
+
+def tuners_table(result: dict) -> str:
+    """What auto brings, with and without coefficients, per model, solver and number of calls."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    cells = {(c["model"], c["method"], c["solver"], c["calls"]): c for c in result["cells"]}
+    rows = []
+    for model, method, solver in dict.fromkeys(key[:3] for key in cells if key[1].startswith("auto")):
+        entries = []
+        for calls in budgets:
+            found = cells[model, method, solver, calls]
+            value = found["error_ratio"]
+            text = f"{value['value']:.2f} ({value['low']:.2f}-{value['high']:.2f})"
+            entries.append(f"**{text}**" if found["gain"] else f"no gain: {text}")
+        what = "levels and coefficients" if "coefficients" in method else "levels"
+        rows.append([model, NAMES.get(solver, solver), what, *entries])
+    order = list(dict.fromkeys(row[0] for row in rows))
+    rows.sort(key=lambda row: (order.index(row[0]), row[2] != "levels"))
+    spent = [tuning_cost(part) for part in by_run(result, "auto").values()]
+    learned = [tuning_cost(part) for part in by_run(result, "auto, coefficients").values()]
+    more = f", {min(learned):,} to {max(learned):,} with coefficients" if learned else ""
+    note = (
+        f"{result['settings']['held_out']} held-out noises, 95% paired bootstrap intervals. All budgets of a row together took "
+        f"{min(spent):,} to {max(spent):,} network evaluations of single images for levels{more}; reference and guard not "
+        f"counted. {made_by(result)}"
+    )
+    return markdown(["model", "solver", "tuned", *(f"{n} calls" for n in budgets)], rows, note)
+
+
+def by_run(result: dict, method: str) -> dict[tuple[str, str], list[dict]]:
+    """The cells of a method, those that were tuned together in one list."""
+    runs: dict[tuple[str, str], list[dict]] = {}
+    for cell in result["cells"]:
+        if cell["method"] == method:
+            runs.setdefault((cell["model"], cell["solver"]), []).append(cell)
+    return runs
+
+
+def tuning_cost(cells: list[dict]) -> int:
+    """Network evaluations that a budget pays for."""
+    parts = [cell["cost"]["network_evaluations"] for cell in cells]
+    return sum(part.get(purpose, 0) for part in parts for purpose in ("search", "table", "trajectory", "gradient"))
+
+
+def methods_table(result: dict) -> str:
+    """The median ratio of each method at few and at more calls, its cost, and how often it lost."""
+    rows = []
+    for method in dict.fromkeys(cell["method"] for cell in result["cells"]):
+        runs = by_run(result, method)
+        row = [method]
+        for model in dict.fromkeys(cell["model"] for cell in result["cells"]):
+            for few in (True, False):
+                found = [
+                    cell["error_ratio"]["value"]
+                    for (of, _), cells in runs.items() for cell in cells
+                    if of == model and (cell["calls"] <= 6) == few
+                ]  # fmt: skip
+                row.append(f"{median(found):.2f}" if found else "not measured")
+        cells = [cell for part in runs.values() for cell in part]
+        kept = sum(not cell["gain"] for cell in cells)
+        row += [f"{median([tuning_cost(part) for part in runs.values()]):,.0f}", f"{kept} of {len(cells)}"]
+        rows.append(row)
+    models = dict.fromkeys(cell["model"] for cell in result["cells"])
+    head = ["method", *(f"{model}, {calls} calls" for model in models for calls in ("4-6", "8-10")),
+            "network evaluations", "cells where the default was kept"]  # fmt: skip
+    note = (
+        "Network evaluations: of single images, for all five budgets of one solver, reference and guard not counted. A plan "
+        f"that the guard does not let through is not handed out; its ratio counts here all the same. {made_by(result)}"
+    )
+    return markdown(head, rows, note)
+
+
 MAKERS = {
+    "tuned_cifar10": (tuned_cifar10_table, "tuners"),
+    "tuners": (tuners_table, "tuners"),
+    "methods": (methods_table, "tuners"),
     "ends": (ends_table, "ends"),
     "spectrum": (spectrum_table, "spectrum"),
     "beta": (beta_table, "beta"),

@@ -22,7 +22,7 @@ def frechet_distance(x: Array, y: Array) -> float:
         x, y: Features, (n, d) and (m, d), n, m >= 2.
 
     Returns:
-        d^2, at least 0, in the features' squared unit. It is biased upwards: two samples of one distribution differ too.
+        The square of d, at least 0, in the features' squared unit; biased upwards, for two samples of one distribution differ.
 
     Raises:
         SigmaTuneError: if the shapes do not fit.
@@ -30,9 +30,13 @@ def frechet_distance(x: Array, y: Array) -> float:
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise SigmaTuneError(f"need two samples of features, (n, d) and (m, d), not {x.shape} and {y.shape}.")
-    # The eigenvalues of C_x C_y are the squared singular values of the product of the centred samples.
-    a, b = (part - part.mean(axis=0) for part in (x, y))
-    a, b = a / np.sqrt(len(a) - 1), b / np.sqrt(len(b) - 1)
-    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    # The eigenvalues of C_x C_y are the squared singular values of a b', for any a and b with a'a = C_x and b'b = C_y.
+    a, b = _root(x), _root(y)
+    cross = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
     gap = x.mean(axis=0) - y.mean(axis=0)
     return float(max(gap @ gap + np.square(a).sum() + np.square(b).sum() - 2 * cross, 0.0))
+
+
+def _root(x: Array) -> Array:
+    """A small matrix a with a'a the covariance of the rows of x."""
+    return np.asarray(np.linalg.qr((x - x.mean(axis=0)) / np.sqrt(len(x) - 1), mode="r"))

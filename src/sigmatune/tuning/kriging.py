@@ -72,7 +72,9 @@ def tune_by_kriging(
         space.ask(plan)
     tried: list[tuple[float, Plan]] = []
     best, waited = min(space.scores), 0
-    for _ in range(trials):
+    for done in range(trials):
+        if bench.progress is not None:
+            bench.progress(f"{known[0].steps} steps: corrected stand-in", done, trials)
         proposed = space.proposal()
         if proposed is None or not affordable(proposed) or waited >= PATIENCE:
             break

@@ -47,6 +47,7 @@ def search(
     *,
     evaluations: int,
     seed: int,
+    affordable: Callable[[int], bool] = lambda trials: True,
 ) -> Schedule:
     """Improves schedules by CMA-ES: each start gets an equal share of half the budget, the best of them the rest.
 
@@ -60,11 +61,12 @@ def search(
         path: Bounds the levels.
         evaluations: How often the objective may be called, the starts' own values not counted.
         seed: Seed of the search.
+        affordable: Says whether this many more trials may be made; the search stops where they may not.
 
     Returns:
         The best schedule that was tried, or the first start if there was no budget for a single generation.
     """
-    runs = [_Run(start, objective, path, seed + i) for i, start in enumerate(starts)]
+    runs = [_Run(start, objective, path, seed + i, affordable) for i, start in enumerate(starts)]
     share = evaluations // (2 * len(runs))
     for run in runs:
         run.spend(share)
@@ -75,9 +77,14 @@ def search(
 
 class _Run:
     def __init__(
-        self, start: Schedule, objective: Callable[[list[Schedule]], list[float]], path: NoisePath, seed: int
+        self,
+        start: Schedule,
+        objective: Callable[[list[Schedule]], list[float]],
+        path: NoisePath,
+        seed: int,
+        affordable: Callable[[int], bool],
     ) -> None:
-        self.objective = objective
+        self.objective, self.affordable = objective, affordable
         self.head = start.sigmas[:1] if np.isinf(start.sigmas[0]) else start.sigmas[:0]
         self.ends = path.sigma_min, min(path.sigma_max, HIGHEST)
         mean = np.log(start.sigmas[len(self.head) : -1])
@@ -94,6 +101,8 @@ class _Run:
         if self.cma is None:
             return
         for _ in range(evaluations // self.cma.population_size):
+            if not self.affordable(self.cma.population_size):
+                return
             asked = [self.cma.ask() for _ in range(self.cma.population_size)]
             trials = [self._schedule(y) for y in asked]
             values = self.objective(trials)

@@ -261,15 +261,24 @@ def searched(task: Task) -> Proposals:
     if not task.best:
         return []
 
+    done = 0
+
     def objective(schedules: list[Schedule]) -> list[float]:
+        nonlocal done
+        if task.bench.progress is not None:
+            task.bench.progress(f"{task.steps} steps: trials of the search", done, task.bench.settings.evaluations)
+        done += len(schedules)
         plans = [task.plans([schedule]) for schedule in schedules]
         values = iter(task.bench.scores([plan for one in plans for plan in one], "tuning"))
         return [next(values) if one else float("inf") for one in plans]
 
     starts = [plan.schedule for plan in task.best[:2]]
     settings = task.bench.settings
-    evaluations = int(min(settings.evaluations, task.allowance.evaluations // task.trial(task.best[0])))
-    found = search(starts, objective, task.bench.model.path, evaluations=evaluations, seed=settings.seed)
+    trial = task.trial(task.best[0])
+    found = search(
+        starts, objective, task.bench.model.path, evaluations=settings.evaluations, seed=settings.seed,
+        affordable=lambda trials: task.pays(trials * trial),
+    )  # fmt: skip
     return task.plans([found])
 
 

@@ -1,0 +1,53 @@
+"""What tuning may spend."""
+
+from datetime import timedelta
+
+import pytest
+
+from exact import gaussian
+from sigmatune.errors import SigmaTuneError
+from sigmatune.tuning import Settings, Workbench, tune
+from sigmatune.tuning.budget import Allowance, Budget
+
+
+@pytest.mark.parametrize(
+    ("given", "evaluations", "seconds"),
+    [
+        (20_000, 20_000, float("inf")), ("20000", 20_000, float("inf")), ("20_000", 20_000, float("inf")),
+        ("300s", float("inf"), 300), ("5min", float("inf"), 300), ("1.5h", float("inf"), 5400),
+        (timedelta(minutes=2), float("inf"), 120), (None, float("inf"), float("inf")), (Budget(5), 5, float("inf")),
+    ],
+)  # fmt: skip
+def test_budgets_are_numbers_or_times(given, evaluations, seconds):
+    assert Budget.of(given) == Budget(evaluations, seconds)
+
+
+@pytest.mark.parametrize("given", [0, -5, "0s", "ten", "5 days", 2.5, "2.5", True, "-3s", "nan", ""])
+def test_anything_else_is_refused(given):
+    with pytest.raises(SigmaTuneError, match="a budget is a number of network evaluations"):
+        Budget.of(given)
+
+
+def test_an_allowance_is_what_is_left_and_can_be_shared():
+    bench = Workbench(gaussian())
+    bench.spend("search", 77)
+    whole = Allowance(bench, Budget(1000))
+    bench.spend("search", 100)
+    bench.spend("reference", 5000)  # the price of the evidence
+    assert whole.evaluations == 900
+    assert whole.pays(900)
+    assert not whole.pays(901)
+    part = whole.share(0.5, besides=300)
+    assert part.evaluations == 600
+    bench.spend("gradient", 250)
+    assert (part.evaluations, whole.evaluations) == (350, 650)
+    assert whole.share(0.5, besides=5000).evaluations == 650  # never more than there is
+    assert not Allowance(bench, Budget(seconds=1e-9)).pays(1)
+    assert Allowance(bench, Budget()).pays(10**12)
+
+
+def test_a_time_is_kept():
+    settings = Settings(tuning=8, validation=8, held_out=8, micro_batch=8, evaluations=100_000, reference_steps=16)
+    plan = tune(gaussian(), calls=4, solver="euler", method="search", settings=settings, budget="1s")
+    assert plan.evidence["verdict"]
+    assert sum(stage["seconds"] for stage in plan.cost["stages"]) < 20
