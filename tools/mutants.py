@@ -96,7 +96,9 @@ MUTANTS = (
     Mutant("tuning/surrogate.py", "len(rest) / len(few)", "1.0", SURROGATE),
     Mutant("tuning/kriging.py", "system[n, n] = 0", "system[n, n] = 1", SURROGATE),
     Mutant("tuning/kriging.py", "self.surrogate.run(parameters.table(point)) + kriged(", "kriged(", SURROGATE),
-    Mutant("tuning/budget.py", "max(self.evaluations - besides, 0) * part + besides", "self.evaluations * part", BUDGET),
+    Mutant(
+        "tuning/budget.py", "max(self.evaluations - besides, 0) * part + besides", "self.evaluations * part", BUDGET
+    ),
     Mutant("statistics/frechet.py", "- 2 * cross", "- cross", ("test_blackbox.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("machine.py", "k + 1, shape, channel=m", "k, shape, channel=m", LOOP),

@@ -220,14 +220,12 @@ def table_left(task: Task) -> int:
 
 def trajectory(task: Task) -> Proposals:
     """The schedule that the dynamic programme on the student's states finds; one run serves all budgets."""
-    solver = SOLVERS[task.solver]
-    if any(solver.calls(n) != n for n in range(1, task.steps + 1)) or not task.pays(trajectory_left(task)):
+    if not task.pays(trajectory_left(task)):
         return []
-    bench, most = task.bench, task.most
-    rows, grid = min(TRAJECTORY_ROWS, bench.settings.tuning), max(TRAJECTORY_GRID, 2 * most)
+    bench, grid, rows = task.bench, _grid(task), min(TRAJECTORY_ROWS, task.bench.settings.tuning)
     with suppress(SigmaTuneError):  # more steps than a network of whole timesteps has levels
         found = bench.once(
-            _trajectories(task), lambda: paths.tune_by_trajectory(bench, most, task.solver, grid=grid, rows=rows)
+            _trajectories(task), lambda: paths.tune_by_trajectory(bench, task.most, task.solver, grid=grid, rows=rows)
         )
         return task.plans([found[task.steps - 1]])
     return []
@@ -237,8 +235,14 @@ def trajectory_left(task: Task) -> int:
     """What the trajectories still cost."""
     if task.bench.has(_trajectories(task)):
         return 0
-    levels = paths.nodes(task.bench, max(TRAJECTORY_GRID, 2 * task.most))
-    return paths.cost(task.bench, task.most, levels, rows=min(TRAJECTORY_ROWS, task.bench.settings.tuning))
+    levels, rows = paths.nodes(task.bench, _grid(task)), min(TRAJECTORY_ROWS, task.bench.settings.tuning)
+    return paths.cost(task.bench, task.most, levels, solver=task.solver, rows=rows)
+
+
+def _grid(task: Task) -> int:
+    """Fewer nodes for a solver that asks the network for every pair of them."""
+    pairs = SOLVERS[task.solver].calls(2) > 2
+    return max(TRAJECTORY_GRID // 2 if pairs else TRAJECTORY_GRID, 2 * task.most)
 
 
 def _trajectories(task: Task) -> str:

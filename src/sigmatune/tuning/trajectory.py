@@ -8,8 +8,9 @@ programming over (k, node) keeps the prefixes that end nearest to the teacher,
           c \cdot (A \, S_{k,i} + b \, D(c \cdot S_{k,i}; \sigma_i)) - z^*_{j,r} \big\rVert, \qquad z^*_0 = x^*,
 
 with A, b and c of the solver's step from i to j after that prefix. A prefix asks the network once, and every node after it is
-then a sum: linear in what is known already. Since 0 is a node like the others, the distance of the end points, which plans are
-measured by, comes out of the same table for every number of steps; and since the noise may be cut at any node, so do the ends.
+then a sum: linear in what is known already (a solver that asks again at the end of a step pays for every pair of nodes). Since 0
+is a node like the others, the distance of the end points, which plans are measured by, comes out of the same table for every
+number of steps; and since the noise may be cut at any node, so do the ends.
 
 The minimum over prefixes is exact where the cost to come depends on the node alone. Here it depends on the state as well, so
 that keeping one prefix per node is a heuristic, blind to errors that would cancel; a wider beam keeps more of them, and all of
@@ -60,13 +61,14 @@ def tune_by_trajectory(
 ) -> list[Schedule]:
     """Finds the levels of 1..most steps at once.
 
-    It costs at most most x grid x beam network evaluations per row, and the fine solution once more: see :func:`cost`, which is
-    exact. They are counted as "trajectory"; the end points of the fine solution, which all plans share, as "reference".
+    With one call per step it costs at most most x grid x beam network evaluations per row, and the fine solution once more;
+    with Heun's two, half of most x grid^2 x beam on top: see :func:`cost`, which is exact. They are counted as "trajectory"; the
+    end points of the fine solution, which all plans share, as "reference".
 
     Args:
         bench: The workbench, whose tuning noises are used.
         most: Largest N.
-        solver: A deterministic solver of the registry with one call per step.
+        solver: A deterministic solver of the registry. One of several calls per step costs a call for every pair of nodes.
         grid: Nodes to choose levels from, spaced evenly in log sigma; a network of whole timesteps has as many at most.
         ends: The highest and the lowest node, the model's range by default; a schedule may begin and end at any node.
         rows: Use the first few tuning noises only.
@@ -76,12 +78,12 @@ def tune_by_trajectory(
         The schedules of N = 1..most, of family "trajectory"; the option "score" is the mean log error on these noises.
 
     Raises:
-        SigmaTuneError: for another solver, ends outside the model's range, or fewer nodes than steps.
+        SigmaTuneError: for a solver that adds noise, ends outside the model's range, or fewer nodes than steps.
     """
-    chosen, beam = _usable(solver, whole(most, "most")), whole(beam, "beam")
+    chosen, beam = _usable(solver), whole(beam, "beam")
     levels = nodes(bench, whole(grid, "grid"), ends)
     indices = bench.settings.rows("tuning")[: None if rows is None else whole(rows, "rows")]
-    if most > len(levels) - 1:
+    if whole(most, "most") > len(levels) - 1:
         raise SigmaTuneError(f"a grid of {len(levels) - 1} levels has no {most} different ones; pass a larger grid.")
     notes = {"solver": chosen.name, "nodes": len(levels) - 1, "beam": beam}
 
@@ -92,7 +94,7 @@ def tune_by_trajectory(
             row[0], row[1 : len(best.way) + 1] = best.score, best.way
         return found
 
-    price = cost(bench, most, levels, rows=len(indices), beam=beam)
+    price = cost(bench, most, levels, solver=solver, rows=len(indices), beam=beam)
     name = f"trajectory of {most} steps, {notes}, {levels.tolist()}, {indices}"
     table = bench.array(name, made, purpose="trajectory", evaluations=price)
     return [
@@ -124,23 +126,25 @@ def nodes(bench: Workbench, grid: int, ends: tuple[float, float] | None = None) 
     return np.append(levels, 0.0)
 
 
-def cost(bench: Workbench, most: int, levels: Array, *, rows: int, beam: int = 1) -> int:
+def cost(bench: Workbench, most: int, levels: Array, *, solver: str, rows: int, beam: int = 1) -> int:
     """The network evaluations of single images that 1..most steps on some nodes take, padding included."""
-    prefixes = [sum(min(beam, comb(node, k)) for k in range(most)) for node in range(len(levels) - 1)]
-    calls = [bench.model.calls_at(float(level)) for level in levels[:-1]]
+    kept = np.array([[min(beam, comb(node, k)) for node in range(len(levels) - 1)] for k in range(most)])
+    calls = np.array([bench.model.calls_at(float(level)) for level in levels[:-1]])
     fine, _ = _fine(bench, levels)
-    return bench.padded(rows) * (int(np.dot(prefixes, calls)) + fine.network_calls(bench.model))
+    below = calls[::-1].cumsum()[::-1] - calls  # one call at every node that a step may lead to
+    further = _extra(SOLVERS[solver]) * int((kept[:-1] @ below).sum())
+    return bench.padded(rows) * (int((kept @ calls).sum()) + further + fine.network_calls(bench.model))
 
 
-def _usable(name: str, most: int) -> Solver:
+def _extra(solver: Solver) -> int:
+    """Calls that a step takes besides the one at its beginning, at the level where it ends; a step to 0 takes none."""
+    return solver.calls(2) - solver.calls(1) - 1
+
+
+def _usable(name: str) -> Solver:
     solver = SOLVERS[name]
     if not solver.deterministic():
         raise SigmaTuneError(f"{solver.name} adds noise; only a deterministic solver has paths that can be compared.")
-    if any(solver.calls(steps) != steps for steps in range(1, most + 1)):
-        raise SigmaTuneError(
-            f"{solver.name} asks the network between levels as well, which would cost a call for every pair of nodes; use a "
-            "solver of one call per step."
-        )
     return solver
 
 
@@ -178,6 +182,7 @@ class _Prefix:
 
     way: tuple[int, ...]
     state: torch.Tensor
+    calls: int = 0
     score: float = 0.0
 
 
@@ -212,17 +217,29 @@ class _Search:
         return _Prefix((node,), _combined(table.start, eps.unsqueeze(0)))
 
     def _extended(self, prefix: _Prefix, first: int) -> Iterator[_Prefix]:
-        """The prefix and each node from the first on; one network call."""
-        nodes, last = range(first, len(self.sigmas)), len(prefix.way) - 1
-        ways = torch.tensor([[*prefix.way, node] for node in nodes])
-        table = self._table(self.sigmas[ways])
-        z = _combined(table.c[:1, last], prefix.state)[0]
-        known = torch.cat([prefix.state, self._asked(z, float(self.sigmas[prefix.way[-1]])).unsqueeze(0)])
-        step = torch.cat([table.A[:, last], table.b[:, last].unsqueeze(-1)], dim=-1)
-        for row, node in enumerate(nodes):
-            state = _combined(step[row], known)
-            score = self._score(_combined(table.c[row, last + 1 :], state)[0], self.teacher[node])
-            yield _Prefix((*prefix.way, node), state, score)
+        """The prefix and each node from the first on; one network call for all of them, the others of a step for each."""
+        said = None
+        for nodes in self._alike(range(first, len(self.sigmas))):
+            table = self._table(self.sigmas[torch.tensor([[*prefix.way, node] for node in nodes])])
+            steps = torch.cat([table.A, table.b.unsqueeze(-1)], dim=-1)
+            if said is None:
+                z = _combined(table.c[:1, prefix.calls], prefix.state)[0]
+                said = self._asked(z, float(self.sigmas[prefix.way[-1]])).unsqueeze(0)
+            for row, node in enumerate(nodes):
+                state = _combined(steps[row, prefix.calls], torch.cat([prefix.state, said]))
+                for call in range(prefix.calls + 1, table.calls):
+                    z = _combined(table.c[row, call].unsqueeze(0), state)
+                    more = self._asked(z[0], float(table.q[row, call])).unsqueeze(0)
+                    state = _combined(steps[row, call], torch.cat([state, more]))
+                score = self._score(_combined(table.c[row, table.calls :], state)[0], self.teacher[node])
+                yield _Prefix((*prefix.way, node), state, table.calls, score)
+
+    def _alike(self, nodes: range) -> list[range]:
+        """The nodes in groups to which a step takes equally many calls: a step to 0 may take fewer."""
+        end = len(self.sigmas) - 1
+        if _extra(self.solver) == 0:
+            return [nodes]
+        return [part for part in (range(nodes.start, end), range(end, nodes.stop)) if part]
 
     def _table(self, sigmas: torch.Tensor) -> Coefficients:
         return self.solver.build(sigmas, **self.solver.defaults)
