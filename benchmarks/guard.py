@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 def machine() -> dict[str, object]:
     """What the figures were measured on and with."""
-    packages = ("sigmatune", "torch", "numpy", "scipy", "diffusers", "cmaes")
+    packages = ("sigmatune", "torch", "numpy", "scipy", "diffusers", "cmaes", "optuna")
     return {
         "machine": platform.machine(),
         "system": platform.system(),

@@ -118,6 +118,7 @@ def assemble() -> None:
         "benchmark": "benchmarks/tuners.py",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
+        "models": {name: workbench(name).model.fingerprint() for name in {cell["model"] for cell in cells}},
         "settings": vars(SETTINGS),
         "methods": METHODS,
         "cells": cells,

@@ -32,17 +32,32 @@ def test_the_tables_of_the_documents_are_those_of_the_benchmarks():
     assert used >= set(tables.MAKERS), "a table that no document shows"
 
 
-def test_the_benchmark_was_run_on_the_bundled_weights():
-    result = json.loads((ROOT / "benchmarks" / "results" / "guard_cifar10.json").read_text())
-    assert result["model"]["fingerprint"] == load("cifar10").fingerprint()
+def results(name: str) -> dict:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
-def test_no_tuned_plan_is_above_a_default_beyond_noise():
-    """The promise, over the whole matrix that was measured."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "guard_cifar10.json").read_text())
-    for cell in result["cells"]:
+def test_the_benchmarks_were_run_on_the_bundled_weights():
+    assert results("guard_cifar10")["model"]["fingerprint"] == load("cifar10").fingerprint()
+    for name in ("cifar10", "digits"):
+        assert results("tuners")["models"][name] == load(name).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["guard_cifar10", "tuners"])
+def test_no_tuned_plan_is_above_a_default_beyond_noise(name):
+    """The promise, over the whole matrix that was measured, and for every default, not only the one chosen on validation."""
+    for cell in results(name)["cells"]:
         for label, comparison in cell["against_each_default"].items():
             assert comparison["low"] <= 0, (cell["solver"], cell["calls"], label)
+
+
+def test_the_matrix_of_tuners_kept_to_its_budgets():
+    result, tables = results("tuners"), tool("update_tables")
+    assert len(result["cells"]) >= 45
+    for method, options in result["methods"].items():
+        for run in tables.by_run(result, method).values():
+            assert [cell["calls"] for cell in run] == [4, 5, 6, 8, 10]
+            assert all(cell["network_calls"] <= cell["calls"] for cell in run)
+            assert tables.tuning_cost(run) <= options.get("budget", float("inf"))
 
 
 def test_the_readme_names_every_solver_and_links_to_files_that_exist():

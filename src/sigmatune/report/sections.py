@@ -215,15 +215,22 @@ def cost(measured: Measured) -> str:
 def _stages(view: View) -> str:
     """What each tuning stage brought and cost; nothing for plans that were tuned in one piece."""
     log = (view.plan.cost or {}).get("stages", [])
-    rows = [
-        ("own" if entry["paid"] else "", [
-            escape(entry["stage"]), f"{sum(entry['network_evaluations'].values()):,}", f"{entry['seconds']:.1f}",
-            three(float(np.exp(entry["tuning"]))), three(float(np.exp(entry["validation"]))),
-        ])
-        for entry in log
-    ]  # fmt: skip
-    head = ["stage", "network evaluations", "seconds", "typical error, tuning noises", "validation noises"]
-    text = "The leader after each stage. Marked: stages that improved it on the validation noises."
+    best, rows = None, []
+    for entry in log:
+        value = float(np.exp(entry["validation"]))
+        change = "" if best is None else f"{100 * (min(value / best, 1) - 1):.1f} %".replace("-", "\N{MINUS SIGN}")
+        best = value if best is None else min(best, value)
+        spent = sum(entry["network_evaluations"].values())
+        memory = f"{entry['peak_memory_mib']:,}"
+        cells = [escape(entry["stage"]), f"{spent:,}", f"{entry['seconds']:.1f}", memory,
+                 three(float(np.exp(entry["tuning"]))), three(value), change]  # fmt: skip
+        rows.append(("own" if entry["paid"] else "", cells))
+    head = ["stage", "network evaluations", "seconds", "peak memory, MiB", "error, tuning noises", "validation noises",
+            "change"]  # fmt: skip
+    text = (
+        "The typical error of the leader after each stage, and by how much the stage lowered it on the validation noises. "
+        "Marked: stages that paid."
+    )
     return table(head, rows) + p(text, "note") if rows else ""
 
 

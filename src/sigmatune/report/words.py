@@ -61,6 +61,7 @@ def cost(view: View) -> dict[str, str]:
         **rows,
         "in all": f"{total:,}",
         "time": f"{spent['seconds']:,.0f} s",
+        **({"peak memory": f"{spent['peak_memory_mib']:,} MiB"} if spent.get("peak_memory_mib") else {}),
         "machine": f"{spent['device']}, {threads}",
     }
 

@@ -8,8 +8,8 @@ programming over (k, node) keeps the prefixes that end nearest to the teacher,
           c \cdot (A \, S_{k,i} + b \, D(c \cdot S_{k,i}; \sigma_i)) - z^*_{j,r} \big\rVert, \qquad z^*_0 = x^*,
 
 with A, b and c of the solver's step from i to j after that prefix. A prefix asks the network once, and every node after it is
-then a sum: linear in what is known already (a solver that asks again at the end of a step pays for every pair of nodes). Since 0
-is a node like the others, the distance of the end points, which plans are measured by, comes out of the same table for every
+then a sum: linear in what is known already (a solver that asks again at the end of a step pays for every pair of nodes). Since
+0 is a node like the others, the distance of the end points, which plans are measured by, comes out of the same table for every
 number of steps; and since the noise may be cut at any node, so do the ends.
 
 The minimum over prefixes is exact where the cost to come depends on the node alone. Here it depends on the state as well, so
@@ -62,8 +62,8 @@ def tune_by_trajectory(
     """Finds the levels of 1..most steps at once.
 
     With one call per step it costs at most most x grid x beam network evaluations per row, and the fine solution once more;
-    with Heun's two, half of most x grid^2 x beam on top: see :func:`cost`, which is exact. They are counted as "trajectory"; the
-    end points of the fine solution, which all plans share, as "reference".
+    with Heun's two, half of most x grid^2 x beam on top: see :func:`cost`, which is exact. They are counted as "trajectory";
+    the end points of the fine solution, which all plans share, as "reference".
 
     Args:
         bench: The workbench, whose tuning noises are used.
