@@ -38,7 +38,7 @@ SOLVERS = ("euler", "dpmpp2m", "unipc")
 CALLS = (4, 5, 6, 8, 10)
 METHODS: dict[str, dict[str, Any]] = {
     "auto": {"method": "auto", "budget": 20_000},
-    "auto, coefficients": {"method": "auto", "coefficients": True, "budget": 60_000},
+    "auto, coefficients": {"method": "auto", "coefficients": True, "budget": 40_000},
     "static": {"method": "static"},
     "closed-form": {"method": "closed-form"},
     "discretisation": {"method": "discretisation"},

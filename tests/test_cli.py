@@ -22,7 +22,7 @@ from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.spectra.mixture import Mixture
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
-QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--evaluations", "2", "--budget", "1500"]
+QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--method", "static"]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
 
 
 def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path):
-    arguments = ["--solver", "euler", "--no-report", *QUICK, "--budget", "4000"]
+    arguments = ["--solver", "euler", "--no-report", *QUICK, "--method", "auto", "--budget", "4000"]
     code, out, err = run("tune", "digits", "--calls", 2, 3, *arguments)
     assert code == 0, err
     plans = {n: load_plan(tmp_path / f"plan-{n}.json") for n in (2, 3)}
@@ -161,7 +161,8 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, t
     from sigmatune.tuning import Settings
     from sigmatune.workflows import demo
 
-    monkeypatch.setattr(demo, "SMALL", Settings(16, 16, 16, 8, reference_steps=16))
+    monkeypatch.setattr(demo, "SMALL", Settings(16, 16, 16, 2, reference_steps=16))
+    monkeypatch.setattr(demo, "BUDGET", 2000)
     code, out, err = run("demo", "--smoke", "--model", load_folder(), "--out", "shown")
     assert code == 0, err
     names = {p.name for p in (tmp_path / "shown").iterdir()}
@@ -267,7 +268,7 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--budget", "ten"], "a budget is a number of network evaluations"),
         (["tune", "digits", *QUICK, "--budget", 10], "does not pay for a single plan"),
         (["tune", "digits", "--run", "pickled/model_index.json"], "give the run folder another name"),
-        (["tune", "digits", "--method", "tpe", "--study", "nonsense", *QUICK], "cannot open the study"),
+        (["tune", "digits", *QUICK, "--method", "tpe", "--study", "nonsense"], "cannot open the study"),
         (["tuna", "digits"], "tuna"),
         (["demo", "--model", "digit"], "digits"),
         (["schedule", "karras", "-N", 2.5], "--steps"),

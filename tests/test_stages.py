@@ -11,7 +11,9 @@ from sigmatune.noise import Flow, vp
 from sigmatune.plan import sample
 from sigmatune.solvers import load_plan
 from sigmatune.tuning import Settings, Workbench, stages, tune, tune_on
-from sigmatune.tuning.stages import AUTO, STAGES, climb, table_of
+from sigmatune.tuning import climb as climbing
+from sigmatune.tuning.climb import AUTO, climb
+from sigmatune.tuning.stages import STAGES, table_of
 
 SETTINGS = Settings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
 
@@ -34,7 +36,7 @@ def test_the_stages_run_in_order_and_the_leader_never_falls_back(auto):
     _, plan = auto
     log = plan.cost["stages"]
     names = [entry["stage"] for entry in log]
-    assert names == [name for name in AUTO if name in names] + ["coefficients"]
+    assert names == [*(name for name in AUTO if name in names and name != "gradient"), "coefficients"]
     assert (np.diff([entry["tuning"] for entry in log]) <= 0).all()
     assert plan.evidence["gain"]
     assert plan.solver == "custom"
@@ -73,9 +75,9 @@ def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path
         return outputs(plan, split, **options)
 
     bench.outputs = watched
-    plan = tune_on(bench, 7, solver=solver, method="auto")
+    plan = tune_on(bench, 5, solver=solver, method="auto")
     assert seen["held_out"] == {"guard", "reference"}
-    assert plan.calls <= 7
+    assert plan.calls <= 5
     assert plan.evidence["gain"] or plan.evidence["verdict"].startswith("no gain")
 
 
@@ -90,7 +92,7 @@ def test_one_stage_by_name(name):
 
 def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch):
     bench = Workbench(mixture(), SETTINGS)
-    monkeypatch.setattr(stages, "PAYS", 100.0)
+    monkeypatch.setattr(climbing, "PAYS", 100.0)
     monkeypatch.setitem(stages.ITERATIONS, "coefficients", 1)
     log = climb(bench, 4, "euler", ("static", "discretisation", "search", "gradient", "coefficients")).log
     assert [entry["stage"] for entry in log] == ["static", "discretisation", "search", "coefficients"]

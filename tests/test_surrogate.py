@@ -13,6 +13,7 @@ from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning import Settings, Workbench, surrogate
+from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging
 from sigmatune.tuning.surrogate import MODES, Surrogate
 
@@ -115,6 +116,20 @@ def test_the_path_is_recorded_once_and_paid_for(tmp_path):
     torch.testing.assert_close(Surrogate(again).exact, stand_in.exact, atol=0, rtol=0)
     assert model.images - before == 12 * 64
     assert again.spent("reference") == first.spent("reference")
+
+
+def test_descending_lowers_its_score_and_keeps_the_steps_asked_for(bench):
+    stand_in, path = surrogate_of(bench), bench.model.path
+    start = build("karras", 4, path)
+    freedom = Freedom(coefficients=True, sums="free")
+    parameters = Parameters(start, "euler", (path.sigma_min, path.sigma_max), freedom)
+    found = stand_in.descended(parameters, (1, 5, 15))
+    scores = [
+        float(stand_in.score(parameters.table(torch.from_numpy(x)))) for x in [np.zeros(sum(parameters.sizes)), *found]
+    ]
+    assert len(found) == 3
+    assert (np.diff(scores) < 0).all()
+    assert scores[-1] < scores[0] - 0.5
 
 
 def test_the_corrected_estimate_is_exact_where_the_network_was_asked(bench):

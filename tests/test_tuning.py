@@ -26,9 +26,10 @@ from sigmatune.solvers import SOLVERS, compile_plan
 from sigmatune.tuning import Settings, Workbench, candidates
 from sigmatune.tuning import tune as tune_by
 from sigmatune.tuning import tune_on as tune_on_by
+from sigmatune.tuning.climb import Climb
 from sigmatune.tuning.guard import judge
 from sigmatune.tuning.search import SPACING, repair, search
-from sigmatune.tuning.stages import FINALISTS, Climb
+from sigmatune.tuning.stages import FINALISTS
 
 DETERMINISTIC = [name for name, solver in SOLVERS.items() if solver.deterministic()]
 # What is tested here holds for every method; this one is fast on exact models.

@@ -24,7 +24,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,6 +163,7 @@ def tune_by_gradient(
     freedom: Freedom | None = None,
     iterations: int = 20,
     rows: int | None = None,
+    firsts: Callable[[Parameters], Sequence[Array]] = lambda parameters: [],
     affordable: Callable[[int], bool] = lambda evaluations: True,
 ) -> Plan:
     """Improves a schedule, and if asked the coefficients, by L-BFGS through the plan.
@@ -176,6 +177,7 @@ def tune_by_gradient(
         freedom: What may move and the loss; only the levels and the log error by default.
         iterations: Most iterations of L-BFGS.
         rows: Use the first few tuning noises only.
+        firsts: Other points to start from; the search starts at that whose plan is best on the tuning noises.
         affordable: Says whether this many more network evaluations may be spent; the search stops where they may not.
 
     Returns:
@@ -193,7 +195,9 @@ def tune_by_gradient(
     ends = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
     parameters = Parameters(start, solver, ends, freedom)
     objective = _Objective(bench, parameters, rows, affordable)
-    best = (bench.score(objective.plan(np.zeros(objective.size)), "validation"), np.zeros(objective.size))
+    starts = [np.zeros(objective.size), *firsts(parameters)]
+    first = starts[int(np.argmin(bench.scores([objective.plan(x) for x in starts], "tuning")))]
+    best = (bench.score(objective.plan(first), "validation"), first)
     waited = 0
 
     def watch(intermediate_result: OptimizeResult) -> None:
@@ -207,7 +211,7 @@ def tune_by_gradient(
 
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-7, "gtol": 1e-6}
     with suppress(_Spent):
-        minimize(objective, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options, callback=watch)
+        minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=watch)
     return objective.plan(best[1])
 
 

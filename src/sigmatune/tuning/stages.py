@@ -1,4 +1,4 @@
-"""Tuning in stages: cheap ones first, each from the best so far, until the next one does not pay.
+"""The stages of tuning: every way to propose plans, by name.
 
 ========================== =========================================================== ==================================
 stage                      what it proposes                                            network evaluations per image
@@ -10,27 +10,23 @@ stage                      what it proposes                                     
 ``surrogate``              optima of a stand-in that is corrected by what was measured K per trial
 ``search``                 CMA-ES over the levels                                      K per trial
 ``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
-``coefficients``           the same over the plan's own coefficients                   about 4 K per step
+``coefficients``           the same over levels and coefficients, from the stand-in's about 4 K per step
 ``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
 ========================== =========================================================== ==================================
 
-What a stage has many of, it ranks by the :mod:`~sigmatune.tuning.surrogate` first, which costs nothing. Proposals are
-measured on the tuning noises. After each stage the leader is measured on the validation noises; a costly stage that does not
-improve on them ends the search for levels. What a stage brought and what it cost is written down and stays with the plan.
+What a stage has many of, it ranks by the :mod:`~sigmatune.tuning.surrogate` first, which costs nothing. The order in which
+stages run, and when they stop, is the matter of :mod:`~sigmatune.tuning.climb`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
@@ -41,14 +37,14 @@ from sigmatune.spectra import spectrum_of
 from sigmatune.spectra.bounds import tight_ends
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
-from sigmatune.tuning.budget import Allowance, Budget
+from sigmatune.tuning.budget import Allowance
 from sigmatune.tuning.error_table import ErrorTable, levels_of, tabulate
-from sigmatune.tuning.gradient import Freedom, tune_by_gradient
+from sigmatune.tuning.gradient import Freedom, Parameters, tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.search import search
 from sigmatune.tuning.spectral import Regulariser, optimal, power_of
 from sigmatune.tuning.surrogate import Surrogate
-from sigmatune.tuning.workbench import HIGHEST, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 FINALISTS = 5
 """Static candidates that are measured."""
@@ -61,9 +57,8 @@ TRIALS = 12
 """Most plans that the surrogate stage tries."""
 
 ITERATIONS = {"gradient": 12, "coefficients": 25}
-
-PAYS = 0.005
-"""A costly stage pays if it lowers the mean log error on the validation noises by more than this: half a percent."""
+SNAPSHOTS = (3, 10, 20, 40, 60)
+"""Iterations on the stand-in after which its coefficients are measured: the further they go, the less it is to be trusted."""
 
 Proposals = list[Plan]
 
@@ -292,16 +287,24 @@ def by_gradient(task: Task) -> Proposals:
 
 
 def coefficients(task: Task) -> Proposals:
-    """What L-BFGS over levels and tied coefficients finds from the best."""
-    return _descended(task, Freedom(coefficients=True), "coefficients")
+    """What L-BFGS over levels and coefficients finds, from the best or from where the stand-in would go."""
+
+    def firsts(parameters: Parameters) -> list[Array]:
+        found = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
+        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in found]
+        return found[: len(payable(task, plans))]
+
+    return _descended(task, Freedom(coefficients=True, sums="free"), "coefficients", firsts)
 
 
-def _descended(task: Task, freedom: Freedom, stage: str) -> Proposals:
+def _descended(
+    task: Task, freedom: Freedom, stage: str, firsts: Callable[[Parameters], list[Array]] = lambda parameters: []
+) -> Proposals:
     classical = [plan for plan in task.best if plan.solver != "custom"]
     if task.bench.model.integer_time or not classical:
         return []
     found = tune_by_gradient(
-        task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage],
+        task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
         affordable=task.pays,
     )  # fmt: skip
     return [found]
@@ -337,101 +340,8 @@ STAGES: Registry[Stage] = Registry(
     },
 )
 
-AUTO = ("static", "closed-form", "discretisation", "trajectory", "surrogate", "gradient")
-"""The stages of ``method="auto"``."""
 
-
-@dataclass(frozen=True)
-class Climb:
-    """What the stages came to.
-
-    Attributes:
-        plan: The plan that is best on the validation noises.
-        levels: The best plan of the solver itself, whose levels other numbers of steps may start from.
-        log: Per stage its name, network evaluations by purpose, seconds, peak memory of the process so far in MiB, proposals,
-            the leader's mean log error on tuning and validation noises, and whether it improved on validation.
-    """
-
-    plan: Plan
-    levels: Schedule
-    log: list[dict[str, Any]]
-
-
-def climb(
-    bench: Workbench,
-    steps: int,
-    solver: str,
-    names: Sequence[str],
-    *,
-    allowance: Allowance | None = None,
-    most: int | None = None,
-    others: Sequence[Schedule] = (),
-) -> Climb:
-    """Runs stages in order.
-
-    Args:
-        bench: The workbench; its tuning and validation noises are used.
-        steps: N.
-        solver: A deterministic solver of the registry.
-        names: Stages, in order; the first has to propose something.
-        allowance: What may be spent; no limit by default.
-        most: The largest N that will be asked for on this workbench.
-        others: Schedules that were found at other numbers of steps, nearest first.
-
-    Raises:
-        SigmaTuneError: for an unknown stage, if no stage proposes anything, or if what may be spent does not pay for one plan.
-    """
-    stages = [STAGES[name] for name in names]
-    allowance = allowance or Allowance(bench, Budget())
-    calls = SOLVERS[solver].calls(steps) * most_evaluations_per_call(bench.model)
-    trial, reserve = (bench.padded(rows) * calls for rows in (bench.settings.tuning, bench.settings.validation))
-    if not allowance.pays(trial + reserve):
-        raise SigmaTuneError(
-            f"the budget does not pay for a single plan of {steps} steps, which costs {trial + reserve:,} network evaluations "
-            "on the tuning and validation noises; raise it, ask for fewer numbers of calls, or use fewer noises."
-        )
-    ranked: list[tuple[float, Plan]] = []
-    best: tuple[float, Plan] | None = None
-    log: list[dict[str, Any]] = []
-    stopped = False
-    for stage in stages:
-        if stopped and not stage.coefficients:
-            continue
-        if bench.progress is not None:
-            bench.progress(f"{steps} steps: {stage.name}", len(log), len(stages))
-        cost, began = bench.meter(), time.monotonic()
-        task = Task(bench, steps, solver, [plan for _, plan in ranked], allowance, reserve, most or steps, others)
-        proposed = _affordable(task, stage.run(task))
-        ranked += zip(bench.scores(proposed, "tuning"), proposed, strict=True)
-        ranked.sort(key=lambda entry: entry[0])
-        if not ranked:
-            continue
-        value = bench.score(ranked[0][1], "validation")
-        paid = best is None or value < best[0] - PAYS
-        spent = {k: v for k, v in cost()["network_evaluations"].items() if k not in ("reference", "total") and v}
-        log.append(
-            {"stage": stage.name, "network_evaluations": spent, "seconds": time.monotonic() - began,
-             "peak_memory_mib": bench.peak_memory(), "proposals": len(proposed), "tuning": ranked[0][0],
-             "validation": value, "paid": paid}
-        )  # fmt: skip
-        if best is None or value < best[0]:
-            best = value, ranked[0][1]
-        stopped = stopped or bool(stage.costly and proposed and not paid)
-    if best is None:
-        raise SigmaTuneError(
-            f"none of the stages {', '.join(names)} proposes a schedule of {steps} steps; add 'static'."
-        )
-    levels = next((plan for _, plan in ranked if plan.solver != "custom"), best[1]).schedule
-    return Climb(best[1], levels, log)
-
-
-def most_evaluations_per_call(model: Denoiser) -> int:
-    """The most network evaluations that one call can cost: 2 if guidance is on anywhere in the model's range."""
-    low, high = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
-    return max(model.calls_at(float(sigma)) for sigma in np.geomspace(low, high, 200))
-
-
-def _affordable(task: Task, proposed: Proposals) -> Proposals:
+def payable(task: Task, proposed: Proposals) -> Proposals:
     """The first proposals, as many as can be measured."""
     kept: Proposals = []
     price = 0

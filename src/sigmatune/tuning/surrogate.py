@@ -20,16 +20,20 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.fft import dctn
 from scipy.interpolate import CubicSpline
+from scipy.optimize import OptimizeResult, minimize
 
 from sigmatune.machine import Coefficients, Step
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.rng import START, noise
 from sigmatune.solvers.solver import scales
+from sigmatune.tuning.gradient import Parameters
 from sigmatune.tuning.workbench import Workbench
 
 ROWS = 16
@@ -107,6 +111,27 @@ class Surrogate:
     def score(self, table: Coefficients) -> torch.Tensor:
         """The mean log error of a plan, as :meth:`Workbench.score` would measure it on these noises."""
         return self.errors(self.run(table)).log().mean()
+
+    def descended(self, parameters: Parameters, after: Sequence[int]) -> list[Array]:
+        """Where L-BFGS on the score gets to after some numbers of iterations, from zero.
+
+        Args:
+            parameters: The map from a vector to a table.
+            after: Numbers of iterations, rising.
+        """
+        path: list[Array] = []
+
+        def objective(x: Array) -> tuple[float, Array]:
+            point = torch.tensor(x, requires_grad=True)
+            value = self.score(parameters.table(point))
+            return value.item(), torch.autograd.grad(value, point)[0].numpy()
+
+        def keep(intermediate_result: OptimizeResult) -> None:
+            path.append(intermediate_result.x.copy())
+
+        start = np.zeros(sum(parameters.sizes))
+        minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max(after)}, callback=keep)
+        return [path[i - 1] for i in after if i <= len(path)]
 
     def _recorded(self, bench: Workbench, plan: Plan, indices: range) -> Array:
         """The states with which the reference asks the network and the answers, rising levels, (levels, 2, rows, modes)."""

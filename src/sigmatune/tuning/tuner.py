@@ -15,8 +15,9 @@ from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.budget import Allowance, Budget
+from sigmatune.tuning.climb import AUTO, climb, most_evaluations_per_call
 from sigmatune.tuning.guard import evidence, judge
-from sigmatune.tuning.stages import AUTO, STAGES, Task, climb, most_evaluations_per_call
+from sigmatune.tuning.stages import STAGES, Task
 from sigmatune.tuning.workbench import Progress, Settings, Workbench
 
 LARGEST = 0.25
@@ -75,8 +76,8 @@ def tune(  # noqa: PLR0913 - the front door
         calls: Network evaluations per image that sampling may take; the largest number of steps whose calls fit is used, and
             where guidance is on anywhere, every call counts as two. Several of them share references and tables.
         solver: A solver of the registry.
-        method: "auto": the stages of :data:`sigmatune.tuning.stages.AUTO`; or one stage by name, after the static ones.
-        coefficients: Last, also tune the plan's own coefficients by gradient.
+        method: "auto": the stages of :data:`sigmatune.tuning.climb.AUTO`; or one stage by name, after the static ones.
+        coefficients: In place of the gradient over the levels, one over levels and the plan's own coefficients.
         budget: What tuning itself may spend for all ``calls`` together, the reference and the guard not counted: network
             evaluations of single images such as 20000, or a time such as "10min" (:class:`~sigmatune.tuning.budget.Budget`).
         settings: How many noises; :class:`Settings` by default.
@@ -179,8 +180,10 @@ def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
     """
     if method != "auto" and method not in STAGES:
         raise unknown_name("tuning method", method, ["auto", *STAGES])
-    names = AUTO if method == "auto" else ("static", STAGES[method].name)
-    return tuple(dict.fromkeys([*names, *(["coefficients"] if coefficients else [])]))
+    names: tuple[str, ...] = AUTO if method == "auto" else ("static", STAGES[method].name)
+    if coefficients:  # its gradient moves the levels as well
+        names = (*(name for name in names if name not in ("gradient", "coefficients")), "coefficients")
+    return tuple(dict.fromkeys(names))
 
 
 def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:

@@ -12,7 +12,6 @@ the answer no longer changes - whatever the plan's own ends are.
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,10 +28,10 @@ import torch
 from sigmatune import schedules, solvers
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_bytes
 from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
 from sigmatune.schedule import Schedule, whole
+from sigmatune.tuning.store import Store
 
 T = TypeVar("T")
 Split = Literal["tuning", "validation", "held_out"]
@@ -113,6 +112,7 @@ class Workbench:
         self.settings = settings or Settings()
         self.progress = progress
         self.store, self.study = store, study
+        self._kept = Store(store)
         self._memory: dict[str, Array] = {}
         self._spent: dict[str, int] = {}
         self._made: dict[str, Any] = {}
@@ -267,10 +267,10 @@ class Workbench:
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         if key not in self._memory:
             self.spend(purpose, evaluations)
-            value = self._stored(key)
+            value = self._kept.read(key)
             if value is None:
                 value = make()
-                self._keep(key, value)
+                self._kept.write(key, value)
             self._memory[key] = value
         return self._memory[key]
 
@@ -326,34 +326,15 @@ class Workbench:
             return [self._memory[key] for key in keys.values()]
         # What is found in the store was paid for as well, by the run that was stopped.
         self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
-        values = [self._stored(key) for key in keys.values()]
+        values = [self._kept.read(key) for key in keys.values()]
         found = [value for value in values if value is not None]
         if len(found) < len(keys):
             x = self._sampled(plan, indices, purpose)
             found = [digest(x) for digest in digests.values()]
             for key, value in zip(keys.values(), found, strict=True):
-                self._keep(key, value)
+                self._kept.write(key, value)
         self._memory.update(zip(keys.values(), found, strict=True))
         return found
-
-    def _stored(self, key: str) -> Array | None:
-        if self.store is None:
-            return None
-        try:
-            return np.asarray(np.load(self.store / f"{key}.npy", allow_pickle=False))
-        except (OSError, ValueError, EOFError):  # not there, or not whole: measure it again
-            return None
-
-    def _keep(self, key: str, value: Array) -> None:
-        if self.store is None:
-            return
-        buffer = io.BytesIO()
-        np.save(buffer, value)
-        try:
-            self.store.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SigmaTuneError(f"cannot make the folder {self.store}: {error.strerror or error}.") from None
-        write_bytes(self.store / f"{key}.npy", buffer.getvalue())
 
 
 @contextmanager

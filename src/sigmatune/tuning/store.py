@@ -1,0 +1,49 @@
+"""Arrays on disk by name: what a killed run leaves to the next one."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_bytes
+from sigmatune.noise import Array
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of arrays; several processes may share it, because files appear whole or not at all.
+
+    Attributes:
+        folder: Made with the first array; None keeps nothing.
+    """
+
+    folder: Path | None
+
+    def read(self, key: str) -> Array | None:
+        """The array of this name; None if it is not there, or not whole."""
+        if self.folder is None:
+            return None
+        try:
+            return np.asarray(np.load(self.folder / f"{key}.npy", allow_pickle=False))
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def write(self, key: str, value: Array) -> None:
+        """Keeps an array.
+
+        Raises:
+            SigmaTuneError: if the folder cannot be made.
+        """
+        if self.folder is None:
+            return
+        buffer = io.BytesIO()
+        np.save(buffer, value)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SigmaTuneError(f"cannot make the folder {self.folder}: {error.strerror or error}.") from None
+        write_bytes(self.folder / f"{key}.npy", buffer.getvalue())
