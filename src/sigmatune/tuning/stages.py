@@ -10,7 +10,7 @@ stage                      what it proposes                                     
 ``surrogate``              optima of a stand-in that is corrected by what was measured K per trial
 ``search``                 CMA-ES over the levels                                      K per trial
 ``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
-``coefficients``           the same over levels and coefficients, from the stand-in's about 4 K per step
+``coefficients``           the same over levels and coefficients                       about 4 K per step
 ``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
 ========================== =========================================================== ==================================
 
