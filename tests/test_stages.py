@@ -12,6 +12,7 @@ from sigmatune.plan import sample
 from sigmatune.solvers import load_plan
 from sigmatune.tuning import Settings, Workbench, stages, tune, tune_on
 from sigmatune.tuning import climb as climbing
+from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.stages import STAGES, table_of
 
@@ -97,6 +98,21 @@ def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch
     log = climb(bench, 4, "euler", ("static", "discretisation", "search", "gradient", "coefficients")).log
     assert [entry["stage"] for entry in log] == ["static", "discretisation", "search", "coefficients"]
     assert [entry["paid"] for entry in log] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("spare", [0, 400, 900, 1500, 2600])
+def test_what_a_gradient_finds_can_still_be_measured(spare):
+    """However little is left, the plan that was paid for is not thrown away for want of one more measurement."""
+    bench = Workbench(mixture(), SETTINGS)
+    first = climb(bench, 4, "euler", ("static",))
+    spent = bench.spent("search")
+    bench = Workbench(mixture(), SETTINGS)
+    names = ("static", "coefficients")
+    found = climb(bench, 4, "euler", names, allowance=Allowance(bench, Budget(spent + spare)))
+    assert bench.spent("search", "gradient") <= spent + spare
+    if bench.spent("gradient"):
+        assert found.log[-1]["proposals"] == 1
+    assert found.log[-1]["validation"] <= first.log[-1]["validation"]
 
 
 def test_the_table_is_measured_once_and_kept(tmp_path):

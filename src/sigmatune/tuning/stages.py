@@ -291,8 +291,9 @@ def coefficients(task: Task) -> Proposals:
 
     def firsts(parameters: Parameters) -> list[Array]:
         found = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
-        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in found]
-        return found[: len(payable(task, plans))]
+        start = np.zeros(sum(parameters.sizes))  # which is measured in any case
+        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in (start, *found)]
+        return found[: max(len(payable(task, plans)) - 1, 0)]
 
     return _descended(task, Freedom(coefficients=True, sums="free"), "coefficients", firsts)
 
@@ -301,11 +302,12 @@ def _descended(
     task: Task, freedom: Freedom, stage: str, firsts: Callable[[Parameters], list[Array]] = lambda parameters: []
 ) -> Proposals:
     classical = [plan for plan in task.best if plan.solver != "custom"]
-    if task.bench.model.integer_time or not classical:
+    if task.bench.model.integer_time or not classical or not task.pays(task.trial(classical[0])):
         return []
+    kept = task.trial(classical[0]) + task.reserve  # so that what is found can be measured
     found = tune_by_gradient(
         task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
-        affordable=task.pays,
+        affordable=lambda evaluations: task.pays(evaluations + kept),
     )  # fmt: skip
     return [found]
 
