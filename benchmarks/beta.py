@@ -43,16 +43,21 @@ BINS = 50
 STORE = HERE.parent / "runs" / "analysis"
 
 
-def mixture() -> Denoiser:
-    """CIFAR-10 in grey as ten Gaussians, one per class, with full covariances, on the path of the bundled model."""
+def mixture(size: int = 32) -> Denoiser:
+    """CIFAR-10 in grey as ten Gaussians, one per class, with full covariances, on the path of the bundled model.
+
+    Args:
+        size: Pixels of a side, a divisor of 32; smaller images are means over squares.
+    """
     file = HERE.parent / "data" / "cifar10.npz"
     if not file.exists():
         raise SystemExit("data/cifar10.npz is missing; run tools/fetch_cifar10.py first")
     data = np.load(file)
     grey = data["train"].astype(np.float64) @ np.array([0.299, 0.587, 0.114]) / 127.5 - 1
-    members = [grey[data["train_labels"] == label].reshape(-1, 32 * 32) for label in range(10)]
-    means = np.stack([part.mean(axis=0) for part in members]).reshape(10, 1, 32, 32)
-    covariances = np.stack([np.cov(part.T) + 1e-6 * np.eye(32 * 32) for part in members])
+    grey = grey.reshape(-1, size, 32 // size, size, 32 // size).mean(axis=(2, 4)).reshape(-1, size**2)
+    members = [grey[data["train_labels"] == label] for label in range(10)]
+    means = np.stack([part.mean(axis=0) for part in members]).reshape(10, 1, size, size)
+    covariances = np.stack([np.cov(part.T) + 1e-6 * np.eye(size**2) for part in members])
     return GaussianMixture(np.full(10, 0.1), means, covariances, vp("linear"))
 
 

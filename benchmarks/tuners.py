@@ -21,14 +21,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
+from beta import mixture
 from guard import HERE, machine, single
 
 from sigmatune import load, schedules
-from sigmatune.denoiser import Denoiser
 from sigmatune.files import write_text
-from sigmatune.models.analytic import GaussianMixture
-from sigmatune.noise import vp
 from sigmatune.plan import Plan
 from sigmatune.statistics.paired import compare
 from sigmatune.tuning import Settings, Workbench, tune_on
@@ -54,23 +51,9 @@ STORE = HERE.parent / "runs" / "tuners"
 OUT = HERE / "results" / "tuners.json"
 
 
-def mixture() -> Denoiser:
-    """CIFAR-10 in grey at 16 x 16 as ten Gaussians, one per class, with full covariances."""
-    file = HERE.parent / "data" / "cifar10.npz"
-    if not file.exists():
-        raise SystemExit("data/cifar10.npz is missing; run tools/fetch_cifar10.py first")
-    data = np.load(file)
-    grey = data["train"].astype(np.float64) @ np.array([0.299, 0.587, 0.114]) / 127.5 - 1
-    small = grey.reshape(-1, 16, 2, 16, 2).mean(axis=(2, 4)).reshape(-1, 256)
-    members = [small[data["train_labels"] == label] for label in range(10)]
-    means = np.stack([part.mean(axis=0) for part in members]).reshape(10, 1, 16, 16)
-    covariances = np.stack([np.cov(part.T) + 1e-6 * np.eye(256) for part in members])
-    return GaussianMixture(np.full(10, 0.1), means, covariances, vp("linear"))
-
-
 def workbench(model: str) -> Workbench:
     """A workbench whose measurements are kept on disk and shared by all processes."""
-    return Workbench(mixture() if model == "mixture" else load(model), SETTINGS, store=STORE / model)
+    return Workbench(mixture(16) if model == "mixture" else load(model), SETTINGS, store=STORE / model)
 
 
 def measured(model: str, solver: str, method: str) -> list[dict[str, Any]]:

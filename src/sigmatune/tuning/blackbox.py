@@ -5,7 +5,7 @@ of distributions. Three samplers:
 
 - ``tpe``: a tree of Parzen estimators, for mixed spaces;
 - ``cma-es``: for levels or Beta parameters of one solver;
-- ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is what AutoDiffusion does.
+- ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is AutoDiffusion, but for the network's layers.
 
 A study lives in the workbench's store, or in any database that Optuna takes (``postgresql://...``), where several machines may
 work on it at once. A study that was stopped goes on; one in the store as if nothing had happened. Optuna keeps the state of

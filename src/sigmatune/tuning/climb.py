@@ -20,7 +20,8 @@ from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.budget import Allowance, Budget
-from sigmatune.tuning.stages import STAGES, Task, payable
+from sigmatune.tuning.stages import STAGES
+from sigmatune.tuning.task import Task, payable
 from sigmatune.tuning.workbench import HIGHEST, Workbench
 
 PAYS = 0.005

@@ -20,16 +20,14 @@ stages run, and when they stop, is the matter of :mod:`~sigmatune.tuning.climb`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
-from sigmatune.plan import Plan
 from sigmatune.registry import Registry
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
@@ -37,13 +35,12 @@ from sigmatune.spectra import spectrum_of
 from sigmatune.spectra.bounds import tight_ends
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
-from sigmatune.tuning.budget import Allowance
 from sigmatune.tuning.error_table import ErrorTable, levels_of, tabulate
 from sigmatune.tuning.gradient import Freedom, Parameters, tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.search import search
 from sigmatune.tuning.spectral import Regulariser, optimal, power_of
-from sigmatune.tuning.surrogate import Surrogate
+from sigmatune.tuning.task import Proposals, Stage, Task, payable, surrogate_of
 from sigmatune.tuning.workbench import Workbench
 
 FINALISTS = 5
@@ -59,82 +56,6 @@ TRIALS = 12
 ITERATIONS = {"gradient": 12, "coefficients": 25}
 SNAPSHOTS = (3, 10, 20, 40, 60)
 """Iterations on the stand-in after which its coefficients are measured: the further they go, the less it is to be trusted."""
-
-Proposals = list[Plan]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a stage is asked for.
-
-    Attributes:
-        bench: The workbench; stages see its tuning noises, the gradient also the validation noises.
-        steps: N.
-        solver: A deterministic solver of the registry.
-        best: The plans so far, best first.
-        allowance: What may be spent.
-        reserve: What it costs to measure a plan on the validation noises.
-        most: The largest N that is tuned, which decides how long tables are made.
-        others: Schedules that were found at other numbers of steps.
-    """
-
-    bench: Workbench
-    steps: int
-    solver: str
-    best: Sequence[Plan]
-    allowance: Allowance
-    reserve: int
-    most: int
-    others: Sequence[Schedule] = field(default=())
-
-    def plans(self, schedules: Sequence[Schedule]) -> Proposals:
-        """The plans of schedules; without those whose levels a network of whole timesteps cannot tell apart."""
-        found = []
-        for schedule in schedules:
-            try:
-                found.append(self.bench.plan(schedule, self.solver))
-            except SigmaTuneError:
-                if not self.bench.model.integer_time:
-                    raise
-        return found
-
-    def trial(self, plan: Plan) -> int:
-        """What it costs to measure a plan on the tuning noises."""
-        return self.bench.padded(self.bench.settings.tuning) * plan.network_calls(self.bench.model)
-
-    def pays(self, evaluations: int) -> bool:
-        """Whether something may still be done, and its result be confirmed on the validation noises."""
-        return self.allowance.pays(evaluations + self.reserve)
-
-    def estimates(self, plans: Sequence[Plan]) -> list[float]:
-        """The mean log errors of plans as the surrogate has them."""
-        stand_in = surrogate_of(self.bench)
-        with torch.no_grad():
-            return [float(stand_in.score(plan.coefficients)) for plan in plans]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One way to propose plans.
-
-    Attributes:
-        name: Its name in the registry.
-        run: Returns plans for a :class:`Task`.
-        costly: If it does not pay on the validation noises, no further stage moves levels.
-        coefficients: It moves the coefficients too, so that it may pay where other stages do not.
-        left: What its table still costs, which all budgets share; 0 for a stage without one.
-    """
-
-    name: str
-    run: Callable[[Task], Proposals]
-    costly: bool = True
-    coefficients: bool = False
-    left: Callable[[Task], int] = lambda task: 0
-
-
-def surrogate_of(bench: Workbench) -> Surrogate:
-    """The stand-in of a workbench's model; made once."""
-    return bench.once("surrogate", lambda: Surrogate(bench))
 
 
 def static(task: Task) -> Proposals:
@@ -215,22 +136,22 @@ def table_left(task: Task) -> int:
 
 def trajectory(task: Task) -> Proposals:
     """The schedule that the dynamic programme on the student's states finds; one run serves all budgets."""
-    if not task.pays(trajectory_left(task)):
+    bench, most, grid = task.bench, task.most, _grid(task)
+    # A network of whole timesteps may have fewer levels than there are steps.
+    if most >= len(paths.nodes(bench, grid)) or not task.pays(trajectory_left(task)):
         return []
-    bench, grid, rows = task.bench, _grid(task), min(TRAJECTORY_ROWS, task.bench.settings.tuning)
-    with suppress(SigmaTuneError):  # more steps than a network of whole timesteps has levels
-        found = bench.once(
-            _trajectories(task), lambda: paths.tune_by_trajectory(bench, task.most, task.solver, grid=grid, rows=rows)
-        )
-        return task.plans([found[task.steps - 1]])
-    return []
+    rows = min(TRAJECTORY_ROWS, bench.settings.tuning)
+    found = bench.once(
+        _trajectories(task), lambda: paths.tune_by_trajectory(bench, most, task.solver, grid=grid, rows=rows)
+    )
+    return task.plans([found[task.steps - 1]])
 
 
 def trajectory_left(task: Task) -> int:
     """What the trajectories still cost."""
-    if task.bench.has(_trajectories(task)):
-        return 0
     levels, rows = paths.nodes(task.bench, _grid(task)), min(TRAJECTORY_ROWS, task.bench.settings.tuning)
+    if task.bench.has(_trajectories(task)) or task.most >= len(levels):
+        return 0
     return paths.cost(task.bench, task.most, levels, solver=task.solver, rows=rows)
 
 
@@ -314,6 +235,8 @@ def _descended(
 
 def _by_trials(sampler: blackbox.Sampler) -> Callable[[Task], Proposals]:
     def run(task: Task) -> Proposals:
+        if not task.best or not task.pays(task.trial(task.best[0])):
+            return []
         found = blackbox.tune_by_trials(
             task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.Space([task.solver], blackbox.USUAL[sampler]),
             sampler=sampler, trials=task.bench.settings.evaluations, study=task.bench.study,
@@ -341,15 +264,3 @@ STAGES: Registry[Stage] = Registry(
         )
     },
 )
-
-
-def payable(task: Task, proposed: Proposals) -> Proposals:
-    """The first proposals, as many as can be measured."""
-    kept: Proposals = []
-    price = 0
-    for plan in proposed:
-        price += 0 if task.bench.knows(plan, "tuning") else task.trial(plan)
-        if price and not task.pays(price):
-            break
-        kept.append(plan)
-    return kept

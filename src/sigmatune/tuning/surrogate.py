@@ -14,8 +14,9 @@ Modes are principal axes: of the channels and the cosine transform for images, o
 images the strongest modes are taken and an even choice of the others, which stands for all of them.
 
 References:
-    | The teacher's path with a Gaussian answer beside it is our own derivation; d is the Wiener filter of section 1 of
-    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), https://arxiv.org/abs/2206.00364
+    | The Unreasonable Effectiveness of Gaussian Score Approximation (Wang and Vastola, 2024), https://arxiv.org/abs/2412.09726,
+    | for how near a network's answer is to that for Gaussian data
+    | Taking that answer beside the teacher's path only, as a derivative, is our own.
 """
 
 from __future__ import annotations

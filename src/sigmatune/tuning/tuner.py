@@ -17,7 +17,8 @@ from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb, most_evaluations_per_call
 from sigmatune.tuning.guard import evidence, judge
-from sigmatune.tuning.stages import STAGES, Task
+from sigmatune.tuning.stages import STAGES
+from sigmatune.tuning.task import Task
 from sigmatune.tuning.workbench import Progress, Settings, Workbench
 
 LARGEST = 0.25
@@ -150,26 +151,27 @@ def tune_on(
         cost = bench.meter()
         for split in ("tuning", "validation"):
             bench.reference(split)
-        others = [found[m] for m in sorted(found, key=lambda m: abs(steps[m] - count))]
         left = sum(STAGES[name].left(Task(bench, count, solver, (), allowance, 0, most)) for name in names)
-        share = count / sum(steps[m] for m in steps if m not in plans)
-        climbed = climb(
-            bench, count, solver, names, allowance=allowance.share(share, besides=left), most=most, others=others
-        )
+        share = allowance.share(count / sum(steps[m] for m in steps if m not in plans), besides=left)
+        nearest = [found[m] for m in sorted(found, key=lambda m: abs(steps[m] - count))]
+        climbed = climb(bench, count, solver, names, allowance=share, most=most, others=nearest)
         found[n] = climbed.levels
-        default, label, scores = _best_default(bench, count, solver)
-        judged = judge(bench, climbed.plan, default)
-        chosen = climbed.plan if judged.gain else default
-        tuned_for = {
-            "calls": n, "steps": count, "solver": solver, "shape": list(bench.model.shape), "guidance": bench.model.guidance
-        }  # fmt: skip
-        plans[n] = chosen.with_notes(
-            micro_batch=bench.settings.micro_batch,
-            tuned_for=tuned_for,
-            evidence=evidence(bench, judged, scores, label),
-            cost={**cost(), "method": method, "stages": climbed.log},
+        notes = {"calls": n, "steps": count, "solver": solver}
+        plans[n] = _guarded(bench, climbed.plan, notes).with_notes(
+            cost={**cost(), "method": method, "stages": climbed.log}
         )
     return {n: plans[n] for n in wanted} if isinstance(calls, Sequence) else plans[wanted[0]]
+
+
+def _guarded(bench: Workbench, tuned: Plan, tuned_for: dict[str, Any]) -> Plan:
+    """The tuned plan with its evidence, or the best static default with the words "no gain"."""
+    default, label, scores = _best_default(bench, tuned_for["steps"], tuned_for["solver"])
+    judged = judge(bench, tuned, default)
+    return (tuned if judged.gain else default).with_notes(
+        micro_batch=bench.settings.micro_batch,
+        tuned_for={**tuned_for, "shape": list(bench.model.shape), "guidance": bench.model.guidance},
+        evidence=evidence(bench, judged, scores, label),
+    )
 
 
 def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:

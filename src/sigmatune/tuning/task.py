@@ -1,0 +1,107 @@
+"""What a stage of tuning is, and what it is asked for.
+
+A new stage is a function from a :class:`Task` to plans, in a file of its own, and an entry in
+:data:`sigmatune.tuning.stages.STAGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.plan import Plan
+from sigmatune.schedule import Schedule
+from sigmatune.tuning.budget import Allowance
+from sigmatune.tuning.surrogate import Surrogate
+from sigmatune.tuning.workbench import Workbench
+
+Proposals = list[Plan]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a stage is asked for.
+
+    Attributes:
+        bench: The workbench; stages see its tuning noises, the gradient also the validation noises.
+        steps: N.
+        solver: A deterministic solver of the registry.
+        best: The plans so far, best first.
+        allowance: What may be spent.
+        reserve: What it costs to measure a plan on the validation noises.
+        most: The largest N that is tuned, which decides how long tables are made.
+        others: Schedules that were found at other numbers of steps.
+    """
+
+    bench: Workbench
+    steps: int
+    solver: str
+    best: Sequence[Plan]
+    allowance: Allowance
+    reserve: int
+    most: int
+    others: Sequence[Schedule] = field(default=())
+
+    def plans(self, schedules: Sequence[Schedule]) -> Proposals:
+        """The plans of schedules; without those whose levels a network of whole timesteps cannot tell apart."""
+        found = []
+        for schedule in schedules:
+            try:
+                found.append(self.bench.plan(schedule, self.solver))
+            except SigmaTuneError:
+                if not self.bench.model.integer_time:
+                    raise
+        return found
+
+    def trial(self, plan: Plan) -> int:
+        """What it costs to measure a plan on the tuning noises."""
+        return self.bench.padded(self.bench.settings.tuning) * plan.network_calls(self.bench.model)
+
+    def pays(self, evaluations: int) -> bool:
+        """Whether something may still be done, and its result be confirmed on the validation noises."""
+        return self.allowance.pays(evaluations + self.reserve)
+
+    def estimates(self, plans: Sequence[Plan]) -> list[float]:
+        """The mean log errors of plans as the surrogate has them."""
+        stand_in = surrogate_of(self.bench)
+        with torch.no_grad():
+            return [float(stand_in.score(plan.coefficients)) for plan in plans]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One way to propose plans.
+
+    Attributes:
+        name: Its name in the registry.
+        run: Returns plans for a :class:`Task`.
+        costly: If it does not pay on the validation noises, no further stage moves levels.
+        coefficients: It moves the coefficients too, so that it may pay where other stages do not.
+        left: What its table still costs, which all budgets share; 0 for a stage without one.
+    """
+
+    name: str
+    run: Callable[[Task], Proposals]
+    costly: bool = True
+    coefficients: bool = False
+    left: Callable[[Task], int] = lambda task: 0
+
+
+def payable(task: Task, proposed: Proposals) -> Proposals:
+    """The first proposals, as many as can be measured."""
+    kept: Proposals = []
+    price = 0
+    for plan in proposed:
+        price += 0 if task.bench.knows(plan, "tuning") else task.trial(plan)
+        if price and not task.pays(price):
+            break
+        kept.append(plan)
+    return kept
+
+
+def surrogate_of(bench: Workbench) -> Surrogate:
+    """The stand-in of a workbench's model; made once."""
+    return bench.once("surrogate", lambda: Surrogate(bench))
