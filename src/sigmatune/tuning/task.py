@@ -1,7 +1,7 @@
 """What a stage of tuning is, and what it is asked for.
 
 A new stage is a function from a :class:`Task` to plans, in a file of its own, and an entry in
-:data:`sigmatune.tuning.stages.STAGES`.
+``STAGES`` in :mod:`sigmatune.tuning.stages`.
 """
 
 from __future__ import annotations
