@@ -12,12 +12,13 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import sample
+from sigmatune.reference import HIGHEST
 from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.trajectory import _teacher, cost, nodes, tune_by_trajectory
-from sigmatune.tuning.workbench import HIGHEST, Settings, Workbench
+from sigmatune.tuning.workbench import Settings, Workbench
 
 F = np.fft.fftfreq(8) * 8
 POWER = np.maximum(np.hypot(F[:, None], F[None, :]), 0.5) ** -2.2

@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 import matplotlib as mpl
+import numpy as np
 from sybil import Document, Example, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.abstract import AbstractCodeBlockParser
@@ -34,13 +35,20 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer, RawFencedCodeBlo
 from sybil.parsers.rest.lexers import DirectiveLexer
 
 from sigmatune import cli, models
+from sigmatune.evaluation import generation, leaderboard, reference
+from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors.pixels import PixelValues, Projections, Rings
+from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
+from sigmatune.plan import Plan
+from sigmatune.spectra.sources import open_images
 from sigmatune.tuning import Settings, Workbench
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 SMALL = Settings(tuning=8, validation=8, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
+PICTURES = 24
 
 GIVEN = "def my_denoiser(x, sigma):\n    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)\n"
 """What a page takes for granted that its reader has."""
@@ -61,10 +69,23 @@ def tiny_folder() -> Path:
     return folder
 
 
+@functools.cache
+def tiny_reference() -> Path:
+    """Statistics of some noise in the place of the training images of :func:`tiny_folder`; lives as long as it."""
+    file = tiny_folder() / "reference.npz"
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
+    used = [extractor("efficientnet-lite0", (3, 8, 8)), PixelValues(), Projections(), Rings()]
+    reference.measure(open_images(pixels, layout="NHWC"), used, name="noise").save(file)
+    return file
+
+
 @contextlib.contextmanager
 def small() -> Iterator[None]:
-    """Makes networks small: bundled names load :func:`tiny_folder`, and tuning a network takes :data:`SMALL`."""
-    make, tiny = Workbench.__init__, tiny_folder()
+    """Makes networks small: bundled names load :func:`tiny_folder`, tuning takes :data:`SMALL`, evaluation few pictures."""
+    make, tiny, many = Workbench.__init__, tiny_folder(), generation.generate
+
+    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
+        return many(model, plan, min(n, PICTURES), *rest, **named)
 
     def made(self: Workbench, model: models.Denoiser, settings: Settings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
@@ -72,7 +93,12 @@ def small() -> Iterator[None]:
     with (
         mock.patch.object(models, "bundled_folder", return_value=tiny),
         mock.patch.object(Workbench, "__init__", made),
+        mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
+        mock.patch.object(generation, "generate", few),
+        mock.patch.object(leaderboard, "generate", few),
+        warnings.catch_warnings(),
     ):
+        warnings.filterwarnings("ignore", message=f"{PICTURES} pictures cannot fill")  # true here, and on purpose
         yield
 
 

@@ -228,7 +228,27 @@ def methods_table(result: dict) -> str:
     return markdown(head, rows, note)
 
 
+def doctor_table(result: dict) -> str:
+    """What each metric says of spoilt halves, and what it got wrong."""
+    heads: list[str] = []
+    rows, healthy, count = [], 0, 0
+    for part in result["examined"]:
+        for found in part["diagnoses"]:
+            values = {one["what"]: one["value"] for one in found["findings"]}
+            heads = heads or list(values)
+            rows.append([part["data"], f"{found['metric']} {found['space']}", *(f"{values[h]:.3g}" for h in heads),
+                         "yes" if found["healthy"] else "; ".join(found["complaints"])])  # fmt: skip
+            healthy, count = healthy + found["healthy"], count + 1
+    sizes = ", ".join(f"{n:,} of {data}" for data, n in {p["data"]: p["n"] for p in result["examined"]}.items())
+    note = (
+        f"Pictures in each half: {sizes}. Noise in grey levels of 255, blur in pixels. Ordered as it "
+        f"should be: {healthy} of {count}. {made_by(result)}"
+    )
+    return markdown(["data", "figure", *heads, "ordered"], rows, note)
+
+
 MAKERS = {
+    "doctor": (doctor_table, "doctor"),
     "tuned_cifar10": (tuned_cifar10_table, "tuners"),
     "tuners": (tuners_table, "tuners"),
     "methods": (methods_table, "tuners"),

@@ -90,6 +90,10 @@ class Coefficients:
         """Whether no noise is added on the way."""
         return not bool((self.G != 0).any())
 
+    def tobytes(self) -> bytes:
+        """The bits of all that decides what is computed from noise; for digests that name results."""
+        return b"|".join(getattr(self, name).numpy().tobytes() for name in ("q", "A", "b", "c", "start", "G"))
+
     def at(self, rows: Sequence[int]) -> Coefficients:
         """Selects rows; a shared table is returned as it is."""
         if self.rows is None:

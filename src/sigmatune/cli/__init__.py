@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from sigmatune.cli import analyze, check, demo, sample, schedule, spectrum, tune
+from sigmatune.cli import analyze, bench, check, demo, evaluate, sample, schedule, spectrum, tune
 from sigmatune.errors import SigmaTuneError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, sample, schedule, spectrum, analyze, check, demo):
+for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, demo):
     app.command(cls=getattr(command, "Command", None))(getattr(command, command.__name__.rpartition(".")[2]))
 
 

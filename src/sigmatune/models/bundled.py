@@ -26,10 +26,16 @@ def bundled_folder(name: str) -> Path:
 
 
 def spectra_file(source: str) -> Path | None:
-    """Returns the file of a model's spectra, a mixture of them, if one lies beside its weights.
+    """Returns the file of a model's spectra, a mixture of them, if one lies beside its weights."""
+    return _beside(source, "spectra.json")
 
-    Args:
-        source: A bundled name or a folder; other sources have none.
-    """
-    file = (WEIGHTS if source in bundled_names() else Path()) / source / "spectra.json"
+
+def reference_file(source: str) -> Path | None:
+    """Returns the file of the statistics of a model's training images, if one lies beside its weights."""
+    return _beside(source, "reference.npz")
+
+
+def _beside(source: str, name: str) -> Path | None:
+    """A file in the folder of a model: a bundled name or a folder; other sources have none."""
+    file = (WEIGHTS if source in bundled_names() else Path()) / source / name
     return file if file.is_file() else None

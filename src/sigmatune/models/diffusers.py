@@ -62,6 +62,8 @@ class DiffusersDenoiser(NetworkDenoiser):
                 f"a denoiser has as many output as input channels, or twice as many, not {config.out_channels} and {channels}."
             )
         where = pick_device(device)
+        if where.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            network = network.to(memory_format=torch.channels_last)  # a fifth to a third faster there, in float32
         super().__init__(
             network.to(where), (channels, height, width), path, prediction, dtype=network.dtype, device=where
         )

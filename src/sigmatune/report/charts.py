@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sigmatune.noise import Array
-from sigmatune.report.facts import Curve, Group, Point, View
-from sigmatune.report.svg import BG, DEFAULT, FG, GRID, MUTED, OTHER, PLAN, chart, log_ticks, spread
+from sigmatune.report.facts import Curve, Group, View
+from sigmatune.report.svg import BG, DEFAULT, FG, GRID, MUTED, OTHER, PLAN, chart, end_labels, log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,8 @@ def error_chart(group: Group, name: str) -> str:
         axis.grid(axis="y")
         axis.margins(x=0.03)
         log_ticks(axis, *axis.get_ylim())
-        _names(figure, axis, [(c, text, colour) for c, text, colour, _ in curves], narrow)
+        ends = [(list(c.points.values())[-1], text, colour) for c, text, colour, _ in curves]
+        end_labels(figure, axis, [((p.calls, p.mean), text, colour) for p, text, colour in ends], narrow=narrow)
 
     label = f"Error against network calls, {group.solver}: {len(group.defaults)} static defaults and the tuned plan."
     return chart(draw, (400, 400), name, label)
@@ -65,26 +66,6 @@ def _curve(axis: Axes, curve: Curve, colour: str, width: float, mark: str) -> No
         axis.plot(
             [p.calls for p in here], [p.mean for p in here], "o" if colour == PLAN else mark, color=colour,
             markerfacecolor=fill, markersize=size, zorder=front + 0.5,
-        )  # fmt: skip
-
-
-def _names(figure: Figure, axis: Axes, curves: list[tuple[Curve, str, str]], narrow: bool) -> None:  # noqa: FBT001
-    """Writes each curve's name at its right end, apart from each other."""
-    figure.draw_without_rendering()
-    ends: list[Point] = [list(curve.points.values())[-1] for curve, *_ in curves]
-    height = axis.bbox.height
-    wanted = [float(axis.transData.transform((p.calls, p.mean))[1] - axis.bbox.y0) for p in ends]
-    size = 10.5 if narrow else 12
-    places = spread(wanted, size * 1.25)
-    over = max(max(places) - height, 0) + min(*places, 0)
-    right = axis.get_xlim()[1]
-    for (_, text, colour), end, place in zip(curves, ends, places, strict=True):
-        at = (1.05 if narrow else 1.03, (place - over) / height)
-        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
-        strong: dict[str, Any] = {"color": MUTED} if colour == OTHER else {"color": colour, "weight": "bold"}
-        axis.annotate(
-            text, (min(end.calls * 1.02, right), end.mean), at, "data", "axes fraction", line, va="center",
-            fontsize=size, annotation_clip=False, **strong,
         )  # fmt: skip
 
 

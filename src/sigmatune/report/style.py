@@ -52,6 +52,7 @@ th, td { text-align: right; padding: .38rem .8rem; border-bottom: 1px solid var(
 th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: .5rem; }
 td .low { color: var(--muted); font-size: .82rem; }
+.figures td .low { display: block; } .figures td:nth-child(2) { white-space: normal; }
 tr.own td { background: var(--plan-soft); }
 .budget { margin: 1.5rem 0; }
 .strip { display: grid; grid-template-columns: 10.5rem 1fr; gap: .9rem; align-items: center; margin: .35rem 0; }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
@@ -107,6 +107,33 @@ def log_ticks(axis: Axes, low: float, high: float) -> None:
         ticks = ticks[:: len(ticks) // 6 + 1]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_yticks([], minor=True)
+
+
+def end_labels(
+    figure: Figure, axis: Axes, ends: Sequence[tuple[tuple[float, float], str, str]], *, narrow: bool
+) -> None:
+    """Writes the name of each curve at its right end, apart from each other.
+
+    Args:
+        figure, axis: Where the curves are drawn.
+        ends: (last point in data coordinates, name, colour) of each curve.
+        narrow: Whether the chart is the narrow one.
+    """
+    figure.draw_without_rendering()
+    height = axis.bbox.height
+    wanted = [float(axis.transData.transform(point)[1] - axis.bbox.y0) for point, *_ in ends]
+    size = 10.5 if narrow else 12
+    places = spread(wanted, size * 1.25)
+    over = max(max(places) - height, 0) + min(*places, 0)
+    right = axis.get_xlim()[1]
+    for ((x, y), text, colour), place in zip(ends, places, strict=True):
+        at = (1.05 if narrow else 1.03, (place - over) / height)
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+        strong: dict[str, Any] = {"color": MUTED} if colour == OTHER else {"color": colour, "weight": "bold"}
+        axis.annotate(
+            text, (min(x * 1.02, right), y), at, "data", "axes fraction", line, va="center",
+            fontsize=size, annotation_clip=False, **strong,
+        )  # fmt: skip
 
 
 def spread(wanted: list[float], gap: float) -> list[float]:

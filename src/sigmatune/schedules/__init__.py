@@ -102,20 +102,21 @@ def defaults(
         SigmaTuneError: if ``own`` names no family.
     """
     found = [
-        (_label(family, options), family.name, dict(options))
+        (label(family, options), family.name, dict(options))
         for family in FAMILIES.values()
         for options in family.published
         if family.defined_on(path)
     ]
     if own is not None:
         family, options = FAMILIES[own[0]], dict(own[1])
-        known = {(name, _label(FAMILIES[name], options)) for _, name, options in found}
-        if family.defined_on(path) and (family.name, _label(family, options)) not in known:
-            found.append((f"{_label(family, options)} (the model's own)", family.name, options))
+        known = {(name, label(FAMILIES[name], options)) for _, name, options in found}
+        if family.defined_on(path) and (family.name, label(family, options)) not in known:
+            found.append((f"{label(family, options)} (the model's own)", family.name, options))
     return found
 
 
-def _label(family: Family, options: Mapping[str, float]) -> str:
+def label(family: Family, options: Mapping[str, float]) -> str:
+    """What a family with some options, ends included, is called in tables: ``beta-open a=0.6 b=0.6``."""
     ends = {name: options[name] for name in ("sigma_min", "sigma_max") if name in options}
     full = family.options({name: value for name, value in options.items() if name not in ends}) | ends
     numbers = {name: value for name, value in full.items() if isinstance(value, int | float)}

@@ -7,7 +7,7 @@ values are scaled to the value range; floating-point values are taken as they ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -61,7 +61,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """What images are brought to."""
 
     low: float
@@ -102,7 +102,8 @@ def open_images(
     Args:
         source: One of: a folder, searched through its subfolders for files with :data:`SUFFIXES` and sorted by path; the
             first-level subfolders are class labels if all images lie in subfolders. An image file. An ``.npz`` file, read
-            as a stream, with labels from its array ``labels`` or ``y``. An ``.npy`` file. A tensor or an array.
+            as a stream, with labels from its array ``labels`` or ``y``. An ``.npy`` file. A tensor or an array. The id of a
+            data set on the Hugging Face hub, ``owner/name`` or ``owner/name:split``, if `datasets` is installed.
         value_range: What black and white become, for bool, uint8 and uint16. Floating point is taken as it is.
         size: Crop the central square and resize it to size x size (bicubic, antialiased, not clipped), up or down.
         layout: Axes of an array: ``"NHW"``, ``"NHWC"``, ``"NCHW"``, or ``"auto"``: three axes are NHW; of four the last one
@@ -121,7 +122,7 @@ def open_images(
     low, high = (number(value, "value_range") for value in _pair(value_range))
     if low >= high:
         raise SigmaTuneError(f"value_range must rise, like (-1, 1), not {value_range!r}.")
-    target = _Target(low, high, None if size is None else whole(size, "size"))
+    target = Target(low, high, None if size is None else whole(size, "size"))
     batch = whole(batch, "batch")
     if layout not in get_args(Layout):
         raise SigmaTuneError(f"layout must be one of {', '.join(get_args(Layout))}, not {layout!r}.")
@@ -137,6 +138,10 @@ def open_images(
     if path is None:
         raise SigmaTuneError(f"images come from a path, a tensor or an array, not from {type(source).__name__}.")
     if not path.exists():
+        from sigmatune.spectra import hub
+
+        if layout == "auto" and (found := hub.open_dataset(str(source), batch, target)) is not None:
+            return found
         raise SigmaTuneError(f"there is no {path}; pass a folder of images, an image, an .npz or an .npy file.")
     if suffix in (".npz", ".npy") and path.is_file():
         return _npz(path, key, layout, batch, target) if suffix == ".npz" else _npy(path, layout, batch, target)
@@ -156,7 +161,7 @@ def _pair(value_range: Any) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-def _folder(path: Path, batch: int, target: _Target) -> Images:
+def _folder(path: Path, batch: int, target: Target) -> Images:
     if path.is_dir():
         inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
         files = sorted(file for file in inside if file.is_file())
@@ -168,22 +173,24 @@ def _folder(path: Path, batch: int, target: _Target) -> Images:
     below = [file.relative_to(path).parts for file in files] if path.is_dir() else [()]
     labels = [parts[0] for parts in below] if all(len(parts) > 1 for parts in below) else None
     classes = tuple(sorted(set(labels or ())))
-    return Images(str(path), len(files), classes, labels, lambda: _decoded(files, batch, target))
+    return Images(str(path), len(files), classes, labels, lambda: decoded(((str(f), f) for f in files), batch, target))
 
 
-def _decoded(files: list[Path], batch: int, target: _Target) -> Iterator[torch.Tensor]:
-    """Reads files in order; the first says how many channels and pixels all of them have."""
+def decoded(pictures: Iterable[tuple[str, Path | Image.Image]], batch: int, target: Target) -> Iterator[torch.Tensor]:
+    """Reads named pictures in order; the first says how many channels and pixels all of them have."""
     held: list[torch.Tensor] = []
     shape: tuple[int, ...] = ()
-    for file in files:
-        image = target(_pixels(file)[None], lambda _, file=file: str(file))[0]  # type: ignore[misc]
-        shape = shape or tuple(image.shape)
+    first = ""
+    for file, picture in pictures:
+        pixels = _pixels(picture) if isinstance(picture, Path) else _array(picture, file)
+        image = target(pixels[None], lambda _, file=file: file)[0]  # type: ignore[misc]
+        shape, first = shape or tuple(image.shape), first or file
         if len(image) > shape[0]:
-            raise SigmaTuneError(f"{file} is in colour but {files[0]} is grey; put them into folders of their own.")
+            raise SigmaTuneError(f"{file} is in colour but {first} is grey; put them into folders of their own.")
         if image.shape[1:] != shape[1:]:
             (height, width), (rows, columns) = image.shape[1:], shape[1:]
             raise SigmaTuneError(
-                f"{files[0]} has {columns} x {rows} pixels but {file} has {width} x {height}; choose one with size."
+                f"{first} has {columns} x {rows} pixels but {file} has {width} x {height}; choose one with size."
             )
         held.append(image.expand(shape))
         if len(held) >= min(batch, max(1, _MOST_VALUES // image[0].numel() // shape[0])):
@@ -196,16 +203,21 @@ def _decoded(files: list[Path], batch: int, target: _Target) -> Iterator[torch.T
 def _pixels(file: Path) -> Numbers:
     """One image file, (1 or 3, H, W), in the dtype that it is stored in."""
     with npz.reading(file), Image.open(file) as opened:
-        wide = opened.mode == "I" and opened.format in ("PNG", "PPM")  # 16 bits, in some versions of Pillow
-        image = ImageOps.exif_transpose(opened)
-        if image.mode == "LA":
-            image = image.convert("L")
-        elif image.mode not in ("1", "L", "F", "I", "I;16", "I;16L", "I;16B", "RGB"):
-            image = image.convert("RGB")
-        pixels = np.asarray(image)
+        return _array(opened, str(file))
+
+
+def _array(opened: Image.Image, name: str) -> Numbers:
+    """A picture, (1 or 3, H, W), in its own dtype."""
+    wide = opened.mode == "I" and opened.format in ("PNG", "PPM")  # 16 bits, in some versions of Pillow
+    image = ImageOps.exif_transpose(opened)
+    if image.mode == "LA":
+        image = image.convert("L")
+    elif image.mode not in ("1", "L", "F", "I", "I;16", "I;16L", "I;16B", "RGB"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
     if wide:
         pixels = pixels.astype(np.uint16)
-    _check_dtype(pixels.dtype, str(file))
+    _check_dtype(pixels.dtype, name)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
@@ -213,7 +225,7 @@ def _pixels(file: Path) -> Numbers:
 
 
 def _arrays(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], runs: Runs, layout: Layout, batch: int, target: _Target,
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], runs: Runs, layout: Layout, batch: int, target: Target,
     labels: list[str] | None = None,
 ) -> Images:  # fmt: skip
     _check_dtype(dtype, name)
@@ -271,13 +283,13 @@ def _slices(source: torch.Tensor | Numbers) -> Runs:
     return runs
 
 
-def _npy(path: Path, layout: Layout, batch: int, target: _Target) -> Images:
+def _npy(path: Path, layout: Layout, batch: int, target: Target) -> Images:
     with npz.reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     return _arrays(str(path), array.shape, array.dtype, _slices(array), layout, batch, target)
 
 
-def _npz(path: Path, key: str | None, layout: Layout, batch: int, target: _Target) -> Images:
+def _npz(path: Path, key: str | None, layout: Layout, batch: int, target: Target) -> Images:
     stored = npz.choose(path, key)
     labels = npz.labels(path, stored)
     return _arrays(f"{stored.name} of {path}", stored.shape, stored.dtype, stored.runs, layout, batch, target, labels)

@@ -1,14 +1,47 @@
 r"""Frechet distance of two sets of features, each taken for a Gaussian.
 
 .. math:: d^2 = \lVert \mu_x - \mu_y \rVert^2 + \operatorname{tr} \left( C_x + C_y - 2 (C_x C_y)^{1/2} \right)
+
+With :math:`C_x = a^T a` and :math:`C_y = b^T b` the last trace is the sum of the singular values of :math:`a b^T`, which
+keeps twice the digits that the root of a product keeps and is never complex.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
+from sigmatune.statistics.moments import Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian by its mean, (d,), and a root a of its covariance a'a, (k, d); made once, compared often."""
+
+    mean: Array
+    root: Array
+
+    @classmethod
+    def of(cls, moments: Moments) -> Gaussian:
+        """The Gaussian with some moments of at least two rows."""
+        covariance = moments.covariance
+        if moments.n > len(moments.mean):  # of full rank as a rule, and then this is half the work
+            with suppress(np.linalg.LinAlgError):
+                return cls(moments.mean, np.asarray(np.linalg.cholesky(covariance).T))
+        values, vectors = np.linalg.eigh(covariance)
+        # What rounding makes of a zero eigenvalue must not become its root, which would be 1e-8 of the largest.
+        kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
+        return cls(moments.mean, np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
+
+    def distance(self, other: Gaussian) -> float:
+        """The squared Frechet distance to another Gaussian."""
+        cross = float(np.linalg.svd(self.root @ other.root.T, compute_uv=False).sum())
+        gap = self.mean - other.mean
+        return float(max(gap @ gap + np.square(self.root).sum() + np.square(other.root).sum() - 2 * cross, 0.0))
 
 
 def frechet_distance(x: Array, y: Array) -> float:
@@ -30,13 +63,10 @@ def frechet_distance(x: Array, y: Array) -> float:
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise SigmaTuneError(f"need two samples of features, (n, d) and (m, d), not {x.shape} and {y.shape}.")
-    # The eigenvalues of C_x C_y are the squared singular values of a b', for any a and b with a'a = C_x and b'b = C_y.
-    a, b = _root(x), _root(y)
-    cross = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
-    gap = x.mean(axis=0) - y.mean(axis=0)
-    return float(max(gap @ gap + np.square(a).sum() + np.square(b).sum() - 2 * cross, 0.0))
+    return _sampled(x).distance(_sampled(y))
 
 
-def _root(x: Array) -> Array:
-    """A small matrix a with a'a the covariance of the rows of x."""
-    return np.asarray(np.linalg.qr((x - x.mean(axis=0)) / np.sqrt(len(x) - 1), mode="r"))
+def _sampled(x: Array) -> Gaussian:
+    """A sample's Gaussian, straight from the rows: fewer rows than numbers make a small root."""
+    mean = x.mean(axis=0)
+    return Gaussian(mean, np.asarray(np.linalg.qr((x - mean) / np.sqrt(len(x) - 1), mode="r")))

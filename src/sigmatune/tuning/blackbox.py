@@ -32,12 +32,13 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.options import positive
 from sigmatune.plan import Plan
+from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS, compile_plan
 from sigmatune.statistics.frechet import frechet_distance
 from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.tuning.search import repair
-from sigmatune.tuning.workbench import HIGHEST, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 Sampler = Literal["tpe", "cma-es", "evolution"]
 Levels = Literal["free", "beta", "subset"]

@@ -17,12 +17,13 @@ import numpy as np
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.plan import Plan
+from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task, payable
-from sigmatune.tuning.workbench import HIGHEST, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 PAYS = 0.005
 """A costly stage pays if it lowers the mean log error on the validation noises by more than this: half a percent."""

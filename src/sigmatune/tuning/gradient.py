@@ -41,10 +41,11 @@ from sigmatune.machine import Coefficients, run
 from sigmatune.noise import Array
 from sigmatune.options import positive
 from sigmatune.plan import Plan
+from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.unrolled import Unrolled, rolled, unrolled
-from sigmatune.tuning.workbench import HIGHEST, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 Loss = Literal["log", "l2", "robust"]
 Sums = Literal["tied", "free"]

@@ -15,9 +15,10 @@ from typing import Any
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.plan import Plan
+from sigmatune.reference import REFERENCE_FAMILY, REFERENCE_SOLVER
 from sigmatune.statistics.paired import Comparison, compare
 from sigmatune.statistics.sliced import sliced_wasserstein
-from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, REFERENCE_FAMILY, REFERENCE_SOLVER, Workbench
+from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from scipy.optimize import minimize
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
+from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule
 from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.surrogate import MODES, Surrogate
-from sigmatune.tuning.workbench import HIGHEST, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 LENGTH = 1.0
 """Distance in log sigma, per level, over which differences are alike."""

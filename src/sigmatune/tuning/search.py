@@ -12,8 +12,8 @@ import numpy as np
 from cmaes import CMA
 
 from sigmatune.noise import Array, NoisePath
+from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule
-from sigmatune.tuning.workbench import HIGHEST
 
 SPACING = 0.01
 """Smallest distance of two levels in log sigma."""

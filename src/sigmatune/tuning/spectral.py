@@ -21,11 +21,11 @@ from scipy.optimize import OptimizeResult, minimize
 from sigmatune import schedules
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
+from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import spectrum_of
 from sigmatune.tuning.closed_form import errors
-from sigmatune.tuning.workbench import HIGHEST
 
 LEAST = 1e-6
 """Share of the range that is left to the gaps in any case, so that levels never meet."""

@@ -37,10 +37,11 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients, Step
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
+from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS, Solver
-from sigmatune.tuning.workbench import HIGHEST, REFERENCE_SOLVER, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 GRID = 40
 """Nodes over the range of log sigma."""

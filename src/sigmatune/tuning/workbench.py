@@ -15,8 +15,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,25 +24,22 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from sigmatune import schedules, solvers
+from sigmatune import solvers
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
+from sigmatune.reference import reference_plan
 from sigmatune.schedule import Schedule, whole
+from sigmatune.threads import side_by_side
 from sigmatune.tuning.store import Store
 
 T = TypeVar("T")
 Split = Literal["tuning", "validation", "held_out"]
-REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
-"""Of the published families and the solvers, this pair has the smallest error at 48-384 calls on 1/f^a spectra."""
-
 LAYOUT = 2
 """Part of the name of everything in a store; to be raised when the same name would come to mean other numbers."""
 
 MOST_REFERENCE_STEPS = 512
-HIGHEST = 1e3
-"""Largest finite level on a path that starts at sigma = inf: of searches, and of the reference's log-uniform part."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ class Workbench:
                     self.progress(purpose, done, len(plans))
 
     def _spread(self, parts: int) -> AbstractContextManager[Callable[..., Iterator[Any]]]:
-        return _workers(parts if self.model.concurrent and self.model.device.type == "cpu" else 1)
+        return side_by_side(parts, self.model)
 
     def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
         size, seed = self.settings.micro_batch, self.settings.seed
@@ -167,17 +163,7 @@ class Workbench:
 
     def reference_plan(self, steps: int | None = None) -> Plan:
         """The fine plan over the model's whole range."""
-        steps, path = steps or self.settings.reference_steps, self.model.path
-        if np.isinf(path.sigma_max):
-            tail = schedules.build(REFERENCE_FAMILY, steps - 1, path, sigma_max=HIGHEST)
-            grid = Schedule(np.insert(tail.sigmas, 0, np.inf), REFERENCE_FAMILY)
-        else:
-            grid = schedules.build(REFERENCE_FAMILY, steps, path)
-        if self.model.integer_time:
-            # Where the grid is finer than the network's timesteps, the reference takes every timestep once.
-            t = np.unique(np.rint(path.time(grid.sigmas[:-1])))[::-1]
-            grid = grid.moved(path.sigma(t), "every whole timestep")
-        return self.plan(grid, REFERENCE_SOLVER)
+        return reference_plan(self.model, steps or self.settings.reference_steps)
 
     def errors(
         self,
@@ -337,28 +323,6 @@ class Workbench:
         return found
 
 
-@contextmanager
-def _workers(most: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Yields a ``map`` that shares torch's threads out to up to ``most`` plans or micro-batches at a time.
-
-    On a CPU, work side by side on one thread each is faster than one after the other on all of them, and,
-    unlike threads that wait for one another, they do not suffer from another busy process.
-    """
-    threads = torch.get_num_threads()
-    jobs = min(threads, most)
-    if jobs <= 1:
-        yield map
-        return
-    torch.set_num_threads(threads // jobs)
-    try:
-        with ThreadPoolExecutor(jobs) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
-    table = plan.coefficients
-    parts = [getattr(table, name).numpy().tobytes() for name in ("q", "A", "b", "c", "start", "G")]
     text = f"{LAYOUT}|{kind}|{model.fingerprint()}|{seed}|{indices}|{size}|".encode()
-    return hashlib.sha256(text + b"|".join(parts)).hexdigest()[:32]
+    return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]

@@ -1,0 +1,144 @@
+"""``sigmatune bench``: a leaderboard of schedules, solvers and plans at several budgets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sigmatune.cli.common import Several, load_model, progress_bar, writable
+from sigmatune.cli.evaluate import family_of
+from sigmatune.cli.evaluation import Measuring, listed, number
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.denoiser import Denoiser
+    from sigmatune.evaluation.leaderboard import Entry, Row
+
+
+SHOWN = 2
+"""Figures in the terminal's table; all of them are in the JSON and on the page."""
+
+
+class Command(Several):
+    """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
+
+    options = ("--calls",)
+
+
+def bench(
+    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    families: str = typer.Option(
+        "defaults", help="Schedules, such as karras:rho=5,uniform-trailing; defaults: all published static ones."
+    ),
+    solvers: str = typer.Option("euler,dpmpp2m", help="Solvers, separated by commas."),
+    calls: list[int] = typer.Option([4, 6, 8, 10], help="Network calls per image: 4 6 8 10 20."),
+    plans: str = typer.Option("", help="Plan files that compete too, separated by commas."),
+    n: int = typer.Option(2000, "--n", "-n", help="How many pictures of each, of the seeds 0 to n - 1."),
+    metrics: str = typer.Option("fd", help="fd,kid,is,prdc,sw,spectrum,fd-infinite; the first one ranks."),
+    reference: str = typer.Option("", help="Data, as in `evaluate`; a bundled model brings its own."),
+    extractor: str = typer.Option("", help="As in `evaluate`."),
+    spaces: str = typer.Option("", help="Spaces of the extractor; the first one ranks."),
+    size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
+    seed: int = typer.Option(0, help="Seed of the noise."),
+    out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
+    run: Path | None = typer.Option(None, help="Folder of features, which a later run goes on from."),
+    keep: bool = typer.Option(False, "--keep", help="Keep the pictures too, not the features alone."),
+    as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+) -> None:
+    """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals."""
+    from sigmatune.evaluation import leaderboard
+    from sigmatune.evaluation.evaluate import check
+    from sigmatune.files import write_text
+    from sigmatune.report import leaderboard as page
+    from sigmatune.schedule import whole
+
+    if out.suffix != ".json":
+        raise SigmaTuneError(f"a leaderboard is written as .json, not {out.suffix or 'without an ending'!r}.")
+    html = writable(writable(out).with_suffix(".html"))
+    whole(n, "n")
+    work = run or out.with_name(f"{out.stem}.run")
+    if work.exists() and not work.is_dir():
+        raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
+    asked = Measuring(metrics, extractor, spaces, reference, size, device)
+    denoiser = load_model(model, device)
+    wanted = asked.wanted(tuple(denoiser.shape))
+    competitors = _competitors(denoiser, families, solvers, calls, plans)
+    fresh = not work.exists()
+    try:
+        with progress_bar(quiet=as_json) as progress:
+            data = asked.data(model, wanted, progress)
+            check(wanted, data, tuple(denoiser.shape))
+            rows = leaderboard.measured(
+                denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=progress
+            )
+    except SigmaTuneError:
+        if fresh:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
+    write_text(out, json.dumps(result, indent=1) + "\n")
+    write_text(html, page.page(result))
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    _print(rows)
+    for sentence in result["verdict"]:
+        print(sentence)
+    print(f"written to {out} and {html}; features: {work} (a later run goes on from them)")
+
+
+def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: str) -> list[Entry]:
+    from sigmatune import schedules
+    from sigmatune.evaluation.leaderboard import Entry, entries
+    from sigmatune.solvers import load_plan
+
+    chosen = []
+    for text in listed(families):
+        if text == "defaults":
+            known = schedules.defaults(model.path, model.default_schedule)
+            chosen += [(family, options) for _, family, options in known]
+        else:
+            chosen.append(family_of(text))
+    found = entries(model, chosen, listed(solvers), calls) if chosen else []
+    for name in listed(plans):
+        plan = load_plan(name)
+        asked = dict(plan.tuned_for or {})
+        budget = asked.get("calls", plan.calls)
+        found.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))
+    if not found:
+        raise SigmaTuneError("nobody competes; name schedules by --families or plan files by --plans.")
+    return found
+
+
+def _print(rows: list[Row]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from sigmatune.evaluation.leaderboard import behind, pareto, ranked
+    from sigmatune.report.charts import short
+
+    first = rows[0].figures[:SHOWN]
+    title = f"{first[0].settings.n:,} pictures each, 95% intervals over seeds; * on the Pareto front"
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in ("calls", "schedule", "solver"):
+        shown.add_column(name, justify="right" if name == "calls" else "left", no_wrap=True)
+    for figure in first:
+        shown.add_column(f"{figure.name}\n{figure.settings.space}", justify="right", no_wrap=True)
+    shown.add_column("beside\nthe best", justify="left", no_wrap=True)
+    front, order = pareto(rows), ranked(rows)
+    for i, row in enumerate(order):
+        best = next(other for other in order if other.entry.budget == row.entry.budget)
+        told = "best" if row is best else "behind" if behind(row, best)[1] else "level"
+        main, *others = row.figures[:SHOWN]
+        figures = [f"{main.estimate.value:.3g} ± {main.estimate.half:.2g}", *(number(f.estimate.value) for f in others)]
+        mark = " *" if row in front else ""
+        last = i + 1 == len(order) or order[i + 1].entry.budget != row.entry.budget
+        name = short(row.entry.name).replace("*", "") + mark
+        shown.add_row(str(row.calls), name, row.entry.solver, *figures, told, end_section=last)
+    Console().print(shown)

@@ -1,0 +1,214 @@
+"""``sigmatune evaluate``: figures of a plan's pictures, with the settings that they mean nothing without."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sigmatune.cli.common import load_model, options, progress_bar, writable
+from sigmatune.cli.evaluation import Measuring, listed, table
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.denoiser import Denoiser
+    from sigmatune.evaluation.evaluate import Wanted
+    from sigmatune.evaluation.generation import Progress, Sample
+    from sigmatune.evaluation.guard import Difference
+    from sigmatune.evaluation.reference import Reference
+    from sigmatune.evaluation.result import Figure
+    from sigmatune.plan import Plan
+
+
+MANY = 10_000
+"""Pictures of a plan unless another number is asked for."""
+
+
+def evaluate(
+    model: str = typer.Argument("", help="cifar10, digits, a diffusers folder, or a hub id; none with --images."),
+    plan: Path | None = typer.Option(None, help="Plan file whose pictures are evaluated."),
+    images: str = typer.Option("", help="Pictures that exist already, instead of a model and a plan."),
+    n: int | None = typer.Option(
+        None, "--n", "-n", help="How many pictures, of the indices 0 to n - 1: 10000, or all that exist already."
+    ),
+    metrics: str = typer.Option("", help="fd,kid,is,prdc,sw,spectrum,fd-infinite,paired; by default the first six."),
+    against: str = typer.Option(
+        "", help="Plan file, or a schedule such as karras:rho=7, that the plan is compared with on the same noises."
+    ),
+    reference: str = typer.Option(
+        "", help="Data: a folder, an .npz, a hub data set, or statistics (.npz); a bundled model brings its own."
+    ),
+    extractor: str = typer.Option(
+        "", help="efficientnet-lite0 (default), efficientnet-lite0-224, inception, pixels, or module:function."
+    ),
+    spaces: str = typer.Option("", help="Spaces of the extractor, such as block10,head,head-pca64."),
+    size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
+    seed: int = typer.Option(0, help="Seed of the noise."),
+    batch: int = typer.Option(256, help="Pictures sampled at once; changes memory and speed, not the figures."),
+    run: Path | None = typer.Option(None, help="Folder of pictures and features, which a later run goes on from."),
+    features_only: bool = typer.Option(False, "--features-only", help="Keep features and no pictures."),
+    out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
+    save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
+    as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+) -> None:
+    """Measure how good a plan's pictures are: distances to data, with intervals, resumable.
+
+    With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is beyond
+    noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
+    """
+    from sigmatune.evaluation.result import save
+    from sigmatune.schedule import whole
+
+    writable(out)
+    if save_reference is not None and writable(save_reference).suffix != ".npz":
+        raise SigmaTuneError(f"statistics are written as .npz, not as {save_reference}.")
+    if n is not None:
+        whole(n, "n")
+    if bool(images) == bool(plan) or bool(plan) != bool(model):
+        raise SigmaTuneError("give a model and its --plan, or --images, pictures that exist already.")
+    if images and (against or "paired" in listed(metrics)):
+        raise SigmaTuneError("--against and paired need a model and a --plan, not --images.")
+    work = run or out.with_name(f"{out.stem}.run")
+    if work.exists() and not work.is_dir():
+        raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
+    without = ",".join(name for name in listed(metrics) if name != "paired")
+    asked = Measuring(without, extractor, spaces, reference, size, device)
+    fresh = not work.exists()
+    try:
+        with progress_bar(quiet=as_json) as progress:
+            if plan is None:
+                done = _of_pictures(images, n, asked, progress)
+            else:
+                job = _Job(load_model(model, device), plan, n or MANY, seed, work, not features_only, batch, progress)
+                done = _of_plan(job, model, against, asked, listed(metrics))
+    except SigmaTuneError:
+        if fresh:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    more = {"against": against, "differences": [one.to_dict() for one in done.compared]} if against else {}
+    save(done.figures, out, **done.origin, **more)
+    if save_reference is not None and done.data is not None:
+        done.data.save(save_reference)
+    if as_json:
+        print(out.read_text(encoding="utf-8").rstrip())
+        return
+    table(done.figures)
+    for difference in done.compared:
+        print(difference.verdict)
+    print(f"written to {out}" + (f"; pictures and features: {work} (a later run goes on from them)" if model else ""))
+
+
+@dataclass
+class _Done:
+    """What was measured."""
+
+    figures: list[Figure]
+    data: Reference | None
+    origin: dict[str, Any]
+    compared: list[Difference] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is sampled, and how."""
+
+    model: Denoiser
+    plan: Path
+    n: int
+    seed: int
+    work: Path
+    keep: bool
+    batch: int
+    progress: Progress
+
+    def sample(self, plan: Plan, wanted: Wanted) -> Sample:
+        from sigmatune.evaluation.generation import generate
+
+        return generate(
+            self.model, plan, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
+            batch=self.batch, progress=self.progress,
+        )  # fmt: skip
+
+    def loaded(self, file: Path) -> Plan:
+        from sigmatune.plan import Plan
+        from sigmatune.rules.rule_file import load_any
+
+        found = load_any(file)
+        return found if isinstance(found, Plan) else found.plan(self.seed, range(self.n), self.model)
+
+    def rival(self, text: str, own: Plan) -> Plan:
+        """The plan of a file, or of a schedule with the solver and the calls of the first plan."""
+        from sigmatune import schedules
+        from sigmatune.solvers import SOLVERS, compile_plan
+
+        if Path(text).is_file():
+            return self.loaded(Path(text))
+        solver = own.solver if own.solver in SOLVERS else str((own.tuned_for or {}).get("solver", "euler"))
+        family, given = family_of(text)
+        schedule = schedules.build(family, SOLVERS[solver].steps_for(own.calls), self.model.path, **given)
+        return compile_plan(schedule, solver, self.model, **(own.solver_options if own.solver == solver else {}))
+
+
+def _of_pictures(images: str, n: int | None, asked: Measuring, progress: Progress) -> _Done:
+    """Measures the first n of pictures that exist already, or all."""
+    from sigmatune.evaluation.evaluate import check, figures
+    from sigmatune.evaluation.generation import pictures
+    from sigmatune.spectra.sources import open_images
+
+    source = open_images(images)
+    shape = tuple(next(iter(source))[0].shape[1:])
+    wanted = asked.wanted(shape)
+    data = asked.data("", wanted, progress)
+    check(wanted, data, shape)
+    sample = pictures(source, wanted.extractors, n)
+    return _Done(figures(sample, wanted, data, progress=progress), data, sample.origin)
+
+
+def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str]) -> _Done:
+    """Measures a plan's pictures, and how they differ from a rival's."""
+    from sigmatune.evaluation.evaluate import check, figures
+    from sigmatune.evaluation.paired import paired
+
+    plan = job.loaded(job.plan)
+    rival = job.rival(against, plan) if against else None
+    done = _Done([], None, {"model": model, "plan": str(job.plan)})
+    if metrics != ["paired"]:
+        wanted = asked.wanted(tuple(job.model.shape))
+        if against and not {"fd", "kid"} & set(wanted.metrics):
+            raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
+        done.data = asked.data(model, wanted, job.progress)
+        check(wanted, done.data, tuple(job.model.shape))
+        own = job.sample(plan, wanted)
+        done.origin["origin"] = own.origin
+        done.figures += figures(own, wanted, done.data, progress=job.progress)
+        if rival is not None and done.data is not None:
+            done.compared = _compared(own, job.sample(rival, wanted), wanted, done.data, job.seed)
+    if "paired" in metrics:
+        found = paired(job.model, plan, job.n, seed=job.seed, folder=job.work, progress=job.progress)
+        done.figures.append(found)
+    return done
+
+
+def family_of(text: str) -> tuple[str, dict[str, float]]:
+    """A schedule family with its options, ``karras:rho=7``.
+
+    Raises:
+        SigmaTuneError: for an option that is no number.
+    """
+    name, *given = text.split(":")
+    return name, options(given)
+
+
+def _compared(own: Sample, rival: Sample, wanted: Wanted, data: Reference, seed: int) -> list[Difference]:
+    from sigmatune.evaluation.guard import DISTANCES, compare
+
+    found = []
+    for distance in [name for name in DISTANCES if name in wanted.metrics]:
+        for name, space in wanted.places(wanted.metrics[distance]):
+            ours, theirs = own.rows(name, space.base), rival.rows(name, space.base)
+            found.append(compare(ours, theirs, data.space(name, space), distance, space=space.name, seed=seed))
+    return found

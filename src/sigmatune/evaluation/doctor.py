@@ -1,0 +1,151 @@
+"""A doctor for metrics: does a metric in a space order pictures sensibly, before anybody believes its figures?
+
+Two disjoint halves of the data are one and the same distribution: what a metric says of them is its floor. Then one half is
+spoilt, more and more. A metric is healthy if the floor lies below every spoilt half and each kind of damage is ordered by its
+strength. Mirrored pictures are shown too: photographs should hardly change, digits should.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.evaluate import Wanted, figures
+from sigmatune.evaluation.generation import Progress, pictures
+from sigmatune.evaluation.reference import measure
+from sigmatune.evaluation.result import Figure
+from sigmatune.pixels import Pixels
+from sigmatune.spectra.sources import open_images
+
+Spoil = Callable[[Pixels], Pixels]
+
+
+def blurred(sigma: float) -> Spoil:
+    """Blurs by a Gaussian of some pixels."""
+    return lambda pixels: gaussian_filter(pixels, (0, sigma, sigma, 0))
+
+
+def noised(sigma: float) -> Spoil:
+    """Adds white noise of some grey levels of 255."""
+
+    def spoil(pixels: Pixels) -> Pixels:
+        noise = np.random.default_rng(0).standard_normal(pixels.shape) * sigma
+        return np.asarray((pixels + noise).round().clip(0, 255).astype(np.uint8))
+
+    return spoil
+
+
+def mirrored(pixels: Pixels) -> Pixels:
+    """Swaps left and right."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+SERIES: dict[str, dict[str, Spoil]] = {
+    "noise": {f"noise {sigma:g}": noised(sigma) for sigma in (4, 10, 25)},
+    "blur": {f"blur {sigma:g}": blurred(sigma) for sigma in (0.4, 0.7, 1.2)},
+}
+"""Kinds of damage, each from weak to strong."""
+
+CLASSES = (0.5, 0.2)
+"""Shares of the classes that are left, from many to few."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a metric said of one set of pictures.
+
+    Attributes:
+        what: The damage; ``"other half"`` for none.
+        figure: The figure.
+    """
+
+    what: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A metric in a space.
+
+    Attributes:
+        metric, space: Which.
+        findings: What it said, in order.
+        complaints: What it got wrong; none if it is healthy.
+    """
+
+    metric: str
+    space: str
+    findings: list[Finding]
+    complaints: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        said = [{"what": one.what, **one.figure.to_dict()} for one in self.findings]
+        return {"metric": self.metric, "space": self.space, "healthy": not self.complaints,
+                "complaints": self.complaints, "findings": said}  # fmt: skip
+
+
+def examine(
+    pixels: Pixels, wanted: Wanted, *, classes: Sequence[str] | None = None, progress: Progress | None = None
+) -> list[Diagnosis]:
+    """Examines metrics on a data set.
+
+    Args:
+        pixels: Pictures in random order, uint8 (n, H, W, C); one half is the reference.
+        wanted: What to examine.
+        classes: The class of each picture, to see whether missing classes are noticed.
+        progress: Sees the sets done.
+
+    Raises:
+        SigmaTuneError: for fewer than 40 pictures, or another number of classes.
+    """
+    half = len(pixels) // 2
+    if half < 20 or (classes is not None and len(classes) != len(pixels)):
+        raise SigmaTuneError(f"the doctor needs at least 40 pictures and a class for each, not {len(pixels)}.")
+    known = measure(open_images(pixels[:half], layout="NHWC"), wanted.extractors, name="one half")
+    other = pixels[half : 2 * half]
+    sets = {"other half": other, "mirrored": mirrored(other)}
+    series = {kind: list(levels) for kind, levels in SERIES.items()}
+    for levels in SERIES.values():
+        sets |= {name: spoil(other) for name, spoil in levels.items()}
+    if classes is not None:
+        few = _few(other, list(classes[half : 2 * half]))
+        sets |= few
+        series["classes"] = list(few)
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for done, (what, some) in enumerate(sets.items()):
+        if progress is not None:
+            progress("sets", done, len(sets))
+        for figure in figures(pictures(open_images(some, layout="NHWC"), wanted.extractors), wanted, known):
+            found.setdefault((figure.name, figure.settings.space), []).append(Finding(what, figure))
+    return [Diagnosis(*key, findings, _complaints(findings, series)) for key, findings in found.items()]
+
+
+def _few(pixels: Pixels, classes: list[str]) -> dict[str, Pixels]:
+    """As many pictures, drawn from a part of the classes."""
+    names = sorted(set(classes))
+    labels, rng = np.array(classes), np.random.default_rng(0)
+    found = {}
+    for share in CLASSES:
+        kept = names[: max(1, round(share * len(names)))]
+        places = np.flatnonzero(np.isin(labels, kept))
+        found[f"{len(kept)} of {len(names)} classes"] = pixels[rng.choice(places, len(pixels))]
+    return found
+
+
+def _complaints(findings: Sequence[Finding], series: dict[str, list[str]]) -> list[str]:
+    sign = 1 if findings[0].figure.better == "lower" else -1
+    cost = {one.what: sign * one.figure.estimate.value for one in findings}
+    said = []
+    for names in series.values():
+        chain = ["other half", *names]
+        for less, more in itertools.pairwise(chain):
+            if not cost[less] < cost[more]:
+                said.append(f"does not find {more} worse than {less}")
+    return said

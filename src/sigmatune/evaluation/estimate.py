@@ -1,0 +1,97 @@
+r"""A figure with its interval, from leaving out one fold of the generated pictures at a time.
+
+.. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad \theta \pm t_{G - 1} \, se
+
+The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of pictures
+that start from the same noises are compared by the jackknife of their difference, in which what they share cancels.
+
+Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from sigmatune.errors import SigmaTuneError
+
+Rows = np.typing.NDArray[np.int64]
+"""Numbers of rows, (k,)."""
+
+FOLDS = 20
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, and what it is without each fold.
+
+    Attributes:
+        value: From all rows.
+        left: Without fold j, one for every fold.
+    """
+
+    value: float
+    left: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(np.sqrt((len(self.left) - 1) * np.var(self.left)))
+
+    @property
+    def half(self) -> float:
+        """Half the width of the 95% interval."""
+        return float(stdtrit(len(self.left) - 1, (1 + CONFIDENCE) / 2)) * self.error
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval."""
+        return self.value - self.half, self.value + self.half
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The difference of two figures of the same rows."""
+        if len(self.left) != len(other.left):
+            raise SigmaTuneError("two figures are compared only if they leave out the same folds.")
+        pairs = zip(self.left, other.left, strict=True)
+        return Estimate(self.value - other.value, tuple(a - b for a, b in pairs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, JSON-ready."""
+        low, high = self.interval
+        return {
+            "value": self.value,
+            "low": low,
+            "high": high,
+            "standard_error": self.error,
+            "confidence": CONFIDENCE,
+            "without_fold": list(self.left),
+        }
+
+
+def folds(n: int) -> list[Rows]:
+    """The rows of each fold, in order: at most :data:`FOLDS`, and never fewer than two rows in any of them.
+
+    Raises:
+        SigmaTuneError: for fewer than four rows, of which no two folds can be made.
+    """
+    if n < 4:
+        raise SigmaTuneError(f"a figure with an interval needs at least 4 pictures, not {n}.")
+    return list(np.array_split(np.arange(n), min(FOLDS, n // 2)))
+
+
+def jackknife(rows: int, statistic: Callable[[Rows], float | Sequence[float]]) -> list[Estimate]:
+    """Estimates one or more numbers.
+
+    Args:
+        rows: How many rows there are.
+        statistic: Computes them from the rows with these numbers.
+    """
+    everything = np.arange(rows)
+    values = np.atleast_1d(statistic(everything))
+    left = [np.atleast_1d(statistic(np.delete(everything, fold))) for fold in folds(rows)]
+    return [Estimate(float(value), tuple(map(float, column))) for value, *column in zip(values, *left, strict=True)]

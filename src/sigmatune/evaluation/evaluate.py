@@ -1,0 +1,124 @@
+"""Figures of a set of pictures: which metrics, in which spaces of which extractors, against which data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.extractors import Extractor, Subspace
+from sigmatune.evaluation.extractors.pixels import Projections, Rings
+from sigmatune.evaluation.generation import Progress, Sample
+from sigmatune.evaluation.metrics import METRICS, Metric
+from sigmatune.evaluation.reference import Reference
+from sigmatune.evaluation.result import Figure, Settings, versions
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured; resolved, and refused if it makes no sense, before any picture is made.
+
+    Attributes:
+        metrics: By name.
+        extractor: The chosen one.
+        spaces: Its spaces that distances are taken in.
+    """
+
+    metrics: dict[str, Metric]
+    extractor: Extractor
+    spaces: list[Subspace]
+
+    @classmethod
+    def of(cls, metrics: Sequence[str], extractor: Extractor, spaces: Sequence[str] = ()) -> Wanted:
+        """Reads names; no metrics means the default ones, no spaces the extractor's default ones.
+
+        Raises:
+            SigmaTuneError: for an unknown metric or space, or a score from logits that the extractor does not have.
+        """
+        names = list(metrics) or [name for name, metric in METRICS.items() if metric.default]
+        chosen = {METRICS.aliases.get(name, name): METRICS[name] for name in names}
+        scored = [name for name, metric in chosen.items() if metric.kinds == ("logits",)]
+        if scored and "logits" not in extractor.spaces:
+            if metrics:
+                raise SigmaTuneError(f"{scored[0]} needs the logits of a classifier; {extractor.name} has none.")
+            for name in scored:
+                del chosen[name]
+        return cls(chosen, extractor, extractor.resolve(tuple(spaces)))
+
+    @property
+    def extractors(self) -> list[Extractor]:
+        """All whose features are needed."""
+        own: dict[str, Extractor] = {"projections": Projections(), "rings": Rings()}
+        sources = {metric.source for metric in self.metrics.values()}
+        return [*([self.extractor] if "chosen" in sources else []), *(own[s] for s in own if s in sources)]
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether anything is compared with data."""
+        return any(metric.needs_reference for metric in self.metrics.values())
+
+    def places(self, metric: Metric) -> list[tuple[str, Subspace]]:
+        """The extractor and space of each figure of a metric."""
+        if metric.source != "chosen":
+            return [(metric.source, Subspace(metric.source, metric.source, None, "pixels"))]
+        if metric.kinds == ("logits",):
+            return [(self.extractor.name, Subspace("logits", "logits", None, "logits"))]
+        return [(self.extractor.name, space) for space in self.spaces if space.kind in metric.kinds]
+
+
+def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -> None:
+    """Refuses what cannot be measured, before any picture is made.
+
+    Raises:
+        SigmaTuneError: if the reference is missing, of other pictures or extractors, or knows too little of a space.
+    """
+    if reference is None:
+        if wanted.needs_reference:
+            named = ", ".join(name for name, metric in wanted.metrics.items() if metric.needs_reference)
+            raise SigmaTuneError(f"{named} compare with data; pass --reference, a folder of images or a file.")
+        return
+    for extractor in wanted.extractors:
+        reference.check(extractor, shape)
+    for metric in wanted.metrics.values():
+        for name, space in wanted.places(metric) if metric.needs_reference else []:
+            reference.space(name, space)
+
+
+def figures(
+    sample: Sample, wanted: Wanted, reference: Reference | None, *, progress: Progress | None = None
+) -> list[Figure]:
+    """Measures a set of pictures.
+
+    Args:
+        sample: Their features.
+        wanted: What to measure.
+        reference: The data, if anything is compared with it.
+        progress: Sees the figures done.
+
+    Raises:
+        SigmaTuneError: as :func:`check` does, or if there are too few pictures.
+    """
+    check(wanted, reference, sample.shape)
+    jobs = [(metric, *place) for metric in wanted.metrics.values() for place in wanted.places(metric)]
+    specs = {extractor.name: extractor.spec() for extractor in wanted.extractors}
+    seeds: dict[str, Any] = {
+        name: sample.origin[name] for name in ("seed", "indices", "pictures") if name in sample.origin
+    }
+    found = []
+    for done, (metric, name, space) in enumerate(jobs):
+        if progress is not None:
+            progress("metrics", done, len(jobs))
+        known = reference.space(name, space) if reference is not None and metric.needs_reference else None
+        settings = Settings(
+            n=sample.n,
+            reference=reference.spec() if reference is not None and metric.needs_reference else None,
+            extractor=specs[name],
+            space=space.name,
+            seeds=seeds,
+            dtype=str(sample.origin.get("dtype", "uint8")),
+            versions=versions(),
+        )
+        for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
+            found.append(Figure(label, metric.better[label], estimate, settings))
+    return found

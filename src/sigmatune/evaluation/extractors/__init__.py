@@ -1,0 +1,53 @@
+"""Extractors by name; what a metric's figure is worth depends on them more than on the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
+from sigmatune.evaluation.extractors.extractor import Extractor, Subspace
+from sigmatune.evaluation.extractors.function import FunctionExtractor, imported
+from sigmatune.evaluation.extractors.inception import Inception
+from sigmatune.evaluation.extractors.pixels import PixelValues
+from sigmatune.registry import Registry
+
+EXTRACTORS: Registry[Callable[..., Extractor]] = Registry(
+    "extractor",
+    {
+        "efficientnet-lite0": EfficientNetLite0,
+        "efficientnet-lite0-224": partial(EfficientNetLite0, 224),
+        "inception": Inception,
+        "pixels": PixelValues,
+    },
+)
+"""How to make each extractor; ``device`` says where it runs."""
+
+
+def extractor(
+    source: str | Extractor | Callable[[torch.Tensor], Any],
+    shape: tuple[int, ...],
+    *,
+    device: torch.device | str = "cpu",
+) -> Extractor:
+    """Makes an extractor.
+
+    Args:
+        source: A name in :data:`EXTRACTORS`, ``module:function``, a function of uint8 pictures, or an extractor.
+        shape: Shape of one picture, (C, H, W).
+        device: Where a network runs.
+
+    Raises:
+        SigmaTuneError: if there is none of that name, or it lacks what it needs.
+    """
+    if isinstance(source, Extractor):
+        return source
+    if isinstance(source, str) and ":" not in source:
+        return EXTRACTORS[source](device=device)
+    return FunctionExtractor(imported(source) if isinstance(source, str) else source, shape)
+
+
+__all__ = ["EXTRACTORS", "Extractor", "Subspace", "extractor"]

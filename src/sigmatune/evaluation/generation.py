@@ -1,0 +1,252 @@
+"""Pictures for evaluation, in shards by (seed, index): bounded memory, resumable, and the same whatever is asked for at once.
+
+A shard is at most ``SHARD`` pictures and the unit of work that a kill can cost. In a run folder every shard of pictures
+and of features is a file of its own, written atomically; several evaluations, of other metrics, extractors or numbers of
+pictures, share what they have in common.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.extractors import Extractor
+from sigmatune.evaluation.extractors.extractor import Features
+from sigmatune.files import write_bytes
+from sigmatune.pixels import Pixels, to_pixels
+from sigmatune.plan import Plan, sample
+from sigmatune.schedule import whole
+from sigmatune.spectra.sources import Images
+from sigmatune.threads import side_by_side
+
+SHARD = 256
+SMALL = 64
+"""Rows of a shard of end points, whose plans may be long."""
+
+LAYOUT = 1
+"""Part of the name of a run's folder; to be raised when the same name would come to mean other pictures."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The features of n pictures.
+
+    Attributes:
+        n: How many.
+        origin: Where they come from, JSON-ready; stands with every figure.
+        shape: Of one picture, (C, H, W).
+    """
+
+    n: int
+    origin: dict[str, Any]
+    shape: tuple[int, ...]
+    _parts: dict[str, list[Path | dict[str, Features]]] = field(repr=False)
+
+    def rows(self, extractor: str, space: str) -> Features:
+        """The features in one space of one extractor, (n, d)."""
+        return np.concatenate([_loaded(part, space) for part in self._parts[extractor]])
+
+
+def _loaded(part: Path | dict[str, Features], space: str) -> Features:
+    if isinstance(part, dict):
+        return part[space]
+    with np.load(part, allow_pickle=False) as stored:
+        return np.asarray(stored[space])
+
+
+def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
+    model: Denoiser,
+    plan: Plan,
+    n: int,
+    extractors: Sequence[Extractor],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    keep: bool = True,
+    batch: int = SHARD,
+    progress: Progress | None = None,
+) -> Sample:
+    """Samples pictures with a plan and extracts their features.
+
+    Args:
+        model: The denoiser.
+        plan: The plan, shared, or one schedule for each of at least n rows.
+        n: How many pictures, with indices 0..n-1.
+        extractors: What features to take.
+        seed: Seed of the noise.
+        folder: A run folder; made if need be. Without it everything is kept in memory.
+        keep: Keep the pictures too; without them another extractor makes them anew.
+        batch: Pictures that are sampled at once; changes memory and speed and not one bit of the result.
+        progress: Sees the pictures done.
+
+    Raises:
+        SigmaTuneError: if the model makes no pictures, the plan does not fit it or has fewer rows, or it returns NaN.
+    """
+    n, batch = whole(n, "n"), whole(batch, "batch")
+    rows = plan.coefficients.rows
+    if rows is not None and n > rows:
+        raise SigmaTuneError(
+            f"the plan has a schedule for each of {rows} seeds, fewer than the {n} pictures asked for."
+        )
+    if model.shape[0] not in (1, 3) or len(model.shape) != 3:
+        raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(model.shape)} is none.")
+    key = digest(model, plan, seed)
+    home = None if folder is None else folder / key
+    shards = [range(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
+    parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
+    for shard in shards:
+        pixels = _Pixels(model, plan, seed, shard, batch, home, keep=keep)
+        for extractor in extractors:
+            parts[extractor.name].append(_features(extractor, pixels, home, shard))
+        if progress is not None:
+            progress("pictures", shard.stop, n)
+    origin = {
+        "model": model.fingerprint(),
+        "plan": {"solver": plan.solver, "calls": plan.network_calls(model), "steps": plan.steps, "digest": key},
+        "seed": seed,
+        "indices": [0, n],
+        "micro_batch": plan.micro_batch,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "pixels": "clipped to the value range and rounded to 8 bits",
+    }
+    return Sample(n, origin, tuple(model.shape), parts)
+
+
+def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None) -> Sample:
+    """Extracts the features of pictures that exist already: the first n of them, or all.
+
+    Raises:
+        SigmaTuneError: if there are fewer than n, or they are no pictures or cannot be read.
+    """
+    wanted = images.count if n is None else whole(n, "n")
+    if wanted > images.count:
+        raise SigmaTuneError(f"{images.name} holds {images.count} pictures, fewer than the {wanted} asked for.")
+    parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
+    shape: tuple[int, ...] = ()
+    for pixels in in_pixels(images, wanted):
+        shape = (pixels.shape[3], *pixels.shape[1:3])
+        for extractor in extractors:
+            parts[extractor.name].append(extractor(pixels))
+    return Sample(wanted, {"pictures": images.name, "indices": [0, wanted]}, shape, parts)
+
+
+def in_pixels(images: Images, n: int) -> Iterator[Pixels]:
+    """The first n images as uint8 pictures, batch by batch, (B, H, W, C)."""
+    done = 0
+    for values, _ in images:
+        if done >= n:
+            return
+        yield to_pixels(values[: n - done])
+        done += len(values)
+
+
+class _Pixels:
+    """The pictures of one shard, made when they are first needed."""
+
+    def __init__(
+        self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, home: Path | None, *, keep: bool
+    ) -> None:
+        self.model, self.plan, self.seed, self.shard, self.batch = model, plan, seed, shard, batch
+        self.file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
+        self._made: Pixels | None = None
+
+    def __call__(self) -> Pixels:
+        if self._made is None:
+            if self.file is not None and self.file.is_file():
+                self._made = np.asarray(np.load(self.file, allow_pickle=False))
+            else:
+                self._made = to_pixels(self._sampled(), self.model.value_range)
+                if self.file is not None:
+                    _write(self.file, self._made)
+        return self._made
+
+    def _sampled(self) -> torch.Tensor:
+        parts = [self.shard[i : i + self.batch] for i in range(0, len(self.shard), self.batch)]
+        return torch.cat([_run(self.model, self.plan, self.seed, part) for part in parts])
+
+
+def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
+    """The end points of some rows, on the CPU, micro-batches side by side."""
+    size = plan.micro_batch
+    pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    def piece(part: range) -> torch.Tensor:
+        own = replace(plan, coefficients=plan.coefficients.at(part))
+        return sample(model, own, seed=seed, indices=part, micro_batch=size)
+
+    # As many as there are threads, even for one piece: with more threads for it, its bits could be others.
+    with side_by_side(torch.get_num_threads(), model) as spread:
+        x = torch.cat(list(spread(piece, pieces)))
+    if not torch.isfinite(x).all():
+        raise SigmaTuneError("the model returned NaN or infinity; its pictures cannot be evaluated.")
+    return x.cpu()
+
+
+def end_points(
+    model: Denoiser,
+    plan: Plan,
+    rows: range,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> torch.Tensor:
+    """What a plan makes of some noises, before anything is rounded to pixels, (n, *shape); kept in the folder, if any."""
+    home = None if folder is None else folder / digest(model, plan, seed) / "end-points"
+    found = []
+    for first in range(0, len(rows), SMALL):
+        part = rows[first : first + SMALL]
+        file = None if home is None else home / f"{_name(part)}.npy"
+        if file is not None and file.is_file():
+            found.append(torch.from_numpy(np.load(file, allow_pickle=False)))
+        else:
+            found.append(_run(model, plan, seed, part))
+            if file is not None:
+                _write(file, found[-1].numpy())
+        if progress is not None:
+            progress(f"end points of {plan.steps} steps", part.stop, rows.stop)
+    return torch.cat(found)
+
+
+def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, buffer.getvalue())
+
+
+def _features(
+    extractor: Extractor, pixels: Callable[[], Pixels], home: Path | None, shard: range
+) -> Path | dict[str, Features]:
+    if home is None:
+        return extractor(pixels())
+    identity = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
+    file = home / f"{extractor.name.replace(':', '-')}-{identity}" / f"{_name(shard)}.npz"
+    if not file.is_file():
+        buffer = io.BytesIO()
+        np.savez(buffer, **extractor(pixels()))  # type: ignore[arg-type]  # a space may not be called "file"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, buffer.getvalue())
+    return file
+
+
+def _name(shard: range) -> str:
+    return f"{shard.start:08d}-{shard.stop:08d}"
+
+
+def digest(model: Denoiser, plan: Plan, seed: int) -> str:
+    """Names the pictures of a model, a plan and a seed."""
+    text = f"{LAYOUT}|{model.fingerprint()}|{seed}|{plan.micro_batch}|".encode()
+    return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]

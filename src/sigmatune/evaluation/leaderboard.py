@@ -1,0 +1,210 @@
+"""A leaderboard: schedules times solvers times budgets, all on the same noises, with intervals and a plain verdict.
+
+Differences are of pairs (the same noises), so that two entries can be told apart even where their own intervals overlap. The
+verdict names the best entry of each budget and says which others cannot be told from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy.special import stdtr
+
+from sigmatune import schedules, solvers
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.estimate import CONFIDENCE, Estimate
+from sigmatune.evaluation.evaluate import Wanted, check, figures
+from sigmatune.evaluation.generation import Progress, generate
+from sigmatune.evaluation.reference import Reference
+from sigmatune.evaluation.result import Figure
+from sigmatune.plan import Plan
+
+FORMAT = "sigmatune/leaderboard"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What competes.
+
+    Attributes:
+        name: The schedule, or the plan's file.
+        solver: The solver.
+        budget: Calls that were asked for; a plan may need fewer.
+        plan: What runs.
+    """
+
+    name: str
+    solver: str
+    budget: int
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """An entry with its figures.
+
+    Attributes:
+        entry: The entry.
+        calls: Network evaluations per image, guidance counted.
+        figures: In the order of the metrics; the first one ranks.
+    """
+
+    entry: Entry
+    calls: int
+    figures: list[Figure]
+
+    @property
+    def main(self) -> Figure:
+        """The figure that ranks."""
+        return self.figures[0]
+
+
+def entries(
+    model: Denoiser,
+    families: Sequence[tuple[str, Mapping[str, float]]],
+    names: Sequence[str],
+    budgets: Sequence[int],
+) -> list[Entry]:
+    """Compiles every family with every solver for every budget; what a path does not allow is left out.
+
+    Args:
+        model: The denoiser.
+        families: Names and options of schedule families.
+        names: Solvers.
+        budgets: Numbers of network calls.
+
+    Raises:
+        SigmaTuneError: for an unknown name or option, or a solver that needs more calls than a budget has.
+    """
+    found = []
+    for budget in dict.fromkeys(budgets):
+        for solver in dict.fromkeys(solvers.SOLVERS[name].name for name in names):
+            steps = solvers.SOLVERS[solver].steps_for(budget)
+            for family, options in families:
+                member = schedules.FAMILIES[family]
+                if not member.defined_on(model.path):
+                    continue
+                schedule = schedules.build(family, steps, model.path, **options)
+                label = schedules.label(member, options)
+                found.append(Entry(label, solver, budget, solvers.compile_plan(schedule, solver, model)))
+    if not found:
+        raise SigmaTuneError("none of these families is defined on the model's noise path; see `sigmatune schedule`.")
+    return found
+
+
+def measured(  # noqa: PLR0913 (who competes, in what, on what)
+    model: Denoiser,
+    competitors: Sequence[Entry],
+    wanted: Wanted,
+    reference: Reference | None,
+    *,
+    n: int,
+    seed: int = 0,
+    folder: Path | None = None,
+    keep: bool = False,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Measures every entry on the same n noises; see :func:`~sigmatune.evaluation.generation.generate`."""
+    check(wanted, reference, tuple(model.shape))
+    rows = []
+    for done, entry in enumerate(competitors):
+        if progress is not None:
+            progress("entries", done, len(competitors))
+        sample = generate(
+            model, entry.plan, n, wanted.extractors, seed=seed, folder=folder, keep=keep, progress=progress
+        )
+        rows.append(Row(entry, entry.plan.network_calls(model), figures(sample, wanted, reference)))
+    if progress is not None:
+        progress("entries", len(competitors), len(competitors))
+    return rows
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """By budget, then best first."""
+    return sorted(rows, key=lambda row: (row.entry.budget, _cost(row)))
+
+
+def _cost(row: Row) -> float:
+    """The main figure, turned so that less is better."""
+    value = row.main.estimate.value
+    return value if row.main.better == "lower" else -value
+
+
+def pareto(rows: Sequence[Row]) -> list[Row]:
+    """The entries that no other beats with as few calls, by calls."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.calls, _cost(row))):
+        if not front or _cost(row) < _cost(front[-1]):
+            front.append(row)
+    return front
+
+
+def behind(row: Row, best: Row) -> tuple[Estimate, bool]:
+    """How far an entry is behind another on the same noises, and whether that is beyond noise at 95%."""
+    gap = row.main.minus(best.main)
+    sign = 1 if row.main.better == "lower" else -1
+    if gap.error == 0:
+        return gap, sign * gap.value > 0
+    return gap, bool(stdtr(len(gap.left) - 1, sign * gap.value / gap.error) > (1 + CONFIDENCE) / 2)
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """One sentence per budget: who is best, by how much, and who cannot be told from it."""
+    sentences = []
+    order = ranked(rows)
+    for budget in dict.fromkeys(row.entry.budget for row in order):
+        best, *others = [row for row in order if row.entry.budget == budget]
+        low, high = best.main.estimate.interval
+        said = f"{budget} calls: {_named(best)} is best, {best.main.name} {_three(best.main.estimate.value)}"
+        said += f" ({_three(low)} to {_three(high)})"
+        level = [row for row in others if not behind(row, best)[1]]
+        beaten = [row for row in others if behind(row, best)[1]]
+        if level:
+            told = ", ".join(map(_named, level[:3])) + (f" and {len(level) - 3} more" if len(level) > 3 else "")
+            said += f"; beyond noise it is not better than {told}"
+        if beaten:
+            gap, _ = behind(beaten[0], best)
+            ends = sorted(abs(end) for end in gap.interval)
+            said += (
+                f"; {_named(beaten[0])} is behind by {_three(abs(gap.value))} ({_three(ends[0])} to {_three(ends[1])})"
+            )
+        sentences.append(said + ".")
+    return sentences
+
+
+def _named(row: Row) -> str:
+    return f"{row.entry.name} with {row.entry.solver}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def to_dict(rows: Sequence[Row], model: Denoiser, **more: Any) -> dict[str, Any]:
+    """The whole leaderboard, JSON-ready."""
+    front = pareto(rows)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": {"fingerprint": model.fingerprint(), "shape": list(model.shape)},
+        **more,
+        "verdict": verdict(rows),
+        "rows": [
+            {
+                "name": row.entry.name,
+                "solver": row.entry.solver,
+                "budget": row.entry.budget,
+                "calls": row.calls,
+                "steps": row.entry.plan.steps,
+                "sigmas": row.entry.plan.schedule.sigmas.tolist(),
+                "pareto": row in front,
+                "figures": [figure.to_dict() for figure in row.figures],
+            }
+            for row in ranked(rows)
+        ],
+    }

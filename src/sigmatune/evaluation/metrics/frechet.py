@@ -1,0 +1,80 @@
+r"""Frechet distance, and what it would be for infinitely many pictures.
+
+The distance of n pictures is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and the
+extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
+
+References:
+    | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
+    | https://arxiv.org/abs/1706.08500
+    | Effectively Unbiased FID and Inception Score and where to find them (Chong and Forsyth, 2020)
+    | https://arxiv.org/abs/1911.07023
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.estimate import Estimate, folds
+from sigmatune.evaluation.extractors.extractor import Features
+from sigmatune.evaluation.metrics.metric import Metric
+from sigmatune.evaluation.reference import Statistics
+from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.moments import Moments
+
+SHARES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
+"""Parts of the pictures that the extrapolation looks at."""
+
+
+def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
+    """The squared Frechet distance; warns where there are fewer pictures than features."""
+    parts, theirs = _parts(features, reference)
+    total = reduce(add, parts)
+    if total.n < len(total.mean):
+        warnings.warn(
+            f"{total.n} pictures cannot fill {len(total.mean)} dimensions, so this Frechet distance is mostly bias; take more, "
+            "or a projection such as -pca64.",
+            stacklevel=2,
+        )
+    left = tuple(Gaussian.of(total - part).distance(theirs) for part in parts)
+    return {"fd": Estimate(Gaussian.of(total).distance(theirs), left)}
+
+
+def extrapolated(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
+    """The squared Frechet distance for infinitely many pictures."""
+    parts, theirs = _parts(features, reference)
+    everything = _limit(parts, theirs)
+    left = tuple(_limit(parts[:j] + parts[j + 1 :], theirs) for j in range(len(parts)))
+    return {"fd-infinite": Estimate(everything, left)}
+
+
+def _parts(features: Features, reference: Statistics | None) -> tuple[list[Moments], Gaussian]:
+    assert reference is not None
+    if len(features) < 4:
+        raise SigmaTuneError(f"a Frechet distance with an interval needs at least 4 pictures, not {len(features)}.")
+    rows = reference.seen(features)
+    return [Moments.of(rows[fold]) for fold in folds(len(rows))], reference.gaussian
+
+
+def _limit(parts: list[Moments], theirs: Gaussian) -> float:
+    """The intercept of the distances of the first few folds, of more, and of all, over 1 / n; averaged over rotations."""
+    count = len(parts)
+    sizes = sorted({max(2, round(share * count)) for share in SHARES})
+    inverse, distances = [], []
+    for size in sizes:
+        starts = range(0, count, max(1, count // 4)) if size < count else [0]
+        for start in starts:
+            some = reduce(add, [parts[(start + i) % count] for i in range(size)])
+            inverse.append(1 / some.n)
+            distances.append(Gaussian.of(some).distance(theirs))
+    slope_intercept = np.polyfit(inverse, distances, 1)
+    return float(slope_intercept[1])
+
+
+METRIC = Metric("Frechet distance", {"fd": "lower"}, distance)
+INFINITE = Metric("Frechet distance at infinite n", {"fd-infinite": "lower"}, extrapolated, default=False)

@@ -1,0 +1,48 @@
+r"""Inception-type score: how sure a classifier is of each picture, and how different the pictures are for it.
+
+.. math:: IS = \exp \, E_x \, KL \big( p(y | x) \, \| \, p(y) \big)
+
+Computed by torchmetrics with one split. It needs no reference and knows nothing of the data; with another classifier than
+Inception it is of another scale, so it is only compared within one extractor.
+
+References:
+    | Improved Techniques for Training GANs (Salimans et al., 2016)
+    | https://arxiv.org/abs/1606.03498
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
+from sigmatune.evaluation.extractors.extractor import Features
+from sigmatune.evaluation.metrics.metric import Metric
+from sigmatune.evaluation.reference import Statistics
+
+
+def score(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:  # noqa: ARG001 (needs none)
+    """The score from logits, (n, classes)."""
+    try:
+        from torchmetrics.image.inception import InceptionScore
+    except ImportError:
+        raise SigmaTuneError("the Inception-type score needs torchmetrics; pip install 'sigmatune[eval]'.") from None
+    logits = torch.from_numpy(np.asarray(features, dtype=np.float64))
+
+    def of(rows: Rows) -> float:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            torch.manual_seed(0)  # it shuffles, which changes the last bits
+            warnings.simplefilter("ignore")  # that it keeps the rows, and that one split has no spread
+            metric = InceptionScore(feature=torch.nn.Identity(), splits=1)
+            metric.update(logits[torch.from_numpy(rows)])
+            return float(metric.compute()[0])
+
+    (found,) = jackknife(len(logits), of)
+    return {"is": found}
+
+
+METRIC = Metric("Inception-type score", {"is": "higher"}, score, kinds=("logits",), needs_reference=False)

@@ -1,0 +1,242 @@
+"""What generated pictures are compared with: the statistics of a data set in the spaces of some extractors.
+
+Moments are of all pictures, taken in one pass in float64. Distances between single pictures (kernels, neighbours, sorted
+projections) use rows of at most ``ROWS`` of them, which a fixed seed chooses. The file is an ``.npz`` of plain arrays; of
+wide spaces it may hold no more than the span of the first principal components.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.extractors import Extractor, Subspace
+from sigmatune.evaluation.extractors.extractor import Features, principal
+from sigmatune.evaluation.generation import Progress, in_pixels
+from sigmatune.files import write_bytes
+from sigmatune.noise import Array
+from sigmatune.spectra import npz
+from sigmatune.spectra.sources import Images
+from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.moments import Moments
+
+ROWS = 10_000
+FORMAT = "sigmatune/reference"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What is known of a data set in one space.
+
+    Attributes:
+        moments: Of all pictures.
+        rows: The features of some of them, (m, d).
+        basis: (D, d): what a picture's features are multiplied by first; None for the identity.
+    """
+
+    moments: Moments
+    rows: Features
+    basis: Array | None = None
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian with these moments."""
+        return Gaussian.of(self.moments)
+
+    def projected(self, components: int) -> Statistics:
+        """The span of the first principal components.
+
+        Raises:
+            SigmaTuneError: if fewer are known.
+        """
+        width = len(self.moments.mean)
+        if components > width:
+            raise SigmaTuneError(f"the reference knows {width} components of this space, fewer than {components}.")
+        basis = principal(self.moments.covariance, components)
+        whole = basis if self.basis is None else self.basis @ basis
+        return Statistics(self.moments.projected(basis), (self.rows @ basis).astype(np.float32), whole)
+
+    def seen(self, features: Features) -> Array:
+        """Features of other pictures in these coordinates, (n, d) of float64."""
+        values = np.asarray(features, dtype=np.float64)
+        return values if self.basis is None else values @ self.basis
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The statistics of a data set.
+
+    Attributes:
+        name: Where it comes from.
+        n: How many pictures it holds.
+        shape: Of one picture, (C, H, W).
+        extractors: The :meth:`~sigmatune.evaluation.extractors.Extractor.spec` of each extractor by name.
+        statistics: By (extractor, space).
+    """
+
+    name: str
+    n: int
+    shape: tuple[int, ...]
+    extractors: Mapping[str, Mapping[str, Any]]
+    statistics: Mapping[tuple[str, str], Statistics]
+    _spaces: dict[tuple[str, str], Statistics] = field(default_factory=dict, repr=False)
+
+    def check(self, extractor: Extractor, shape: tuple[int, ...]) -> None:
+        """Refuses to be compared with pictures of another shape or features of another extractor.
+
+        Raises:
+            SigmaTuneError: saying which.
+        """
+        if tuple(shape) != tuple(self.shape):
+            raise SigmaTuneError(
+                f"the reference {self.name} holds pictures of shape (C, H, W) = {tuple(self.shape)} and these are "
+                f"{tuple(shape)}; take another reference, or --size."
+            )
+        stored = self.extractors.get(extractor.name)
+        if stored != extractor.spec():
+            have = "; ".join(f"{s['name']} version {s['version']}, {s['resize']}" for s in self.extractors.values())
+            own = extractor.spec()
+            raise SigmaTuneError(
+                f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
+                f"{own['resize']}; pass the pictures themselves as the reference."
+            )
+
+    def space(self, extractor: str, wanted: Subspace) -> Statistics:
+        """The statistics in a space or in the span of its first principal components.
+
+        Raises:
+            SigmaTuneError: if the reference does not know that much of the space.
+        """
+        key = extractor, wanted.name
+        if key not in self._spaces:
+            stored = self.statistics.get((extractor, wanted.base))
+            if stored is None or (wanted.components is None and stored.basis is not None):
+                have = ", ".join(_told(space, s) for (name, space), s in self.statistics.items() if name == extractor)
+                raise SigmaTuneError(
+                    f"the reference {self.name} has {have or 'nothing'} of {extractor}, not {wanted.name}; "
+                    "pass the pictures themselves as the reference."
+                )
+            self._spaces[key] = stored if wanted.components is None else stored.projected(wanted.components)
+        return self._spaces[key]
+
+    def spec(self) -> dict[str, Any]:
+        """What identifies the reference, JSON-ready; stands with every figure."""
+        return {"name": self.name, "n": self.n, "shape": list(self.shape)}
+
+    def save(
+        self, path: str | Path, *, most: int = ROWS, components: Mapping[str, int] | None = None, half: bool = False
+    ) -> None:
+        """Writes the statistics atomically.
+
+        Args:
+            path: The ``.npz`` file.
+            most: At most that many rows.
+            components: Of these spaces only so many principal components.
+            half: Rows in float16.
+        """
+        arrays: dict[str, np.typing.NDArray[Any]] = {}
+        for (name, space), full in self.statistics.items():
+            kept = full.projected(components[space]) if components and space in components else full
+            place = f"{name}/{space}"
+            arrays[f"{place}/mean"], arrays[f"{place}/covariance"] = kept.moments.mean, kept.moments.covariance
+            arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
+            if kept.basis is not None:
+                arrays[f"{place}/basis"] = kept.basis.astype(np.float32)
+        header = {
+            "format": FORMAT, "version": VERSION, "name": self.name, "n": self.n, "shape": list(self.shape),
+            "extractors": self.extractors,
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        write_bytes(path, buffer.getvalue())
+
+
+def _told(space: str, statistics: Statistics) -> str:
+    return space if statistics.basis is None else f"{space}-pca{len(statistics.moments.mean)}"
+
+
+def measure(
+    images: Images, extractors: Sequence[Extractor], *, name: str | None = None, progress: Progress | None = None
+) -> Reference:
+    """Takes the statistics of images in one pass; memory does not grow with their number.
+
+    Args:
+        images: The data.
+        extractors: What features to take.
+        name: What to call it; the images' own name by default.
+        progress: Sees the pictures done.
+
+    Raises:
+        SigmaTuneError: if there are fewer than two, or they are no pictures or cannot be read.
+    """
+    if images.count < 2:
+        raise SigmaTuneError(f"{images.name} holds one picture; a reference needs at least two, and rather thousands.")
+    chosen = np.random.default_rng(0).permutation(images.count)[:ROWS]
+    place = np.full(images.count, -1)
+    place[chosen] = np.arange(len(chosen))
+    moments: dict[tuple[str, str], Moments] = {}
+    rows: dict[tuple[str, str], Features] = {}
+    done, shape = 0, (0, 0, 0)
+    for pixels in in_pixels(images, images.count):
+        shape = (pixels.shape[3], *pixels.shape[1:3])
+        places = place[done : done + len(pixels)]
+        for extractor in extractors:
+            for space, features in extractor(pixels).items():
+                if extractor.spaces[space].kind == "logits":  # of scores, which compare with nothing
+                    continue
+                key = extractor.name, space
+                if key not in rows:
+                    rows[key] = np.empty((len(chosen), features.shape[1]), np.float32)
+                rows[key][places[places >= 0]] = features[places >= 0]
+                found = Moments.of(features.astype(np.float64))
+                moments[key] = moments[key] + found if key in moments else found
+        done += len(pixels)
+        if progress is not None:
+            progress("reference", done, images.count)
+    statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
+    specs = {extractor.name: extractor.spec() for extractor in extractors}
+    return Reference(name or images.name, images.count, shape, specs, statistics)
+
+
+def load(path: str | Path) -> Reference:
+    """Reads statistics that :meth:`Reference.save` has written; nothing is ever unpickled.
+
+    Raises:
+        SigmaTuneError: if it is no such file.
+    """
+    path = Path(path)
+    with npz.reading(path), np.load(path, allow_pickle=False) as stored:
+        try:
+            header = json.loads(str(stored["header"]))
+            if header["format"] != FORMAT or header["version"] != VERSION:
+                raise SigmaTuneError(
+                    f"{path} is of {header['format']} {header['version']}; known is {FORMAT} {VERSION}."
+                )
+            n = int(header["n"])
+            statistics = {}
+            for place in [key.removesuffix("/mean") for key in stored.files if key.endswith("/mean")]:
+                extractor, _, space = place.rpartition("/")
+                moments = Moments(n, stored[f"{place}/mean"], stored[f"{place}/covariance"] * (n - 1))
+                basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored.files else None
+                rows = stored[f"{place}/rows"].astype(np.float32)
+                statistics[extractor, space] = Statistics(moments, rows, basis)
+            return Reference(str(header["name"]), n, tuple(header["shape"]), header["extractors"], statistics)
+        except (KeyError, TypeError) as error:
+            raise SigmaTuneError(f"{path} holds no statistics of a reference (it lacks {error}).") from None
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a file holds statistics rather than pictures; never fails."""
+    try:
+        return path.suffix.lower() == ".npz" and path.is_file() and "header" in npz.arrays(path)
+    except SigmaTuneError:
+        return False

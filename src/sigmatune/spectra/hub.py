@@ -1,0 +1,66 @@
+"""Images of a data set on the Hugging Face hub, through the library `datasets` where it is installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.spectra.sources import Images, Target, decoded
+
+ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:\w+)?")
+
+
+def open_dataset(source: str, batch: int, target: Target) -> Images | None:
+    """Opens a data set by its id, ``owner/name`` or ``owner/name:split`` (of the split ``train`` by default).
+
+    Args:
+        source: The id.
+        batch: At most that many images at a time.
+        target: What the images are brought to.
+
+    Returns:
+        The images, with the names of their classes where a column has them; None if this is no id or `datasets` is missing.
+
+    Raises:
+        SigmaTuneError: if the data set cannot be loaded or has no column of images.
+    """
+    if not ID.fullmatch(source) or Path(source).suffix.lower() in (".npz", ".npy"):
+        return None
+    try:
+        import datasets
+    except ImportError:
+        return None
+    name, _, split = source.partition(":")
+    try:
+        rows = datasets.load_dataset(name, split=split or "train")
+    except Exception as error:  # noqa: BLE001 (every backend of the hub raises its own)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SigmaTuneError(f"there is no file {source} and no such data set on the hub ({reason}).") from None
+    column = next((key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
+    if column is None:
+        raise SigmaTuneError(
+            f"the data set {source} has no column of images; its columns are {', '.join(rows.features)}."
+        )
+    kinds = {key: kind for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
+    labels = next(([kind.names[i] for i in rows[key]] for key, kind in kinds.items()), None)
+
+    def pictures() -> Iterator[tuple[str, Path | Image.Image]]:
+        for i in range(len(rows)):
+            yield f"image {i} of {source}", _picture(rows[i][column])
+
+    def batches() -> Iterator[torch.Tensor]:
+        return decoded(pictures(), batch, target)
+
+    return Images(source, len(rows), tuple(sorted(set(labels or ()))), labels, batches)
+
+
+def _picture(value: Any) -> Image.Image:
+    if not isinstance(value, Image.Image):
+        raise SigmaTuneError(f"a row of the data set holds {type(value).__name__} instead of an image.")
+    return value
