@@ -31,7 +31,9 @@ def model(request):
 def test_weights_are_small_half_precision_and_safe(model):
     folder = bundled_folder(model.name)
     files = [file for file in folder.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < LIMIT[model.name]
+    reference = folder / "reference.npz"  # of the data; the limit is for the model
+    assert sum(file.stat().st_size for file in files if file != reference) < LIMIT[model.name]
+    assert reference.stat().st_size < 5e6
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
     with safe_open(folder / "unet" / "diffusion_pytorch_model.safetensors", "pt") as weights:
         assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118

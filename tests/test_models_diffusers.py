@@ -460,4 +460,8 @@ def test_devices_that_are_not_here_are_refused(pipeline):
 
 def test_what_we_load_diffusers_loads_too(pipeline):
     again = DDIMPipeline.from_pretrained(pipeline)
-    assert torch.equal(again.unet(states(), 5).sample, load(pipeline).network(states(), 5).sample)
+    own = load(pipeline).network
+    for name, weight in again.unet.state_dict().items():
+        assert torch.equal(weight, own.state_dict()[name])
+    # Not bit for bit: here the memory is laid out for the CPU, which adds up in another order.
+    assert torch.allclose(again.unet(states(), 5).sample, own(states(), 5).sample, atol=1e-5)

@@ -1,7 +1,8 @@
 """Measures a bundled model's reference statistics: ``python tools/measure_reference.py cifar10`` (or ``digits``).
 
 Writes ``reference.npz`` beside the weights: mean and covariance of the training images in the spaces of EfficientNet-Lite0 (of
-its head the first 128 principal components), of random projections and of spectra, and the features of 5000 images.
+its head the first 128 principal components), of random projections and of spectra, and the features of 5000 images (of
+digits 1000).
 `sigmatune evaluate` and `sigmatune bench` compare with it unless another reference is given.
 """
 
@@ -17,7 +18,7 @@ from sigmatune.evaluation.reference import measure
 from sigmatune.models.bundled import bundled_folder
 from sigmatune.spectra.sources import open_images
 
-ROWS, COMPONENTS = 5000, {"head": 128}
+ROWS, COMPONENTS = {"cifar10": 5000, "digits": 1000}, {"head": 128}
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
         progress=lambda what, done, total: print(f"{what}: {done} of {total}", end="\r", flush=True),
     )  # fmt: skip
     path = bundled_folder(given.name) / "reference.npz"
-    found.save(path, most=ROWS, components=COMPONENTS, half=True)
+    found.save(path, most=ROWS[given.name], components=COMPONENTS, half=True)
     print(f"{path}: {found.n} images, {path.stat().st_size / 2**20:.1f} MiB")
 
 

@@ -141,13 +141,14 @@ class Reference:
             path: The ``.npz`` file.
             most: At most that many rows.
             components: Of these spaces only so many principal components.
-            half: Rows in float16.
+            half: Rows in float16 and covariances in float32.
         """
         arrays: dict[str, np.typing.NDArray[Any]] = {}
         for (name, space), full in self.statistics.items():
             kept = full.projected(components[space]) if components and space in components else full
             place = f"{name}/{space}"
-            arrays[f"{place}/mean"], arrays[f"{place}/covariance"] = kept.moments.mean, kept.moments.covariance
+            arrays[f"{place}/mean"] = kept.moments.mean
+            arrays[f"{place}/covariance"] = kept.moments.covariance.astype(np.float32 if half else np.float64)
             arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
             if kept.basis is not None:
                 arrays[f"{place}/basis"] = kept.basis.astype(np.float32)
@@ -225,7 +226,9 @@ def load(path: str | Path) -> Reference:
             statistics = {}
             for place in [key.removesuffix("/mean") for key in stored.files if key.endswith("/mean")]:
                 extractor, _, space = place.rpartition("/")
-                moments = Moments(n, stored[f"{place}/mean"], stored[f"{place}/covariance"] * (n - 1))
+                moments = Moments(
+                    n, stored[f"{place}/mean"], stored[f"{place}/covariance"].astype(np.float64) * (n - 1)
+                )
                 basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored.files else None
                 rows = stored[f"{place}/rows"].astype(np.float32)
                 statistics[extractor, space] = Statistics(moments, rows, basis)
