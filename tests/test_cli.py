@@ -80,9 +80,9 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
     assert many.std() > 30  # pictures, not grey
 
 
-def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path):
+def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny):
     arguments = ["--solver", "euler", "--no-report", *QUICK, "--method", "auto", "--budget", "4000"]
-    code, out, err = run("tune", "digits", "--calls", 2, 3, *arguments)
+    code, out, err = run("tune", tiny, "--calls", 2, 3, *arguments)
     assert code == 0, err
     plans = {n: load_plan(tmp_path / f"plan-{n}.json") for n in (2, 3)}
     assert [plan.calls for plan in plans.values()] == [2, 3]
@@ -94,7 +94,7 @@ def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tm
     )  # fmt: skip
     assert tuning <= 4000
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "plan.run").iterdir()}
-    code, out, err = run("tune", "--calls", 2, "--calls", 3, "digits", *arguments, "--json", "-o", "plan.json")
+    code, out, err = run("tune", "--calls", 2, "--calls", 3, tiny, *arguments, "--json", "-o", "plan.json")
     assert code == 0, err
     assert [fields["sigmas"] for fields in json.loads(out)] == [
         plan.schedule.sigmas.tolist() for plan in plans.values()
@@ -104,16 +104,16 @@ def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tm
     } == before  # nothing was measured
 
 
-def test_tune_as_json_prints_the_plan(run):
-    code, out, _ = run("tune", "digits", "--calls", 2, "--solver", "euler", "--json", "--no-report", *QUICK)
+def test_tune_as_json_prints_the_plan(run, tiny):
+    code, out, _ = run("tune", tiny, "--calls", 2, "--solver", "euler", "--json", "--no-report", *QUICK)
     assert code == 0
     assert json.loads(out) == json.loads(Path("plan.json").read_text())
     assert not Path("plan.html").exists()
-    code, out, err = run("tune", "digits", "--calls", 2, "--solver", "euler", "--json", "--report", "why.html", *QUICK)
+    code, out, err = run("tune", tiny, "--calls", 2, "--solver", "euler", "--json", "--report", "why.html", *QUICK)
     assert code == 0
     assert json.loads(out) == json.loads(Path("plan.json").read_text())
     assert "report: why.html" in err
-    assert "<h1>digits in 2 calls" in Path("why.html").read_text()
+    assert f"<h1>{tiny.name} in 2 calls" in Path("why.html").read_text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,8 +171,8 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, t
     assert "error to the converged solution" in out
 
 
-def test_a_stopped_tune_goes_on(run, tmp_path, monkeypatch):
-    arguments = ["tune", "digits", "--calls", 3, "--solver", "euler", "--no-report", *QUICK]
+def test_a_stopped_tune_goes_on(run, tmp_path, tiny, monkeypatch):
+    arguments = ["tune", tiny, "--calls", 3, "--solver", "euler", "--no-report", *QUICK]
     assert run(*arguments, "-o", "whole.json")[0] == 0
     from sigmatune.tuning import workbench
 

@@ -591,7 +591,7 @@ def test_the_guard_needs_the_same_noises():
 @pytest.mark.slow
 def test_a_killed_evaluation_ends_like_an_undisturbed_one(tmp_path):
     command = [sys.executable, "-c", "from sigmatune.cli import main; main()", "evaluate", "digits",
-               "--plan", str(tmp_path / "p.json"), "-n", "700",
+               "--plan", str(tmp_path / "p.json"), "-n", "300",
                "--metrics", "fd,sw", "--extractor", "pixels", "--spaces", "pixels-pca8"]  # fmt: skip
     digits = load("digits")
     compile_plan(schedules.build("karras", 4, digits.path), "euler", digits).save(tmp_path / "p.json")

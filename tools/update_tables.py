@@ -247,6 +247,46 @@ def doctor_table(result: dict) -> str:
     return markdown(["data", "figure", *heads, "ordered"], rows, note)
 
 
+def source_table(result: dict) -> str:
+    """Frechet distance and score of every schedule, and where it differs from the first rival beyond noise."""
+    budgets = sorted({cell["steps"] for cell in result["cells"]})
+    cells = {(cell["schedule"], cell["steps"]): cell for cell in result["cells"]}
+    first = result["cells"][0]
+    rival = next(iter(first["minus"] or result["cells"][1]["minus"]))
+    rows = []
+    for schedule in dict.fromkeys(name for name, _ in cells):
+        for place, figure in enumerate(first["figures"]):
+            if (figure["name"], figure["settings"]["space"]) not in SHOWN:
+                continue
+            entries = []
+            for steps in budgets:
+                cell = cells.get((schedule, steps))
+                entries.append(_source_entry(cell, place, rival) if cell else "not measured")
+            rows.append([schedule, f"{figure['name']} {figure['settings']['space']}", *entries])
+    sizes = dict.fromkeys(f"{cells_n:,}" for cells_n in (cell["n"] for cell in result["cells"]))
+    settings = first["figures"][0]["settings"]
+    known, network = settings["reference"], settings["extractor"]
+    note = (
+        f"{' or '.join(sizes)} pictures of the same noises each, against {known['n']:,} {known['name']} in spaces of "
+        f"{network['name']} {network['version']} ({network['resize']}); ± is half a 95% jackknife interval. + better, - worse "
+        f"than {rival} beyond noise, of pairs. {made_by(result)}"
+    )
+    return markdown(["schedule", "figure", *(f"{n} steps" for n in budgets)], rows, note)
+
+
+SHOWN = {("fd", "block10"), ("fd", "head-pca64"), ("is", "logits")}
+"""Figures of the sources' tables; the JSON has all."""
+
+
+def _source_entry(cell: dict, place: int, rival: str) -> str:
+    figure = cell["figures"][place]
+    gap = cell["minus"].get(rival, [None] * len(cell["figures"]))[place]
+    mark = ""
+    if gap and not gap["low"] <= 0 <= gap["high"]:
+        mark = " +" if (gap["value"] < 0) == (figure["better"] == "lower") else " -"
+    return f"{figure['value']:.3g} ± {(figure['high'] - figure['low']) / 2:.2g}{mark}"
+
+
 MAKERS = {
     "doctor": (doctor_table, "doctor"),
     "tuned_cifar10": (tuned_cifar10_table, "tuners"),
