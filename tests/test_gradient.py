@@ -247,6 +247,5 @@ def test_memory_is_that_of_one_call():
         )
         peak[steps] = int(done.stdout) / 1024
     states = 20 * 3 * 8 * 32 * 32 * 4 / 2**20
-    print(peak, states)
     assert peak[2] > 15  # MiB: the network's activations are what is measured
     assert peak[20] < 1.5 * peak[2] + states, peak
