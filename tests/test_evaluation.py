@@ -232,6 +232,11 @@ def test_the_spectrum_distance_of_scaled_pictures_is_the_log_of_their_power():
     found = METRICS["spectrum"].estimate(own(double)["rings"], statistics(own(base)["rings"]))["spectrum"]
     assert_allclose(found.value, np.log(4), rtol=1e-2)
     assert found.error < 0.05
+    swing = np.exp(
+        0.3 * np.array([5, 1, -1, 1, -1])
+    )  # too much in one ring, too little in the next; the mean is ring 0
+    rows = np.ones((20, 5))
+    assert_allclose(METRICS["spectrum"].estimate(rows * swing, statistics_of(rows))["spectrum"].value, 0.3, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
