@@ -39,7 +39,7 @@ SOLVERS = ("test_solvers.py", "test_diffusers_agreement.py")
 FAMILIES = ("test_schedules.py",)
 RAPSD, BOUNDS = ("test_spectra_rapsd.py", "test_closed_form.py"), ("test_spectra_bounds.py",)
 LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
-EVALUATION = ("test_evaluation.py",)
+EVALUATION = ("test_metrics.py", "test_evaluation.py")
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.

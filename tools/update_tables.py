@@ -237,7 +237,7 @@ def doctor_table(result: dict) -> str:
             values = {one["what"]: one["value"] for one in found["findings"]}
             heads = heads or list(values)
             rows.append([part["data"], f"{found['metric']} {found['space']}", *(f"{values[h]:.3g}" for h in heads),
-                         "yes" if found["healthy"] else "; ".join(found["complaints"])])  # fmt: skip
+                         "yes" if found["healthy"] else f"not {', '.join(found['complaints'])}"])  # fmt: skip
             healthy, count = healthy + found["healthy"], count + 1
     sizes = ", ".join(f"{n:,} of {data}" for data, n in {p["data"]: p["n"] for p in result["examined"]}.items())
     note = (

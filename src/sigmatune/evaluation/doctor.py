@@ -52,6 +52,9 @@ SERIES: dict[str, dict[str, Spoil]] = {
 }
 """Kinds of damage, each from weak to strong."""
 
+NOT_ASKED = {"precision": ("classes",), "density": ("classes",)}
+"""Damage that a figure is not meant to see: these two ask how real each picture is, not whether all kinds are there."""
+
 CLASSES = (0.5, 0.2)
 """Shares of the classes that are left, from many to few."""
 
@@ -76,13 +79,13 @@ class Diagnosis:
     Attributes:
         metric, space: Which.
         findings: What it said, in order.
-        complaints: What it got wrong; none if it is healthy.
+        complaints: What it got wrong, by kind of damage; none if it is healthy.
     """
 
     metric: str
     space: str
     findings: list[Finding]
-    complaints: list[str]
+    complaints: dict[str, list[str]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -139,13 +142,14 @@ def _few(pixels: Pixels, classes: list[str]) -> dict[str, Pixels]:
     return found
 
 
-def _complaints(findings: Sequence[Finding], series: dict[str, list[str]]) -> list[str]:
+def _complaints(findings: Sequence[Finding], series: dict[str, list[str]]) -> dict[str, list[str]]:
     sign = 1 if findings[0].figure.better == "lower" else -1
     cost = {one.what: sign * one.figure.estimate.value for one in findings}
-    said = []
-    for names in series.values():
-        chain = ["other half", *names]
-        for less, more in itertools.pairwise(chain):
+    said: dict[str, list[str]] = {}
+    for kind, names in series.items():
+        if kind in NOT_ASKED.get(findings[0].figure.name, ()):
+            continue
+        for less, more in itertools.pairwise(["other half", *names]):
             if not cost[less] < cost[more]:
-                said.append(f"does not find {more} worse than {less}")
+                said.setdefault(kind, []).append(f"does not find {more} worse than {less}")
     return said
