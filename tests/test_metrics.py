@@ -93,6 +93,16 @@ def test_the_frechet_distance_is_zero_on_identical_sets_and_never_negative(n, d,
     assert_allclose(a.distance(b), frechet_distance(x, y), atol=1e-6 * scale)
 
 
+@pytest.mark.filterwarnings("ignore:30 pictures cannot fill")
+def test_fewer_pictures_than_dimensions_take_another_way_to_the_same_distance():
+    x, y = drawn(30, 40), statistics_of(drawn(90, 40, 1))
+    found = METRICS["fd"].estimate(x, y)["fd"]
+    assert_allclose(found.value, Gaussian.of(Moments.of(x)).distance(y.gaussian), rtol=1e-9)
+    for fold, left in zip(folds(30), found.left, strict=True):
+        rest = np.delete(x, fold, axis=0)
+        assert_allclose(left, Gaussian.of(Moments.of(rest)).distance(y.gaussian), rtol=1e-9)
+
+
 def test_a_frechet_distance_warns_of_few_pictures_and_refuses_too_few():
     y = statistics(drawn(100, 24))
     with pytest.warns(UserWarning, match="10 pictures cannot fill 24 dimensions"):

@@ -24,6 +24,7 @@ from sigmatune.evaluation.estimate import Estimate, folds
 from sigmatune.evaluation.extractors.extractor import Features
 from sigmatune.evaluation.metrics.metric import Metric
 from sigmatune.evaluation.reference import Statistics
+from sigmatune.noise import Array
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 
@@ -33,32 +34,38 @@ SHARES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
     """The squared Frechet distance; warns where there are fewer pictures than features."""
-    parts, theirs = _parts(features, reference)
-    total = reduce(add, parts)
-    if total.n < len(total.mean):
+    rows, theirs = _rows(features, reference)
+    n, width = rows.shape
+    if n < width:
         warnings.warn(
-            f"{total.n} pictures cannot fill {len(total.mean)} dimensions, so this Frechet distance is mostly bias; take more, "
-            "or a projection such as -pca64.",
+            f"{n} pictures cannot fill {width} dimensions, so this Frechet distance is mostly bias; take more, or a projection "
+            "such as -pca64.",
             stacklevel=2,
         )
-    left = tuple(Gaussian.of(total - part).distance(theirs) for part in parts)
-    return {"fd": Estimate(Gaussian.of(total).distance(theirs), left)}
+    if n <= width:  # their covariance would be larger than they are
+        own = [Gaussian.sampled(np.delete(rows, fold, axis=0)) for fold in (np.arange(0), *folds(n))]
+    else:
+        parts = [Moments.of(rows[fold]) for fold in folds(n)]
+        total = reduce(add, parts)
+        own = [Gaussian.of(some) for some in (total, *(total - part for part in parts))]
+    value, *left = (gaussian.distance(theirs) for gaussian in own)
+    return {"fd": Estimate(value, tuple(left))}
 
 
 def extrapolated(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
     """The squared Frechet distance for infinitely many pictures."""
-    parts, theirs = _parts(features, reference)
+    rows, theirs = _rows(features, reference)
+    parts = [Moments.of(rows[fold]) for fold in folds(len(rows))]
     everything = _limit(parts, theirs)
     left = tuple(_limit(parts[:j] + parts[j + 1 :], theirs) for j in range(len(parts)))
     return {"fd-infinite": Estimate(everything, left)}
 
 
-def _parts(features: Features, reference: Statistics | None) -> tuple[list[Moments], Gaussian]:
+def _rows(features: Features, reference: Statistics | None) -> tuple[Array, Gaussian]:
     assert reference is not None
     if len(features) < 4:
         raise SigmaTuneError(f"a Frechet distance with an interval needs at least 4 pictures, not {len(features)}.")
-    rows = reference.seen(features)
-    return [Moments.of(rows[fold]) for fold in folds(len(rows))], reference.gaussian
+    return reference.seen(features), reference.gaussian
 
 
 def _limit(parts: list[Moments], theirs: Gaussian) -> float:
