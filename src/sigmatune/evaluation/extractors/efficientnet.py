@@ -26,7 +26,7 @@ class EfficientNetLite0(Extractor):
         | https://arxiv.org/abs/1905.11946
 
     Args:
-        size: Side that pictures are resized to: 64, or 224, at which it was trained and which costs twelve times as much.
+        size: Side that pictures are resized to: 64, or 224, at which it was trained, with twelve times the pixels.
         device: Where it runs.
 
     Raises:
@@ -75,7 +75,7 @@ class EfficientNetLite0(Extractor):
 
 
 def _folded(network: Any) -> Any:
-    """Folds every normalisation into the convolution before it, and lays memory out for CPUs: half the time per picture."""
+    """Folds every normalisation into the convolution before it, and lays memory out for CPUs: the same function, faster."""
     pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
     for block in network._blocks:
         names = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
