@@ -120,6 +120,12 @@ def test_a_study_may_live_in_any_database(tmp_path):
         assert database.execute("select count(*) from trials").fetchone() == (5,)
 
 
+def test_a_password_is_not_shown():
+    with pytest.raises(SigmaTuneError, match=r"study at nowhere://me:\*\*\*@host/db") as caught:
+        tune_by_trials(workbench(), 4, Space(["euler"]), trials=1, study="nowhere://me:s3cret@host/db")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_refusals(tmp_path):
     bench = workbench()
     with pytest.raises(SigmaTuneError, match="a sampler is one of"):

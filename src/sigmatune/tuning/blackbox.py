@@ -19,6 +19,7 @@ References:
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,8 @@ def _opened(optuna: Any, name: str, bench: Workbench, url: str | None) -> Any:
         return optuna.create_study(storage=url, study_name=name, direction="minimize", load_if_exists=True)
     except Exception as error:  # noqa: BLE001 - whatever the database's driver raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SigmaTuneError(f"cannot open the study at {url}: {reason}.") from None
+        shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", str(url))  # messages end up in logs
+        raise SigmaTuneError(f"cannot open the study at {shown}: {reason.rstrip('.')}.") from None
 
 
 def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
