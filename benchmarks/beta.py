@@ -18,6 +18,7 @@ import argparse
 import datetime
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,11 @@ def mixture(size: int = 32) -> Denoiser:
     return GaussianMixture(np.full(10, 0.1), means, covariances, vp("linear"))
 
 
-def analyses(n: int, steps: int) -> dict[str, Stepwise]:
+def analyses(n: int, steps: int, names: Sequence[str] = ("cifar10", "digits", "mixture")) -> dict[str, Stepwise]:
     """The chains, kept on disk so that a run that was stopped goes on."""
     found = {}
-    for name, model in (("cifar10", load("cifar10")), ("digits", load("digits")), ("mixture", mixture())):
+    for name in names:
+        model = mixture() if name == "mixture" else load(name)
         done = STORE / f"{name}-{n}-{steps}.npz"
         if done.exists():
             found[name] = Stepwise.load(done)

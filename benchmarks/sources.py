@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+import torch
 from beta import analyses
 from guard import HERE, machine, single
 from peers import PEERS
@@ -55,7 +56,7 @@ How = tuple[str, str, dict[str, Any]]
 
 def of_source_a() -> dict[str, How]:
     """What source A compares."""
-    analysis = analyses(64, 200)[MODEL]
+    analysis = analyses(64, 200, [MODEL])[MODEL]
     fit = fit_beta(analysis)
     return {
         "uniform (trailing)": ("family", "uniform-trailing", {}),
@@ -118,11 +119,11 @@ def plan_of(bench: Workbench, steps: int, how: How) -> Plan:
     return compile_plan(schedules.build(name, steps, bench.model.path, **options), SOLVER, bench.model)
 
 
-def cell(label: str, steps: int, n: int, how: How) -> tuple[str, int, list[Figure], Plan]:
+def cell(label: str, steps: int, n: int, how: How, dtype: str) -> tuple[str, int, list[Figure], Plan]:
     """The figures of one entry at one number of steps."""
-    model = load(MODEL)
+    model = load(MODEL, dtype=getattr(torch, dtype))
     wanted = Wanted.of(METRICS, extractor("efficientnet-lite0", tuple(model.shape)))
-    plan = plan_of(Workbench(model, SEARCH, store=RUNS / "search"), steps, how)
+    plan = plan_of(Workbench(model, SEARCH, store=RUNS / "search" / dtype), steps, how)
     sample = generate(model, plan, n, wanted.extractors, folder=RUNS / "pictures", keep=False)
     return label, steps, figures(sample, wanted, reference.load(reference_file(MODEL))), plan
 
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--steps", type=int, nargs="+", help="only these numbers of steps")
     parser.add_argument("--n", type=int, help="another number of pictures, of all")
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="the network's arithmetic")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     given = parser.parse_args()
     suite = SUITES[given.suite]
@@ -163,7 +165,7 @@ def main() -> None:
     found: dict[tuple[str, int], tuple[list[Figure], Plan]] = {}
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"), initializer=single) as pool:
         jobs = [
-            pool.submit(cell, label, steps, given.n or (suite.n if steps <= LONG else suite.n_long), how)
+            pool.submit(cell, label, steps, given.n or (suite.n if steps <= LONG else suite.n_long), how, given.dtype)
             for steps in given.steps or suite.steps
             for label, how in suite.entries().items()
         ]
@@ -176,6 +178,7 @@ def main() -> None:
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                 "machine": machine(),
                 "model": load(MODEL).fingerprint(),
+                "dtype": given.dtype,
                 "solver": SOLVER,
                 "cells": assembled(found, suite),
             }

@@ -29,6 +29,7 @@ class Denoiser(ABC):
         shape: Shape of one sample, such as (3, 32, 32).
         path: The model's own noise path; its range binds every schedule.
         dtype: Floating dtype of the states that the loop hands over.
+        network_dtype: Dtype of the network's arithmetic, where it is another.
         device: Where the states live.
         integer_time: The network can embed whole timesteps only.
         concurrent: May be called from several threads at once, because it keeps nothing between calls.
@@ -40,6 +41,7 @@ class Denoiser(ABC):
     shape: tuple[int, ...]
     path: NoisePath
     dtype: torch.dtype = torch.float32
+    network_dtype: torch.dtype | None = None
     device: torch.device = torch.device("cpu")
     integer_time: bool = False
     concurrent: bool = False
@@ -59,6 +61,11 @@ class Denoiser(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A short text that changes when the function changes; stored in plan files."""
+
+    def arithmetic(self) -> str:
+        """In what it computes, in words, for records of results: the states' dtype, and the network's if it is another."""
+        states, network = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, self.network_dtype or self.dtype))
+        return states if states == network else f"{states}, network {network}"
 
     def calls_at(self, sigma: float) -> int:
         """Network evaluations per row that one call costs at a level; 2 under classifier-free guidance."""
@@ -114,6 +121,7 @@ class Wrapper(Denoiser):
         self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
         self.integer_time, self.default_schedule = inner.integer_time, inner.default_schedule
         self.value_range, self.guidance = inner.value_range, inner.guidance
+        self.network_dtype = inner.network_dtype
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)
@@ -193,6 +201,7 @@ class Guided(Denoiser):
         self.scale, self.interval = float(scale), (float(interval[0]), float(interval[1]))
         self.shape, self.path = conditional.shape, conditional.path
         self.dtype, self.device = conditional.dtype, conditional.device
+        self.network_dtype = conditional.network_dtype
         self.integer_time, self.default_schedule = conditional.integer_time, conditional.default_schedule
         self.value_range = conditional.value_range
         self.concurrent = conditional.concurrent and unconditional.concurrent

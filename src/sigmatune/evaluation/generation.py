@@ -117,7 +117,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         "seed": seed,
         "indices": [0, n],
         "micro_batch": plan.micro_batch,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.arithmetic(),
         "device": str(model.device),
         "pixels": "clipped to the value range and rounded to 8 bits",
     }

@@ -70,6 +70,6 @@ def paired(
     (found,) = jackknife(len(now), typical)
     solution = {"name": f"{REFERENCE_FAMILY}, {REFERENCE_SOLVER}", "steps": steps, "n": len(rows)}
     origin = {"seed": seed, "indices": [0, len(rows)]}
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = model.arithmetic()
     settings = Settings(len(rows), solution, {"name": "none", "dtype": dtype}, "data", origin, dtype, versions())
     return Figure("paired", "lower", Estimate(found.value, found.left), settings)

@@ -126,5 +126,5 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
             **{split: [r.start, r.stop] for split in ("tuning", "validation", "held_out") for r in [s.rows(split)]},
         },
         "micro_batch": s.micro_batch,
-        "dtype": str(bench.model.dtype).removeprefix("torch."),
+        "dtype": bench.model.arithmetic(),
     }
