@@ -9,9 +9,10 @@ function by an adapter of :mod:`sigmatune.models`.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -64,12 +65,28 @@ class Denoiser(ABC):
 
     def arithmetic(self) -> str:
         """In what it computes, in words, for records of results: the states' dtype, and the network's if it is another."""
-        states, network = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, self.network_dtype or self.dtype))
+        states, network = (
+            str(dtype).removeprefix("torch.") for dtype in (self.dtype, self.network_dtype or self.dtype)
+        )
         return states if states == network else f"{states}, network {network}"
 
     def calls_at(self, sigma: float) -> int:
         """Network evaluations per row that one call costs at a level; 2 under classifier-free guidance."""
         return 1
+
+    def conditioned(self, labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        """The denoiser that is told something about every row of a run; itself where it takes no such thing.
+
+        Args:
+            labels: The class of each row, R names; None leaves it as it is.
+            ends: The lowest and the highest noise level of each row's own schedule, (R, 2), sigma_min first; None leaves
+                them as they are.
+        """
+        return self
+
+    def at(self, rows: Sequence[int]) -> Denoiser:
+        """The denoiser of some rows of a run, in the order of the batch; itself unless rows were :meth:`conditioned`."""
+        return self
 
     def __call__(self, z: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
         """Evaluates the denoiser with one level for all rows or one per row.
@@ -132,6 +149,20 @@ class Wrapper(Denoiser):
     def calls_at(self, sigma: float) -> int:
         return self.inner.calls_at(sigma)
 
+    def conditioned(self, labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        return self._around(self.inner.conditioned(labels, ends))
+
+    def at(self, rows: Sequence[int]) -> Denoiser:
+        return self._around(self.inner.at(rows))
+
+    def _around(self, inner: Denoiser) -> Self:
+        """The same wrapper, with what it keeps, around another denoiser."""
+        if inner is self.inner:
+            return self
+        other = copy.copy(self)
+        other.inner = inner
+        return other
+
 
 class Counted(Wrapper):
     """Counts what passes through.
@@ -143,13 +174,20 @@ class Counted(Wrapper):
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(inner)
-        self.calls = 0
-        self.images = 0
+        self._seen = [0, 0]  # one list for the copies that stand for some rows
+
+    @property
+    def calls(self) -> int:
+        return self._seen[0]
+
+    @property
+    def images(self) -> int:
+        return self._seen[1]
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         cost = [self.calls_at(level) for level in sigma.tolist()]
-        self.calls += max(cost)
-        self.images += sum(cost)
+        self._seen[0] += max(cost)
+        self._seen[1] += sum(cost)
         return self.inner(z, sigma)
 
 
@@ -224,6 +262,19 @@ class Guided(Denoiser):
         plain = self.unconditional(z, sigma)
         mask = inside.to(z.device).view(-1, *[1] * (z.ndim - 1))
         return torch.where(mask, plain + self.scale * (guided - plain), guided)
+
+    def conditioned(self, labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        return self._of(self.conditional.conditioned(labels, ends), self.unconditional.conditioned(None, ends))
+
+    def at(self, rows: Sequence[int]) -> Denoiser:
+        return self._of(self.conditional.at(rows), self.unconditional.at(rows))
+
+    def _of(self, conditional: Denoiser, unconditional: Denoiser) -> Guided:
+        if conditional is self.conditional and unconditional is self.unconditional:
+            return self
+        other = copy.copy(self)
+        other.conditional, other.unconditional = conditional, unconditional
+        return other
 
     def fingerprint(self) -> str:
         return (

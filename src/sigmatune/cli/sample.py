@@ -40,7 +40,7 @@ def sample(
         )
     whole(n, "n")
     denoiser = load_model(model, device)
-    table = loaded if isinstance(loaded, Plan) else loaded.plan(seed, range(n), denoiser)
+    denoiser, table = (denoiser, loaded) if isinstance(loaded, Plan) else loaded.together(seed, range(n), denoiser)
     with progress_bar() as report:
         images = run(
             denoiser,

@@ -184,7 +184,7 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
 
     def piece(part: range) -> torch.Tensor:
         own = replace(plan, coefficients=plan.coefficients.at(part))
-        return sample(model, own, seed=seed, indices=part, micro_batch=size)
+        return sample(model.at(part), own, seed=seed, indices=part, micro_batch=size)
 
     # As many as there are threads, even for one piece: with more threads for it, its bits could be others.
     with side_by_side(torch.get_num_threads(), model) as spread:

@@ -12,7 +12,8 @@ from sigmatune.errors import SigmaTuneError
 
 WEIGHTS = "diffusion_pytorch_model"
 PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
-            "unet/*.json", "unet/*.safetensors"]  # fmt: skip
+            *(f"{part}/*.{kind}" for part in ("unet", "transformer", "conditioning") for kind in ("json", "safetensors")),
+            "spectra.json"]  # fmt: skip
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -43,19 +44,24 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
 
 
 def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
-    """Returns the folder of the UNet and the scheduler's configuration, if there is one.
+    """Returns the folder of the network and the scheduler's configuration, if there is one.
 
-    Known layouts: a pipeline (``unet/config.json``, ``scheduler/scheduler_config.json``), the flat one of 2022
-    (``config.json``, ``scheduler_config.json``), a bare UNet (``config.json``).
+    Known layouts: a pipeline (``unet/`` or ``transformer/config.json``, ``scheduler/scheduler_config.json``), the flat one of
+    2022 (``config.json``, ``scheduler_config.json``), a bare UNet (``config.json``).
 
     Raises:
         SigmaTuneError: if the folder is none of these, or a file is no JSON object.
     """
-    unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
+    unet = next(
+        (place for place in (folder / "unet", folder / "transformer", folder) if (place / "config.json").is_file()),
+        None,
+    )
     if unet is None:
-        raise SigmaTuneError(f"{folder} is no diffusers model: it holds neither unet/config.json nor config.json.")
-    places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-    scheduler = next((place for place in places if place.is_file()), None)
+        raise SigmaTuneError(
+            f"{folder} is no diffusers model: it holds neither unet/config.json nor transformer/config.json nor config.json."
+        )
+    files = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
+    scheduler = next((place for place in files if place.is_file()), None)
     return unet, None if scheduler is None else read_json(scheduler)
 
 
