@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from sigmatune.cli import analyze, bench, check, demo, evaluate, sample, schedule, spectrum, tune
+from sigmatune.cli import analyze, bench, check, demo, evaluate, sample, schedule, spectrum, train, tune
 from sigmatune.errors import SigmaTuneError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, demo):
+for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, train, check, demo):
     app.command(cls=getattr(command, "Command", None))(getattr(command, command.__name__.rpartition(".")[2]))
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("stopped; a tune or an analysis that is run again goes on where it was.", file=sys.stderr)
+        print("stopped; a tune, an analysis or a training that is run again goes on where it was.", file=sys.stderr)
     sys.exit(code)
 
 

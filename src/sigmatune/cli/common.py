@@ -103,15 +103,56 @@ def writable(path: Path) -> Path:
     return path
 
 
-def load_model(source: str, device: str) -> Denoiser:
-    """Loads a model for a command.
+def load_model(source: str, device: str, label: str = "") -> Denoiser:
+    """Loads a model for a command, told a class if one is given.
 
     Raises:
-        SigmaTuneError: if there is no such model or device.
+        SigmaTuneError: if there is no such model, device or class.
     """
     from sigmatune.models import load
 
-    return load(source, device=device)
+    return load(source, device=device, **({"label": label} if label else {}))
+
+
+def guided(model: Denoiser, source: str, scale: float, interval: str) -> Denoiser:
+    """Puts classifier-free guidance around a model.
+
+    Args:
+        model: The model.
+        source: Where it came from; spectra beside its weights can propose the interval.
+        scale: 1 for none.
+        interval: ``low:high`` in noise levels, ``spectra``, or nothing for all levels.
+
+    Raises:
+        SigmaTuneError: for a model that cannot be guided, or an interval that is none.
+    """
+    from sigmatune.models.bundled import spectra_file
+    from sigmatune.spectra.advice import guidance_interval
+    from sigmatune.spectra.mixture import Mixture
+
+    if scale == 1:
+        if interval:
+            raise SigmaTuneError("--interval is for --guidance; also give its scale.")
+        return model
+    maker: Any = getattr(model, "guided", None)
+    if maker is None:
+        raise SigmaTuneError(f"{source} knows no classes, so there is no guidance; leave --guidance out.")
+    ends = (0.0, float("inf"))
+    if interval == "spectra":
+        file = spectra_file(source)
+        if file is None:
+            raise SigmaTuneError(f"no spectra lie beside the weights of {source}; give --interval as low:high.")
+        ends = guidance_interval(Mixture.load(file).mean())
+    elif interval:
+        low, _, high = interval.partition(":")
+        try:
+            ends = (float(low), float(high))
+        except ValueError:
+            raise SigmaTuneError(
+                f"--interval is written low:high, such as 0.3:3, or spectra, not {interval!r}."
+            ) from None
+    made: Denoiser = maker(scale, ends)
+    return made
 
 
 def options(given: list[str]) -> dict[str, float]:

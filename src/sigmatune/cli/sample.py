@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.cli.common import guided, load_model, progress_bar, writable
 from sigmatune.errors import SigmaTuneError
 
 
@@ -19,6 +19,11 @@ def sample(
     ),
     solver: str = typer.Option("", help="Insist on this solver; the plan must have been tuned for it."),
     seed: int = typer.Option(0, help="Seed of the noise."),
+    label: str = typer.Option("", help="Class of the images, for a model that knows classes."),
+    guidance: float = typer.Option(1.0, help="Classifier-free guidance, for a model that knows classes; 1 is none."),
+    interval: str = typer.Option(
+        "", help="Guide between these noise levels only, as 0.3:3, or where the model's spectra propose: spectra."
+    ),
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
@@ -39,7 +44,7 @@ def sample(
             f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
         )
     whole(n, "n")
-    denoiser = load_model(model, device)
+    denoiser = guided(load_model(model, device, label), model, guidance, interval)
     denoiser, table = (denoiser, loaded) if isinstance(loaded, Plan) else loaded.together(seed, range(n), denoiser)
     with progress_bar() as report:
         images = run(

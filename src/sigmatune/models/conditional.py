@@ -139,7 +139,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         if ends is not None:
             if self.ends is None:
                 raise SigmaTuneError("this network is not told the ends of a schedule; leave them out.")
-            other.ends = torch.from_numpy(np.asarray(ends)).float().to(self.device)
+            other.ends = torch.tensor(np.array(ends), dtype=torch.float32, device=self.device)
         return other
 
     # ------------------------------------------------------------------------------------------------------------- calls

@@ -131,14 +131,15 @@ class SpectralRule:
             SigmaTuneError: for a model whose noise law is no spectral curve.
         """
         inner: Any = getattr(model, "conditional", model)
-        curve = getattr(getattr(inner, "conditioning", None), "curve", None)
-        if curve is None:
+        family = trained_curve(model)
+        if family is None:
             raise SigmaTuneError(
                 "this model was not trained on a spectral curve; name a family and use SpectralRule.of."
             )
+        curve = inner.conditioning.curve
         options = {"kappa_min": curve["kappa_min"], "kappa_max": curve["kappa_max"], "widen": 0.0}
         rest.setdefault("control", Control(by_class=bool(inner.classes) and bool(spectra.classes)))
-        return cls.of(model, f"spectral-{curve['curve']}", steps, spectra, options=options, **rest)
+        return cls.of(model, family, steps, spectra, options=options, **rest)
 
     def edited(self, **control: Any) -> SpectralRule:
         """Returns the rule with other controls, see :class:`Control`.
@@ -225,6 +226,12 @@ class SpectralRule:
 
     def _edited(self, power: Array) -> Array:
         return edited(power, texture=self.control.texture, amplitude=self.control.amplitude)
+
+
+def trained_curve(model: Denoiser) -> str | None:
+    """The spectral family that a model was trained on, guided or not; None for any other noise law."""
+    curve = getattr(getattr(getattr(model, "conditional", model), "conditioning", None), "curve", None)
+    return None if curve is None else f"spectral-{curve['curve']}"
 
 
 CLASS = 0xC1A55

@@ -2,8 +2,8 @@ r"""Training images in memory: pictures as 8-bit pixels, anything else as floati
 
 They come from wherever :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``, tensors, data sets
 of the hub. Pictures are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any saved
-picture is. What is asked for is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image once, in
-an order of its own, and whether an image is mirrored depends on its place.
+picture is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image
+once, in an order of its own, and whether an image is mirrored depends on its place.
 """
 
 from __future__ import annotations

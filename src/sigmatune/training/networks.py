@@ -97,6 +97,8 @@ def _unet(model: recipes.Network, shape: Sequence[int], *, images: int, told: bo
     attention = [i == levels - 1 for i in range(levels)] if model.attention is None else model.attention
     if len(attention) != levels:
         raise SigmaTuneError(f"model.attention needs one entry for each of the {levels} entries of model.channels.")
+    if any(here and count % model.head for here, count in zip(attention, model.channels, strict=True)):
+        raise SigmaTuneError(f"entries of model.channels with attention must be multiples of model.head, {model.head}.")
     made = UNet2DModel(
         sample_size=height if height == width else (height, width),
         in_channels=channels + images,

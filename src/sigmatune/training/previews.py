@@ -51,7 +51,7 @@ def pictures(model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] 
         calls: Network calls.
     """
     told = model.conditioned(labels, law.ends(images))
-    plan = compile_plan(grid_of(law, images, calls, model), SOLVER, model)
+    plan = compile_plan(grid_of(law, images, calls, told), SOLVER, told)
     return sample(told, plan, len(images), seed=SEED)
 
 
