@@ -23,6 +23,7 @@ from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import Array, NoisePath
+from sigmatune.options import plain
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -166,15 +167,16 @@ class ConditionalDenoiser(DiffusersDenoiser):
     def _weights(self) -> str:
         """The digest of what does not depend on what it is told; shared by all copies, for hashing takes long."""
         if "digest" not in self._kept:
-            plain = copy.copy(self)
-            plain.network, plain._fingerprint = self.module, None
-            self._kept["digest"] = DiffusersDenoiser.fingerprint(plain)
+            other = copy.copy(self)
+            other.network, other._fingerprint = self.module, None
+            self._kept["digest"] = DiffusersDenoiser.fingerprint(other)
         return self._kept["digest"]
 
     def identity(self) -> object:
         config: Any = getattr(self.module.backbone, "config", {})
         public = {key: value for key, value in config.items() if not key.startswith("_")}
-        return sorted(public.items()), self.shape, None if self.conditioning is None else self.conditioning.config()
+        told = None if self.conditioning is None else self.conditioning.config()
+        return plain([sorted(public.items()), self.shape, told])
 
 
 TOLD = ("labels", "ends", "images")

@@ -102,7 +102,7 @@ class Conditioning(torch.nn.Module):
         if self.ends:
             assert ends is not None
             octaves = 2.0 ** torch.arange(-5, FREQUENCIES - 5, device=ends.device)
-            angle = (-2 * ends.float().log())[..., None] * octaves
+            angle = (-2 * ends.float().log()).clamp(-40, 40)[..., None] * octaves  # sigma_max may be infinite
             parts.append(torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1).to(parts[0]))
         inner = torch.nn.functional.silu(self.first(torch.cat(parts, dim=1)))
         vectors: torch.Tensor = self.second(inner)

@@ -72,6 +72,7 @@ def peek(folder: Path) -> State | None:
         return _state(file, folder / FILE)
 
 
+@torch.no_grad()
 def restore(
     folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[Average]
 ) -> State:
@@ -89,14 +90,14 @@ def restore(
             for name, value in network.named_parameters():
                 moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
                 if moments["step"] in file.keys():  # noqa: SIM118 - the file is no mapping
-                    optimizer.state[value] = {
-                        kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()
-                    }
+                    found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
+                    # In the parameter's memory format, which the fused optimiser takes for granted.
+                    for kind in ("exp_avg", "exp_avg_sq"):
+                        found[kind] = torch.empty_like(value).copy_(found[kind])
+                    optimizer.state[value] = found
             for i, average in enumerate(averages):
-                average.values = {
-                    name: file.get_tensor(f"average.{i}.{name}").to(value.device)
-                    for name, value in average.values.items()
-                }
+                for name, value in average.values.items():
+                    value.copy_(file.get_tensor(f"average.{i}.{name}"))
         except (SafetensorError, RuntimeError) as error:
             raise SigmaTuneError(
                 f"{path} does not fit this network ({str(error).splitlines()[0].rstrip('.')}); choose another run folder."

@@ -25,7 +25,7 @@ WIDTH = 128
 
 
 def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Schedule:
-    """The schedule of a preview: the law's own curve for some images, log-uniform for laws that are no spectral curve.
+    """The schedule of a preview: the law's own curve for some images, the usual one for laws that are no spectral curve.
 
     Args:
         law: The noise law of the training.
@@ -34,7 +34,8 @@ def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Sche
         model: Whose noise path it is.
     """
     if law.curve is None:
-        return schedules.build("log-uniform", steps, model.path)
+        finite = bool(np.isfinite(model.path.sigma_max))
+        return schedules.build("log-uniform" if finite else "uniform-trailing", steps, model.path)
     v = np.broadcast_to(np.linspace(1, 0, steps) if steps > 1 else np.ones(1), (len(images), steps))
     levels: Array = np.exp(-law.logsnr(v, images) / 2)
     return Schedule(np.concatenate([levels, np.zeros((len(images), 1))], axis=1), "spectral, of training images")

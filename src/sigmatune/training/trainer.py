@@ -155,10 +155,10 @@ class Trainer:
                 speed = (self.step - first) * self.settings.batch / max(time.monotonic() - fresh, 1e-9)
                 self._log(losses, speed, hooks)
                 losses = []
-            if due:
-                self.save()
             if hooks.step is not None and self.main:
                 hooks.step(self.step)
+            if due:  # last, so that a run that is killed before it does all of this again
+                self.save()
         self.accelerator.wait_for_everyone()
         if self.saving.trackers:
             self.accelerator.end_training()
