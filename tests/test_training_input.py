@@ -12,6 +12,7 @@ from PIL import Image
 from sigmatune.errors import SigmaTuneError
 from sigmatune.training.recipe import Recipe, loads, read, write
 from sigmatune.training.run import prepare
+from sigmatune.training.trainer import Trainer
 from training import images, recipe, written
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,14 +75,18 @@ def test_a_recipe_is_written_and_read_back():
     ],
 )
 def test_recipes_that_do_not_fit(tmp_path, sections, says):
-    from sigmatune.training.trainer import Trainer
-
     one = recipe(**sections)
     with pytest.raises(SigmaTuneError, match=says):
-        job = prepare(one, written(tmp_path))
-        Trainer(job.network, job.objective, job.data, one.training, tmp_path / "run", averages=one.averages,
-                saving=one.saving, device="cpu")  # fmt: skip
+        _made(one, tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+def _made(one: Recipe, folder: Path) -> Trainer:
+    job = prepare(one, written(folder))
+    return Trainer(
+        job.network, job.objective, job.data, one.training, folder / "run", averages=one.averages, saving=one.saving,
+        device="cpu",
+    )  # fmt: skip
 
 
 def test_bad_data_is_refused_and_nothing_is_written(run, tmp_path):

@@ -96,8 +96,8 @@ def restore(
                         found[kind] = torch.empty_like(value).copy_(found[kind])
                     optimizer.state[value] = found
             for i, average in enumerate(averages):
-                for name, value in average.values.items():
-                    value.copy_(file.get_tensor(f"average.{i}.{name}"))
+                for name, kept in average.values.items():
+                    kept.copy_(file.get_tensor(f"average.{i}.{name}"))
         except (SafetensorError, RuntimeError) as error:
             raise SigmaTuneError(
                 f"{path} does not fit this network ({str(error).splitlines()[0].rstrip('.')}); choose another run folder."
