@@ -13,9 +13,9 @@ from sigmatune.spectra.bounds import lost_variance
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.spectrum import spectrum_of
 from sigmatune.training.averages import AVERAGES, Average, gamma_of
-from sigmatune.training.laws import LAWS, Domain, law
+from sigmatune.training.laws import LAWS, Domain, noise_law
 from sigmatune.training.objective import Denoising, scale_of
-from sigmatune.training.weights import WEIGHTS, Data, weight
+from sigmatune.training.weights import WEIGHTS, Data, loss_weight
 from sigmatune.training.weights.sigmoid import spectral_bias
 
 PATH = noise.VE(0.002, 80.0)
@@ -38,7 +38,7 @@ CURVES = [name for name in LAWS if name != "levels"]
 
 
 def made(name: str, **options):
-    return law(name, DOMAIN, options or LAWS[name].options)
+    return noise_law(name, DOMAIN, options or LAWS[name].options)
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -123,7 +123,7 @@ def test_an_image_is_trained_on_the_curve_of_its_own_spectrum():
     assert len(set(np.round(ends[:, 1], 6))) == len(IMAGES)
     np.testing.assert_allclose(own.ends(IMAGES.flip(-1)), ends, rtol=1e-5)  # mirrored: the same spectrum
     alike = IMAGES[:1].expand(4, -1, -1, -1)
-    single = law("spectral", Domain(PATH, (3, 16, 16), spectrum_of(alike)), {})
+    single = noise_law("spectral", Domain(PATH, (3, 16, 16), spectrum_of(alike)), {})
     u = np.array([0.1, 0.4, 0.7, 0.9])
     np.testing.assert_allclose(own.draw(u, alike).sigma, single.draw(u, alike).sigma, rtol=1e-5)
     np.testing.assert_allclose(own.draw(u, alike).slope, single.draw(u, alike).slope, rtol=1e-4)
@@ -145,7 +145,7 @@ def test_the_levels_of_a_plan_are_drawn_as_often_as_they_are_asked_for():
     assert others.min() < 0.01
     assert others.max() > 50
     with pytest.raises(SigmaTuneError, match="density"):
-        scale_of(one, weight("edm", Data(0.5)), IMAGES, 0.5, density=True)
+        scale_of(one, loss_weight("edm", Data(0.5)), IMAGES, 0.5, density=True)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_levels_of_a_plan_are_drawn_as_often_as_they_are_asked_for():
 )
 def test_options_that_are_none_are_refused(name, options, says):
     with pytest.raises(SigmaTuneError, match=says):
-        law(name, DOMAIN, options)
+        noise_law(name, DOMAIN, options)
 
 
 # --------------------------------------------------------------------------------------------------------------- weights
@@ -178,7 +178,7 @@ SIGMA = np.geomspace(0.002, 80, 200)
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_weight_is_positive_and_falls_with_the_noise(name):
-    values = weight(name, DATA)(SIGMA)
+    values = loss_weight(name, DATA)(SIGMA)
     assert np.isfinite(values).all()
     assert (values > 0).all()
     assert (np.diff(values) <= 1e-9 * values[:-1]).all(), name
@@ -194,14 +194,14 @@ def test_weights_on_noise_and_velocity_are_weights_on_the_image():
     for name, found in (("epsilon", from_epsilon(eps_hat, z, sigma)), ("velocity", from_v(v_hat, z, sigma))):
         image = (found - x_0).square().flatten(1).mean(dim=1).numpy()
         other = (0.1 * wrong).square().flatten(1).mean(dim=1).numpy()
-        np.testing.assert_allclose(weight(name, DATA)(flat) * image, other, rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(loss_weight(name, DATA)(flat) * image, other, rtol=1e-9, err_msg=name)
 
 
 def test_the_sigmoid_weight_is_what_the_paper_writes():
     for b in (-3.0, 0.0, 2.0):
         logsnr = -2 * np.log(SIGMA)
         written = np.exp(b) / (1 + np.exp(-(logsnr - b)))
-        np.testing.assert_allclose(weight("sigmoid", DATA, {"b": b})(SIGMA), written, rtol=1e-12)
+        np.testing.assert_allclose(loss_weight("sigmoid", DATA, {"b": b})(SIGMA), written, rtol=1e-12)
         on_noise = written * SIGMA**2  # the weight on the noise's error
         np.testing.assert_allclose(on_noise, 1 / (1 + np.exp(-(b - logsnr))), rtol=1e-12)
 
@@ -209,21 +209,23 @@ def test_the_sigmoid_weight_is_what_the_paper_writes():
 def test_the_spectral_weights_follow_the_spectrum():
     white = torch.randn(4000, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5
     flat = Data(0.5, spectrum_of(white, corners=True))
-    np.testing.assert_allclose(weight("spectral", flat)(SIGMA), weight("edm", flat)(SIGMA), rtol=0.01)
-    np.testing.assert_allclose(weight("spectral", DATA)(SIGMA) * lost_variance(DATA.spectrum, SIGMA), 1, rtol=1e-12)
+    np.testing.assert_allclose(loss_weight("spectral", flat)(SIGMA), loss_weight("edm", flat)(SIGMA), rtol=0.01)
+    np.testing.assert_allclose(
+        loss_weight("spectral", DATA)(SIGMA) * lost_variance(DATA.spectrum, SIGMA), 1, rtol=1e-12
+    )
     power = np.asarray(DATA.spectrum.centred)[1:]
     assert spectral_bias(DATA) == pytest.approx(-np.log(power).mean(), rel=1e-9)
     louder = Data(1.0, spectrum_of(2 * IMAGES))
     assert spectral_bias(louder) == pytest.approx(spectral_bias(DATA) - 2 * np.log(2), abs=1e-4)
-    assert weight("min-snr", DATA, {"gamma": 5.0})(np.array([0.1, 1.0])).tolist() == [5.0, 1.0]
+    assert loss_weight("min-snr", DATA, {"gamma": 5.0})(np.array([0.1, 1.0])).tolist() == [5.0, 1.0]
 
 
 def test_weights_that_need_a_spectrum_say_so():
     for name in ("spectral", "sigmoid-spectral"):
         with pytest.raises(SigmaTuneError, match="measure it first"):
-            weight(name, Data(0.5))
+            loss_weight(name, Data(0.5))
     with pytest.raises(SigmaTuneError, match="measure it first"):
-        law("spectral", Domain(PATH, (3, 16, 16)), {})
+        noise_law("spectral", Domain(PATH, (3, 16, 16)), {})
 
 
 # ------------------------------------------------------------------------------------------------------------- objective
@@ -249,7 +251,7 @@ def test_the_loss_of_the_best_denoiser_of_white_data_is_one(name, density):
 
     data = 0.5 * torch.randn(4096, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     batch = Batch(data, torch.full((4096,), -1), torch.arange(4096), range(4096), 0)
-    one, of = law(name, Domain(PATH, (3, 4, 4)), {}), weight("edm" if not density else "sigmoid", Data(0.5))
+    one, of = noise_law(name, Domain(PATH, (3, 4, 4)), {}), loss_weight("edm" if not density else "sigmoid", Data(0.5))
     scale = scale_of(one, of, data[:4], 0.5, density=density)
     if name == "log-normal" and not density:
         assert scale == pytest.approx(1, abs=1e-9)

@@ -66,6 +66,7 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 AVERAGES: Registry[Callable[..., Decay]] = Registry("average of weights", {"constant": constant, "power": power})
+"""Averages by name."""
 
 
 class Average:

@@ -31,9 +31,10 @@ from sigmatune.files import write_text
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
-from sigmatune.training import recipe as recipes
 from sigmatune.training.averages import Average
 from sigmatune.training.networks import process_of
+from sigmatune.training.recipe import Recipe
+from sigmatune.training.recipe import write as recipe_text
 
 if TYPE_CHECKING:
     from sigmatune.spectra.mixture import Mixture
@@ -64,7 +65,7 @@ def save_model(
     folder: Path,
     network: Conditioned,
     scheduler: Any,
-    recipe: recipes.Recipe,
+    recipe: Recipe,
     *,
     spectra: Mixture | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -97,7 +98,7 @@ def _write(
     folder: Path,
     network: Conditioned,
     scheduler: Any,
-    recipe: recipes.Recipe,
+    recipe: Recipe,
     spectra: Mixture | None,
     facts: Mapping[str, Any],
 ) -> None:
@@ -119,5 +120,5 @@ def _write(
         kept.conditioning.save(folder / "conditioning")
     if spectra is not None:
         spectra.save(folder / "spectra.json")
-    write_text(folder / "recipe.yaml", recipes.write(recipe))
+    write_text(folder / "recipe.yaml", recipe_text(recipe))
     write_text(folder / "training.json", json.dumps(dict(facts), indent=2) + "\n")

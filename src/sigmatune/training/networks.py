@@ -15,10 +15,11 @@ import torch
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.scheduler_config import Process, read_process
-from sigmatune.training import recipe as recipes
+from sigmatune.training.recipe import Network
+from sigmatune.training.recipe import Process as ProcessSection
 
 
-def scheduler_of(process: recipes.Process, sigma_data: float) -> Any:
+def scheduler_of(process: ProcessSection, sigma_data: float) -> Any:
     """The diffusers scheduler whose configuration states the process.
 
     Args:
@@ -50,7 +51,7 @@ def process_of(scheduler: Any) -> Process:
 
 
 def build(
-    model: recipes.Network,
+    model: Network,
     shape: Sequence[int],
     *,
     classes: Sequence[str] = (),
@@ -83,7 +84,7 @@ def build(
     return Conditioned(backbone, conditioning)
 
 
-def _unet(model: recipes.Network, shape: Sequence[int], *, images: int, told: bool) -> tuple[torch.nn.Module, int]:
+def _unet(model: Network, shape: Sequence[int], *, images: int, told: bool) -> tuple[torch.nn.Module, int]:
     from diffusers import UNet2DModel
 
     channels, height, width = shape
@@ -117,7 +118,7 @@ def _unet(model: recipes.Network, shape: Sequence[int], *, images: int, told: bo
     return made, 4 * model.channels[0]
 
 
-def _transformer(model: recipes.Network, shape: Sequence[int], *, images: int) -> tuple[torch.nn.Module, int]:
+def _transformer(model: Network, shape: Sequence[int], *, images: int) -> tuple[torch.nn.Module, int]:
     from diffusers import SD3Transformer2DModel
 
     channels, height, width = shape

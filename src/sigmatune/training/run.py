@@ -17,12 +17,13 @@ from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.training import cascade, checkpoint, previews
-from sigmatune.training import recipe as recipes
 from sigmatune.training.data import Pictures, Progress, load
 from sigmatune.training.export import averaged, denoiser_of, save_model
 from sigmatune.training.laws import LAWS, Domain, Law
 from sigmatune.training.networks import build, parameters, process_of, scheduler_of
 from sigmatune.training.objective import Denoising, scale_of
+from sigmatune.training.recipe import Recipe
+from sigmatune.training.recipe import write as recipe_text
 from sigmatune.training.trainer import Hooks, Report, Trainer, lines
 from sigmatune.training.weights import WEIGHTS, Data
 
@@ -42,7 +43,7 @@ class Job:
         law, objective, network, scheduler: What is trained, on what, and in which process.
     """
 
-    recipe: recipes.Recipe
+    recipe: Recipe
     data: Pictures
     learned: Callable[[torch.Tensor], torch.Tensor]
     spectrum: Spectrum
@@ -66,7 +67,7 @@ class Job:
         return denoiser_of(averaged(self.network, average), self.scheduler)
 
 
-def prepare(recipe: recipes.Recipe, source: Any = None, progress: Progress | None = None) -> Job:
+def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None) -> Job:
     """Reads the data and makes everything that is trained, with fresh weights.
 
     Args:
@@ -113,7 +114,7 @@ def prepare(recipe: recipes.Recipe, source: Any = None, progress: Progress | Non
 
 
 def train(
-    recipe: recipes.Recipe,
+    recipe: Recipe,
     folder: str | Path,
     *,
     source: Any = None,
@@ -148,7 +149,7 @@ def train(
     )  # fmt: skip
     if trainer.main:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "recipe.yaml", recipes.write(recipe))
+        write_text(folder / "recipe.yaml", recipe_text(recipe))
 
     def after(step: int) -> None:
         if progress is not None:

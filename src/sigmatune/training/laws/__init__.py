@@ -26,9 +26,10 @@ LAWS: Registry[LawKind] = Registry(
     {module.KIND.name: module.KIND for module in _MODULES},
     aliases={"edm": "log-normal", "sid2": "cosine", "spectral-global": "spectral"},
 )
+"""Noise laws by name."""
 
 
-def law(name: str, domain: Domain, options: Mapping[str, Any] | None = None) -> Law:
+def noise_law(name: str, domain: Domain, options: Mapping[str, Any] | None = None) -> Law:
     """Makes a noise law.
 
     Args:
@@ -42,4 +43,4 @@ def law(name: str, domain: Domain, options: Mapping[str, Any] | None = None) -> 
     return LAWS[name].made(domain, options or {})
 
 
-__all__ = ["LAWS", "Domain", "Drawn", "Law", "LawKind", "law"]
+__all__ = ["LAWS", "Domain", "Drawn", "Law", "LawKind", "noise_law"]

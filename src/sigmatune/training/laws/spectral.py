@@ -10,16 +10,13 @@ between tight ends, the same for all images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.spectra.curves import CURVES, KAPPA_MAX, KAPPA_MIN
+from sigmatune.spectra.curves import CURVES, KAPPA_MAX, KAPPA_MIN, Curve
 from sigmatune.training.laws.law import Domain, LawKind, Shared
-
-if TYPE_CHECKING:
-    from sigmatune.spectra.curves import Curve
 
 
 def curve_of(power: Array, path: NoisePath, options: Mapping[str, Any]) -> Curve:

@@ -13,19 +13,16 @@ The spectrum is measured on the images of the batch: mirrored or not, it is the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.spectra.curves import CURVES, KAPPA_MAX, KAPPA_MIN
+from sigmatune.spectra.curves import CURVES, KAPPA_MAX, KAPPA_MIN, Curve
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.training.laws.law import Domain, Drawn, Law, LawKind
 from sigmatune.training.laws.spectral import curve_of
-
-if TYPE_CHECKING:
-    from sigmatune.spectra.curves import Curve
 
 
 class PerImage(Law):

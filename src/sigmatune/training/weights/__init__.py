@@ -25,9 +25,10 @@ WEIGHTS: Registry[Weight] = Registry(
     {weight.name: weight for weight in _WEIGHTS},
     aliases={"sid2": "sigmoid", "v": "velocity", "eps": "epsilon"},
 )
+"""Loss weights by name."""
 
 
-def weight(name: str, data: Data, options: Mapping[str, Any] | None = None) -> Function:
+def loss_weight(name: str, data: Data, options: Mapping[str, Any] | None = None) -> Function:
     """Makes a loss weight, a function of sigma.
 
     Args:
@@ -41,4 +42,4 @@ def weight(name: str, data: Data, options: Mapping[str, Any] | None = None) -> F
     return WEIGHTS[name].made(data, options or {})
 
 
-__all__ = ["WEIGHTS", "Data", "Function", "Weight", "weight"]
+__all__ = ["WEIGHTS", "Data", "Function", "Weight", "loss_weight"]
