@@ -20,10 +20,14 @@ from safetensors.torch import load_file
 
 import sigmatune as st
 from sigmatune.errors import SigmaTuneError
-from sigmatune.training import checkpoint
+from sigmatune.models.conditioning import Conditioned
+from sigmatune.training import checkpoint, draws
+from sigmatune.training.objective import Objective
 from sigmatune.training.run import prepare, train
 from sigmatune.training.trainer import Hooks, Trainer, lines
 from training import images, recipe, written
+
+ROOT = Path(__file__).resolve().parent.parent
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
 
@@ -268,6 +272,8 @@ def test_the_folder_is_an_ordinary_one(tmp_path):
     assert json.loads((folder / "training.json").read_text())["images"] == 16
     assert (tmp_path / "run/previews/0000000016.png").is_file()
     assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16
+    kept = tensors(tmp_path / "run")["average.0.backbone.conv_in.weight"]
+    assert torch.equal(load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"], kept.half())
     from sigmatune.spectra.mixture import Mixture
 
     assert set(Mixture.load(folder / "spectra.json").classes) == {"0", "1", "2"}
@@ -357,3 +363,66 @@ def test_a_cascade_learns_what_is_missing(tmp_path):
     first = st.sample(model.given(images=told), plan, 4)
     torch.testing.assert_close(st.sample(model.given(images=told[:2]), plan, 2), first[:2], rtol=0, atol=0)
     assert not torch.equal(st.sample(model.given(images=told.flip(0)), plan, 4), first)
+
+
+def test_bfloat16_trains_and_goes_on_to_the_bit(tmp_path):
+    source, one = written(tmp_path), recipe(training={"precision": "bf16"})
+    trainer(tmp_path / "whole", source, one).run()
+    trainer(tmp_path / "parts", source, one).run(until=5)
+    trainer(tmp_path / "parts", source, one).run()
+    same(tmp_path / "whole", tmp_path / "parts")
+    trainer(tmp_path / "exact", source).run()
+    found = losses(tmp_path / "whole")
+    assert found != losses(tmp_path / "exact")
+    np.testing.assert_allclose(found, losses(tmp_path / "exact"), rtol=0.05)
+    assert all(value.dtype == torch.float32 for value in tensors(tmp_path / "whole").values())
+
+
+def test_tensorboard_has_the_losses_of_the_log(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer(tmp_path / "run", written(tmp_path), recipe(saving={"trackers": ["tensorboard"]})).run()
+    read = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    read.Reload()
+    assert [event.step for event in read.Scalars("loss")] == list(range(1, 13))
+    np.testing.assert_allclose([event.value for event in read.Scalars("loss")], losses(tmp_path / "run"), rtol=1e-6)
+
+
+class Pairs(Objective):
+    """Learns both halves of the channels of a network with twice as many, from one state: what a phase-space network is."""
+
+    def losses(self, network, batch, seed):
+        z = draws.normals(seed, batch.step, batch.rows, (6, *batch.images.shape[2:]))
+        target = torch.cat([batch.images, -batch.images], dim=1)
+        return (network(target + 0.1 * z, torch.zeros(len(z))) - target).square().flatten(1).mean(dim=1)
+
+
+def test_an_objective_and_a_network_of_ones_own_train_too(tmp_path):
+    import diffusers
+
+    data = prepare(recipe(), written(tmp_path)).data
+
+    def made(folder):
+        torch.manual_seed(0)
+        unet = diffusers.UNet2DModel(
+            sample_size=8, in_channels=6, out_channels=6, layers_per_block=1, block_out_channels=(8,), norm_num_groups=4,
+            down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
+        )  # fmt: skip
+        settings, saving = recipe(training={"images": 320, "rate": 1e-2}), recipe().saving
+        return Trainer(
+            Conditioned(unet, None), Pairs(), data, settings.training, tmp_path / folder, saving=saving, device="cpu"
+        )
+
+    made("whole").run()
+    made("parts").run(until=17)
+    made("parts").run()
+    same(tmp_path / "whole", tmp_path / "parts")
+    found = losses(tmp_path / "whole")
+    assert np.mean(found[-5:]) < 0.5 * found[0]
+
+
+def test_schedules_per_image_cost_little():
+    result = json.loads((ROOT / "benchmarks/results/training_overhead.json").read_text())
+    assert len(result["rows"]) >= 3
+    for row in result["rows"]:
+        assert 0 < row["overhead"] <= 0.02, row

@@ -53,9 +53,12 @@ def test_every_level_lies_in_the_models_range(name):
     assert (drawn.sigma <= drawn.ends[:, 1] * (1 + 1e-9)).all(), one
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_a_law_is_a_strictly_falling_curve_with_its_own_slope(name):
-    one = made(name)
+CUT = [("log-normal", {"P_mean": 4.0}), ("flow", {"shift": 3.0}), ("ddpm", {"table": "cosine"})]
+
+
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in CURVES), *CUT])
+def test_a_law_is_a_strictly_falling_curve_with_its_own_slope(name, options):
+    one = made(name, **options)
     rows = np.broadcast_to(U, (len(IMAGES), len(U)))
     values, slopes = one.logsnr(rows, IMAGES), one.slope(rows, IMAGES)
     assert (np.diff(values, axis=1) < 0).all(), one
@@ -96,6 +99,9 @@ def test_what_each_law_draws_is_what_it_says():
     np.testing.assert_allclose(levels("cosine", base=8.0), 2 * np.tan(np.linspace(*_angles(0.5), 1999)), rtol=1e-6)
     tau = 1 / (1 + 1 / levels("flow"))
     np.testing.assert_allclose(np.diff(tau), np.diff(tau).mean(), rtol=1e-6)
+    shifted = 1 / (1 + 1 / levels("flow", shift=3.0))
+    plain = shifted / (3 - 2 * shifted)  # the time before the shift
+    np.testing.assert_allclose(np.diff(plain), np.diff(plain).mean(), rtol=1e-6)
     np.testing.assert_allclose(
         np.diff(np.log(levels("log-uniform"))), np.diff(np.log(levels("log-uniform")))[0], rtol=1e-6
     )
@@ -262,6 +268,50 @@ def test_the_loss_of_the_best_denoiser_of_white_data_is_one(name, density):
     assert losses.mean().item() == pytest.approx(1, abs=0.05)
     losses.mean().backward()
     assert network.bias.grad is not None
+
+
+class Told(Wiener):
+    """Keeps what it was told."""
+
+    def forward(self, x_t, t, **told):
+        self.told, self.seen, self.t = told, x_t, t
+        return 0 * x_t + self.bias
+
+
+def test_the_network_is_told_class_ends_and_level():
+    from sigmatune.models.predictions import edm
+    from sigmatune.training import draws
+    from sigmatune.training.data import Batch
+
+    n = 600
+    images = IMAGES.repeat(n // len(IMAGES), 1, 1, 1)
+    labels = torch.arange(n) % 3
+    batch = Batch(images, labels, torch.arange(n), range(n), 5)
+    one = noise_law("spectral-instance", DOMAIN, {})
+    objective = Denoising(PATH, edm(0.5), one, loss_weight("edm", DATA), drop=0.2, classes=3, told_ends=True)
+    network = Told()
+    losses = objective.losses(network, batch, 7)
+    told = network.told["labels"]
+    dropped = told == 3
+    assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.05)
+    assert torch.equal(told[~dropped], labels[~dropped])
+    np.testing.assert_allclose(network.told["ends"].numpy(), one.ends(images), rtol=1e-5)
+    u = draws.uniforms(7, 5, range(n), 1)[:, 0]
+    sigma = one.draw(u, images).sigma
+    np.testing.assert_allclose(network.t.numpy(), sigma, rtol=1e-6)  # this path's clock is sigma
+    noise_of = draws.normals(7, 5, range(n), images.shape[1:])
+    column = torch.from_numpy(sigma).float().view(-1, 1, 1, 1)
+    torch.testing.assert_close(
+        network.seen, (images + column * noise_of) / (column**2 + 0.25).sqrt(), rtol=1e-4, atol=1e-5
+    )
+    best = 0.25 / (0.25 + column**2) * (images + column * noise_of)
+    error = (best - images).square().flatten(1).mean(dim=1) * torch.from_numpy((sigma**2 + 0.25) / (0.5 * sigma) ** 2)
+    deviation = DATA.sigma_data
+    assert deviation == 0.5
+    np.testing.assert_allclose(losses.detach().numpy(), error.numpy(), rtol=1e-3)
+    unlabelled = Batch(images, torch.full((n,), -1), torch.arange(n), range(n), 5)
+    objective.losses(network, unlabelled, 7)
+    assert (network.told["labels"] == 3).all()
 
 
 # --------------------------------------------------------------------------------------------------------------- averages

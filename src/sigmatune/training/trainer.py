@@ -294,12 +294,15 @@ def hash_of(seed: int, step: int, process: int) -> int:
 def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) -> Any:
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
     except ImportError:
         raise SigmaTuneError("training needs accelerate; install the extra: pip install 'sigmatune[train]'.") from None
     for name in saving.trackers:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise unknown_name("tracker", name, LOGGER_TYPE_TO_CLASS)
+    # accelerate keeps the first precision of a process for good; a second training may want another one.
+    AcceleratorState._reset_state()
     try:
         return Accelerator(
             mixed_precision=settings.precision,
