@@ -80,6 +80,8 @@ def save_model(
     try:
         _write(new, network, scheduler, recipe, spectra, facts or {})
         new.chmod(0o755)
+        for file in new.rglob("*.safetensors"):
+            file.chmod(0o644)
         old = new.with_name(f"{new.name}.old")
         if folder.exists():
             folder.rename(old)
