@@ -23,6 +23,7 @@ import argparse
 import datetime
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,17 @@ from sigmatune.training.trainer import Trainer
 
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "training"
-SOLVER = "dpmpp2m"
+SOLVER, BATCH = "dpmpp2m", 50
 CALLS = (8, 32, 64)
 METRICS = ("fd", "is", "kid")
 BASELINE = "SiD2"
 ENTRIES = {
     "SiD2": ("cifar10-sid2-cpu", "shifted-cosine"),
-    "EDM": ("cifar10-edm-cpu", "karras"),
-    "spectral, of the mean": ("cifar10-spectral-global-cpu", "spectral"),
     "spectral per image, drawn": ("cifar10-spectral-cpu", "drawn"),
     "spectral per image, data's mean": ("cifar10-spectral-cpu", "mean"),
     "spectral per image, another class's": ("cifar10-spectral-cpu", "shuffled"),
+    "spectral, of the mean": ("cifar10-spectral-global-cpu", "spectral"),
+    "EDM": ("cifar10-edm-cpu", "karras"),
 }
 """What is compared: a recipe, and how the levels of its pictures are chosen."""
 
@@ -129,11 +130,12 @@ def compare(n: int, calls: list[int], most: int, only: list[str]) -> None:
         if only and name not in only:
             continue
         folder = trained(name)
-        model, spectra = load(folder), Mixture.load(folder / "spectra.json")
+        model, spectra = load(folder, dtype=torch.bfloat16), Mixture.load(folder / "spectra.json")
         wanted = Wanted.of(METRICS, extractor("efficientnet-lite0", tuple(model.shape)))
         data = data_of(recipe_of(name), wanted, most)
         for number in calls:
             told, plan = sampler(model, spectra, how, number, n)
+            plan = replace(plan, micro_batch=BATCH)
             made = generate(told, plan, n, wanted.extractors, folder=RUNS / "pictures", keep=False)
             own = found[label, number] = figures(made, wanted, data)
             print(number, label, *(f"{f.name} {f.settings.space} {f.estimate.value:.4g}" for f in own), flush=True)
