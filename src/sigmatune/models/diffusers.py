@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.network import NetworkDenoiser, pick_device, process_of
+from sigmatune.models.phase_space import SCHEDULER, from_unet
 from sigmatune.models.predictions import Prediction
 from sigmatune.models.scheduler_config import read_process
 from sigmatune.models.source import layout, locate, read_json, weights_variant
@@ -101,8 +103,8 @@ def load_diffusers(
     prediction: str | Prediction | None = None,
     sample_size: int | tuple[int, int] | None = None,
     revision: str | None = None,
-) -> DiffusersDenoiser:
-    """Loads an unconditional diffusers model from safetensors files.
+) -> Denoiser:
+    """Loads an unconditional diffusers model, or a native network of phase space, from safetensors files.
 
     The network is in eval mode, its parameters require no gradient, and it computes in float32 whatever the files hold.
     What the scheduler's configuration says about clipping (``clip_sample``, ``thresholding``) is not applied.
@@ -123,6 +125,8 @@ def load_diffusers(
     folder = locate(source, revision)
     unet_folder, scheduler = layout(folder)
     unet = _load_unet(unet_folder, dtype)
+    if scheduler is not None and scheduler.get("_class_name") == SCHEDULER:
+        return from_unet(unet, scheduler, device)
     if path is not None and prediction is not None:
         return DiffusersDenoiser(unet, path, prediction, sample_size=sample_size, device=device)
     if scheduler is None:
