@@ -307,8 +307,7 @@ def test_x0_of_a_native_score_is_the_denoiser_s():
     model, p = gaussian(VE(1e-4, 300.0), size=4), PROCESS
     t = torch.tensor([0.2, 0.6], dtype=torch.float64)
     u = torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    row = (p.precision(t) @ p.mean(t)[..., None]).mT / p.information(t)[..., None, None]
-    y, sigma = mixed(row, u), p.sigma(t)
+    y, sigma = mixed(p.law(t).estimator, u), p.sigma(t)
     D = model(y / torch.sqrt(1 + sigma**2)[:, None, None, None], sigma)
     torch.testing.assert_close(x0_of(p, u, lift(model, p)(u, t), t), D, rtol=1e-7, atol=1e-8)
 

@@ -33,6 +33,7 @@ class Solver:
         remembers: What the earlier outputs in its state are: estimates of the data or of the noise.
         grid: What the steps must be even in for the order to hold: any smooth grid ("any") or sigma itself.
         noisy: It adds noise whatever its options are.
+        highest: The largest level that it can start from, as a function of its options.
         augmented: It samples position and momentum (:mod:`sigmatune.phase_space`): it starts from two noises and from a
             finite level, so its end points are not those of the probability-flow ODE of the same noise.
     """
@@ -49,6 +50,7 @@ class Solver:
     remembers: Literal["data", "noise"] = "data"
     grid: Literal["any", "sigma"] = "any"
     noisy: bool = False
+    highest: Callable[..., float] = lambda **options: float("inf")
     augmented: bool = False
 
     @property

@@ -156,7 +156,7 @@ def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, 
     cov, a = process.covariance(grid.t[..., 0]), process.mean(grid.t[..., 0])
     if h.shape[-1]:
         cov, a = first.F @ cov @ first.F.mT + first.Q, (first.F @ a[..., None])[..., 0]
-    result = unit_row(process, grid.t[..., -1])[..., 0, :] if not ends else a.new_tensor([1.0, 0.0]).expand_as(a)
+    result = unit_row(process.law(grid.t[..., -1]))[..., 0, :] if not ends else a.new_tensor([1.0, 0.0]).expand_as(a)
     G = torch.zeros(*Q.shape[:-1], 0, dtype=Q.dtype) if deterministic else cholesky(Q)
     A, b, c = _native(process, t, F, B, result, native) if native else _lifted(process, t, F, B, result)
     return Coefficients(q, A, b, c, cholesky(cov), a, G, double=True)
@@ -164,10 +164,10 @@ def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, 
 
 def _lifted(process: PSLD, t: Tensor, F: Tensor, B: Tensor, result: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A, b, c with the score of a lifted denoiser put in."""
-    precision, a = process.precision(t), process.mean(t)
-    b = (B @ precision @ a[..., None])[..., 0]
-    c = torch.cat([unit_row(process, t)[..., 0, :], result[..., None, :]], dim=-2)
-    return F - B @ precision, b, c
+    law = process.law(t)
+    b = (B @ law.precision @ law.a[..., None])[..., 0]
+    c = torch.cat([unit_row(law)[..., 0, :], result[..., None, :]], dim=-2)
+    return F - B @ law.precision, b, c
 
 
 def _native(
@@ -189,9 +189,10 @@ def _final(process: PSLD, t: Tensor, last: Last, *, deterministic: bool) -> tupl
     """F, B and Q of the last call, whose x is the result and whose m is dropped; (..., 1, 2, 2)."""
     zero = matrix(0, 0, 0, 0, t)
     if last == "denoise":  # x0 = a' (s + Sigma^-1 u) / g
-        row = process.mean(t)[..., None, :] / process.information(t)[..., None, None]
+        law = process.law(t)
+        row = law.a[..., None, :] / law.information[..., None, None]
         B = torch.cat([row, torch.zeros_like(row)], dim=-2)
-        return B @ process.precision(t), B, zero
+        return B @ law.precision, B, zero
     h, gamma = process.tau(t), process.gamma
     F = matrix(1 + gamma * h, -h / process.mass, 0, 0, t)
     return F, matrix((1 if deterministic else 2) * gamma * h, 0, 0, 0, t), zero

@@ -20,6 +20,7 @@ import torch
 from sigmatune.denoiser import Denoiser
 from sigmatune.processes import PSLD
 from sigmatune.processes.parametrisation import mixed
+from sigmatune.processes.psld import Law
 
 Tensor = torch.Tensor
 
@@ -51,9 +52,9 @@ class LiftedScore:
         """
         sigma = self.process.sigma(t)
         self.denoiser.path.check(sigma.numpy(force=True))
-        row, precision, a = unit_row(self.process, t), self.process.precision(t), self.process.mean(t)
-        D = self.denoiser(mixed(row, u).to(self.denoiser.dtype), sigma).to(u)
-        return mixed((precision @ a[..., None]), D) - mixed(precision, u)
+        law = self.process.law(t)
+        D = self.denoiser(mixed(unit_row(law), u).to(self.denoiser.dtype), sigma).to(u)
+        return mixed(law.precision @ law.a[..., None], D) - mixed(law.precision, u)
 
     @property
     def times(self) -> tuple[float, float]:
@@ -68,11 +69,9 @@ def lift(denoiser: Denoiser, process: PSLD | None = None) -> LiftedScore:
     return LiftedScore(denoiser, process or PSLD())
 
 
-def unit_row(process: PSLD, t: Tensor) -> Tensor:
+def unit_row(law: Law) -> Tensor:
     """The row that makes the denoiser's unit state, y / sqrt(1 + sigma_eff^2), out of (x, m); (..., 1, 2)."""
-    g = process.information(t)
-    row = (process.precision(t) @ process.mean(t)[..., None]).mT
-    return row * (1 / (g * torch.sqrt(1 + 1 / g)))[..., None, None]
+    return law.estimator * torch.rsqrt(1 + 1 / law.information)[..., None, None]
 
 
 def prior_mismatch(process: PSLD, t: float, power: Tensor, *, start: str = "noise") -> float:
@@ -98,5 +97,5 @@ def prior_mismatch(process: PSLD, t: float, power: Tensor, *, start: str = "nois
     true = cov + power.double()[:, None, None] * torch.outer(a, a)
     ratio = torch.linalg.solve(process.prior(), true)
     trace = ratio.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
-    logdet = torch.log(process.determinant(at)) + torch.log1p(kappa) - math.log(process.mass)
+    logdet = torch.log(process.law(at).determinant) + torch.log1p(kappa) - math.log(process.mass)
     return float((trace - 2 - logdet).sum() / 2)

@@ -80,5 +80,6 @@ def solver(
         cold_order=order,
         summary=summary,
         noisy=not deterministic,
+        highest=lambda **options: PSLD(**{key: {**common, **options}[key] for key in PROCESS}).largest,
         augmented=True,
     )

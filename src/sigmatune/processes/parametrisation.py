@@ -59,9 +59,8 @@ def eps_of(process: PSLD, score: Tensor, t: Tensor, *, matching: Matching = "hsm
 
 def x0_of(process: PSLD, u: Tensor, score: Tensor, t: Tensor) -> Tensor:
     """The estimate of the data that a score of (x, m) means, (B, C, *)."""
-    precision, a = process.precision(t), process.mean(t)
-    row = a[..., None, :] / process.information(t)[..., None, None]
-    return mixed(row, score) + mixed(row @ precision, u)
+    law = process.law(t)
+    return mixed(law.a[..., None, :] / law.information[..., None, None], score) + mixed(law.estimator, u)
 
 
 def inverse_root(process: PSLD, t: Tensor, matching: Matching, *, upper: bool) -> Tensor:

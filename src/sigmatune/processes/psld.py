@@ -14,7 +14,7 @@ so (x, m) given x0 is Gaussian with mean :math:`a(t) x_0` and a 2 x 2 covariance
 
 .. math:: R(w) = 1 - e^{-w} (1 + w + w^2 / 2), \qquad w = 2 \delta \tau,
 
-an incomplete gamma function, so that nothing cancels near t = 0. All that (x, m) says of x0 is one number per component,
+the remainder of an exponential, so that nothing cancels near t = 0. All that (x, m) says of x0 is one number per component,
 
 .. math:: y = a^T \Sigma^{-1} (x, m) / g = x_0 + N(0, 1 / g), \qquad g = a^T \Sigma^{-1} a, \qquad
           \sigma_{\mathrm{eff}} = g^{-1/2}.
@@ -29,10 +29,11 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -43,10 +44,34 @@ Tensor = torch.Tensor
 Matching = Literal["hsm", "dsm"]
 
 SMALL = 0.5
-"""Below this |w| a series stands in for R(w) where no incomplete gamma function is defined."""
+"""Below this |w| a series stands in for R(w), whose terms would cancel."""
+
+POINTS, REFINEMENTS = 2048, 3
+"""Of that table, and of what it gives: each divides the error by about the number of points."""
 
 EARLIEST = 1e-12
 """The first time, as a share of T, of the table by which sigma_eff is inverted."""
+
+
+class Law(NamedTuple):
+    """The Gaussian law of (x, m) given x0, and what follows from it.
+
+    Attributes:
+        a: Mean of (x, m) for x0 = 1, (..., 2).
+        covariance, determinant, precision: Sigma, its determinant and its inverse.
+        information: g = a' Sigma^-1 a, (...).
+    """
+
+    a: Tensor
+    covariance: Tensor
+    determinant: Tensor
+    precision: Tensor
+    information: Tensor
+
+    @property
+    def estimator(self) -> Tensor:
+        """The row a' Sigma^-1 / g that makes y out of (x, m), (..., 1, 2)."""
+        return (self.precision @ self.a[..., None]).mT / self.information[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -144,18 +169,18 @@ class PSLD:
         v = self.transition(t)[..., 1]
         return fresh + self.kappa * self.mass * v[..., :, None] * v[..., None, :]
 
-    def determinant(self, t: Tensor) -> Tensor:
-        """det Sigma(t) of hybrid score matching, by the determinant lemma, in which nothing cancels; (...)."""
-        v, fresh = self.transition(t)[..., 1], self.covariance(t, "dsm")
-        return det(fresh) + self.kappa * self.mass * _form(adjugate(fresh), v)
-
-    def precision(self, t: Tensor) -> Tensor:
-        """Sigma(t)^-1 of hybrid score matching, (..., 2, 2)."""
-        return adjugate(self.covariance(t)) / self.determinant(t)[..., None, None]
+    def law(self, t: Tensor) -> Law:
+        """All that (x, m) and x0 have to do with each other at time t, averaged over the initial momentum."""
+        transition, fresh = self.transition(t), self.covariance(t, "dsm")
+        a, v, first = transition[..., 0], transition[..., 1], self.kappa * self.mass
+        covariance = fresh + first * v[..., :, None] * v[..., None, :]
+        determinant = det(fresh) + first * _form(adjugate(fresh), v)  # a lemma in which nothing cancels
+        precision = adjugate(covariance) / determinant[..., None, None]
+        return Law(a, covariance, determinant, precision, _form(adjugate(covariance), a) / determinant)
 
     def information(self, t: Tensor) -> Tensor:
         """g(t) = a' Sigma^-1 a, what (x, m) says of x0, 1 / variance; (...)."""
-        return _form(adjugate(self.covariance(t)), self.mean(t)) / self.determinant(t)
+        return self.law(t).information
 
     def sigma(self, t: Tensor) -> Tensor:
         """sigma_eff(t) = g^-1/2, the noise level at which a position-space model is asked; rises with t. (...)."""
@@ -170,7 +195,7 @@ class PSLD:
         Raises:
             SigmaTuneError: for a level above that at T.
         """
-        logs, known = _table(self)
+        logs, known, slopes = _table(self)
         wanted = torch.log(sigma)
         if bool((wanted.detach() > known[-1] + 1e-9).any()):
             raise SigmaTuneError(
@@ -179,13 +204,15 @@ class PSLD:
             )
         with torch.no_grad():
             place = torch.searchsorted(known, wanted.contiguous()).clamp(1, len(known) - 1)
-            low, high = known[place - 1], known[place]
-            u = logs[place - 1] + (logs[place] - logs[place - 1]) * (wanted - low) / (high - low)
-        for _ in range(3):  # Newton in log t; the last step also carries the derivative
-            u = u.detach()
-            value, slope = self._log_sigma(u)
-            u = (u - (value - wanted) / slope).clamp(max=float(logs[-1]))
-        return u.exp()
+            slope = slopes[place - 1]
+            u = logs[place - 1] + (wanted - known[place - 1]) / slope
+            for _ in range(REFINEMENTS):
+                u = (u - (torch.log(self.sigma(u.exp())) - wanted) / slope).clamp(max=float(logs[-1]))
+        if not sigma.requires_grad:
+            return u.exp()
+        value, slope = self._log_sigma(u)  # one more step, which carries the derivative
+        found: Tensor = (u - (value - wanted) / slope).exp()
+        return found
 
     @property
     def largest(self) -> float:
@@ -202,23 +229,25 @@ class PSLD:
 
 
 @lru_cache(maxsize=64)
-def _table(process: PSLD) -> tuple[Tensor, Tensor]:
-    """log t and log sigma_eff on a fine grid, both rising."""
+def _table(process: PSLD) -> tuple[Tensor, Tensor, Tensor]:
+    """log t and log sigma_eff on a fine grid, both rising, and the slopes between the points."""
     with torch.no_grad():
-        t = torch.logspace(torch.log10(torch.tensor(EARLIEST)).item(), 0, 512, dtype=torch.float64) * process.T
-        return torch.log(t), torch.log(process.sigma(t))
+        t = torch.logspace(math.log10(EARLIEST), 0, POINTS, dtype=torch.float64) * process.T
+        u, known = torch.log(t), torch.log(process.sigma(t))
+        return u, known, known.diff() / u.diff()
 
 
 def R(w: Tensor) -> Tensor:
     r""":math:`1 - e^{-w} (1 + w + w^2 / 2)` for w of either sign, to full relative precision."""
-    rising = torch.special.gammainc(torch.full_like(w, 3.0), w.clamp(min=0))
-    near = w.clamp(-SMALL, 0)
+    near, far = w.clamp(-SMALL, SMALL), torch.where(w.abs() < SMALL, torch.full_like(w, SMALL), w)
     series = torch.zeros_like(near)
-    for k in range(14, -1, -1):  # w^3 / 2 times the sum of (-w)^k / (k! (k + 3))
-        series = series * -near / (k + 1) + 1 / (k + 3)
-    far = w.clamp(max=-SMALL)
-    direct = 1 - torch.exp(-far) * (1 + far + far**2 / 2)
-    return torch.where(w >= 0, rising, torch.where(w > -SMALL, near**3 / 2 * series, direct))
+    for weight in SERIES:
+        series = weight - series * near
+    return torch.where(w.abs() < SMALL, near**3 / 2 * series, 1 - torch.exp(-far) * (1 + far + far**2 / 2))
+
+
+SERIES = [1 / (math.factorial(k) * (k + 3)) for k in range(13, -1, -1)]
+"""Of R(w) / (w^3 / 2) in powers of -w, the highest first."""
 
 
 def flow(process: PSLD, tau: Tensor) -> Tensor:
