@@ -17,6 +17,7 @@ from sigmatune.evaluation import reference
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.models.bundled import reference_file
 from sigmatune.noise import VE, Narrowed, vp
+from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS, compile_plan, load_plan
 from sigmatune.tuning.by_spectrum import choose
 from sigmatune.tuning.closed_form import errors
@@ -25,7 +26,7 @@ from sigmatune.tuning.spectral import Modes
 from sigmatune.workflows import by_spectrum as workflow
 from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
 
-MODES = Modes.of(power_law(16))
+MODES = Modes.of(power_law(8))
 PATH = Narrowed(VE(), 0.01, 80.0)
 
 
@@ -123,15 +124,13 @@ def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, 
 
 
 def test_a_real_gain_is_found(digits, monkeypatch):
-    """Against defaults that are known to be bad, what the spectrum chooses wins."""
+    """Against the uniform grid alone, which is known to be bad at few calls, what the spectrum chooses wins."""
     model, data = digits
-    bad = compile_plan(
-        choose("reduced-oba", 6, MODES, model.path, lambda_s=1.0).schedule.resample(6), "naive-oba", model
-    )
+    bad = compile_plan(build("phase-time", 4, model.path, power=1.0), "reduced-oba", model)
     monkeypatch.setattr(workflow, "_defaults", lambda *_: [("a bad one", bad)])
-    plan = tune_by_spectrum(model, 6, "reduced-oba", own_modes("digits"), data)
+    plan = tune_by_spectrum(model, 4, "reduced-oba", own_modes("digits"), data)
     assert plan.evidence["gain"]
-    assert plan.solver == "reduced-oba"
+    assert plan.evidence["chosen"] != "a bad one"
     assert plan.evidence["verdict"].startswith("gain: on 64 held-out noises")
 
 
