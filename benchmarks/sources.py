@@ -1,4 +1,4 @@
-"""Pictures against data: the comparisons of the sources' papers, on cifar10: ``python benchmarks/sources.py a`` (or b, peers).
+"""Pictures against data: the comparisons of the sources' papers, on cifar10: ``python benchmarks/sources.py a`` (b, d, peers).
 
 a      "Beta Sampling is All You Need" (Lee et al., 2024, https://arxiv.org/abs/2407.12173): with DDIM at 4 to 20 steps
        uniform timesteps, Beta(.5, .5) and Beta(.6, .6) as published, the Beta fitted to this model's own stepwise analysis,
@@ -6,6 +6,9 @@ a      "Beta Sampling is All You Need" (Lee et al., 2024, https://arxiv.org/abs/
        AutoDiffusion, with the paired error as its objective).
 b      "Optimizing Few-Step Sampler for Diffusion Models" (Huang, 2024, https://arxiv.org/abs/2412.10786): EDM's grid
        against the discretisation loss with DDIM at 4 to 20 steps.
+d      "Towards Fast Stochastic Sampling in Diffusion Generative Models" (Pandey et al., 2024,
+       https://arxiv.org/abs/2402.07211): samplers of phase space on the lifted model at 20, 50 and 100 calls, on the paper's
+       quadratic grid and as chosen by the spectrum, against samplers of position.
 peers  Schedules of the kinds that others published (``benchmarks/peers.py``) and our own tuners.
 
 Frechet distances, scores and kernel distances to the training images, on the same noises, so that differences are of
@@ -43,7 +46,10 @@ from sigmatune.evaluation.result import Figure
 from sigmatune.files import write_text
 from sigmatune.models.bundled import reference_file
 from sigmatune.plan import Plan
+from sigmatune.solvers import SOLVERS
 from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.tuning.by_spectrum import choose
+from sigmatune.tuning.own_spectrum import own_modes
 
 MODEL, SOLVER, LONG = "cifar10", "euler", 10
 METRICS = ("fd", "is", "kid")
@@ -51,7 +57,8 @@ RUNS = HERE.parent / "runs" / "sources"
 SEARCH = Settings(tuning=16, validation=16, held_out=16, evaluations=60, micro_batch=8)
 
 How = tuple[str, str, dict[str, Any]]
-"""("family", its name, its options), ("tuner", a method of `tune`, its options) or ("peer", a name in PEERS, {})."""
+"""("family", its name, its options), ("tuner", a method of `tune`, its options), ("peer", a name in PEERS, {}), ("sampler", a
+solver, the family and its options) or ("spectrum", a solver, options of `choose`)."""
 
 
 def of_source_a() -> dict[str, How]:
@@ -74,6 +81,23 @@ def of_source_b() -> dict[str, How]:
     return {"EDM's grid, rho 7": ("family", "karras", {}), "discretisation loss": ("peer", "discretisation loss", {})}
 
 
+def of_source_d() -> dict[str, How]:
+    """What source D compares, and samplers of position."""
+    phase = ("phase-em", "sscs", "naive-oba", "reduced-oba", "reduced-bao", "reduced-obab")
+    quadratic: dict[str, How] = {name: ("sampler", name, {"family": "phase-time"}) for name in phase}
+    position: dict[str, How] = {
+        "DDIM": ("sampler", "euler", {"family": "uniform-trailing"}),
+        "Euler ancestral": ("sampler", "ancestral", {"family": "uniform-trailing"}),
+        "SDE-DPM-Solver++(2M)": ("sampler", "sde-dpmpp2m", {"family": "karras"}),
+    }
+    tuned: dict[str, How] = {
+        "reduced-oba, noise and levels by the spectrum": ("spectrum", "reduced-oba", {}),
+        "reduced-oba, levels by the spectrum": ("spectrum", "reduced-oba", {"lambda_s": 1.0}),
+        "reduced-bao, levels by the spectrum": ("spectrum", "reduced-bao", {"lambda_s": 1.0}),
+    }
+    return quadratic | tuned | position
+
+
 def of_peers() -> dict[str, How]:
     """Static families, kinds of schedule that others published, and our tuners."""
     families = {name: ("family", name, {}) for name in ("karras", "log-uniform", "uniform-trailing", "kl-optimal")}
@@ -91,7 +115,7 @@ class Suite:
     Attributes:
         entries: Makes what is compared, by label.
         rivals: The labels that differences are taken to.
-        steps: Numbers of steps.
+        steps: Numbers of steps, or of calls of samplers that take several for a step.
         n, n_long: Pictures at up to and beyond 10 steps.
     """
 
@@ -105,6 +129,7 @@ class Suite:
 SUITES = {
     "a": Suite(of_source_a, ("uniform (trailing)", "Beta(.6, .6)", "Beta(.5, .5)"), (4, 6, 10, 15, 20), 5000, 2000),
     "b": Suite(of_source_b, ("EDM's grid, rho 7",), (4, 6, 8, 10, 15, 20), 2000, 1000),
+    "d": Suite(of_source_d, ("reduced-oba", "DDIM"), (20, 50, 100), 1000, 1000),
     "peers": Suite(of_peers, ("karras", "uniform-trailing"), (4, 6, 10), 1000, 1000),
 }
 
@@ -114,6 +139,13 @@ def plan_of(bench: Workbench, steps: int, how: How) -> Plan:
     kind, name, options = how
     if kind == "tuner":
         return tune_on(bench, steps, solver=SOLVER, method=name, **options)
+    if kind == "sampler":
+        given = dict(options)
+        schedule = schedules.build(given.pop("family"), SOLVERS[name].steps_for(steps), bench.model.path, **given)
+        return compile_plan(schedule, name, bench.model)
+    if kind == "spectrum":
+        chosen = choose(name, SOLVERS[name].steps_for(steps), own_modes(MODEL), bench.model.path, **options)
+        return compile_plan(chosen.schedule, name, bench.model, **chosen.options)
     if kind == "peer":
         return compile_plan(PEERS[name](bench, steps), SOLVER, bench.model)
     return compile_plan(schedules.build(name, steps, bench.model.path, **options), SOLVER, bench.model)
@@ -143,6 +175,9 @@ def assembled(found: dict[tuple[str, int], tuple[list[Figure], Plan]], suite: Su
                 "steps": steps,
                 "n": own[0].settings.n,
                 "sigmas": plan.schedule.sigmas.tolist(),
+                "solver": plan.solver,
+                "solver_options": dict(plan.solver_options),
+                "calls": plan.calls,
                 "tuning": (plan.cost or {}).get("network_evaluations", {}),
                 "figures": [figure.to_dict() for figure in own],
                 "minus": against,
@@ -179,7 +214,6 @@ def main() -> None:
                 "machine": machine(),
                 "model": load(MODEL).fingerprint(),
                 "dtype": given.dtype,
-                "solver": SOLVER,
                 "cells": assembled(found, suite),
             }
             write_text(HERE / "results" / f"source_{given.suite}.json", json.dumps(result, indent=1) + "\n")

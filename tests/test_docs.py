@@ -11,6 +11,7 @@ import torch
 
 import sigmatune
 from sigmatune.noise import VE
+from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import SOLVERS
 from test_documents import ROOT, tool
@@ -42,7 +43,7 @@ def _check_skeletons(names: dict):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_block_is_of_a_kind_that_nobody_runs(path):
-    known = r"(python|bash|text|\{(eval-rst|toctree|solver-table|family-table)\})?"
+    known = r"(python|bash|text|\{(eval-rst|toctree|solver-table|family-table|phase-space-table)\})?"
     fences = re.findall(r"^ *```(.*)$", path.read_text(), flags=re.MULTILINE)
     assert all(re.fullmatch(known, fence) for fence in fences[::2]), fences[::2]
     assert not any(fences[1::2]), "a fence is not closed"
@@ -51,7 +52,9 @@ def test_no_block_is_of_a_kind_that_nobody_runs(path):
 def test_the_tables_have_a_row_for_every_member():
     import registries
 
-    for table, members in ((registries.solver_table(), SOLVERS), (registries.family_table(), FAMILIES)):
+    pairs = ((registries.solver_table(), SOLVERS), (registries.family_table(), FAMILIES),
+             (registries.phase_space_table(), PHASE_SPACE))  # fmt: skip
+    for table, members in pairs:
         rows = table.splitlines()[2:]
         assert len(rows) == len(members)
         for row, name in zip(rows, members, strict=True):
@@ -61,6 +64,8 @@ def test_the_tables_have_a_row_for_every_member():
 
 def test_the_tables_are_on_their_pages():
     assert "```{solver-table}" in (ROOT / "docs" / "solvers.md").read_text()
+    assert "```{phase-space-table}" in (ROOT / "docs" / "phase_space.md").read_text()
+    assert ".. phase-space-modules::" in (ROOT / "docs" / "reference" / "phase_space.rst").read_text()
     assert "```{family-table}" in (ROOT / "docs" / "sigma.md").read_text()
     assert ".. solver-modules::" in (ROOT / "docs" / "reference" / "solvers.rst").read_text()
     assert ".. family-modules::" in (ROOT / "docs" / "reference" / "schedules.rst").read_text()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sphinx.util.docutils import SphinxDirective
 
+from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
 from sigmatune.schedules.family import Family
 from sigmatune.solvers import SOLVERS, Solver
@@ -39,6 +40,16 @@ def solver_table() -> str:
     """One row per solver: what it declares."""
     head = ["solver", "order", "from a cold start", "calls for N steps", "width", "deterministic", "what it is"]
     return markdown_table(head, [_solver_row(solver) for solver in SOLVERS.values()])
+
+
+def phase_space_table() -> str:
+    """One row per sampler of phase space that has a name of its own."""
+    head = ["solver", "weak order", "calls for N steps", "what it is"]
+    rows = []
+    for solver in PHASE_SPACE.values():
+        name = f"{{py:mod}}`{solver.name} <{module_of(solver.build)}>`"
+        rows.append([name, f"{solver.order}", _calls(solver), solver.summary.removeprefix("phase space, ")])
+    return markdown_table(head, rows)
 
 
 def _solver_row(solver: Solver) -> list[str]:
@@ -100,6 +111,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     texts = {
         "solver-table": solver_table,
         "family-table": family_table,
+        "phase-space-table": phase_space_table,
+        "phase-space-modules": lambda: modules([solver.build for solver in PHASE_SPACE.values()]),
         "solver-modules": lambda: modules([solver.build for solver in SOLVERS.values()]),
         "family-modules": lambda: modules([family.build for family in FAMILIES.values()]),
     }

@@ -34,6 +34,9 @@ class Denoiser(ABC):
         device: Where the states live.
         integer_time: The network can embed whole timesteps only.
         concurrent: May be called from several threads at once, because it keeps nothing between calls.
+        ports: How many tensors the network takes and returns at once, side by side in the channels: 2 for a network of phase
+            space, which is no denoiser in the strict sense (:mod:`sigmatune.models.phase_space`).
+        solver_options: Options that a solver has to have for this model; set where ``ports`` is not 1.
         default_schedule: The schedule family that the model's makers set and its options, if known.
         value_range: Where the clean data lies; used when images are written.
         guidance: How guidance is set, if it is; stored with tuned plans.
@@ -46,6 +49,8 @@ class Denoiser(ABC):
     device: torch.device = torch.device("cpu")
     integer_time: bool = False
     concurrent: bool = False
+    ports: int = 1
+    solver_options: Mapping[str, Any] | None = None
     default_schedule: tuple[str, Mapping[str, float]] | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     guidance: Mapping[str, Any] | None = None
@@ -94,8 +99,9 @@ class Denoiser(ABC):
         Raises:
             SigmaTuneError: if z or sigma have the wrong shape.
         """
-        if tuple(z.shape[1:]) != self.shape:
-            raise SigmaTuneError(f"states of shape {tuple(z.shape[1:])} do not fit a model of shape {self.shape}.")
+        shape = (self.ports * self.shape[0], *self.shape[1:])
+        if tuple(z.shape[1:]) != shape:
+            raise SigmaTuneError(f"states of shape {tuple(z.shape[1:])} do not fit a model of shape {shape}.")
         levels = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
         if levels.ndim == 0:
             levels = levels.expand(len(z))
@@ -139,6 +145,7 @@ class Wrapper(Denoiser):
         self.integer_time, self.default_schedule = inner.integer_time, inner.default_schedule
         self.value_range, self.guidance = inner.value_range, inner.guidance
         self.network_dtype = inner.network_dtype
+        self.ports, self.solver_options = inner.ports, inner.solver_options
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)

@@ -11,13 +11,14 @@ network calls, q_k the noise level at which the network is asked. The run starts
 :math:`S_0 = \text{start} \, \epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
 
 A solver (:mod:`sigmatune.solvers`) is a function from noise levels to these arrays. With a leading row axis the arrays
-hold one sampler per row.
+hold one sampler per row. A network of phase space takes and returns p = 2 tensors at once, position and momentum; then
+c_k has p rows and b_k p columns, one for each of these *ports*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +40,9 @@ class Coefficients:
         start: Start noises to state, (..., w, m).
         origin: Start image to state, (..., w).
         G: Noises of each call to state, (..., K, w, g); g = 0 for a deterministic plan.
+        double: The state is kept in float64 (on devices that have it), whatever the network's dtype.
+
+    With p > 1 ports c is (..., K + 1, p, w), of whose last entry the first row makes the result, and b is (..., K, w, p).
 
     Raises:
         SigmaTuneError: if the shapes do not fit together or an entry is not finite.
@@ -51,14 +55,16 @@ class Coefficients:
     start: torch.Tensor
     origin: torch.Tensor
     G: torch.Tensor
+    double: bool = False
 
     def __post_init__(self) -> None:
-        rows, (calls, width) = self.q.shape[:-1], self.b.shape[-2:]
+        rows, (calls, width) = self.q.shape[:-1], self.A.shape[-3:-1]
+        several = self.ports > 1
         expected = {
             "q": (calls,),
             "A": (calls, width, width),
-            "b": (calls, width),
-            "c": (calls + 1, width),
+            "b": (calls, width, self.ports) if several else (calls, width),
+            "c": (calls + 1, self.ports, width) if several else (calls + 1, width),
             "start": (width, self.start.shape[-1]),
             "origin": (width,),
             "G": (calls, width, self.G.shape[-1]),
@@ -73,12 +79,17 @@ class Coefficients:
     @property
     def calls(self) -> int:
         """K, the number of network calls."""
-        return int(self.b.shape[-2])
+        return int(self.A.shape[-3])
 
     @property
     def width(self) -> int:
         """w, the number of tensors that the state holds."""
-        return int(self.b.shape[-1])
+        return int(self.A.shape[-1])
+
+    @property
+    def ports(self) -> int:
+        """p, the number of tensors that the network takes and returns at once."""
+        return int(self.c.shape[-2]) if self.c.ndim - self.q.ndim == 2 else 1
 
     @property
     def rows(self) -> int | None:
@@ -99,7 +110,8 @@ class Coefficients:
         if self.rows is None:
             return self
         pick = list(rows)
-        return Coefficients(*(getattr(self, name)[pick] for name in ("q", "A", "b", "c", "start", "origin", "G")))
+        names = ("q", "A", "b", "c", "start", "origin", "G")
+        return replace(self, **{name: getattr(self, name)[pick] for name in names})
 
 
 @dataclass(frozen=True)
@@ -151,7 +163,8 @@ def run(
         The result, (B, *shape).
     """
     batch = len(indices)
-    dtype, device, shape = denoiser.dtype, denoiser.device, denoiser.shape
+    device, shape = denoiser.device, denoiser.shape
+    dtype = torch.float64 if coefficients.double and device.type != "mps" else denoiser.dtype
     pad = (micro_batch or batch) - batch
     ones = (1,) * len(shape)
 
@@ -160,11 +173,15 @@ def run(
         value = value if coefficients.rows is not None else value.unsqueeze(0)
         return value.to(device, dtype).reshape(*value.shape, *ones)
 
-    program, A64, b64 = _program(coefficients)
-    A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
     levels = coefficients.q if torch.is_grad_enabled() else coefficients.q.detach()
     q = levels if coefficients.rows is not None else levels.expand(batch, -1)
-    S = [s.clone() for s in state] if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
+    given = None if state is None else [s.clone() for s in state]
+    S = given or _start(coefficients, table, seed, indices, denoiser, x0, dtype)
+    ask = _Asking(denoiser, pad, on_step, dtype)
+    if coefficients.ports > 1:
+        return _run_ports(coefficients, table, S, q, ask, lambda k, m: _noise(denoiser, seed, indices, k, m, dtype))
+    program, A64, b64 = _program(coefficients)
+    A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
 
     def fresh(k: int, update: Update, D: torch.Tensor, *, alone: bool) -> torch.Tensor:
         i, sources, outputs, channels = update
@@ -174,7 +191,7 @@ def run(
             S[i] = D  # lets go of a value that nothing needs any more
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
-            eps = rng.noise(seed, indices, k + 1, shape, channel=m, dtype=dtype).to(device)
+            eps = _noise(denoiser, seed, indices, k + 1, m, dtype)
             value = value.add_(eps.mul_(G[:, k, i, m])) if not torch.is_grad_enabled() else value + eps * G[:, k, i, m]
         return value
 
@@ -185,9 +202,7 @@ def run(
 
     for k, (inputs, groups) in enumerate(program[:-1]):
         z = _combine([(S[j], c[:, k, j]) for j in inputs], S[0], keep=True)
-        D = _padded(denoiser, z, q[:, k], pad)
-        if on_step is not None:
-            on_step(Step(k, q[:, k].detach(), z, D, range(batch)))
+        D = ask(k, z, q[:, k])
         del z
         for group in groups:
             if isinstance(group, Pivot):
@@ -202,6 +217,56 @@ def run(
     return _combine([(S[j], c[:, -1, j]) for j in program[-1][0]], S[0])
 
 
+Noise = Callable[[int, int], torch.Tensor]
+"""The unit noise of a call (0 is the start) and a channel, (B, *shape)."""
+
+
+def _run_ports(
+    coefficients: Coefficients,
+    table: Callable[[torch.Tensor], torch.Tensor],
+    S: list[torch.Tensor],
+    q: torch.Tensor,
+    ask: _Asking,
+    noise: Noise,
+) -> torch.Tensor:
+    """The loop for a network of several ports, whose tensors stand side by side in the channels."""
+    A, b, c, G = (table(getattr(coefficients, name)) for name in ("A", "b", "c", "G"))
+    states, ports = range(coefficients.width), range(coefficients.ports)
+    for k in range(coefficients.calls):
+        z = torch.cat([_combine([(S[j], c[:, k, r, j]) for j in states], S[0]) for r in ports], dim=1)
+        outputs = ask(k, z, q[:, k]).chunk(len(ports), dim=1)
+        fresh = []
+        for i in states:
+            terms = [(S[j], A[:, k, i, j]) for j in states] + [(outputs[r], b[:, k, i, r]) for r in ports]
+            drawn = [m for m in range(G.shape[3]) if bool((G[:, k, i, m] != 0).any())]
+            fresh.append(_combine([*terms, *((noise(k + 1, m), G[:, k, i, m]) for m in drawn)], S[0]))
+        S = fresh
+    return _combine([(S[j], c[:, -1, 0, j]) for j in states], S[0])
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Calls the denoiser in its own dtype, padded, and shows the call to the hook."""
+
+    denoiser: Denoiser
+    pad: int
+    on_step: Callable[[Step], None] | None
+    dtype: torch.dtype
+
+    def __call__(self, k: int, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        z = z.to(self.denoiser.dtype)
+        x0 = _padded(self.denoiser, z, sigma, self.pad)
+        if self.on_step is not None:
+            self.on_step(Step(k, sigma.detach(), z, x0, range(len(z))))
+        return x0.to(self.dtype)
+
+
+def _noise(
+    denoiser: Denoiser, seed: int, indices: Sequence[int], call: int, channel: int, dtype: torch.dtype
+) -> torch.Tensor:
+    return rng.noise(seed, indices, call, denoiser.shape, channel=channel, dtype=dtype).to(denoiser.device)
+
+
 def _start(
     coefficients: Coefficients,
     table: Callable[[torch.Tensor], torch.Tensor],
@@ -209,12 +274,10 @@ def _start(
     indices: Sequence[int],
     denoiser: Denoiser,
     x0: torch.Tensor | None,
+    dtype: torch.dtype,
 ) -> list[torch.Tensor]:
     start, origin = table(coefficients.start), table(coefficients.origin)
-    eps = [
-        rng.noise(seed, indices, rng.START, denoiser.shape, channel=m, dtype=denoiser.dtype).to(denoiser.device)
-        for m in range(start.shape[2])
-    ]
+    eps = [_noise(denoiser, seed, indices, rng.START, m, dtype) for m in range(start.shape[2])]
     states = []
     for i in range(coefficients.width):
         terms = [

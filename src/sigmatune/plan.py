@@ -90,8 +90,15 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
     """Refuses a plan that a model cannot run and warns about one that was made for another model.
 
     Raises:
-        SigmaTuneError: if a level is outside the model's range, or between the timesteps of a network of whole timesteps.
+        SigmaTuneError: if a level is outside the model's range, or between the timesteps of a network of whole timesteps, or
+            one of the two is of phase space and the other is not.
     """
+    if plan.coefficients.ports != denoiser.ports:
+        of = {1: "position only", 2: "position and momentum"}
+        raise SigmaTuneError(
+            f"the plan's network is one of {of.get(plan.coefficients.ports)} and this one is of {of.get(denoiser.ports)}; "
+            "make the plan for this model."
+        )
     q = plan.coefficients.q.numpy()
     denoiser.path.check(q)
     if denoiser.integer_time and not np.isclose(denoiser.whole_time(q), q, rtol=1e-6, atol=0).all():

@@ -54,6 +54,7 @@ class TableFields(Strict):
     origin: Nested
     noise_channels: int = Field(ge=0)
     G: Nested | None = None
+    double: bool = Field(default=False, description="the state is kept in float64")
 
 
 class PlanFile(Strict):
@@ -227,7 +228,9 @@ def _lists(options: Mapping[str, Any]) -> dict[str, Any]:
 def _table(coefficients: Coefficients) -> TableFields:
     lists = {name: getattr(coefficients, name).tolist() for name in ("q", "A", "b", "c", "start", "origin")}
     channels = int(coefficients.G.shape[-1])
-    return TableFields(**lists, noise_channels=channels, G=coefficients.G.tolist() if channels else None)
+    return TableFields(
+        **lists, noise_channels=channels, G=coefficients.G.tolist() if channels else None, double=coefficients.double
+    )
 
 
 def _untable(fields: TableFields) -> Coefficients:
@@ -237,4 +240,4 @@ def _untable(fields: TableFields) -> Coefficients:
     arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in names}
     empty = torch.zeros(*arrays["b"].shape, 0, dtype=torch.float64)
     G = empty if fields.G is None else torch.tensor(fields.G, dtype=torch.float64)
-    return Coefficients(**arrays, G=G)
+    return Coefficients(**arrays, G=G, double=fields.double)

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from sigmatune.cli.common import guided, load_model, progress_bar, writable
 from sigmatune.errors import SigmaTuneError
 
+if TYPE_CHECKING:
+    from sigmatune.plan import Plan
+
 
 def sample(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
-    plan: Path = typer.Argument(help="Plan file or rule file."),
+    plan: Path | None = typer.Argument(None, help="Plan file or rule file; none with --solver and --calls."),
     n: int = typer.Option(64, "-n", help="How many images; image i depends on the seed and i alone."),
     out: Path = typer.Option(
         Path("samples.png"), "--out", "-o", help="PNG grid, or .npz with uint8 images (n, H, W, C)."
     ),
-    solver: str = typer.Option("", help="Insist on this solver; the plan must have been tuned for it."),
+    solver: str = typer.Option(
+        "",
+        help="Without a plan file: sample by this solver. With one: insist on it; the plan must have been tuned for it.",
+    ),
+    calls: int = typer.Option(0, help="Without a plan file: network calls per image."),
+    grid: str = typer.Option(
+        "", help="Without a plan file: a family such as karras:rho=7; uniform, quadratic (phase space); auto."
+    ),
+    lambda_s: str = typer.Option("", help="Noise of the position in phase space: a number, or auto, by the spectrum."),
+    solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
+    data: str = typer.Option("", help="Images whose spectrum auto goes by; a bundled model brings its own."),
     seed: int = typer.Option(0, help="Seed of the noise."),
     label: str = typer.Option("", help="Class of the images, for a model that knows classes."),
     guidance: float = typer.Option(1.0, help="Classifier-free guidance, for a model that knows classes; 1 is none."),
@@ -27,7 +41,8 @@ def sample(
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
-    """Sample images with a plan or rule file and write them as a PNG grid or an .npz."""
+    """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz."""
+    from sigmatune.cli.untuned import Untuned
     from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
     from sigmatune.rules.rule_file import load_any
@@ -38,14 +53,28 @@ def sample(
     writable(out)
     if out.suffix not in (".png", ".npz"):
         raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")
-    loaded = load_any(plan)
-    if solver and SOLVERS[solver].name != loaded.solver:
-        raise SigmaTuneError(
-            f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
-        )
     whole(n, "n")
-    denoiser = guided(load_model(model, device, label), model, guidance, interval)
-    denoiser, table = (denoiser, loaded) if isinstance(loaded, Plan) else loaded.together(seed, range(n), denoiser)
+    untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data)
+    if plan is None:
+        if not solver or not calls:
+            raise SigmaTuneError("give a plan file, or --solver and --calls for an untuned plan.")
+        denoiser = guided(load_model(model, device, label), model, guidance, interval)
+        table = untuned.plan(denoiser)
+    else:
+        if calls or grid or lambda_s or solver_option or data:
+            raise SigmaTuneError(
+                "a plan file says all that --calls, --grid, --lambda-s, --solver-option and --data say."
+            )
+        loaded = load_any(plan)
+        if solver and SOLVERS[solver].name != loaded.solver:
+            raise SigmaTuneError(
+                f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
+            )
+        denoiser = guided(load_model(model, device, label), model, guidance, interval)
+        if isinstance(loaded, Plan):
+            table = loaded
+        else:
+            denoiser, table = loaded.together(seed, range(n), denoiser)
     with progress_bar() as report:
         images = run(
             denoiser,
@@ -56,4 +85,20 @@ def sample(
             progress=lambda *done: report("sampling", *done),
         )
     save_images(images, out, denoiser.value_range)
+    if plan is None:
+        print(told(table))
     print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")
+
+
+def told(plan: Plan) -> str:
+    """What an untuned plan is, in a line."""
+    named = {
+        **plan.schedule.options,
+        **{k: v for k, v in plan.solver_options.items() if k in ("lambda_s", "form", "eta")},
+    }
+    numbers = [
+        f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
+        for k, v in named.items()
+        if not isinstance(v, dict | list)
+    ]
+    return f"{plan.solver}, {plan.schedule.family}, {plan.calls} calls: {', '.join(numbers)}"

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sigmatune.cli.by_spectrum import by_spectrum
 from sigmatune.cli.common import Several, load_model, progress_bar, writable
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
+    from sigmatune.denoiser import Denoiser
     from sigmatune.plan import Plan
+    from sigmatune.tuning import Settings
+    from sigmatune.tuning.budget import Budget
+    from sigmatune.tuning.workbench import Progress
 
 
 class Command(Several):
@@ -42,6 +49,13 @@ def tune(
     tuning: int = typer.Option(48, help="Noises that the search sees."),
     validation: int = typer.Option(48, help="Noises that choose among candidates and among defaults."),
     held_out: int = typer.Option(96, help="Noises that the guard judges on, used once."),
+    images: int = typer.Option(1000, help="Solvers with noise or of phase space: pictures that the guard compares."),
+    reference: str = typer.Option(
+        "", help="For them: data or statistics to compare with; a bundled model brings its own."
+    ),
+    data: str = typer.Option(
+        "", help="For them: images whose spectrum they are tuned for; a bundled model brings its own."
+    ),
     micro_batch: int = typer.Option(16, help="Images per network call."),
     seed: int = typer.Option(0, help="Seed of all noise and of the search."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
@@ -56,14 +70,14 @@ def tune(
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
+    Solvers that add noise or sample in phase space have no error noise by noise: their noise and levels are chosen for the
+    data's spectrum, and sets of pictures are compared with data.
+
     Measurements are kept in a folder beside the plan file: a run that was stopped goes on where it was, and one with other
     calls, solvers or methods uses what fits. The folder may be deleted at any time.
     """
-    from sigmatune.plan_file import dumps
-    from sigmatune.report import glance
-    from sigmatune.report import write as write_report
     from sigmatune.solvers import SOLVERS
-    from sigmatune.tuning import Settings, Workbench, tune_on
+    from sigmatune.tuning import Settings
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.tuner import stages_of
 
@@ -72,39 +86,96 @@ def tune(
     for number in calls:
         SOLVERS[solver].steps_for(number)
     stages_of(method, coefficients=coefficients)
-    spending = Budget.of(budget)
     settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
     work = run or out.with_name(f"{out.stem}.run")
     if work.exists() and not work.is_dir():
         raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
-    denoiser = load_model(model, device)
-    fresh = not work.exists()
-    try:
-        with progress_bar(quiet=as_json) as progress:
-            bench = Workbench(denoiser, settings, store=work, study=study, progress=progress)
-            plans = tune_on(
-                bench, list(files), solver=solver, method=method, coefficients=coefficients, budget=spending
-            )
-            for number, file in files.items():
-                plans[number].save(file)
-            if page is not None:
-                found, names = list(plans.values()), list(files.values())
-                write_report(page, bench, found, source=model, files=names, analysis=glance(bench))
-    except SigmaTuneError:
-        if fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    if as_json:
-        texts = [dumps(plan).rstrip() for plan in plans.values()]
-        print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
-        if page is not None:
-            print(f"report: {page}", file=sys.stderr)
+    of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
+                 "--report": report}  # fmt: skip
+    of_pictures = {"--reference": reference, "--data": data}
+    if not SOLVERS[solver].paired():
+        without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and judged by pictures")
+        by_spectrum(
+            model, files, solver, images=images, reference=reference, data=data, seed=seed, device=device, work=work,
+            as_json=as_json,
+        )  # fmt: skip
         return
-    for number, file in files.items():
-        print("\n".join(summary(plans[number], file)))
-    if page is not None:
-        print(f"report: {page}")
-    print(f"measurements: {work} (a later tune goes on from them; may be deleted)")
+    without(of_pictures, f"{SOLVERS[solver].name} is judged noise by noise, without data")
+    job = _Job(model, device, solver, method, coefficients, Budget.of(budget), settings, work, study)
+    job.run(files, page, as_json=as_json)
+
+
+def without(given: Mapping[str, object], why: str) -> None:
+    """Refuses options that have no meaning for a kind of solver.
+
+    Raises:
+        SigmaTuneError: naming the first.
+    """
+    for name, value in given.items():
+        if value:
+            raise SigmaTuneError(f"{why}; leave out {name}.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is tuned noise by noise."""
+
+    model: str
+    device: str
+    solver: str
+    method: str
+    coefficients: bool
+    spending: Budget
+    settings: Settings
+    work: Path
+    study: str | None
+
+    def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
+        """Tunes, writes plans and report, and says what came out."""
+        from sigmatune.plan_file import dumps
+
+        denoiser, fresh = load_model(self.model, self.device), not self.work.exists()
+        try:
+            with progress_bar(quiet=as_json) as progress:
+                plans = self._tuned(denoiser, files, page, progress)
+        except SigmaTuneError:
+            if fresh:
+                shutil.rmtree(self.work, ignore_errors=True)
+            raise
+        if as_json:
+            texts = [dumps(plan).rstrip() for plan in plans.values()]
+            print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
+            if page is not None:
+                print(f"report: {page}", file=sys.stderr)
+            return
+        for number, file in files.items():
+            print("\n".join(summary(plans[number], file)))
+        if page is not None:
+            print(f"report: {page}")
+        print(f"measurements: {self.work} (a later tune goes on from them; may be deleted)")
+
+    def _tuned(
+        self, denoiser: Denoiser, files: dict[int, Path], page: Path | None, progress: Progress
+    ) -> dict[int, Plan]:
+        from sigmatune.report import glance
+        from sigmatune.report import write as write_report
+        from sigmatune.tuning import Workbench, tune_on
+
+        bench = Workbench(denoiser, self.settings, store=self.work, study=self.study, progress=progress)
+        plans = tune_on(
+            bench,
+            list(files),
+            solver=self.solver,
+            method=self.method,
+            coefficients=self.coefficients,
+            budget=self.spending,
+        )
+        for number, file in files.items():
+            plans[number].save(file)
+        if page is not None:
+            found, names = list(plans.values()), list(files.values())
+            write_report(page, bench, found, source=self.model, files=names, analysis=glance(bench))
+        return plans
 
 
 def summary(plan: Plan, file: Path) -> list[str]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.network import NetworkDenoiser, pick_device, process_of
+from sigmatune.models.phase_space import SCHEDULER, from_unet
 from sigmatune.models.predictions import Prediction
 from sigmatune.models.scheduler_config import read_process
 from sigmatune.models.source import layout, locate, read_json, weights_variant
@@ -110,8 +112,8 @@ def load_diffusers(
     sample_size: int | tuple[int, int] | None = None,
     revision: str | None = None,
     label: str | None = None,
-) -> DiffusersDenoiser:
-    """Loads a diffusers model from safetensors files.
+) -> Denoiser:
+    """Loads a diffusers model, or a native network of phase space, from safetensors files.
 
     The network is in eval mode, its parameters require no gradient, and it computes in float32 whatever the files hold.
     What the scheduler's configuration says about clipping (``clip_sample``, ``thresholding``) is not applied.
@@ -141,6 +143,10 @@ def load_diffusers(
             f"{folder} holds no scheduler_config.json; pass path= and prediction=, or the whole pipeline's folder."
         )
     unet = _load_network(unet_folder, dtype)
+    if scheduler is not None and scheduler.get("_class_name") == SCHEDULER:
+        if label is not None:
+            raise SigmaTuneError(f"{folder} holds a network that knows no classes; leave label= out.")
+        return from_unet(unet, scheduler, device)
     given = path is not None and prediction is not None
     process = None if given or scheduler is None else read_process(scheduler)
     if process is not None:

@@ -21,7 +21,7 @@ All functions take and return float64 numpy arrays (or floats) of any shape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,25 @@ def from_spec(spec: Mapping[str, Any]) -> NoisePath:
             return Flow(fields.pop("shift"), **fields)
         if kind == "narrowed":
             return Narrowed(from_spec(fields.pop("of")), fields.pop("sigma_min"), fields.pop("sigma_max"), **fields)
+        if kind in _FURTHER:
+            return _FURTHER[kind](fields)
     except (KeyError, TypeError) as error:
         raise SigmaTuneError(f"the noise path {dict(spec)!r} cannot be read: {error}.") from None
-    raise SigmaTuneError(f"there is no noise path of kind {kind!r}; the known ones are vp, ve, flow, narrowed.")
+    known = ", ".join(["vp", "ve", "flow", "narrowed", *_FURTHER])
+    raise SigmaTuneError(f"there is no noise path of kind {kind!r}; the known ones are {known}.")
+
+
+_FURTHER: dict[str, Callable[[dict[str, Any]], NoisePath]] = {}
+
+
+def register(kind: str, read: Callable[[dict[str, Any]], NoisePath]) -> None:
+    """Adds a kind of path that lives on a higher floor.
+
+    Args:
+        kind: The ``kind`` of its spec.
+        read: Makes the path from the other fields of the spec; KeyError or TypeError mean fields that are none.
+    """
+    _FURTHER[kind] = read
 
 
 __all__ = [
@@ -67,6 +83,7 @@ __all__ = [
     "NoisePath",
     "alpha_of",
     "from_spec",
+    "register",
     "s_of",
     "shift",
     "unshift",

@@ -21,7 +21,17 @@ from sigmatune.noise import Array, Narrowed, NoisePath
 from sigmatune.options import number
 from sigmatune.registry import Registry
 from sigmatune.schedule import Schedule, whole
-from sigmatune.schedules import beta, karras, kl_optimal, log_uniform, measured, shifted_cosine, spectral, uniform
+from sigmatune.schedules import (
+    beta,
+    karras,
+    kl_optimal,
+    log_uniform,
+    measured,
+    phase_time,
+    shifted_cosine,
+    spectral,
+    uniform,
+)
 from sigmatune.schedules.family import Family
 
 _ALL = (
@@ -38,6 +48,7 @@ _ALL = (
     spectral.FREQUENCY,
     spectral.POWER,
     spectral.MIXED,
+    phase_time.FAMILY,
 )
 
 FAMILIES: Registry[Family] = Registry(

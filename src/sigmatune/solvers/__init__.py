@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients
+from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.plan import Plan
 from sigmatune.plan_file import read
 from sigmatune.registry import Registry
@@ -57,6 +59,7 @@ SOLVERS: Registry[Solver] = Registry(
         "sde-dpmsolver++": "sde-dpmpp2m",
         "dpmpp_2m_sde": "sde-dpmpp2m",
     },
+    more=PHASE_SPACE,
 )
 
 
@@ -74,6 +77,13 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
         SigmaTuneError: for an unknown solver or option, or levels that the model does not know.
     """
     chosen = SOLVERS[solver]
+    if denoiser is not None and denoiser.solver_options is not None:
+        if not chosen.augmented:
+            raise SigmaTuneError(
+                f"this network was trained in phase space and {chosen.name} samples position only; use a solver such as "
+                "reduced-oba."
+            )
+        options = {**denoiser.solver_options, **options}
     if denoiser is None:
         full = chosen.options(options)
         coefficients = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **full)

@@ -1,6 +1,6 @@
-r"""What a solver is: a function from noise levels to the coefficients of the linear state machine.
+r"""What solvers share: the scales of the unit state, Euler's step, the layout of their tables.
 
-All solvers speak of the unit state :math:`z = x / \sqrt{1 + \sigma^2}` with its scales
+All solvers here speak of the unit state :math:`z = x / \sqrt{1 + \sigma^2}` with its scales
 
 .. math:: \alpha = 1 / \sqrt{1 + \sigma^2}, \quad s = \sigma / \sqrt{1 + \sigma^2},
 
@@ -10,84 +10,13 @@ differentiable in the levels.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
 
 import torch
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients
-from sigmatune.options import full_options, known_options
-
-
-@dataclass(frozen=True)
-class Solver:
-    """A solver and what it declares about itself; law tests hold it to every word.
-
-    Attributes:
-        name: Its name in the registry.
-        build: ``build(sigmas, *, previous=None, option=default, ...)`` returns the coefficients. sigmas are float64
-            levels, (..., N + 1), descending, the last 0 or positive; previous are levels of earlier calls whose outputs
-            the state already holds, (..., p), descending, for a multistep solver that starts with its full order.
-        calls: Network calls as a function of the number of steps N, for a schedule that ends in 0.
-        width: Tensors that the state holds, with the default options.
-        order: Order of convergence with exact starting history, on levels that end above 0; of the mean and covariance
-            (weak order) where noise is added.
-        cold_order: Order of convergence from a cold start.
-        summary: One line for listings.
-        history: How many earlier outputs it uses.
-        noise: The option that scales the noise that is added; its plans are deterministic only where that is 0. None for
-            a solver that adds no noise.
-        remembers: What the earlier outputs in its state are: estimates of the data or of the noise.
-        grid: What the steps must be even in for the order to hold: any smooth grid ("any") or sigma itself.
-    """
-
-    name: str
-    build: Callable[..., Coefficients]
-    calls: Callable[[int], int]
-    width: int
-    order: int
-    cold_order: int
-    summary: str
-    history: int = 0
-    noise: str | None = None
-    remembers: Literal["data", "noise"] = "data"
-    grid: Literal["any", "sigma"] = "any"
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The solver's options with their default values."""
-        return known_options(self.build, without=["previous", "order"])
-
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Completes options with the defaults.
-
-        Raises:
-            SigmaTuneError: for an unknown option, or a value that is not a finite number where one is needed.
-        """
-        return full_options(self.name, self.defaults, given)
-
-    def deterministic(self, **options: Any) -> bool:
-        """Whether plans with these options add no noise."""
-        return self.noise is None or self.options(options)[self.noise] == 0
-
-    def steps_for(self, calls: int) -> int:
-        """The largest number of steps whose calls fit into a budget.
-
-        Raises:
-            SigmaTuneError: if not even one step fits.
-        """
-        least = self.calls(1)
-        if least > calls:
-            raise SigmaTuneError(f"{self.name} needs at least {least} network calls, but the budget is {calls}.")
-        return bisect_right(range(1, calls + 1), calls, key=self.calls)  # no step is free
-
-
-def one_call_each(steps: int) -> int:
-    """Calls of a solver that asks the network once per step."""
-    return steps
+from sigmatune.solver import Solver, one_call_each
 
 
 def scales(sigmas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,3 +77,6 @@ def no_history(name: str, previous: torch.Tensor | None) -> None:
     """Refuses a starting history for a one-step solver."""
     if previous is not None and previous.shape[-1]:
         raise SigmaTuneError(f"{name} is a one-step solver and takes no starting history.")
+
+
+__all__ = ["Solver", "assemble", "euler_step", "no_history", "one_call_each", "scales"]

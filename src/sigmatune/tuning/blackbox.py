@@ -78,10 +78,10 @@ class Space:
         object.__setattr__(self, "solvers", tuple(SOLVERS[name].name for name in self.solvers))
 
     @property
-    def deterministic(self) -> bool:
-        """Whether no plan of the space adds noise."""
+    def paired(self) -> bool:
+        """Whether the end points of all its plans can be compared noise by noise."""
         most = {} if self.eta is None else {"eta": max(self.eta)}
-        return all(SOLVERS[name].deterministic(**(most if SOLVERS[name].noise else {})) for name in self.solvers)
+        return all(SOLVERS[name].paired(**(most if SOLVERS[name].noise else {})) for name in self.solvers)
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _objective(bench: Workbench, objective: Objective | str, space: Space) -> Ob
     if objective not in OBJECTIVES:
         raise SigmaTuneError(f"an objective is one of {', '.join(OBJECTIVES)}, or a function, not {objective!r}.")
     if objective == "paired":
-        if not space.deterministic:
+        if not space.paired:
             raise SigmaTuneError(
                 "plans that add noise have no paired errors; pass objective='sliced-wasserstein', 'frechet' or a function."
             )

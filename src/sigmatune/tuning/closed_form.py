@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients
 from sigmatune.noise import Array
 from sigmatune.solvers.solver import scales
@@ -33,7 +34,12 @@ def transfer(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
     Args:
         coefficients: The plan's table, without a row axis.
         power: P of each mode, (modes,), float64.
+
+    Raises:
+        SigmaTuneError: for the table of a network of phase space, whose score no denoiser of position gives.
     """
+    if coefficients.ports > 1:
+        raise SigmaTuneError("closed forms are of denoisers of position; this plan is for a network of phase space.")
     alpha, s = scales(coefficients.q)
     d = alpha[:, None] * power / (alpha[:, None] ** 2 * power + s[:, None] ** 2)
     outer = coefficients.b[:, :, None] * coefficients.c[:-1, None, :]

@@ -189,8 +189,10 @@ def tune_by_gradient(
     """
     freedom, model = freedom or Freedom(), bench.model
     positive(iterations=whole(iterations, "iterations"))
-    if not SOLVERS[solver].deterministic():
-        raise SigmaTuneError(f"{SOLVERS[solver].name} adds noise; the gradient needs a deterministic solver.")
+    if not SOLVERS[solver].paired():
+        raise SigmaTuneError(
+            f"{SOLVERS[solver].name} adds noise or samples in phase space; the gradient needs a deterministic solver."
+        )
     if model.integer_time:
         raise SigmaTuneError("this network knows whole timesteps only, so its levels cannot follow a gradient.")
     ends = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)

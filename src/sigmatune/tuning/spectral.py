@@ -53,6 +53,17 @@ class Modes:
     count: Array
 
     @classmethod
+    def of_rings(cls, power: Any, count: Any) -> Modes:
+        """Takes the power of rings and how many modes each of them has, (K,) both.
+
+        Raises:
+            SigmaTuneError: if a power is negative or not finite, or all are 0.
+        """
+        flat = cls.of(power)  # refuses what is no spectrum
+        floor = flat.power.max() * 1e-12
+        return cls(np.maximum(np.asarray(power, dtype=np.float64), floor), np.asarray(count, dtype=np.float64))
+
+    @classmethod
     def of(cls, power: Any) -> Modes:
         """Collects the modes of a grid of powers of any shape.
 
@@ -128,7 +139,8 @@ def optimal(
     """
     steps = whole(steps, "steps")
     name, options = SOLVERS[solver].name, SOLVERS[solver].options(options)
-    low, high = np.log(path.sigma_min), np.log(min(path.sigma_max, HIGHEST))
+    highest = SOLVERS[solver].highest(**options)
+    low, high = np.log(path.sigma_min), np.log(min(path.sigma_max, HIGHEST, highest))
     if ends is not None:
         path.check(np.array(ends))
         low, high = np.log(ends[1]), np.log(ends[0])

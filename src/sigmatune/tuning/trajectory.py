@@ -144,7 +144,7 @@ def _extra(solver: Solver) -> int:
 
 def _usable(name: str) -> Solver:
     solver = SOLVERS[name]
-    if not solver.deterministic():
+    if not solver.paired():
         raise SigmaTuneError(f"{solver.name} adds noise; only a deterministic solver has paths that can be compared.")
     return solver
 

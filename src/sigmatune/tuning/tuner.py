@@ -133,10 +133,11 @@ def tune_on(
     names, allowance = stages_of(method, coefficients=coefficients), Allowance(bench, Budget.of(budget))
     if not wanted:
         raise SigmaTuneError("no number of calls was given; ask for one or more, such as [4, 6, 8, 10].")
-    if not SOLVERS[solver].deterministic():
+    if not SOLVERS[solver].paired():
+        why = "samples in phase space" if SOLVERS[solver].augmented else "adds noise"
         raise SigmaTuneError(
-            f"{SOLVERS[solver].name} adds noise and the guard compares end points of the same noise; tune a deterministic "
-            "solver, or build levels for this one with sigmatune.tuning.spectral.optimal."
+            f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic solver "
+            "of position, or choose by the spectrum and a distance to data with sigmatune.workflows.by_spectrum."
         )
     solver, per_call = SOLVERS[solver].name, most_evaluations_per_call(bench.model)
     steps = {n: SOLVERS[solver].steps_for(n // per_call) for n in sorted(set(wanted), reverse=True)}

@@ -1,0 +1,74 @@
+"""``sigmatune tune`` for solvers that add noise or sample in phase space: the spectrum proposes, pictures judge."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sigmatune.cli.common import load_model, progress_bar
+from sigmatune.cli.evaluation import Measuring
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.plan import Plan
+
+
+def by_spectrum(
+    source: str,
+    files: Mapping[int, Path],
+    solver: str,
+    *,
+    images: int,
+    reference: str,
+    data: str,
+    seed: int,
+    device: str,
+    work: Path,
+    as_json: bool,
+) -> None:
+    """Tunes and writes one plan for each number of calls.
+
+    Raises:
+        SigmaTuneError: if the spectrum or the reference is not known, or there are too few pictures; nothing is written.
+    """
+    from sigmatune.plan_file import dumps
+    from sigmatune.tuning.own_spectrum import own_modes
+    from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
+
+    modes = own_modes(source, data)
+    model = load_model(source, device)
+    measuring = Measuring("fd", "", "", reference or data, 0, device)
+    wanted = measuring.wanted(tuple(model.shape))
+    fresh, plans = not work.exists(), {}
+    try:
+        with progress_bar(quiet=as_json) as progress:
+            known = measuring.data(source, wanted, progress)
+            if known is None:
+                raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
+            given = Data(known, wanted.extractor, images, seed, work)
+            for calls, file in files.items():
+                plans[calls] = tune_by_spectrum(model, calls, solver, modes, given, progress=progress)
+                plans[calls].save(file)
+    except SigmaTuneError:
+        if fresh:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    if as_json:
+        texts = [dumps(plan).rstrip() for plan in plans.values()]
+        print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
+        return
+    for calls, file in files.items():
+        print("\n".join(_summary(plans[calls], file)))
+    print(f"features: {work} (a later tune goes on from them; may be deleted)")
+
+
+def _summary(plan: Plan, file: Path) -> list[str]:
+    evidence, cost = plan.evidence or {}, plan.cost or {}
+    return [
+        str(evidence["verdict"]),
+        f"{evidence['chosen']}: {plan.steps} steps, {plan.calls} calls, {plan.solver}",
+        f"cost: {cost['network_evaluations']['total']:,} network evaluations of single images, {cost['seconds']:.0f} s",
+        f"written to {file}",
+    ]

@@ -1,0 +1,26 @@
+"""Phase space: samplers of position and momentum for every model that there is. One idea per file; this is the registry.
+
+Names of the form ``naive-LETTERS``, ``reduced-LETTERS`` and ``conjugate-LETTERS`` are made as they are asked for, of any string
+of :mod:`~sigmatune.phase_space.splitting`; the usual ones are listed.
+"""
+
+from sigmatune.phase_space import conjugate, euler_maruyama, sscs
+from sigmatune.phase_space.lift import LiftedScore, lift, prior_mismatch
+from sigmatune.phase_space.splitting import by_name, splitting
+from sigmatune.registry import Registry
+from sigmatune.solver import Solver
+
+_WORDS = ("oba", "bao", "obab", "ba", "bab")
+_ALL = (
+    euler_maruyama.SOLVER,
+    sscs.SOLVER,
+    *(splitting(word, rule) for rule in ("naive", "reduced") for word in _WORDS),
+    conjugate.SOLVER,
+    *(splitting(word, "conjugate") for word in ("ba", "bab")),
+)
+
+PHASE_SPACE: Registry[Solver] = Registry(
+    "solver", {solver.name: solver for solver in _ALL}, aliases={"lambda-ddim": "conjugate"}, make=by_name
+)
+
+__all__ = ["PHASE_SPACE", "LiftedScore", "lift", "prior_mismatch", "splitting"]

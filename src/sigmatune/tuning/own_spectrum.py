@@ -1,0 +1,51 @@
+"""The spectrum of the data behind a model: from the file beside its weights, or measured on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.models.bundled import spectra_file
+from sigmatune.spectra.measure import measure
+from sigmatune.spectra.mixture import FORMAT, Mixture
+from sigmatune.spectra.rings import binning
+from sigmatune.spectra.spectrum_file import load_measured
+from sigmatune.tuning.spectral import Modes
+
+
+def own_modes(source: str, data: str = "") -> Modes:
+    """Finds the spectrum of a model's data.
+
+    Args:
+        source: What the model was loaded from: a bundled name or a folder, beside whose weights ``spectra.json`` may lie.
+        data: Images, or a file of fitted spectra, to be taken instead.
+
+    Raises:
+        SigmaTuneError: if there is none of them.
+    """
+    file = data or spectra_file(source)
+    if file is None:
+        raise SigmaTuneError(
+            f"the spectrum of {source}'s data is not known; pass --data, images that it was trained on."
+        )
+    if str(file).endswith(".json"):
+        if f'"{FORMAT}"' in read_text(Path(file)):
+            found = Mixture.load(file)
+            power = found.mean()
+            return Modes.of_rings(power, binning(*found.size, "fft", corners=False).count[: len(power)])
+        spectrum = load_measured(file).all
+    else:
+        spectrum = measure(data).all
+    return Modes.of_rings(spectrum.power.reshape(-1, spectrum.rings).mean(axis=0), spectrum.count)
+
+
+def read_text(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        SigmaTuneError: if it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SigmaTuneError(f"cannot read {file}: {error}.") from None

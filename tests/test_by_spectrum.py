@@ -1,0 +1,249 @@
+"""Noise and levels by the spectrum, the guard by pictures, and the commands that use them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from exact import power_law
+from sigmatune import load
+from sigmatune.cli import app
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation import reference
+from sigmatune.evaluation.extractors import extractor
+from sigmatune.models.bundled import reference_file
+from sigmatune.noise import VE, Narrowed, vp
+from sigmatune.schedules import build
+from sigmatune.solvers import SOLVERS, compile_plan, load_plan
+from sigmatune.tuning.by_spectrum import choose
+from sigmatune.tuning.closed_form import errors
+from sigmatune.tuning.own_spectrum import own_modes
+from sigmatune.tuning.spectral import Modes
+from sigmatune.workflows import by_spectrum as workflow
+from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
+
+MODES = Modes.of(power_law(8))
+PATH = Narrowed(VE(), 0.01, 80.0)
+
+
+def measured(solver, schedule, options, measure):
+    found = []
+    for scale in (0.25, 0.5, 1.0, 2.0, 4.0):
+        P = torch.from_numpy(MODES.power * scale)
+        away = errors(SOLVERS[solver].build(torch.from_numpy(schedule.sigmas.copy()), **options), P).numpy()
+        weight = MODES.count
+        found.append(
+            (away / P.numpy() @ weight) / weight.sum()
+            if measure == "relative"
+            else (away @ weight) / (P.numpy() @ weight)
+        )
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("measure", ["relative", "wasserstein"])
+@pytest.mark.parametrize("solver", ["reduced-oba", "ancestral"])
+def test_what_is_chosen_is_better_than_the_default_and_says_how_much(solver, measure):
+    found = choose(solver, 20, MODES, PATH, measure=measure)
+    assert found.error < 0.7 * found.default
+    assert found.error == pytest.approx(measured(solver, found.schedule, found.options, measure), rel=1e-9)
+    assert found.schedule.steps == 20
+    strength = {"reduced-oba": "lambda_s", "ancestral": "eta"}[solver]
+    # No neighbour in the amount of noise is clearly better: it is a minimum, not a point on the way.
+    for factor in (0.7, 1.4):
+        near = dict(found.options) | {
+            strength: min(found.options[strength] * factor, 1.0 if strength == "eta" else 500.0)
+        }
+        assert measured(solver, found.schedule, near, measure) > 0.97 * found.error
+
+
+def test_free_levels_are_never_worse_than_the_curve():
+    curve = choose("reduced-bao", 6, MODES, PATH, lambda_s=1.0)
+    free = choose("reduced-bao", 6, MODES, PATH, lambda_s=1.0, levels="free")
+    assert free.error <= curve.error
+    assert free.options["lambda_s"] == 1.0
+
+
+def test_the_process_of_the_solver_is_that_of_the_levels():
+    found = choose("reduced-oba", 8, MODES, PATH, gamma=0.02, nu=4.02)
+    assert (found.schedule.options["gamma"], found.options["gamma"]) == (0.02, 0.02)
+
+
+def test_what_choose_refuses():
+    with pytest.raises(SigmaTuneError, match="levels are 'curve' or 'free'"):
+        choose("reduced-oba", 8, MODES, PATH, levels="any")
+    with pytest.raises(SigmaTuneError, match="no reduced-oba option"):
+        choose("reduced-oba", 8, MODES, PATH, lambda_x=1.0)
+
+
+def test_the_spectrum_of_a_model_s_data_is_found(tmp_path):
+    own = own_modes("cifar10")
+    assert own.power[0] > own.power[5] > own.power[-1] > 0
+    assert own.count[0] == 1
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    white = own_modes("", str(tmp_path / "images.npz"))
+    assert white.power[1:].max() < 3 * white.power[1:].min()
+    with pytest.raises(SigmaTuneError, match="pass --data"):
+        own_modes("somewhere/else")
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+@pytest.fixture(autouse=True)
+def _two_kinds(monkeypatch):
+    """Two candidates show what four do."""
+    monkeypatch.setattr(workflow, "KINDS", workflow.KINDS[1:3])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    model = load("digits")
+    return model, Data(reference.load(reference_file("digits")), extractor("efficientnet-lite0", model.shape), n=64)
+
+
+def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, tmp_path):
+    model, data = digits
+    plan = tune_by_spectrum(model, 4, "reduced-oba", own_modes("digits"), data)
+    evidence = plan.evidence
+    assert plan.calls == 4
+    assert evidence["gain"] == (plan.evidence["chosen"] != evidence["baseline"])
+    assert evidence["verdict"].startswith("gain" if evidence["gain"] else "no gain")
+    assert {d["space"] for d in evidence["differences"]} == {"block10", "head-pca64"}
+    gained = [d["high"] < 0 for d in evidence["differences"]]
+    assert evidence["gain"] == (any(gained) and not any(d["low"] > 0 for d in evidence["differences"]))
+    assert evidence["rows"] == {"validation": [0, 0, 64], "held_out": [1, 0, 64]}
+    assert len(evidence["validation"]) == 4
+    assert plan.cost["network_evaluations"]["total"] == (4 + 2) * 64 * 4
+    plan.save(tmp_path / "p.json")
+    assert load_plan(tmp_path / "p.json").evidence["verdict"] == evidence["verdict"]
+
+
+def test_a_real_gain_is_found(digits, monkeypatch):
+    """Against the uniform grid alone, which is known to be bad at few calls, what the spectrum chooses wins."""
+    model, data = digits
+    bad = compile_plan(build("phase-time", 4, model.path, power=1.0), "reduced-oba", model)
+    monkeypatch.setattr(workflow, "_defaults", lambda *_: [("a bad one", bad)])
+    plan = tune_by_spectrum(model, 4, "reduced-oba", own_modes("digits"), data)
+    assert plan.evidence["gain"]
+    assert plan.evidence["chosen"] != "a bad one"
+    assert plan.evidence["verdict"].startswith("gain: on 64 held-out noises")
+
+
+def test_fewer_pictures_than_can_be_told_apart_are_refused(digits):
+    model, data = digits
+    few = Data(data.reference, data.extractor, n=8)
+    with pytest.raises(SigmaTuneError, match="fewer than 64"):
+        tune_by_spectrum(model, 6, "reduced-oba", MODES, few)
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def refused(*words) -> str:
+    result = run(*words)
+    assert isinstance(result.exception, SigmaTuneError), result.output
+    return str(result.exception)
+
+
+def test_sample_without_a_plan_file(tmp_path):
+    out = tmp_path / "x.npz"
+    result = run(
+        "sample",
+        "digits",
+        "--solver",
+        "reduced-oba",
+        "--calls",
+        5,
+        "--grid",
+        "quadratic",
+        "--lambda-s",
+        "auto",
+        "-n",
+        2,
+        "-o",
+        out,
+    )
+    assert result.exit_code == 0, result.exception
+    assert "reduced-oba, phase-time, 5 calls" in result.output
+    assert "2 images, 5 network calls each" in result.output
+    again = tmp_path / "y.npz"
+    result = run(
+        "sample",
+        "digits",
+        "--solver",
+        "reduced-oba",
+        "--calls",
+        5,
+        "--grid",
+        "uniform",
+        "--lambda-s",
+        1,
+        "-n",
+        2,
+        "-o",
+        again,
+    )
+    assert result.exit_code == 0, result.exception
+    with np.load(out) as first, np.load(again) as second:
+        assert first["images"].shape == (2, 8, 8, 1)
+        assert not np.array_equal(first["images"], second["images"])
+    result = run("sample", "digits", "--solver", "heun", "--calls", 5, "--grid", "karras:rho=5", "-n", 1, "-o", again)
+    assert "heun, karras, 5 calls: rho=5" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--solver", "reduced-oba"], "--solver and --calls"),
+        (["--solver", "dpmpp2m", "--calls", 4, "--lambda-s", 2], "has no lambda_s"),
+        (["--solver", "reduced-xyz", "--calls", 4], "string of O, A and B"),
+        (["--solver", "reduced-oba", "--calls", 4, "--lambda-s", -1], "lambda_s must be"),
+        (["--solver", "reduced-oba", "--calls", 4, "--lambda-s", "much"], "name=number"),
+        (["--solver", "reduced-oba", "--calls", 4, "--solver-option", "kappa=0"], "kappa must be positive"),
+        (["--solver", "reduced-oba", "--calls", 4, "--grid", "quadratic:eps=2"], "eps must lie below"),
+        (["--solver", "naive-obab", "--calls", 0, "--grid", "quadratic"], "--solver and --calls"),
+    ],
+)
+def test_sample_refuses(words, said, tmp_path):
+    out = tmp_path / "x.png"
+    assert said in refused("sample", "digits", *words, "-o", out)
+    assert not out.exists()
+
+
+def test_tune_of_a_phase_space_solver(tmp_path):
+    out = tmp_path / "p.json"
+    result = run("tune", "digits", "--solver", "reduced-oba", "--calls", 4, "--images", 64, "-o", out)
+    assert result.exit_code == 0, result.exception
+    assert "held-out noises" in result.output
+    assert json.loads(out.read_text())["solver"] == "reduced-oba"
+    for words, said in (
+        (["--coefficients"], "leave out --coefficients"),
+        (["--budget", 100], "leave out --budget"),
+        (["--images", 8], "fewer than 64"),
+    ):
+        other = tmp_path / "q.json"
+        assert said in refused("tune", "digits", "--solver", "reduced-oba", "--calls", 4, "-o", other, *words)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["p.json", "p.run"]
+    assert "leave out --data" in refused("tune", "digits", "--calls", 4, "--data", "x", "-o", tmp_path / "q.json")
+
+
+def test_the_guard_of_noises_refuses_phase_space():
+    from sigmatune import tune
+
+    with pytest.raises(SigmaTuneError, match="samples in phase space"):
+        tune(load("digits"), calls=4, solver="reduced-bab")
+
+
+def test_levels_of_other_paths_are_kept_inside_the_process():
+    """A path whose first level is infinite, or beyond the process: the levels start where the process ends at the latest."""
+    found = choose("reduced-oba", 6, MODES, vp(zero_terminal_snr=True))
+    assert found.schedule.sigmas[0] < 258
