@@ -170,3 +170,18 @@ def test_every_recipe_is_one_and_says_what_it_costs():
         assert one.name == file.stem
         assert "CPU" in one.about, file
         assert "accelerator" in one.about, file
+
+
+def test_one_recipe_serves_three_sizes():
+    """16, 32 and 64 pixels without any retuning: nothing differs but the size of the images."""
+    fields = [read(ROOT / f"recipes/emoji-{size}.yaml").model_dump() for size in (16, 32, 64)]
+    assert [one["data"].pop("size") for one in fields] == [16, 32, 64]
+    for one in fields:
+        del one["name"], one["about"]
+    assert fields[0] == fields[1] == fields[2]
+    same = [
+        read(ROOT / f"recipes/cifar10-{name}-cpu.yaml").model_dump() for name in ("sid2", "spectral-global", "spectral")
+    ]
+    for one in same:
+        del one["name"], one["about"], one["noise"]
+    assert same[0] == same[1] == same[2]

@@ -34,7 +34,8 @@ def train(
     """Train a model by a recipe, and write it as a diffusers folder.
 
     A run that was stopped, however, goes on from its last checkpoint; on a CPU its losses are then the same to the bit.
-    For several processes or machines: accelerate launch $(which sigmatune) train ...
+    For several processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk
+    that all of them see.
     """
     from sigmatune.training.recipe import Recipe, read
     from sigmatune.training.run import train as run
@@ -46,7 +47,12 @@ def train(
     chosen = changed(Recipe() if recipe is None else read(recipe), change)
     folder = out or Path(f"{chosen.name}.run")
     main = int(os.environ.get("RANK", "0")) == 0
-    with progress_bar(quiet=as_json or not main) as progress:
+    with progress_bar(quiet=as_json or not main) as bar:
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what != "training" or sys.stderr.isatty():  # without a bar, the lines of the log say it
+                bar(what, done, total)
+
         model = run(
             chosen,
             folder,

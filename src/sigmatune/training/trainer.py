@@ -3,7 +3,7 @@ r"""The trainer: one loop, for one processor or many machines, that can be kille
 Every step takes the same images, levels and noises whoever runs it (:mod:`sigmatune.training.draws`), so a run that is
 resumed is, on a CPU, the undisturbed one to the bit, and P processes with A accumulated parts each take rows
 :math:`[i B/(PA), (i+1) B/(PA))` of the same batch. ``accelerate`` shares gradients, chooses the device and the precision
-(``accelerate launch`` for many processes or machines).
+(``accelerate launch`` for many processes or machines; the run folder has to be one that all of them see).
 
 What is minimised is an :class:`~sigmatune.training.objective.Objective`; the trainer knows nothing of noise.
 """
