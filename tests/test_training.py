@@ -347,7 +347,9 @@ def test_a_cascade_learns_what_is_missing(tmp_path):
     from sigmatune.training import cascade
 
     source = written(tmp_path, size=8)
-    one = recipe(data={"low": 4}, model={"classes": False}, training={"images": 16})
+    one = recipe(
+        data={"low": 4}, model={"classes": False}, training={"images": 16}, previews={"every": 16, "n": 4, "calls": 2}
+    )  # fmt: skip
     prepared = prepare(one, source)
     stacked = prepared.data.at(slice(0, 4))
     residual, told = stacked[:, :3], stacked[:, 3:]
@@ -355,6 +357,7 @@ def test_a_cascade_learns_what_is_missing(tmp_path):
     torch.testing.assert_close(residual + told, originals)
     torch.testing.assert_close(cascade.enlarged(cascade.small(originals, 4), 8), told)
     model = st.load(train(one, tmp_path / "run", source=source, device="cpu"))
+    assert (tmp_path / "run/previews/0000000016.png").is_file()
     with pytest.raises(SigmaTuneError, match="told an image"):
         model(torch.zeros(2, 3, 8, 8), 1.0)
     with pytest.raises(SigmaTuneError, match="images of shape"):

@@ -13,6 +13,7 @@ import torch
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
+from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.spectra.spectrum import Spectrum
@@ -167,14 +168,16 @@ def train(
 
 
 def _preview(job: Job, trainer: Trainer, file: Path) -> None:
-    if job.recipe.data.low is not None or job.data.shape[0] not in (1, 3):
+    """Pictures with the classes and curves of the first training images; a cascade's second stage is told these images."""
+    if job.learned(job.data.at(slice(0, 1))).shape[1] not in (1, 3):
         return
     model, n = job.model(trainer.averages[0]), min(job.recipe.previews.n, len(job.data))
-    images = job.data.at(slice(0, n))
+    images, told = job.objective.split(job.data.at(slice(0, n)))
+    if told is not None and isinstance(model, ConditionalDenoiser):
+        model = model.given(images=told)
     labels = [job.data.classes[i] for i in job.data.labels[:n].tolist()] if job.recipe.model.classes else None
-    previews.write(
-        file, previews.pictures(model, job.law, images, labels, job.recipe.previews.calls), model.value_range
-    )
+    made = previews.pictures(model, job.law, images, labels, job.recipe.previews.calls).cpu()
+    previews.write(file, made if told is None else told + made, model.value_range)
 
 
 def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:
