@@ -247,16 +247,12 @@ def overhead(steps: int) -> None:
 def sample_cascade(n: int, calls: int) -> None:
     first, second = trained("cifar10-cascade-1"), trained("cifar10-cascade-2")
     small, large = load(first), load(second)
-    spectra = Mixture.load(first / "spectra.json"), Mixture.load(second / "spectra.json")
-    rules = [
-        SpectralRule.trained(model, calls, own, solver=SOLVER)
-        for model, own in zip((small, large), spectra, strict=True)
-    ]
-    low = sample(small, rules[0], n)
+    low = sample(small, SpectralRule.trained(small, calls, Mixture.load(first / "spectra.json"), solver=SOLVER), n)
     told = cascade.enlarged(low.clamp(-1, 1), large.shape[-1])
+    large = large.given(images=told)
+    rule = SpectralRule.trained(large, calls, Mixture.load(second / "spectra.json"), solver=SOLVER)
     # The class of a row is a function of (seed, index), so both stages are told the same one; the noise is another seed's.
-    labels = rules[0].labels(0, range(n))
-    model, plan = rules[1].together(0, range(n), large.given(images=told).conditioned(labels, None))
+    model, plan = rule.together(0, range(n), large)
     high = told + sample(model, plan, n, seed=1)
     for name, images in (("first", low), ("enlarged", told), ("second", high)):
         write_grid(RUNS / f"cascade-{name}.png", images.clamp(-1, 1), (-1.0, 1.0))
