@@ -385,7 +385,7 @@ def test_tensorboard_has_the_losses_of_the_log(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer(tmp_path / "run", written(tmp_path), recipe(saving={"trackers": ["tensorboard"]})).run()
-    read = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    read = EventAccumulator(str(tmp_path / "run/sigmatune"))
     read.Reload()
     assert [event.step for event in read.Scalars("loss")] == list(range(1, 13))
     np.testing.assert_allclose([event.value for event in read.Scalars("loss")], losses(tmp_path / "run"), rtol=1e-6)

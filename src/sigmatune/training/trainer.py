@@ -265,7 +265,7 @@ class Trainer:
             kept = [line for line in lines(self.folder) if line["step"] <= self.step]
             write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
         if self.saving.trackers:
-            self.accelerator.init_trackers("tensorboard")
+            self.accelerator.init_trackers("sigmatune")
 
     def _last(self) -> str:
         there = checkpoint.peek(self.folder)
