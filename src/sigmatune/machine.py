@@ -151,66 +151,110 @@ def run(
         The result, (B, *shape).
     """
     batch = len(indices)
-    dtype, device, shape = denoiser.dtype, denoiser.device, denoiser.shape
     pad = (micro_batch or batch) - batch
-    ones = (1,) * len(shape)
-
-    def table(value: torch.Tensor) -> torch.Tensor:
-        # (rows or 1, ..., 1, 1, 1): the same kernels, hence the same bits, for shared and for per-row coefficients.
-        value = value if coefficients.rows is not None else value.unsqueeze(0)
-        return value.to(device, dtype).reshape(*value.shape, *ones)
-
-    program, A64, b64 = _program(coefficients)
-    A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
+    model = denoiser.rows(indices, pad)
+    machine = Machine(coefficients, denoiser.dtype, denoiser.device, len(denoiser.shape))
     levels = coefficients.q if torch.is_grad_enabled() else coefficients.q.detach()
     q = levels if coefficients.rows is not None else levels.expand(batch, -1)
-    S = [s.clone() for s in state] if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
+    machine.S = [s.clone() for s in state] if state is not None else _start(machine, seed, indices, denoiser, x0)
+    for k in range(coefficients.calls):
 
-    def fresh(k: int, update: Update, D: torch.Tensor, *, alone: bool) -> torch.Tensor:
+        def eps(m: int, call: int = k + 1) -> torch.Tensor:
+            drawn = rng.noise(seed, indices, call, denoiser.shape, channel=m, dtype=denoiser.dtype)
+            return drawn.to(denoiser.device)
+
+        z = machine.input(k)
+        D = _padded(model, z, q[:, k], pad)
+        if on_step is not None:
+            on_step(Step(k, q[:, k].detach(), z, D, range(batch)))
+        del z
+        machine.advance(k, D, eps)
+        del D
+    return machine.result()
+
+
+class Machine:
+    """The state between network calls, and how a call's output moves it: the loop's body, for whoever owns the loop.
+
+    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the end
+    take :meth:`result`.
+
+    Args:
+        coefficients: The table.
+        dtype, device: Those of the state.
+        ndim: Dimensions of one sample.
+
+    Attributes:
+        S: The w tensors of the state, each (B, *shape).
+        owned: The first tensor of the state may be overwritten. False where it was lent by somebody else's loop.
+    """
+
+    def __init__(self, coefficients: Coefficients, dtype: torch.dtype, device: torch.device, ndim: int) -> None:
+        self.coefficients, self.dtype, self.device = coefficients, dtype, device
+        self._ones = (1,) * ndim
+        self.program, A, b = _program(coefficients)
+        self._A, self._b, self._c, self._G = map(self.table, (A, b, coefficients.c, coefficients.G))
+        self.S: list[torch.Tensor] = []
+        self.owned = True
+
+    def table(self, value: torch.Tensor) -> torch.Tensor:
+        """Coefficients shaped to multiply states: (rows or 1, ..., 1, 1, 1)."""
+        # The same kernels, hence the same bits, for shared and for per-row coefficients.
+        value = value if self.coefficients.rows is not None else value.unsqueeze(0)
+        return value.to(self.device, self.dtype).reshape(*value.shape, *self._ones)
+
+    def input(self, k: int) -> torch.Tensor:
+        """What the network receives in call k, (B, *shape); may be a tensor of the state itself."""
+        return _combine([(self.S[j], self._c[:, k, j]) for j in self.program[k][0]], self.S[0], keep=True)
+
+    def result(self) -> torch.Tensor:
+        """What the last state holds, (B, *shape), a new tensor."""
+        return _combine([(self.S[j], self._c[:, -1, j]) for j in self.program[-1][0]], self.S[0])
+
+    def advance(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
+        """Replaces the state by the one after call k.
+
+        Args:
+            k: The call.
+            D: The denoiser's output, (B, *shape). Its memory may be reused.
+            eps: Draws a noise of this call by its channel, (B, *shape); its memory is reused.
+        """
+        for group in self.program[k][1]:
+            if isinstance(group, Pivot):
+                D = self._turned(group, D)
+            elif len(group) == 1:
+                self.S[group[0][0]] = self._fresh(k, group[0], D, eps, alone=True)
+            else:
+                values = [self._fresh(k, update, D, eps, alone=False) for update in group]
+                for update in reversed(group):
+                    self.S[update[0]] = values.pop()
+
+    def _fresh(
+        self, k: int, update: Update, D: torch.Tensor, eps: Callable[[int], torch.Tensor], *, alone: bool
+    ) -> torch.Tensor:
         i, sources, outputs, channels = update
-        terms = [(S[j], A[:, k, i, j]) for j in sources] + [(D, b[:, k, i])] * outputs
-        keep = torch.is_grad_enabled() or not alone or sources[:1] != [i]
+        S = self.S
+        terms = [(S[j], self._A[:, k, i, j]) for j in sources] + [(D, self._b[:, k, i])] * outputs
+        keep = torch.is_grad_enabled() or not alone or sources[:1] != [i] or not (i or self.owned)
         if alone and i not in sources:
             S[i] = D  # lets go of a value that nothing needs any more
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
-            eps = rng.noise(seed, indices, k + 1, shape, channel=m, dtype=dtype).to(device)
-            value = value.add_(eps.mul_(G[:, k, i, m])) if not torch.is_grad_enabled() else value + eps * G[:, k, i, m]
+            drawn, weight = eps(m), self._G[:, k, i, m]
+            value = value.add_(drawn.mul_(weight)) if not torch.is_grad_enabled() else value + drawn * weight
         return value
 
-    def turned(pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
-        own, weights = table(pivot.output), table(pivot.sources)
-        terms = [(D, own), *((S[j], weights[:, j]) for j in pivot.used)]
+    def _turned(self, pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
+        own, weights = self.table(pivot.output), self.table(pivot.sources)
+        terms = [(D, own), *((self.S[j], weights[:, j]) for j in pivot.used)]
         return _combine(terms, D, overwrite=not torch.is_grad_enabled())
-
-    for k, (inputs, groups) in enumerate(program[:-1]):
-        z = _combine([(S[j], c[:, k, j]) for j in inputs], S[0], keep=True)
-        D = _padded(denoiser, z, q[:, k], pad)
-        if on_step is not None:
-            on_step(Step(k, q[:, k].detach(), z, D, range(batch)))
-        del z
-        for group in groups:
-            if isinstance(group, Pivot):
-                D = turned(group, D)
-            elif len(group) == 1:
-                S[group[0][0]] = fresh(k, group[0], D, alone=True)
-            else:
-                values = [fresh(k, update, D, alone=False) for update in group]
-                for update in reversed(group):
-                    S[update[0]] = values.pop()
-        del D
-    return _combine([(S[j], c[:, -1, j]) for j in program[-1][0]], S[0])
 
 
 def _start(
-    coefficients: Coefficients,
-    table: Callable[[torch.Tensor], torch.Tensor],
-    seed: int,
-    indices: Sequence[int],
-    denoiser: Denoiser,
-    x0: torch.Tensor | None,
+    machine: Machine, seed: int, indices: Sequence[int], denoiser: Denoiser, x0: torch.Tensor | None
 ) -> list[torch.Tensor]:
-    start, origin = table(coefficients.start), table(coefficients.origin)
+    coefficients = machine.coefficients
+    start, origin = machine.table(coefficients.start), machine.table(coefficients.origin)
     eps = [
         rng.noise(seed, indices, rng.START, denoiser.shape, channel=m, dtype=denoiser.dtype).to(denoiser.device)
         for m in range(start.shape[2])
