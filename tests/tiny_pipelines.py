@@ -315,7 +315,7 @@ FAMILIES: dict[str, Family] = {
     "sd-inpaint": Family(sd_inpaint, {**TEXT, **SIZE}, PROMPTS),
     "sd-controlnet": Family(sd_controlnet, {**TEXT, "image": picture(1), **SIZE}, {**PROMPTS, "image": picture(1), **SIZE}),
     "sdxl": Family(sdxl, {**TEXT, **SIZE}, {**PROMPTS, **SIZE}),
-    "dit": Family(dit, {"class_labels": [1], "guidance_scale": 3.0, "output_type": "pt"}, {"labels": [1], "guidance": 3.0}, False),
+    "dit": Family(dit, {"class_labels": [1], "guidance_scale": 3.0}, {"labels": [1], "guidance": 3.0}, latents=False),
     "pixart": Family(pixart, {**TEXT, **SIZE, **PIX}, {**PROMPTS, **SIZE, **PIX}),
     "sd3": Family(sd3, {**TEXT, **SIZE}, {**PROMPTS, **SIZE}),
     "sd3-img2img": Family(sd3_img2img, {**TEXT, **SIZE}, {**PROMPTS, **SIZE}, latents=False, image=True),

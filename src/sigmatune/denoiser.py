@@ -96,6 +96,11 @@ class Denoiser(ABC):
         """
         return self
 
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape of one sample after :meth:`decode`."""
+        return self.shape
+
     def conditions(self) -> str:
         """A short text that changes when what the rows are conditioned on changes; empty where they are not."""
         return ""
@@ -172,6 +177,10 @@ class Wrapper(Denoiser):
         other = copy(self)
         other.inner = inner
         return other
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return self.inner.pixel_shape
 
     def conditions(self) -> str:
         return self.inner.conditions()
@@ -295,6 +304,10 @@ class Guided(Denoiser):
         if conditional is self.conditional and unconditional is self.unconditional:
             return self
         return Guided(conditional, unconditional, self.scale, self.interval)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return self.conditional.pixel_shape
 
     def conditions(self) -> str:
         return self.conditional.conditions()

@@ -6,8 +6,26 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.cli.common import (
+    Guidance,
+    Interval,
+    Labels,
+    Negative,
+    Prompts,
+    Several,
+    Size,
+    conditions,
+    load_model,
+    progress_bar,
+    writable,
+)
 from sigmatune.errors import SigmaTuneError
+
+
+class Command(Several):
+    """``--labels 0 1 2`` is ``--labels 0 --labels 1 --labels 2``."""
+
+    options = ("--labels",)
 
 
 def sample(
@@ -21,8 +39,17 @@ def sample(
     seed: int = typer.Option(0, help="Seed of the noise."),
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    prompts: Prompts = None,
+    labels: Labels = [],
+    negative_prompt: Negative = None,
+    guidance: Guidance = None,
+    interval: Interval = None,
+    size: Size = 0,
 ) -> None:
-    """Sample images with a plan or rule file and write them as a PNG grid or an .npz."""
+    """Sample images with a plan or rule file and write them as a PNG grid or an .npz.
+
+    Image i has the prompt or label number i, from the start again where there are fewer.
+    """
     from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
     from sigmatune.rules.rule_file import load_any
@@ -39,7 +66,7 @@ def sample(
             f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
         )
     whole(n, "n")
-    denoiser = load_model(model, device)
+    denoiser = load_model(model, device, conditions(prompts, labels, negative_prompt, guidance, interval, size))
     table = loaded if isinstance(loaded, Plan) else loaded.plan(seed, range(n), denoiser)
     with progress_bar() as report:
         images = run(
@@ -50,5 +77,5 @@ def sample(
             micro_batch=micro_batch or None,
             progress=lambda *done: report("sampling", *done),
         )
-    save_images(images, out, denoiser.value_range)
+    save_images(denoiser.decode(images), out, denoiser.value_range)
     print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")

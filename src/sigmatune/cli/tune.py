@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Several, load_model, progress_bar, writable
+from sigmatune.cli.common import (
+    Guidance,
+    Interval,
+    Labels,
+    Negative,
+    Prompts,
+    Several,
+    Size,
+    conditions,
+    load_model,
+    progress_bar,
+    writable,
+)
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -19,7 +31,7 @@ if TYPE_CHECKING:
 class Command(Several):
     """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
 
-    options = ("--calls",)
+    options = ("--calls", "--labels")
 
 
 def tune(
@@ -53,11 +65,19 @@ def tune(
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan file's JSON instead of a summary."),
+    prompts: Prompts = None,
+    labels: Labels = [],
+    negative_prompt: Negative = None,
+    guidance: Guidance = None,
+    interval: Interval = None,
+    size: Size = 0,
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
     Measurements are kept in a folder beside the plan file: a run that was stopped goes on where it was, and one with other
     calls, solvers or methods uses what fits. The folder may be deleted at any time.
+
+    A model with prompts or labels is tuned on some of them, chooses on others, and is judged on others again.
     """
     from sigmatune.plan_file import dumps
     from sigmatune.report import glance
@@ -77,7 +97,7 @@ def tune(
     work = run or out.with_name(f"{out.stem}.run")
     if work.exists() and not work.is_dir():
         raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
-    denoiser = load_model(model, device)
+    denoiser = load_model(model, device, conditions(prompts, labels, negative_prompt, guidance, interval, size))
     fresh = not work.exists()
     try:
         with progress_bar(quiet=as_json) as progress:

@@ -17,8 +17,8 @@ def load(source: Any, **options: Any) -> Denoiser:
     Args:
         source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; a diffusers
             folder or hub id (:func:`~sigmatune.models.diffusers.load_diffusers`, and for pipelines with a condition or
-            latents :func:`~sigmatune.models.pipeline.load_pipeline`); a diffusers pipeline in memory
-            (:func:`~sigmatune.models.pipeline.from_pipeline`); a function D(x, sigma) with ``shape=``
+            latents :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
+            (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a function D(x, sigma) with ``shape=``
             (:func:`~sigmatune.models.function.from_callable`).
         options: The options of the function that does the work; an unknown one is a TypeError.
 
@@ -31,13 +31,13 @@ def load(source: Any, **options: Any) -> Denoiser:
         return source
     if isinstance(source, str | os.PathLike):
         from sigmatune.models.diffusers import load_diffusers
-        from sigmatune.models.pipeline import load_pipeline
+        from sigmatune.models.load_pipeline import load_pipeline
         from sigmatune.models.source import needs_pipeline
 
         place: str | os.PathLike[str] = bundled_folder(str(source)) if _is_name(source) else source
         return (load_pipeline if needs_pipeline(place) else load_diffusers)(place, **options)
     if hasattr(source, "scheduler") and hasattr(source, "components"):
-        from sigmatune.models.pipeline import from_pipeline
+        from sigmatune.models.load_pipeline import from_pipeline
 
         return from_pipeline(source, **options)
     if callable(source):

@@ -143,8 +143,8 @@ def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], told: Mapping[
     clock = next((c for c in (1.0, 1000.0) if bool((abs(listed / c - sent) <= 5e-3 * abs(sent) + 1e-9).any())), None)
     if clock is None:
         raise SigmaTuneError(
-            f"a {name} sends {sent:g} to its network where its scheduler says t = {float(listed[0]):g}; that clock is not known "
-            "here."
+            f"a {name} sends {sent:g} to its network where its scheduler says t = {float(listed[0]):g}; that clock is not "
+            "known here."
         )
     control = seen.get("control")
     if control is not None:
