@@ -16,6 +16,7 @@ from sigmatune.cli import (
     analyze,
     bench,
     check,
+    conformance,
     demo,
     evaluate,
     export,
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, export, import_, demo):
+for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, export, import_, conformance, demo):
     function = command.__name__.rpartition(".")[2]
     app.command(function.strip("_"), cls=getattr(command, "Command", None))(getattr(command, function))
 

@@ -56,17 +56,8 @@ def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) 
             noises, or an input of the network does not hold the first tensor of the state.
     """
     q = coefficients.q
-    if coefficients.rows is not None:
-        raise SigmaTuneError(
-            "the plan has one schedule per row, and other loops send one t for the whole batch; run it with sigmatune.sample."
-        )
-    if coefficients.start.shape[-1] != 1:
-        raise SigmaTuneError(
-            f"the plan starts from {coefficients.start.shape[-1]} noises, and other loops hold one tensor; run it with "
-            "sigmatune.sample."
-        )
     path.check(q.numpy())
-    table = _first(coefficients, torch.from_numpy(np.asarray(path.state_scale(q.numpy()))))
+    table = input_first(coefficients, torch.from_numpy(np.asarray(path.state_scale(q.numpy()))))
     # Starting from an image must leave nothing in the rest of the state but what the first tensor implies.
     alone = not bool((table.origin[1:] != 0).any()) and not bool((table.start[1:] != 0).any())
     image = float(table.origin[0])
@@ -81,8 +72,25 @@ def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) 
     )
 
 
-def _first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients:
-    """The table on the basis in which the network's input, times its scale, comes first."""
+def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients:
+    """The table on the basis in which the network's input, times its scale, comes first.
+
+    Args:
+        coefficients: A shared table.
+        scale: m_k, from the unit state to the other loop's, (K,).
+
+    Raises:
+        SigmaTuneError: if there is no such basis, or nothing but the first input could not hold the start.
+    """
+    if coefficients.rows is not None:
+        raise SigmaTuneError(
+            "the plan has one schedule per row, and other loops send one t for the whole batch; run it with sigmatune.sample."
+        )
+    if coefficients.start.shape[-1] != 1:
+        raise SigmaTuneError(
+            f"the plan starts from {coefficients.start.shape[-1]} noises, and other loops hold one tensor; run it with "
+            "sigmatune.sample."
+        )
     c, calls, width = coefficients.c, coefficients.calls, coefficients.width
     if bool((c[:-1, 0] == 0).any()):
         raise SigmaTuneError(

@@ -61,4 +61,4 @@ def _found(text: str) -> str:
     return "diffusers" if '"SigmaTuneScheduler"' in text else "json"
 
 
-__all__ = ["TARGETS", "Target", "export", "load"]
+__all__ = ["TARGETS", "Target", "export", "load", "read_statement"]
