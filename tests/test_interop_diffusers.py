@@ -359,6 +359,36 @@ def test_models_of_edm_and_score_and_x0():
         torch.testing.assert_close(x, st.sample(model, plan, 1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_a_step_holds_no_more_than_the_width_and_two_tensors(solver):
+    """Besides the latents that the pipeline holds, here those that the step before returned, and the network's output."""
+    from test_plan import Live
+
+    pipe = FAMILIES["sd15"].pipe()
+    model = model_of(FAMILIES["sd15"], pipe)
+    plan = plan_of(model, 6, solver)
+    made = scheduler(plan, pipe, seed=0)
+    shape = (2, 4, 16, 16)
+    x, output = torch.randn(shape), torch.randn(shape)
+    kept = x.clone(), output.clone()
+    with Live(x.numel()) as live:
+        for t in made.timesteps:
+            x = made.step(output, t, x, return_dict=False)[0]
+    assert live.peak - 1 <= plan.coefficients.width + 2, live.peak
+    assert torch.equal(output, kept[1]), "the network's output is the pipeline's"
+    made.set_timesteps(plan.calls)
+    first = kept[0].clone()
+    made.step(output, made.timesteps[0], first)
+    assert torch.equal(first, kept[0]), "the latents are the pipeline's"
+
+
+def test_its_overhead_is_at_most_half_of_diffusers_own():
+    from test_documents import results
+
+    for row in results("overhead")["rows"]:
+        assert row["ratio"] <= 0.5, row
+
+
 # ------------------------------------------------------------------------------------------------------------ refusals
 
 

@@ -183,17 +183,23 @@ class Machine:
         coefficients: The table.
         dtype, device: Those of the state.
         ndim: Dimensions of one sample.
+        fused: Multiply and add in one kernel, for a shared table and without gradients: faster, and its last bits are not
+            those of a table with rows. D must then be the caller's to give away, for the state may keep it.
 
     Attributes:
         S: The w tensors of the state, each (B, *shape).
         owned: The first tensor of the state may be overwritten. False where it was lent by somebody else's loop.
     """
 
-    def __init__(self, coefficients: Coefficients, dtype: torch.dtype, device: torch.device, ndim: int) -> None:
+    def __init__(
+        self, coefficients: Coefficients, dtype: torch.dtype, device: torch.device, ndim: int, *, fused: bool = False
+    ) -> None:
         self.coefficients, self.dtype, self.device = coefficients, dtype, device
         self._ones = (1,) * ndim
         self.program, A, b = _program(coefficients)
-        self._A, self._b, self._c, self._G = map(self.table, (A, b, coefficients.c, coefficients.G))
+        tables = (A, b, coefficients.c, coefficients.G)
+        self._A, self._b, self._c, self._G = map(self.table, tables)
+        self._numbers = [value.tolist() for value in tables] if fused else None
         self.S: list[torch.Tensor] = []
         self.owned = True
 
@@ -205,11 +211,21 @@ class Machine:
 
     def input(self, k: int) -> torch.Tensor:
         """What the network receives in call k, (B, *shape); may be a tensor of the state itself."""
-        return _combine([(self.S[j], self._c[:, k, j]) for j in self.program[k][0]], self.S[0], keep=True)
+        return _combine([(self.S[j], self._weight(2, k, j)) for j in self.program[k][0]], self.S[0], keep=True)
 
     def result(self) -> torch.Tensor:
         """What the last state holds, (B, *shape), a new tensor."""
-        return _combine([(self.S[j], self._c[:, -1, j]) for j in self.program[-1][0]], self.S[0])
+        return _combine([(self.S[j], self._weight(2, -1, j)) for j in self.program[-1][0]], self.S[0])
+
+    def _weight(self, which: int, *place: int) -> Weight:
+        """An entry of A, b, c or G (0 to 3): a tensor that multiplies states, or a number where kernels are fused."""
+        if self._numbers is None:
+            entry: Any = (slice(None), *place)
+            return (self._A, self._b, self._c, self._G)[which][entry]
+        value: Any = self._numbers[which]
+        for i in place:
+            value = value[i]
+        return float(value)
 
     def advance(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
         """Replaces the state by the one after call k.
@@ -219,9 +235,12 @@ class Machine:
             D: The denoiser's output, (B, *shape). Its memory may be reused.
             eps: Draws a noise of this call by its channel, (B, *shape); its memory is reused.
         """
-        for group in self.program[k][1]:
+        groups = self.program[k][1]
+        for group in groups:
             if isinstance(group, Pivot):
                 D = self._turned(group, D)
+            elif self._numbers is not None and group is groups[-1] and self._keeps(k, group):
+                self.S[group[0][0]] = D
             elif len(group) == 1:
                 self.S[group[0][0]] = self._fresh(k, group[0], D, eps, alone=True)
             else:
@@ -229,24 +248,35 @@ class Machine:
                 for update in reversed(group):
                     self.S[update[0]] = values.pop()
 
+    def _keeps(self, k: int, group: list[Update]) -> bool:
+        """Whether all that is left to do in call k is to remember D as it is."""
+        (i, sources, outputs, channels), *more = group
+        return not more and not sources and not channels and outputs == 1 and bool(self._weight(1, k, i) == 1)
+
     def _fresh(
         self, k: int, update: Update, D: torch.Tensor, eps: Callable[[int], torch.Tensor], *, alone: bool
     ) -> torch.Tensor:
         i, sources, outputs, channels = update
         S = self.S
-        terms = [(S[j], self._A[:, k, i, j]) for j in sources] + [(D, self._b[:, k, i])] * outputs
+        terms = [(S[j], self._weight(0, k, i, j)) for j in sources] + [(D, self._weight(1, k, i))] * outputs
         keep = torch.is_grad_enabled() or not alone or sources[:1] != [i] or not (i or self.owned)
         if alone and i not in sources:
             S[i] = D  # lets go of a value that nothing needs any more
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
-            drawn, weight = eps(m), self._G[:, k, i, m]
+            drawn, weight = eps(m), self._weight(3, k, i, m)
             value = value.add_(drawn.mul_(weight)) if not torch.is_grad_enabled() else value + drawn * weight
         return value
 
     def _turned(self, pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
-        own, weights = self.table(pivot.output), self.table(pivot.sources)
-        terms = [(D, own), *((self.S[j], weights[:, j]) for j in pivot.used)]
+        own: Weight
+        weights: Callable[[int], Weight]
+        if self._numbers is None:
+            own, table = self.table(pivot.output), self.table(pivot.sources)
+            weights = lambda j: table[:, j]  # noqa: E731
+        else:
+            own, weights = float(pivot.output), lambda j: float(pivot.sources[j])
+        terms = [(D, own), *((self.S[j], weights(j)) for j in pivot.used)]
         return _combine(terms, D, overwrite=not torch.is_grad_enabled())
 
 
@@ -270,8 +300,11 @@ def _start(
     return states
 
 
+Weight = torch.Tensor | float
+
+
 def _combine(
-    terms: list[tuple[torch.Tensor, torch.Tensor]],
+    terms: Sequence[tuple[torch.Tensor, Weight]],
     like: torch.Tensor,
     *,
     keep: bool = False,
@@ -284,11 +317,11 @@ def _combine(
     if not terms:
         return torch.zeros_like(like)
     (first, weight), *rest = terms
-    if keep and not rest and bool((weight == 1).all()):
+    if keep and not rest and (weight == 1 if isinstance(weight, float) else bool((weight == 1).all())):
         return first
     total = first.mul_(weight) if overwrite else first * weight
     for tensor, weight in rest:
-        total = total.add_(tensor * weight)
+        total = total.add_(tensor, alpha=weight) if isinstance(weight, float) else total.add_(tensor * weight)
     return total
 
 

@@ -262,7 +262,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         machine = self._machine
         if machine is None:
             dtype = torch.float64 if sample.dtype == torch.float64 else torch.float32
-            machine = self._machine = Machine(self._native.table, dtype, sample.device, sample.ndim - 1)
+            machine = self._machine = Machine(self._native.table, dtype, sample.device, sample.ndim - 1, fused=True)
             machine.owned = False
             x = sample.to(dtype)
             start = (self._native.table.start[:, 0] / self._native.table.start[0, 0]).tolist()
