@@ -117,7 +117,7 @@ def problem(scheduler: object, sigmas: np.ndarray, path: NoisePath) -> str:
     """What is wrong with the pairs, or nothing."""
     asked_t, asked = path.time(sigmas[:-1]), shown(sigmas, path)
     if (
-        scheduler.order == 2 and len(scheduler.timesteps) == 2 * len(asked_t) - 1
+        getattr(scheduler, "order", 1) == 2 and len(scheduler.timesteps) == 2 * len(asked_t) - 1
     ):  # two calls per step, one for the last
         asked_t = np.concatenate([asked_t[:1], np.repeat(asked_t[1:], 2)])
         asked = np.concatenate([asked[:1], np.repeat(asked[1:-1], 2), asked[-1:]])
@@ -194,7 +194,7 @@ def examined(kind: type) -> dict:
                     same = solver_of(end_of(scheduler, sigmas, path), sigmas, path, len(scheduler.timesteps))
                     solvers = same if solvers is None else solvers & same
             except Exception as error:  # noqa: BLE001
-                wrong = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:80]}"
+                wrong = f"refuses: {(str(error).splitlines() or [''])[0][:60]}"
             if wrong:
                 wrong = f"{wrong} (N = {steps})"
                 break

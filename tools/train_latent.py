@@ -44,6 +44,7 @@ DIT = {
     "num_attention_heads": 4,
     "attention_head_dim": 20,
     "in_channels": 4,
+    "out_channels": 4,
     "num_layers": 3,
     "sample_size": 8,
     "patch_size": 2,

@@ -78,7 +78,6 @@ __all__ = [
     "SpectralRule",
     "build_schedule",
     "compile_plan",
-    "interop",
     "load",
     "load_plan",
     "load_rule",

@@ -6,9 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sigmatune.interop import conformance as conformance
     from sigmatune.interop import diffusers as diffusers
+    from sigmatune.interop import exports as exports
+    from sigmatune.interop import k_diffusion as k_diffusion
+    from sigmatune.interop import resolution as resolution
+    from sigmatune.interop import tables as tables
 
-_MODULES = ("conformance", "diffusers", "exports", "resolution", "tables")
+_MODULES = ("conformance", "diffusers", "exports", "k_diffusion", "resolution", "tables")
 
 
 def __getattr__(name: str) -> Any:

@@ -54,9 +54,13 @@ def warn_of_pipeline(pipe: Any, start: float, times: torch.Tensor) -> None:
     name = type(pipe).__name__
     scales = any(name in source for name in ("init_noise_sigma", "add_noise(", "scale_noise("))
     if abs(start - 1) > 1e-4 and not scales:
+        advice = (
+            f"pass latents= of standard deviation {start:.6g} (scheduler.init_noise_sigma) to it"
+            if "latents" in inspect.signature(type(pipe).__call__).parameters
+            else f"it takes no latents= either, so its first input has {1 / start:.6g} times the plan's deviation"
+        )
         warnings.warn(
-            f"{name} does not scale its start noise; pass latents= of standard deviation {start:.6g} "
-            "(scheduler.init_noise_sigma) to it.",
+            f"{name} does not scale its start noise; {advice}.",
             PlanMismatch,
             stacklevel=4,
         )

@@ -85,7 +85,7 @@ def load(name: str, path: NoisePath | None = None, steps: int | None = None) -> 
     """Builds a schedule from a published table; its provenance is in its options.
 
     Args:
-        name: A name of :data:`TABLES`.
+        name: A name in ``TABLES``.
         path: The model's noise path, which bounds the levels; needed by sd3-ref.
         steps: N; the table's own number by default.
 

@@ -31,7 +31,7 @@ def export(plan: Plan, target: str, **options: Any) -> str:
 
     Args:
         plan: The plan.
-        target: A name of :data:`TARGETS`.
+        target: A name in ``TARGETS``.
         options: The target's own options.
 
     Raises:

@@ -33,8 +33,8 @@ class Target:
 
     Attributes:
         name: Its name in the registry.
-        write: (plan, **options) -> text.
-        read: text -> plan.
+        write: From a plan, and the target's own options, to a text.
+        read: From a text to the plan.
         summary: One line for listings.
     """
 
