@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant("evaluation/generation.py", "|{seed}|{plan.micro_batch}|", "|{plan.micro_batch}|", EVALUATION),
     Mutant("evaluation/guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
-    Mutant("machine.py", "k + 1, shape, channel=m", "k, shape, channel=m", LOOP),
+    Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
     Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),
     Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
 )

@@ -83,6 +83,7 @@ def tiny_reference() -> Path:
 def small() -> Iterator[None]:
     """Makes networks small: bundled names load :func:`tiny_folder`, tuning takes :data:`SMALL`, evaluation few pictures."""
     make, tiny, many = Workbench.__init__, tiny_folder(), generation.generate
+    latent = models.bundled_folder("cifar10-latent")  # small as it is
 
     def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
         return many(model, plan, min(n, PICTURES), *rest, **named)
@@ -91,7 +92,7 @@ def small() -> Iterator[None]:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
     with (
-        mock.patch.object(models, "bundled_folder", return_value=tiny),
+        mock.patch.object(models, "bundled_folder", lambda name: latent if name == latent.name else tiny),
         mock.patch.object(Workbench, "__init__", made),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),

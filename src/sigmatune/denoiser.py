@@ -10,7 +10,8 @@ function by an adapter of :mod:`sigmatune.models`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Denoiser(ABC):
         default_schedule: The schedule family that the model's makers set and its options, if known.
         value_range: Where the clean data lies; used when images are written.
         guidance: How guidance is set, if it is; stored with tuned plans.
+        conditioning: How many conditions the rows of each kind share, if they have any; stored with tuned plans.
     """
 
     shape: tuple[int, ...]
@@ -53,6 +55,7 @@ class Denoiser(ABC):
     default_schedule: tuple[str, Mapping[str, float]] | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     guidance: Mapping[str, Any] | None = None
+    conditioning: Mapping[str, Any] | None = None
 
     @abstractmethod
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -77,6 +80,39 @@ class Denoiser(ABC):
     def calls_at(self, sigma: float) -> int:
         """Network evaluations per row that one call costs at a level; 2 under classifier-free guidance."""
         return 1
+
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        """The denoiser of some rows, told apart by their indices in the noise: what it is conditioned on follows them.
+
+        Args:
+            indices: The rows that the next batches hold, in order.
+            padding: Rows of zeros that follow them.
+        """
+        return self
+
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        """The denoiser for tuning on disjoint ranges of rows: what it is conditioned on is disjoint as well.
+
+        Args:
+            parts: Ranges of indices by name, such as those of tuning, validation and held-out noises.
+
+        Raises:
+            SigmaTuneError: if there are not enough conditions to keep them apart.
+        """
+        return self
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape of one sample after :meth:`decode`."""
+        return self.shape
+
+    def conditions(self) -> str:
+        """A short text that changes when what the rows are conditioned on changes; empty where they are not."""
+        return ""
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        """Turns clean data into pixels in :attr:`value_range`; the identity where the data are pixels."""
+        return x
 
     def __call__(self, z: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
         """Evaluates the denoiser with one level for all rows or one per row.
@@ -129,11 +165,35 @@ class Wrapper(Denoiser):
         self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
         self.integer_time, self.default_schedule = inner.integer_time, inner.default_schedule
         self.value_range, self.guidance = inner.value_range, inner.guidance
-        self.network_dtype = inner.network_dtype
+        self.network_dtype, self.conditioning = inner.network_dtype, inner.conditioning
         self.ports, self.solver_options = inner.ports, inner.solver_options
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)
+
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        inner = self.inner.rows(indices, padding)
+        return self if inner is self.inner else self._around(inner)
+
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        inner = self.inner.split(parts)
+        return self if inner is self.inner else self._around(inner)
+
+    def _around(self, inner: Denoiser) -> Denoiser:
+        """This wrapper around another denoiser; what it gathers, it gathers in one place."""
+        other = copy(self)
+        other.inner = inner
+        return other
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return self.inner.pixel_shape
+
+    def conditions(self) -> str:
+        return self.inner.conditions()
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner.decode(x)
 
     def fingerprint(self) -> str:
         return self.inner.fingerprint()
@@ -152,13 +212,20 @@ class Counted(Wrapper):
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(inner)
-        self.calls = 0
-        self.images = 0
+        self._count = {"calls": 0, "images": 0}  # shared with the wrappers of single rows
+
+    @property
+    def calls(self) -> int:
+        return self._count["calls"]
+
+    @property
+    def images(self) -> int:
+        return self._count["images"]
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         cost = [self.calls_at(level) for level in sigma.tolist()]
-        self.calls += max(cost)
-        self.images += sum(cost)
+        self._count["calls"] += max(cost)
+        self._count["images"] += sum(cost)
         return self.inner(z, sigma)
 
 
@@ -233,6 +300,27 @@ class Guided(Denoiser):
         plain = self.unconditional(z, sigma)
         mask = inside.to(z.device).view(-1, *[1] * (z.ndim - 1))
         return torch.where(mask, plain + self.scale * (guided - plain), guided)
+
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        return self._around(self.conditional.rows(indices, padding), self.unconditional.rows(indices, padding))
+
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        return self._around(self.conditional.split(parts), self.unconditional.split(parts))
+
+    def _around(self, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
+        if conditional is self.conditional and unconditional is self.unconditional:
+            return self
+        return Guided(conditional, unconditional, self.scale, self.interval)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return self.conditional.pixel_shape
+
+    def conditions(self) -> str:
+        return self.conditional.conditions()
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conditional.decode(x)
 
     def fingerprint(self) -> str:
         return (

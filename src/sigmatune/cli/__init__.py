@@ -12,7 +12,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from sigmatune.cli import analyze, bench, check, demo, evaluate, sample, schedule, spectrum, tune
+from sigmatune.cli import (
+    analyze,
+    bench,
+    check,
+    conformance,
+    demo,
+    evaluate,
+    export,
+    import_,
+    sample,
+    schedule,
+    spectrum,
+    tune,
+)
 from sigmatune.errors import SigmaTuneError
 
 app = typer.Typer(
@@ -21,8 +34,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, demo):
-    app.command(cls=getattr(command, "Command", None))(getattr(command, command.__name__.rpartition(".")[2]))
+for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, export, import_, conformance, demo):
+    function = command.__name__.rpartition(".")[2]
+    app.command(function.strip("_"), cls=getattr(command, "Command", None))(getattr(command, function))
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import load_model, progress_bar
 from sigmatune.cli.evaluation import Measuring
@@ -27,6 +27,7 @@ def by_spectrum(
     device: str,
     work: Path,
     as_json: bool,
+    given: Mapping[str, Any],
 ) -> None:
     """Tunes and writes one plan for each number of calls.
 
@@ -38,7 +39,7 @@ def by_spectrum(
     from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
 
     modes = own_modes(source, data)
-    model = load_model(source, device)
+    model = load_model(source, device, given)
     measuring = Measuring("fd", "", "", reference or data, 0, device)
     wanted = measuring.wanted(tuple(model.shape))
     fresh, plans = not work.exists(), {}

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
 from sigmatune.errors import SigmaTuneError
@@ -103,15 +104,67 @@ def writable(path: Path) -> Path:
     return path
 
 
-def load_model(source: str, device: str) -> Denoiser:
+def load_model(source: str, device: str, condition: dict[str, Any] | None = None) -> Denoiser:
     """Loads a model for a command.
 
+    Args:
+        source: Its name.
+        device: Where to run it.
+        condition: What :func:`conditions` made of the command's options.
+
     Raises:
-        SigmaTuneError: if there is no such model or device.
+        SigmaTuneError: if there is no such model or device, or it takes no such condition.
     """
     from sigmatune.models import load
 
-    return load(source, device=device)
+    try:
+        return load(source, device=device, **(condition or {}))
+    except TypeError:
+        if not condition:
+            raise
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in condition)
+        raise SigmaTuneError(f"{source} is an unconditional model and takes none of {names}.") from None
+
+
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", help="Text models: a file with one prompt per line, all different.")
+]
+Labels = Annotated[list[int], typer.Option("--labels", help="Class-conditional models: the labels, such as 0 1 2.")]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What guidance leads away from.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Guidance scale, 1 for none; the pipeline's own by default.")
+]
+Interval = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--interval", help="Noise levels a b between which guidance is on; outside it costs one evaluation."),
+]
+Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; the pipeline's own by default.")]
+
+
+def conditions(
+    prompts: Path | None,
+    labels: list[int],
+    negative: str | None,
+    guidance: float | None,
+    interval: tuple[float, float] | None,
+    size: int,
+) -> dict[str, Any]:
+    """What the options of conditional models mean to :func:`sigmatune.load`; those that were not given are left out.
+
+    Raises:
+        SigmaTuneError: if the file of prompts cannot be read or holds none.
+    """
+    given: dict[str, Any] = {"negative_prompt": negative, "guidance": guidance, "interval": interval}
+    if prompts is not None:
+        try:
+            lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SigmaTuneError(f"cannot read {prompts}: {getattr(error, 'strerror', None) or error}.") from None
+        given["prompts"] = [line for line in lines if line]
+        if not given["prompts"]:
+            raise SigmaTuneError(f"{prompts} holds no prompts; write one per line.")
+    given |= {"labels": labels or None} | ({"height": size, "width": size} if size else {})
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def options(given: list[str]) -> dict[str, float]:
