@@ -290,6 +290,7 @@ def _program(
         group of several updates is a circle without a pivot, computed before any of them is replaced.
     """
     A, b = coefficients.A, coefficients.b
+    eliminated, pivoted = (A, b), False
 
     def used(value: torch.Tensor) -> Any:  # nested lists of booleans: not zero in some row
         nonzero = value.detach() != 0
@@ -316,10 +317,12 @@ def _program(
                 break
             used_rows = [j for j, yes in enumerate(state[k][pivot]) if yes]
             groups.append(Pivot(b[..., k, pivot], A[..., k, pivot, :], used_rows))
-            A, b = _eliminated(A, b, k, pivot, sorted(waiting))
-            state[k], output[k] = used(A[..., k, :, :]), used(b[..., k, :])
+            if not pivoted:  # the originals stay: what is differentiated through them must not change
+                eliminated, pivoted = (A.clone(), b.clone()), True
+            _eliminate(eliminated, A, b, k, pivot, sorted(waiting))
+            state[k], output[k] = used(eliminated[0][..., k, :, :]), used(eliminated[1][..., k, :])
         program.append(([j for j, yes in enumerate(inputs[k]) if yes], groups))
-    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], A, b
+    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], *eliminated
 
 
 def _update(i: int, state: Any, output: Any, noise: Any) -> Update:
@@ -331,14 +334,13 @@ def _can_pivot(weight: torch.Tensor, noises: list[bool]) -> bool:
     return bool((weight != 0).all()) and not any(noises)
 
 
-def _eliminated(
-    A: torch.Tensor, b: torch.Tensor, k: int, pivot: int, waiting: list[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and b in which the waiting rows of call k take the pivot's new value in D's place."""
-    row, own = A[..., k, pivot, :], b[..., k, pivot]
-    state, output = A.clone(), b.clone()
+def _eliminate(
+    into: tuple[torch.Tensor, torch.Tensor], A: torch.Tensor, b: torch.Tensor, k: int, pivot: int, waiting: list[int]
+) -> None:
+    """Writes A and b in which the waiting rows of call k take the pivot's new value in D's place."""
+    share = b[..., k, :] / b[..., k, pivot, None]
+    rest = A[..., k, :, :] - share.unsqueeze(-1) * A[..., k, pivot, None, :]
+    state, output = into
     for i in waiting:
-        share = b[..., k, i] / own
-        state[..., k, i, :] = A[..., k, i, :] - share.unsqueeze(-1) * row if i != pivot else 0
-        output[..., k, i] = share
-    return state, output
+        state[..., k, i, :] = rest[..., i, :] if i != pivot else 0
+        output[..., k, i] = share[..., i]
