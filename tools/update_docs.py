@@ -42,7 +42,7 @@ from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
 from sigmatune.spectra.sources import open_images
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import Settings, Workbench, stages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,7 +62,7 @@ def tiny_folder() -> Path:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     diffusers.UNet2DModel(
-        sample_size=8, layers_per_block=1, block_out_channels=(8,), norm_num_groups=4,
+        sample_size=8, layers_per_block=1, block_out_channels=(4,), norm_num_groups=2, mid_block_type=None,
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
     ).save_pretrained(folder / "unet")  # fmt: skip
     shutil.copytree(models.bundled_folder("cifar10") / "scheduler", folder / "scheduler")
@@ -83,6 +83,7 @@ def tiny_reference() -> Path:
 def small() -> Iterator[None]:
     """Makes networks small: bundled names load :func:`tiny_folder`, tuning takes :data:`SMALL`, evaluation few pictures."""
     make, tiny, many = Workbench.__init__, tiny_folder(), generation.generate
+    descend, try_out = stages.tune_by_gradient, stages.tune_by_kriging
 
     def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
         return many(model, plan, min(n, PICTURES), *rest, **named)
@@ -90,8 +91,16 @@ def small() -> Iterator[None]:
     def made(self: Workbench, model: models.Denoiser, settings: Settings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
+    def descended(bench: Workbench, *rest: Any, iterations: int, **named: Any) -> Plan:
+        return descend(bench, *rest, iterations=iterations if isinstance(bench.model, Analytic) else 1, **named)
+
+    def tried(bench: Workbench, *rest: Any, trials: int, **named: Any) -> list[Plan]:
+        return try_out(bench, *rest, trials=trials if isinstance(bench.model, Analytic) else 1, **named)
+
     with (
         mock.patch.object(models, "bundled_folder", return_value=tiny),
+        mock.patch.object(stages, "tune_by_gradient", descended),
+        mock.patch.object(stages, "tune_by_kriging", tried),
         mock.patch.object(Workbench, "__init__", made),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
