@@ -52,8 +52,13 @@ def noise(
             raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {value!r}.")
     count = int(np.prod(shape))
     rows = np.empty((len(indices), count))
+    bits = np.random.Philox(key=np.uint64(seed))
+    state = bits.state  # moved from address to address, which is several times faster than a generator for each
+    address = state["state"]["counter"]
+    address[:] = np.array([0, channel, call, 0], dtype=np.uint64)
     for row, index in zip(rows, indices, strict=True):
-        bits = np.random.Philox(key=np.uint64(seed), counter=np.array([0, channel, call, index], dtype=np.uint64))
+        address[3] = index
+        bits.state = state
         row[:] = bits.random_raw(count) >> np.uint64(12)
     # 52 bits, so that adding the half is exact and neither 0 nor 1 (infinite normals) can occur.
     normals = ndtri((rows + 0.5) * 2.0**-52)
