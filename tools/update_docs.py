@@ -5,8 +5,8 @@ executed, the commands of ``bash`` blocks and of blocks without a language are r
 printed since the one before: a test fails when the two differ.
 
 Exact models run as they are written. Tuning a network takes minutes, so :func:`small` puts an untrained one of a few
-hundred weights in the place of the bundled ones and cuts the work that tuning it does; all else runs as it stands, and
-nothing is skipped. What such a network gives is not shown in any ``text`` block.
+hundred weights in the place of the bundled ones and cuts the work that tuning it and reporting on it do; all else runs as
+it stands, and nothing is skipped. What such a network gives is not shown in any ``text`` block.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from sybil.parsers.abstract import AbstractCodeBlockParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer, RawFencedCodeBlockLexer
 from sybil.parsers.rest.lexers import DirectiveLexer
 
-from sigmatune import cli, models
+from sigmatune import cli, models, report
 from sigmatune.evaluation import generation, leaderboard, reference
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.pixels import PixelValues, Projections, Rings
 from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
+from sigmatune.report import measure
 from sigmatune.spectra.sources import open_images
 from sigmatune.tuning import Settings, Workbench, stages
 
@@ -101,6 +102,8 @@ def small() -> Iterator[None]:
         mock.patch.object(models, "bundled_folder", return_value=tiny),
         mock.patch.object(stages, "tune_by_gradient", descended),
         mock.patch.object(stages, "tune_by_kriging", tried),
+        mock.patch.object(measure, "BUDGETS", (4, 6)),
+        mock.patch.object(report, "GLANCE_STEPS", 8),
         mock.patch.object(Workbench, "__init__", made),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
