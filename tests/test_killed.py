@@ -41,6 +41,7 @@ def plans(folder: Path) -> list[dict]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
 def test_ten_kills_change_nothing(tmp_path):
     context = multiprocessing.get_context("forkserver")
