@@ -642,7 +642,9 @@ def test_bad_input(run, tmp_path, arguments, message):
 
 
 def test_a_report_has_the_section_only_with_an_analysis(tmp_path, monkeypatch):
-    monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")  # the other sections' charts take most of the time
+    monkeypatch.setattr(
+        "sigmatune.report.charts.chart", lambda *_: ""
+    )  # the other sections' charts take most of the time
     monkeypatch.setattr("sigmatune.report.measure.BUDGETS", (4,))
     settings = Settings(tuning=4, validation=4, held_out=8, evaluations=2, reference_steps=8, micro_batch=4)
     bench = Workbench(gaussian(vp()), settings)

@@ -21,6 +21,7 @@ from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.spectra.mixture import Mixture
+from sigmatune.tuning import stages
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
 QUICK = ["--tuning", "8", "--validation", "8", "--held-out", "8", "--micro-batch", "8", "--method", "static"]
@@ -89,7 +90,9 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief):
     assert many.std() > 30  # pictures, not grey
 
 
-def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny):
+def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(stages.ITERATIONS, "gradient", 2)
+    monkeypatch.setattr(stages, "TRIALS", 2)
     arguments = ["--solver", "euler", "--no-report", *QUICK, "--method", "auto", "--budget", "4000"]
     code, out, err = run("tune", tiny, "--calls", 2, 3, *arguments)
     assert code == 0, err
@@ -171,7 +174,7 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, t
     from sigmatune.workflows import demo
 
     monkeypatch.setattr(demo, "SMALL", Settings(8, 8, 8, 2, reference_steps=16))
-    monkeypatch.setattr(demo, "BUDGET", 2000)
+    monkeypatch.setattr(demo, "BUDGET", 1000)
     shutil.copytree(tiny, "mine")
     code, out, err = run("demo", "--smoke", "--model", "mine", "--out", "shown")
     assert code == 0, err

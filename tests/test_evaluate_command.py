@@ -138,7 +138,19 @@ def test_a_killed_evaluation_ends_like_an_undisturbed_one(run, tmp_path, digits)
 
     images = (load_digits().images[:, :, :, None] * 15.9).astype(np.uint8)
     np.savez(tmp_path / "data.npz", images=images)
-    command = ("evaluate", "digits", "--plan", "p.json", "-n", "300", "--metrics", "fd,sw", *PIXELS, "--reference", "data.npz")
+    command = (
+        "evaluate",
+        "digits",
+        "--plan",
+        "p.json",
+        "-n",
+        "300",
+        "--metrics",
+        "fd,sw",
+        *PIXELS,
+        "--reference",
+        "data.npz",
+    )
 
     def goes_to(name):
         return (*command, "--out", f"{name}.json", "--run", name)
@@ -161,6 +173,8 @@ def test_a_killed_evaluation_ends_like_an_undisturbed_one(run, tmp_path, digits)
         figures[name] = [(f["name"], f["value"], f["low"]) for f in found]
     assert figures["killed"] == figures["whole"]
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items()), "what was made is not made again"
+    made = [sorted(file.relative_to(tmp_path / name) for file in (tmp_path / name).rglob("*.npz")) for name in figures]
+    assert made[0] == made[1], "nor under another name"
 
 
 def test_shards_are_of_a_size_that_a_kill_may_cost():

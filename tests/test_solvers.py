@@ -145,7 +145,7 @@ def test_every_plan_asks_at_its_own_levels_and_nowhere_else(name):
 @pytest.mark.parametrize("first", range(3))
 @pytest.mark.parametrize("name", ALL)
 def test_the_network_receives_exactly_the_plans_pairs(name, first):
-    """N = 1..100, every family in a row of its own: the (t, sigma) of every call is the plan's, nothing twice, extra or lost."""
+    """N = 1..100, a family per row: the (t, sigma) of every call is the plan's, nothing twice, extra or lost."""
     network, rows = FloatTime(PATHS["vp"]), len(FAMILIES)
     for steps in range(1 + first, 101, 3):
         plan = compile_plan(one_row_each(steps), name, network)
@@ -163,7 +163,7 @@ def test_the_network_receives_exactly_the_plans_pairs(name, first):
 @pytest.mark.parametrize("path", PATHS)
 def test_calls_and_levels_on_every_path(name, path):
     network = FloatTime(PATHS[path])
-    for steps in [1, 2, 3, 10, 100]:
+    for steps in [1, 2, 3, 10, 40]:
         plan = compile_plan(build("kl-optimal", steps, network.path), name, network)
         counted = Counted(network)
         assert sample(counted, plan, 1, micro_batch=1).isfinite().all()

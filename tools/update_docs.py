@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import io
 import os
 import shlex
@@ -42,8 +43,9 @@ from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
 from sigmatune.report import measure
+from sigmatune.schedule import Schedule
 from sigmatune.spectra.sources import open_images
-from sigmatune.tuning import Settings, Workbench, stages
+from sigmatune.tuning import Settings, Workbench, guard, spectral, stages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,30 +83,60 @@ def tiny_reference() -> Path:
 
 
 @contextlib.contextmanager
-def small() -> Iterator[None]:
-    """Makes networks small: bundled names load :func:`tiny_folder`, tuning takes :data:`SMALL`, evaluation few pictures."""
-    make, tiny, many = Workbench.__init__, tiny_folder(), generation.generate
-    descend, try_out = stages.tune_by_gradient, stages.tune_by_kriging
+def little_tuning() -> Iterator[None]:
+    """Cuts the work of tuning networks, stage by stage and in the guard and the report; exact models keep all of theirs."""
+    make, tuner = Workbench.__init__, importlib.import_module("sigmatune.tuning.tuner")
+    descend, try_out, find, grid = stages.tune_by_gradient, stages.tune_by_kriging, stages.optimal, stages._grid
+    judge = guard.judge
 
-    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
-        return many(model, plan, min(n, PICTURES), *rest, **named)
+    def exact(bench: Workbench) -> bool:
+        return isinstance(bench.model, Analytic)
 
     def made(self: Workbench, model: models.Denoiser, settings: Settings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
     def descended(bench: Workbench, *rest: Any, iterations: int, **named: Any) -> Plan:
-        return descend(bench, *rest, iterations=iterations if isinstance(bench.model, Analytic) else 1, **named)
+        return descend(bench, *rest, iterations=iterations if exact(bench) else 1, **named)
 
     def tried(bench: Workbench, *rest: Any, trials: int, **named: Any) -> list[Plan]:
-        return try_out(bench, *rest, trials=trials if isinstance(bench.model, Analytic) else 1, **named)
+        return try_out(bench, *rest, trials=trials if exact(bench) else 1, **named)
+
+    def found(*rest: Any, **named: Any) -> Schedule:  # for images only, and no page tunes an exact model of them
+        with mock.patch.dict(spectral.STOP, maxiter=1):
+            return find(*rest, **named)
+
+    def coarse(task: Any) -> int:
+        return grid(task) if exact(task.bench) else 2 * task.most
+
+    def judged(bench: Workbench, *rest: Any) -> guard.Judged:
+        most = guard.MOST_REFERENCE_STEPS if exact(bench) else 2 * SMALL.reference_steps
+        with mock.patch.object(guard, "MOST_REFERENCE_STEPS", most):
+            return judge(bench, *rest)
 
     with (
-        mock.patch.object(models, "bundled_folder", return_value=tiny),
+        mock.patch.object(Workbench, "__init__", made),
         mock.patch.object(stages, "tune_by_gradient", descended),
         mock.patch.object(stages, "tune_by_kriging", tried),
+        mock.patch.object(stages, "optimal", found),
+        mock.patch.object(stages, "_grid", coarse),
+        mock.patch.object(tuner, "judge", judged),
         mock.patch.object(measure, "BUDGETS", (4, 6)),
         mock.patch.object(report, "GLANCE_STEPS", 8),
-        mock.patch.object(Workbench, "__init__", made),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def small() -> Iterator[None]:
+    """Makes networks small: bundled names load :func:`tiny_folder`, :func:`little_tuning`, few pictures to evaluate."""
+    tiny, many = tiny_folder(), generation.generate
+
+    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
+        return many(model, plan, min(n, PICTURES), *rest, **named)
+
+    with (
+        little_tuning(),
+        mock.patch.object(models, "bundled_folder", return_value=tiny),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
         mock.patch.object(leaderboard, "generate", few),

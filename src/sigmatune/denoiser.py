@@ -64,7 +64,9 @@ class Denoiser(ABC):
 
     def arithmetic(self) -> str:
         """In what it computes, in words, for records of results: the states' dtype, and the network's if it is another."""
-        states, network = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, self.network_dtype or self.dtype))
+        states, network = (
+            str(dtype).removeprefix("torch.") for dtype in (self.dtype, self.network_dtype or self.dtype)
+        )
         return states if states == network else f"{states}, network {network}"
 
     def calls_at(self, sigma: float) -> int:
