@@ -161,21 +161,23 @@ def run(
         return value.to(device, dtype).reshape(*value.shape, *ones)
 
     program, A64, b64 = _program(coefficients)
-    A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
+    A, G = (_entries(table(value), 3) for value in (A64, coefficients.G))
+    b, c = (_entries(table(value), 2) for value in (b64, coefficients.c))
+    one = (coefficients.c.detach() == 1).reshape(-1, *coefficients.c.shape[-2:]).all(dim=0).tolist()
     levels = coefficients.q if torch.is_grad_enabled() else coefficients.q.detach()
-    q = levels if coefficients.rows is not None else levels.expand(batch, -1)
+    q = (levels if coefficients.rows is not None else levels.expand(batch, -1)).unbind(1)
     S = [s.clone() for s in state] if state is not None else _start(coefficients, table, seed, indices, denoiser, x0)
 
     def fresh(k: int, update: Update, D: torch.Tensor, *, alone: bool) -> torch.Tensor:
         i, sources, outputs, channels = update
-        terms = [(S[j], A[:, k, i, j]) for j in sources] + [(D, b[:, k, i])] * outputs
+        terms = [(S[j], A[k][i][j]) for j in sources] + [(D, b[k][i])] * outputs
         keep = torch.is_grad_enabled() or not alone or sources[:1] != [i]
         if alone and i not in sources:
             S[i] = D  # lets go of a value that nothing needs any more
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
             eps = rng.noise(seed, indices, k + 1, shape, channel=m, dtype=dtype).to(device)
-            value = value.add_(eps.mul_(G[:, k, i, m])) if not torch.is_grad_enabled() else value + eps * G[:, k, i, m]
+            value = value.add_(eps.mul_(G[k][i][m])) if not torch.is_grad_enabled() else value + eps * G[k][i][m]
         return value
 
     def turned(pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
@@ -184,10 +186,10 @@ def run(
         return _combine(terms, D, overwrite=not torch.is_grad_enabled())
 
     for k, (inputs, groups) in enumerate(program[:-1]):
-        z = _combine([(S[j], c[:, k, j]) for j in inputs], S[0], keep=True)
-        D = _padded(denoiser, z, q[:, k], pad)
+        z = S[inputs[0]] if [one[k][j] for j in inputs] == [True] else _combine([(S[j], c[k][j]) for j in inputs], S[0])
+        D = _padded(denoiser, z, q[k], pad)
         if on_step is not None:
-            on_step(Step(k, q[:, k].detach(), z, D, range(batch)))
+            on_step(Step(k, q[k].detach(), z, D, range(batch)))
         del z
         for group in groups:
             if isinstance(group, Pivot):
@@ -199,7 +201,7 @@ def run(
                 for update in reversed(group):
                     S[update[0]] = values.pop()
         del D
-    return _combine([(S[j], c[:, -1, j]) for j in program[-1][0]], S[0])
+    return _combine([(S[j], c[-1][j]) for j in program[-1][0]], S[0])
 
 
 def _start(
@@ -230,22 +232,21 @@ def _combine(
     terms: list[tuple[torch.Tensor, torch.Tensor]],
     like: torch.Tensor,
     *,
-    keep: bool = False,
     overwrite: bool = False,
 ) -> torch.Tensor:
-    """Sums coefficient times tensor, in the given order; ``overwrite`` reuses the first tensor's memory.
-
-    With ``keep`` a single term of coefficient 1 is returned without a copy.
-    """
+    """Sums coefficient times tensor, in the given order; ``overwrite`` reuses the first tensor's memory."""
     if not terms:
         return torch.zeros_like(like)
     (first, weight), *rest = terms
-    if keep and not rest and bool((weight == 1).all()):
-        return first
     total = first.mul_(weight) if overwrite else first * weight
     for tensor, weight in rest:
         total = total.add_(tensor * weight)
     return total
+
+
+def _entries(value: torch.Tensor, axes: int) -> Any:
+    """Nested lists over the axes after the first: the entries that a call takes, found without indexing tensors."""
+    return value if axes == 0 else [_entries(part, axes - 1) for part in value.unbind(1)]
 
 
 def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int) -> torch.Tensor:
@@ -297,6 +298,7 @@ def _program(
         return (nonzero if coefficients.rows is None else nonzero.any(dim=0)).tolist()
 
     state, output, noise, inputs = map(used, (A, b, coefficients.G, coefficients.c))
+    everywhere = (b.detach() != 0).reshape(-1, *b.shape[-2:]).all(dim=0).tolist()  # D enters in every row
     program: list[tuple[list[int], list[list[Update] | Pivot]]] = []
     for k in range(coefficients.calls):
         groups: list[list[Update] | Pivot] = []
@@ -308,7 +310,7 @@ def _program(
                 groups.append([_update(free, state[k], output[k], noise[k])])
                 waiting.remove(free)
                 continue
-            able = [i for i in sorted(waiting) if _can_pivot(b[..., k, i], noise[k][i])]
+            able = [i for i in sorted(waiting) if everywhere[k][i] and not any(noise[k][i])]
             pivot = min(
                 able, key=lambda i: (sum(state[k][i]), -i), default=None
             )  # the one that the others take least from
@@ -319,8 +321,9 @@ def _program(
             groups.append(Pivot(b[..., k, pivot], A[..., k, pivot, :], used_rows))
             if not pivoted:  # the originals stay: what is differentiated through them must not change
                 eliminated, pivoted = (A.clone(), b.clone()), True
-            _eliminate(eliminated, A, b, k, pivot, sorted(waiting))
-            state[k], output[k] = used(eliminated[0][..., k, :, :]), used(eliminated[1][..., k, :])
+            rest, share = _eliminate(A[..., k, :, :], b[..., k, :], pivot, waiting)
+            eliminated[0][..., k, :, :], eliminated[1][..., k, :] = rest, share
+            state[k], output[k] = used(rest), used(share)
         program.append(([j for j, yes in enumerate(inputs[k]) if yes], groups))
     return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], *eliminated
 
@@ -330,17 +333,12 @@ def _update(i: int, state: Any, output: Any, noise: Any) -> Update:
     return i, sources, int(output[i]), [m for m, yes in enumerate(noise[i]) if yes]
 
 
-def _can_pivot(weight: torch.Tensor, noises: list[bool]) -> bool:
-    return bool((weight != 0).all()) and not any(noises)
-
-
-def _eliminate(
-    into: tuple[torch.Tensor, torch.Tensor], A: torch.Tensor, b: torch.Tensor, k: int, pivot: int, waiting: list[int]
-) -> None:
-    """Writes A and b in which the waiting rows of call k take the pivot's new value in D's place."""
-    share = b[..., k, :] / b[..., k, pivot, None]
-    rest = A[..., k, :, :] - share.unsqueeze(-1) * A[..., k, pivot, None, :]
-    state, output = into
-    for i in waiting:
-        state[..., k, i, :] = rest[..., i, :] if i != pivot else 0
-        output[..., k, i] = share[..., i]
+def _eliminate(A: torch.Tensor, b: torch.Tensor, pivot: int, waiting: set[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One call's A and b, (..., w, w) and (..., w), in which the waiting rows take the pivot's new value in D's place."""
+    share = b / b[..., pivot, None]
+    rest = A - share.unsqueeze(-1) * A[..., pivot, None, :]
+    rest[..., pivot, :] = 0
+    for i in {*range(b.shape[-1])} - waiting:  # what has its new value already stays as it is
+        share = share.clone()
+        rest[..., i, :], share[..., i] = A[..., i, :], b[..., i]
+    return rest, share
