@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from logging import Handler
 
 import numpy as np
 import pytest
@@ -46,6 +47,25 @@ def test_what_is_no_model_is_refused(source):
 def test_importing_the_package_leaves_diffusers_alone():
     code = "import sys, sigmatune.models, sigmatune.models.analytic; sys.exit('diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_loading_prints_nothing(tiny):
+    """diffusers has warnings of its own, and a handler that is no part of pytest's."""
+    from diffusers.utils import logging
+
+    said = []
+
+    class Listening(Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+
+    listening = Listening()
+    logging.add_handler(listening)
+    try:
+        load(tiny)
+    finally:
+        logging.remove_handler(listening)
+    assert said == []
 
 
 @pytest.mark.parametrize("name", bundled_names())

@@ -115,7 +115,7 @@ MUTANTS = (
     Mutant("evaluation/guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
-    Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),
+    Mutant("machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
     Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
 )
 

@@ -27,7 +27,7 @@ def by_spectrum(
     device: str,
     work: Path,
     as_json: bool,
-    given: Mapping[str, Any],
+    given: dict[str, Any],
 ) -> None:
     """Tunes and writes one plan for each number of calls.
 
@@ -48,9 +48,9 @@ def by_spectrum(
             known = measuring.data(source, wanted, progress)
             if known is None:
                 raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
-            given = Data(known, wanted.extractor, images, seed, work)
+            compared = Data(known, wanted.extractor, images, seed, work)
             for calls, file in files.items():
-                plans[calls] = tune_by_spectrum(model, calls, solver, modes, given, progress=progress)
+                plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
                 plans[calls].save(file)
     except SigmaTuneError:
         if fresh:

@@ -143,7 +143,7 @@ class _Job:
 
     model: str
     device: str
-    given: Mapping[str, Any]
+    given: dict[str, Any]
     solver: str
     method: str
     coefficients: bool

@@ -154,6 +154,7 @@ def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DModel:
         )
     variant = weights_variant(folder)
     from diffusers import UNet2DModel
+    from diffusers.utils import is_accelerate_available
 
     loader: Any = UNet2DModel.from_pretrained
     try:
@@ -163,6 +164,7 @@ def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DModel:
             torch_dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
+            low_cpu_mem_usage=is_accelerate_available(),  # what it does by itself, after a warning where it cannot
             output_loading_info=True,
         )
     except Exception as error:  # noqa: BLE001 - diffusers, safetensors and torch each raise their own kinds

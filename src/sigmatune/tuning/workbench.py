@@ -164,7 +164,8 @@ class Workbench:
 
     def reference_plan(self, steps: int | None = None) -> Plan:
         """The fine plan over the model's whole range."""
-        return reference_plan(self.model, steps or self.settings.reference_steps)
+        steps = steps or self.settings.reference_steps
+        return self.once(f"reference plan of {steps}", lambda: reference_plan(self.model, steps))
 
     def errors(
         self,
