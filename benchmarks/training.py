@@ -102,13 +102,13 @@ def sampler(model: Any, spectra: Mixture, how: str, calls: int, n: int) -> tuple
         control = {"drawn": {}, "mean": {"mean": True}, "shuffled": {"shuffled": True}}[how]
         return own.edited(**control).together(0, range(n), model)
     if how == "spectral":
-        curve = model.conditioning.curve
+        curve = model.conditioner.curve
         options = {"kappa_min": curve["kappa_min"], "kappa_max": curve["kappa_max"], "widen": 0.0}
         grid = schedules.build(f"spectral-{curve['curve']}", calls, model.path, spectrum=spectra.mean(), **options)
     else:
         options = {"shift": 32 / size} if how == "shifted-cosine" else {}
         grid = schedules.build(how, calls, model.path, **options)
-    told = model.conditioned(labels, None)
+    told = model.conditioned(range(n), labels, None)
     return told, compile_plan(grid, SOLVER, told)
 
 

@@ -39,7 +39,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     network = diffusers.UNet2DModel(
         sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(4,), norm_num_groups=2,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
+        down_block_types=("DownBlock2D",), mid_block_type=None, up_block_types=("UpBlock2D",), add_attention=False,
     )  # fmt: skip
     diffusers.DDIMPipeline(network, diffusers.DDIMScheduler(clip_sample=False)).save_pretrained(folder)
     return folder

@@ -80,31 +80,36 @@ def test_it_is_an_ordinary_diffusers_pipeline_and_gives_the_same_images(model):
     torch.testing.assert_close(ours, x, rtol=0, atol=2e-4)
 
 
+def one_row_each(steps, model):
+    """A schedule of every family, one per row."""
+    return Schedule(np.stack([build(family, steps, model.path).sigmas for family in FAMILIES]))
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("whole", [False, True])
 def test_what_the_network_receives_is_the_plan(solver, whole):
-    """A hook on the real network: t as float32 and the level that the state is scaled for, call by call."""
+    """A hook on the real network: t as float32 and the level that the state is scaled for, call by call, row by row."""
     model = load("digits")
     model.integer_time = whole
     received = []
     model.network.register_forward_pre_hook(
         lambda module, args, kwargs: received.append((args[0].clone(), args[1])), with_kwargs=True
     )
-    for family in FAMILIES:
-        for steps in (1, 2, 5, 17):
-            received.clear()
-            plan = compile_plan(build(family, steps, model.path), solver, model)
-            states = []
-            sample(model, plan, 1, micro_batch=1, on_step=lambda step, states=states: states.append(step.z.clone()))
-            q = plan.coefficients.q.numpy()
-            t = np.array([float(t[0]) for _, t in received])
-            assert {t.dtype for _, t in received} == {torch.int64 if whole else torch.float32}
-            assert len(t) == SOLVERS[solver].calls(steps)
-            np.testing.assert_allclose(t, model.path.time(q), rtol=1e-6, atol=1e-30)
-            if whole:
-                assert (t == np.rint(t)).all()
-                np.testing.assert_allclose(model.path.sigma(t), q, rtol=1e-6)
-            assert all(torch.equal(seen, z) for (seen, _), z in zip(received, states, strict=True))
+    shared = build("karras", 5, model.path)
+    for schedule in [shared, *(one_row_each(steps, model) for steps in (1, 2, 5, 17))]:
+        received.clear()
+        plan, rows = compile_plan(schedule, solver, model), schedule.rows or 1
+        states = []
+        sample(model, plan, rows, micro_batch=rows, on_step=lambda step, states=states: states.append(step.z.clone()))
+        q = np.atleast_2d(plan.coefficients.q.numpy())
+        assert {t.dtype for _, t in received} == {torch.int64 if whole else torch.float32}
+        t = np.stack([t.numpy().astype(np.float64) for _, t in received], axis=1)
+        assert t.shape == (rows, SOLVERS[solver].calls(schedule.steps))
+        np.testing.assert_allclose(t, model.path.time(q), rtol=1e-6, atol=1e-30)
+        if whole:
+            assert (t == np.rint(t)).all()
+            np.testing.assert_allclose(model.path.sigma(t), q, rtol=1e-6)
+        assert all(torch.equal(seen, z) for (seen, _), z in zip(received, states, strict=True))
 
 
 def test_whole_timesteps_refuse_more_steps_than_levels():

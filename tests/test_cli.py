@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +21,10 @@ from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.spectra.mixture import Mixture
+from sigmatune.tuning import stages
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
-QUICK = ["--tuning", "16", "--validation", "16", "--held-out", "16", "--method", "static"]
+QUICK = ["--tuning", "8", "--validation", "8", "--held-out", "8", "--micro-batch", "8", "--method", "static"]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,14 @@ def digits():
 def plan_text(digits, tmp_path):
     compile_plan(Schedule([50.0, 5.0, 1.0, 0.2, 0.0]), "euler", digits).save(tmp_path / "good.json")
     return (tmp_path / "good.json").read_text()
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Makes reports short and leaves their charts out: what a page holds is the matter of test_report.py."""
+    monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")
+    monkeypatch.setattr("sigmatune.report.measure.BUDGETS", (4,))
+    monkeypatch.setattr("sigmatune.report.GLANCE_STEPS", 8)
 
 
 def edited(text: str, **changes) -> str:
@@ -55,7 +65,7 @@ def test_help_lists_every_command_quickly():
     )
 
 
-def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
+def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief):
     code, out, err = run("tune", "digits", "--calls", 4, "--solver", "euler", "-o", "plan.json", *QUICK)
     assert (code, {p.name for p in tmp_path.iterdir()}) == (0, {"plan.json", "plan.html", "plan.run"}), err
     assert "report: plan.html" in out
@@ -80,7 +90,9 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path):
     assert many.std() > 30  # pictures, not grey
 
 
-def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny):
+def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(stages.ITERATIONS, "gradient", 2)
+    monkeypatch.setattr(stages, "TRIALS", 2)
     arguments = ["--solver", "euler", "--no-report", *QUICK, "--method", "auto", "--budget", "4000"]
     code, out, err = run("tune", tiny, "--calls", 2, 3, *arguments)
     assert code == 0, err
@@ -104,7 +116,7 @@ def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tm
     } == before  # nothing was measured
 
 
-def test_tune_as_json_prints_the_plan(run, tiny):
+def test_tune_as_json_prints_the_plan(run, tiny, brief):
     code, out, _ = run("tune", tiny, "--calls", 2, "--solver", "euler", "--json", "--no-report", *QUICK)
     assert code == 0
     assert json.loads(out) == json.loads(Path("plan.json").read_text())
@@ -157,16 +169,17 @@ def test_device_auto_takes_an_accelerator(monkeypatch):
     assert seen == {"digits": "auto"}
 
 
-def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, tmp_path, digits, monkeypatch):
+def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, tmp_path, tiny, brief, monkeypatch):
     from sigmatune.tuning import Settings
     from sigmatune.workflows import demo
 
-    monkeypatch.setattr(demo, "SMALL", Settings(16, 16, 16, 2, reference_steps=16))
-    monkeypatch.setattr(demo, "BUDGET", 2000)
-    code, out, err = run("demo", "--smoke", "--model", load_folder(), "--out", "shown")
+    monkeypatch.setattr(demo, "SMALL", Settings(8, 8, 8, 2, reference_steps=16))
+    monkeypatch.setattr(demo, "BUDGET", 1000)
+    shutil.copytree(tiny, "mine")
+    code, out, err = run("demo", "--smoke", "--model", "mine", "--out", "shown")
     assert code == 0, err
     names = {p.name for p in (tmp_path / "shown").iterdir()}
-    assert names == {"digits.png", "digits-dpmpp2m-4.json", "digits-dpmpp2m-6.json", "report.html"}
+    assert names == {"mine.png", "mine-dpmpp2m-4.json", "mine-dpmpp2m-6.json", "report.html"}
     assert "report: shown/report.html" in out
     assert "error to the converged solution" in out
 

@@ -44,7 +44,7 @@ def plan(model, calls=3):
 
 def test_a_row_is_told_its_own_and_does_not_depend_on_its_batch(model):
     labels = ["0", "1", "2", "0", "1"]
-    told = model.conditioned(labels, ENDS)
+    told = model.conditioned(range(5), labels, ENDS)
     table = plan(model)
     whole = st.sample(told, table, 5, micro_batch=2)
     for i, label in enumerate(labels):
@@ -52,10 +52,10 @@ def test_a_row_is_told_its_own_and_does_not_depend_on_its_batch(model):
         torch.testing.assert_close(st.sample(alone, table, indices=[i], micro_batch=2)[0], whole[i], rtol=0, atol=0)
     assert not torch.equal(whole[0], st.sample(model.given("1", ends=(0.05, 5.0)), table, 1, micro_batch=2)[0])
     assert not torch.equal(whole[0], st.sample(model.given("0", ends=(0.05, 9.0)), table, 1, micro_batch=2)[0])
-    torch.testing.assert_close(
-        st.sample(told.at([1, 2]), table, indices=[1, 2], micro_batch=2), whole[1:3], rtol=0, atol=0
-    )
-    with pytest.raises(SigmaTuneError, match=r"use at\(rows\)"):
+    torch.testing.assert_close(st.sample(told, table, indices=[2, 1], micro_batch=2), whole[[2, 1]], rtol=0, atol=0)
+    assert told.fingerprint() == model.fingerprint()
+    assert told.conditions() != model.conditioned(range(5), labels[::-1], ENDS).conditions() != "" == model.conditions()
+    with pytest.raises(SigmaTuneError, match=r"which rows these are"):
         told(torch.randn(3, 3, 8, 8), 1.0)
 
 
@@ -80,7 +80,7 @@ def test_guidance_is_the_formula_inside_the_interval(model):
     torch.testing.assert_close(guided(z, sigma), expected)
     torch.testing.assert_close(unconditional, model(z, sigma))
     assert [guided.calls_at(level) for level in (1.0, 30.0)] == [2, 1]
-    rows = model.guided(2.0).conditioned(["0", "1"], ENDS[:2])
+    rows = model.guided(2.0).conditioned(range(2), ["0", "1"], ENDS[:2]).rows([0, 1])
     own = [model.given(label, ends=tuple(ends)).guided(2.0) for label, ends in zip("01", ENDS, strict=False)]
     expected = torch.cat([one(z[i : i + 1], 0.7) for i, one in enumerate(own)])
     torch.testing.assert_close(rows(z, 0.7), expected, atol=1e-5, rtol=1e-5)
@@ -89,17 +89,17 @@ def test_guidance_is_the_formula_inside_the_interval(model):
 def test_wrappers_pass_it_on_and_count(model):
     seen = []
     counted = Counted(Observed(model, lambda z, sigma, x0: seen.append(len(z))))
-    told = counted.conditioned(["0", "1", "2"], ENDS[:3])
+    told = counted.conditioned(range(3), ["0", "1", "2"], ENDS[:3])
     st.sample(told, plan(model), 3, micro_batch=2)
     assert (counted.calls, told.calls) == (6, 6)
     assert seen == [2] * 6
     torch.testing.assert_close(
         st.sample(told, plan(model), 3, micro_batch=2),
-        st.sample(model.conditioned(["0", "1", "2"], ENDS[:3]), plan(model), 3, micro_batch=2), rtol=0, atol=0,
+        st.sample(model.conditioned(range(3), ["0", "1", "2"], ENDS[:3]), plan(model), 3, micro_batch=2), rtol=0, atol=0,
     )  # fmt: skip
     digits = st.load("digits")
-    assert digits.conditioned(["0"], ENDS[:1]) is digits
-    assert Counted(digits).at([0]).inner is digits
+    assert digits.conditioned([0], ["0"], ENDS[:1]) is digits
+    assert Counted(digits).conditioned([0], ["0"], ENDS[:1]).inner is digits
 
 
 def test_what_it_cannot_be_told_is_refused(model, folder):
@@ -109,8 +109,30 @@ def test_what_it_cannot_be_told_is_refused(model, folder):
         model.without_class().without_class()
     with pytest.raises(SigmaTuneError, match="images of shape"):
         model.given(images=torch.zeros(1, 3, 8, 8))
-    with pytest.raises(SigmaTuneError, match="knows no classes; leave label"):
+    with pytest.raises(TypeError, match="takes no label"):
         st.load(st.models.bundled.bundled_folder("digits"), label="3")
+
+
+def test_rows_take_labels_from_a_list_one_after_the_other(model, folder):
+    several = st.load(folder, labels=[2, "0"])
+    table = plan(model)
+    whole = st.sample(several, table, 4, micro_batch=2)
+    for i, label in enumerate(["2", "0", "2", "0"]):
+        alone = st.sample(model.given(label), table, indices=[i], micro_batch=2)[0]
+        torch.testing.assert_close(alone, whole[i], rtol=0, atol=0)
+    parts = {"tuning": range(4), "validation": range(4, 6)}
+    apart = several.split(parts)
+    assert apart.conditioning == {"conditions": {"tuning": 1, "validation": 1}}
+    z = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(apart.rows([0, 3])(z, 1.0), model.given("2")(z, 1.0))
+    torch.testing.assert_close(apart.rows([4, 5])(z, 1.0), model.given("0")(z, 1.0))
+    with pytest.raises(SigmaTuneError, match="at least 3 different ones"):
+        several.split({**parts, "held_out": range(6, 9)})
+    assert model.given("1").split(parts).labels.tolist() == [1]
+    guided = st.load(folder, label="1", guidance=2.0, interval=(0.1, 3.0))
+    torch.testing.assert_close(guided(z, 1.0), model.given("1").guided(2.0, (0.1, 3.0))(z, 1.0))
+    with pytest.raises(SigmaTuneError, match="not both"):
+        st.load(folder, label="1", labels=[0])
 
 
 def test_a_diffusers_network_of_class_indices_is_told_them(tmp_path):
@@ -144,7 +166,7 @@ def test_the_rule_of_a_model_draws_classes_and_tells_the_ends_of_each_curve(mode
     assert {name: labels.count(name) for name in "012"} == pytest.approx(dict.fromkeys("012", 200), abs=45)
     assert rule.labels(0, [7, 3]) == [labels[7], labels[3]]
     told, table = rule.together(0, range(5), model)
-    curve = model.conditioning.curve
+    curve = model.conditioner.curve
     power = np.array([spectra.draw(0, [i], labels[i])[0] for i in range(5)])
     low, high = mixed(power, kappa_min=curve["kappa_min"], kappa_max=curve["kappa_max"]).ends
     np.testing.assert_allclose(told.ends.numpy()[:, 0], np.maximum(low, model.path.sigma_min), rtol=1e-6)

@@ -100,3 +100,14 @@ def test_the_model_cards_figures_are_those_of_the_training(name):
     training, card = json.loads((folder / "training.json").read_text()), (folder / "README.md").read_text()
     assert f"{training['steps']} steps" in card
     assert f"{training['images']} images" in card
+
+
+def test_the_latent_models_card_has_the_figures_of_its_training():
+    folder = ROOT / "src" / "sigmatune" / "models" / "weights" / "cifar10-latent"
+    training, card = (
+        json.loads((folder / "training.json").read_text()),
+        " ".join((folder / "README.md").read_text().split()),
+    )
+    assert f"{training['minutes']:g} minutes" in card
+    assert f"{training['autoencoder']['steps']} steps of the autoencoder" in card
+    assert f"{training['transformer']['steps']} steps of the transformer" in card

@@ -132,33 +132,49 @@ def test_bench_refuses_bad_input_in_one_sentence(run, files, arguments, words):
 
 
 @pytest.mark.slow
-def test_a_killed_evaluation_ends_like_an_undisturbed_one(tmp_path):
-    command = [sys.executable, "-c", "from sigmatune.cli import main; main()", "evaluate", "digits",
-               "--plan", str(tmp_path / "p.json"), "-n", "300",
-               "--metrics", "fd,sw", "--extractor", "pixels", "--spaces", "pixels-pca8"]  # fmt: skip
-    digits = load("digits")
+def test_a_killed_evaluation_ends_like_an_undisturbed_one(run, tmp_path, digits):
     compile_plan(schedules.build("karras", 4, digits.path), "euler", digits).save(tmp_path / "p.json")
     from sklearn.datasets import load_digits
 
     images = (load_digits().images[:, :, :, None] * 15.9).astype(np.uint8)
     np.savez(tmp_path / "data.npz", images=images)
-    command += ["--reference", str(tmp_path / "data.npz")]
+    command = (
+        "evaluate",
+        "digits",
+        "--plan",
+        "p.json",
+        "-n",
+        "300",
+        "--metrics",
+        "fd,sw",
+        *PIXELS,
+        "--reference",
+        "data.npz",
+    )
 
-    def run(name, kill):
-        out = tmp_path / f"{name}.json"
-        whole = [*command, "--out", str(out), "--run", str(tmp_path / name)]
-        if kill:
-            process = subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            until = time.monotonic() + 60
-            while not list((tmp_path / name).rglob("*.npz")) and time.monotonic() < until:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            assert not out.exists()
-        subprocess.run(whole, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return [(f["name"], f["value"], f["low"]) for f in json.loads(out.read_text())["figures"]]
+    def goes_to(name):
+        return (*command, "--out", f"{name}.json", "--run", name)
 
-    assert run("killed", kill=True) == run("whole", kill=False)
+    call = [sys.executable, "-c", "from sigmatune.cli import main; main()", *goes_to("killed")]
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not list((tmp_path / "killed").rglob("*.npz")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed.json").exists()
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").rglob("*.npz")}
+    assert kept
+    figures = {}
+    for name in ("killed", "whole"):
+        code, _, err = run(*goes_to(name))
+        assert code == 0, err
+        found = json.loads((tmp_path / f"{name}.json").read_text())["figures"]
+        figures[name] = [(f["name"], f["value"], f["low"]) for f in found]
+    assert figures["killed"] == figures["whole"]
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items()), "what was made is not made again"
+    made = [sorted(file.relative_to(tmp_path / name) for file in (tmp_path / name).rglob("*.npz")) for name in figures]
+    assert made[0] == made[1], "nor under another name"
 
 
 def test_shards_are_of_a_size_that_a_kill_may_cost():

@@ -51,16 +51,16 @@ def close(found: np.ndarray, wanted: np.ndarray, *, slack: float = 0.0) -> None:
 @pytest.mark.parametrize("centres", [[(3.0, 2.0)], [(1.0, 1.0), (4.0, 3.0)]])
 def test_drawn_principal_components_have_the_fitted_mean_and_covariance(centres):
     """All components kept: the log-RAPSD itself. EM keeps the first two moments of its data, whatever the mixture."""
-    data = images(1500, centres=centres)
+    data = images(600, centres=centres)
     mixture = fit(data, reduction="pca", components=99)
-    close(logs(mixture.draw(0, range(20_000))), logs(rapsd(data).numpy()))
+    close(logs(mixture.draw(0, range(8_000))), logs(rapsd(data).numpy()))
 
 
 @pytest.mark.parametrize("centres", [[(3.0, 2.0)], [(1.0, 1.0), (4.0, 3.0)]])
 def test_drawn_power_laws_have_the_fitted_mean_and_covariance(centres):
-    data = images(1500, centres=centres)
+    data = images(600, centres=centres)
     reduce = _law((SIZE, SIZE))[0]
-    drawn = logs(fit(data).draw(0, range(20_000)))
+    drawn = logs(fit(data).draw(0, range(8_000)))
     close(drawn @ reduce, logs(rapsd(data).numpy()) @ reduce)
     k = np.log(np.arange(1, SIZE // 2 + 1))
     assert_allclose(np.diff(drawn, axis=1) / np.diff(k), ((drawn[:, 1] - drawn[:, 0]) / k[1])[:, None].repeat(7, 1))

@@ -366,7 +366,7 @@ def test_measure_takes_all_and_every_class_in_one_pass(folder):
         assert_allclose(measured.classes[label].power, expected.power, rtol=1e-5)
         assert_allclose(measured.classes[label].centred, expected.centred, rtol=1e-4)
     together = sum(s.power * s.images for s in measured.classes.values()) / 7
-    assert_allclose(together, measured.all.power, rtol=1e-12)
+    assert_allclose(together, measured.all.power, rtol=1e-6)  # float32 rounds differently in batches of other sizes
     assert calls == [("spectrum", done, 7) for done in (2, 4, 6, 7)]
     assert measure(root).classes == {}
 

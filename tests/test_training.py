@@ -297,8 +297,10 @@ def test_what_is_loaded_is_what_was_trained(tmp_path, kind):
     z = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(loaded(z, 0.7), trained(z, 0.7), rtol=0, atol=0)
     ends = np.array([[0.05, 5.0], [0.1, 9.0], [0.05, 5.0], [0.2, 20.0]])
-    told = loaded.conditioned(["0", "1", "2", "0"], ends)
-    torch.testing.assert_close(told(z, 0.7), trained.conditioned(["0", "1", "2", "0"], ends)(z, 0.7), rtol=0, atol=0)
+    told = loaded.conditioned(range(4), ["0", "1", "2", "0"], ends).rows(range(4))
+    torch.testing.assert_close(
+        told(z, 0.7), trained.conditioned(range(4), ["0", "1", "2", "0"], ends).rows(range(4))(z, 0.7), rtol=0, atol=0
+    )
     cls = getattr(diffusers, "UNet2DModel" if kind == "unet" else "SD3Transformer2DModel")
     _, report = cls.from_pretrained(tmp_path / "model" / kind, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))

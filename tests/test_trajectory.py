@@ -94,7 +94,7 @@ def test_a_step_does_not_depend_on_what_follows(solver):
 def test_the_score_is_what_sampling_gives(solver, path):
     """On schedules that the path knows, the network's rows padded."""
     bench = workbench(mixture(path))
-    found = tune_by_trajectory(bench, 4, solver, grid=10, beam=2)
+    found = tune_by_trajectory(bench, 4, solver, grid=7, beam=2)
     assert [schedule.steps for schedule in found] == [1, 2, 3, 4]
     for schedule in found:
         schedule.bound(path)

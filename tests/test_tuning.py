@@ -6,7 +6,7 @@ import importlib
 import json
 import threading
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -59,23 +59,32 @@ def test_the_reference_is_the_models_own_solution(path):
     assert gaps[2] < gaps[0] / 12  # second order
 
 
+@cache
+def shared(path, purpose):
+    """A workbench that all tests of a path use for one purpose, as several budgets do: its references are made once."""
+    model = gaussian(PATHS[path])
+    model.integer_time = purpose == "whole timesteps"
+    return Workbench(model, replace(QUICK, evaluations=16))
+
+
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 @pytest.mark.parametrize("path", ["vp", "ve", "flow"])
 def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
     calls = SOLVERS[solver].calls(5)
-    plan = tune(gaussian(PATHS[path]), calls=calls, solver=solver, settings=QUICK)
+    plan = tune_on(shared(path, "tuning"), calls, solver=solver)
     assert plan.evidence["gain"], plan.evidence["verdict"]
     assert plan.evidence["statistic"]["high"] < 0
     assert plan.calls == calls
     assert plan.schedule.sigmas[0] <= PATHS[path].sigma_max
     assert plan.schedule.sigmas[-2] >= PATHS[path].sigma_min
-    # The evidence can be had again from the plan file alone.
-    model = gaussian(PATHS[path])
+    # The evidence can be had again from the plan file alone, on a workbench that has seen no tuning.
+    bench = shared(path, "judging")
+    model = bench.model
     back = plan_file.loads(plan_file.dumps(plan), lambda s, name, given: compile_plan(s, name, **given).coefficients)
     label = plan.evidence["baseline"]
     family, options = next((f, o) for name, f, o in schedules.defaults(model.path) if name == label)
     default = compile_plan(schedules.build(family, back.steps, model.path, **options), solver, model)
-    again = judge(Workbench(model, QUICK), back, default)
+    again = judge(bench, back, default)
     assert again.comparison.statistic == plan.evidence["statistic"]["statistic"]
 
 
@@ -140,16 +149,16 @@ def test_a_budget_of_network_evaluations_is_kept(budget):
 
 def test_several_numbers_of_calls_are_tuned_together():
     model = Counted(gaussian())
-    found = tune_by(model, calls=[4, 8, 6], solver="euler", settings=replace(QUICK, evaluations=3))
-    assert list(found) == [4, 8, 6]
+    found = tune_by(model, calls=[3, 5, 4], solver="euler", settings=replace(QUICK, evaluations=3))
+    assert list(found) == [3, 5, 4]
     assert all((plan.steps, plan.tuned_for["calls"]) == (n, n) for n, plan in found.items())
     spent = [plan.cost["network_evaluations"] for plan in found.values()]
     made = [name for name in ("table", "trajectory") for part in spent if part.get(name)]
     assert made == ["table", "trajectory"]  # once, by the first that was tuned
     shared = spent[0]["reference"] + sum(part["total"] - part["reference"] for part in spent)
     assert model.images == shared - sum(part["gradient"] for part in spent) // 2
-    alone = tune_by(gaussian(), calls=8, solver="euler", settings=replace(QUICK, evaluations=3))
-    assert alone.schedule == found[8].schedule
+    alone = tune_by(gaussian(), calls=5, solver="euler", settings=replace(QUICK, evaluations=3))
+    assert alone.schedule == found[5].schedule
 
 
 def test_budgets_share_one_reference_and_count_it_each():
@@ -209,9 +218,9 @@ def test_whole_timestep_networks_get_levels_of_their_own():
 
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_every_solver_tunes_a_whole_timestep_network(solver):
-    model = gaussian(PATHS["vp"])
-    model.integer_time = True
-    plan = tune(model, calls=7, solver=solver, settings=QUICK)
+    bench = shared("vp", "whole timesteps")
+    model = bench.model
+    plan = tune_on(bench, 7, solver=solver)
     t = model.path.time(plan.coefficients.q.numpy())
     np.testing.assert_allclose(t, np.rint(t), atol=1e-9)
     assert sample(model, plan, 2).isfinite().all()

@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant("models/conditional.py", "value[list(rows)]", "value[: len(rows)]", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
-    Mutant("machine.py", "k + 1, shape, channel=m", "k, shape, channel=m", LOOP),
-    Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),
+    Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
+    Mutant("machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
     Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
 )
 

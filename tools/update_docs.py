@@ -5,8 +5,8 @@ executed, the commands of ``bash`` blocks and of blocks without a language are r
 printed since the one before: a test fails when the two differ.
 
 Exact models run as they are written. Tuning a network takes minutes, so :func:`small` puts an untrained one of a few
-hundred weights in the place of the bundled ones and cuts the work that tuning it does; all else runs as it stands, and
-nothing is skipped. What such a network gives is not shown in any ``text`` block.
+hundred weights in the place of the bundled ones and cuts the work that tuning it and reporting on it do; all else runs as
+it stands, and nothing is skipped. What such a network gives is not shown in any ``text`` block.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import io
 import os
 import shlex
@@ -34,15 +35,17 @@ from sybil.parsers.abstract import AbstractCodeBlockParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer, RawFencedCodeBlockLexer
 from sybil.parsers.rest.lexers import DirectiveLexer
 
-from sigmatune import cli, models
+from sigmatune import cli, models, report
 from sigmatune.evaluation import generation, leaderboard, reference
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.pixels import PixelValues, Projections, Rings
 from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
+from sigmatune.report import measure
+from sigmatune.schedule import Schedule
 from sigmatune.spectra.sources import open_images
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import Settings, Workbench, guard, spectral, stages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,7 +65,7 @@ def tiny_folder() -> Path:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     diffusers.UNet2DModel(
-        sample_size=8, layers_per_block=1, block_out_channels=(8,), norm_num_groups=4,
+        sample_size=8, layers_per_block=1, block_out_channels=(4,), norm_num_groups=2, mid_block_type=None,
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
     ).save_pretrained(folder / "unet")  # fmt: skip
     shutil.copytree(models.bundled_folder("cifar10") / "scheduler", folder / "scheduler")
@@ -80,19 +83,61 @@ def tiny_reference() -> Path:
 
 
 @contextlib.contextmanager
-def small() -> Iterator[None]:
-    """Makes networks small: bundled names load :func:`tiny_folder`, tuning takes :data:`SMALL`, evaluation few pictures."""
-    make, tiny, many = Workbench.__init__, tiny_folder(), generation.generate
+def little_tuning() -> Iterator[None]:
+    """Cuts the work of tuning networks, stage by stage and in the guard and the report; exact models keep all of theirs."""
+    make, tuner = Workbench.__init__, importlib.import_module("sigmatune.tuning.tuner")
+    descend, try_out, find, grid = stages.tune_by_gradient, stages.tune_by_kriging, stages.optimal, stages._grid
+    judge = guard.judge
 
-    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
-        return many(model, plan, min(n, PICTURES), *rest, **named)
+    def exact(bench: Workbench) -> bool:
+        return isinstance(bench.model, Analytic)
 
     def made(self: Workbench, model: models.Denoiser, settings: Settings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
+    def descended(bench: Workbench, *rest: Any, iterations: int, **named: Any) -> Plan:
+        return descend(bench, *rest, iterations=iterations if exact(bench) else 1, **named)
+
+    def tried(bench: Workbench, *rest: Any, trials: int, **named: Any) -> list[Plan]:
+        return try_out(bench, *rest, trials=trials if exact(bench) else 1, **named)
+
+    def found(*rest: Any, **named: Any) -> Schedule:  # for images only, and no page tunes an exact model of them
+        with mock.patch.dict(spectral.STOP, maxiter=1):
+            return find(*rest, **named)
+
+    def coarse(task: Any) -> int:
+        return grid(task) if exact(task.bench) else 2 * task.most
+
+    def judged(bench: Workbench, *rest: Any) -> guard.Judged:
+        most = guard.MOST_REFERENCE_STEPS if exact(bench) else 2 * SMALL.reference_steps
+        with mock.patch.object(guard, "MOST_REFERENCE_STEPS", most):
+            return judge(bench, *rest)
+
     with (
-        mock.patch.object(models, "bundled_folder", return_value=tiny),
         mock.patch.object(Workbench, "__init__", made),
+        mock.patch.object(stages, "tune_by_gradient", descended),
+        mock.patch.object(stages, "tune_by_kriging", tried),
+        mock.patch.object(stages, "optimal", found),
+        mock.patch.object(stages, "_grid", coarse),
+        mock.patch.object(tuner, "judge", judged),
+        mock.patch.object(measure, "BUDGETS", (4, 6)),
+        mock.patch.object(report, "GLANCE_STEPS", 8),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def small() -> Iterator[None]:
+    """Makes networks small: bundled names load :func:`tiny_folder`, :func:`little_tuning`, few pictures to evaluate."""
+    tiny, many = tiny_folder(), generation.generate
+    latent = models.bundled_folder("cifar10-latent")  # small as it is
+
+    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
+        return many(model, plan, min(n, PICTURES), *rest, **named)
+
+    with (
+        little_tuning(),
+        mock.patch.object(models, "bundled_folder", lambda name: latent if name == latent.name else tiny),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
         mock.patch.object(leaderboard, "generate", few),

@@ -361,6 +361,36 @@ def _source_entry(cell: dict, place: int, rival: str) -> str:
     return f"{figure['value']:.3g} ± {(figure['high'] - figure['low']) / 2:.2g}{mark}"
 
 
+def overhead_table(result: dict) -> str:
+    """Cost of a scheduler's step against diffusers' own."""
+    rows = []
+    for row in result["rows"]:
+        each = row["microseconds_per_step"]
+        rows.append([row["latents"], f"{each['sigmatune']:.0f}", f"{each['diffusers']:.0f}", f"{row['ratio']:.2f}"])
+    note = f"Medians of {result['turns']} runs of {result['steps']} steps each, taking turns, on one thread. {made_by(result)}"
+    return markdown(["latents", "SigmaTuneScheduler, µs", "DPMSolverMultistepScheduler, µs", "ratio"], rows, note)
+
+
+def diffusers_schedulers_table(result: dict) -> str:
+    """Which of diffusers' schedulers take a list and run it."""
+    rows, none = [], 0
+    for row in result["rows"]:
+        if row["takes"] == "no list":
+            none += 1
+            continue
+        exact = f"exact, by {row['by']}" if row["pairs"] == "exact" else row["pairs"].split("; ")[0].split(": ", 1)[-1]
+        ends = ", ".join(name for name in row["solvers"] if name not in ("ipndm1", "multistep")) or "-"
+        rows.append(
+            [f"`{row['scheduler']}`", row["takes"], exact.replace("|", "/"), ends, "yes" if row["passes"] else "no"]
+        )
+    passed, every = sum(row["passes"] for row in result["rows"]), len(result["rows"])
+    note = (
+        f"diffusers {result['diffusers']}: {passed} of {every} classes pass, {none} take no list at all. N = "
+        f"{', '.join(map(str, result['steps']))}. {made_by(result)}"
+    )
+    return markdown(["scheduler", "takes", "(t, sigma) at the network", "ends where ours ends", "passes"], rows, note)
+
+
 RECIPES = {
     "cifar10-spectral-cpu": "CIFAR-10, 16 x 16, recipe for a CPU",
     "cifar10-spectral": "CIFAR-10, 32 x 32",
@@ -424,6 +454,8 @@ MAKERS = {
     "phase_terms": (phase_terms_table, "phase_space"),
     "phase_bias": (phase_bias_table, "phase_space"),
     "phase_lambda": (phase_lambda_table, "phase_space"),
+    "overhead": (overhead_table, "overhead"),
+    "diffusers_schedulers": (diffusers_schedulers_table, "diffusers_schedulers"),
     "doctor": (doctor_table, "doctor"),
     "tuned_cifar10": (tuned_cifar10_table, "tuners"),
     "tuners": (tuners_table, "tuners"),

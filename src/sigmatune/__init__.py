@@ -24,6 +24,8 @@ _HOME = {
     "compile_plan": "sigmatune.solvers",
     "load_plan": "sigmatune.solvers",
     "load_rule": "sigmatune.rules",
+    "partial": "sigmatune.solvers",
+    "interop": "sigmatune.interop:",
     "sample": "sigmatune.plan",
     "tune": "sigmatune.tuning",
     "Denoiser": "sigmatune.denoiser",
@@ -36,6 +38,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
+    from sigmatune import interop as interop
     from sigmatune.denoiser import Denoiser as Denoiser
     from sigmatune.denoiser import Guided as Guided
     from sigmatune.errors import PlanMismatch as PlanMismatch
@@ -49,14 +52,16 @@ if TYPE_CHECKING:
     from sigmatune.schedules import build as build_schedule
     from sigmatune.solvers import compile_plan as compile_plan
     from sigmatune.solvers import load_plan as load_plan
+    from sigmatune.solvers import partial as partial
     from sigmatune.tuning import tune as tune
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'sigmatune' has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(import_module(module), attribute or name)
+    module, colon, attribute = _HOME[name].partition(":")
+    home = import_module(module)
+    return home if colon and not attribute else getattr(home, attribute or name)
 
 
 def __dir__() -> list[str]:
@@ -76,6 +81,7 @@ __all__ = [
     "load",
     "load_plan",
     "load_rule",
+    "partial",
     "sample",
     "tune",
 ]

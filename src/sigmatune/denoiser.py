@@ -9,10 +9,10 @@ function by an adapter of :mod:`sigmatune.models`.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class Denoiser(ABC):
         default_schedule: The schedule family that the model's makers set and its options, if known.
         value_range: Where the clean data lies; used when images are written.
         guidance: How guidance is set, if it is; stored with tuned plans.
+        conditioning: How many conditions the rows of each kind share, if they have any; stored with tuned plans.
     """
 
     shape: tuple[int, ...]
@@ -54,6 +55,7 @@ class Denoiser(ABC):
     default_schedule: tuple[str, Mapping[str, float]] | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     guidance: Mapping[str, Any] | None = None
+    conditioning: Mapping[str, Any] | None = None
 
     @abstractmethod
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -79,19 +81,49 @@ class Denoiser(ABC):
         """Network evaluations per row that one call costs at a level; 2 under classifier-free guidance."""
         return 1
 
-    def conditioned(self, labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
-        """The denoiser that is told something about every row of a run; itself where it takes no such thing.
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        """The denoiser of some rows, told apart by their indices in the noise: what it is conditioned on follows them.
 
         Args:
-            labels: The class of each row, R names; None leaves it as it is.
+            indices: The rows that the next batches hold, in order.
+            padding: Rows of zeros that follow them.
+        """
+        return self
+
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        """The denoiser that is told something about some rows, which :meth:`rows` finds; itself where it takes no such thing.
+
+        Args:
+            indices: The rows' indices in the noise.
+            labels: The class of each, R names; None leaves it as it is.
             ends: The lowest and the highest noise level of each row's own schedule, (R, 2), sigma_min first; None leaves
                 them as they are.
         """
         return self
 
-    def at(self, rows: Sequence[int]) -> Denoiser:
-        """The denoiser of some rows of a run, in the order of the batch; itself unless rows were :meth:`conditioned`."""
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        """The denoiser for tuning on disjoint ranges of rows: what it is conditioned on is disjoint as well.
+
+        Args:
+            parts: Ranges of indices by name, such as those of tuning, validation and held-out noises.
+
+        Raises:
+            SigmaTuneError: if there are not enough conditions to keep them apart.
+        """
         return self
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape of one sample after :meth:`decode`."""
+        return self.shape
+
+    def conditions(self) -> str:
+        """A short text that changes when what the rows are conditioned on changes; empty where they are not."""
+        return ""
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        """Turns clean data into pixels in :attr:`value_range`; the identity where the data are pixels."""
+        return x
 
     def __call__(self, z: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
         """Evaluates the denoiser with one level for all rows or one per row.
@@ -144,31 +176,45 @@ class Wrapper(Denoiser):
         self.shape, self.path, self.dtype, self.device = inner.shape, inner.path, inner.dtype, inner.device
         self.integer_time, self.default_schedule = inner.integer_time, inner.default_schedule
         self.value_range, self.guidance = inner.value_range, inner.guidance
-        self.network_dtype = inner.network_dtype
+        self.network_dtype, self.conditioning = inner.network_dtype, inner.conditioning
         self.ports, self.solver_options = inner.ports, inner.solver_options
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)
+
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        inner = self.inner.rows(indices, padding)
+        return self if inner is self.inner else self._around(inner)
+
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        inner = self.inner.conditioned(indices, labels, ends)
+        return self if inner is self.inner else self._around(inner)
+
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        inner = self.inner.split(parts)
+        return self if inner is self.inner else self._around(inner)
+
+    def _around(self, inner: Denoiser) -> Denoiser:
+        """This wrapper around another denoiser; what it gathers, it gathers in one place."""
+        other = copy(self)
+        other.inner = inner
+        return other
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return self.inner.pixel_shape
+
+    def conditions(self) -> str:
+        return self.inner.conditions()
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner.decode(x)
 
     def fingerprint(self) -> str:
         return self.inner.fingerprint()
 
     def calls_at(self, sigma: float) -> int:
         return self.inner.calls_at(sigma)
-
-    def conditioned(self, labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
-        return self._around(self.inner.conditioned(labels, ends))
-
-    def at(self, rows: Sequence[int]) -> Denoiser:
-        return self._around(self.inner.at(rows))
-
-    def _around(self, inner: Denoiser) -> Self:
-        """The same wrapper, with what it keeps, around another denoiser."""
-        if inner is self.inner:
-            return self
-        other = copy.copy(self)
-        other.inner = inner
-        return other
 
 
 class Counted(Wrapper):
@@ -181,20 +227,20 @@ class Counted(Wrapper):
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(inner)
-        self._seen = [0, 0]  # one list for the copies that stand for some rows
+        self._count = {"calls": 0, "images": 0}  # shared with the wrappers of single rows
 
     @property
     def calls(self) -> int:
-        return self._seen[0]
+        return self._count["calls"]
 
     @property
     def images(self) -> int:
-        return self._seen[1]
+        return self._count["images"]
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         cost = [self.calls_at(level) for level in sigma.tolist()]
-        self._seen[0] += max(cost)
-        self._seen[1] += sum(cost)
+        self._count["calls"] += max(cost)
+        self._count["images"] += sum(cost)
         return self.inner(z, sigma)
 
 
@@ -270,18 +316,31 @@ class Guided(Denoiser):
         mask = inside.to(z.device).view(-1, *[1] * (z.ndim - 1))
         return torch.where(mask, plain + self.scale * (guided - plain), guided)
 
-    def conditioned(self, labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
-        return self._of(self.conditional.conditioned(labels, ends), self.unconditional.conditioned(None, ends))
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        return self._around(self.conditional.rows(indices, padding), self.unconditional.rows(indices, padding))
 
-    def at(self, rows: Sequence[int]) -> Denoiser:
-        return self._of(self.conditional.at(rows), self.unconditional.at(rows))
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        return self._around(
+            self.conditional.conditioned(indices, labels, ends), self.unconditional.conditioned(indices, None, ends)
+        )
 
-    def _of(self, conditional: Denoiser, unconditional: Denoiser) -> Guided:
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        return self._around(self.conditional.split(parts), self.unconditional.split(parts))
+
+    def _around(self, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
         if conditional is self.conditional and unconditional is self.unconditional:
             return self
-        other = copy.copy(self)
-        other.conditional, other.unconditional = conditional, unconditional
-        return other
+        return Guided(conditional, unconditional, self.scale, self.interval)
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return self.conditional.pixel_shape
+
+    def conditions(self) -> str:
+        return self.conditional.conditions()
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conditional.decode(x)
 
     def fingerprint(self) -> str:
         return (

@@ -163,121 +163,177 @@ def run(
         The result, (B, *shape).
     """
     batch = len(indices)
-    device, shape = denoiser.device, denoiser.shape
-    dtype = torch.float64 if coefficients.double and device.type != "mps" else denoiser.dtype
     pad = (micro_batch or batch) - batch
-    ones = (1,) * len(shape)
-
-    def table(value: torch.Tensor) -> torch.Tensor:
-        # (rows or 1, ..., 1, 1, 1): the same kernels, hence the same bits, for shared and for per-row coefficients.
-        value = value if coefficients.rows is not None else value.unsqueeze(0)
-        return value.to(device, dtype).reshape(*value.shape, *ones)
-
+    model = denoiser.rows(indices, pad)
+    dtype = torch.float64 if coefficients.double and denoiser.device.type != "mps" else denoiser.dtype
+    machine = Machine(coefficients, dtype, denoiser.device, len(denoiser.shape))
     levels = coefficients.q if torch.is_grad_enabled() else coefficients.q.detach()
-    q = levels if coefficients.rows is not None else levels.expand(batch, -1)
-    given = None if state is None else [s.clone() for s in state]
-    S = given or _start(coefficients, table, seed, indices, denoiser, x0, dtype)
-    ask = _Asking(denoiser, pad, on_step, dtype)
-    if coefficients.ports > 1:
-        return _run_ports(coefficients, table, S, q, ask, lambda k, m: _noise(denoiser, seed, indices, k, m, dtype))
-    program, A64, b64 = _program(coefficients)
-    A, b, c, G = (table(value) for value in (A64, b64, coefficients.c, coefficients.G))
+    q = (levels if coefficients.rows is not None else levels.expand(batch, -1)).unbind(1)
+    machine.S = [s.clone() for s in state] if state is not None else _start(machine, seed, indices, denoiser, x0)
+    for k in range(coefficients.calls):
 
-    def fresh(k: int, update: Update, D: torch.Tensor, *, alone: bool) -> torch.Tensor:
+        def eps(m: int, call: int = k + 1) -> torch.Tensor:
+            drawn = rng.noise(seed, indices, call, denoiser.shape, channel=m, dtype=dtype)
+            return drawn.to(denoiser.device)
+
+        z = machine.input(k).to(denoiser.dtype)
+        D = _padded(model, z, q[k], pad)
+        if on_step is not None:
+            on_step(Step(k, q[k].detach(), z, D, range(batch)))
+        del z
+        machine.advance(k, D.to(dtype), eps)
+        del D
+    return machine.result()
+
+
+class Machine:
+    """The state between network calls, and how a call's output moves it: the loop's body, for whoever owns the loop.
+
+    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the end
+    take :meth:`result`.
+
+    Args:
+        coefficients: The table.
+        dtype, device: Those of the state.
+        ndim: Dimensions of one sample.
+        fused: Multiply and add in one kernel, for a shared table and without gradients: faster, and its last bits are not
+            those of a table with rows. D must then be the caller's to give away, for the state may keep it.
+
+    Attributes:
+        S: The w tensors of the state, each (B, *shape).
+        owned: The first tensor of the state may be overwritten. False where it was lent by somebody else's loop.
+    """
+
+    def __init__(
+        self, coefficients: Coefficients, dtype: torch.dtype, device: torch.device, ndim: int, *, fused: bool = False
+    ) -> None:
+        self.coefficients, self.dtype, self.device = coefficients, dtype, device
+        self._ones, self._fused = (1,) * ndim, fused
+        several = coefficients.ports > 1
+        self.program, A, b = ([], coefficients.A, coefficients.b) if several else _program(coefficients)
+        tables = (A, b, coefficients.c, coefficients.G)
+        axes = (3, 3, 3, 3) if several else (3, 2, 2, 3)
+        self._entries = [
+            value.tolist() if fused else _entries(self.table(value), count)
+            for value, count in zip(tables, axes, strict=True)
+        ]
+        c = coefficients.c.detach()
+        self._one = (c == 1).reshape(-1, *c.shape[-2:]).all(dim=0).tolist() if not several else []
+        self.S: list[torch.Tensor] = []
+        self.owned = True
+
+    def table(self, value: torch.Tensor) -> torch.Tensor:
+        """Coefficients shaped to multiply states: (rows or 1, ..., 1, 1, 1)."""
+        # The same kernels, hence the same bits, for shared and for per-row coefficients.
+        value = value if self.coefficients.rows is not None else value.unsqueeze(0)
+        return value.to(self.device, self.dtype).reshape(*value.shape, *self._ones)
+
+    def input(self, k: int) -> torch.Tensor:
+        """What the network receives in call k, (B, *shape); may be a tensor of the state itself.
+
+        For a network of several ports it is (B, p C, ...), the ports side by side in the channels.
+        """
+        if self.coefficients.ports > 1:
+            return torch.cat([self._port(k, r) for r in range(self.coefficients.ports)], dim=1)
+        inputs = self.program[k][0]
+        if len(inputs) == 1 and self._one[k][inputs[0]]:
+            return self.S[inputs[0]]
+        return _combine([(self.S[j], self._weight(2, k, j)) for j in inputs], self.S[0])
+
+    def _port(self, k: int, r: int) -> torch.Tensor:
+        return _combine([(S, self._weight(2, k, r, j)) for j, S in enumerate(self.S)], self.S[0])
+
+    def result(self) -> torch.Tensor:
+        """What the last state holds, (B, *shape), a new tensor."""
+        if self.coefficients.ports > 1:
+            return self._port(-1, 0)
+        return _combine([(self.S[j], self._weight(2, -1, j)) for j in self.program[-1][0]], self.S[0])
+
+    def _weight(self, which: int, *place: int) -> Weight:
+        """An entry of A, b, c or G (0 to 3): a tensor that multiplies states, or a number where kernels are fused."""
+        value: Any = self._entries[which]
+        for i in place:
+            value = value[i]
+        found: Weight = value
+        return found
+
+    def advance(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
+        """Replaces the state by the one after call k.
+
+        Args:
+            k: The call.
+            D: The denoiser's output, (B, *shape). Its memory may be reused.
+            eps: Draws a noise of this call by its channel, (B, *shape); its memory is reused.
+        """
+        if self.coefficients.ports > 1:
+            self._advance_ports(k, D, eps)
+            return
+        groups = self.program[k][1]
+        for group in groups:
+            if isinstance(group, Pivot):
+                D = self._turned(group, D)
+            elif self._fused and group is groups[-1] and self._keeps(k, group):
+                self.S[group[0][0]] = D
+            elif len(group) == 1:
+                self.S[group[0][0]] = self._fresh(k, group[0], D, eps, alone=True)
+            else:
+                values = [self._fresh(k, update, D, eps, alone=False) for update in group]
+                for update in reversed(group):
+                    self.S[update[0]] = values.pop()
+
+    def _advance_ports(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
+        """The same for a network of several ports; the whole new state stands beside the old one for a moment."""
+        outputs, states = D.chunk(self.coefficients.ports, dim=1), range(self.coefficients.width)
+        drawn = [eps(m) for m in range(self.coefficients.G.shape[-1])]
+        fresh = []
+        for i in states:
+            terms = [(self.S[j], self._weight(0, k, i, j)) for j in states]
+            terms += [(output, self._weight(1, k, i, r)) for r, output in enumerate(outputs)]
+            terms += [(noise, self._weight(3, k, i, m)) for m, noise in enumerate(drawn)]
+            fresh.append(_combine(terms, D))
+        self.S = fresh
+
+    def _keeps(self, k: int, group: list[Update]) -> bool:
+        """Whether all that is left to do in call k is to remember D as it is."""
+        (i, sources, outputs, channels), *more = group
+        return not more and not sources and not channels and outputs == 1 and bool(self._weight(1, k, i) == 1)
+
+    def _fresh(
+        self, k: int, update: Update, D: torch.Tensor, eps: Callable[[int], torch.Tensor], *, alone: bool
+    ) -> torch.Tensor:
         i, sources, outputs, channels = update
-        terms = [(S[j], A[:, k, i, j]) for j in sources] + [(D, b[:, k, i])] * outputs
-        keep = torch.is_grad_enabled() or not alone or sources[:1] != [i]
+        S = self.S
+        terms = [(S[j], self._weight(0, k, i, j)) for j in sources] + [(D, self._weight(1, k, i))] * outputs
+        keep = torch.is_grad_enabled() or not alone or sources[:1] != [i] or not (i or self.owned)
         if alone and i not in sources:
             S[i] = D  # lets go of a value that nothing needs any more
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
-            eps = _noise(denoiser, seed, indices, k + 1, m, dtype)
-            value = value.add_(eps.mul_(G[:, k, i, m])) if not torch.is_grad_enabled() else value + eps * G[:, k, i, m]
+            drawn, weight = eps(m), self._weight(3, k, i, m)
+            value = value.add_(drawn.mul_(weight)) if not torch.is_grad_enabled() else value + drawn * weight
         return value
 
-    def turned(pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
-        own, weights = table(pivot.output), table(pivot.sources)
-        terms = [(D, own), *((S[j], weights[:, j]) for j in pivot.used)]
+    def _turned(self, pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
+        own: Weight
+        weights: Callable[[int], Weight]
+        if not self._fused:
+            own, table = self.table(pivot.output), self.table(pivot.sources)
+            weights = lambda j: table[:, j]  # noqa: E731
+        else:
+            own, weights = float(pivot.output), lambda j: float(pivot.sources[j])
+        terms = [(D, own), *((self.S[j], weights(j)) for j in pivot.used)]
         return _combine(terms, D, overwrite=not torch.is_grad_enabled())
-
-    for k, (inputs, groups) in enumerate(program[:-1]):
-        z = _combine([(S[j], c[:, k, j]) for j in inputs], S[0], keep=True)
-        D = ask(k, z, q[:, k])
-        del z
-        for group in groups:
-            if isinstance(group, Pivot):
-                D = turned(group, D)
-            elif len(group) == 1:
-                S[group[0][0]] = fresh(k, group[0], D, alone=True)
-            else:
-                values = [fresh(k, update, D, alone=False) for update in group]
-                for update in reversed(group):
-                    S[update[0]] = values.pop()
-        del D
-    return _combine([(S[j], c[:, -1, j]) for j in program[-1][0]], S[0])
-
-
-Noise = Callable[[int, int], torch.Tensor]
-"""The unit noise of a call (0 is the start) and a channel, (B, *shape)."""
-
-
-def _run_ports(
-    coefficients: Coefficients,
-    table: Callable[[torch.Tensor], torch.Tensor],
-    S: list[torch.Tensor],
-    q: torch.Tensor,
-    ask: _Asking,
-    noise: Noise,
-) -> torch.Tensor:
-    """The loop for a network of several ports, whose tensors stand side by side in the channels."""
-    A, b, c, G = (table(getattr(coefficients, name)) for name in ("A", "b", "c", "G"))
-    states, ports = range(coefficients.width), range(coefficients.ports)
-    for k in range(coefficients.calls):
-        z = torch.cat([_combine([(S[j], c[:, k, r, j]) for j in states], S[0]) for r in ports], dim=1)
-        outputs = ask(k, z, q[:, k]).chunk(len(ports), dim=1)
-        fresh = []
-        for i in states:
-            terms = [(S[j], A[:, k, i, j]) for j in states] + [(outputs[r], b[:, k, i, r]) for r in ports]
-            drawn = [m for m in range(G.shape[3]) if bool((G[:, k, i, m] != 0).any())]
-            fresh.append(_combine([*terms, *((noise(k + 1, m), G[:, k, i, m]) for m in drawn)], S[0]))
-        S = fresh
-    return _combine([(S[j], c[:, -1, 0, j]) for j in states], S[0])
-
-
-@dataclass(frozen=True)
-class _Asking:
-    """Calls the denoiser in its own dtype, padded, and shows the call to the hook."""
-
-    denoiser: Denoiser
-    pad: int
-    on_step: Callable[[Step], None] | None
-    dtype: torch.dtype
-
-    def __call__(self, k: int, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        z = z.to(self.denoiser.dtype)
-        x0 = _padded(self.denoiser, z, sigma, self.pad)
-        if self.on_step is not None:
-            self.on_step(Step(k, sigma.detach(), z, x0, range(len(z))))
-        return x0.to(self.dtype)
-
-
-def _noise(
-    denoiser: Denoiser, seed: int, indices: Sequence[int], call: int, channel: int, dtype: torch.dtype
-) -> torch.Tensor:
-    return rng.noise(seed, indices, call, denoiser.shape, channel=channel, dtype=dtype).to(denoiser.device)
 
 
 def _start(
-    coefficients: Coefficients,
-    table: Callable[[torch.Tensor], torch.Tensor],
-    seed: int,
-    indices: Sequence[int],
-    denoiser: Denoiser,
-    x0: torch.Tensor | None,
-    dtype: torch.dtype,
+    machine: Machine, seed: int, indices: Sequence[int], denoiser: Denoiser, x0: torch.Tensor | None
 ) -> list[torch.Tensor]:
-    start, origin = table(coefficients.start), table(coefficients.origin)
-    eps = [_noise(denoiser, seed, indices, rng.START, m, dtype) for m in range(start.shape[2])]
+    coefficients = machine.coefficients
+    start, origin = machine.table(coefficients.start), machine.table(coefficients.origin)
+    eps = [
+        rng.noise(seed, indices, rng.START, denoiser.shape, channel=m, dtype=machine.dtype).to(denoiser.device)
+        for m in range(start.shape[2])
+    ]
     states = []
     for i in range(coefficients.width):
         terms = [
@@ -289,26 +345,28 @@ def _start(
     return states
 
 
+Weight = torch.Tensor | float
+
+
 def _combine(
-    terms: list[tuple[torch.Tensor, torch.Tensor]],
+    terms: Sequence[tuple[torch.Tensor, Weight]],
     like: torch.Tensor,
     *,
-    keep: bool = False,
     overwrite: bool = False,
 ) -> torch.Tensor:
-    """Sums coefficient times tensor, in the given order; ``overwrite`` reuses the first tensor's memory.
-
-    With ``keep`` a single term of coefficient 1 is returned without a copy.
-    """
+    """Sums coefficient times tensor, in the given order; ``overwrite`` reuses the first tensor's memory."""
     if not terms:
         return torch.zeros_like(like)
     (first, weight), *rest = terms
-    if keep and not rest and bool((weight == 1).all()):
-        return first
     total = first.mul_(weight) if overwrite else first * weight
     for tensor, weight in rest:
-        total = total.add_(tensor * weight)
+        total = total.add_(tensor, alpha=weight) if isinstance(weight, float) else total.add_(tensor * weight)
     return total
+
+
+def _entries(value: torch.Tensor, axes: int) -> Any:
+    """Nested lists over the axes after the first: the entries that a call takes, found without indexing tensors."""
+    return value if axes == 0 else [_entries(part, axes - 1) for part in value.unbind(1)]
 
 
 def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int) -> torch.Tensor:
@@ -353,12 +411,14 @@ def _program(
         group of several updates is a circle without a pivot, computed before any of them is replaced.
     """
     A, b = coefficients.A, coefficients.b
+    eliminated, pivoted = (A, b), False
 
     def used(value: torch.Tensor) -> Any:  # nested lists of booleans: not zero in some row
         nonzero = value.detach() != 0
         return (nonzero if coefficients.rows is None else nonzero.any(dim=0)).tolist()
 
     state, output, noise, inputs = map(used, (A, b, coefficients.G, coefficients.c))
+    everywhere = (b.detach() != 0).reshape(-1, *b.shape[-2:]).all(dim=0).tolist()  # D enters in every row
     program: list[tuple[list[int], list[list[Update] | Pivot]]] = []
     for k in range(coefficients.calls):
         groups: list[list[Update] | Pivot] = []
@@ -370,7 +430,7 @@ def _program(
                 groups.append([_update(free, state[k], output[k], noise[k])])
                 waiting.remove(free)
                 continue
-            able = [i for i in sorted(waiting) if _can_pivot(b[..., k, i], noise[k][i])]
+            able = [i for i in sorted(waiting) if everywhere[k][i] and not any(noise[k][i])]
             pivot = min(
                 able, key=lambda i: (sum(state[k][i]), -i), default=None
             )  # the one that the others take least from
@@ -379,10 +439,13 @@ def _program(
                 break
             used_rows = [j for j, yes in enumerate(state[k][pivot]) if yes]
             groups.append(Pivot(b[..., k, pivot], A[..., k, pivot, :], used_rows))
-            A, b = _eliminated(A, b, k, pivot, sorted(waiting))
-            state[k], output[k] = used(A[..., k, :, :]), used(b[..., k, :])
+            if not pivoted:  # the originals stay: what is differentiated through them must not change
+                eliminated, pivoted = (A.clone(), b.clone()), True
+            rest, share = _eliminate(A[..., k, :, :], b[..., k, :], pivot, waiting)
+            eliminated[0][..., k, :, :], eliminated[1][..., k, :] = rest, share
+            state[k], output[k] = used(rest), used(share)
         program.append(([j for j, yes in enumerate(inputs[k]) if yes], groups))
-    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], A, b
+    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], *eliminated
 
 
 def _update(i: int, state: Any, output: Any, noise: Any) -> Update:
@@ -390,18 +453,12 @@ def _update(i: int, state: Any, output: Any, noise: Any) -> Update:
     return i, sources, int(output[i]), [m for m, yes in enumerate(noise[i]) if yes]
 
 
-def _can_pivot(weight: torch.Tensor, noises: list[bool]) -> bool:
-    return bool((weight != 0).all()) and not any(noises)
-
-
-def _eliminated(
-    A: torch.Tensor, b: torch.Tensor, k: int, pivot: int, waiting: list[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and b in which the waiting rows of call k take the pivot's new value in D's place."""
-    row, own = A[..., k, pivot, :], b[..., k, pivot]
-    state, output = A.clone(), b.clone()
-    for i in waiting:
-        share = b[..., k, i] / own
-        state[..., k, i, :] = A[..., k, i, :] - share.unsqueeze(-1) * row if i != pivot else 0
-        output[..., k, i] = share
-    return state, output
+def _eliminate(A: torch.Tensor, b: torch.Tensor, pivot: int, waiting: set[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One call's A and b, (..., w, w) and (..., w), in which the waiting rows take the pivot's new value in D's place."""
+    share = b / b[..., pivot, None]
+    rest = A - share.unsqueeze(-1) * A[..., pivot, None, :]
+    rest[..., pivot, :] = 0
+    for i in {*range(b.shape[-1])} - waiting:  # what has its new value already stays as it is
+        share = share.clone()
+        rest[..., i, :], share[..., i] = A[..., i, :], b[..., i]
+    return rest, share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,14 @@ from sigmatune.errors import SigmaTuneError, unknown_name
 
 def known_options(build: Callable[..., Any], *, without: Collection[str] = ()) -> dict[str, Any]:
     """The keyword-only parameters of a builder with their default values, except those that are no options."""
+    return {name: default for name, default in _keyword_only(build) if name not in without}
+
+
+@lru_cache(maxsize=256)
+def _keyword_only(build: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
+    """Names and defaults; kept, because reading a signature takes longer than building most schedules."""
     parameters = inspect.signature(build).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in without}
+    return tuple((p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def full_options(

@@ -160,7 +160,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         for part in _parts(len(rows), size):
             out[part.start : part.stop] = run(
                 plan.coefficients.at(part),
-                denoiser.at(part),
+                denoiser,
                 seed=seed,
                 indices=[rows[i] for i in part],
                 x0=None if x0 is None else x0[part.start : part.stop].to(out),

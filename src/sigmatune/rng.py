@@ -51,10 +51,15 @@ def noise(
         if not 0 <= value < 2**64 or int(value) != value:
             raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {value!r}.")
     count = int(np.prod(shape))
-    rows = np.empty((len(indices), count))
-    for row, index in zip(rows, indices, strict=True):
-        bits = np.random.Philox(key=np.uint64(seed), counter=np.array([0, channel, call, index], dtype=np.uint64))
-        row[:] = bits.random_raw(count) >> np.uint64(12)
-    # 52 bits, so that adding the half is exact and neither 0 nor 1 (infinite normals) can occur.
-    normals = ndtri((rows + 0.5) * 2.0**-52)
-    return torch.from_numpy(normals).to(dtype).view(len(indices), *shape)
+    rows = torch.empty(len(indices), count, dtype=dtype)
+    bits = np.random.Philox(key=np.uint64(seed))
+    state = bits.state  # moved from address to address, which is several times faster than a generator for each
+    address = state["state"]["counter"]
+    address[:] = np.array([0, channel, call, 0], dtype=np.uint64)
+    for row, index in zip(rows, indices, strict=True):  # one by one, so that float64 is held for a single row
+        address[3] = index
+        bits.state = state
+        whole = (bits.random_raw(count) >> np.uint64(12)).astype(np.float64)
+        # 52 bits, so that adding the half is exact and neither 0 nor 1 (infinite normals) can occur.
+        row.copy_(torch.from_numpy(ndtri((whole + 0.5) * 2.0**-52)))
+    return rows.view(len(indices), *shape)

@@ -22,10 +22,12 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sigmatune.analysis.result import Stepwise
 from sigmatune.denoiser import Denoiser
@@ -176,12 +178,17 @@ def log_magnitudes(images: torch.Tensor) -> Array:
     wide = images.detach().to("cpu", torch.float64)
     height, width = wide.shape[-2:]
     logs = torch.fft.fft2(wide, norm="ortho").abs().clamp_(min=FLOOR).log_().mean(dim=1).flatten(1)
-    kept = whole_rings(height, width)
-    ring = torch.from_numpy(np.minimum(rings(height, width), kept).ravel())
+    kept, ring = whole_rings(height, width), torch.from_numpy(_ring_of_modes(height, width))
     sums = logs.new_zeros(len(logs), kept + 1).index_add_(1, ring, logs)[:, :kept].numpy()
     if not np.isfinite(sums).all():
         raise SigmaTuneError("the model returned NaN or infinity; it cannot be analysed.")
     return np.asarray(sums / binning(height, width, "fft", corners=False).count)
+
+
+@lru_cache(maxsize=32)
+def _ring_of_modes(height: int, width: int) -> NDArray[np.int64]:
+    """The whole ring of every mode, or the number after the last one for those in the corners, (H W,); asked at every call."""
+    return np.minimum(rings(height, width), whole_rings(height, width)).ravel()
 
 
 def _add(

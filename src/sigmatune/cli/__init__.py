@@ -12,7 +12,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from sigmatune.cli import analyze, bench, check, demo, evaluate, sample, schedule, spectrum, train, tune
+from sigmatune.cli import (
+    analyze,
+    bench,
+    check,
+    conformance,
+    demo,
+    evaluate,
+    export,
+    import_,
+    sample,
+    schedule,
+    spectrum,
+    train,
+    tune,
+)
 from sigmatune.errors import SigmaTuneError
 
 app = typer.Typer(
@@ -21,8 +35,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, train, check, demo):
-    app.command(cls=getattr(command, "Command", None))(getattr(command, command.__name__.rpartition(".")[2]))
+for command in (
+    tune,
+    sample,
+    evaluate,
+    bench,
+    schedule,
+    spectrum,
+    analyze,
+    train,
+    check,
+    export,
+    import_,
+    conformance,
+    demo,
+):
+    function = command.__name__.rpartition(".")[2]
+    app.command(function.strip("_"), cls=getattr(command, "Command", None))(getattr(command, function))
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import load_model, progress_bar
 from sigmatune.cli.evaluation import Measuring
@@ -27,6 +27,7 @@ def by_spectrum(
     device: str,
     work: Path,
     as_json: bool,
+    given: dict[str, Any],
 ) -> None:
     """Tunes and writes one plan for each number of calls.
 
@@ -38,7 +39,7 @@ def by_spectrum(
     from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
 
     modes = own_modes(source, data)
-    model = load_model(source, device)
+    model = load_model(source, device, given)
     measuring = Measuring("fd", "", "", reference or data, 0, device)
     wanted = measuring.wanted(tuple(model.shape))
     fresh, plans = not work.exists(), {}
@@ -47,9 +48,9 @@ def by_spectrum(
             known = measuring.data(source, wanted, progress)
             if known is None:
                 raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
-            given = Data(known, wanted.extractor, images, seed, work)
+            compared = Data(known, wanted.extractor, images, seed, work)
             for calls, file in files.items():
-                plans[calls] = tune_by_spectrum(model, calls, solver, modes, given, progress=progress)
+                plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
                 plans[calls].save(file)
     except SigmaTuneError:
         if fresh:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
 from sigmatune.errors import SigmaTuneError
@@ -103,56 +104,67 @@ def writable(path: Path) -> Path:
     return path
 
 
-def load_model(source: str, device: str, label: str = "") -> Denoiser:
-    """Loads a model for a command, told a class if one is given.
+def load_model(source: str, device: str, condition: dict[str, Any] | None = None) -> Denoiser:
+    """Loads a model for a command.
+
+    Args:
+        source: Its name.
+        device: Where to run it.
+        condition: What :func:`conditions` made of the command's options.
 
     Raises:
-        SigmaTuneError: if there is no such model, device or class.
+        SigmaTuneError: if there is no such model or device, or it takes no such condition.
     """
     from sigmatune.models import load
 
-    return load(source, device=device, **({"label": label} if label else {}))
+    try:
+        return load(source, device=device, **(condition or {}))
+    except TypeError:
+        if not condition:
+            raise
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in condition)
+        raise SigmaTuneError(f"{source} is an unconditional model and takes none of {names}.") from None
 
 
-def guided(model: Denoiser, source: str, scale: float, interval: str) -> Denoiser:
-    """Puts classifier-free guidance around a model.
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", help="Text models: a file with one prompt per line, all different.")
+]
+Labels = Annotated[list[int], typer.Option("--labels", help="Class-conditional models: the labels, such as 0 1 2.")]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What guidance leads away from.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Guidance scale, 1 for none; the pipeline's own by default.")
+]
+Interval = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--interval", help="Noise levels a b between which guidance is on; outside it costs one evaluation."),
+]
+Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; the pipeline's own by default.")]
 
-    Args:
-        model: The model.
-        source: Where it came from; spectra beside its weights can propose the interval.
-        scale: 1 for none.
-        interval: ``low:high`` in noise levels, ``spectra``, or nothing for all levels.
+
+def conditions(
+    prompts: Path | None,
+    labels: list[int],
+    negative: str | None,
+    guidance: float | None,
+    interval: tuple[float, float] | None,
+    size: int,
+) -> dict[str, Any]:
+    """What the options of conditional models mean to :func:`sigmatune.load`; those that were not given are left out.
 
     Raises:
-        SigmaTuneError: for a model that cannot be guided, or an interval that is none.
+        SigmaTuneError: if the file of prompts cannot be read or holds none.
     """
-    from sigmatune.models.bundled import spectra_file
-    from sigmatune.spectra.advice import guidance_interval
-    from sigmatune.spectra.mixture import Mixture
-
-    if scale == 1:
-        if interval:
-            raise SigmaTuneError("--interval is for --guidance; also give its scale.")
-        return model
-    maker: Any = getattr(model, "guided", None)
-    if maker is None:
-        raise SigmaTuneError(f"{source} knows no classes, so there is no guidance; leave --guidance out.")
-    ends = (0.0, float("inf"))
-    if interval == "spectra":
-        file = spectra_file(source)
-        if file is None:
-            raise SigmaTuneError(f"no spectra lie beside the weights of {source}; give --interval as low:high.")
-        ends = guidance_interval(Mixture.load(file).mean())
-    elif interval:
-        low, _, high = interval.partition(":")
+    given: dict[str, Any] = {"negative_prompt": negative, "guidance": guidance, "interval": interval}
+    if prompts is not None:
         try:
-            ends = (float(low), float(high))
-        except ValueError:
-            raise SigmaTuneError(
-                f"--interval is written low:high, such as 0.3:3, or spectra, not {interval!r}."
-            ) from None
-    made: Denoiser = maker(scale, ends)
-    return made
+            lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SigmaTuneError(f"cannot read {prompts}: {getattr(error, 'strerror', None) or error}.") from None
+        given["prompts"] = [line for line in lines if line]
+        if not given["prompts"]:
+            raise SigmaTuneError(f"{prompts} holds no prompts; write one per line.")
+    given |= {"labels": labels or None} | ({"height": size, "width": size} if size else {})
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def options(given: list[str]) -> dict[str, float]:

@@ -179,11 +179,11 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     rival = job.rival(against, told[1]) if against else None
     done = _Done([], None, {"model": model, "plan": str(job.plan)})
     if metrics != ["paired"]:
-        wanted = asked.wanted(tuple(job.model.shape))
+        wanted = asked.wanted(tuple(job.model.pixel_shape))
         if against and not {"fd", "kid"} & set(wanted.metrics):
             raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
         done.data = asked.data(model, wanted, job.progress)
-        check(wanted, done.data, tuple(job.model.shape))
+        check(wanted, done.data, tuple(job.model.pixel_shape))
         own = job.sample(told, wanted)
         done.origin["origin"] = own.origin
         done.figures += figures(own, wanted, done.data, progress=job.progress)

@@ -7,11 +7,29 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import guided, load_model, progress_bar, writable
+from sigmatune.cli.common import (
+    Guidance,
+    Interval,
+    Labels,
+    Negative,
+    Prompts,
+    Several,
+    Size,
+    conditions,
+    load_model,
+    progress_bar,
+    writable,
+)
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
+
+
+class Command(Several):
+    """``--labels 0 1 2`` is ``--labels 0 --labels 1 --labels 2``."""
+
+    options = ("--labels",)
 
 
 def sample(
@@ -33,15 +51,19 @@ def sample(
     solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
     data: str = typer.Option("", help="Images whose spectrum auto goes by; a bundled model brings its own."),
     seed: int = typer.Option(0, help="Seed of the noise."),
-    label: str = typer.Option("", help="Class of the images, for a model that knows classes."),
-    guidance: float = typer.Option(1.0, help="Classifier-free guidance, for a model that knows classes; 1 is none."),
-    interval: str = typer.Option(
-        "", help="Guide between these noise levels only, as 0.3:3, or where the model's spectra propose: spectra."
-    ),
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    prompts: Prompts = None,
+    labels: Labels = [],
+    negative_prompt: Negative = None,
+    guidance: Guidance = None,
+    interval: Interval = None,
+    size: Size = 0,
 ) -> None:
-    """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz."""
+    """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz.
+
+    Image i has the prompt or label number i, from the start again where there are fewer.
+    """
     from sigmatune.cli.untuned import Untuned
     from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
@@ -54,11 +76,12 @@ def sample(
     if out.suffix not in (".png", ".npz"):
         raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")
     whole(n, "n")
+    given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data)
     if plan is None:
         if not solver or not calls:
             raise SigmaTuneError("give a plan file, or --solver and --calls for an untuned plan.")
-        denoiser = guided(load_model(model, device, label), model, guidance, interval)
+        denoiser = load_model(model, device, given)
         table = untuned.plan(denoiser)
     else:
         if calls or grid or lambda_s or solver_option or data:
@@ -70,7 +93,7 @@ def sample(
             raise SigmaTuneError(
                 f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
             )
-        denoiser = guided(load_model(model, device, label), model, guidance, interval)
+        denoiser = load_model(model, device, given)
         if isinstance(loaded, Plan):
             table = loaded
         else:
@@ -84,7 +107,7 @@ def sample(
             micro_batch=micro_batch or None,
             progress=lambda *done: report("sampling", *done),
         )
-    save_images(images, out, denoiser.value_range)
+    save_images(denoiser.decode(images), out, denoiser.value_range)
     if plan is None:
         print(told(table))
     print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")

@@ -67,18 +67,18 @@ def schedule(
     own = _own(option, sigma_min, sigma_max)
     given.check(family, own, plan, out)
     denoiser = load_model(model, "cpu") if model else None
-    noise_path = _path(path) if denoiser is None else denoiser.path
+    own_path = noise_path(path) if denoiser is None else denoiser.path
     chosen = SOLVERS[solver].options(options(solver_option))
-    built = _built(family, steps, noise_path, own, given, quiet=as_json)
+    built = _built(family, steps, own_path, own, given, quiet=as_json)
     if plan is not None and per_image:
-        _write_rule(plan, built, noise_path, denoiser, given, solver=solver, chosen=chosen, own=own, as_json=as_json)
+        _write_rule(plan, built, own_path, denoiser, given, solver=solver, chosen=chosen, own=own, as_json=as_json)
         return
     if plan is not None:
         compile_plan(built, solver, denoiser, **chosen).save(plan)
     levels = built.sigmas[:-1]
-    times = noise_path.time(levels)
+    times = own_path.time(levels)
     sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
-    fields = {"family": built.family, "options": dict(built.options), "noise_path": noise_path.spec()}
+    fields = {"family": built.family, "options": dict(built.options), "noise_path": own_path.spec()}
     text = json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()})
     if out is not None:
         write_text(out, text + "\n")
@@ -92,7 +92,7 @@ def schedule(
     for column in ("step", "sigma", "t", "logSNR"):
         table.add_column(column, justify="right")
     for i, (sigma, t) in enumerate(zip(levels, times, strict=True)):
-        table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{noise_path.logsnr(t):.3f}")
+        table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{own_path.logsnr(t):.3f}")
     table.add_row(str(built.steps), "0", "-", "inf")
     Console().print(table)
 
@@ -166,10 +166,21 @@ def _write_rule(
     print(f"rule: {file}")
 
 
-def _path(name: str) -> NoisePath:
+def noise_path(name: str) -> NoisePath:
+    """A noise path by name; ``flow:3`` is a flow with a shift of 3.
+
+    Raises:
+        SigmaTuneError: for an unknown name.
+    """
     from sigmatune import noise
     from sigmatune.registry import Registry
 
+    kind, _, shift = name.partition(":")
+    if kind == "flow" and shift:
+        try:
+            return noise.Flow(float(shift))
+        except ValueError as error:
+            raise SigmaTuneError(f"a shift is a positive number, as in flow:3, not {shift!r}.") from error
     makers: Registry[Callable[[], NoisePath]] = Registry(
         "noise path",
         {

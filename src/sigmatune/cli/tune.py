@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.by_spectrum import by_spectrum
-from sigmatune.cli.common import Several, load_model, progress_bar, writable
+from sigmatune.cli.common import (
+    Guidance,
+    Interval,
+    Labels,
+    Negative,
+    Prompts,
+    Several,
+    Size,
+    conditions,
+    load_model,
+    progress_bar,
+    writable,
+)
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -26,7 +38,7 @@ if TYPE_CHECKING:
 class Command(Several):
     """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
 
-    options = ("--calls",)
+    options = ("--calls", "--labels")
 
 
 def tune(
@@ -67,6 +79,12 @@ def tune(
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan file's JSON instead of a summary."),
+    prompts: Prompts = None,
+    labels: Labels = [],
+    negative_prompt: Negative = None,
+    guidance: Guidance = None,
+    interval: Interval = None,
+    size: Size = 0,
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
@@ -75,6 +93,8 @@ def tune(
 
     Measurements are kept in a folder beside the plan file: a run that was stopped goes on where it was, and one with other
     calls, solvers or methods uses what fits. The folder may be deleted at any time.
+
+    A model with prompts or labels is tuned on some of them, chooses on others, and is judged on others again.
     """
     from sigmatune.solvers import SOLVERS
     from sigmatune.tuning import Settings
@@ -93,15 +113,16 @@ def tune(
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
                  "--report": report}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data}
+    given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not SOLVERS[solver].paired():
         without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and judged by pictures")
         by_spectrum(
             model, files, solver, images=images, reference=reference, data=data, seed=seed, device=device, work=work,
-            as_json=as_json,
+            as_json=as_json, given=given,
         )  # fmt: skip
         return
     without(of_pictures, f"{SOLVERS[solver].name} is judged noise by noise, without data")
-    job = _Job(model, device, solver, method, coefficients, Budget.of(budget), settings, work, study)
+    job = _Job(model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study)
     job.run(files, page, as_json=as_json)
 
 
@@ -122,6 +143,7 @@ class _Job:
 
     model: str
     device: str
+    given: dict[str, Any]
     solver: str
     method: str
     coefficients: bool
@@ -134,7 +156,7 @@ class _Job:
         """Tunes, writes plans and report, and says what came out."""
         from sigmatune.plan_file import dumps
 
-        denoiser, fresh = load_model(self.model, self.device), not self.work.exists()
+        denoiser, fresh = load_model(self.model, self.device, self.given), not self.work.exists()
         try:
             with progress_bar(quiet=as_json) as progress:
                 plans = self._tuned(denoiser, files, page, progress)

@@ -99,8 +99,8 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         raise SigmaTuneError(
             f"the plan has a schedule for each of {rows} seeds, fewer than the {n} pictures asked for."
         )
-    if model.shape[0] not in (1, 3) or len(model.shape) != 3:
-        raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(model.shape)} is none.")
+    if model.pixel_shape[0] not in (1, 3) or len(model.pixel_shape) != 3:
+        raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(model.pixel_shape)} is none.")
     key = digest(model, plan, seed)
     home = None if folder is None else folder / key
     shards = [range(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
@@ -121,7 +121,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         "device": str(model.device),
         "pixels": "clipped to the value range and rounded to 8 bits",
     }
-    return Sample(n, origin, tuple(model.shape), parts)
+    return Sample(n, origin, tuple(model.pixel_shape), parts)
 
 
 def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None) -> Sample:
@@ -174,7 +174,7 @@ class _Pixels:
 
     def _sampled(self) -> torch.Tensor:
         parts = [self.shard[i : i + self.batch] for i in range(0, len(self.shard), self.batch)]
-        return torch.cat([_run(self.model, self.plan, self.seed, part) for part in parts])
+        return torch.cat([self.model.decode(_run(self.model, self.plan, self.seed, part)) for part in parts])
 
 
 def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
@@ -184,7 +184,7 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
 
     def piece(part: range) -> torch.Tensor:
         own = replace(plan, coefficients=plan.coefficients.at(part))
-        return sample(model.at(part), own, seed=seed, indices=part, micro_batch=size)
+        return sample(model, own, seed=seed, indices=part, micro_batch=size)
 
     # As many as there are threads, even for one piece: with more threads for it, its bits could be others.
     with side_by_side(torch.get_num_threads(), model) as spread:
@@ -248,5 +248,5 @@ def _name(shard: range) -> str:
 
 def digest(model: Denoiser, plan: Plan, seed: int) -> str:
     """Names the pictures of a model, a plan and a seed."""
-    text = f"{LAYOUT}|{model.fingerprint()}|{seed}|{plan.micro_batch}|".encode()
+    text = f"{LAYOUT}|{model.fingerprint()}{model.conditions()}|{seed}|{plan.micro_batch}|".encode()
     return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]

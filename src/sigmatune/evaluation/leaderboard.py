@@ -110,7 +110,7 @@ def measured(  # noqa: PLR0913 (who competes, in what, on what)
     progress: Progress | None = None,
 ) -> list[Row]:
     """Measures every entry on the same n noises; see :func:`~sigmatune.evaluation.generation.generate`."""
-    check(wanted, reference, tuple(model.shape))
+    check(wanted, reference, tuple(model.pixel_shape))
     rows = []
     for done, entry in enumerate(competitors):
         if progress is not None:

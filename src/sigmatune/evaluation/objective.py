@@ -38,7 +38,7 @@ class FrechetObjective:
         folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.wanted = Wanted.of(["fd"], extractor, [space])
-        check(self.wanted, reference, tuple(model.shape))
+        check(self.wanted, reference, tuple(model.pixel_shape))
         self.known = reference.space(extractor.name, self.wanted.spaces[0])
         self.model, self.n, self.seed, self.folder = model, whole(n, "n"), seed, folder
         self.__qualname__ = f"frechet to {reference.spec()} in {space} of {extractor.spec()}, n {n}, seed {seed}"

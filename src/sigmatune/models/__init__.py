@@ -16,7 +16,9 @@ def load(source: Any, **options: Any) -> Denoiser:
 
     Args:
         source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; a diffusers
-            folder or hub id (:func:`~sigmatune.models.diffusers.load_diffusers`); a function D(x, sigma) with ``shape=``
+            folder or hub id (:func:`~sigmatune.models.diffusers.load_diffusers`, and for pipelines with a condition or
+            latents :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
+            (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a function D(x, sigma) with ``shape=``
             (:func:`~sigmatune.models.function.from_callable`).
         options: The options of the function that does the work; an unknown one is a TypeError.
 
@@ -29,9 +31,15 @@ def load(source: Any, **options: Any) -> Denoiser:
         return source
     if isinstance(source, str | os.PathLike):
         from sigmatune.models.diffusers import load_diffusers
+        from sigmatune.models.load_pipeline import load_pipeline
+        from sigmatune.models.source import needs_pipeline
 
         place: str | os.PathLike[str] = bundled_folder(str(source)) if _is_name(source) else source
-        return load_diffusers(place, **options)
+        return (load_pipeline if needs_pipeline(place) else load_diffusers)(place, **options)
+    if hasattr(source, "scheduler") and hasattr(source, "components"):
+        from sigmatune.models.load_pipeline import from_pipeline
+
+        return from_pipeline(source, **options)
     if callable(source):
         from sigmatune.models.function import from_callable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,7 @@ def load_diffusers(
     prediction: str | Prediction | None = None,
     sample_size: int | tuple[int, int] | None = None,
     revision: str | None = None,
-    label: str | None = None,
+    **condition: Any,
 ) -> Denoiser:
     """Loads a diffusers model, or a native network of phase space, from safetensors files.
 
@@ -126,11 +127,8 @@ def load_diffusers(
         prediction: What the network predicts, instead of the scheduler configuration's.
         sample_size: Height and width in pixels, or one number for both; the network's own by default.
         revision: Branch, tag or commit on the hub.
-        label: The class of all samples, for a class-conditional network.
-
-    Returns:
-        A :class:`~sigmatune.models.conditional.ConditionalDenoiser` for a network that is told a class, the ends of its
-        schedule or an image.
+        condition: For a network that is told a class, the ends of its schedule or an image, the options of
+            :func:`sigmatune.models.conditional.conditional`: label, labels, guidance, interval.
 
     Raises:
         SigmaTuneError: if there is no such model, it is not in safetensors files, or is not supported; one sentence says
@@ -138,24 +136,33 @@ def load_diffusers(
     """
     folder = locate(source, revision)
     unet_folder, scheduler = layout(folder)
+    unet = _load_network(unet_folder, dtype)
+    if scheduler is not None and scheduler.get("_class_name") == SCHEDULER:
+        return _unconditional(from_unet(unet, scheduler, device), condition)
     if scheduler is None and (path is None or prediction is None):
         raise SigmaTuneError(
             f"{folder} holds no scheduler_config.json; pass path= and prediction=, or the whole pipeline's folder."
         )
-    unet = _load_network(unet_folder, dtype)
-    if scheduler is not None and scheduler.get("_class_name") == SCHEDULER:
-        if label is not None:
-            raise SigmaTuneError(f"{folder} holds a network that knows no classes; leave label= out.")
-        return from_unet(unet, scheduler, device)
     given = path is not None and prediction is not None
     process = None if given or scheduler is None else read_process(scheduler)
     if process is not None:
         path, prediction = path or process.path, prediction or process.prediction
     assert path is not None
     assert prediction is not None
-    model = _denoiser(folder, unet, path, prediction, dtype=dtype, sample_size=sample_size, device=device, label=label)
+    model = _denoiser(folder, unet, path, prediction, dtype, {"sample_size": sample_size, "device": device})
     if process is not None:
         model.default_schedule, model.value_range = process.schedule, process.value_range
+    if not hasattr(model, "given"):
+        return _unconditional(model, condition)
+    from sigmatune.models.conditional import conditional
+
+    return conditional(model, **condition)
+
+
+def _unconditional(model: Denoiser, condition: Mapping[str, Any]) -> Denoiser:
+    """The model itself; a condition that it does not take is a wrong argument, as any other would be."""
+    if condition:
+        raise TypeError(f"an unconditional model takes no {next(iter(condition))}=")
     return model
 
 
@@ -164,17 +171,13 @@ def _denoiser(
     unet: UNet2DModel,
     path: NoisePath,
     prediction: str | Prediction,
-    *,
     dtype: torch.dtype,
-    label: str | None,
-    **where: Any,
-) -> DiffusersDenoiser:
+    where: Mapping[str, Any],
+) -> Any:
     """The network as a denoiser; one that is told things where the folder or the network's configuration says so."""
     config: Any = unet.config
     own = (folder / "conditioning" / "config.json").is_file()
     if not own and getattr(config, "num_class_embeds", None) is None:
-        if label is not None:
-            raise SigmaTuneError(f"{folder} holds a network that knows no classes; leave label= out.")
         if not hasattr(config, "time_embedding_type"):
             raise SigmaTuneError(f"{folder} holds a transformer without the conditioning/ that tells it what to do.")
         return DiffusersDenoiser(unet, path, prediction, **where)
@@ -182,8 +185,7 @@ def _denoiser(
     from sigmatune.models.conditioning import Conditioning
 
     conditioning = Conditioning.load(folder / "conditioning", dtype) if own else None
-    model = ConditionalDenoiser(unet, path, prediction, conditioning, **where)
-    return model if label is None else model.given(label)
+    return ConditionalDenoiser(unet, path, prediction, conditioning, **where)
 
 
 def _load_network(folder: Path, dtype: torch.dtype) -> UNet2DModel:
@@ -199,6 +201,7 @@ def _load_network(folder: Path, dtype: torch.dtype) -> UNet2DModel:
         )
     variant = weights_variant(folder)
     import diffusers
+    from diffusers.utils import is_accelerate_available
 
     loader: Any = getattr(diffusers, kind).from_pretrained
     try:
@@ -208,6 +211,7 @@ def _load_network(folder: Path, dtype: torch.dtype) -> UNet2DModel:
             torch_dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
+            low_cpu_mem_usage=is_accelerate_available(),  # what it does by itself, after a warning where it cannot
             output_loading_info=True,
         )
     except Exception as error:  # noqa: BLE001 - diffusers, safetensors and torch each raise their own kinds

@@ -17,6 +17,7 @@ import numpy as np
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.noise import VE, VP, Flow, NoisePath, vp
+from sigmatune.noise import from_spec as noise_path
 
 Config = Mapping[str, Any]
 
@@ -38,11 +39,13 @@ class Process:
     value_range: tuple[float, float] = (-1.0, 1.0)
 
 
-def read_process(config: Config) -> Process:
+def read_process(config: Config, *, shift: float | None = None) -> Process:
     """Reads a scheduler configuration.
 
     Args:
         config: The content of ``scheduler_config.json``; absent fields take the scheduler class's own defaults.
+        shift: The shift of a flow model's time, where it depends on the resolution (``use_dynamic_shifting``) or is another
+            than the configuration's.
 
     Raises:
         SigmaTuneError: for a scheduler, beta table or prediction type that is not supported, naming those that are.
@@ -54,7 +57,8 @@ def read_process(config: Config) -> Process:
             f"{told} not supported; supported are {', '.join(sorted(READERS))}, or pass path= and prediction=."
         )
     try:
-        return READERS[name](_defaults(name) | {key: value for key, value in config.items() if value is not None})
+        full = _defaults(name) | {key: value for key, value in config.items() if value is not None}
+        return READERS[name](full if shift is None else {**full, "known_shift": shift})
     except SigmaTuneError:
         raise
     except KeyError as error:
@@ -63,10 +67,17 @@ def read_process(config: Config) -> Process:
         raise SigmaTuneError(f"the configuration of the scheduler {name} cannot be read: {error}.") from None
 
 
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """The configuration of a scheduler in memory, with the name of its class, which diffusers adds when it writes one."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
 def _defaults(name: str) -> dict[str, Any]:
     """The class's own defaults; none for a class whose sampler needs a library that is not installed."""
     import diffusers
 
+    if name == "SigmaTuneScheduler":
+        return {}
     signature = inspect.signature(getattr(diffusers, name).__init__)
     return {key: p.default for key, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
 
@@ -139,17 +150,29 @@ def _edm(config: Config) -> Process:
 
 
 def _flow(config: Config) -> Process:
-    for option in ("use_dynamic_shifting", "invert_sigmas"):
-        if config.get(option):
-            raise SigmaTuneError(
-                f"a flow scheduler with {option} is not supported; pass path=Flow(shift) and prediction='flow'."
-            )
+    known = config.get("known_shift")
+    if config.get("invert_sigmas"):
+        raise SigmaTuneError("a flow scheduler with invert_sigmas is not supported: its time runs the other way.")
+    if config.get("use_dynamic_shifting") and known is None:
+        raise SigmaTuneError(
+            "a flow scheduler with use_dynamic_shifting has a shift for each resolution; load the pipeline with its height and "
+            "width, or pass path=Flow(shift) and prediction='flow'."
+        )
     own = any(config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta"))  # over tau, not sigma
-    path = Flow(config["shift"], config["num_train_timesteps"])
+    path = Flow(config["shift"] if known is None else known, config["num_train_timesteps"])
+    if config.get("use_dynamic_shifting"):  # its list has no shifted end: linspace(1, 1/N) is shifted once
+        return Process(path, predictions["flow"], None)
     # diffusers shifts the last level twice; the makers' default is what it does.
     once = float(path.time(path.sigma_min))
     last = {"sigma_min": float(path.at_position(once))} if once > 1 else {}
     return Process(path, predictions["flow"], None if own else ("uniform-linspace", last))
+
+
+def _sigmatune(config: Config) -> Process:
+    """Our own scheduler: its plan's noise path."""
+    kind = config["prediction_type"]
+    prediction = predictions[kind] if kind != "edm" else edm(config["sigma_data"], sign=config["edm_sign"])
+    return Process(noise_path(config["plan"]["noise_path"]), prediction, None)
 
 
 READERS: dict[str, Callable[[Config], Process]] = {
@@ -177,6 +200,7 @@ READERS: dict[str, Callable[[Config], Process]] = {
         ),
         _vp,
     ),
+    "SigmaTuneScheduler": _sigmatune,
     "ScoreSdeVeScheduler": _score,
     **dict.fromkeys(("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _edm),
     **dict.fromkeys(("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"), _flow),

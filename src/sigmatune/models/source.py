@@ -14,6 +14,7 @@ WEIGHTS = "diffusion_pytorch_model"
 PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
             *(f"{part}/*.{kind}" for part in ("unet", "transformer", "conditioning") for kind in ("json", "safetensors")),
             "spectra.json"]  # fmt: skip
+HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -32,7 +33,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         return folder
     if folder.exists():
         raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
+    if not re.fullmatch(HUB_ID, str(source)):
         raise SigmaTuneError(f"there is no folder {source}, and that is no hub id (owner/name) either.")
     from huggingface_hub import snapshot_download
 
@@ -41,6 +42,26 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SigmaTuneError(f"there is no folder {source} and the hub does not provide it: {reason}.") from None
+
+
+def needs_pipeline(source: str | os.PathLike[str]) -> bool:
+    """Whether a model is more than a network and a scheduler: it has an autoencoder, a text encoder or labels.
+
+    Of a hub id, the pipeline's index alone is read.
+    """
+    folder = Path(source).expanduser()
+    index = folder / "model_index.json"
+    if not folder.exists() and re.fullmatch(HUB_ID, str(source)):
+        from huggingface_hub import hf_hub_download
+
+        try:
+            index = Path(hf_hub_download(str(source), "model_index.json"))
+        except Exception:  # noqa: BLE001 - whatever is wrong is said when the model itself is asked for
+            return False
+    if not index.is_file():
+        return False
+    parts = {key for key, value in read_json(index).items() if isinstance(value, list) and value[0] is not None}
+    return bool(parts - {"unet", "transformer", "scheduler"})
 
 
 def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
@@ -52,16 +73,14 @@ def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
     Raises:
         SigmaTuneError: if the folder is none of these, or a file is no JSON object.
     """
-    unet = next(
-        (place for place in (folder / "unet", folder / "transformer", folder) if (place / "config.json").is_file()),
-        None,
-    )
+    parts = (folder / "unet", folder / "transformer", folder)
+    unet = next((place for place in parts if (place / "config.json").is_file()), None)
     if unet is None:
         raise SigmaTuneError(
-            f"{folder} is no diffusers model: it holds neither unet/config.json nor transformer/config.json nor config.json."
+            f"{folder} is no diffusers model: it holds no config.json, nor unet/config.json or transformer/config.json."
         )
-    files = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-    scheduler = next((place for place in files if place.is_file()), None)
+    places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
+    scheduler = next((place for place in places if place.is_file()), None)
     return unet, None if scheduler is None else read_json(scheduler)
 
 

@@ -136,7 +136,7 @@ class SpectralRule:
             raise SigmaTuneError(
                 "this model was not trained on a spectral curve; name a family and use SpectralRule.of."
             )
-        curve = inner.conditioning.curve
+        curve = inner.conditioner.curve
         options = {"kappa_min": curve["kappa_min"], "kappa_max": curve["kappa_max"], "widen": 0.0}
         rest.setdefault("control", Control(by_class=bool(inner.classes) and bool(spectra.classes)))
         return cls.of(model, family, steps, spectra, options=options, **rest)
@@ -211,9 +211,9 @@ class SpectralRule:
         """
         narrow = {**self.options, "widen": 0.0}
         ends = build(self.family, 2, self.path, spectrum=self.power(seed, indices), **narrow).sigmas[:, 1::-1]
-        told, plan = denoiser.conditioned(self.labels(seed, indices), ends), self.plan(seed, indices, denoiser)
-        own = (denoiser.fingerprint(), getattr(denoiser, "conditional", denoiser).fingerprint())  # guided or not
-        return told, replace(plan, fingerprint=told.fingerprint()) if self.fingerprint in own else plan
+        told, plan = denoiser.conditioned(indices, self.labels(seed, indices), ends), self.plan(seed, indices, denoiser)
+        own = getattr(denoiser, "conditional", denoiser).fingerprint()  # guided or not
+        return told, replace(plan, fingerprint=told.fingerprint()) if self.fingerprint == own else plan
 
     def save(self, path: str | Path) -> None:
         """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`."""
@@ -230,7 +230,7 @@ class SpectralRule:
 
 def trained_curve(model: Denoiser) -> str | None:
     """The spectral family that a model was trained on, guided or not; None for any other noise law."""
-    curve = getattr(getattr(getattr(model, "conditional", model), "conditioning", None), "curve", None)
+    curve = getattr(getattr(getattr(model, "conditional", model), "conditioner", None), "curve", None)
     return None if curve is None else f"spectral-{curve['curve']}"
 
 

@@ -95,6 +95,27 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
     return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint())
 
 
+def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
+    """The plan that starts at a noise level instead of its first: img2img, with the strength said in noise.
+
+    Args:
+        plan: A plan of one of the solvers, one schedule for all rows.
+        sigma: Where to start, from the last positive level up to the first.
+        steps: How many steps to take; by default the plan's levels below ``sigma`` stay as they are.
+
+    Raises:
+        SigmaTuneError: if sigma is outside, or the coefficients are no solver's, so that they hold for their levels only.
+    """
+    if plan.solver == "custom" or plan.solver_options.get("weights") is not None:
+        raise SigmaTuneError(
+            "the plan's coefficients were learned for its own levels; start from a plan of one of the solvers instead."
+        )
+    schedule = plan.schedule.partial(sigma, steps)
+    made = compile_plan(schedule, plan.solver, **plan.solver_options)
+    notes = {"path": plan.path, "fingerprint": plan.fingerprint, "micro_batch": plan.micro_batch}
+    return made.with_notes(**notes, tuned_for=plan.tuned_for)
+
+
 def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
     """Reads a plan file and compiles it; the levels are those of the file, bit for bit.
 
@@ -112,4 +133,4 @@ def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
     return read(path, build, solver=solver)
 
 
-__all__ = ["SOLVERS", "Solver", "compile_plan", "load_plan"]
+__all__ = ["SOLVERS", "Solver", "compile_plan", "load_plan", "partial"]

@@ -14,12 +14,14 @@ taken at sigma = inf, has g = 0: its weight is 0 and the polynomial's degree fal
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
 
 NODES = 32
 """Gauss-Legendre points per step; a test checks the weights against closed forms up to h = 12 in log sigma."""
@@ -77,7 +79,7 @@ def adams(h: torch.Tensor, g: torch.Tensor, of: Output) -> torch.Tensor:
     Returns:
         (..., N, p + 1).
     """
-    nodes, gauss = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(NODES))
+    nodes, gauss = (torch.from_numpy(values) for values in _gauss_legendre())
     v = (nodes + 1) / 2
     u = h.unsqueeze(-1) * v  # (..., N, points)
     kernel = torch.exp(u - h.unsqueeze(-1)) if of == "data" else torch.exp(-u)
@@ -98,3 +100,9 @@ def adams(h: torch.Tensor, g: torch.Tensor, of: Output) -> torch.Tensor:
                 value = value * own * factors[i] / torch.where(gap != 0, gap, torch.ones_like(gap))
         basis.append(value)
     return torch.stack([(kernel * value).sum(dim=-1) for value in basis], dim=-1)
+
+
+@cache
+def _gauss_legendre() -> tuple[Array, Array]:
+    """Points and weights on [-1, 1]: an eigenvalue problem, which takes longer than all the rest of a table."""
+    return np.polynomial.legendre.leggauss(NODES)

@@ -51,7 +51,7 @@ def pictures(model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] 
         labels: Their classes, for a network that is told them.
         calls: Network calls.
     """
-    told = model.conditioned(labels, law.ends(images))
+    told = model.conditioned(range(len(images)), labels, law.ends(images))
     plan = compile_plan(grid_of(law, images, calls, told), SOLVER, told)
     return sample(told, plan, len(images), seed=SEED)
 

@@ -133,8 +133,9 @@ def tabulate(
     for done, first in enumerate(parts):
         x0 = images[first : first + size].to(model.device, model.dtype)
         eps = noise(seed, range(first, first + len(x0)), 0, model.shape, channel=TABLE_NOISE, dtype=model.dtype)
+        own = model.rows(range(first, first + len(x0)), size - len(x0))
         for g, sigma in enumerate(sigmas):
-            each = _squared_error(model, x0, eps.to(x0), float(sigma), size - len(x0))
+            each = _squared_error(own, x0, eps.to(x0), float(sigma), size - len(x0))
             total[g], square[g] = total[g] + each.sum(), square[g] + np.square(each).sum()
             if progress is not None:
                 progress(done * len(sigmas) + g + 1, len(parts) * len(sigmas))

@@ -247,10 +247,14 @@ class _Search:
 
     def _asked(self, z: torch.Tensor, sigma: float) -> torch.Tensor:
         """The denoiser's outputs, (R, *shape), in micro-batches as plans are run."""
-        model, rows = self.bench.model, self.bench.padded(len(z))
-        padded = torch.cat([z, z.new_zeros(rows - len(z), *z.shape[1:])])
+        size = self.bench.settings.micro_batch
+        rest = self.bench.padded(len(z)) - len(z)
+        padded = torch.cat([z, z.new_zeros(rest, *z.shape[1:])])
+        outputs = []
         with torch.no_grad():
-            outputs = [model(part, sigma) for part in torch.split(padded, self.bench.settings.micro_batch)]
+            for first, part in zip(range(0, len(z), size), torch.split(padded, size), strict=True):
+                rows = self.indices[first : first + size]
+                outputs.append(self.bench.model.rows(rows, len(part) - len(rows))(part, sigma))
         return torch.cat(outputs)[: len(z)]
 
     def _score(self, x: torch.Tensor, exact: torch.Tensor) -> float:

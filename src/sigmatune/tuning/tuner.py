@@ -170,7 +170,12 @@ def _guarded(bench: Workbench, tuned: Plan, tuned_for: dict[str, Any]) -> Plan:
     judged = judge(bench, tuned, default)
     return (tuned if judged.gain else default).with_notes(
         micro_batch=bench.settings.micro_batch,
-        tuned_for={**tuned_for, "shape": list(bench.model.shape), "guidance": bench.model.guidance},
+        tuned_for={
+            **tuned_for,
+            "shape": list(bench.model.shape),
+            "guidance": bench.model.guidance,
+            **(bench.model.conditioning or {}),
+        },
         evidence=evidence(bench, judged, scores, label),
     )
 

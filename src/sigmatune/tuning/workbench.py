@@ -36,6 +36,7 @@ from sigmatune.tuning.store import Store
 
 T = TypeVar("T")
 Split = Literal["tuning", "validation", "held_out"]
+SPLITS: tuple[Split, ...] = ("tuning", "validation", "held_out")
 LAYOUT = 2
 """Part of the name of everything in a store; to be raised when the same name would come to mean other numbers."""
 
@@ -88,7 +89,7 @@ class Workbench:
     tuning is deterministic, a run that was killed repeats its decisions from the store and goes on where it was.
 
     Args:
-        model: The denoiser.
+        model: The denoiser. What its rows are conditioned on, if anything, is kept as disjoint as the noises.
         settings: How much work to do.
         store: A folder for measurements, made with the first one; several processes may share it.
         study: URL of a database for black-box searches; by default they live in the store.
@@ -104,8 +105,8 @@ class Workbench:
         study: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.model = model
         self.settings = settings or Settings()
+        self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
         self.progress = progress
         self.store, self.study = store, study
         self._kept = Store(store)
@@ -163,7 +164,8 @@ class Workbench:
 
     def reference_plan(self, steps: int | None = None) -> Plan:
         """The fine plan over the model's whole range."""
-        return reference_plan(self.model, steps or self.settings.reference_steps)
+        steps = steps or self.settings.reference_steps
+        return self.once(f"reference plan of {steps}", lambda: reference_plan(self.model, steps))
 
     def errors(
         self,
@@ -249,7 +251,7 @@ class Workbench:
             purpose, evaluations: What making them costs. It is counted once in a run, even if they are found in the store:
                 then the run that was stopped has paid, and this one has to decide like it.
         """
-        text = f"{LAYOUT}|{name}|{self.model.fingerprint()}|{self.settings}"
+        text = f"{LAYOUT}|{name}|{self.model.fingerprint()}{self.model.conditions()}|{self.settings}"
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         if key not in self._memory:
             self.spend(purpose, evaluations)
@@ -324,5 +326,5 @@ class Workbench:
 
 
 def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
-    text = f"{LAYOUT}|{kind}|{model.fingerprint()}|{seed}|{indices}|{size}|".encode()
+    text = f"{LAYOUT}|{kind}|{model.fingerprint()}{model.conditions()}|{seed}|{indices}|{size}|".encode()
     return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]

@@ -1,0 +1,45 @@
+"""``sigmatune export``: a plan as another program takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from sigmatune.cli.common import writable
+from sigmatune.errors import SigmaTuneError
+
+
+def export(
+    plan: str = typer.Argument(help="Plan file; `list` names the targets."),
+    to: str = typer.Option("", "--to", help="diffusers, diffusers-stock, comfyui, a1111, k-diffusion, sd.cpp, json."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="File to write; printed by default."),
+    prediction: str = typer.Option(
+        "", help="--to diffusers: what the model predicts, epsilon, v_prediction, sample, flow."
+    ),
+) -> None:
+    """Write a plan for another program, with a line that states what its numbers mean.
+
+    Refused, with the reason, where the target cannot express the plan.
+    """
+    from sigmatune.files import write_text
+    from sigmatune.interop.exports import TARGETS
+    from sigmatune.interop.exports import export as made
+    from sigmatune.solvers import load_plan
+
+    if plan == "list":
+        for target in TARGETS.values():
+            print(f"{target.name:16} {target.summary}")
+        return
+    if not to:
+        raise SigmaTuneError(f"say what to export to by --to: {', '.join(TARGETS)}.")
+    if out is not None:
+        writable(out)
+    if prediction and TARGETS[to].name != "diffusers":
+        raise SigmaTuneError("--prediction belongs to --to diffusers.")
+    text = made(load_plan(plan), to, **({"prediction": prediction} if prediction else {}))
+    if out is None:
+        print(text, end="" if text.endswith("\n") else "\n")
+        return
+    write_text(out, text)
+    print(f"written to {out}")

@@ -1,0 +1,70 @@
+"""``sigmatune import``: a plan file from another program's text, a bare list of levels, or a published table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sigmatune.cli.common import load_model, writable
+from sigmatune.cli.schedule import noise_path
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.noise import NoisePath
+
+
+def import_(
+    source: str = typer.Argument(help="A file, or a published table; `list` names these."),
+    out: Path = typer.Option(Path("plan.json"), "--out", "-o", help="Plan file to write."),
+    kind: str = typer.Option("", help="A bare list: ve (sigma) or flow (tau), after the shift, final 0 included."),
+    model: str = typer.Option("", help="Bare lists and tables: take the noise path of this model."),
+    path: str = typer.Option("", help="Or name it: vp-linear, vp-scaled-linear, vp-cosine, edm, flow, flow:SHIFT."),
+    solver: str = typer.Option("dpmpp2m", help="Bare lists and tables: the plan's solver."),
+    steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
+) -> None:
+    """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
+    from sigmatune.interop import exports, tables
+    from sigmatune.solvers import compile_plan
+
+    if source == "list":
+        for table in tables.TABLES.values():
+            print(f"{table.name:10} {table.model}: {table.source}")
+        return
+    writable(out)
+    if source not in tables.TABLES and not Path(source).is_file():
+        raise SigmaTuneError(
+            f"there is neither a file nor a published table {source!r}; `sigmatune import list` names these."
+        )
+    denoiser = load_model(model, "cpu") if model else None
+    own: NoisePath | None = denoiser.path if denoiser is not None else noise_path(path) if path else None
+    if source in tables.TABLES:
+        schedule = tables.load(source, own, steps or None)
+        plan = compile_plan(schedule, solver, denoiser)
+    else:
+        text = Path(source).read_text(encoding="utf-8")
+        plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, own), solver, denoiser)
+    if plan.path is None and own is not None:
+        plan = plan.with_notes(path=own.spec())
+    plan.save(out)
+    print(f"{plan.steps} steps, {plan.calls} calls, {plan.solver}; written to {out}")
+
+
+def _listed(text: str, kind: str, path: NoisePath | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 - heavy import
+    """The schedule of a bare list."""
+    import numpy as np
+
+    from sigmatune.interop.exports.target import numbers_in
+    from sigmatune.schedule import Schedule
+
+    if kind not in ("ve", "flow"):
+        raise SigmaTuneError(f"the kind of a list is ve (sigma) or flow (tau), not {kind!r}.")
+    values = np.array(numbers_in(text.strip().strip("[]")))
+    if kind == "flow":
+        if ((values < 0) | (values > 1)).any():
+            raise SigmaTuneError("tau lies in [0, 1]; a list of sigmas is of the kind ve.")
+        with np.errstate(divide="ignore"):
+            values = values / (1 - values)
+    made = Schedule(values, "given", {"source": "a list", "kind": kind})
+    return made if path is None else made.bound(path)

@@ -1,0 +1,272 @@
+r"""Does a plan arrive? Cases with what the network has to receive and where a run has to end, and a runner for any program.
+
+A case is a plan file, Gaussian data with independent values of variance P, start noise, and the noise of each call:
+
+.. math:: D(x; \sigma) = \frac{P}{P + \sigma^2} \, x, \qquad x = x_0 + \sigma \epsilon,
+
+so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order, and the
+end state. They are made by the state machine in float64; a program passes if its pairs agree to 1e-6 (t absolutely where it is
+small, sigma as tau = sigma / (1 + sigma) where it is infinite) and its end to 1e-4 of the largest value.
+
+A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines and
+writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune import noise, plan_file, rng, schedules
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_text
+from sigmatune.interop.exports.files import read as read_plan
+from sigmatune.machine import run
+from sigmatune.models.analytic import Analytic
+from sigmatune.noise import NoisePath
+from sigmatune.plan import Plan
+from sigmatune.schedule import Schedule
+from sigmatune.solvers import SOLVERS, compile_plan
+
+Case = Mapping[str, Any]
+Answer = Mapping[str, Any]
+Runner = Callable[[Case], Answer]
+
+FORMAT, VERSION = "sigmatune/conformance", 1
+STEPS = (1, 2, 3, 5, 8, 20)
+VARIANCE = (4.0, 1.0, 0.25, 0.04)
+PAIR, END = 1e-6, 1e-4
+
+
+class Values(Analytic):
+    """The exact denoiser of independent Gaussian values, of shape (1, 1, n)."""
+
+    def __init__(self, variance: Iterable[float], path: NoisePath) -> None:
+        self.variance = torch.tensor(list(variance), dtype=torch.float64)
+        self.shape, self.path, self.arrays = (1, 1, len(self.variance)), path, (self.variance,)
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        column = sigma.view(-1, 1, 1, 1)
+        alpha, s = (
+            1 / torch.hypot(torch.ones_like(column), column),
+            1 / torch.hypot(torch.ones_like(column), 1 / column),
+        )
+        return alpha * self.variance / (alpha**2 * self.variance + s**2) * z
+
+
+def cases() -> list[dict[str, Any]]:
+    """The suite: every solver at every number of steps, each on one of four noise paths, and coefficients of no solver."""
+    paths = {
+        "vp": noise.vp("scaled_linear", beta_start=0.00085, beta_end=0.012),
+        "flow": noise.Flow(3.0),
+        "vp-zero-snr": noise.vp(zero_terminal_snr=True),
+        "edm": noise.VE(0.002, 80.0, clock="quarter_log"),
+    }
+    found = []
+    for i, solver in enumerate(SOLVERS):
+        for j, steps in enumerate(STEPS):
+            name = list(paths)[(i + j) % len(paths)]
+            schedule = schedules.build("uniform-trailing", steps, paths[name])
+            plan = compile_plan(schedule, solver).with_notes(path=paths[name].spec())
+            found.append(_case(f"{solver}-{steps}-{name}", plan))
+    for steps in STEPS:
+        plan = _learned(schedules.build("karras", steps, paths["vp"])).with_notes(path=paths["vp"].spec())
+        found.append(_case(f"coefficients-{steps}-vp", plan))
+    return found
+
+
+def _learned(schedule: Schedule) -> Plan:
+    """A plan whose coefficients no formula gives: those of DPM-Solver++(2M), each a little off."""
+    plain = compile_plan(schedule, "dpmpp2m")
+    table = plain.coefficients
+    wobble = torch.cos(torch.arange(table.b.numel(), dtype=torch.float64)).reshape(table.b.shape)
+    made = type(table)(
+        table.q, table.A, table.b * (1 + 0.05 * wobble * (table.b != 1)), table.c, table.start, table.origin, table.G
+    )
+    return Plan(schedule, "custom", made)
+
+
+def _case(name: str, plan: Plan) -> dict[str, Any]:
+    n = len(VARIANCE)
+
+    def drawn(call: int) -> list[float]:
+        return [float(x) for x in rng.noise(0, [0], call, (1, 1, n), dtype=torch.float64).reshape(-1)]
+
+    case = {
+        "name": name,
+        "plan": json.loads(plan_file.dumps(plan)),
+        "variance": list(VARIANCE),
+        "start": drawn(rng.START),
+        "noise": [] if plan.coefficients.deterministic else [drawn(k + 1) for k in range(plan.calls)],
+    }
+    return {**case, "expected": core(case)}
+
+
+def core(case: Case) -> Answer:
+    """Our own loop, in float64: what is expected."""
+    plan = plan_of(case)
+    path = noise.from_spec(dict(plan.path or {}))
+    model, seen = Values(case["variance"], path), list[float]()
+    end = run(plan.coefficients, model, seed=0, indices=[0], on_step=lambda step: seen.append(float(step.sigma[0])))
+    return answer(zip(path.time(np.array(seen)).tolist(), seen, strict=True), end)
+
+
+def plan_of(case: Case) -> Plan:
+    """The plan of a case."""
+    return read_plan(json.dumps(case["plan"]))
+
+
+def answer(pairs: Iterable[tuple[float, float]], end: torch.Tensor) -> Answer:
+    """An answer as JSON has it: an infinite sigma is "inf"."""
+    calls = [[float(t), "inf" if math.isinf(sigma) else float(sigma)] for t, sigma in pairs]
+    return {"calls": calls, "end": [float(x) for x in end.detach().double().reshape(-1)]}
+
+
+# ------------------------------------------------------------------------------------------------------------- the files
+
+
+def dumps(found: list[dict[str, Any]]) -> str:
+    """The text of a file of cases: one case per line."""
+    head = json.dumps({"format": FORMAT, "version": VERSION, "cases": len(found)})
+    return "\n".join([head, *(json.dumps(case) for case in found)]) + "\n"
+
+
+def write(folder: Path) -> Path:
+    """Writes the suite into a folder; returns the file."""
+    file = folder / "vectors.jsonl"
+    write_text(file, dumps(cases()))
+    return file
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """Reads a file of cases.
+
+    Raises:
+        SigmaTuneError: if it is none of this version.
+    """
+    try:
+        head, *lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        known = (head["format"], head["version"], head["cases"]) == (FORMAT, VERSION, len(lines))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SigmaTuneError(f"{file} is no file of conformance cases: {error}.") from None
+    if not known:
+        raise SigmaTuneError(f"{file} is no file of conformance cases of version {VERSION}.")
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------------ the verdict
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a program did on one case.
+
+    Attributes:
+        name: The case.
+        passed: It passed.
+        reason: What was wrong, or why the program refused it.
+        refused: The program said that it cannot run the plan.
+    """
+
+    name: str
+    passed: bool
+    reason: str = ""
+    refused: bool = False
+
+
+def judge(case: Case, given: Answer) -> Verdict:
+    """Compares an answer with what a case expects."""
+    name, expected = case["name"], case["expected"]
+    if "refused" in given:
+        return Verdict(name, passed=False, reason=str(given["refused"]), refused=True)
+    try:
+        calls = [(float(t), float(sigma)) for t, sigma in given["calls"]]
+        end = np.array([float(x) for x in given["end"]])
+    except (KeyError, TypeError, ValueError) as error:
+        return Verdict(name, passed=False, reason=f"the answer cannot be read: {error}")
+    wanted = [(float(t), float(sigma)) for t, sigma in expected["calls"]]
+    if len(calls) != len(wanted):
+        return Verdict(name, passed=False, reason=f"{len(calls)} network calls instead of {len(wanted)}")
+    for k, ((t, sigma), (t_0, sigma_0)) in enumerate(zip(calls, wanted, strict=True)):
+        if not math.isclose(t, t_0, rel_tol=PAIR, abs_tol=PAIR) or not math.isclose(
+            _tau(sigma), _tau(sigma_0), rel_tol=PAIR
+        ):
+            said = f"(t, sigma) = ({t:.9g}, {sigma:.9g}) instead of ({t_0:.9g}, {sigma_0:.9g})"
+            return Verdict(name, passed=False, reason=f"call {k} receives {said}")
+    target = np.array(expected["end"])
+    off = float(np.abs(end - target).max()) if end.shape == target.shape else math.inf
+    if not off <= END * max(1.0, float(np.abs(target).max())):
+        return Verdict(name, passed=False, reason=f"the end is off by {off:.3g}")
+    return Verdict(name, passed=True)
+
+
+def _tau(sigma: float) -> float:
+    return 1 / (1 + 1 / sigma) if sigma else 0.0
+
+
+def check(runner: Runner, found: Iterable[Case]) -> list[Verdict]:
+    """Runs a program over cases; an error that it raises is a failure of the case."""
+    verdicts = []
+    for case in found:
+        asked = {key: value for key, value in case.items() if key != "expected"}
+        try:
+            given = runner(asked)
+        except SigmaTuneError as error:
+            given = {"refused": str(error)}
+        except Exception as error:  # noqa: BLE001 - somebody else's program
+            verdicts.append(Verdict(case["name"], passed=False, reason=f"{type(error).__name__}: {error}"))
+            continue
+        verdicts.append(judge(case, given))
+    return verdicts
+
+
+def runner_of(name: str) -> Runner:
+    """A runner by its name: one of ours, ``module:function``, or a command.
+
+    Raises:
+        SigmaTuneError: if there is none.
+    """
+    from sigmatune.interop.runners import RUNNERS
+
+    if name in RUNNERS:
+        return RUNNERS[name]
+    module, colon, function = name.partition(":")
+    if colon and "/" not in module and " " not in name:
+        try:
+            made: Runner = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise SigmaTuneError(f"there is no function {name}: {error}.") from None
+        return made
+    return _command(name)
+
+
+def _command(line: str) -> Runner:
+    """Runs a command for each case: JSON in, JSON out."""
+    words = shlex.split(line)
+
+    def call(case: Case) -> Answer:
+        done = subprocess.run(words, input=json.dumps(case) + "\n", capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip()[-200:]}")
+        given: Answer = json.loads(done.stdout.strip().splitlines()[-1])
+        return given
+
+    if not words or not _exists(words[0]):
+        raise SigmaTuneError(f"there is no runner {line!r}: neither one of ours, nor module:function, nor a command.")
+    return call
+
+
+def _exists(word: str) -> bool:
+    from shutil import which
+
+    return which(word) is not None

@@ -1,0 +1,390 @@
+r"""A plan inside any diffusers pipeline: the network receives exactly the (t, sigma) of the file.
+
+A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network, applies
+guidance, and hands the network's output to ``step``, which returns the next latents. :class:`SigmaTuneScheduler` puts a plan
+into these calls: one t per network call, also for solvers of several calls per step (``order`` is 1), in floating point, and
+between two calls the state machine of :mod:`sigmatune.machine`, in the model's own scaling (:mod:`sigmatune.interop.native`).
+
+What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the number of
+its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is refused; start
+from an image with :func:`partial` at strength 1.
+
+Diffusers reads this module by its name when it loads a pipeline that was saved with this scheduler.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from sigmatune import noise, plan_file, rng
+from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.interop.native import native
+from sigmatune.interop.pipeline_checks import check_clock, check_path, is_default_list, warn_of_pipeline
+from sigmatune.machine import Machine
+from sigmatune.models.network import process_of
+from sigmatune.models.predictions import Prediction, edm, predictions
+from sigmatune.models.scheduler_config import config_of, read_process
+from sigmatune.plan import Plan
+from sigmatune.solvers import compile_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Tensor = torch.Tensor
+
+
+@dataclass
+class Output(SchedulerOutput):  # type: ignore[misc]
+    """What a step returns: ``prev_sample``, the next latents, and ``pred_original_sample``, the estimate of the data."""
+
+    pred_original_sample: Tensor | None = None
+
+
+class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+    """Runs a plan in a diffusers pipeline; made by :func:`scheduler`.
+
+    Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit for
+    bit.
+
+    Args:
+        plan: The content of a plan file with its noise path, as a dictionary.
+        prediction_type: What the network predicts: a name of :data:`~sigmatune.models.predictions.predictions`.
+        sigma_data: EDM models only: standard deviation of the data.
+        edm_sign: EDM models only: sign of c_out.
+        seed: Seed of the noise that a stochastic plan adds, which then depends on (seed, row, call) alone; by default it
+            comes from the pipeline's generator.
+        first_index: Index of the pipeline's first row in that noise.
+        num_train_timesteps: Levels of the noise path; pipelines read it.
+        use_flow_sigmas: Tells Flux-type pipelines to pass no sigmas of their own.
+
+    Raises:
+        SigmaTuneError: if the plan is none or cannot run in a pipeline.
+    """
+
+    order = 1
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        prediction_type: str,
+        sigma_data: float | None = None,
+        edm_sign: int = 1,
+        seed: int | None = None,
+        first_index: int = 0,
+        num_train_timesteps: int = 1000,
+        use_flow_sigmas: bool = False,
+    ) -> None:
+        self._plan = plan_file.loads(json.dumps(plan), _build)
+        if self._plan.path is None:
+            raise SigmaTuneError(
+                "the plan names no noise path; make the scheduler with sigmatune.interop.diffusers.scheduler."
+            )
+        self._path = noise.from_spec(self._plan.path)
+        self._prediction = _prediction(prediction_type, sigma_data, edm_sign)
+        self._native = native(self._plan.coefficients, self._path, self._prediction)
+        self._pairs = list(zip(self._native.u.tolist(), self._native.v.tolist(), strict=True))
+        self._times = self._native.times.float().tolist()
+        self._machine: Machine | None = None
+        self.set_timesteps(self._plan.calls)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that runs."""
+        return self._plan
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The level of each call and a final 0, (K + 1,), float32; of the flow's own kind, tau, for a flow model."""
+        q = self._native.table.q
+        own = self._path.s(self._native.times.numpy()) if self.config.use_flow_sigmas else q.numpy()
+        return torch.from_numpy(np.append(own, 0.0)).float()
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """What start noise of unit variance is multiplied by."""
+        return self._native.start
+
+    @property
+    def step_index(self) -> int:
+        """Index of the next network call."""
+        return self._call
+
+    @property
+    def begin_index(self) -> int:
+        """Index of the first network call, always 0."""
+        return 0
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+        timesteps: Sequence[float] | None = None,
+    ) -> None:
+        """Starts a run.
+
+        Args:
+            num_inference_steps: The number of network calls of the plan, or twice that: then the list begins with as many
+                entries that ``strength=0.5`` cuts off, for pipelines that start from an image below strength 1 only.
+            device: Where the list of t goes.
+            sigmas: None, or the list that a flow pipeline passes by itself, linspace(1, 1/n, n); the plan's levels are used.
+            mu: The shift that a flow pipeline computes from its resolution; it has to be that of the plan.
+            timesteps: None.
+
+        Raises:
+            SigmaTuneError: for another number of calls or other lists.
+        """
+        calls = self._plan.calls
+        if timesteps is not None or (sigmas is not None and not is_default_list(sigmas)):
+            raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
+        asked = len(sigmas) if sigmas is not None and num_inference_steps is None else num_inference_steps
+        if asked not in (calls, 2 * calls, None):
+            raise SigmaTuneError(
+                f"this plan makes {calls} network calls, so pass num_inference_steps={calls} to the pipeline, not {asked}."
+            )
+        if mu is not None:
+            self._check_shift(mu)
+        lead = calls if asked == 2 * calls else 0
+        times = torch.cat([self._native.times[:1].expand(lead), self._native.times])
+        self.timesteps = times.to(torch.float32).to(device or "cpu")
+        self.num_inference_steps = asked or calls
+        self._lead, self._call, self._machine = lead, -lead, None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Accepts the start of the plan and nothing else.
+
+        Raises:
+            SigmaTuneError: if the pipeline has cut the list elsewhere.
+        """
+        if begin_index != self._lead:
+            raise SigmaTuneError(
+                f"the pipeline has cut the plan's list of timesteps at {begin_index}, as a strength does; start from a noise "
+                "level instead: make the scheduler of partial(plan, sigma) and pass strength=1."
+            )
+        self._call = 0
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor | float | None = None) -> Tensor:
+        """The network's input: the latents themselves, except for EDM models, which scale them."""
+        if self._prediction.input_scale is None:
+            return sample
+        return sample * float(self._native.input_scale[max(self._call, 0)])
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mixes clean data and noise at the levels of some t, one for all rows or one per row, in the model's scaling.
+
+        Raises:
+            SigmaTuneError: if a t is outside the model's range, or the plan cannot start from an image.
+        """
+        x0, eps = original_samples, noise
+        weights = np.array([self._mix(float(t)) for t in torch.as_tensor(timesteps).reshape(-1).tolist()])
+        kept, added = torch.from_numpy(weights).to(x0.device, x0.dtype).T.reshape(2, -1, *[1] * (x0.ndim - 1))
+        mixed: Tensor = kept * x0 + added * eps
+        return mixed
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What flow pipelines call :meth:`add_noise`."""
+        if noise is None:
+            raise SigmaTuneError("scale_noise needs the noise that is mixed in.")
+        return self.add_noise(sample, noise, torch.as_tensor(timestep))
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Tensor | float,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+    ) -> Output | tuple[Tensor, Tensor | None]:
+        """Moves the latents on after a network call.
+
+        Args:
+            model_output: What the network said, guidance applied, (B, C, ...); channels beyond those of the latents, a
+                predicted variance, are not used.
+            timestep: The t of this call.
+            sample: The latents that the network received, (B, C, ...).
+            eta: Must be 0: what noise is added is the plan's.
+            use_clipped_model_output: Must not be set.
+            generator: Draws the noise of a stochastic plan that has no seed.
+            return_dict: Return an object, else the tuple (next latents, estimate of the data).
+
+        Raises:
+            SigmaTuneError: for a t that is not the next of the plan, or an option that only other schedulers know.
+        """
+        if eta or use_clipped_model_output:
+            raise SigmaTuneError("eta and use_clipped_model_output are another sampler's; the plan has its own noise.")
+        k = self._call
+        self._check_time(k, timestep)
+        with torch.no_grad():
+            machine = self._prepared(sample)
+            x = machine.S[0]
+            u, v = self._pairs[k]
+            output = model_output if model_output.shape[1] == sample.shape[1] else model_output[:, : sample.shape[1]]
+            D = (output.to(x.dtype) * v).add_(x, alpha=u)
+            del x
+            machine.advance(k, D, lambda m: self._noise(k, m, sample, generator, machine.dtype))
+            following = machine.S[0].to(sample.dtype)
+        self._call = k + 1
+        if self._call < self._plan.calls:
+            return Output(prev_sample=following) if return_dict else (following, None)
+        self._machine = None
+        # A pipeline that makes a single step may take the estimate of the data as its result (PixArt does).
+        return Output(prev_sample=following, pred_original_sample=following) if return_dict else (following, following)
+
+    def __len__(self) -> int:
+        return int(self.config.num_train_timesteps)
+
+    def _check_time(self, k: int, timestep: Tensor | float) -> None:
+        known = 0 <= k < self._plan.calls
+        if isinstance(timestep, Tensor) and timestep.device.type != "cpu" and k > 0:
+            timestep = self._times[min(k, len(self._times) - 1)]  # reading it would make the accelerator wait
+        if not known or abs(float(timestep) - self._times[k]) > 1e-3:
+            raise SigmaTuneError(
+                f"t = {float(timestep):g} is not what this plan sends in call {max(k, 0)} of {self._plan.calls}; let the "
+                "pipeline go once through scheduler.timesteps after set_timesteps."
+            )
+
+    def _prepared(self, sample: Tensor) -> Machine:
+        """The machine whose first tensor is what the pipeline holds now, edits included."""
+        machine = self._machine
+        if machine is None:
+            dtype = torch.float64 if sample.dtype == torch.float64 else torch.float32
+            machine = self._machine = Machine(self._native.table, dtype, sample.device, sample.ndim - 1, fused=True)
+            machine.owned = False
+            x = sample.to(dtype)
+            start = (self._native.table.start[:, 0] / self._native.table.start[0, 0]).tolist()
+            machine.S = [x, *(x * share if share else torch.zeros_like(x) for share in start[1:])]
+        elif sample.dtype == machine.dtype:
+            machine.S[0] = sample
+        elif not torch.equal(
+            sample, machine.S[0].to(sample.dtype)
+        ):  # unchanged, what was rounded for the pipeline counts
+            machine.S[0] = sample.to(machine.dtype)
+        return machine
+
+    def _noise(self, k: int, channel: int, like: Tensor, generator: Any, dtype: torch.dtype) -> Tensor:
+        if self.config.seed is None:
+            drawn: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=dtype)
+            return drawn
+        first = self.config.first_index
+        rows = range(first, first + len(like))
+        return rng.noise(self.config.seed, rows, k + 1, like.shape[1:], channel=channel, dtype=dtype).to(like.device)
+
+    def _mix(self, t: float) -> tuple[float, float]:
+        """Weights of data and noise at a t of the list, or at any other of the model."""
+        if abs(t - self._times[0]) <= 1e-3:
+            if self._native.origin is None:
+                raise SigmaTuneError(
+                    "this plan's coefficients were learned for a start from noise and do not say how to start from an image; "
+                    "use a plan of one of the solvers."
+                )
+            return self._native.origin, self._native.start
+        near = min(self._times, key=lambda own: abs(own - t))
+        exact = near if abs(near - t) <= 1e-3 else t
+        return float(self._path.alpha(exact)), float(self._path.s(exact))
+
+    def _check_shift(self, mu: float) -> None:
+        spec = process_of(self._path)
+        if spec["kind"] == "flow" and not np.isclose(np.exp(mu), spec["shift"], rtol=1e-4):
+            warnings.warn(
+                f"at this resolution the pipeline shifts time by {np.exp(mu):.4g} and the plan was made for a shift of "
+                f"{spec['shift']:.4g}; its noise levels are kept, its evidence does not carry over.",
+                PlanMismatch,
+                stacklevel=3,
+            )
+
+
+def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: int = 0) -> SigmaTuneScheduler:
+    """Makes what runs a plan in a pipeline, to be put in the place of ``pipe.scheduler``.
+
+    Then call the pipeline with ``num_inference_steps=plan.calls``.
+
+    Args:
+        plan: The plan, of any solver, deterministic or stochastic, its coefficients learned or not.
+        pipe: The pipeline; what its model predicts and on which noise path is read from its present scheduler.
+        seed: For a stochastic plan: its noise depends on (seed, row, call) alone, as that of ``sigmatune.sample``, instead of
+            on the pipeline's generator.
+        first_index: Index of the pipeline's first row in that noise.
+
+    Raises:
+        SigmaTuneError: if the plan cannot run in this pipeline; one sentence says why.
+
+    Warns:
+        PlanMismatch: if the pipeline itself changes what the plan says: it does not scale its start noise, or rounds t.
+    """
+    config = config_of(getattr(pipe, "scheduler", pipe))
+    own = None if plan.path is None else process_of(noise.from_spec(plan.path))
+    process = read_process(config, shift=own["shift"] if own is not None and own["kind"] == "flow" else None)
+    if plan.path is None:
+        process.path.check(plan.coefficients.q.numpy())
+        plan = plan.with_notes(path=process.path.spec())
+    path = noise.from_spec(dict(plan.path or {}))
+    check_path(plan, path, process.path)
+    check_clock(pipe, path.time(plan.coefficients.q.numpy()))
+    kind, data, sign = _spelled(process.prediction)
+    made: SigmaTuneScheduler = SigmaTuneScheduler(
+        plan=json.loads(plan_file.dumps(plan)),
+        prediction_type=kind,
+        sigma_data=data,
+        edm_sign=sign,
+        seed=seed,
+        first_index=first_index,
+        num_train_timesteps=path.levels,
+        use_flow_sigmas=process_of(path)["kind"] == "flow",
+    )
+    warn_of_pipeline(pipe, made.init_noise_sigma, made.timesteps)
+    return made
+
+
+def starting_level(plan: Plan, strength: float) -> float:
+    r"""Turns a pipeline's ``strength`` into the noise level to start from, for :func:`sigmatune.partial`.
+
+    It is the level at the position ``strength * T`` of the model's own time (before a shift), whatever the plan's levels and
+    their number: the level that a uniform grid has there. Strength 1 is the plan's first level.
+
+    Args:
+        plan: A plan with its noise path.
+        strength: In (0, 1].
+
+    Raises:
+        SigmaTuneError: for another strength, or a plan without a noise path.
+    """
+    if plan.path is None or plan.schedule.rows is not None:
+        raise SigmaTuneError("a strength needs a plan of one model, with its noise path and one schedule for all rows.")
+    if not 0 < strength <= 1:
+        raise SigmaTuneError(f"a strength lies in (0, 1], not {strength!r}; 1 starts from pure noise.")
+    path = noise.from_spec(plan.path)
+    first = float(plan.schedule.sigmas[0])
+    return first if strength == 1 else min(float(path.at_position(max(1.0, strength * path.levels))), first)
+
+
+def _build(schedule: Any, name: str, options: Mapping[str, Any]) -> Any:
+    return compile_plan(schedule, name, **options).coefficients
+
+
+def _spelled(prediction: Prediction) -> tuple[str, float | None, int]:
+    """A prediction as JSON has it: (name, sigma_data, sign)."""
+    if not prediction.name.startswith("edm("):
+        return prediction.name, None, 1
+    data, sign = (field.partition("=")[2] for field in prediction.name[4:-1].split(", "))
+    return "edm", float(data), int(sign)
+
+
+def _prediction(kind: str, sigma_data: float | None, sign: int) -> Prediction:
+    return predictions[kind] if kind != "edm" else edm(0.5 if sigma_data is None else sigma_data, sign=sign)
+
+
+__all__ = ["SigmaTuneScheduler", "scheduler", "starting_level"]

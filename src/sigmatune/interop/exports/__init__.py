@@ -1,0 +1,64 @@
+"""Exports: a plan as a text that another program takes, with its meaning stated, and back. One file per kind of target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sigmatune.interop.exports import a1111, comfyui, diffusers, files, k_diffusion, sd_cpp
+from sigmatune.interop.exports.target import HEADER, Target, read_statement
+from sigmatune.plan import Plan
+from sigmatune.registry import Registry
+
+_ALL = (
+    files.TARGET,
+    diffusers.TARGET,
+    diffusers.STOCK,
+    k_diffusion.TARGET,
+    comfyui.TARGET,
+    a1111.TARGET,
+    sd_cpp.TARGET,
+)
+
+TARGETS: Registry[Target] = Registry(
+    "export target",
+    {target.name: target for target in _ALL},
+    aliases={"forge": "a1111", "stable-diffusion.cpp": "sd.cpp", "plan": "json"},
+)
+
+
+def export(plan: Plan, target: str, **options: Any) -> str:
+    """Writes a plan as a target takes it.
+
+    Args:
+        plan: The plan.
+        target: A name in ``TARGETS``.
+        options: The target's own options.
+
+    Raises:
+        SigmaTuneError: if the target cannot express the plan; one sentence says why.
+    """
+    return TARGETS[target].write(plan, **options)
+
+
+def load(text: str, target: str | None = None) -> Plan:
+    """Reads what :func:`export` wrote; the levels are those of the plan, bit for bit.
+
+    Args:
+        text: The text.
+        target: What it was written for; found out when absent.
+
+    Raises:
+        SigmaTuneError: if it is none of these, or was changed so that it contradicts itself.
+    """
+    return TARGETS[target or _found(text)].read(text)
+
+
+def _found(text: str) -> str:
+    if not text.lstrip().startswith("{"):
+        return str(read_statement(text).get("target"))
+    if f'"{HEADER.strip()}"' in text:
+        return diffusers.STOCK.name
+    return "diffusers" if '"SigmaTuneScheduler"' in text else "json"
+
+
+__all__ = ["TARGETS", "Target", "export", "load", "read_statement"]

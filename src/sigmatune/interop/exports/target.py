@@ -1,0 +1,200 @@
+r"""What an export is: the numbers as a program wants them, and one line that states what they mean.
+
+The line is JSON behind ``sigmatune export``: the target, whether the numbers are sigmas of :math:`x_0 + \sigma \epsilon`
+("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), what a shift has done to them, whether the final 0 is among
+them, how many steps and network calls they make with which sampler, and the plan's own levels and noise path, so that reading
+it gives back the plan bit for bit. What a program shows and what the line says must agree, or the text is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sigmatune import noise
+from sigmatune.errors import SigmaTuneError
+from sigmatune.models.network import process_of
+from sigmatune.options import plain
+from sigmatune.plan import Plan
+from sigmatune.schedule import Schedule
+from sigmatune.solvers import SOLVERS, compile_plan
+
+HEADER = "sigmatune export "
+
+
+@dataclass(frozen=True)
+class Target:
+    """A program that takes plans.
+
+    Attributes:
+        name: Its name in the registry.
+        write: From a plan, and the target's own options, to a text.
+        read: From a text to the plan.
+        summary: One line for listings.
+    """
+
+    name: str
+    write: Callable[..., str]
+    read: Callable[[str], Plan]
+    summary: str
+
+
+Samplers = Mapping[str, str]
+Layout = Callable[[str, dict[str, Any], Sequence[float]], str]
+
+
+def listed(
+    name: str,
+    samplers: Samplers,
+    layout: Layout,
+    numbers: Callable[[str], list[float]],
+    summary: str,
+    *,
+    flow: Sequence[str] = ("euler",),
+    eta: Sequence[str] = (),
+    trailing_zero: bool = True,
+) -> Target:
+    """Makes a target that takes a list of levels and the name of a sampler.
+
+    Args:
+        name: The target's name.
+        samplers: Its samplers by the names of our solvers; those that compute the same.
+        layout: (header line, statement, numbers) -> text.
+        numbers: text -> the numbers in it.
+        summary: One line.
+        flow: The solvers that are also the same on a flow's levels: others of its samplers step in tau, ours in log sigma.
+        eta: The solvers whose eta the target lets one set; of others it must be 1.
+        trailing_zero: Whether the final 0 is part of the list.
+    """
+
+    def write(plan: Plan) -> str:
+        stated = statement(plan, name, samplers, flow, eta)
+        kind = stated["sigma_kind"]
+        sigmas = plan.schedule.sigmas
+        with np.errstate(divide="ignore"):
+            shown = sigmas if kind == "ve" else 1 / (1 + 1 / sigmas)
+        if not np.isfinite(shown).all():
+            raise SigmaTuneError(
+                f"{name} takes finite levels, and this plan starts from sigma = inf; build it with sigma_max=."
+            )
+        stated["trailing_zero"] = trailing_zero
+        return layout(HEADER + json.dumps(stated), stated, [float(x) for x in shown[: None if trailing_zero else -1]])
+
+    def read(text: str) -> Plan:
+        stated = read_statement(text)
+        plan = stated_plan(stated)
+        given = numbers(text)
+        again = numbers(write(plan))
+        if stated.get("target") != name or given != again:
+            raise SigmaTuneError(f"the levels in this {name} export are not those that its first line states.")
+        return plan
+
+    return Target(name, write, read, summary)
+
+
+def statement(
+    plan: Plan, name: str, samplers: Samplers, flow: Sequence[str] = (), eta: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What an export says about its numbers.
+
+    Raises:
+        SigmaTuneError: if the target has no sampler that computes the plan's steps.
+    """
+    if plan.schedule.rows is not None:
+        raise SigmaTuneError(f"{name} takes one list of levels, and this plan has one per row; export a row of it.")
+    if plan.solver == "custom" or plan.solver_options.get("weights") is not None:
+        raise SigmaTuneError(
+            f"{name} takes levels and the name of a sampler, and this plan's coefficients are no sampler's; export it to json "
+            "or diffusers, or run it with the ComfyUI node."
+        )
+    path = None if plan.path is None else noise.from_spec(plan.path)
+    process = {} if path is None else process_of(path)
+    kind = "flow" if process.get("kind") == "flow" else "ve"
+    if plan.solver not in samplers:
+        raise SigmaTuneError(
+            f"{name} has no sampler that computes {plan.solver}'s steps; it has those of {', '.join(sorted(samplers))}."
+        )
+    if kind == "flow" and plan.solver not in flow:
+        raise SigmaTuneError(
+            f"{name}'s {samplers[plan.solver]} steps in the flow's own time and {plan.solver} in log sigma, so on a flow model "
+            f"the two differ; of its samplers {', '.join(flow) or 'none'} is the same on both."
+        )
+    options = dict(plan.solver_options)
+    if plan.solver not in eta and options.get("eta", 1.0) != 1.0:
+        raise SigmaTuneError(f"{name}'s {samplers[plan.solver]} has no eta, and this plan's is {options['eta']:g}.")
+    return {
+        "target": name,
+        "sigma_kind": kind,
+        "shift": f"applied once, by {process['shift']:g}" if kind == "flow" else "none",
+        "trailing_zero": True,
+        "steps": plan.steps,
+        "calls": plan.calls,
+        "sampler": samplers[plan.solver],
+        "solver": plan.solver,
+        "solver_options": options,
+        "family": plan.schedule.family,
+        "family_options": plain(plan.schedule.options),
+        "sigmas": ["inf" if np.isinf(sigma) else float(sigma) for sigma in plan.schedule.sigmas],
+        "noise_path": plan.path,
+        "model": plan.fingerprint,
+    }
+
+
+def read_statement(text: str) -> dict[str, Any]:
+    """The line that states what an export means.
+
+    Raises:
+        SigmaTuneError: if there is none, or it cannot be read.
+    """
+    found = re.search(re.escape(HEADER) + r"(\{.*\})", text)
+    try:
+        stated = json.loads(found[1]) if found else None
+    except ValueError:
+        stated = None
+    if not isinstance(stated, dict):
+        raise SigmaTuneError(
+            f"this text has no line {HEADER.strip()!r} that states what its numbers mean; import a bare list with its kind and "
+            "noise path given."
+        )
+    return stated
+
+
+def stated_plan(stated: Mapping[str, Any]) -> Plan:
+    """The plan that a statement speaks of.
+
+    Raises:
+        SigmaTuneError: if it contradicts itself.
+    """
+    try:
+        sigmas = [float(sigma) for sigma in stated["sigmas"]]
+        solver, options = SOLVERS[stated["solver"]], dict(stated["solver_options"])
+        schedule = Schedule(np.array(sigmas), stated["family"], stated["family_options"])
+        plan = compile_plan(schedule, solver.name, **options)
+        path, model = stated["noise_path"], stated["model"]
+        same = (plan.steps, plan.calls) == (stated["steps"], stated["calls"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SigmaTuneError):
+            raise
+        raise SigmaTuneError(f"the line that states what this export means is incomplete: {error}.") from None
+    if not same:
+        raise SigmaTuneError("the steps and calls that this export states are not those that its levels make.")
+    if path is not None:
+        noise.from_spec(path).check(plan.schedule.sigmas[:-1])
+    return plan.with_notes(path=path, fingerprint=model)
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers of a comma-separated list.
+
+    Raises:
+        SigmaTuneError: if something in it is no number.
+    """
+    try:
+        return [float(part) for part in text.replace("\n", " ").split(",") if part.strip()]
+    except ValueError:
+        raise SigmaTuneError(f"{text.strip()[:40]!r} is no comma-separated list of numbers.") from None

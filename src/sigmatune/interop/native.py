@@ -1,0 +1,116 @@
+r"""A plan's table as somebody else's loop needs it: the network's own state first, the network's own output in.
+
+A loop that is not ours holds one tensor, the network's next input in the model's own scaling,
+:math:`x_k = m_k z_k`, :math:`m_k` the path's ``state_scale``. So the state is put on another basis,
+
+.. math:: S'_k = T_k S_k, \quad T_k = \begin{pmatrix} m_k c_k \\ 0 \;\; I \end{pmatrix}, \qquad
+          A'_k = T_{k+1} A_k T_k^{-1}, \quad b'_k = T_{k+1} b_k, \quad G'_k = T_{k+1} G_k, \quad c'_k = e_0,
+
+in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in, a
+callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as all
+solvers have it and as learned coefficients have it unless they forget the start noise.
+
+Every prediction type here is affine in the network's output: :math:`D = u_k x_k + v_k f_k`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.machine import Coefficients
+from sigmatune.models.predictions import Prediction
+from sigmatune.noise import NoisePath
+
+
+@dataclass(frozen=True, eq=False)
+class Native:
+    """A plan's table in a model's own scaling.
+
+    Attributes:
+        table: The coefficients with the network's input as the first tensor of the state; q unchanged.
+        times: What the network receives as t in each call, (K,), float64.
+        input_scale: The factor on the state before it enters the network, (K,); 1 for most models.
+        u, v: The estimate of the data from the state and the network's output, D = u x + v f, (K,) each.
+        start: Standard deviation of the first input when a run starts from noise.
+        origin: Weight of an image in the first input when a run starts from one; None where the plan cannot.
+    """
+
+    table: Coefficients
+    times: torch.Tensor
+    input_scale: torch.Tensor
+    u: torch.Tensor
+    v: torch.Tensor
+    start: float
+    origin: float | None
+
+
+def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) -> Native:
+    """Puts a table into the scaling of a model.
+
+    Raises:
+        SigmaTuneError: if a level is outside the path's range, the plan has one schedule per row or starts from several
+            noises, or an input of the network does not hold the first tensor of the state.
+    """
+    q = coefficients.q
+    path.check(q.numpy())
+    table = input_first(coefficients, torch.from_numpy(np.asarray(path.state_scale(q.numpy()))))
+    # Starting from an image must leave nothing in the rest of the state but what the first tensor implies.
+    alone = not bool((table.origin[1:] != 0).any()) and not bool((table.start[1:] != 0).any())
+    image = float(table.origin[0])
+    return Native(
+        table,
+        times=torch.from_numpy(np.asarray(path.time(q.numpy()))),
+        input_scale=torch.ones_like(q) if prediction.input_scale is None else prediction.input_scale(q),
+        u=prediction.x0(torch.zeros_like(q), torch.ones_like(q), q),
+        v=prediction.x0(torch.ones_like(q), torch.zeros_like(q), q),
+        start=float(table.start[0, 0]),
+        origin=image if alone and (image != 0 or bool(torch.isinf(q[0]))) else None,
+    )
+
+
+def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients:
+    """The table on the basis in which the network's input, times its scale, comes first.
+
+    Args:
+        coefficients: A shared table.
+        scale: m_k, from the unit state to the other loop's, (K,).
+
+    Raises:
+        SigmaTuneError: if there is no such basis, or nothing but the first input could not hold the start.
+    """
+    if coefficients.rows is not None:
+        raise SigmaTuneError(
+            "the plan has one schedule per row, and other loops send one t for the whole batch; run it with sigmatune.sample."
+        )
+    if coefficients.start.shape[-1] != 1:
+        raise SigmaTuneError(
+            f"the plan starts from {coefficients.start.shape[-1]} noises, and other loops hold one tensor; run it with "
+            "sigmatune.sample."
+        )
+    c, calls, width = coefficients.c, coefficients.calls, coefficients.width
+    if bool((c[:-1, 0] == 0).any()):
+        raise SigmaTuneError(
+            "an input of the network does not depend on the first tensor of the plan's state, so a loop that holds nothing "
+            "but that input cannot run it; run it with sigmatune.sample."
+        )
+    T = torch.eye(width, dtype=c.dtype).repeat(calls + 1, 1, 1)
+    T[:-1, 0] = c[:-1] * scale[:, None]
+    T[-1, 0] = c[-1]  # may forget the first tensor, for nothing follows
+    back = torch.eye(width, dtype=c.dtype).repeat(calls, 1, 1)
+    back[:, 0] = -T[:-1, 0] / T[:-1, 0, :1]
+    back[:, 0, 0] = 1 / T[:-1, 0, 0]
+    first = torch.zeros_like(c)
+    first[:, 0] = 1
+    return Coefficients(
+        q=coefficients.q,
+        A=T[1:] @ coefficients.A @ back,
+        b=(T[1:] @ coefficients.b.unsqueeze(-1)).squeeze(-1),
+        c=first,
+        start=T[0] @ coefficients.start,
+        origin=T[0] @ coefficients.origin,
+        G=T[1:] @ coefficients.G,
+    )

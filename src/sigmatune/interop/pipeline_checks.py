@@ -1,0 +1,76 @@
+"""What a pipeline's own code does to a plan: what is refused, and what can only be said."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.models.network import process_of
+from sigmatune.noise import NoisePath
+from sigmatune.plan import Plan
+
+
+def is_default_list(sigmas: Sequence[float]) -> bool:
+    """Whether this is the list that flow pipelines make when they are given none."""
+    given = np.asarray(sigmas, dtype=np.float64).reshape(-1)
+    return bool(np.allclose(given, np.linspace(1.0, 1 / max(len(given), 1), len(given)), rtol=0, atol=1e-6))
+
+
+def check_path(plan: Plan, path: NoisePath, own: NoisePath) -> None:
+    """Refuses a plan whose levels would reach this pipeline's network with another t than it was trained on."""
+    if process_of(path)["kind"] == process_of(own)["kind"]:
+        q = plan.coefficients.q.numpy()
+        own.check(q)
+        if np.allclose(path.time(q), own.time(q), rtol=1e-6, atol=1e-6):
+            return
+    raise SigmaTuneError(
+        f"the plan was made for the noise path {process_of(path)} and this pipeline has {process_of(own)}; make a plan for "
+        "this model."
+    )
+
+
+def check_clock(pipe: Any, times: Any) -> None:
+    """Refuses t between whole numbers for a network that embeds whole timesteps only."""
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    kind = getattr(getattr(network, "config", None), "time_embedding_type", None)
+    if kind == "learned" and not np.allclose(times, np.rint(times), rtol=0, atol=1e-6):
+        raise SigmaTuneError(
+            "this pipeline's network embeds whole timesteps only and the plan's levels lie between them; make the plan for it."
+        )
+
+
+def warn_of_pipeline(pipe: Any, start: float, times: torch.Tensor) -> None:
+    """Says what this pipeline's own code does to the plan, where no scheduler can help it."""
+    try:
+        source = inspect.getsource(type(pipe))
+    except (OSError, TypeError):
+        return
+    name = type(pipe).__name__
+    scales = any(name in source for name in ("init_noise_sigma", "add_noise(", "scale_noise("))
+    if abs(start - 1) > 1e-4 and not scales:
+        advice = (
+            f"pass latents= of standard deviation {start:.6g} (scheduler.init_noise_sigma) to it"
+            if "latents" in inspect.signature(type(pipe).__call__).parameters
+            else f"it takes no latents= either, so its first input has {1 / start:.6g} times the plan's deviation"
+        )
+        warnings.warn(
+            f"{name} does not scale its start noise; {advice}.",
+            PlanMismatch,
+            stacklevel=4,
+        )
+    dtype = getattr(pipe, "dtype", torch.float32)
+    if ".to(latents.dtype)" in source and dtype in (torch.bfloat16, torch.float16):
+        off = float((times.to(dtype).float() - times).abs().max())
+        if off > 0:
+            warnings.warn(
+                f"{name} rounds t to {dtype}, by up to {off:.3g} here; keep the latents in float32, or expect the plan's "
+                "levels to reach the network with another t.",
+                PlanMismatch,
+                stacklevel=4,
+            )

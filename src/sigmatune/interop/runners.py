@@ -1,0 +1,152 @@
+"""Our own ways to run a plan, as runners of the conformance suite."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune import noise
+from sigmatune.errors import SigmaTuneError
+from sigmatune.interop import exports
+from sigmatune.interop.conformance import Answer, Case, Runner, Values, answer, core, plan_of
+from sigmatune.interop.k_diffusion import kind_of, sampler, sigmas_of
+from sigmatune.registry import Registry
+
+Tensor = torch.Tensor
+
+
+def diffusers(case: Case) -> Answer:
+    """A pipeline's loop around SigmaTuneScheduler, in float32, with a model that predicts the data."""
+    from sigmatune.interop.diffusers import SigmaTuneScheduler
+
+    made = SigmaTuneScheduler(case["plan"], "sample", seed=0)
+    path = noise.from_spec(case["plan"]["noise_path"])
+    model, pairs = Values(case["variance"], path), []
+    x = torch.tensor(case["start"]).view(1, 1, 1, -1) * made.init_noise_sigma
+    made.set_timesteps(made.plan.calls)
+    for t in made.timesteps:
+        sigma = float(path.sigma(_inside(path, float(t))))
+        pairs.append((float(t), sigma))
+        z = made.scale_model_input(x, t) / float(path.state_scale(sigma))
+        x = made.step(model(z, sigma), t, x, return_dict=False)[0]
+    return answer(pairs, x)
+
+
+def k_diffusion(case: Case) -> Answer:
+    """The export to k-diffusion, and the algorithm of the sampler that it names, written out as published."""
+    plan = plan_of(case)
+    text = exports.export(plan, "k-diffusion")
+    stated = exports.read_statement(text)
+    sigmas = torch.tensor(exports.load(text).schedule.sigmas.copy())
+    kind = stated["sigma_kind"]
+    sigmas = sigmas if kind == "ve" else 1 / (1 + 1 / sigmas)
+    wrapped = _Wrapped(case, kind)
+    x = torch.tensor(case["start"], dtype=torch.float64).view(1, 1, 1, -1) * sigmas[0]
+    drawn = [torch.tensor(eps, dtype=torch.float64).view_as(x) for eps in case["noise"]]
+    end = _ALGORITHMS[stated["sampler"]](wrapped, x, sigmas, drawn, float(stated["solver_options"].get("eta", 1.0)))
+    return answer(wrapped.pairs, end)
+
+
+def k_sampler(case: Case) -> Answer:
+    """The plan's own sampler function, which the ComfyUI node hands to ComfyUI, in float32."""
+    plan = plan_of(case)
+    sigmas, wrapped = sigmas_of(plan), _Wrapped(case, kind_of(plan))
+    x = torch.tensor(case["start"]).view(1, 1, 1, -1) * _start(plan)
+    return answer(wrapped.pairs, sampler(plan)(wrapped, x, sigmas, extra_args={"seed": 0}))
+
+
+def _start(plan: Any) -> float:
+    from sigmatune.interop.native import input_first
+
+    q = plan.coefficients.q.numpy()
+    scale = np.hypot(1.0, q) if kind_of(plan) == "ve" else noise.Flow().state_scale(q)
+    return float(input_first(plan.coefficients, torch.from_numpy(np.asarray(scale))).start[0, 0])
+
+
+class _Wrapped:
+    """model(x, sigma) of k-diffusion around the case's data; notes the pairs that a network behind it receives."""
+
+    def __init__(self, case: Case, kind: str) -> None:
+        self.path, self.kind = noise.from_spec(case["plan"]["noise_path"]), kind
+        self.model = Values(case["variance"], self.path)
+        self.pairs: list[tuple[float, float]] = []
+
+    def __call__(self, x: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+        level = float(sigma.reshape(-1)[0])
+        if self.kind == "flow":
+            level = level / (1 - level) if level < 1 else float("inf")
+        own = min(max(level, self.path.sigma_min), self.path.sigma_max) if np.isfinite(level) else level
+        self.pairs.append((float(self.path.time(own if abs(own - level) <= 1e-6 * level else level)), level))
+        scale = np.hypot(1.0, level) if self.kind == "ve" else float(noise.Flow().state_scale(level))
+        return self.model((x / scale).double(), level).to(x.dtype)
+
+
+def _euler(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:  # noqa: ARG001
+    for t, s in itertools.pairwise(sigmas):
+        x = x + (x - model(x, t)) / t * (s - t)
+    return x
+
+
+def _heun(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:  # noqa: ARG001
+    for t, s in itertools.pairwise(sigmas):
+        slope = (x - model(x, t)) / t
+        ahead = x + slope * (s - t)
+        x = ahead if s == 0 else x + (slope + (ahead - model(ahead, s)) / s) / 2 * (s - t)
+    return x
+
+
+def _2m(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float, *, noisy: bool = False) -> Tensor:
+    eta = eta if noisy else 0.0
+    old, last = None, torch.tensor(0.0)
+    for k, (t, s) in enumerate(itertools.pairwise(sigmas)):
+        D = model(x, t)
+        if s == 0:
+            return D
+        h = (t / s).log()
+        middle = D if old is None else D + (D - old) * (h / last) / 2
+        x = s / t * torch.exp(-eta * h) * x - torch.expm1(-h - eta * h) * middle
+        if eta:
+            x = x + s * (-torch.expm1(-2 * eta * h)).sqrt() * drawn[k]
+        old, last = D, h
+    return x
+
+
+def _2m_sde(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:
+    return _2m(model, x, sigmas, drawn, eta, noisy=True)
+
+
+def _ancestral(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:
+    for k, (t, s) in enumerate(itertools.pairwise(sigmas)):
+        up = torch.minimum(s, eta * (s**2 * (t**2 - s**2) / t**2).sqrt())
+        down = (s**2 - up**2).sqrt()
+        x = x + (x - model(x, t)) / t * (down - t)
+        if s > 0:
+            x = x + up * drawn[k]
+    return x
+
+
+_ALGORITHMS = {
+    "sample_euler": _euler,
+    "sample_heun": _heun,
+    "sample_dpmpp_2m": _2m,
+    "sample_euler_ancestral": _ancestral,
+    "sample_dpmpp_2m_sde": _2m_sde,
+}
+
+
+def _inside(path: noise.NoisePath, t: float) -> float:
+    """A t that float32 has rounded out of a path's range."""
+    low, high = sorted((float(path.time(path.sigma_min)), float(path.time(path.sigma_max))))
+    if not low - 1e-4 <= t <= high + 1e-4:
+        raise SigmaTuneError(f"t = {t:g} is outside the model's range.")
+    return min(max(t, low), high)
+
+
+RUNNERS: Registry[Runner] = Registry(
+    "conformance runner",
+    {"core": core, "diffusers": diffusers, "k-sampler": k_sampler, "k-diffusion": k_diffusion},
+    aliases={"comfyui": "k-sampler"},
+)

@@ -1,0 +1,213 @@
+r"""What a diffusers pipeline sends to its network, found by letting the pipeline send it.
+
+Every family conditions its network in its own way: text embeddings, pooled ones, sizes, masks, ids of positions, labels,
+residuals of a control network. All of that is prepared by the pipeline itself before its loop begins and is the same in every
+step. So the pipeline is called as its user would call it, is stopped at the first call of the network, and the arguments of
+that call are kept: the state and t are then ours to fill in, the rest is the condition. A prompt is encoded once this way, and
+nothing about a family has to be repeated here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sigmatune.errors import SigmaTuneError
+
+STATES, TIME = ("sample", "hidden_states"), "timestep"
+RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
+
+
+class _Stop(Exception):
+    """Ends the pipeline's call."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The first call of a network by its pipeline.
+
+    Attributes:
+        state: The name of the argument that holds the state, and the state, (1 or 2, *shape).
+        arguments: All other arguments but t.
+        clock: What t was divided by before it was sent: 1 or 1000.
+        mu: The shift that the pipeline handed to its scheduler, if any.
+        control: The arguments of the control network, if there is one.
+    """
+
+    state: tuple[str, torch.Tensor]
+    arguments: Mapping[str, Any]
+    clock: float
+    mu: float | None
+    control: Mapping[str, Any] | None
+
+
+def network_of(pipe: Any) -> torch.nn.Module:
+    """The denoising network of a pipeline.
+
+    Raises:
+        SigmaTuneError: if it has none under the usual names.
+    """
+    for name in ("transformer", "unet"):
+        found = getattr(pipe, name, None)
+        if isinstance(found, torch.nn.Module):
+            return found
+    raise SigmaTuneError(f"a {type(pipe).__name__} has no network under the name unet or transformer.")
+
+
+def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
+    """Calls a pipeline up to its first network call.
+
+    Args:
+        pipe: The pipeline; left as it was.
+        call: The pipeline's arguments, without the number of steps.
+
+    Raises:
+        SigmaTuneError: if the pipeline refuses the arguments, or its network's call is not understood.
+    """
+    network, control = network_of(pipe), getattr(pipe, "controlnet", None)
+    seen: dict[str, dict[str, Any]] = {}
+    told: dict[str, Any] = {}
+
+    def keep(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen["control" if module is control else "network"] = _bound(module, args, kwargs)
+        if module is network:
+            raise _Stop
+
+    hooks = [
+        m.register_forward_pre_hook(keep, with_kwargs=True)
+        for m in (network, control)
+        if isinstance(m, torch.nn.Module)
+    ]
+    try:
+        with _probed(pipe, told), torch.no_grad():
+            steps = getattr(getattr(pipe.scheduler, "plan", None), "calls", 2)
+            pipe(**call, num_inference_steps=steps)
+    except _Stop:
+        pass
+    except SigmaTuneError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pipelines check their arguments with errors of all kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SigmaTuneError(f"the {type(pipe).__name__} does not run with these arguments: {reason}.") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if "network" not in seen:
+        raise SigmaTuneError(f"the {type(pipe).__name__} made no call of its network.")
+    return _understood(type(pipe).__name__, seen, told)
+
+
+def _bound(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    return {**{k: v for k, v in bound.items() if k != "kwargs"}, **bound.get("kwargs", {})}
+
+
+@contextmanager
+def _probed(pipe: Any, told: dict[str, Any]) -> Iterator[None]:
+    """Puts a copy of the scheduler in place that tells what it was asked for."""
+    original = pipe.scheduler
+    probe = deepcopy(original)
+    plain = probe.set_timesteps
+
+    @functools.wraps(plain)  # pipelines look at the signature
+    def listening(*args: Any, **kwargs: Any) -> None:
+        told["mu"] = kwargs.get("mu")
+        plain(*args, **kwargs)
+        told["timesteps"] = probe.timesteps
+
+    probe.set_timesteps = listening
+    pipe.scheduler = probe
+    try:
+        yield
+    finally:
+        pipe.scheduler = original
+
+
+def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], told: Mapping[str, Any]) -> Sent:
+    arguments = dict(seen["network"])
+    state = next((key for key in STATES if isinstance(arguments.get(key), torch.Tensor)), None)
+    if state is None or TIME not in arguments or "timesteps" not in told:
+        raise SigmaTuneError(
+            f"how a {name} calls its network is not understood: no state or no timestep is among the arguments."
+        )
+    x = arguments.pop(state)
+    sent = float(torch.as_tensor(arguments.pop(TIME)).reshape(-1)[0])
+    listed = torch.as_tensor(told["timesteps"]).float()
+    clock = next((c for c in (1.0, 1000.0) if bool((abs(listed / c - sent) <= 5e-3 * abs(sent) + 1e-9).any())), None)
+    if clock is None:
+        raise SigmaTuneError(
+            f"a {name} sends {sent:g} to its network where its scheduler says t = {float(listed[0]):g}; that clock is not "
+            "known here."
+        )
+    control = seen.get("control")
+    if control is not None:
+        for key in RESIDUALS:
+            arguments.pop(key, None)
+        control = {key: value for key, value in control.items() if key not in (*STATES, TIME)}
+    return Sent((state, x), arguments, clock, told["mu"], control)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is sent besides state and t, for one or more rows.
+
+    Attributes:
+        tree: The arguments; dictionaries, lists and tuples may be nested.
+        own: For every tensor in it, in the order in which they are met, whether it has a row for each row of the batch; tables
+            of positions have none.
+    """
+
+    tree: Any
+    own: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, tree: Any, rows: int) -> Condition:
+        """The condition of a batch of some rows."""
+        found: list[torch.Tensor] = []
+        _leaves(tree, found.append)
+        return cls(tree, tuple(x.ndim > 0 and x.shape[0] == rows for x in found))
+
+    def picked(self, rows: Sequence[int]) -> Condition:
+        """The condition of some rows."""
+        own, index = iter(self.own), list(rows)
+        return Condition(_leaves(self.tree, lambda x: x[index] if next(own) else x), self.own)
+
+    @staticmethod
+    def joined(parts: Sequence[Condition]) -> Condition:
+        """The rows of several conditions behind one another.
+
+        Raises:
+            SigmaTuneError: if their tensors differ in size.
+        """
+        lists: list[list[torch.Tensor]] = [[] for _ in parts]
+        for part, into in zip(parts, lists, strict=True):
+            _leaves(part.tree, into.append)
+        own, whole = parts[0].own, iter(zip(*lists, strict=True))
+        if any(x.shape[1:] != same[0].shape[1:] for same in zip(*lists, strict=True) for x in same):
+            raise SigmaTuneError(
+                "the prompts encode to tensors of different sizes; have the pipeline pad them to one length, as "
+                "max_sequence_length= does."
+            )
+        mine = iter(own)
+
+        def join(_: torch.Tensor) -> torch.Tensor:
+            same = next(whole)
+            return torch.cat(same) if next(mine) else same[0]
+
+        return Condition(_leaves(parts[0].tree, join), own)
+
+
+def _leaves(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """Arguments with every tensor in them changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _leaves(item, change) for key, item in value.items()}
+    return type(value)(_leaves(item, change) for item in value) if isinstance(value, list | tuple) else value

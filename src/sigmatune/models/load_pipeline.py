@@ -1,0 +1,172 @@
+"""Loads diffusers pipelines as denoisers: from memory or from safetensors files, with prompts, labels and guidance."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.models.capture import capture
+from sigmatune.models.network import pick_device
+from sigmatune.models.pipeline import LABEL_FIRST, TEXT_LAST, PipelineDenoiser
+
+
+def from_pipeline(
+    pipe: Any,
+    *,
+    prompts: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
+    negative_prompt: str | None = None,
+    guidance: float | None = None,
+    interval: tuple[float, float] = (0.0, float("inf")),
+    **call: Any,
+) -> PipelineDenoiser:
+    """Makes a denoiser of a diffusers pipeline.
+
+    Args:
+        pipe: The pipeline; its networks are put into eval mode and are not copied.
+        prompts: For a pipeline with text: one condition each, all different. Each is encoded once.
+        labels: For a pipeline with class labels: one condition each.
+        negative_prompt: What guidance leads away from.
+        guidance: Scale w of classifier-free guidance, 1 for none; the pipeline's own default when absent. Flux-type models,
+            whose guidance is an input of the network (``guidance_scale=``), have none by default.
+        interval: (a, b], the levels sigma at which guidance is on; it costs two network evaluations there, one elsewhere.
+        call: The pipeline's other arguments, such as height=, width=, image=.
+
+    Raises:
+        SigmaTuneError: if the pipeline does not run with these arguments or is not understood.
+    """
+    takes = inspect.signature(type(pipe).__call__).parameters
+    for name in call:
+        if name not in takes:  # many pipelines swallow what they do not know
+            raise unknown_name(f"{type(pipe).__name__} argument", name, takes)
+    key, given = _conditions(pipe, takes, prompts, labels)
+    if not 0 <= interval[0] < interval[1]:
+        raise SigmaTuneError(f"need an interval of levels 0 <= a < b, not {interval}.")
+    apart = "true_cfg_scale" in takes
+    knob = "true_cfg_scale" if apart else "guidance_scale"
+    scale = float(takes[knob].default if guidance is None and knob in takes else 1.0 if guidance is None else guidance)
+    if scale != 1 and knob not in takes:
+        raise SigmaTuneError(f"a {type(pipe).__name__} has no guidance.")
+    scale = 1.0 if scale < 1 else scale  # what pipelines do: no guidance at 1 and below
+    arguments = dict(call)
+    if not apart and knob in takes:
+        arguments["guidance_scale"] = scale
+    if negative_prompt is not None and not apart:
+        if "negative_prompt" not in takes:
+            raise SigmaTuneError(f"a {type(pipe).__name__} takes no negative prompt.")
+        arguments["negative_prompt"] = negative_prompt
+    _quiet(pipe)
+    sent = [capture(pipe, arguments if key is None else {**arguments, key: value}) for value in given]
+    unconditional = None
+    if apart and scale != 1:
+        unconditional = capture(pipe, {**arguments, "prompt": negative_prompt or ""})
+    guided = len(sent[0].state[1]) == 2 or unconditional is not None
+    if guided != (scale != 1) or (len(sent[0].state[1]) == 2 and not _known_order(pipe)):
+        raise SigmaTuneError(f"how a {type(pipe).__name__} applies guidance is not known here; pass guidance=1.")
+    made = PipelineDenoiser(
+        pipe,
+        sent,
+        unconditional,
+        [] if key is None else given,
+        scale=scale,
+        interval=(float(interval[0]), float(interval[1])),
+    )
+    made.size = _pixels(pipe, call)
+    return made
+
+
+def load_pipeline(
+    source: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    **options: Any,
+) -> PipelineDenoiser:
+    """Loads a diffusers pipeline from safetensors files and makes a denoiser of it.
+
+    Args:
+        source: A folder that ``save_pretrained`` wrote, or a hub id.
+        device: Where to run: None for the CPU, "auto" for an accelerator if there is one.
+        dtype: Dtype of the networks.
+        revision: Branch, tag or commit on the hub.
+        options: Those of :func:`from_pipeline`.
+
+    Raises:
+        SigmaTuneError: if there is no such pipeline, its weights are not in safetensors files, or it is not understood.
+    """
+    from diffusers import DiffusionPipeline
+
+    where, place = pick_device(device), str(Path(source).expanduser())
+    how = {"use_safetensors": True, "revision": revision, "low_cpu_mem_usage": find_spec("accelerate") is not None}
+    try:
+        with _silence():
+            pipe = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype, **how)
+    except Exception as error:  # noqa: BLE001 - diffusers, transformers and the hub each raise their own kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SigmaTuneError(f"the pipeline {source} cannot be loaded: {reason}.") from None
+    return from_pipeline(pipe.to(where), **options)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without diffusers' own progress bar and its advice on the name of an argument that older versions know only so."""
+    from diffusers.utils import logging
+
+    shown = logging.is_progress_bar_enabled() if hasattr(logging, "is_progress_bar_enabled") else True
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _conditions(
+    pipe: Any, takes: Mapping[str, Any], prompts: Sequence[str] | None, labels: Sequence[int] | None
+) -> tuple[str | None, list[Any]]:
+    """The name of the pipeline's argument for its condition, and the values of it."""
+    name = type(pipe).__name__
+    key = "prompt" if "prompt" in takes else "class_labels" if "class_labels" in takes else None
+    wrong = {"prompt": labels, "class_labels": prompts, None: prompts if prompts is not None else labels}[key]
+    if wrong is not None:
+        raise SigmaTuneError(
+            f"a {name} takes {'no condition' if key is None else 'prompts' if key == 'prompt' else 'labels'}."
+        )
+    given = prompts if key == "prompt" else labels
+    if key is None:
+        return None, [None]
+    if given is None or isinstance(given, str) or len(given) == 0:
+        raise SigmaTuneError(f"a {name} needs a list of {'prompts=' if key == 'prompt' else 'labels='}.")
+    if len(set(given)) < len(given):
+        twice = next(value for i, value in enumerate(given) if value in given[:i])
+        raise SigmaTuneError(f"{twice!r} is given twice; conditions that tune and conditions that judge must differ.")
+    return key, [value if key == "prompt" else [value] for value in given]
+
+
+def _known_order(pipe: Any) -> bool:
+    source = inspect.getsource(type(pipe))
+    return TEXT_LAST in source or LABEL_FIRST in source
+
+
+def _pixels(pipe: Any, call: Mapping[str, Any]) -> tuple[int, int]:
+    side = getattr(pipe, "default_sample_size", 0) * getattr(pipe, "vae_scale_factor", 1)
+    return int(call.get("height") or side), int(call.get("width") or side)
+
+
+def _quiet(pipe: Any) -> None:
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    pipe.set_progress_bar_config(disable=True)

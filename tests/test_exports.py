@@ -1,0 +1,394 @@
+"""Exports, imports, published tables, and conversions between shifts: round trips, refusals, and what the text says."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+import warnings
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.schedulers import AysSchedules
+from hypothesis import given
+from hypothesis import strategies as some
+
+import sigmatune as st
+from sigmatune import PlanMismatch, SigmaTuneError
+from sigmatune.interop import exports, resolution, tables
+from sigmatune.interop.exports import TARGETS
+from sigmatune.noise import VE, Flow, vp
+from sigmatune.plan import Plan
+from sigmatune.solvers import SOLVERS
+from sigmatune.tuning.unrolled import rolled, unrolled
+
+SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
+OPTIONS = {"diffusers": {"prediction": "epsilon"}}
+LISTS = [name for name in TARGETS if name not in ("json", "diffusers")]
+
+
+def plan_on(path, steps=5, solver="euler", family="uniform-trailing", **options):
+    plan = st.compile_plan(st.build_schedule(family, steps, path), solver, **options)
+    return plan.with_notes(path=path.spec(), fingerprint="sha256:of a model")
+
+
+def learned(plan):
+    return Plan(plan.schedule, "custom", rolled(unrolled(plan.coefficients)), plan.path, plan.fingerprint)
+
+
+def stated_in(text):
+    return json.loads(text)["sigmatune export"] if text.startswith("{") else exports.read_statement(text)
+
+
+# -------------------------------------------------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpmpp2m", "ancestral", "sde-dpmpp2m"])
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_export_then_import_is_the_identity(target, solver):
+    plan = plan_on(SD, 7, solver)
+    if (target == "diffusers-stock" and solver != "euler") or (target, solver) == ("sd.cpp", "sde-dpmpp2m"):
+        with pytest.raises(SigmaTuneError, match="no sampler that computes"):
+            exports.export(plan, target)
+        return
+    text = exports.export(plan, target, **OPTIONS.get(target, {}))
+    for again in (exports.load(text), exports.load(text, target)):
+        assert again.schedule.sigmas.tobytes() == plan.schedule.sigmas.tobytes()
+        assert again.coefficients.tobytes() == plan.coefficients.tobytes()
+        assert (again.solver, again.path, again.fingerprint) == (plan.solver, plan.path, plan.fingerprint)
+        assert exports.export(again, target, **OPTIONS.get(target, {})) == text
+
+
+@given(
+    some.lists(some.floats(1e-3, 14.0, allow_nan=False), min_size=1, max_size=12, unique=True),
+    some.sampled_from(["comfyui", "k-diffusion", "sd.cpp", "a1111", "json", "diffusers-stock"]),
+)
+def test_any_levels_come_back_bit_for_bit(levels, target):
+    plan = st.compile_plan(st.Schedule([*sorted(levels, reverse=True), 0.0]), "euler")
+    again = exports.load(exports.export(plan, target))
+    assert again.schedule.sigmas.tobytes() == plan.schedule.sigmas.tobytes()
+
+
+@pytest.mark.parametrize("target", LISTS)
+def test_a_flow_plan_is_shown_in_tau_after_the_shift(target):
+    plan = plan_on(Flow(3.0), 4)
+    text = exports.export(plan, target)
+    stated = stated_in(text)
+    assert stated["sigma_kind"] == "flow"
+    assert stated["shift"] == "applied once, by 3"
+    for tau in ("0.75", "0.5"):  # u = 1/2, 1/4 shifted by 3
+        assert tau in text
+    again = exports.load(text, target)
+    assert again.schedule.sigmas.tobytes() == plan.schedule.sigmas.tobytes()
+    assert np.isinf(again.schedule.sigmas[0])
+
+
+@pytest.mark.parametrize("target", LISTS)
+def test_the_text_says_what_it_means(target):
+    plan = plan_on(SD, 3, "euler")
+    text = exports.export(plan, target)
+    stated = stated_in(text)
+    assert (stated["sigma_kind"], stated["shift"], stated["trailing_zero"]) == ("ve", "none", True)
+    assert (stated["steps"], stated["calls"]) == (3, 3)
+    assert stated_in(exports.export(plan_on(SD, 3, "heun"), "k-diffusion"))["calls"] == 5
+
+
+@pytest.mark.parametrize("target", LISTS)
+def test_numbers_that_were_edited_are_refused(target):
+    text = exports.export(plan_on(SD, 3), target)
+    number = repr(float(plan_on(SD, 3).schedule.sigmas[1]))
+    at = text.rindex(number)
+    edited = text[:at] + "3.0" + text[at + len(number) :]
+    with pytest.raises(SigmaTuneError, match="are not those"):
+        exports.load(edited, target)
+
+
+def test_a_text_that_contradicts_itself_is_refused():
+    text = exports.export(plan_on(SD, 3), "comfyui")
+    with pytest.raises(SigmaTuneError, match="not those that its levels make"):
+        exports.load(text.replace('"calls": 3', '"calls": 4'))
+    with pytest.raises(SigmaTuneError, match="incomplete"):
+        exports.load(text.replace('"solver_options"', '"options"'))
+    with pytest.raises(SigmaTuneError, match="no line"):
+        exports.load("14.6, 1.0, 0.0", "comfyui")
+    with pytest.raises(SigmaTuneError, match="no configuration"):
+        exports.load("{}", "diffusers")
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize("target", LISTS)
+def test_what_a_list_of_levels_cannot_say_is_refused(target):
+    for plan, reason in (
+        (learned(plan_on(SD, 3)), "coefficients are no sampler's"),
+        (plan_on(SD, 3, "unipc2"), "no sampler that computes unipc2's steps"),
+        (plan_on(vp(zero_terminal_snr=True), 3), "starts from sigma = inf"),
+        (st.compile_plan(st.Schedule(np.array([[3.0, 1.0, 0.0]] * 2)), "euler"), "one per row"),
+    ):
+        with pytest.raises(SigmaTuneError, match=reason):
+            exports.export(plan, target)
+
+
+@pytest.mark.parametrize("target", ["comfyui", "k-diffusion", "sd.cpp", "a1111"])
+def test_samplers_that_step_in_the_flows_own_time_are_refused(target):
+    with pytest.raises(SigmaTuneError, match="on a flow model the two differ"):
+        exports.export(plan_on(Flow(3.0), 4, "dpmpp2m"), target)
+
+
+def test_an_eta_that_cannot_be_set_is_refused():
+    plan = plan_on(SD, 4, "ancestral", eta=0.5)
+    assert "eta=0.5" in exports.export(plan, "k-diffusion")
+    with pytest.raises(SigmaTuneError, match="has no eta"):
+        exports.export(plan, "comfyui")
+
+
+def test_a_diffusers_scheduler_needs_to_know_what_the_model_predicts():
+    with pytest.raises(SigmaTuneError, match="--prediction epsilon"):
+        exports.export(plan_on(SD), "diffusers")
+    with pytest.raises(SigmaTuneError, match="noise path"):
+        exports.export(st.compile_plan(st.Schedule([1.0, 0.0])), "diffusers", prediction="epsilon")
+    assert json.loads(exports.export(learned(plan_on(Flow(3.0))), "diffusers"))["use_flow_sigmas"]
+    with pytest.raises(SigmaTuneError, match="export target"):
+        exports.export(plan_on(SD), "comfy")
+
+
+# ------------------------------------------------------------------------------------------- what other programs do with it
+
+
+def test_stock_schedulers_of_diffusers_send_the_plans_t_and_end_where_it_ends():
+    torch.manual_seed(0)
+    for path, prediction in ((SD, "epsilon"), (Flow(3.0), "flow")):
+        plan = plan_on(path, 6)
+        fields = json.loads(exports.export(plan, "diffusers-stock"))
+        config = {**fields["config"]}
+        if path is SD:
+            config |= {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+        made = getattr(diffusers, fields["scheduler"])(**config)
+        made.set_timesteps(sigmas=fields["sigmas"])
+        np.testing.assert_allclose(made.timesteps.numpy(), path.time(plan.schedule.sigmas[:-1]), rtol=1e-6)
+        ours = st.interop.diffusers.SigmaTuneScheduler(
+            **{
+                k: v
+                for k, v in json.loads(exports.export(plan, "diffusers", prediction=prediction)).items()
+                if k[0] != "_"
+            }
+        )
+        eps = torch.randn(1, 4, 8, 8)
+        x, y = eps * made.init_noise_sigma if path is SD else eps, eps * ours.init_noise_sigma
+        if path is SD:  # its init_noise_sigma is of its own default grid
+            x = eps * float(plan.schedule.sigmas[0])
+        for t, s in zip(made.timesteps, ours.timesteps, strict=True):
+            x = made.step(torch.tanh(made.scale_model_input(x, t) if path is SD else x), t, x).prev_sample
+            y = ours.step(torch.tanh(y), s, y).prev_sample
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_the_web_uis_script_adds_the_plan_to_its_schedulers(monkeypatch):
+    plan = plan_on(SD, 4, "dpmpp2m")
+    text = exports.export(plan, "a1111")
+
+    class Scheduler:
+        def __init__(self, name, label, function, need_inner_model=False):
+            self.name, self.label, self.function = name, label, function
+
+    ui = types.ModuleType("modules.sd_schedulers")
+    ui.Scheduler, ui.schedulers, ui.schedulers_map = Scheduler, [Scheduler("karras", "Karras", None)], {}
+    package = types.ModuleType("modules")
+    package.sd_schedulers = ui
+    monkeypatch.setitem(sys.modules, "modules", package)
+    monkeypatch.setitem(sys.modules, "modules.sd_schedulers", ui)
+    for _ in range(2):  # a reload does not add it twice
+        exec(compile(text, "script", "exec"), {})
+    assert [s.name for s in ui.schedulers] == ["karras", "sigmatune"]
+    made = ui.schedulers_map["SigmaTune 4 steps"].function
+    assert made(n=4, sigma_min=0.03, sigma_max=14.6, inner_model=None, device="cpu").tolist() == pytest.approx(
+        plan.schedule.sigmas.tolist()
+    )
+    with pytest.raises(ValueError, match="4 steps, not 20"):
+        made(n=20)
+
+
+def test_the_k_diffusion_line_is_python():
+    plan = plan_on(SD, 4)
+    names: dict = {"torch": torch}
+    exec(exports.export(plan, "k-diffusion"), names)
+    assert names["sigmas"].tolist() == pytest.approx(plan.schedule.sigmas.tolist(), rel=1e-7)
+    assert names["sigmas"][-1] == 0
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "path"),
+    [
+        ("ays-sd15", "StableDiffusionSigmas", SD),
+        ("ays-sdxl", "StableDiffusionXLSigmas", SD),
+        ("ays-svd", "StableDiffusionVideoSigmas", VE(0.002, 700.0)),
+    ],
+)
+def test_align_your_steps_tables_are_those_that_diffusers_prints(name, theirs, path):
+    schedule = tables.load(name)
+    assert schedule.sigmas.tolist() == AysSchedules[theirs]
+    assert schedule.steps == 10
+    assert "2404.14507" in schedule.options["source"]
+    on_model = tables.load(name, path)
+    np.testing.assert_allclose(on_model.sigmas, schedule.sigmas, rtol=1e-4)
+    shorter = tables.load(name, path, 5)
+    assert shorter.steps == 5
+    assert shorter.sigmas[[0, -2]].tolist() == on_model.sigmas[[0, -2]].tolist()
+
+
+def test_a_table_outside_the_models_range_is_refused():
+    with pytest.raises(SigmaTuneError, match="outside the model's range"):
+        tables.load("ays-svd", SD)
+    with pytest.raises(SigmaTuneError, match="did you mean"):
+        tables.load("ays-sd")
+    with pytest.raises(SigmaTuneError, match="give both"):
+        tables.load("sd3-ref")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 28, 50])
+def test_sd3_ref_is_the_reference_grid_with_its_last_level_shifted_twice(steps):
+    m, T = 3.0, 1000
+
+    def shifted(tau):
+        return m * tau / (1 + (m - 1) * tau)
+
+    sigmas = shifted(np.arange(1, T + 1) / T)
+    grid = np.linspace(sigmas[-1] * T, sigmas[0] * T, steps)
+    tau = shifted(grid / T)
+    found = tables.load("sd3-ref", Flow(m), steps)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(1 / (1 + 1 / found.sigmas[:-1]), tau, rtol=1e-9)
+    if steps > 1:
+        assert found.sigmas[-2] == pytest.approx(m * Flow(m).sigma_min, rel=1e-2)
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=m)
+        scheduler.set_timesteps(steps)  # diffusers has the same quirk
+        np.testing.assert_allclose(scheduler.sigmas[:-1].numpy(), tau, rtol=1e-4)
+    with pytest.raises(SigmaTuneError, match="flow model's whole path"):
+        resolution.sd3_reference(SD, 3)
+
+
+# ------------------------------------------------------------------------------------------------- shift and resolution
+
+
+def test_flux_mu_is_what_its_pipeline_computes():
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    for patches in (16, 256, 1024, 4096):
+        assert resolution.mu(patches) == pytest.approx(calculate_shift(patches), rel=1e-12)
+        assert resolution.patches_for(np.exp(resolution.mu(patches))) == pytest.approx(patches, rel=1e-9)
+    with pytest.raises(SigmaTuneError, match="different numbers of patches"):
+        resolution.mu(3, (4, 1.0), (4, 2.0))
+
+
+def test_converting_keeps_what_it_says_and_can_be_undone():
+    plan = plan_on(Flow(3.0), 6, "dpmpp2m").with_notes(evidence={"verdict": "x"}, tuned_for={"calls": 6})
+    with pytest.warns(PlanMismatch, match=r"noise levels were kept.*checked again at 5"):
+        kept = resolution.convert(plan, 5.0)
+    assert kept.schedule.sigmas.tobytes() == plan.schedule.sigmas.tobytes()
+    np.testing.assert_allclose(_times(kept), _times(plan), rtol=1e-12)
+    assert kept.evidence is None
+    assert kept.tuned_for["converted"] == {"from_shift": 3.0, "to_shift": 5.0, "kept": "levels"}
+    with pytest.warns(PlanMismatch, match="noise levels moved"):
+        moved = resolution.convert(plan, 5.0, keep="positions")
+    np.testing.assert_allclose(moved.schedule.sigmas[1:], plan.schedule.sigmas[1:] * 5 / 3, rtol=1e-12)
+    np.testing.assert_allclose(moved.schedule.sigmas[1:], plan_on(Flow(5.0), 6).schedule.sigmas[1:], rtol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlanMismatch)
+        back = resolution.convert(moved, 3.0, keep="positions")
+    np.testing.assert_allclose(back.schedule.sigmas, plan.schedule.sigmas, rtol=1e-12)
+
+
+def _times(plan):
+    from sigmatune.noise import from_spec
+
+    return from_spec(plan.path).time(plan.coefficients.q.numpy())
+
+
+def test_conversions_that_make_no_sense_are_refused():
+    with pytest.raises(SigmaTuneError, match="flow model's plan"):
+        resolution.convert(plan_on(SD), 3.0)
+    with pytest.raises(SigmaTuneError, match="keep is"):
+        resolution.convert(plan_on(Flow(3.0)), 2.0, keep="both")
+    with pytest.raises(SigmaTuneError, match="learned for its own levels"):
+        resolution.convert(learned(plan_on(Flow(3.0))), 2.0, keep="positions")
+    with pytest.raises(SigmaTuneError, match="positive"):
+        resolution.convert(plan_on(Flow(3.0)), -1.0)
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+def test_export_and_import_on_the_command_line(run, tmp_path):
+    plan_on(SD, 6, "dpmpp2m").save(tmp_path / "plan.json")
+    code, out, _ = run("export", "plan.json", "--to", "comfyui")
+    assert code == 0
+    (tmp_path / "levels.txt").write_text(out)
+    assert run("import", "levels.txt", "-o", "again.json")[0] == 0
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "plan.json").read_text()
+    for wrong, reason in (
+        (("export", "plan.json"), "say what to export to"),
+        (("export", "plan.json", "--to", "diffusers"), "--prediction"),
+        (("export", "plan.json", "--to", "comfyui", "--prediction", "epsilon"), "belongs to --to diffusers"),
+        (("export", "plan.json", "--to", "diffusers-stock"), "no sampler"),
+        (("import", "nothing.txt"), "neither a file nor a published table"),
+    ):
+        code, _, err = run(*wrong)
+        assert code == 2
+        assert reason in err
+    assert (
+        run("export", "plan.json", "--to", "diffusers", "--prediction", "epsilon", "-o", "scheduler_config.json")[0]
+        == 0
+    )
+    made = st.interop.diffusers.SigmaTuneScheduler.from_pretrained(tmp_path)
+    assert made.plan.steps == 6
+    assert "comfyui" in run("export", "list")[1]
+    assert "ays-sdxl" in run("import", "list")[1]
+
+
+def test_bare_lists_and_tables_on_the_command_line(run, tmp_path):
+    (tmp_path / "list.txt").write_text("14.6, 3.0, 0.5, 0.0\n")
+    assert run("import", "list.txt", "--kind", "ve", "--path", "vp-scaled-linear", "--solver", "euler")[0] == 0
+    plan = st.load_plan(tmp_path / "plan.json")
+    assert (plan.schedule.sigmas.tolist(), plan.solver, plan.path["kind"]) == ([14.6, 3.0, 0.5, 0.0], "euler", "vp")
+    (tmp_path / "tau.txt").write_text("[1.0, 0.75, 0.5, 0]")
+    assert (
+        run("import", "tau.txt", "--kind", "flow", "--path", "flow:3", "--solver", "euler", "-o", "flow.json")[0] == 0
+    )
+    plan = st.load_plan(tmp_path / "flow.json")
+    assert plan.schedule.sigmas.tolist() == [np.inf, 3.0, 1.0, 0.0]
+    assert plan.path["shift"] == 3.0
+    assert run("import", "ays-sdxl", "--path", "vp-scaled-linear", "-N", 8, "-o", "ays.json")[0] == 0
+    plan = st.load_plan(tmp_path / "ays.json")
+    assert plan.schedule.family == "ays-sdxl"
+    assert "Sabour" in plan.schedule.options["source"]
+    for wrong, reason in (
+        (("import", "list.txt"), "no line"),
+        (("import", "list.txt", "--kind", "flow"), r"tau lies in [0, 1]"),
+        (("import", "list.txt", "--kind", "edm"), "ve (sigma) or flow (tau)"),
+        (("import", "list.txt", "--kind", "ve", "--path", "flow:x"), "flow:3"),
+        (("import", "sd3-ref", "--path", "flow:3"), "give both"),
+    ):
+        code, _, err = run(*wrong)
+        assert code == 2
+        assert reason in err, err
+
+
+def test_every_solver_is_either_exported_or_refused_with_the_reason():
+    for solver in SOLVERS:
+        for target in TARGETS:
+            plan = plan_on(SD, 3, solver)
+            refused = None
+            try:
+                text = exports.export(plan, target, **OPTIONS.get(target, {}))
+            except SigmaTuneError as error:
+                refused = str(error)
+            if refused is not None:
+                assert len(refused) > 40
+            else:
+                assert exports.load(text).coefficients.tobytes() == plan.coefficients.tobytes()
