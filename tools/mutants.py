@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant("training/cascade.py", "images - told", "images", TRAINING),
     Mutant("training/checkpoint.py", "torch.empty_like(value).copy_(found[kind])", "found[kind]", TRAINING),
     Mutant("training/trainer.py", 'if line["step"] <= self.step', "if line", TRAINING),
-    Mutant("models/conditional.py", "value[list(rows)]", "value[: len(rows)]", ("test_conditional.py",)),
+    Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
