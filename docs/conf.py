@@ -29,7 +29,10 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # Types of other libraries: their documentation is on the network, and this build is offline.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|np|numpy|npt|os|collections|datetime|pathlib|PIL|pydantic|typing)\..*|.*\.T"),
+    (
+        "py:.*",
+        r"(torch|np|numpy|npt|os|collections|datetime|pathlib|PIL|annotated_types|pydantic|types|typing)\..*|.*\.T",
+    ),
     ("py:.*", r"UNet2DModel|Figure|Axes|Path|dict\[str"),
 ]
 

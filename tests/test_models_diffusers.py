@@ -346,7 +346,7 @@ def test_learned_time_embeddings_know_whole_timesteps_only(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_class_embeds": 10}, "class labels"),
+        ({"num_class_embeds": 10}, "label="),
         ({"out_channels": 3}, "output as input channels"),
         ({"sample_size": None}, "sample_size="),
         ({"time_embedding_type": "fourier"}, "fourier"),

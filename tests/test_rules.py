@@ -228,7 +228,7 @@ def test_a_network_of_whole_timesteps_gets_its_own_levels_in_every_row(spectra):
 def test_what_makes_no_rule_is_refused(spectra):
     rule = ruled(spectra)
     for control, says in (
-        ({"tilt": 1.0}, "controls label, mean, texture and amplitude"),
+        ({"tilt": 1.0}, "controls label, mean, texture, amplitude, by_class, shuffled"),
         ({"texture": np.nan}, "texture must be a finite number"),
         ({"amplitude": 0.0}, "amplitude must be a positive number"),
         ({"label": "flta"}, "did you mean 'flat'"),

@@ -40,6 +40,7 @@ FAMILIES = ("test_schedules.py",)
 RAPSD, BOUNDS = ("test_spectra_rapsd.py", "test_closed_form.py"), ("test_spectra_bounds.py",)
 LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
 EVALUATION = ("test_metrics.py", "test_evaluation.py")
+LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
@@ -113,6 +114,23 @@ MUTANTS = (
     Mutant("evaluation/metrics/spectrum.py", "np.mean(gap**2)", "np.mean(gap)**2", EVALUATION),
     Mutant("evaluation/generation.py", "|{seed}|{plan.micro_batch}|", "|{plan.micro_batch}|", EVALUATION),
     Mutant("evaluation/guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
+    # Training: laws, weights, averages, what is told, what is kept.
+    Mutant("training/laws/cosine.py", "4 * (noisy - clean) / np.sin", "2 * (noisy - clean) / np.sin", LAWS),
+    Mutant("training/laws/log_normal.py", "2 * P_std * (above - below)", "2 * P_std", LAWS),
+    Mutant("training/laws/flow.py", "+ np.log(shift)))", "+ 0 * np.log(shift)))", LAWS),
+    Mutant("training/laws/spectral_instance.py", "sigma[:, 1:])", "sigma[:, 1:] * 1.01)", LAWS),
+    Mutant("training/weights/sigmoid.py", "(sigma**2 + np.exp(-b))", "(sigma**2 + np.exp(b))", LAWS),
+    Mutant("training/weights/sigmoid.py", "-2 * training_density", "-1 * training_density", LAWS),
+    Mutant("training/averages.py", "** (exponent + 1)", "** exponent", LAWS),
+    Mutant("training/objective.py", ">= self.drop", "< self.drop", LAWS),
+    Mutant("training/objective.py", "return 1 / mean", "return 1.0", LAWS),
+    Mutant("training/data.py", "draws.order(seed, epoch,", "draws.order(seed, 0,", TRAINING),
+    Mutant("training/export.py", "average.values[name].to(value)", "value", TRAINING),
+    Mutant("training/cascade.py", "images - told", "images", TRAINING),
+    Mutant("training/checkpoint.py", "torch.empty_like(value).copy_(found[kind])", "found[kind]", TRAINING),
+    Mutant("training/trainer.py", 'if line["step"] <= self.step', "if line", TRAINING),
+    Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
+    Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
     Mutant("machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),

@@ -90,6 +90,17 @@ class Denoiser(ABC):
         """
         return self
 
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        """The denoiser that is told something about some rows, which :meth:`rows` finds; itself where it takes no such thing.
+
+        Args:
+            indices: The rows' indices in the noise.
+            labels: The class of each, R names; None leaves it as it is.
+            ends: The lowest and the highest noise level of each row's own schedule, (R, 2), sigma_min first; None leaves
+                them as they are.
+        """
+        return self
+
     def split(self, parts: Mapping[str, range]) -> Denoiser:
         """The denoiser for tuning on disjoint ranges of rows: what it is conditioned on is disjoint as well.
 
@@ -173,6 +184,10 @@ class Wrapper(Denoiser):
 
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
         inner = self.inner.rows(indices, padding)
+        return self if inner is self.inner else self._around(inner)
+
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        inner = self.inner.conditioned(indices, labels, ends)
         return self if inner is self.inner else self._around(inner)
 
     def split(self, parts: Mapping[str, range]) -> Denoiser:
@@ -303,6 +318,11 @@ class Guided(Denoiser):
 
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
         return self._around(self.conditional.rows(indices, padding), self.unconditional.rows(indices, padding))
+
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+        return self._around(
+            self.conditional.conditioned(indices, labels, ends), self.unconditional.conditioned(indices, None, ends)
+        )
 
     def split(self, parts: Mapping[str, range]) -> Denoiser:
         return self._around(self.conditional.split(parts), self.unconditional.split(parts))

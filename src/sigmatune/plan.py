@@ -81,6 +81,10 @@ class Rule(Protocol):
         """The plan with one row per index; a row depends on the seed and its own index alone."""
         ...
 
+    def together(self, seed: int, indices: Sequence[int], denoiser: Denoiser) -> tuple[Denoiser, Plan]:
+        """The plan, and the denoiser that has been told what the rule decides about every row."""
+        ...
+
 
 def check_fit(plan: Plan, denoiser: Denoiser) -> None:
     """Refuses a plan that a model cannot run and warns about one that was made for another model.
@@ -142,7 +146,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         raise SigmaTuneError("give either n, the number of images, or indices.")
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
     if not isinstance(plan, Plan):
-        plan = plan.plan(seed, rows, denoiser)
+        denoiser, plan = plan.together(seed, rows, denoiser)
     size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):

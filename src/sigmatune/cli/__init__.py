@@ -24,6 +24,7 @@ from sigmatune.cli import (
     sample,
     schedule,
     spectrum,
+    train,
     tune,
 )
 from sigmatune.errors import SigmaTuneError
@@ -34,7 +35,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, sample, evaluate, bench, schedule, spectrum, analyze, check, export, import_, conformance, demo):
+for command in (
+    tune,
+    sample,
+    evaluate,
+    bench,
+    schedule,
+    spectrum,
+    analyze,
+    train,
+    check,
+    export,
+    import_,
+    conformance,
+    demo,
+):
     function = command.__name__.rpartition(".")[2]
     app.command(function.strip("_"), cls=getattr(command, "Command", None))(getattr(command, function))
 
@@ -69,7 +84,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("stopped; a tune or an analysis that is run again goes on where it was.", file=sys.stderr)
+        print("stopped; a tune, an analysis or a training that is run again goes on where it was.", file=sys.stderr)
     sys.exit(code)
 
 

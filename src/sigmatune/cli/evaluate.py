@@ -125,22 +125,23 @@ class _Job:
     batch: int
     progress: Progress
 
-    def sample(self, plan: Plan, wanted: Wanted) -> Sample:
+    def sample(self, told: tuple[Denoiser, Plan], wanted: Wanted) -> Sample:
         from sigmatune.evaluation.generation import generate
 
         return generate(
-            self.model, plan, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
+            *told, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
             batch=self.batch, progress=self.progress,
         )  # fmt: skip
 
-    def loaded(self, file: Path) -> Plan:
+    def loaded(self, file: Path) -> tuple[Denoiser, Plan]:
+        """A plan and the model that runs it; a rule tells the model what it decides about every row."""
         from sigmatune.plan import Plan
         from sigmatune.rules.rule_file import load_any
 
         found = load_any(file)
-        return found if isinstance(found, Plan) else found.plan(self.seed, range(self.n), self.model)
+        return (self.model, found) if isinstance(found, Plan) else found.together(self.seed, range(self.n), self.model)
 
-    def rival(self, text: str, own: Plan) -> Plan:
+    def rival(self, text: str, own: Plan) -> tuple[Denoiser, Plan]:
         """The plan of a file, or of a schedule with the solver and the calls of the first plan."""
         from sigmatune import schedules
         from sigmatune.solvers import SOLVERS, compile_plan
@@ -150,7 +151,8 @@ class _Job:
         solver = own.solver if own.solver in SOLVERS else str((own.tuned_for or {}).get("solver", "euler"))
         family, given = family_of(text)
         schedule = schedules.build(family, SOLVERS[solver].steps_for(own.calls), self.model.path, **given)
-        return compile_plan(schedule, solver, self.model, **(own.solver_options if own.solver == solver else {}))
+        options = own.solver_options if own.solver == solver else {}
+        return self.model, compile_plan(schedule, solver, self.model, **options)
 
 
 def _of_pictures(images: str, n: int | None, asked: Measuring, progress: Progress) -> _Done:
@@ -173,8 +175,8 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired import paired
 
-    plan = job.loaded(job.plan)
-    rival = job.rival(against, plan) if against else None
+    told = job.loaded(job.plan)
+    rival = job.rival(against, told[1]) if against else None
     done = _Done([], None, {"model": model, "plan": str(job.plan)})
     if metrics != ["paired"]:
         wanted = asked.wanted(tuple(job.model.pixel_shape))
@@ -182,13 +184,13 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
             raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
         done.data = asked.data(model, wanted, job.progress)
         check(wanted, done.data, tuple(job.model.pixel_shape))
-        own = job.sample(plan, wanted)
+        own = job.sample(told, wanted)
         done.origin["origin"] = own.origin
         done.figures += figures(own, wanted, done.data, progress=job.progress)
         if rival is not None and done.data is not None:
             done.compared = _compared(own, job.sample(rival, wanted), wanted, done.data, job.seed)
     if "paired" in metrics:
-        found = paired(job.model, plan, job.n, seed=job.seed, folder=job.work, progress=job.progress)
+        found = paired(*told, job.n, seed=job.seed, folder=job.work, progress=job.progress)
         done.figures.append(found)
     return done
 

@@ -94,7 +94,10 @@ def sample(
                 f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
             )
         denoiser = load_model(model, device, given)
-        table = loaded if isinstance(loaded, Plan) else loaded.plan(seed, range(n), denoiser)
+        if isinstance(loaded, Plan):
+            table = loaded
+        else:
+            denoiser, table = loaded.together(seed, range(n), denoiser)
     with progress_bar() as report:
         images = run(
             denoiser,

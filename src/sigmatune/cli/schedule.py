@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,20 +140,20 @@ def _write_rule(
 ) -> None:
     """Fits the mixture and writes the rule."""
     from sigmatune.rules import Control, SpectralRule
+    from sigmatune.rules.rule import trained_curve
     from sigmatune.rules.rule_file import dumps
 
-    fingerprint = None if denoiser is None else denoiser.fingerprint()
-    rule = SpectralRule(
-        built.family,
-        built.steps,
-        path,
-        data.mixture(quiet=as_json),
-        solver,
-        Control(**data.control),
-        own,
-        chosen,
-        fingerprint,
-    )
+    spectra, control = data.mixture(quiet=as_json), Control(**data.control)
+    rest: dict[str, Any] = {"solver": solver, "solver_options": chosen}
+    if denoiser is not None and trained_curve(denoiser) == built.family and not own:
+        if control.label is None and getattr(denoiser, "classes", None) and spectra.classes:
+            control = replace(control, by_class=True)
+        rule = SpectralRule.trained(denoiser, built.steps, spectra, control=control, **rest)
+    else:
+        fingerprint = None if denoiser is None else denoiser.fingerprint()
+        rule = SpectralRule(
+            built.family, built.steps, path, spectra, control=control, options=own, fingerprint=fingerprint, **rest
+        )  # fmt: skip
     rule.save(file)
     if as_json:
         print(dumps(rule), end="")

@@ -180,7 +180,7 @@ class PipelineDenoiser(NetworkDenoiser):
                 f"tuning keeps {', '.join(name.replace('_', '-') for name in parts)} apart in their prompts or labels too, so "
                 f"give at least {len(parts)} different ones, not {self._count}; better several hundred."
             )
-        sizes = _shares(self._count, [len(part) for part in parts.values()])
+        sizes = shares(self._count, [len(part) for part in parts.values()])
         ends = np.cumsum([0, *sizes]).tolist()
         own = copy(self)
         own._parts = tuple((part, range(a, b)) for part, a, b in zip(parts.values(), ends[:-1], ends[1:], strict=True))
@@ -231,7 +231,7 @@ def _latent_channels(pipe: Any, x: torch.Tensor) -> int:
     return min(own, int(x.shape[1]))
 
 
-def _shares(total: int, weights: Sequence[int]) -> list[int]:
+def shares(total: int, weights: Sequence[int]) -> list[int]:
     """Whole numbers of at least 1 that sum to a total, as near to the weights as they can be."""
     sizes = [1] * len(weights)
     for _ in range(total - len(weights)):

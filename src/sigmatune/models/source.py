@@ -12,7 +12,8 @@ from sigmatune.errors import SigmaTuneError
 
 WEIGHTS = "diffusion_pytorch_model"
 PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
-            "unet/*.json", "unet/*.safetensors"]  # fmt: skip
+            *(f"{part}/*.{kind}" for part in ("unet", "transformer", "conditioning") for kind in ("json", "safetensors")),
+            "spectra.json"]  # fmt: skip
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -60,21 +61,24 @@ def needs_pipeline(source: str | os.PathLike[str]) -> bool:
     if not index.is_file():
         return False
     parts = {key for key, value in read_json(index).items() if isinstance(value, list) and value[0] is not None}
-    return bool(parts - {"unet", "scheduler"})
+    return bool(parts - {"unet", "transformer", "scheduler"})
 
 
 def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
-    """Returns the folder of the UNet and the scheduler's configuration, if there is one.
+    """Returns the folder of the network and the scheduler's configuration, if there is one.
 
-    Known layouts: a pipeline (``unet/config.json``, ``scheduler/scheduler_config.json``), the flat one of 2022
-    (``config.json``, ``scheduler_config.json``), a bare UNet (``config.json``).
+    Known layouts: a pipeline (``unet/`` or ``transformer/config.json``, ``scheduler/scheduler_config.json``), the flat one of
+    2022 (``config.json``, ``scheduler_config.json``), a bare UNet (``config.json``).
 
     Raises:
         SigmaTuneError: if the folder is none of these, or a file is no JSON object.
     """
-    unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
+    parts = (folder / "unet", folder / "transformer", folder)
+    unet = next((place for place in parts if (place / "config.json").is_file()), None)
     if unet is None:
-        raise SigmaTuneError(f"{folder} is no diffusers model: it holds neither unet/config.json nor config.json.")
+        raise SigmaTuneError(
+            f"{folder} is no diffusers model: it holds no config.json, nor unet/config.json or transformer/config.json."
+        )
     places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
     scheduler = next((place for place in places if place.is_file()), None)
     return unet, None if scheduler is None else read_json(scheduler)

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
+from torch import float64
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
 from sigmatune.options import plain
 from sigmatune.plan import MICRO_BATCH, Plan
+from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule, whole
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
@@ -40,16 +43,20 @@ class Control:
     """What steers the spectra of a rule.
 
     Args:
-        label: Draw from this class's mixture; from that of all data by default.
-        mean: Use the mean spectrum of the class or the data in every row instead of a draw.
+        label: Draw from this class's mixture, and tell it to a network that knows classes; all data by default.
+        mean: Use the mean spectrum of the label or the data in every row instead of a draw.
         texture: Tilt every spectrum, P(k) k^texture; above 0 the fine rings gain power.
         amplitude: Multiply every spectrum, > 0.
+        by_class: Draw a class for every row, as often as it is among the data, for a network that is told classes.
+        shuffled: With by_class, draw the spectrum from another class than the one that is told: a control.
     """
 
     label: str | None = None
     mean: bool = False
     texture: float = 0.0
     amplitude: float = 1.0
+    by_class: bool = False
+    shuffled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +106,10 @@ class SpectralRule:
         object.__setattr__(self, "solver_options", plain(SOLVERS[self.solver].options(self.solver_options)))
         object.__setattr__(self, "solver", SOLVERS[self.solver].name)
         whole(self.micro_batch, "micro_batch")
+        if self.control.by_class and (self.control.label is not None or not self.spectra.classes):
+            raise SigmaTuneError("by_class needs spectra of classes, and no label; leave one of the two out.")
+        if self.control.shuffled and (not self.control.by_class or len(self.spectra.classes) < 2):
+            raise SigmaTuneError("shuffled goes with by_class, and needs at least two classes.")
         build(self.family, self.steps, self.path, spectrum=self._edited(self._mean()), **self.options)
 
     @classmethod
@@ -106,22 +117,66 @@ class SpectralRule:
         """Makes a rule for a model: its noise path and its fingerprint; the rest as for the class."""
         return cls(family, steps, model.path, spectra, fingerprint=model.fingerprint(), **rest)
 
+    @classmethod
+    def trained(cls, model: Denoiser, steps: int, spectra: Mixture, **rest: Any) -> SpectralRule:
+        """Makes the rule that a model was trained for: its own curve, between its own ends, and its classes.
+
+        Args:
+            model: A model of a spectral noise law, guided or not.
+            steps: N.
+            spectra: The mixture that was saved with it.
+            rest: As for the class; ``control`` draws a class for every row unless it is given.
+
+        Raises:
+            SigmaTuneError: for a model whose noise law is no spectral curve.
+        """
+        inner: Any = getattr(model, "conditional", model)
+        family = trained_curve(model)
+        if family is None:
+            raise SigmaTuneError(
+                "this model was not trained on a spectral curve; name a family and use SpectralRule.of."
+            )
+        curve = inner.conditioner.curve
+        options = {"kappa_min": curve["kappa_min"], "kappa_max": curve["kappa_max"], "widen": 0.0}
+        rest.setdefault("control", Control(by_class=bool(inner.classes) and bool(spectra.classes)))
+        return cls.of(model, family, steps, spectra, options=options, **rest)
+
     def edited(self, **control: Any) -> SpectralRule:
-        """Returns the rule with other controls: ``label``, ``mean``, ``texture`` or ``amplitude``.
+        """Returns the rule with other controls, see :class:`Control`.
 
         Raises:
             SigmaTuneError: for a control or class that there is none of.
         """
         unknown = set(control) - set(Control.__dataclass_fields__)
         if unknown:
-            raise SigmaTuneError(f"a rule has the controls label, mean, texture and amplitude, not {min(unknown)!r}.")
+            known = ", ".join(Control.__dataclass_fields__)
+            raise SigmaTuneError(f"a rule has the controls {known}, not {min(unknown)!r}.")
         return replace(self, control=replace(self.control, **control))
 
     def power(self, seed: int, indices: Sequence[int]) -> Array:
         """The spectra of some rows after the controls, (R, K); row i is a function of (seed, indices[i]) alone."""
         if self.control.mean:
             return np.repeat(self._edited(self._mean())[None], len(indices), axis=0)
-        return self._edited(self.spectra.draw(seed, indices, self.control.label))
+        labels = self.labels(seed, indices)
+        if labels is None:
+            return self._edited(self.spectra.draw(seed, indices))
+        if self.control.shuffled:
+            names = list(self.spectra.classes)
+            steps = 1 + np.floor(_shares(seed, indices, 1) * (len(names) - 1)).astype(int)
+            labels = [
+                names[(names.index(label) + step) % len(names)] for label, step in zip(labels, steps, strict=True)
+            ]
+        rows = [self.spectra.draw(seed, [i], label)[0] for i, label in zip(indices, labels, strict=True)]
+        return self._edited(np.array(rows).reshape(len(indices), self.spectra.rings))
+
+    def labels(self, seed: int, indices: Sequence[int]) -> list[str] | None:
+        """The class of some rows, each a function of (seed, index) alone; None where no class is asked for."""
+        if not self.control.by_class:
+            return None if self.control.label is None else [self.control.label] * len(indices)
+        names = list(self.spectra.classes)
+        edges = np.cumsum([part.images for part in self.spectra.classes.values()], dtype=np.float64)
+        chosen = np.searchsorted(edges / edges[-1], _shares(seed, indices, 0), side="right")
+        return [names[min(int(i), len(names) - 1)] for i in chosen]
 
     def schedule(self, seed: int, indices: Sequence[int]) -> Schedule:
         """The schedules of some rows, one grid each; the spectra are left out of the provenance, for they can be drawn again.
@@ -149,6 +204,17 @@ class SpectralRule:
         made = compile_plan(self.schedule(seed, indices), self.solver, snapping, **self.solver_options)
         return replace(made, path=self.path.spec(), fingerprint=self.fingerprint, micro_batch=self.micro_batch)
 
+    def together(self, seed: int, indices: Sequence[int], denoiser: Denoiser) -> tuple[Denoiser, Plan]:
+        """The plan of some rows, and the denoiser that has been told their classes and the ends of their curves.
+
+        What is told is what training told: the ends of the spectrum's own curve (``widen`` 0) in the model's range.
+        """
+        narrow = {**self.options, "widen": 0.0}
+        ends = build(self.family, 2, self.path, spectrum=self.power(seed, indices), **narrow).sigmas[:, 1::-1]
+        told, plan = denoiser.conditioned(indices, self.labels(seed, indices), ends), self.plan(seed, indices, denoiser)
+        own = getattr(denoiser, "conditional", denoiser).fingerprint()  # guided or not
+        return told, replace(plan, fingerprint=told.fingerprint()) if self.fingerprint == own else plan
+
     def save(self, path: str | Path) -> None:
         """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`."""
         from sigmatune.rules.rule_file import write
@@ -160,3 +226,18 @@ class SpectralRule:
 
     def _edited(self, power: Array) -> Array:
         return edited(power, texture=self.control.texture, amplitude=self.control.amplitude)
+
+
+def trained_curve(model: Denoiser) -> str | None:
+    """The spectral family that a model was trained on, guided or not; None for any other noise law."""
+    curve = getattr(getattr(getattr(model, "conditional", model), "conditioner", None), "curve", None)
+    return None if curve is None else f"spectral-{curve['curve']}"
+
+
+CLASS = 0xC1A55
+"""Noise channel of drawn classes."""
+
+
+def _shares(seed: int, indices: Sequence[int], which: int) -> Array:
+    """A number in (0, 1) per row, a function of (seed, index) alone."""
+    return np.asarray(ndtr(noise(seed, indices, START, (2,), channel=CLASS, dtype=float64).numpy()[:, which]))

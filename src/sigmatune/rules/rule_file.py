@@ -33,6 +33,10 @@ class ControlFields(Strict):
     mean: bool = Field(default=False, description="the mean spectrum in every row instead of a draw")
     texture: float = Field(default=0.0, description="every spectrum is multiplied by k to this power")
     amplitude: float = Field(default=1.0, gt=0, description="every spectrum is multiplied by this")
+    by_class: bool = Field(default=False, description="a class is drawn for every row and told to the network")
+    shuffled: bool = Field(
+        default=False, description="with by_class, spectra of another class than the one that is told"
+    )
 
 
 class RuleFile(Strict):

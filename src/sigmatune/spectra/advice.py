@@ -109,6 +109,38 @@ def training_density(spectrum: Spectrum, *, by: str = "rings") -> Density:
     return Density(mean, math.sqrt(spread + math.pi**2 / 12))
 
 
+def guidance_interval(power: Any) -> tuple[float, float]:
+    r"""Proposes the noise levels between which classifier-free guidance acts.
+
+    .. math:: \sigma \in \Big( \sqrt{P(k_{max} / 2)}, \; \sqrt{\max_{k \ge 1} P(k)} \Big]
+
+    Above, no ring of frequency is seen in the noise, and guidance only moves the mean; below, the coarser half of all rings
+    has been decided and guidance could only sharpen detail. In between it decides what the image is of.
+
+    References:
+        | Applying Guidance in a Limited Interval (Kynkaanniemi et al., 2024), which found such intervals by search
+        | https://arxiv.org/abs/2404.07724
+        | The rule is ours.
+
+    Args:
+        power: P(k), k = 0 first, (K,).
+
+    Returns:
+        The lower and the upper noise level.
+
+    Raises:
+        SigmaTuneError: for fewer than two rings beyond DC, or data without power.
+    """
+    rings = np.asarray(power, dtype=np.float64)
+    if rings.ndim != 1 or len(rings) < 3 or not np.isfinite(rings).all() or not rings[1:].max() > QUANTISATION:
+        raise SigmaTuneError(
+            "a guidance interval needs the power of at least two rings beyond DC, not all of it nothing."
+        )
+    fine = max(float(rings[(len(rings) - 1) // 2 :].max()), QUANTISATION)
+    top = float(rings[1:].max())
+    return math.sqrt(fine) if fine < top else 0.0, math.sqrt(top)
+
+
 def coverage(density: Density, sigmas: Sequence[float] | Array) -> Coverage:
     """Says how a density of training noise and a plan's levels meet.
 

@@ -1,0 +1,130 @@
+"""``sigmatune train``: fits a new model by a recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sigmatune.cli.common import progress_bar
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.training.recipe import Recipe
+    from sigmatune.training.trainer import Report
+
+
+def train(
+    recipe: Path | None = typer.Argument(
+        None, help="Recipe, a YAML file; without one the defaults, which need --data."
+    ),
+    data: str = typer.Option("", help="Images: a folder, .npz, .npy, a data set of the hub; instead of the recipe's."),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Run folder, gone on from if it holds the same training; by default NAME.run."
+    ),
+    change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
+    device: str = typer.Option("auto", help="auto, or cpu."),
+    as_json: bool = typer.Option(False, "--json", help="Print what the training took as JSON instead of a summary."),
+) -> None:
+    """Train a model by a recipe, and write it as a diffusers folder.
+
+    A run that was stopped, however, goes on from its last checkpoint; on a CPU its losses are then the same to the bit.
+    For several processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk
+    that all of them see.
+    """
+    from sigmatune.training.recipe import Recipe, read
+    from sigmatune.training.run import train as run
+
+    if recipe is None and not data:
+        raise SigmaTuneError("give a recipe, or images by --data; recipes/ holds examples.")
+    if device not in ("auto", "cpu"):
+        raise SigmaTuneError(f"--device is auto or cpu, not {device!r}; CUDA_VISIBLE_DEVICES chooses among several.")
+    chosen = changed(Recipe() if recipe is None else read(recipe), change)
+    folder = out or Path(f"{chosen.name}.run")
+    main = int(os.environ.get("RANK", "0")) == 0
+    with progress_bar(quiet=as_json or not main) as bar:
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what != "training" or sys.stderr.isatty():  # without a bar, the lines of the log say it
+                bar(what, done, total)
+
+        model = run(
+            chosen,
+            folder,
+            source=data or None,
+            device=device,
+            progress=progress,
+            log=None if as_json else Teller(chosen.training.batch),
+        )
+    if not main:
+        return
+    text = (model / "training.json").read_text(encoding="utf-8").rstrip()
+    if as_json:
+        print(text)
+        return
+    took = json.loads(text)
+    print(
+        f"{took['images']:,} images in {took['steps']:,} steps and {took['seconds']:.0f} s, loss {took['loss']:.4f}, "
+        f"{took['parameters']:,} parameters"
+    )
+    print(f"model: {model}  (st.load, diffusers); checkpoint, log and previews: {folder}")
+
+
+class Teller:
+    """Prints how training goes, at most every quarter of a minute.
+
+    Args:
+        batch: Images per step.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.batch, self.last = batch, time.monotonic()
+
+    def __call__(self, report: Report) -> None:
+        now = time.monotonic()
+        if now - self.last < 15 and report.step != report.steps:
+            return
+        self.last = now
+        print(told(report), file=sys.stderr)
+
+
+def told(report: Report) -> str:
+    """A line about a training."""
+    left = f"{report.left / 60:.0f} min" if report.left >= 90 else f"{report.left:.0f} s"
+    return (
+        f"step {report.step:,} of {report.steps:,}: loss {report.loss:.4f}, {report.images_per_second:.0f} images/s, "
+        f"{left} left"
+    )
+
+
+def changed(recipe: Recipe, changes: list[str]) -> Recipe:
+    """The recipe with some values changed.
+
+    Raises:
+        SigmaTuneError: for a change that is not written section.key=value, or a recipe that it makes no recipe.
+    """
+    import yaml
+
+    from sigmatune.training.recipe import checked
+
+    if not changes:
+        return recipe
+    fields: dict[str, Any] = recipe.model_dump(mode="json")
+    for change in changes:
+        path, equals, text = change.partition("=")
+        *sections, key = path.split(".")
+        place = fields
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None  # type: ignore[assignment]
+        if not equals or not key or not isinstance(place, dict):
+            raise SigmaTuneError(f"--set is written section.key=value, such as training.images=100000, not {change!r}.")
+        try:
+            place[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SigmaTuneError(f"--set {change!r}: the value is no YAML.") from None
+    return checked(fields, "the recipe with --set")

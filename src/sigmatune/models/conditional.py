@@ -1,0 +1,285 @@
+r"""A diffusers network that is told a class, the ends of its schedule, or an image, is a denoiser once it has been told.
+
+.. math:: D(z; \sigma \mid y, \lambda(0), \lambda(1), c)
+
+It is told the same about all rows, or a list from which row i takes entry i, from the start again where there are fewer
+(:meth:`ConditionalDenoiser.given`), or what a rule decides about each row (:meth:`ConditionalDenoiser.conditioned`). Told
+nothing, a model that was trained with dropped labels is the unconditional one. :meth:`ConditionalDenoiser.guided` is
+classifier-free guidance.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sigmatune.denoiser import Denoiser, Guided
+from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.models.conditioning import Conditioned, Conditioning
+from sigmatune.models.diffusers import DiffusersDenoiser
+from sigmatune.models.pipeline import shares
+from sigmatune.models.predictions import Prediction
+from sigmatune.noise import Array, NoisePath
+from sigmatune.options import plain
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+TOLD = ("labels", "ends", "images")
+"""What a network may be told, each with one entry for all rows or several."""
+
+
+class ConditionalDenoiser(DiffusersDenoiser):
+    """Wraps a UNet2DModel or an SD3Transformer2DModel that is told something; a :class:`DiffusersDenoiser` otherwise.
+
+    Args:
+        network: The diffusers network.
+        path: The model's noise path.
+        prediction: What the network predicts.
+        conditioner: What makes its vectors; None for a UNet2DModel with ``num_class_embeds``, whose classes are "0", "1", ...
+        sample_size: Height and width, or one number for both; the network's own by default.
+        device: Where to move the network.
+
+    Attributes:
+        classes: Names of the classes; none for a model that knows none.
+        labels, ends, images: What it has been told: (1 or R,), (1 or R, 2) and (1 or R, channels, H, W).
+
+    Raises:
+        SigmaTuneError: if the network does not fit the path.
+    """
+
+    def __init__(
+        self,
+        network: UNet2DModel,
+        path: NoisePath,
+        prediction: str | Prediction,
+        conditioner: Conditioning | None = None,
+        *,
+        sample_size: int | tuple[int, int] | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(network, path, prediction, sample_size=sample_size, device=device, told=True)
+        self.conditioner = conditioner
+        count = 0 if conditioner is not None else self.network.config.num_class_embeds  # type: ignore[attr-defined]
+        self.classes = tuple(map(str, range(count or 0))) if conditioner is None else conditioner.classes
+        self.module = Conditioned(self.network, conditioner)  # type: ignore[arg-type]
+        self.module.to(self.device)
+        self._kept: dict[str, str] = {}
+        self._places: dict[str, dict[int, int]] = {}
+        self._parts: tuple[tuple[range, range], ...] = ()
+        self._indices: tuple[int, ...] | None = None
+        self.labels: torch.Tensor | None = None
+        self.ends: torch.Tensor | None = None
+        self.images: torch.Tensor | None = None
+        if conditioner is not None and conditioner.ends:
+            low, high = conditioner.default_ends or (path.sigma_min, path.sigma_max)
+            self.ends = torch.tensor([[low, high]], device=self.device)
+
+    # -------------------------------------------------------------------------------------------------- what it is told
+
+    def given(
+        self,
+        label: str | Sequence[str] | None = None,
+        *,
+        ends: tuple[float, float] | None = None,
+        images: torch.Tensor | None = None,
+    ) -> ConditionalDenoiser:
+        """Returns the denoiser that is told something.
+
+        Args:
+            label: A class, or several, of which row i has number i, from the start again; None for no class, which a network
+                must have been trained for.
+            ends: sigma_min and sigma_max of the schedule; the model's default where nothing is said.
+            images: One image for all rows or several, as for labels, (1 or R, channels, H, W).
+
+        Raises:
+            SigmaTuneError: for an unknown class or anything that this network is not told.
+        """
+        other = self._copy()
+        other._places = {}
+        other.labels = None if label is None else self._index([label] if isinstance(label, str) else label)
+        if ends is not None:
+            if self.ends is None:
+                raise SigmaTuneError("this network is not told the ends of a schedule; leave them out.")
+            other.ends = torch.tensor([ends], dtype=torch.float32, device=self.device)
+        if images is not None:
+            wanted = 0 if self.conditioner is None else self.conditioner.images
+            if images.ndim != 4 or images.shape[1:] != (wanted, *self.shape[1:]):
+                raise SigmaTuneError(
+                    f"this network is told images of shape {(wanted, *self.shape[1:])}, not {tuple(images.shape[1:])}."
+                )
+            other.images = images.to(self.device, self.dtype)
+        return other
+
+    def conditioned(
+        self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None
+    ) -> ConditionalDenoiser:
+        other = self._copy()
+        other._fingerprint = self.fingerprint()  # what rows are told is in conditions()
+        places = {index: place for place, index in enumerate(indices)}
+        if labels is not None and self.classes:
+            other.labels, other._places = self._index(labels), {**other._places, "labels": places}
+        if ends is not None and self.ends is not None:
+            other.ends = torch.tensor(np.array(ends), dtype=torch.float32, device=self.device)
+            other._places = {**other._places, "ends": places}
+        return other
+
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        other = copy.copy(self)
+        other._indices = tuple(indices)
+        return other
+
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        count = 1 if self.labels is None or "labels" in self._places else len(self.labels)
+        if count == 1:
+            return self
+        if count < len(parts):
+            raise SigmaTuneError(
+                f"tuning keeps {', '.join(name.replace('_', '-') for name in parts)} apart in their labels too, so give at "
+                f"least {len(parts)} different ones, or one for all, not {count}."
+            )
+        sizes = shares(count, [len(part) for part in parts.values()])
+        edges = np.cumsum([0, *sizes]).tolist()
+        own = self._copy()
+        own._parts = tuple(
+            (part, range(a, b)) for part, a, b in zip(parts.values(), edges[:-1], edges[1:], strict=True)
+        )
+        own.conditioning = {"conditions": dict(zip(parts, sizes, strict=True))}
+        return own
+
+    def conditions(self) -> str:
+        """A digest of what the rows are told one by one; empty where all are told the same."""
+        several = {name: value for name in TOLD if (value := getattr(self, name)) is not None and self._by_row(name)}
+        if not several:
+            return ""
+        digest = hashlib.sha256(repr((self._places, self._parts)).encode())
+        for value in several.values():
+            digest.update(value.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def without_class(self) -> ConditionalDenoiser:
+        """The denoiser that is told no class, whatever the rows' classes are.
+
+        Raises:
+            SigmaTuneError: if the network knows no such thing.
+        """
+        if self.conditioner is None or not self.classes:
+            raise SigmaTuneError(
+                "this network was not trained without classes, so it cannot be guided by their absence."
+            )
+        other = self._copy()
+        other.labels, other.classes = None, ()
+        return other
+
+    def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.denoiser.Guided`."""
+        return Guided(self, self.without_class(), scale, interval)
+
+    def _copy(self) -> ConditionalDenoiser:
+        other = copy.copy(self)
+        other._fingerprint, other._indices = None, None
+        return other
+
+    def _index(self, labels: Sequence[str]) -> torch.Tensor:
+        unknown = next((label for label in labels if label not in self.classes), None)
+        if unknown is not None:
+            raise unknown_name("class", str(unknown), self.classes)
+        return torch.tensor([self.classes.index(label) for label in labels], device=self.device)
+
+    # ------------------------------------------------------------------------------------------------------------- calls
+
+    def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        labels, ends, images = (self._of_batch(name, len(x_t)) for name in TOLD)
+        if labels is None and self.module.indices:
+            raise SigmaTuneError("this network has to be told a class; choose one with label=.")
+        if images is None and self.conditioner is not None and self.conditioner.images:
+            raise SigmaTuneError("this network has to be told an image; give it one with given(images=...).")
+        output: torch.Tensor = self.module(x_t, t, labels, ends, images)
+        return output[:, : self.shape[0]]
+
+    def _by_row(self, name: str) -> bool:
+        return name in self._places or len(getattr(self, name)) > 1
+
+    def _of_batch(self, name: str, batch: int) -> torch.Tensor | None:
+        """What the rows of a batch are told; rows of padding are told what the first row is."""
+        value: torch.Tensor | None = getattr(self, name)
+        if value is None:
+            return None
+        if not self._by_row(name):
+            return value.expand(batch, *value.shape[1:])
+        if self._indices is None or len(self._indices) > batch:
+            raise SigmaTuneError("this model is told something about each row; say which rows these are with rows().")
+        places = [self._place(name, index, len(value)) for index in self._indices]
+        return value[[*places, *places[:1] * (batch - len(places))]]
+
+    def _place(self, name: str, index: int, count: int) -> int:
+        if name in self._places:
+            if index not in self._places[name]:
+                raise SigmaTuneError(f"this model was told nothing about row {index}.")
+            return self._places[name][index]
+        if name == "labels":
+            for part, own in self._parts:
+                if index in part:
+                    return own[(index - part.start) % len(own)]
+        return index % count
+
+    def fingerprint(self) -> str:
+        """A digest of the weights, the path, the prediction type and what it was given."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(self._weights().encode())
+            for name in TOLD:
+                value = getattr(self, name)
+                digest.update(b"|" if value is None else value.cpu().numpy().tobytes())
+            self._fingerprint = f"sha256:{digest.hexdigest()}"
+        return self._fingerprint
+
+    def _weights(self) -> str:
+        """The digest of what does not depend on what it is told; shared by all copies, for hashing takes long."""
+        if "digest" not in self._kept:
+            other = copy.copy(self)
+            other.network, other._fingerprint = self.module, None
+            self._kept["digest"] = DiffusersDenoiser.fingerprint(other)
+        return self._kept["digest"]
+
+    def identity(self) -> object:
+        config: Any = getattr(self.module.backbone, "config", {})
+        public = {key: value for key, value in config.items() if not key.startswith("_")}
+        told = None if self.conditioner is None else self.conditioner.config()
+        return plain([sorted(public.items()), self.shape, told])
+
+
+def conditional(
+    model: ConditionalDenoiser,
+    *,
+    label: str | None = None,
+    labels: Sequence[str | int] | None = None,
+    guidance: float | None = None,
+    interval: tuple[float, float] = (0.0, float("inf")),
+) -> Denoiser:
+    """Tells a model what the options of :func:`sigmatune.load` say.
+
+    Args:
+        model: The model.
+        label: The class of all rows.
+        labels: Classes by name or number, of which row i has number i, from the start again where there are fewer.
+        guidance: Scale of classifier-free guidance; none by default.
+        interval: (a, b], the noise levels at which guidance is on.
+
+    Raises:
+        SigmaTuneError: for an unknown class, or a model that cannot be guided.
+    """
+    if label is not None and labels is not None:
+        raise SigmaTuneError("give label= for all rows or labels= for one after the other, not both.")
+    chosen: Sequence[str | int] | None = [label] if label is not None else labels
+    if chosen is not None:
+        if not model.classes:
+            raise SigmaTuneError("this network knows no classes; leave the label out.")
+        numbers = range(len(model.classes))
+        named = [model.classes[one] if isinstance(one, int) and one in numbers else str(one) for one in chosen]
+        model = model.given(named)
+    return model if guidance is None or guidance == 1 else model.guided(guidance, interval)

@@ -1,0 +1,122 @@
+r"""Checkpoints: one safetensors file that is replaced atomically, from which a run goes on as if nothing had happened.
+
+Because nothing random has a state (:mod:`sigmatune.training.draws`), what is kept is the weights, the optimiser's moments, the
+averages and the step. A reader sees the old file or the new one, and a write that fails leaves the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_bytes
+from sigmatune.training.averages import Average
+
+FORMAT, VERSION = "sigmatune/checkpoint", 1
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run goes on from besides tensors.
+
+    Attributes:
+        step: Steps done.
+        seconds: Time spent on them.
+        identity: Of recipe and data; another one is refused.
+        scaler: State of the loss scaling of fp16, if any.
+    """
+
+    step: int
+    seconds: float
+    identity: str
+    scaler: dict[str, Any] | None = None
+
+
+def store(
+    folder: Path, state: State, network: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[Average]
+) -> None:
+    """Replaces the checkpoint of a run folder.
+
+    Raises:
+        SigmaTuneError: if it cannot be written; the old one is still there.
+    """
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for name, value in network.named_parameters():
+        for kind, moment in optimizer.state.get(value, {}).items():
+            tensors[f"optimizer.{kind}.{name}"] = moment
+    for i, average in enumerate(averages):
+        tensors |= {f"average.{i}.{name}": value for name, value in average.values.items()}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    stated = {"format": FORMAT, "version": VERSION, **vars(state)}
+    write_bytes(folder / FILE, save(plain, metadata={"state": json.dumps(stated)}))
+
+
+def peek(folder: Path) -> State | None:
+    """What the checkpoint of a run folder says; None if there is none.
+
+    Raises:
+        SigmaTuneError: if it cannot be read.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    with _opened(folder / FILE) as file:
+        return _state(file, folder / FILE)
+
+
+@torch.no_grad()
+def restore(
+    folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[Average]
+) -> State:
+    """Puts the tensors of a checkpoint where they belong.
+
+    Raises:
+        SigmaTuneError: if it cannot be read, or belongs to another network.
+    """
+    path = folder / FILE
+    with _opened(path) as file:
+        state = _state(file, path)
+        try:
+            own = {name: file.get_tensor(f"network.{name}") for name in network.state_dict()}
+            network.load_state_dict(own)
+            for name, value in network.named_parameters():
+                moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
+                if moments["step"] in file.keys():  # noqa: SIM118 - the file is no mapping
+                    found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
+                    # In the parameter's memory format, which the fused optimiser takes for granted.
+                    for kind in ("exp_avg", "exp_avg_sq"):
+                        found[kind] = torch.empty_like(value).copy_(found[kind])
+                    optimizer.state[value] = found
+            for i, average in enumerate(averages):
+                for name, kept in average.values.items():
+                    kept.copy_(file.get_tensor(f"average.{i}.{name}"))
+        except (SafetensorError, RuntimeError) as error:
+            raise SigmaTuneError(
+                f"{path} does not fit this network ({str(error).splitlines()[0].rstrip('.')}); choose another run folder."
+            ) from None
+    return state
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise SigmaTuneError(f"{path} cannot be read ({error}); delete it to start again.") from None
+
+
+def _state(file: Any, path: Path) -> State:
+    try:
+        stated = json.loads((file.metadata() or {})["state"])
+        if (stated.pop("format"), stated.pop("version")) != (FORMAT, VERSION):
+            raise ValueError
+        return State(**stated)
+    except (KeyError, TypeError, ValueError):
+        raise SigmaTuneError(f"{path} is no checkpoint of this version; choose another run folder.") from None

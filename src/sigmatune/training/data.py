@@ -1,0 +1,206 @@
+r"""Training images in memory: pictures as 8-bit pixels, anything else as floating point.
+
+They come from wherever :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``, tensors, data sets
+of the hub. Pictures are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any saved
+picture is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image
+once, in an order of its own, and whether an image is mirrored depends on its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.spectra.sources import open_images
+from sigmatune.spectra.spectrum import Running, Spectrum
+from sigmatune.training import draws
+
+Progress = Callable[[str, int, int], None]
+
+GRID = 1e-4
+"""How far a value may be from the grid of 8-bit pixels, in steps of it, and still count as one."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step sees.
+
+    Attributes:
+        images: Clean images, float32, (B, C, H, W).
+        labels: Class indices, (B,); -1 for images without a class.
+        indices: Which images of the data these are.
+        rows: Their places in the global batch.
+        step: The step, from 0.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+    rows: Sequence[int]
+    step: int
+
+
+class Pictures:
+    """Images in memory, with labels.
+
+    Args:
+        values: uint8 or float32, (n, C, H, W).
+        labels: Class index of each, (n,); None without classes.
+        classes: Names of the classes.
+        name: For messages.
+
+    Raises:
+        SigmaTuneError: if there is no image, or the labels do not fit.
+    """
+
+    def __init__(
+        self, values: torch.Tensor, labels: torch.Tensor | None = None, classes: Sequence[str] = (), name: str = "data"
+    ) -> None:
+        if values.ndim != 4 or not len(values):
+            raise SigmaTuneError(f"{name} holds no image; training needs at least one.")
+        if labels is not None and len(labels) != len(values):
+            raise SigmaTuneError(f"{name} has {len(values)} images but {len(labels)} labels; give one for each.")
+        self.values, self.classes, self.name = values, tuple(classes), name
+        self.labels = torch.full((len(values),), -1) if labels is None else labels.long()
+        self._order: tuple[tuple[int, int], np.typing.NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, H, W)."""
+        return tuple(self.values.shape[1:])
+
+    def at(self, indices: torch.Tensor | slice) -> torch.Tensor:
+        """Some images as float32, those of 8 bits in [-1, 1]."""
+        values = self.values[indices]
+        return values.float().div_(127.5).sub_(1) if values.dtype == torch.uint8 else values.clone()
+
+    def batch(self, seed: int, step: int, rows: Sequence[int], size: int, *, flip: bool = False) -> Batch:
+        """The images at some places of the global batch of a step.
+
+        Args:
+            seed, step: Of the training.
+            rows: Places in the global batch.
+            size: Size of the global batch.
+            flip: Mirror every other image, by chance.
+        """
+        count = len(self.values)
+        places = [step * size + row for row in rows]
+        indices = torch.tensor([self._permuted(seed, place // count)[place % count] for place in places])
+        images = self.at(indices)
+        if flip:
+            mirrored = torch.from_numpy(draws.uniforms(seed, step, rows, 3)[:, 2] < 0.5)
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+        return Batch(images, self.labels[indices], indices, list(rows), step)
+
+    def spectrum(
+        self, progress: Progress | None = None, learned: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
+    ) -> Spectrum:
+        """The spectrum of all images, or of what is learned of them."""
+        running = Running()
+        for first in range(0, len(self), 1024):
+            running.add(learned(self.at(slice(first, first + 1024))))
+            if progress is not None:
+                progress("spectrum", min(first + 1024, len(self)), len(self))
+        return running.spectrum()
+
+    def _permuted(self, seed: int, epoch: int) -> np.typing.NDArray[np.int64]:
+        # Two epochs may meet in a batch; the last one asked for is kept.
+        if self._order is None or self._order[0] != (seed, epoch):
+            self._order = ((seed, epoch), draws.order(seed, epoch, len(self.values)))
+        return self._order[1]
+
+
+def load(
+    source: Any,
+    *,
+    size: int | None = None,
+    key: str | None = None,
+    labels: str | Path | None = None,
+    bits: int = 8,
+    most: int | None = None,
+    progress: Progress | None = None,
+) -> Pictures:
+    """Reads training images into memory.
+
+    Args:
+        source, size, key: As for :func:`sigmatune.spectra.sources.open_images`.
+        labels: A file of class labels, ``.npy``, ``.json`` or ``.txt``, one for each image in the order of the source;
+            by default the source's own, if it has some.
+        bits: 8 for pictures, 32 for floating point such as latents.
+        most: Take the first images only.
+        progress: Sees the images read.
+
+    Raises:
+        SigmaTuneError: for no image, images of several sizes, values that are no pictures, or labels that do not fit.
+    """
+    images = open_images(source, size=size, key=key)
+    wanted = images.count if most is None else min(most, images.count)
+    parts: list[torch.Tensor] = []
+    found: list[str] = []
+    done = 0
+    for values, names in images:
+        if done >= wanted:
+            break
+        parts.append(_stored(values[: wanted - done], images.name, bits, resized=size is not None))
+        found.extend(names or ())
+        done += len(parts[-1])
+        if progress is not None:
+            progress("images", done, wanted)
+    if not parts:
+        raise SigmaTuneError(f"{images.name} holds no image; training needs at least one.")
+    named = read_labels(labels, images.count) if labels is not None else found if images.labels else None
+    if named is None:
+        return Pictures(torch.cat(parts), name=images.name)
+    classes = sorted(set(named), key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    place = {name: i for i, name in enumerate(classes)}
+    return Pictures(torch.cat(parts), torch.tensor([place[name] for name in named[:done]]), classes, images.name)
+
+
+def read_labels(file: str | Path, count: int) -> list[str]:
+    """Reads one class label per image.
+
+    Raises:
+        SigmaTuneError: if the file cannot be read, is of another kind, or holds another number of labels.
+    """
+    path = Path(file)
+    try:
+        if path.suffix == ".npy":
+            found = [str(label) for label in np.load(path, allow_pickle=False).tolist()]
+        elif path.suffix == ".json":
+            found = [str(label) for label in json.loads(path.read_text(encoding="utf-8"))]
+        elif path.suffix == ".txt":
+            found = path.read_text(encoding="utf-8").split("\n")
+            found = found[:-1] if found and not found[-1] else found
+        else:
+            raise SigmaTuneError(f"labels are read from .npy, .json or .txt, not from {path}.")
+    except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, SigmaTuneError):
+            raise
+        raise SigmaTuneError(f"the labels {path} cannot be read: {' '.join(str(error).split()).rstrip('.')}.") from None
+    if len(found) != count:
+        raise SigmaTuneError(f"{path} holds {len(found)} labels but there are {count} images; give one for each.")
+    return found
+
+
+def _stored(values: torch.Tensor, name: str, bits: int, *, resized: bool) -> torch.Tensor:
+    if bits == 32:
+        return values.clone()
+    if bits != 8:
+        raise SigmaTuneError(f"images are kept in 8 bits (pictures) or 32 (floating point), not {bits!r}.")
+    steps = (values + 1) * 127.5
+    pixels = steps.round().clamp(0, 255)
+    if not resized and float((steps - pixels).abs().max()) > GRID * 127.5:
+        raise SigmaTuneError(
+            f"{name} holds floating-point values that are no 8-bit pictures in [-1, 1]; set bits to 32."
+        )
+    return pixels.to(torch.uint8)

@@ -1,0 +1,45 @@
+r"""Everything random in training, as a function of (seed, purpose, step, place in the batch).
+
+Nothing is drawn in order, so a run that is stopped and resumed sees the same numbers, and so do one process with the whole
+batch and several with a part each: row j of step k is the same everywhere. The bits are Philox's, whose counter *is* the
+address; the data are taken in a new order in every epoch, and that order is a function of (seed, epoch).
+
+Reference: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), https://doi.org/10.1145/2063384.2063405
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sigmatune.noise import Array
+
+ORDER, NUMBERS, NOISE = 1, 2, 3
+"""Purposes: the order of the data, the uniform numbers of a row, its noise."""
+
+
+def generator(seed: int, purpose: int, step: int, row: int = 0) -> np.random.Generator:
+    """A generator of its own for every address; starting one costs microseconds."""
+    counter = np.array([0, row, step, purpose], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.uint64(seed), counter=counter))
+
+
+def order(seed: int, epoch: int, count: int) -> np.typing.NDArray[np.int64]:
+    """The order in which an epoch takes the data, a permutation of 0..count-1."""
+    return generator(seed, ORDER, epoch).permutation(count)
+
+
+def uniforms(seed: int, step: int, rows: Sequence[int], count: int) -> Array:
+    """Numbers in (0, 1), (len(rows), count)."""
+    drawn = [generator(seed, NUMBERS, step, row).random(count) for row in rows]
+    return np.clip(np.array(drawn, dtype=np.float64).reshape(len(rows), count), 2.0**-53, 1 - 2.0**-53)
+
+
+def normals(seed: int, step: int, rows: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
+    """Standard normal noise, float32, (len(rows), *shape)."""
+    out = np.empty((len(rows), *shape), dtype=np.float32)
+    for place, row in zip(out, rows, strict=True):
+        generator(seed, NOISE, step, row).standard_normal(out=place, dtype=np.float32)
+    return torch.from_numpy(out)

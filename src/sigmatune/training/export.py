@@ -1,0 +1,126 @@
+r"""A trained model as an ordinary diffusers pipeline folder.
+
+======================= ===============================================================================================
+``unet/``               (or ``transformer/``) the averaged network, an ordinary one of diffusers
+``scheduler/``          the process that it was trained on
+``model_index.json``    what makes the folder a pipeline
+``conditioning/``       what makes the vector that the network takes beside its time: classes, ends of the schedule
+``spectra.json``        the mixture of spectra, per class, that schedules are drawn from
+``recipe.yaml``         what it was trained by
+``training.json``       what it took
+======================= ===============================================================================================
+
+``st.load`` opens all of it. Plain diffusers opens network and scheduler always, and samples from the pipeline where the
+network is told nothing and the process is one that its sampling loop knows (``vp``).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.files import write_text
+from sigmatune.models.conditional import ConditionalDenoiser
+from sigmatune.models.conditioning import Conditioned
+from sigmatune.models.diffusers import DiffusersDenoiser
+from sigmatune.training.averages import Average
+from sigmatune.training.networks import process_of
+from sigmatune.training.recipe import Recipe
+from sigmatune.training.recipe import write as recipe_text
+
+if TYPE_CHECKING:
+    from sigmatune.spectra.mixture import Mixture
+
+
+def averaged(network: Conditioned, average: Average) -> Conditioned:
+    """A copy of the network with averaged weights, in eval mode, without gradients, on the CPU."""
+    made = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            value.copy_(average.values[name].to(value))
+    return made
+
+
+def denoiser_of(network: Conditioned, scheduler: Any) -> DiffusersDenoiser:
+    """The network as a denoiser, as it will be once it is saved and opened."""
+    process = process_of(scheduler)
+    backbone: Any = network.backbone
+    if network.conditioning is None:
+        model = DiffusersDenoiser(backbone, process.path, process.prediction)
+    else:
+        model = ConditionalDenoiser(backbone, process.path, process.prediction, network.conditioning)
+    model.default_schedule, model.value_range = process.schedule, process.value_range
+    return model
+
+
+def save_model(
+    folder: Path,
+    network: Conditioned,
+    scheduler: Any,
+    recipe: Recipe,
+    *,
+    spectra: Mixture | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a pipeline folder; an older one is replaced as a whole, once the new one is complete.
+
+    Raises:
+        SigmaTuneError: if it cannot be written; the older one is still there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        _write(new, network, scheduler, recipe, spectra, facts or {})
+        new.chmod(0o755)
+        for file in new.rglob("*.safetensors"):
+            file.chmod(0o644)
+        old = new.with_name(f"{new.name}.old")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except SigmaTuneError:
+        raise
+    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SigmaTuneError(f"cannot write the model to {folder}: {reason.rstrip('.')}.") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    network: Conditioned,
+    scheduler: Any,
+    recipe: Recipe,
+    spectra: Mixture | None,
+    facts: Mapping[str, Any],
+) -> None:
+    import diffusers
+
+    kept = copy.deepcopy(network).half() if recipe.saving.half else network
+    backbone: Any = kept.backbone
+    place = "transformer" if network.transformer else "unet"
+    backbone.save_pretrained(str(folder / place), safe_serialization=True)
+    scheduler.save_pretrained(str(folder / "scheduler"))
+    index = {
+        "_class_name": "DDPMPipeline",
+        "_diffusers_version": diffusers.__version__,
+        place: ["diffusers", type(backbone).__name__],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+    }
+    write_text(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
+    if kept.conditioning is not None:
+        kept.conditioning.save(folder / "conditioning")
+    if spectra is not None:
+        spectra.save(folder / "spectra.json")
+    write_text(folder / "recipe.yaml", recipe_text(recipe))
+    write_text(folder / "training.json", json.dumps(dict(facts), indent=2) + "\n")

@@ -1,0 +1,77 @@
+"""Grids of pictures while training, from the same noises every time, so that they can be compared."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sigmatune import schedules
+from sigmatune.denoiser import Denoiser
+from sigmatune.files import write_bytes
+from sigmatune.noise import Array
+from sigmatune.pixels import to_pixels
+from sigmatune.plan import sample
+from sigmatune.schedule import Schedule
+from sigmatune.solvers import compile_plan
+from sigmatune.training.laws.law import Law
+
+SEED, SOLVER = 0, "dpmpp2m"
+WIDTH = 128
+"""Pixels that a picture is at least shown in."""
+
+
+def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Schedule:
+    """The schedule of a preview: the law's own curve for some images, the usual one for laws that are no spectral curve.
+
+    Args:
+        law: The noise law of the training.
+        images: As many training images as pictures are made; a law of each image takes its curve.
+        steps: N.
+        model: Whose noise path it is.
+    """
+    if law.curve is None:
+        finite = bool(np.isfinite(model.path.sigma_max))
+        return schedules.build("log-uniform" if finite else "uniform-trailing", steps, model.path)
+    v = np.broadcast_to(np.linspace(1, 0, steps) if steps > 1 else np.ones(1), (len(images), steps))
+    levels: Array = np.exp(-law.logsnr(v, images) / 2)
+    return Schedule(np.concatenate([levels, np.zeros((len(images), 1))], axis=1), "spectral, of training images")
+
+
+def pictures(model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
+    """Samples as many pictures as there are images, from fixed noises, with the images' classes and curves.
+
+    Args:
+        model: The averaged network.
+        law: The noise law of the training.
+        images: Training images, (n, C, H, W).
+        labels: Their classes, for a network that is told them.
+        calls: Network calls.
+    """
+    told = model.conditioned(range(len(images)), labels, law.ends(images))
+    plan = compile_plan(grid_of(law, images, calls, told), SOLVER, told)
+    return sample(told, plan, len(images), seed=SEED)
+
+
+def write(file: Path, images: torch.Tensor, value_range: tuple[float, float]) -> None:
+    """Writes a square grid of pictures as PNG, small ones enlarged without smoothing.
+
+    Raises:
+        SigmaTuneError: if the file cannot be written.
+    """
+    pixels = to_pixels(images, value_range)
+    n, height, width, channels = pixels.shape
+    side = int(np.ceil(np.sqrt(n)))
+    canvas = np.zeros((side * side, height, width, channels), dtype=np.uint8)
+    canvas[:n] = pixels
+    rows = canvas.reshape(side, side, height, width, channels).transpose(0, 2, 1, 3, 4)
+    whole = rows.reshape(side * height, side * width, channels)
+    scale = max(WIDTH // max(height, width), 1)
+    whole = whole.repeat(scale, axis=0).repeat(scale, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(whole[..., 0] if channels == 1 else whole).save(buffer, format="PNG")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, buffer.getvalue())

@@ -1,0 +1,214 @@
+"""Recipes: all that a training is, in one YAML file that is checked before any work.
+
+An unknown key, a value of the wrong kind or out of range is refused with its place in the file. What has its own options
+(noise laws, loss weights, averages) names them under ``options``; they are checked when the thing is made, which is before
+training starts, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from sigmatune.errors import SigmaTuneError
+from sigmatune.json_file import Strict
+
+
+class Data(Strict):
+    """Where images come from."""
+
+    source: str = Field(default="", description="folder, .npz, .npy or a data set of the hub")
+    key: str | None = Field(default=None, description="array of an .npz")
+    labels: str | None = Field(default=None, description="file of class labels, one per image")
+    size: int | None = Field(default=None, ge=1, description="crop and resize to this many pixels")
+    low: int | None = Field(default=None, ge=1, description="cascade: learn what is missing from images of this size")
+    bits: Literal[8, 32] = Field(default=8, description="8 for pictures, 32 for floating point")
+    flip: bool = Field(default=False, description="mirror images by chance")
+    most: int | None = Field(default=None, ge=1, description="take the first images only")
+
+
+class Process(Strict):
+    """The noise path and what the network predicts."""
+
+    kind: Literal["edm", "vp", "flow"] = "edm"
+    sigma_min: float = Field(default=0.002, gt=0, description="edm only")
+    sigma_max: float = Field(default=80.0, gt=0, description="edm only")
+    sigma_data: float | None = Field(default=None, gt=0, description="edm only; the data's own by default")
+    prediction: Literal["v_prediction", "epsilon", "sample"] = Field(default="v_prediction", description="vp only")
+    table: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = Field(default="linear", description="vp only")
+    shift: float = Field(default=1.0, gt=0, description="flow only")
+
+
+class Noise(Strict):
+    """The noise law."""
+
+    law: str = "spectral-normal"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Loss(Strict):
+    """The loss weight."""
+
+    weight: str = "edm"
+    options: dict[str, Any] = Field(default_factory=dict)
+    density: bool = Field(default=False, description="multiply by -dlambda/du, so that the law does not weigh")
+
+
+class Network(Strict):
+    """The network."""
+
+    kind: Literal["unet", "transformer"] = "unet"
+    channels: list[int] = Field(default=[32, 64, 128], min_length=1, description="unet: width of each resolution")
+    attention: list[bool] | None = Field(default=None, description="unet: where; the coarsest resolution by default")
+    layers: int = Field(default=2, ge=1, description="residual blocks per resolution, or transformer blocks")
+    heads: int = Field(default=4, ge=1, description="transformer: attention heads")
+    head: int = Field(default=32, ge=1, description="channels of an attention head")
+    patch: int = Field(default=2, ge=1, description="transformer: pixels of a patch's side")
+    groups: int = Field(default=8, ge=1, description="unet: groups of the normalisation")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="unet")
+    classes: bool = Field(default=False, description="tell the network the class")
+    drop: float = Field(default=0.1, ge=0, lt=1, description="share of images whose class is left out")
+    ends: bool = Field(default=False, description="tell the network the ends of the schedule")
+
+
+class Training(Strict):
+    """How it is trained."""
+
+    images: int = Field(default=1_000_000, ge=1, description="images seen in all")
+    batch: int = Field(default=128, ge=1, description="images per step, over all processes")
+    accumulation: int = Field(default=1, ge=1, description="parts that a process's share of a batch is taken in")
+    rate: float = Field(default=1e-3, gt=0, description="learning rate")
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: int = Field(default=100, ge=0, description="steps over which the rate rises")
+    clip: float | None = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    weight_decay: float = Field(default=1e-3, ge=0)
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.99, ge=0, lt=1)
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    channels_last: bool = True
+    seed: int = Field(default=0, ge=0)
+
+
+class AverageOf(Strict):
+    """An average of the weights."""
+
+    kind: str = "power"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Previews(Strict):
+    """Pictures made while training, always from the same noises."""
+
+    every: int = Field(default=100_000, ge=0, description="images seen between two grids; 0 for none")
+    n: int = Field(default=16, ge=1)
+    calls: int = Field(default=16, ge=1)
+
+
+class Saving(Strict):
+    """What is written, and when."""
+
+    every: int = Field(default=500, ge=1, description="steps between checkpoints")
+    log: int = Field(default=50, ge=1, description="steps between lines of the log")
+    trackers: list[str] = Field(default=["tensorboard"], description="of accelerate")
+    half: bool = Field(default=False, description="write the model's weights in float16")
+    spectra: bool = Field(default=True, description="fit the mixture of spectra that schedules are drawn from")
+
+
+class Recipe(Strict):
+    """All that a training is."""
+
+    name: str = "model"
+    about: str = Field(default="", description="what it is and what it costs, for people")
+    data: Data = Field(default_factory=Data)
+    process: Process = Field(default_factory=Process)
+    noise: Noise = Field(default_factory=Noise)
+    loss: Loss = Field(default_factory=Loss)
+    model: Network = Field(default_factory=Network)
+    training: Training = Field(default_factory=Training)
+    averages: list[AverageOf] = Field(default=[AverageOf()], min_length=1, description="the first is sampled and saved")
+    previews: Previews = Field(default_factory=Previews)
+    saving: Saving = Field(default_factory=Saving)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return max(self.training.images // self.training.batch, 1)
+
+    def identity(self) -> str:
+        """A digest of everything that the weights depend on, but for the data's bits."""
+        fields = self.model_dump(
+            mode="json", exclude={"name": True, "about": True, "previews": True, "saving": True, "data": {"source"}}
+        )
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def read(path: str | Path) -> Recipe:
+    """Reads a recipe.
+
+    Raises:
+        SigmaTuneError: in one sentence that lists every problem with its place in the file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise SigmaTuneError(f"{path} is no recipe: it is not text.") from None
+    return loads(text, str(path))
+
+
+def loads(text: str, name: str = "the recipe") -> Recipe:
+    """Reads the text of a recipe; see :func:`read`."""
+    import yaml
+
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SigmaTuneError(f"{name} is no YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(raw, dict):
+        raise SigmaTuneError(f"{name} is no recipe: it must hold sections such as data, noise and training.")
+    return checked(raw, name)
+
+
+def checked(raw: dict[str, Any], name: str = "the recipe") -> Recipe:
+    """Makes a recipe of plain values.
+
+    Raises:
+        SigmaTuneError: in one sentence that lists every problem with its place.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        problems = {".".join(map(str, e["loc"])) or "file": e for e in error.errors(include_url=False)}
+        told = [f"{place}: {_said(place, one)}" for place, one in problems.items()]
+        raise SigmaTuneError(f"{name}: {'; '.join(told)}.") from None
+
+
+def _said(place: str, problem: Any) -> str:
+    """What is wrong, with the nearest known key for an unknown one."""
+    if problem["type"] != "extra_forbidden":
+        return str(problem["msg"])
+    import difflib
+
+    section: Any = Recipe
+    for part in place.split(".")[:-1]:
+        section = getattr(section.model_fields.get(part), "annotation", None) or Strict
+    known = list(getattr(section, "model_fields", {}))
+    near = difflib.get_close_matches(place.rsplit(".", maxsplit=1)[-1], known, n=1)
+    return (
+        f"there is no such key; did you mean {near[0]}?"
+        if near
+        else f"there is no such key; known are {', '.join(known)}"
+    )
+
+
+def write(recipe: Recipe) -> str:
+    """The text of a recipe, complete."""
+    import yaml
+
+    return str(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))

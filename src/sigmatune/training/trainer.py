@@ -1,0 +1,316 @@
+r"""The trainer: one loop, for one processor or many machines, that can be killed at any moment.
+
+Every step takes the same images, levels and noises whoever runs it (:mod:`sigmatune.training.draws`), so a run that is
+resumed is, on a CPU, the undisturbed one to the bit, and P processes with A accumulated parts each take rows
+:math:`[i B/(PA), (i+1) B/(PA))` of the same batch. ``accelerate`` shares gradients, chooses the device and the precision
+(``accelerate launch`` for many processes or machines; the run folder has to be one that all of them see).
+
+What is minimised is an :class:`~sigmatune.training.objective.Objective`; the trainer knows nothing of noise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.files import write_text
+from sigmatune.training import checkpoint
+from sigmatune.training.averages import Average
+from sigmatune.training.data import Pictures
+from sigmatune.training.objective import Objective
+from sigmatune.training.recipe import AverageOf, Saving, Training
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run goes, at a line of the log.
+
+    Attributes:
+        step, steps: Steps done, and in all.
+        loss: Mean over the steps since the last report.
+        rate: Learning rate.
+        norm: Norm of the last gradient before clipping.
+        images_per_second: Since this process started.
+        left: Seconds that remain at this speed.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    norm: float
+    images_per_second: float
+    left: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What others do while training; called on the main process only.
+
+    Attributes:
+        log: Sees every report.
+        step: Called after every step with the number of steps done.
+    """
+
+    log: Callable[[Report], None] | None = None
+    step: Callable[[int], None] | None = None
+
+
+class Trainer:
+    """Fits a network to an objective.
+
+    Args:
+        network: The network; its parameters are changed.
+        objective: What is minimised.
+        data: The images.
+        settings: Batch, rates, precision, seed.
+        folder: The run folder; made if need be. A checkpoint in it is gone on from.
+        averages: Averages of the weights to keep.
+        saving: When to write what.
+        flip: Mirror images by chance.
+        identity: Names recipe and data; a checkpoint of another one is refused.
+        device: "auto" for what accelerate finds, "cpu" to insist.
+
+    Raises:
+        SigmaTuneError: if the batch cannot be shared, or the folder holds another training.
+    """
+
+    def __init__(  # noqa: PLR0913 (what a training is made of)
+        self,
+        network: torch.nn.Module,
+        objective: Objective,
+        data: Pictures,
+        settings: Training,
+        folder: Path,
+        *,
+        averages: Sequence[AverageOf] = (AverageOf(),),
+        saving: Saving | None = None,
+        flip: bool = False,
+        identity: str = "",
+        device: str = "auto",
+    ) -> None:
+        self.bare, self.objective, self.data, self.settings = network, objective, data, settings
+        self.folder, self.saving, self.flip, self.identity = folder, saving or Saving(), flip, identity
+        self.steps = max(settings.images // settings.batch, 1)
+        self.accelerator = _accelerator(settings, self.saving, folder, device)
+        self.part = self._share()
+        before = checkpoint.peek(folder)
+        if before is not None and before.identity != identity:
+            raise SigmaTuneError(
+                f"{folder} holds a training with other data or another recipe; choose another folder, or delete it."
+            )
+        if settings.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub lacks it
+        network.to(self.accelerator.device)
+        self.averages = [Average(one.kind, one.options, network.named_parameters()) for one in averages]
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.rate, betas=(settings.beta_1, settings.beta_2),
+            weight_decay=settings.weight_decay, fused=self.accelerator.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+        self.step, self.seconds = 0, 0.0
+        if before is not None:
+            checkpoint.restore(folder, network, self.optimizer, self.averages)
+            self.step, self.seconds = before.step, before.seconds
+        running = torch.compile(network) if settings.compile else network
+        self.network, self._stepper = self.accelerator.prepare(running, self.optimizer)
+        if before is not None and before.scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(before.scaler)
+        self.saved = self.step
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    def run(self, hooks: Hooks | None = None, until: int | None = None) -> None:
+        """Trains to the end, or to some step, and leaves a checkpoint there.
+
+        Raises:
+            SigmaTuneError: if the loss is not finite any more, or something cannot be written; the last good checkpoint is
+                named and stays.
+        """
+        hooks = hooks or Hooks()
+        end = self.steps if until is None else min(until, self.steps)
+        self._open_logs()
+        began, first = time.monotonic() - self.seconds, self.step
+        fresh = time.monotonic()
+        losses: list[torch.Tensor] = []
+        self.network.train()
+        while self.step < end:
+            losses.append(self._one())
+            self.step += 1
+            self.seconds = time.monotonic() - began
+            due = self.step % self.saving.every == 0 or self.step == end
+            if due or self.step % self.saving.log == 0:
+                speed = (self.step - first) * self.settings.batch / max(time.monotonic() - fresh, 1e-9)
+                self._log(losses, speed, hooks)
+                losses = []
+            if hooks.step is not None and self.main:
+                hooks.step(self.step)
+            if due:  # last, so that a run that is killed before it does all of this again
+                self.save()
+        self.accelerator.wait_for_everyone()
+        if self.saving.trackers:
+            self.accelerator.end_training()
+
+    def save(self) -> None:
+        """Replaces the checkpoint.
+
+        Raises:
+            SigmaTuneError: if it cannot be written; the last good one is named.
+        """
+        if self.main and self.saved != self.step:
+            scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+            state = checkpoint.State(self.step, self.seconds, self.identity, scaler)
+            try:
+                checkpoint.store(self.folder, state, self.bare, self.optimizer, self.averages)
+            except SigmaTuneError as error:
+                raise SigmaTuneError(f"{str(error).rstrip('.')}; {self._last()}.") from None
+        self.saved = self.step
+        self.accelerator.wait_for_everyone()
+
+    # ------------------------------------------------------------------------------------------------------------- a step
+
+    def _one(self) -> torch.Tensor:
+        """One step; returns this process's mean loss, still on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.step)
+        torch.manual_seed(hash_of(self.settings.seed, self.step, self.accelerator.process_index))  # dropout
+        total = torch.zeros((), device=self.accelerator.device)
+        for rows in self._rows():
+            batch = self.data.batch(self.settings.seed, self.step, rows, self.settings.batch, flip=self.flip)
+            with self.accelerator.accumulate(self.network):
+                loss = self.objective.losses(self.network, batch, self.settings.seed).mean()
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients:
+                    most = self.settings.clip or math.inf
+                    self.norm = self.accelerator.clip_grad_norm_(self.bare.parameters(), most)
+                self._stepper.step()
+                self._stepper.zero_grad()
+            total += loss.detach()
+        for average in self.averages:
+            average.update(self.step + 1, self.bare.named_parameters())
+        return total / self.settings.accumulation
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 0."""
+        settings = self.settings
+        rise = min((step + 1) / settings.warmup, 1.0) if settings.warmup else 1.0
+        fall = 0.5 + 0.5 * math.cos(math.pi * step / self.steps) if settings.schedule == "cosine" else 1.0
+        return settings.rate * rise * fall
+
+    def _share(self) -> int:
+        """Rows of a batch that one process takes at a time."""
+        parts = int(self.accelerator.num_processes) * self.settings.accumulation
+        if self.settings.batch % parts:
+            raise SigmaTuneError(
+                f"a batch of {self.settings.batch} images cannot be shared by {self.accelerator.num_processes} processes "
+                f"in {self.settings.accumulation} parts each; choose a batch that is a multiple of {parts}."
+            )
+        return self.settings.batch // parts
+
+    def _rows(self) -> list[range]:
+        first = int(self.accelerator.process_index) * self.settings.accumulation
+        return [range((first + i) * self.part, (first + i + 1) * self.part) for i in range(self.settings.accumulation)]
+
+    # --------------------------------------------------------------------------------------------------------------- logs
+
+    def _log(self, losses: list[torch.Tensor], speed: float, hooks: Hooks) -> None:
+        """Writes a line, after a look at whether all losses were finite."""
+        stacked = self.accelerator.reduce(torch.stack(losses), reduction="mean").tolist()
+        bad = next((i for i, loss in enumerate(stacked) if not math.isfinite(loss)), None)
+        if bad is not None:
+            at = self.step - len(stacked) + bad + 1
+            raise SigmaTuneError(
+                f"the loss became {stacked[bad]} at step {at}; {self._last()}; try a smaller training.rate."
+            )
+        left = (self.steps - self.step) * self.settings.batch / max(speed, 1e-9)
+        mean = sum(stacked) / len(stacked)
+        rate, norm = self.rate(self.step - 1), float(self.norm)
+        report = Report(self.step, self.steps, mean, rate, norm, speed, left)
+        if not self.main:
+            return
+        line = {
+            "step": self.step,
+            "images": self.step * self.settings.batch,
+            "losses": stacked,
+            "rate": rate,
+            "norm": norm,
+        }
+        try:
+            with (self.folder / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise SigmaTuneError(f"cannot write {self.folder / LOG}: {error.strerror}; {self._last()}.") from None
+        if self.saving.trackers:
+            values = {"loss": mean, "rate": rate, "gradient norm": norm, "images per second": speed}
+            self.accelerator.log(values, step=self.step)
+        if hooks.log is not None:
+            hooks.log(report)
+
+    def _open_logs(self) -> None:
+        """Opens the log at the step that the run goes on from: what a killed run wrote later is written again."""
+        if self.main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = [line for line in lines(self.folder) if line["step"] <= self.step]
+            write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
+        if self.saving.trackers:
+            self.accelerator.init_trackers("sigmatune")
+
+    def _last(self) -> str:
+        there = checkpoint.peek(self.folder)
+        if there is None:
+            return "no checkpoint was written yet"
+        return f"the last good checkpoint is {self.folder / checkpoint.FILE}, of step {there.step}"
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last one that was cut off by a kill is left out."""
+    found: list[dict[str, Any]] = []
+    try:
+        found.extend(json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        return []
+    except ValueError:  # what was read before the broken line stays
+        pass
+    return found
+
+
+def hash_of(seed: int, step: int, process: int) -> int:
+    """A seed for what torch draws itself (dropout), a function of seed, step and process."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + process * 0x94D049BB133111EB) % 2**63
+
+
+def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) -> Any:
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    except ImportError:
+        raise SigmaTuneError("training needs accelerate; install the extra: pip install 'sigmatune[train]'.") from None
+    for name in saving.trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise unknown_name("tracker", name, LOGGER_TYPE_TO_CLASS)
+    # accelerate keeps the first precision of a process for good; a second training may want another one.
+    AcceleratorState._reset_state()
+    try:
+        return Accelerator(
+            mixed_precision=settings.precision,
+            gradient_accumulation_steps=settings.accumulation,
+            cpu=device == "cpu",
+            log_with=saving.trackers or None,
+            project_dir=str(folder),
+            step_scheduler_with_optimizer=False,
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise SigmaTuneError(f"this machine cannot train so: {' '.join(str(error).split()).rstrip('.')}.") from None

@@ -1,0 +1,45 @@
+"""Loss weights, by name: how much the error at a level of noise counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sigmatune.registry import Registry
+from sigmatune.training.weights import edm, min_snr, powers, sigmoid, spectral
+from sigmatune.training.weights.weight import Data, Function, Weight
+
+_WEIGHTS = (
+    edm.WEIGHT,
+    min_snr.WEIGHT,
+    sigmoid.WEIGHT,
+    sigmoid.SPECTRUM,
+    spectral.WEIGHT,
+    powers.IMAGE,
+    powers.EPSILON,
+    powers.VELOCITY,
+)
+
+WEIGHTS: Registry[Weight] = Registry(
+    "loss weight",
+    {weight.name: weight for weight in _WEIGHTS},
+    aliases={"sid2": "sigmoid", "v": "velocity", "eps": "epsilon"},
+)
+"""Loss weights by name."""
+
+
+def loss_weight(name: str, data: Data, options: Mapping[str, Any] | None = None) -> Function:
+    """Makes a loss weight, a function of sigma.
+
+    Args:
+        name: A name in :data:`WEIGHTS`.
+        data: What it may know.
+        options: The weight's own options.
+
+    Raises:
+        SigmaTuneError: for an unknown name or option.
+    """
+    return WEIGHTS[name].made(data, options or {})
+
+
+__all__ = ["WEIGHTS", "Data", "Function", "Weight", "loss_weight"]
