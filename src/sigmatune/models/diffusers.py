@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,7 @@ def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DModel:
             variant=variant,
             torch_dtype=dtype,
             use_safetensors=True,
+            low_cpu_mem_usage=find_spec("accelerate") is not None,
             local_files_only=True,
             output_loading_info=True,
         )
