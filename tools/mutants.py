@@ -114,6 +114,15 @@ MUTANTS = (
     Mutant("evaluation/generation.py", "|{seed}|{plan.micro_batch}|", "|{plan.micro_batch}|", EVALUATION),
     Mutant("evaluation/guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
+    Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
+    Mutant("interop/diffusers.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
+    Mutant(
+        "interop/diffusers.py",
+        "self.timesteps = times.to(torch.float32)",
+        "self.timesteps = times.round().float()",
+        ("test_conformance.py",),
+    ),
+    Mutant("models/pipeline.py", "range(a, b)) for", "range(0, b)) for", ("test_models_pipeline.py",)),
     Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
     Mutant("machine.py", "share.unsqueeze(-1) * row if", "share.unsqueeze(-1) * row / 2 if", LOOP),
     Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
