@@ -132,6 +132,15 @@ MUTANTS = (
     Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
+    Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
+    Mutant("interop/diffusers.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
+    Mutant(
+        "interop/diffusers.py",
+        "self.timesteps = times.to(torch.float32)",
+        "self.timesteps = times.round().float()",
+        ("test_conformance.py",),
+    ),
+    Mutant("models/pipeline.py", "range(a, b)) for", "range(0, b)) for", ("test_models_pipeline.py",)),
     Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
     Mutant("machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
     Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
