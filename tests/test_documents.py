@@ -77,6 +77,52 @@ def test_the_matrix_of_tuners_kept_to_its_budgets():
             assert tables.tuning_cost(run) <= options.get("budget", float("inf"))
 
 
+def minus(cell: dict, rival: str, name: str, space: str) -> dict:
+    return next(gap for gap in cell["minus"][rival] if (gap["name"], gap["space"]) == (name, space))
+
+
+def test_what_the_page_of_the_sources_says_of_beta_timesteps():
+    cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_a")["cells"]}
+    assert {steps: {c["n"] for (_, s), c in cells.items() if s == steps} for _, steps in cells} == {
+        4: {5000}, 6: {5000}, 10: {5000}, 15: {2000}, 20: {2000}
+    }  # fmt: skip
+    for steps in (4, 6, 10, 15, 20):
+        for hand in ("Beta(.6, .6)", "Beta(.5, .5)"):
+            textures, meanings, score = (
+                minus(cells[hand, steps], "uniform (trailing)", *which)
+                for which in (("fd", "block10"), ("fd", "head-pca64"), ("is", "logits"))
+            )
+            assert (textures["high"] < 0) == (steps in (6, 10))
+            assert meanings["high"] > 0
+            assert score["high"] < 0
+            for space in ("block10", "head-pca64"):
+                assert minus(cells["Beta fitted", steps], "Beta(.6, .6)", "fd", space)["high"] < 0
+        for space in ("block10", "head-pca64"):
+            fitted, searched = (
+                minus(cells[name, steps], "uniform (trailing)", "fd", space) for name in ("Beta fitted", "evolution")
+            )
+            assert (fitted["high"] < 0) >= (steps in (6, 10))
+            assert (searched["high"] < 0) >= (steps in (4, 6))
+
+
+def test_what_the_page_of_phase_space_says_of_pictures():
+    cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
+    others = {name for name, _ in cells} - {"reduced-oba"}
+    assert {cell["n"] for cell in cells.values()} == {1000}
+    for calls in {calls for _, calls in cells}:
+        for name in others:
+            textures, meanings = (
+                minus(cells[name, calls], "reduced-oba", "fd", at) for at in ("block10", "head-pca64")
+            )
+            assert textures["low"] > 0, (name, calls)
+            assert (meanings["low"] > 0) == ((name, calls) != ("naive-oba", 50)), (name, calls)
+        for space in ("block10", "head-pca64"):
+            assert minus(cells["phase-em", calls], "reduced-oba", "fd", space)["value"] == max(
+                minus(cells[name, calls], "reduced-oba", "fd", space)["value"] for name in others
+            )
+    assert minus(cells["naive-oba", 50], "reduced-oba", "fd", "head-pca64")["high"] < 0
+
+
 def test_the_readme_names_every_solver_and_links_to_files_that_exist():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):

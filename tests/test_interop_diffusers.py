@@ -118,7 +118,7 @@ def test_a_pipelines_images_are_those_of_sample(name, steps, monkeypatch):
         np.testing.assert_allclose(1 / (1 + 1 / model.path.sigma(t)), 1 / (1 + 1 / q), rtol=1e-6)
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", [*SOLVERS, "reduced-oba", "reduced-obab", "phase-em", "sscs", "conjugate"])
 def test_every_solver_of_the_registry(solver, monkeypatch):
     family = FAMILIES["sd15"]
     pipe = family.pipe()

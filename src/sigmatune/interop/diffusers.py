@@ -28,7 +28,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise, plan_file, rng
 from sigmatune.errors import PlanMismatch, SigmaTuneError
-from sigmatune.interop.native import native
+from sigmatune.interop.native import dtype_of, first_state, native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, is_default_list, warn_of_pipeline
 from sigmatune.machine import Machine
 from sigmatune.models.network import process_of
@@ -229,7 +229,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         k = self._call
         self._check_time(k, timestep)
         with torch.no_grad():
-            machine = self._prepared(sample)
+            machine = self._prepared(sample, generator)
             x = machine.S[0]
             u, v = self._pairs[k]
             output = model_output if model_output.shape[1] == sample.shape[1] else model_output[:, : sample.shape[1]]
@@ -257,16 +257,15 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "pipeline go once through scheduler.timesteps after set_timesteps."
             )
 
-    def _prepared(self, sample: Tensor) -> Machine:
+    def _prepared(self, sample: Tensor, generator: Any) -> Machine:
         """The machine whose first tensor is what the pipeline holds now, edits included."""
         machine = self._machine
         if machine is None:
-            dtype = torch.float64 if sample.dtype == torch.float64 else torch.float32
-            machine = self._machine = Machine(self._native.table, dtype, sample.device, sample.ndim - 1, fused=True)
+            table = self._native.table
+            dtype = dtype_of(table, sample)
+            machine = self._machine = Machine(table, dtype, sample.device, sample.ndim - 1, fused=True)
             machine.owned = False
-            x = sample.to(dtype)
-            start = (self._native.table.start[:, 0] / self._native.table.start[0, 0]).tolist()
-            machine.S = [x, *(x * share if share else torch.zeros_like(x) for share in start[1:])]
+            machine.S = first_state(table, sample.to(dtype), lambda m: self._noise(-1, m, sample, generator, dtype))
         elif sample.dtype == machine.dtype:
             machine.S[0] = sample
         elif not torch.equal(
@@ -288,8 +287,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if abs(t - self._times[0]) <= 1e-3:
             if self._native.origin is None:
                 raise SigmaTuneError(
-                    "this plan's coefficients were learned for a start from noise and do not say how to start from an image; "
-                    "use a plan of one of the solvers."
+                    "this plan's state holds more than the picture (learned coefficients, a momentum), so it does not say how "
+                    "to start from an image; use a plan of one of the solvers of position."
                 )
             return self._native.origin, self._native.start
         near = min(self._times, key=lambda own: abs(own - t))

@@ -8,6 +8,7 @@ so, learned coefficients and several calls per step included.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from sigmatune import noise, rng
 from sigmatune.errors import SigmaTuneError
-from sigmatune.interop.native import input_first
+from sigmatune.interop.native import dtype_of, first_state, input_first
 from sigmatune.machine import Machine
 from sigmatune.models.network import process_of
 from sigmatune.noise import Array
@@ -83,22 +84,20 @@ def sampler(plan: Plan) -> Callable[..., torch.Tensor]:
         extra = dict(extra_args or {})
         seed, rows = int(extra.get("seed") or 0), range(len(x))
         with torch.no_grad():
-            machine = Machine(table, torch.float64 if x.dtype == torch.float64 else torch.float32, x.device, x.ndim - 1)
+            machine = Machine(table, dtype_of(table, x), x.device, x.ndim - 1)
             machine.owned = False
-            share = (table.start[:, 0] / table.start[0, 0]).tolist()
-            first = x.to(machine.dtype)
-            machine.S = [first, *(first * w if w else torch.zeros_like(first) for w in share[1:])]
+
+            def eps(channel: int, call: int = 0) -> torch.Tensor:
+                drawn = rng.noise(seed, rows, call, x.shape[1:], channel=channel, dtype=machine.dtype)
+                return drawn.to(x.device)
+
+            machine.S = first_state(table, x.to(machine.dtype), eps)
             for k, level in enumerate(asked):
-
-                def eps(channel: int, k: int = k) -> torch.Tensor:
-                    drawn = rng.noise(seed, rows, k + 1, x.shape[1:], channel=channel, dtype=machine.dtype)
-                    return drawn.to(x.device)
-
                 state = machine.S[0].to(x.dtype)
                 denoised = model(state, state.new_full((len(x),), level), **extra)
                 if callback is not None:
                     callback({"x": state, "i": k, "sigma": level, "sigma_hat": level, "denoised": denoised})
-                machine.advance(k, denoised.to(machine.dtype, copy=True), eps)
+                machine.advance(k, denoised.to(machine.dtype, copy=True), partial(eps, call=k + 1))
             return machine.S[0].to(x.dtype)
 
     return sample

@@ -15,6 +15,7 @@ Every prediction type here is affine in the network's output: :math:`D = u_k x_k
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,28 @@ def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) 
     )
 
 
+def first_state(table: Coefficients, x: torch.Tensor, draw: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
+    """The state that a run starts from, given the network's first input.
+
+    Args:
+        table: On the basis of :func:`input_first`.
+        x: The first input, start noise times its standard deviation, (B, *shape).
+        draw: Draws the start noise of a channel from 1 on, (B, *shape): what a momentum starts from.
+    """
+    shares, fresh = (table.start[:, 0] / table.start[0, 0]).tolist(), table.start.tolist()
+    state = [x, *(x * share if share else torch.zeros_like(x) for share in shares[1:])]
+    for m in range(1, table.start.shape[1]):
+        drawn = draw(m)
+        state[1:] = [S + drawn * row[m] for S, row in zip(state[1:], fresh[1:], strict=True)]
+    return state
+
+
+def dtype_of(table: Coefficients, x: torch.Tensor) -> torch.dtype:
+    """What the state is kept in: float64 where the plan or the loop asks for it, else float32."""
+    double = (table.double and x.device.type != "mps") or x.dtype == torch.float64
+    return torch.float64 if double else torch.float32
+
+
 def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients:
     """The table on the basis in which the network's input, times its scale, comes first.
 
@@ -86,10 +109,9 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
         raise SigmaTuneError(
             "the plan has one schedule per row, and other loops send one t for the whole batch; run it with sigmatune.sample."
         )
-    if coefficients.start.shape[-1] != 1:
+    if coefficients.ports != 1:
         raise SigmaTuneError(
-            f"the plan starts from {coefficients.start.shape[-1]} noises, and other loops hold one tensor; run it with "
-            "sigmatune.sample."
+            "the plan is for a network of position and momentum, and other loops hold one tensor; run it with sigmatune.sample."
         )
     c, calls, width = coefficients.c, coefficients.calls, coefficients.width
     if bool((c[:-1, 0] == 0).any()):
@@ -105,12 +127,19 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
     back[:, 0, 0] = 1 / T[:-1, 0, 0]
     first = torch.zeros_like(c)
     first[:, 0] = 1
+    start = T[0] @ coefficients.start
+    if bool((start[0, 1:].abs() > 1e-9 * start[0, 0].abs()).any()):
+        raise SigmaTuneError(
+            f"the first input of the network is made of {start.shape[-1]} noises, and other loops start from one; run it with "
+            "sigmatune.sample."
+        )
     return Coefficients(
         q=coefficients.q,
         A=T[1:] @ coefficients.A @ back,
         b=(T[1:] @ coefficients.b.unsqueeze(-1)).squeeze(-1),
         c=first,
-        start=T[0] @ coefficients.start,
+        start=start,
         origin=T[0] @ coefficients.origin,
         G=T[1:] @ coefficients.G,
+        double=coefficients.double,
     )

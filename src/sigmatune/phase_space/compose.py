@@ -159,7 +159,19 @@ def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, 
     result = unit_row(process.law(grid.t[..., -1]))[..., 0, :] if not ends else a.new_tensor([1.0, 0.0]).expand_as(a)
     G = torch.zeros(*Q.shape[:-1], 0, dtype=Q.dtype) if deterministic else cholesky(Q)
     A, b, c = _native(process, t, F, B, result, native) if native else _lifted(process, t, F, B, result)
-    return Coefficients(q, A, b, c, cholesky(cov), a, G, double=True)
+    return Coefficients(q, A, b, c, _start(cov, unit_row(process.law(t[..., 0]))), a, G, double=True)
+
+
+def _start(cov: Tensor, row: Tensor) -> Tensor:
+    """A root of the covariance of the first state, turned so that the network's first input is the first noise alone.
+
+    So the run of a seed begins where it begins for every solver of position, and the second noise is what only a momentum has.
+    """
+    L = cholesky(cov)
+    r = (row @ L)[..., 0, :]
+    r = r / r.norm(dim=-1, keepdim=True)
+    turn = torch.stack([r, torch.stack([-r[..., 1], r[..., 0]], dim=-1)], dim=-1)
+    return L @ turn
 
 
 def _lifted(process: PSLD, t: Tensor, F: Tensor, B: Tensor, result: Tensor) -> tuple[Tensor, Tensor, Tensor]:

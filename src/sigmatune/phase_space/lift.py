@@ -41,7 +41,7 @@ class LiftedScore:
         """Evaluates the score.
 
         Args:
-            u: (x, m) side by side in the channels, (B, 2 C, *).
+            u: (x, m) side by side in the channels, (B, 2 C, ...).
             t: A time for each row, (B,), float64, inside :attr:`times`.
 
         Returns:

@@ -27,14 +27,14 @@ def perturb(
 
     Args:
         process: The process.
-        x0: Clean data, (B, C, *).
+        x0: Clean data, (B, C, ...).
         t: A time for each row, (B,), float64.
-        eps: Standard normal noise of both halves, (B, 2 C, *).
-        m0: Initial momenta, (B, C, *); None averages them out (hybrid score matching).
+        eps: Standard normal noise of both halves, (B, 2 C, ...).
+        m0: Initial momenta, (B, C, ...); None averages them out (hybrid score matching).
         upper: Take the upper triangular root of the covariance.
 
     Returns:
-        (x, m), side by side in the channels, (B, 2 C, *).
+        (x, m), side by side in the channels, (B, 2 C, ...).
 
     Raises:
         SigmaTuneError: if the shapes do not fit together.
@@ -48,17 +48,17 @@ def perturb(
 
 
 def score_of(process: PSLD, eps: Tensor, t: Tensor, *, matching: Matching = "hsm", upper: bool = False) -> Tensor:
-    """The score of (x, m) that a prediction of eps means, -L^-T eps, (B, 2 C, *)."""
+    """The score of (x, m) that a prediction of eps means, -L^-T eps, (B, 2 C, ...)."""
     return -mixed(inverse_root(process, t, matching, upper=upper).mT, eps)
 
 
 def eps_of(process: PSLD, score: Tensor, t: Tensor, *, matching: Matching = "hsm", upper: bool = False) -> Tensor:
-    """The eps that a score means, -L' s, (B, 2 C, *): the inverse of :func:`score_of`."""
+    """The eps that a score means, -L' s, (B, 2 C, ...): the inverse of :func:`score_of`."""
     return -mixed(cholesky(process.covariance(t, matching), upper=upper).mT, score)
 
 
 def x0_of(process: PSLD, u: Tensor, score: Tensor, t: Tensor) -> Tensor:
-    """The estimate of the data that a score of (x, m) means, (B, C, *)."""
+    """The estimate of the data that a score of (x, m) means, (B, C, ...)."""
     law = process.law(t)
     return mixed(law.a[..., None, :] / law.information[..., None, None], score) + mixed(law.estimator, u)
 

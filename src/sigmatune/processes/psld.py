@@ -33,7 +33,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
@@ -44,7 +44,7 @@ Tensor = torch.Tensor
 Matching = Literal["hsm", "dsm"]
 
 SMALL = 0.5
-"""Below this |w| a series stands in for R(w), whose terms would cancel."""
+"""Below this absolute value of w a series stands in for R(w), whose terms would cancel."""
 
 POINTS, REFINEMENTS = 2048, 3
 """Of that table, and of what it gives: each divides the error by about the number of points."""
@@ -53,7 +53,8 @@ EARLIEST = 1e-12
 """The first time, as a share of T, of the table by which sigma_eff is inverted."""
 
 
-class Law(NamedTuple):
+@dataclass(frozen=True)
+class Law:
     """The Gaussian law of (x, m) given x0, and what follows from it.
 
     Attributes:

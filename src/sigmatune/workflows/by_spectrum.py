@@ -84,7 +84,7 @@ def tune_by_spectrum(
         progress: Sees the pictures done.
 
     Returns:
-        The plan with evidence and cost: the chosen one, or the best default where there is no gain.
+        The plan, with evidence and cost; the chosen one, or the best default where there is no gain.
 
     Raises:
         SigmaTuneError: if the calls pay for no step, there are fewer than 64 pictures, or the data do not fit the model.
