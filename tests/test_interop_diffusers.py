@@ -297,6 +297,21 @@ def test_a_saved_scheduler_and_a_saved_pipeline_run_the_same_plan(tmp_path):
     assert st.load(loaded, **family.load).path.spec() == model.path.spec()
 
 
+@pytest.mark.parametrize("where", ["cpu", "balanced"])
+def test_a_pipeline_that_is_loaded_by_a_device_map(where, tmp_path):
+    family = FAMILIES["sd15"]
+    pipe = family.pipe()
+    plan = plan_of(model_of(family, pipe), 4, "unipc2")
+    pipe.save_pretrained(tmp_path, safe_serialization=True)
+    pipe.scheduler = scheduler(plan, pipe)
+    expected = images(family, pipe, plan, generator=torch.Generator().manual_seed(0))
+    placed = type(pipe).from_pretrained(tmp_path, device_map=where, use_safetensors=True)
+    placed.set_progress_bar_config(disable=True)
+    placed.scheduler = scheduler(plan, placed)
+    found = images(family, placed, plan, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_compiled_network_and_a_compiled_step():
     family = FAMILIES["sd15"]
