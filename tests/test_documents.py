@@ -105,6 +105,14 @@ def test_what_the_page_of_the_sources_says_of_beta_timesteps():
             assert (searched["high"] < 0) >= (steps in (4, 6))
 
 
+def test_what_the_page_of_the_sources_says_of_the_discretisation_loss():
+    for cell in results("source_b")["cells"]:
+        if cell["schedule"] == "discretisation loss":
+            textures, meanings = (minus(cell, "EDM's grid, rho 7", "fd", at) for at in ("block10", "head-pca64"))
+            assert (textures["high"] < 0) == (cell["steps"] == 4)
+            assert meanings["high"] > 0
+
+
 def test_what_the_page_of_phase_space_says_of_pictures():
     cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
     others = {name for name, _ in cells} - {"reduced-oba"}
