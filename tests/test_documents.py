@@ -113,6 +113,26 @@ def test_what_the_page_of_the_sources_says_of_the_discretisation_loss():
             assert meanings["high"] > 0
 
 
+def test_what_the_page_of_the_sources_says_of_others_schedules():
+    cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_peers")["cells"]}
+    names = {name for name, _ in cells}
+    for steps in (4, 6, 10):
+        for space in ("block10", "head-pca64"):
+            values = {
+                name: next(
+                    figure["value"]
+                    for figure in cells[name, steps]["figures"]
+                    if (figure["name"], figure["settings"]["space"]) == ("fd", space)
+                )
+                for name in names
+            }
+            best = min(values, key=values.get)
+            assert best.startswith("tune")
+            assert max(values, key=values.get) == "AYS-type"
+            gap = minus(cells[best, steps], "uniform-trailing", "fd", space)
+            assert (gap["high"] < 0) == ((steps, space) != (10, "head-pca64"))
+
+
 def test_what_the_page_of_phase_space_says_of_pictures():
     cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
     others = {name for name, _ in cells} - {"reduced-oba"}

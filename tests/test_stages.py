@@ -9,12 +9,13 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import Flow, vp
 from sigmatune.plan import sample
-from sigmatune.solvers import load_plan
+from sigmatune.solvers import SOLVERS, load_plan
 from sigmatune.tuning import Settings, Workbench, stages, tune, tune_on
 from sigmatune.tuning import climb as climbing
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.stages import STAGES, table_of
+from sigmatune.tuning.unrolled import unrolled
 
 SETTINGS = Settings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
 
@@ -89,6 +90,21 @@ def test_one_stage_by_name(name):
     assert [entry["stage"] for entry in log] == ["static", name]
     assert log[1]["proposals"] >= 1
     assert log[1]["peak_memory_mib"] > 50
+
+
+def test_the_levels_that_are_asked_at_move_apart_from_the_steps():
+    """The stage of queries: better than the levels alone on an exact model, with Euler's own coefficients."""
+    bench = Workbench(mixture(), SETTINGS)
+    plan = tune_on(bench, 4, solver="euler", method="queries", budget=12_000)
+    log = plan.cost["stages"]
+    assert [entry["stage"] for entry in log][-1] == "queries"
+    assert log[-1]["validation"] < log[-2]["validation"]
+    assert plan.solver == "custom"
+    euler = unrolled(SOLVERS["euler"].build(torch.from_numpy(plan.schedule.sigmas.copy())))
+    found = unrolled(plan.coefficients)
+    torch.testing.assert_close(found.W, euler.W, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.rho, euler.rho, rtol=1e-9, atol=1e-12)
+    assert (found.q / euler.q).log().abs().max() > 1e-3
 
 
 def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch):

@@ -200,6 +200,18 @@ def tuning_cost(cells: list[dict]) -> int:
     return sum(part.get(purpose, 0) for part in parts for purpose in ("search", "table", "trajectory", "gradient"))
 
 
+def queries_table(result: dict) -> str:
+    """What it brings to ask at other levels than those that are stepped to."""
+    ratios = [cell["error_ratio"] for cell in result["cells"]]
+    row = ["cifar10", NAMES["euler"], "levels and asked levels", *(ratio(found) for found in ratios)]
+    spent = max(cell["cost"]["network_evaluations"]["total"] for cell in result["cells"])
+    note = (
+        f"{result['held_out']} held-out noises, 95% paired bootstrap intervals; at most {spent:,} network evaluations of "
+        f"single images for one budget, references and guard included. {made_by(result)}"
+    )
+    return markdown(["model", "solver", "tuned", *(f"{cell['calls']} calls" for cell in result["cells"])], [row], note)
+
+
 def methods_table(result: dict) -> str:
     """The median ratio of each method at few and at more calls, its cost, and how often it lost."""
     rows = []
@@ -459,6 +471,7 @@ MAKERS = {
     "doctor": (doctor_table, "doctor"),
     "tuned_cifar10": (tuned_cifar10_table, "tuners"),
     "tuners": (tuners_table, "tuners"),
+    "queries": (queries_table, "queries"),
     "methods": (methods_table, "tuners"),
     "ends": (ends_table, "ends"),
     "spectrum": (spectrum_table, "spectrum"),

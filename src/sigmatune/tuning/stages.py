@@ -10,6 +10,7 @@ stage                      what it proposes                                     
 ``surrogate``              optima of a stand-in that is corrected by what was measured K per trial
 ``search``                 CMA-ES over the levels                                      K per trial
 ``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
+``queries``                the same over levels and the levels that are asked at       about 4 K per step
 ``coefficients``           the same over levels and coefficients                       about 4 K per step
 ``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
 ========================== =========================================================== ==================================
@@ -53,7 +54,7 @@ TABLE = "error table"
 TRIALS = 12
 """Most plans that the surrogate stage tries."""
 
-ITERATIONS = {"gradient": 12, "coefficients": 25}
+ITERATIONS = {"gradient": 12, "queries": 20, "coefficients": 25}
 SNAPSHOTS = (3, 10, 20, 40, 60)
 """Iterations on the stand-in after which its coefficients are measured: the further they go, the less it is to be trusted."""
 
@@ -207,6 +208,11 @@ def by_gradient(task: Task) -> Proposals:
     return _descended(task, Freedom(), "gradient")
 
 
+def queries(task: Task) -> Proposals:
+    """What L-BFGS finds over the levels and, apart from them, the levels that the network is told; from the best."""
+    return _descended(task, Freedom(queries=True), "queries")
+
+
 def coefficients(task: Task) -> Proposals:
     """What L-BFGS over levels and coefficients finds, from the best or from where the stand-in would go."""
 
@@ -259,6 +265,7 @@ STAGES: Registry[Stage] = Registry(
             Stage("surrogate", surrogate),
             Stage("search", searched),
             Stage("gradient", by_gradient),
+            Stage("queries", queries, coefficients=True),  # also where the search for levels has ended
             Stage("coefficients", coefficients, coefficients=True),
             *(Stage(sampler, _by_trials(sampler)) for sampler in blackbox.USUAL),
         )
