@@ -264,7 +264,10 @@ def source_table(result: dict) -> str:
     budgets = sorted({cell["steps"] for cell in result["cells"]})
     cells = {(cell["schedule"], cell["steps"]): cell for cell in result["cells"]}
     first = result["cells"][0]
-    rival = next(iter(first["minus"] or result["cells"][1]["minus"]))
+    own = any(
+        first["schedule"] in cell["minus"] for cell in result["cells"]
+    )  # the first entry is the rival of the others
+    rival = first["schedule"] if own else next(iter(first["minus"]))
     rows = []
     for schedule in dict.fromkeys(name for name, _ in cells):
         for place, figure in enumerate(first["figures"]):
@@ -370,7 +373,8 @@ def _source_entry(cell: dict, place: int, rival: str) -> str:
     mark = ""
     if gap and not gap["low"] <= 0 <= gap["high"]:
         mark = " +" if (gap["value"] < 0) == (figure["better"] == "lower") else " -"
-    return f"{figure['value']:.3g} ± {(figure['high'] - figure['low']) / 2:.2g}{mark}"
+    value = f"{figure['value']:,.0f}" if figure["value"] >= 100 else f"{figure['value']:.3g}"
+    return f"{value} ± {(figure['high'] - figure['low']) / 2:.2g}{mark}"
 
 
 def overhead_table(result: dict) -> str:
