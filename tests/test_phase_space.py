@@ -218,6 +218,22 @@ def test_a_reduced_step_is_the_paper_s_written_out():
     torch.testing.assert_close(out[0], x, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["reduced-bao", "phase-em", "reduced-oba", "sscs", "conjugate"])
+def test_a_run_starts_from_the_law_of_pure_noise_and_its_first_input_is_the_first_noise(name):
+    """Sigma(t0), moved on by what comes before the first score; the second noise is what only a momentum has."""
+    sigmas = levels(5)
+    table, t = SOLVERS[name].build(sigmas), PROCESS.time(sigmas[:2])
+    law, h = PROCESS.law(t[0]).covariance, PROCESS.tau(t[0]) - PROCESS.tau(t[1])
+    if name == "reduced-oba":
+        fade = torch.exp(-h * torch.tensor([PROCESS.gamma, PROCESS.nu], dtype=torch.float64))
+        law = fade[:, None] * law * fade + (1 - fade**2).diag() @ PROCESS.prior()
+    if name != "sscs":  # whose exact half step is measured by its order
+        torch.testing.assert_close(table.start @ table.start.mT, law, rtol=1e-9, atol=1e-15)
+    first = table.c[0] @ table.start
+    assert float(first[0]) > 0
+    assert abs(float(first[1])) < 1e-12
+
+
 def test_obab_asks_twice_and_the_second_time_at_the_end_of_the_step():
     sigmas = levels(3)
     q = SOLVERS["reduced-obab"].build(sigmas).q.tolist()
