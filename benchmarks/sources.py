@@ -13,7 +13,8 @@ peers  Schedules of the kinds that others published (``benchmarks/peers.py``) an
 
 Frechet distances, scores and kernel distances to the training images, on the same noises, so that differences are of
 pairs. A new suite is an entry of ``SUITES``. Writes ``benchmarks/results/source_SUITE.json`` after every entry; a run that
-was stopped goes on where it was (features are kept in ``runs/``).
+was stopped goes on where it was (features are kept in ``runs/``), and one of some numbers of steps keeps what the file says of
+the others, if it is of the same model.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -186,6 +188,14 @@ def assembled(found: dict[tuple[str, int], tuple[list[Figure], Plan]], suite: Su
     return cells
 
 
+def kept(file: Path, model: str, dtype: str, steps: Collection[int]) -> list[dict[str, Any]]:
+    """Cells of other numbers of steps that were measured earlier on this model."""
+    if not file.is_file():
+        return []
+    old = json.loads(file.read_text())
+    return [one for one in old["cells"] if (old["model"], old["dtype"]) == (model, dtype) and one["steps"] not in steps]
+
+
 def main() -> None:
     """Measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,11 +207,14 @@ def main() -> None:
     given = parser.parse_args()
     suite = SUITES[given.suite]
     RUNS.mkdir(parents=True, exist_ok=True)
+    file, columns = HERE / "results" / f"source_{given.suite}.json", given.steps or suite.steps
+    model = load(MODEL).fingerprint()
+    before = kept(file, model, given.dtype, columns)
     found: dict[tuple[str, int], tuple[list[Figure], Plan]] = {}
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"), initializer=single) as pool:
         jobs = [
             pool.submit(cell, label, steps, given.n or (suite.n if steps <= LONG else suite.n_long), how, given.dtype)
-            for steps in given.steps or suite.steps
+            for steps in columns
             for label, how in suite.entries().items()
         ]
         for job in as_completed(jobs):
@@ -212,11 +225,11 @@ def main() -> None:
                 "benchmark": f"benchmarks/sources.py {given.suite}",
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                 "machine": machine(),
-                "model": load(MODEL).fingerprint(),
+                "model": model,
                 "dtype": given.dtype,
-                "cells": assembled(found, suite),
+                "cells": sorted(before + assembled(found, suite), key=lambda one: int(one["steps"])),
             }
-            write_text(HERE / "results" / f"source_{given.suite}.json", json.dumps(result, indent=1) + "\n")
+            write_text(file, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ TABLE = "error table"
 TRIALS = 12
 """Most plans that the surrogate stage tries."""
 
-ITERATIONS = {"gradient": 12, "queries": 20, "coefficients": 25}
+ITERATIONS = {"gradient": 12, "queries": 40, "coefficients": 25}
 SNAPSHOTS = (3, 10, 20, 40, 60)
 """Iterations on the stand-in after which its coefficients are measured: the further they go, the less it is to be trusted."""
 
