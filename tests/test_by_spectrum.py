@@ -24,7 +24,8 @@ from sigmatune.tuning.closed_form import errors
 from sigmatune.tuning.own_spectrum import own_modes
 from sigmatune.tuning.spectral import Modes
 from sigmatune.workflows import by_spectrum as workflow
-from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
+from sigmatune.workflows.by_spectrum import tune_by_spectrum
+from sigmatune.workflows.judge import Data
 
 MODES = Modes.of(power_law(8))
 PATH = Narrowed(VE(), 0.01, 80.0)

@@ -20,6 +20,7 @@ from sigmatune.cli import (
     demo,
     evaluate,
     export,
+    finetune,
     import_,
     sample,
     schedule,
@@ -44,6 +45,7 @@ for command in (
     spectrum,
     analyze,
     train,
+    finetune,
     check,
     export,
     import_,
@@ -84,7 +86,10 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("stopped; a tune, an analysis or a training that is run again goes on where it was.", file=sys.stderr)
+        print(
+            "stopped; a tune, an analysis, a training or a fine-tuning that is run again goes on where it was.",
+            file=sys.stderr,
+        )
     sys.exit(code)
 
 

@@ -36,7 +36,8 @@ def by_spectrum(
     """
     from sigmatune.plan_file import dumps
     from sigmatune.tuning.own_spectrum import own_modes
-    from sigmatune.workflows.by_spectrum import Data, tune_by_spectrum
+    from sigmatune.workflows.by_spectrum import tune_by_spectrum
+    from sigmatune.workflows.judge import Data
 
     modes = own_modes(source, data)
     model = load_model(source, device, given)

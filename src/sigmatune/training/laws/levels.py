@@ -29,10 +29,19 @@ class Levels(Law):
         shares: Probability of each, (N,), summing to 1.
         elsewhere: r.
         logsnr_ends: The logSNR at sigma_min and at sigma_max.
+        told: sigma_min and sigma_max that a conditional network is told; those of the range by default.
     """
 
-    def __init__(self, levels: Array, shares: Array, elsewhere: float, logsnr_ends: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        levels: Array,
+        shares: Array,
+        elsewhere: float,
+        logsnr_ends: tuple[float, float],
+        told: tuple[float, float] | None = None,
+    ) -> None:
         self.levels, self.edges, self.elsewhere, self._ends = levels, np.cumsum(shares), elsewhere, logsnr_ends
+        self._told = told or tuple(np.exp(-np.array(logsnr_ends) / 2).tolist())
 
     def logsnr(self, u: Array, images: torch.Tensor) -> Array:
         u = np.asarray(u, dtype=np.float64)
@@ -46,8 +55,7 @@ class Levels(Law):
         return np.full_like(np.asarray(u, dtype=np.float64), np.nan)
 
     def ends(self, images: torch.Tensor) -> Array:
-        high, low = self._ends
-        return np.repeat(np.exp(-np.array([[high, low]]) / 2), len(images), axis=0)
+        return np.repeat(np.array([self._told]), len(images), axis=0)
 
 
 def levels(

@@ -1,0 +1,160 @@
+"""``sigmatune finetune``: makes a model's weights good at the levels of a plan, and the plan good for the weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sigmatune.cli.common import progress_bar
+from sigmatune.cli.evaluation import Measuring
+from sigmatune.cli.train import Teller
+from sigmatune.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.evaluation.evaluate import Wanted
+    from sigmatune.evaluation.reference import Reference
+    from sigmatune.training.data import Pictures
+    from sigmatune.training.recipe import Training
+    from sigmatune.workflows.finetune import Result, Settings
+
+MOST = 10_000
+"""Training images that pictures are compared with where no reference is given."""
+
+
+def finetune(
+    model: str = typer.Argument(help="A bundled name, a diffusers folder, or a hub id; its files are only read."),
+    data: str = typer.Option(..., help="Images that it is trained on: a folder, .npz, .npy, a data set of the hub."),
+    plan: Path | None = typer.Option(None, help="Plan file, tuned for this model."),
+    calls: int | None = typer.Option(
+        None, help="Instead of a plan: network calls per image, for which one is tuned (8)."
+    ),
+    solver: str = typer.Option("dpmpp2m", help="Solver of that plan."),
+    rounds: int = typer.Option(2, help="How often training and choosing the levels take turns."),
+    images: int = typer.Option(32_000, help="Images seen in one round."),
+    batch: int = typer.Option(64, help="Images per step."),
+    rate: float = typer.Option(2e-4, help="Learning rate; it falls to 0 over a round."),
+    elsewhere: float = typer.Option(0.1, help="Share of the images that is taken off the plan's levels."),
+    flip: bool = typer.Option(False, "--flip", help="Mirror images by chance."),
+    precision: str = typer.Option("no", help="Arithmetic of training: no (float32), bf16, fp16."),
+    dtype: str = typer.Option("float32", help="Arithmetic of the network in tuning and pictures: float32 or bfloat16."),
+    method: str = typer.Option("auto", help="How the levels are chosen again: auto, a tuning stage, or keep."),
+    budget: str = typer.Option(
+        "20000", help="What one choice may spend: network evaluations, or a time (300s, 10min)."
+    ),
+    distil: int = typer.Option(
+        0, help="Learn to land where the old model lands after this many calls, instead of from the images; 32, say."
+    ),
+    lora: int = typer.Option(0, help="Train adapters of this rank instead of the weights, for large networks."),
+    key: str | None = typer.Option(None, help="Array of an .npz."),
+    labels: str | None = typer.Option(None, help="File of class labels, one per image."),
+    size: int | None = typer.Option(None, help="Crop and resize the images to this many pixels."),
+    out: Path = typer.Option(
+        Path("finetuned"), "--out", "-o", help="Folder of everything; a run in it is gone on with."
+    ),
+    pictures: int = typer.Option(1000, help="Pictures that the verdict is made of."),
+    reference: str = typer.Option(
+        "", help="Data or statistics to compare with; a bundled model's own, or the training images, by default."
+    ),
+    seed: int = typer.Option(0, help="Seed of everything random."),
+    device: str = typer.Option("auto", help="auto, or cpu."),
+    as_json: bool = typer.Option(False, "--json", help="Print the evidence as JSON instead of a summary."),
+) -> None:
+    """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out pictures judge.
+
+    Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. Where the new weights are not beyond
+    noise better there is no OUT/model, and the words are "no gain". A run that was stopped goes on where it was.
+    """
+    from sigmatune.training.data import load
+    from sigmatune.workflows.finetune import Data, Settings
+    from sigmatune.workflows.finetune import finetune as run
+
+    if plan is not None and calls is not None:
+        raise SigmaTuneError("give a plan or a number of calls, not both.")
+    if device not in ("auto", "cpu"):
+        raise SigmaTuneError(f"--device is auto or cpu, not {device!r}; CUDA_VISIBLE_DEVICES chooses among several.")
+    if dtype not in ("float32", "bfloat16"):
+        raise SigmaTuneError(f"--dtype is float32 or bfloat16, not {dtype!r}.")
+    training = training_of(images=images, batch=batch, rate=rate, precision=precision, seed=seed)
+    settings = Settings(
+        rounds=rounds, training=training, elsewhere=elsewhere, flip=flip, method=method, distil=distil, lora=lora,
+        budget=int(budget) if budget.isdigit() else budget, dtype=dtype,
+    )  # fmt: skip
+    start = start_of(plan, calls)
+    with progress_bar(quiet=as_json) as bar:
+        seen = load(data, key=key, labels=labels, size=size, progress=bar)
+        measuring = Measuring("fd", "", "", reference, 0, device)
+        wanted = measuring.wanted(seen.shape)
+        known = reference_of(model, measuring, wanted, seen, bar)
+        compared = Data(known, wanted.extractor, pictures, seed, out / "pictures")
+        result = run(
+            model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=bar,
+            log=None if as_json or sys.stderr.isatty() else Teller(batch),
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(result.evidence, indent=1))
+        return
+    print("\n".join(summary(result, settings, out)))
+
+
+def start_of(plan: Path | None, calls: int | None) -> Any:
+    """The plan that is started from, or the number of calls that one is tuned for."""
+    from sigmatune.solvers import load_plan
+
+    return load_plan(plan) if plan is not None else 8 if calls is None else calls
+
+
+def training_of(**given: Any) -> Training:
+    """The settings of a round.
+
+    Raises:
+        SigmaTuneError: naming every value that makes no sense.
+    """
+    from pydantic import ValidationError
+
+    from sigmatune.workflows.finetune import TRAINING
+
+    try:
+        return TRAINING.model_validate(TRAINING.model_dump() | given)
+    except ValidationError as error:
+        told = (f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}" for problem in error.errors())
+        raise SigmaTuneError(f"{'; '.join(told)}.") from None
+
+
+def reference_of(
+    model: str, measuring: Measuring, wanted: Wanted, images: Pictures, progress: Callable[[str, int, int], None]
+) -> Reference:
+    """What pictures are compared with: given, a bundled model's own, or the training images."""
+    from sigmatune.evaluation.reference import measure
+    from sigmatune.models.bundled import reference_file
+    from sigmatune.spectra.sources import open_images
+
+    if measuring.reference or reference_file(model) is not None:
+        known = measuring.data(model, wanted, progress)
+        assert known is not None
+        return known
+    values = images.values[:MOST].permute(0, 2, 3, 1).numpy()
+    return measure(
+        open_images(values), wanted.extractors, name=f"{images.name}, first {len(values)}", progress=progress
+    )
+
+
+def summary(result: Result, settings: Settings, out: Path) -> list[str]:
+    """What is said at the end, in lines."""
+    cost: dict[str, Any] = dict(result.plan.cost or {})
+    lines = [result.evidence["verdict"]]
+    for number, told in enumerate(result.evidence["rounds"], start=1):
+        levels = ", ".join(f"{sigma:.4g}" for sigma in told["plan"])
+        loss = told["loss"]
+        lines.append(f"round {number}: loss {loss['first']:.4g} to {loss['last']:.4g}; sigmas {levels}")
+    lines.append(
+        f"cost: {cost['images_seen']:,} images seen, {cost['network_evaluations']['pictures']:,} network evaluations for "
+        f"pictures, {cost['seconds']:.0f} s"
+    )
+    if result.model is None:
+        return [*lines, f"evidence: {out / 'evidence.json'}; the plan as it was: {out / 'plan.json'}"]
+    return [*lines, f"model: {result.model}; its plan: {out / 'plan.json'}; evidence: {out / 'evidence.json'}"]

@@ -1,0 +1,148 @@
+r"""Pictures decide: where no row has one right answer, sets of pictures are compared with data.
+
+Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean log
+Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are compared by a
+bootstrap of pairs (:mod:`sigmatune.evaluation.guard`). There is a gain only if the interval lies below zero in one space and
+above zero in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.evaluate import Wanted, check
+from sigmatune.evaluation.extractors import Extractor
+from sigmatune.evaluation.generation import Progress, Sample, generate
+from sigmatune.evaluation.guard import Difference, compare
+from sigmatune.evaluation.reference import Reference
+from sigmatune.plan import Plan
+from sigmatune.schedule import whole
+from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.moments import Moments
+
+LEAST = 64
+"""Fewest pictures that a comparison is made of."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What pictures are compared with.
+
+    Attributes:
+        reference: The data's statistics.
+        extractor: Whose features; the distances are taken in its default spaces.
+        n: Pictures of each held-out set; a quarter of it, at least 64, of each validation set.
+        seed: Of the validation noise; the held-out noise has the next one.
+        folder: Keeps features, so that a stopped run goes on where it was.
+    """
+
+    reference: Reference
+    extractor: Extractor
+    n: int = 1000
+    seed: int = 0
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the held-out pictures say of ours against a rival.
+
+    Attributes:
+        differences: Ours minus the rival's, one for each space.
+    """
+
+    differences: Sequence[Difference]
+
+    @property
+    def gain(self) -> bool:
+        """Better beyond noise in one space, and worse in none."""
+        return any(d.gain for d in self.differences) and not any(d.low > 0 for d in self.differences)
+
+    @property
+    def spans(self) -> str:
+        """The distances and their differences, for people."""
+        return "; ".join(
+            f"{d.space} {d.plan:.3g} against {d.rival:.3g}, differs by {d.value:.3g} "
+            f"({d.confidence:.0%} interval {d.low:.3g} to {d.high:.3g})"
+            for d in self.differences
+        )
+
+    @property
+    def n(self) -> int:
+        """Pictures of each."""
+        return self.differences[0].n
+
+
+class Judge:
+    """Draws pictures and compares them.
+
+    Args:
+        data: What they are compared with.
+        shape: Of one picture.
+        progress: Sees the pictures done.
+
+    Attributes:
+        spent: Network evaluations of single images so far.
+
+    Raises:
+        SigmaTuneError: if there are fewer than 64 pictures, or the data do not fit the model.
+    """
+
+    def __init__(self, data: Data, shape: tuple[int, ...], progress: Progress | None = None) -> None:
+        if whole(data.n, "the number of pictures") < LEAST:
+            raise SigmaTuneError(f"sets of fewer than {LEAST} pictures cannot be told apart; ask for 1000 or more.")
+        self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
+        self.few = max(data.n // 4, LEAST)
+        check(self.wanted, data.reference, tuple(shape))
+
+    def score(self, model: Denoiser, plan: Plan) -> float:
+        """Mean over the spaces of the log Frechet distance on the validation noises."""
+        sample, found = self._sample(model, plan, self.few, self.data.seed), []
+        for name, space in self._places:
+            known = self.data.reference.space(name, space)
+            rows = known.seen(sample.rows(name, space.base))
+            found.append(np.log(max(Gaussian.of(Moments.of(rows)).distance(known.gaussian), 1e-12)))
+        return float(np.mean(found))
+
+    def verdict(self, ours: tuple[Denoiser, Plan], rival: tuple[Denoiser, Plan]) -> Verdict:
+        """Ours against a rival on the held-out noises."""
+        mine, theirs = (self._sample(*one, self.data.n, self.data.seed + 1) for one in (ours, rival))
+        return Verdict([
+            compare(
+                mine.rows(name, space.base), theirs.rows(name, space.base), self.data.reference.space(name, space), "fd",
+                space=space.name, seed=self.data.seed,
+            )
+            for name, space in self._places
+        ])  # fmt: skip
+
+    def about(self) -> dict[str, Any]:
+        """What was compared, JSON-ready."""
+        return {
+            "rows": {"validation": [self.data.seed, 0, self.few], "held_out": [self.data.seed + 1, 0, self.data.n]},
+            "reference": self.data.reference.spec(),
+            "extractor": self.data.extractor.spec(),
+        }
+
+    def _sample(self, model: Denoiser, plan: Plan, n: int, seed: int) -> Sample:
+        self.spent += n * plan.network_calls(model)
+        return generate(
+            model,
+            plan,
+            n,
+            self.wanted.extractors,
+            seed=seed,
+            folder=self.data.folder,
+            keep=False,
+            progress=self.progress,
+        )
+
+    @property
+    def _places(self) -> list[tuple[str, Any]]:
+        return self.wanted.places(self.wanted.metrics["fd"])
