@@ -55,6 +55,7 @@ def main() -> None:
         "machine": machine(),
         "model": load(MODEL).fingerprint(),
         "held_out": SETTINGS.held_out,
+        "seed": SETTINGS.seed,
         "cells": cells,
     }
     write_text(HERE / "results" / "queries.json", json.dumps(result, indent=1) + "\n")

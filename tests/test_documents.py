@@ -67,6 +67,14 @@ def test_auto_gains_what_was_asked_of_it_on_cifar10():
             assert median(cell["error_ratio"]["value"] for cell in cells) <= limit, (method, calls)
 
 
+def test_euler_with_asked_levels_is_a_quarter_below_the_best_default_at_four_to_six_calls():
+    cells = results("queries")["cells"]
+    assert [cell["calls"] for cell in cells] == [4, 5, 6]
+    for cell in cells:
+        assert cell["gain"] and cell["network_calls"] == cell["calls"], cell["calls"]
+        assert cell["error_ratio"]["value"] <= 0.75, (cell["calls"], cell["error_ratio"])
+
+
 def test_the_matrix_of_tuners_kept_to_its_budgets():
     result, tables = results("tuners"), tool("update_tables")
     assert len(result["cells"]) == 3 * 3 * 5 * len(result["methods"]), "models, solvers, budgets, methods"

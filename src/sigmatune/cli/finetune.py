@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.reference import Reference
     from sigmatune.training.data import Pictures
     from sigmatune.training.recipe import Training
-    from sigmatune.workflows.finetune import Result, Settings
+    from sigmatune.workflows.finetune import Result
 
 MOST = 10_000
 """Training images that pictures are compared with where no reference is given."""
@@ -98,7 +98,7 @@ def finetune(
     if as_json:
         print(json.dumps(result.evidence, indent=1))
         return
-    print("\n".join(summary(result, settings, out)))
+    print("\n".join(summary(result, out)))
 
 
 def start_of(plan: Path | None, calls: int | None) -> Any:
@@ -143,7 +143,7 @@ def reference_of(
     )
 
 
-def summary(result: Result, settings: Settings, out: Path) -> list[str]:
+def summary(result: Result, out: Path) -> list[str]:
     """What is said at the end, in lines."""
     cost: dict[str, Any] = dict(result.plan.cost or {})
     lines = [result.evidence["verdict"]]
