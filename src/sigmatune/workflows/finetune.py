@@ -48,6 +48,7 @@ from sigmatune.plan import Plan
 from sigmatune.plan_file import dumps
 from sigmatune.schedule import whole
 from sigmatune.solvers import compile_plan, load_plan
+from sigmatune.training import checkpoint
 from sigmatune.training.data import Pictures
 from sigmatune.training.finetune import Levelled, Trainable, fine_tune, objective_of
 from sigmatune.training.recipe import AverageOf, Saving, Training
@@ -235,6 +236,7 @@ class _Job:
             "levels": levels.sigmas.tolist(),
             "weights": levels.weights.tolist(),
             "images": len(losses) * training.batch,
+            "seconds": round(state.seconds, 1) if (state := checkpoint.peek(home / "training")) is not None else 0.0,
             "loss": {"first": float(np.mean(losses[:tenth])), "last": float(np.mean(losses[-tenth:]))},
             "error": {
                 "sigma": tables["old"].sigma.tolist(),
@@ -273,6 +275,7 @@ class _Job:
             {"label": name, "mean_log_frechet_distance": score, "sigmas": found[name].schedule.sigmas.tolist()}
             for name, score in scores.items()
         ]
+        write_text(home / "plan.json", dumps(found[best]))
         return found[best], told
 
     def _tuned(self, model: Denoiser, calls: int, solver: str, store: Path) -> Plan:
