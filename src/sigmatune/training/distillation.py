@@ -18,9 +18,9 @@ own end points: the loss
 
 is zero for it and for no other. With these weights every call counts by what it does: an error e of output k moves the next
 state by :math:`W_{k+1,k} \, e`, so that :math:`L_k` is the squared distance at which the plan, set out from the teacher's
-state, misses the teacher's next one; and in the unit state an error of e is at the end, after the noise is gone, about one of
-e deviations of the data, whatever the level. No data are needed. Where a level is asked at twice, as by Heun's method, one state
-would have two targets, so such a plan is refused.
+state, misses the teacher's next one; and in the unit state a miss of e is at the end, after the noise is gone, about one of
+e deviations of the data, whatever the level. No data are needed. Where a level is asked at twice, as by Heun's method, one
+state would have two targets, so such a plan is refused.
 
 The derivation is our own. Others let a student take one step for two of its teacher's, again and again, or ask for the same
 answer from all states of a path:
