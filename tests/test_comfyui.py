@@ -17,7 +17,7 @@ from sigmatune.interop.runners import _Wrapped
 from sigmatune.models.analytic import Analytic
 from sigmatune.noise import Flow, vp
 from sigmatune.plan import Plan
-from sigmatune.tuning.unrolled import rolled, unrolled
+from sigmatune.unrolled import rolled, unrolled
 from test_documents import ROOT
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)

@@ -22,7 +22,7 @@ from sigmatune.interop.exports import TARGETS
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan
 from sigmatune.solvers import SOLVERS
-from sigmatune.tuning.unrolled import rolled, unrolled
+from sigmatune.unrolled import rolled, unrolled
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
 OPTIONS = {"diffusers": {"prediction": "epsilon"}}

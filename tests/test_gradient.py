@@ -21,7 +21,7 @@ from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS, compile_plan, load_plan
 from sigmatune.tuning import Settings, Workbench
 from sigmatune.tuning.gradient import Freedom, Parameters, _Objective, tune_by_gradient
-from sigmatune.tuning.unrolled import rolled, unrolled
+from sigmatune.unrolled import rolled, unrolled
 
 DETERMINISTIC = [solver for solver in SOLVERS.values() if solver.deterministic() and solver.name != "multistep"]
 every_solver = pytest.mark.parametrize("solver", DETERMINISTIC, ids=lambda s: s.name)

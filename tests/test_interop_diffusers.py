@@ -22,7 +22,7 @@ from sigmatune.models.predictions import predictions
 from sigmatune.noise import from_spec
 from sigmatune.plan import Plan
 from sigmatune.solvers import SOLVERS
-from sigmatune.tuning.unrolled import rolled, unrolled
+from sigmatune.unrolled import rolled, unrolled
 from tiny_pipelines import FAMILIES, Family, mask, picture
 
 SOLVER = {1: "dpmpp2m", 2: "unipc2", 5: "heun", 20: "dpmpp3m", 50: "dpmpp2m"}

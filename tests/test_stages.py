@@ -15,7 +15,7 @@ from sigmatune.tuning import climb as climbing
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.stages import STAGES, table_of
-from sigmatune.tuning.unrolled import unrolled
+from sigmatune.unrolled import unrolled
 
 SETTINGS = Settings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
 

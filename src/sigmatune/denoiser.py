@@ -90,12 +90,12 @@ class Denoiser(ABC):
         """
         return self
 
-    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:
         """The denoiser that is told something about some rows, which :meth:`rows` finds; itself where it takes no such thing.
 
         Args:
             indices: The rows' indices in the noise.
-            labels: The class of each, R names; None leaves it as it is.
+            labels: The class of each, R names, of which None stands for no class; None alone leaves it as it is.
             ends: The lowest and the highest noise level of each row's own schedule, (R, 2), sigma_min first; None leaves
                 them as they are.
         """
@@ -186,7 +186,7 @@ class Wrapper(Denoiser):
         inner = self.inner.rows(indices, padding)
         return self if inner is self.inner else self._around(inner)
 
-    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:
         inner = self.inner.conditioned(indices, labels, ends)
         return self if inner is self.inner else self._around(inner)
 
@@ -319,7 +319,7 @@ class Guided(Denoiser):
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
         return self._around(self.conditional.rows(indices, padding), self.unconditional.rows(indices, padding))
 
-    def conditioned(self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None) -> Denoiser:
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:
         return self._around(
             self.conditional.conditioned(indices, labels, ends), self.unconditional.conditioned(indices, None, ends)
         )

@@ -117,7 +117,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return other
 
     def conditioned(
-        self, indices: Sequence[int], labels: Sequence[str] | None, ends: Array | None
+        self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None
     ) -> ConditionalDenoiser:
         other = self._copy()
         other._fingerprint = self.fingerprint()  # what rows are told is in conditions()
@@ -185,11 +185,14 @@ class ConditionalDenoiser(DiffusersDenoiser):
         other._fingerprint, other._indices = None, None
         return other
 
-    def _index(self, labels: Sequence[str]) -> torch.Tensor:
-        unknown = next((label for label in labels if label not in self.classes), None)
+    def _index(self, labels: Sequence[str | None]) -> torch.Tensor:
+        unknown = next((label for label in labels if label is not None and label not in self.classes), None)
         if unknown is not None:
             raise unknown_name("class", str(unknown), self.classes)
-        return torch.tensor([self.classes.index(label) for label in labels], device=self.device)
+        if None in labels and self.conditioner is None:
+            raise SigmaTuneError("this network has to be told a class; it was not trained without.")
+        index = {None: len(self.classes)} | {label: i for i, label in enumerate(self.classes)}
+        return torch.tensor([index[label] for label in labels], device=self.device)
 
     # ------------------------------------------------------------------------------------------------------------- calls
 

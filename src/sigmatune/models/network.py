@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -144,9 +144,10 @@ def name_of(thing: object) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def add_weights(digest: Any, module: torch.nn.Module) -> None:
-    """Feeds a module's parameters and buffers, names, dtypes and bits, to a hash object."""
-    for name, tensor in sorted(module.state_dict().items()):
+def add_weights(digest: Any, weights: torch.nn.Module | Mapping[str, torch.Tensor]) -> None:
+    """Feeds a module's parameters and buffers, or some tensors, names, dtypes and bits, to a hash object."""
+    named = weights.state_dict() if isinstance(weights, torch.nn.Module) else weights
+    for name, tensor in sorted(named.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 

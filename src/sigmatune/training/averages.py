@@ -69,6 +69,11 @@ AVERAGES: Registry[Callable[..., Decay]] = Registry("average of weights", {"cons
 """Averages by name."""
 
 
+def trained(network: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that are trained, by name: those that require gradients."""
+    return [(name, value) for name, value in network.named_parameters() if value.requires_grad]
+
+
 class Average:
     """A running average of a network's parameters, in float32, beside the network.
 

@@ -1,11 +1,13 @@
 r"""Checkpoints: one safetensors file that is replaced atomically, from which a run goes on as if nothing had happened.
 
 Because nothing random has a state (:mod:`sigmatune.training.draws`), what is kept is the weights, the optimiser's moments, the
-averages and the step. A reader sees the old file or the new one, and a write that fails leaves the old one.
+averages and the step; of a network of which only a part is trained, that part. A reader sees the old file or the new one, and
+a write that fails leaves the old one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from safetensors.torch import save
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
-from sigmatune.training.averages import Average
+from sigmatune.models.network import add_weights
+from sigmatune.training.averages import Average, trained
 
 FORMAT, VERSION = "sigmatune/checkpoint", 1
 FILE = "checkpoint.safetensors"
@@ -41,6 +44,16 @@ class State:
     scaler: dict[str, Any] | None = None
 
 
+def identity(given: str, network: torch.nn.Module) -> str:
+    """What names a training: what it is given, and the weights that stay as they are, which no checkpoint holds."""
+    frozen = _frozen(network)
+    if not frozen:
+        return given
+    digest = hashlib.sha256(given.encode())
+    add_weights(digest, {name: value for name, value in network.state_dict().items() if name in frozen})
+    return digest.hexdigest()
+
+
 def store(
     folder: Path, state: State, network: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[Average]
 ) -> None:
@@ -49,8 +62,9 @@ def store(
     Raises:
         SigmaTuneError: if it cannot be written; the old one is still there.
     """
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for name, value in network.named_parameters():
+    frozen = _frozen(network)
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items() if name not in frozen}
+    for name, value in trained(network):
         for kind, moment in optimizer.state.get(value, {}).items():
             tensors[f"optimizer.{kind}.{name}"] = moment
     for i, average in enumerate(averages):
@@ -85,9 +99,14 @@ def restore(
     with _opened(path) as file:
         state = _state(file, path)
         try:
-            own = {name: file.get_tensor(f"network.{name}") for name in network.state_dict()}
-            network.load_state_dict(own)
-            for name, value in network.named_parameters():
+            left_out = {f"network.{name}" for name in _frozen(network)} - set(file.keys())
+            network.load_state_dict(
+                {
+                    name: value if f"network.{name}" in left_out else file.get_tensor(f"network.{name}")
+                    for name, value in network.state_dict().items()
+                }
+            )
+            for name, value in trained(network):
                 moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
                 if moments["step"] in file.keys():  # noqa: SIM118 - the file is no mapping
                     found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
@@ -103,6 +122,10 @@ def restore(
                 f"{path} does not fit this network ({str(error).splitlines()[0].rstrip('.')}); choose another run folder."
             ) from None
     return state
+
+
+def _frozen(network: torch.nn.Module) -> set[str]:
+    return {name for name, value in network.named_parameters() if not value.requires_grad}
 
 
 def _opened(path: Path) -> Any:

@@ -32,6 +32,7 @@ from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.training.averages import Average
+from sigmatune.training.lora import adapted, merged
 from sigmatune.training.networks import process_of
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
@@ -45,7 +46,8 @@ def averaged(network: Conditioned, average: Average) -> Conditioned:
     made = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     with torch.no_grad():
         for name, value in made.named_parameters():
-            value.copy_(average.values[name].to(value))
+            if name in average.values:  # what was not trained has no average
+                value.copy_(average.values[name].to(value))
     return made
 
 
@@ -71,6 +73,8 @@ def save_model(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a pipeline folder; an older one is replaced as a whole, once the new one is complete.
+
+    Adapters (:mod:`sigmatune.training.lora`) are folded into the weights.
 
     Raises:
         SigmaTuneError: if it cannot be written; the older one is still there.
@@ -106,7 +110,8 @@ def _write(
 ) -> None:
     import diffusers
 
-    kept = copy.deepcopy(network).half() if recipe.saving.half else network
+    kept = merged(network) if adapted(network) else network
+    kept = copy.deepcopy(kept).half() if recipe.saving.half else kept
     backbone: Any = kept.backbone
     place = "transformer" if network.transformer else "unet"
     backbone.save_pretrained(str(folder / place), safe_serialization=True)

@@ -23,7 +23,7 @@ import torch
 from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.files import write_text
 from sigmatune.training import checkpoint
-from sigmatune.training.averages import Average
+from sigmatune.training.averages import Average, trained
 from sigmatune.training.data import Pictures
 from sigmatune.training.objective import Objective
 from sigmatune.training.recipe import AverageOf, Saving, Training
@@ -69,6 +69,8 @@ class Hooks:
 class Trainer:
     """Fits a network to an objective.
 
+    Only parameters that require gradients are trained, averaged and kept in checkpoints (:mod:`sigmatune.training.lora`).
+
     Args:
         network: The network; its parameters are changed.
         objective: What is minimised.
@@ -82,7 +84,7 @@ class Trainer:
         device: "auto" for what accelerate finds, "cpu" to insist.
 
     Raises:
-        SigmaTuneError: if the batch cannot be shared, or the folder holds another training.
+        SigmaTuneError: if nothing is to be trained, the batch cannot be shared, or the folder holds another training.
     """
 
     def __init__(  # noqa: PLR0913 (what a training is made of)
@@ -99,22 +101,30 @@ class Trainer:
         identity: str = "",
         device: str = "auto",
     ) -> None:
+        learned = trained(network)
+        if not learned:
+            raise SigmaTuneError(
+                "no parameter of the network requires a gradient, so there is nothing to train; put adapters in, or call "
+                "network.requires_grad_(True)."
+            )
         self.bare, self.objective, self.data, self.settings = network, objective, data, settings
-        self.folder, self.saving, self.flip, self.identity = folder, saving or Saving(), flip, identity
+        self.folder, self.saving, self.flip = folder, saving or Saving(), flip
+        self.identity = checkpoint.identity(identity, network)
         self.steps = max(settings.images // settings.batch, 1)
         self.accelerator = _accelerator(settings, self.saving, folder, device)
         self.part = self._share()
         before = checkpoint.peek(folder)
-        if before is not None and before.identity != identity:
+        if before is not None and before.identity not in (self.identity, identity):  # files that hold all weights, too
             raise SigmaTuneError(
-                f"{folder} holds a training with other data or another recipe; choose another folder, or delete it."
+                f"{folder} holds a training of another network, or with other data or another recipe; choose another folder, "
+                "or delete it."
             )
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub lacks it
         network.to(self.accelerator.device)
-        self.averages = [Average(one.kind, one.options, network.named_parameters()) for one in averages]
+        self.averages = [Average(one.kind, one.options, learned) for one in averages]
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.rate, betas=(settings.beta_1, settings.beta_2),
+            [value for _, value in learned], lr=settings.rate, betas=(settings.beta_1, settings.beta_2),
             weight_decay=settings.weight_decay, fused=self.accelerator.device.type in ("cpu", "cuda"),
         )  # fmt: skip
         self.step, self.seconds = 0, 0.0

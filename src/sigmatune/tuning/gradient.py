@@ -10,7 +10,7 @@ log sigma, from the top of the range to its bottom, are a softmax with a smalles
 again on the way back (checkpointing), so that memory holds one call's, not K.
 
 - ``queries``: ask the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
-- ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.tuning.unrolled`), zero at
+- ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.unrolled`), zero at
   first. With tied sums each row of corrections adds up to 0, so that a denoiser that always says the same is still
   integrated exactly; free sums and the start noise's weights can also make up for what the network and the range leave out.
 
@@ -44,8 +44,8 @@ from sigmatune.plan import Plan
 from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
-from sigmatune.tuning.unrolled import Unrolled, rolled, unrolled
 from sigmatune.tuning.workbench import Workbench
+from sigmatune.unrolled import Unrolled, rolled, unrolled
 
 Loss = Literal["log", "l2", "robust"]
 Sums = Literal["tied", "free"]

@@ -1,0 +1,201 @@
+r"""Low-rank adapters: a large network is trained through few numbers beside its weights.
+
+.. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in R^{r \times n}, \quad B \in R^{m \times r}, \quad B = 0 \text{ at first}
+
+W stays as it is; A and B of the chosen layers are trained, by the one :class:`~sigmatune.training.trainer.Trainer`, whose
+optimiser, averages and checkpoints hold nothing else. An adapted network begins as the network itself; what was learned is kept
+beside it (:func:`save_adapter`, in the format of the library ``peft``, which does the work here) or folded into ordinary
+weights (:func:`merged`), with which plain diffusers opens it.
+
+Reference: LoRA: Low-Rank Adaptation of Large Language Models (Hu et al., 2021), https://arxiv.org/abs/2106.09685
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.files import write_bytes, write_text
+from sigmatune.models.conditioning import Conditioned
+from sigmatune.schedule import whole
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+"""What peft writes before the name of every layer."""
+
+
+def adapt(
+    network: Conditioned,
+    rank: int,
+    *,
+    alpha: float | None = None,
+    targets: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Conditioned:
+    r"""Puts adapters into a network, in place, and freezes everything else, the conditioning included.
+
+    Args:
+        network: The network; its outputs stay as they are.
+        rank: r.
+        alpha: :math:`\alpha`; r by default, so that the factor is 1.
+        targets: Names of layers, or their last parts, such as ``["to_q", "to_k"]``; by default all linear layers and
+            (ungrouped) convolutions, attention's projections among them.
+        seed: Of A.
+
+    Returns:
+        The same network.
+
+    Raises:
+        SigmaTuneError: for a layer that there is not, a network that is adapted already, or where peft is not installed.
+    """
+    peft = _peft()
+    names = _layers(network.backbone, targets)
+    config = peft.LoraConfig(
+        r=whole(rank, "rank"), lora_alpha=rank if alpha is None else float(alpha), target_modules=names
+    )
+    _inject(network, config, seed)
+    return network
+
+
+def adapted(network: torch.nn.Module) -> bool:
+    """Whether there are adapters in a network."""
+    return any("lora_A" in name for name, _ in network.named_modules())
+
+
+def merged(network: Conditioned) -> Conditioned:
+    """A copy whose adapters are folded into ordinary weights, without gradients; a network without any is copied as it is."""
+    made = copy.deepcopy(network)
+    _remove(made, fold=True)
+    return made.requires_grad_(False)
+
+
+def save_adapter(network: Conditioned, folder: str | Path) -> None:
+    """Writes the adapters alone: ``adapter_config.json`` and ``adapter_model.safetensors``, as peft has them.
+
+    ``peft.PeftModel.from_pretrained(unet, folder)`` opens them around the same diffusers network, too.
+
+    Raises:
+        SigmaTuneError: for a network without adapters, or a folder that cannot be written to.
+    """
+    peft, folder = _peft(), Path(folder)
+    if not adapted(network):
+        raise SigmaTuneError("there are no adapters in this network; put some in with adapt().")
+    backbone: Any = network.backbone
+    values = peft.get_peft_model_state_dict(backbone)
+    tensors = {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in values.items()}
+    fields = backbone.peft_config["default"].to_dict()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot write {folder}: {error.strerror or error}.") from None
+    write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_text(folder / CONFIG, json.dumps(fields, indent=2, sort_keys=True, default=_plain) + "\n")
+
+
+def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
+    """Puts adapters that were saved into the network that they were made for, in place, as :func:`adapt` does.
+
+    Returns:
+        The same network.
+
+    Raises:
+        SigmaTuneError: if they cannot be read, or belong to another network; the network is then as it was.
+    """
+    peft, folder = _peft(), Path(folder)
+    try:
+        config = peft.LoraConfig(**_fields(json.loads((folder / CONFIG).read_text(encoding="utf-8")), peft))
+        found = {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SigmaTuneError(f"there is no adapter to read in {folder}: {reason}.") from None
+    flags = {name: value.requires_grad for name, value in network.named_parameters()}
+    try:
+        _inject(network, config, 0)
+        wanted = peft.get_peft_model_state_dict(network.backbone)
+        fits = {name: value.shape for name, value in wanted.items()} == {n: value.shape for n, value in found.items()}
+    except SigmaTuneError:
+        raise
+    except ValueError:  # peft finds no layer of these names
+        fits = False
+    if not fits:
+        _remove(network, fold=False)
+        for name, value in network.named_parameters():
+            value.requires_grad_(flags[name])
+        raise SigmaTuneError(f"the adapter in {folder} was made for another network; load one that fits this one.")
+    peft.set_peft_model_state_dict(network.backbone, found)
+    return network
+
+
+def _inject(network: Conditioned, config: Any, seed: int) -> None:
+    if adapted(network):
+        raise SigmaTuneError("this network has adapters already; fold them in first, with merged().")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _peft().inject_adapter_in_model(config, network.backbone)
+    for name, value in network.named_parameters():
+        value.requires_grad_(".lora_" in name)
+
+
+def _remove(network: Conditioned, *, fold: bool) -> None:
+    """Puts the ordinary layers back, in place, with or without what the adapters add."""
+    for name, layer in list(network.named_modules()):
+        if hasattr(layer, "lora_A"):
+            adapter: Any = layer
+            if fold:
+                adapter.merge(safe_merge=True)
+            place, _, last = name.rpartition(".")
+            setattr(network.get_submodule(place), last, adapter.get_base_layer())
+    if hasattr(network.backbone, "peft_config"):
+        del network.backbone.peft_config
+
+
+def _layers(backbone: torch.nn.Module, targets: Sequence[str] | None) -> list[str]:
+    """Full names of the layers that are adapted."""
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    layers = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, kinds)]
+    known = [name for name, layer in layers if getattr(layer, "groups", 1) == 1]  # peft cannot fold into grouped ones
+    if targets is None:
+        return known
+    parts, chosen = {name.rpartition(".")[2] for name in known}, list[str]()
+    for target in targets:
+        fitting = [name for name in known if f".{name}".endswith(f".{target}")]
+        if not fitting:
+            raise unknown_name("linear layer or convolution", target, {last for last in parts if not last.isdigit()})
+        chosen.extend(name for name in fitting if name not in chosen)
+    if not chosen:
+        raise SigmaTuneError("name at least one layer to adapt, or leave targets out for all of them.")
+    return chosen
+
+
+def _fields(raw: dict[str, Any], peft: Any) -> dict[str, Any]:
+    """What a configuration file says, for adapters of this kind.
+
+    Raises:
+        ValueError: for adapters of another kind.
+    """
+    if raw.get("peft_type") != "LORA":
+        raise ValueError(f"{CONFIG} is not one of low-rank adapters")
+    known = {name for name in peft.LoraConfig.__dataclass_fields__ if name != "peft_type"}
+    return {name: value for name, value in raw.items() if name in known}
+
+
+def _plain(value: Any) -> Any:
+    """Sets and members of enumerations, as JSON has them."""
+    return value.value if isinstance(value, enum.Enum) else sorted(value)
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise SigmaTuneError("adapters need peft; install the extra: pip install 'sigmatune[lora]'.") from None
+    return peft

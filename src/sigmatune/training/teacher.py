@@ -1,0 +1,92 @@
+r"""The plan that a teacher walks by, and which plans can follow it (:mod:`sigmatune.training.distillation`).
+
+A teacher has to pass the levels of the plan that follows it. Between them its own levels are as even in log sigma as they can
+be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.reference`) at fewer calls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sigmatune.denoiser import Denoiser
+from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
+from sigmatune.plan import Plan
+from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
+from sigmatune.schedule import Schedule, whole
+from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.unrolled import Unrolled, unrolled
+
+CALLS = 32
+"""Network calls of a teacher unless said otherwise."""
+
+
+def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str = REFERENCE_SOLVER) -> Plan:
+    """Makes a teacher's plan, from sigma_max to sigma_min and 0 whatever the ends of the plan that is to follow.
+
+    Args:
+        teacher: The model; one of whole timesteps takes every timestep once where the grid would be finer than they are.
+        plan: The plan whose levels, but for the first, are among the teacher's.
+        calls: The largest number of network calls.
+        solver: A deterministic solver.
+
+    Raises:
+        SigmaTuneError: if these calls do not suffice for the levels.
+    """
+    path, chosen = teacher.path, SOLVERS[solver]
+    inner = np.asarray(followed(plan).q[1:].numpy())
+    ends = [path.sigma_min, path.sigma_max, *([HIGHEST] if np.isinf(path.sigma_max) else [])]
+    fixed = np.unique([*inner, *ends])[::-1]
+    steps = chosen.steps_for(whole(calls, "calls"))
+    if steps < len(fixed):
+        raise SigmaTuneError(
+            f"a teacher that passes the plan's levels and both ends of the range takes {chosen.calls(len(fixed))} calls or "
+            f"more, not {calls}."
+        )
+    levels = _refined(fixed, steps)
+    if teacher.integer_time:
+        times = np.unique(np.rint(path.time(levels)))[::-1]
+        levels = path.sigma(times)
+        for q in inner:  # to the bit
+            levels[times == np.rint(path.time(q))] = q
+    return compile_plan(Schedule(np.append(levels, 0.0), "teacher", {"calls": calls}), solver)
+
+
+def _refined(fixed: Array, steps: int) -> Array:
+    """Levels of a number of steps among which are some fixed ones: the widest piece of log sigma is split, again and again.
+
+    The piece from infinity, which has no width, stays whole.
+    """
+    width = np.abs(np.diff(np.log(fixed)))
+    width[np.isinf(width)] = 0
+    pieces = np.ones(len(width))
+    for _ in range(steps - len(fixed)):
+        pieces[np.argmax(width / pieces)] += 1
+    parts = [
+        [high, *(np.geomspace(high, low, int(count) + 1)[1:-1] if count > 1 else ())]
+        for high, low, count in zip(fixed[:-1], fixed[1:], pieces, strict=True)
+    ]
+    return np.concatenate([*parts, fixed[-1:]])
+
+
+def followed(plan: Plan) -> Unrolled:
+    """The plan's triangular form.
+
+    Raises:
+        SigmaTuneError: if no network could make the plan follow a teacher.
+    """
+    form = unrolled(plan.coefficients)
+    q, effect = form.q, torch.diagonal(form.W, offset=-1)
+    if not bool((q[1:] < q[:-1]).all()):
+        raise SigmaTuneError(
+            "the plan asks at a level twice, or at a higher one after a lower, so one state would have two targets; follow "
+            "a teacher with a plan of falling levels, such as one of dpmpp2m."
+        )
+    if bool((effect == 0).any()):
+        k = int((effect == 0).nonzero()[0])
+        raise SigmaTuneError(
+            f"the plan's call {k + 1} does not enter what is asked next, so that nothing could be learned there; take a "
+            "plan whose every step uses its own output."
+        )
+    return form
