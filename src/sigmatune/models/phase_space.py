@@ -26,7 +26,7 @@ import torch
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
-from sigmatune.models.network import Network, add_weights, name_of, pick_device
+from sigmatune.models.network import Network, add_weights, name_of, pick_device, placed
 from sigmatune.processes import PSLD, PhasePath
 
 SCHEDULER: Final = "PSLDScheduler"
@@ -148,7 +148,7 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
     size, where = unet.config.sample_size, pick_device(device)
     height, width = (size, size) if isinstance(size, int) else size
     return PhaseSpaceNetwork(
-        _Called(unet.to(where)),
+        _Called(placed(unet, where)),
         (channels // 2, height, width),
         PSLD.from_spec(own.pop("process", {})),
         dtype=unet.dtype,
