@@ -201,9 +201,9 @@ def overhead(steps: int) -> None:
         trainer = Trainer(
             job.network, job.objective, job.data, recipe.training, RUNS / "overhead", saving=recipe.saving, device="cpu"
         )
-        own = Clock(job.law.draw)
+        own = Clock(job.task.law.draw)
         tells = Clock(job.network.conditioning.forward)
-        object.__setattr__(job.law, "draw", own)
+        object.__setattr__(job.task.law, "draw", own)
         job.network.conditioning.forward = tells
         plain, spent = 0.0, 0.0
         trainer._one()  # what is only done once

@@ -24,37 +24,12 @@ from sigmatune.models.conditioning import Conditioned
 from sigmatune.training import checkpoint, draws
 from sigmatune.training.objective import Objective
 from sigmatune.training.run import prepare, train
-from sigmatune.training.trainer import Hooks, Trainer, lines
-from training import images, recipe, written
+from sigmatune.training.trainer import Hooks, Trainer
+from training import images, losses, recipe, same, tensors, trainer, written
 
 ROOT = Path(__file__).resolve().parent.parent
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
-
-
-def trainer(folder: Path, source: str, one=None, **rest) -> Trainer:
-    one = one or recipe()
-    job = prepare(one, source)
-    return Trainer(
-        job.network, job.objective, job.data, one.training, folder, averages=one.averages, saving=one.saving,
-        flip=one.data.flip, identity=job.identity, device="cpu", **rest,
-    )  # fmt: skip
-
-
-def losses(folder: Path) -> list[float]:
-    return [loss for line in lines(folder) for loss in line["losses"]]
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / checkpoint.FILE)
-
-
-def same(a: Path, b: Path) -> None:
-    """Weights, moments, averages and losses, to the bit."""
-    ours, theirs = tensors(a), tensors(b)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    assert losses(a) == losses(b)
 
 
 def test_training_learns(tmp_path):

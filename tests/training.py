@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
+from sigmatune.training import checkpoint
 from sigmatune.training.recipe import Recipe, checked
+from sigmatune.training.run import prepare
+from sigmatune.training.trainer import Trainer, lines
 
 CLASSES = 3
 
@@ -45,3 +50,31 @@ def recipe(**sections: dict[str, Any]) -> Recipe:
     for name, values in sections.items():
         raw[name] = raw.get(name, {}) | values if isinstance(values, dict) else values
     return checked(raw)
+
+
+def trainer(folder: Path, source: str, one: Recipe | None = None, **rest: Any) -> Trainer:
+    """The trainer of a recipe, by default the short one, on images that were written."""
+    one = one or recipe()
+    job = prepare(one, source)
+    return Trainer(
+        job.network, job.objective, job.data, one.training, folder, averages=one.averages, saving=one.saving,
+        flip=one.data.flip, identity=job.identity, device="cpu", **rest,
+    )  # fmt: skip
+
+
+def losses(folder: Path) -> list[float]:
+    """All losses of a run's log."""
+    return [loss for line in lines(folder) for loss in line["losses"]]
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """What a run's checkpoint holds."""
+    return load_file(folder / checkpoint.FILE)
+
+
+def same(a: Path, b: Path) -> None:
+    """Weights, moments, averages and losses, to the bit."""
+    ours, theirs = tensors(a), tensors(b)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    assert losses(a) == losses(b)

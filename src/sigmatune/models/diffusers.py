@@ -11,7 +11,7 @@ import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.models.network import NetworkDenoiser, pick_device, process_of
+from sigmatune.models.network import NetworkDenoiser, pick_device, placed, process_of
 from sigmatune.models.phase_space import SCHEDULER, from_unet
 from sigmatune.models.predictions import Prediction
 from sigmatune.models.scheduler_config import read_process
@@ -71,11 +71,8 @@ class DiffusersDenoiser(NetworkDenoiser):
                 f"{config.out_channels} and {config.in_channels}."
             )
         where = pick_device(device)
-        if where.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            network = network.to(memory_format=torch.channels_last)  # what its convolutions want
-        super().__init__(
-            network.to(where), (channels, height, width), path, prediction, dtype=network.dtype, device=where
-        )
+        network = placed(network, where)
+        super().__init__(network, (channels, height, width), path, prediction, dtype=network.dtype, device=where)
         self._check_clock(config)
 
     def _check_clock(self, config: Any) -> None:

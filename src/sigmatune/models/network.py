@@ -113,6 +113,13 @@ class NetworkDenoiser(Denoiser):
         return name_of(self.network)
 
 
+def placed(network: Any, device: torch.device) -> Any:
+    """Moves a network to a device, on a CPU in the memory format that its convolutions want."""
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        network = network.to(memory_format=torch.channels_last)
+    return network.to(device)
+
+
 def process_of(path: NoisePath) -> dict[str, Any]:
     """Returns the spec of a model's whole path, also when a part of it is given."""
     spec = path.spec()

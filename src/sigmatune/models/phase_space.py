@@ -15,14 +15,18 @@ alone, so it is no denoiser in the strict sense; the solvers of :mod:`sigmatune.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.models.network import Network, add_weights, name_of, pick_device
+from sigmatune.files import write_text
+from sigmatune.models.network import Network, add_weights, name_of, pick_device, placed
 from sigmatune.processes import PSLD, PhasePath
 
 SCHEDULER: Final = "PSLDScheduler"
@@ -30,6 +34,41 @@ SCHEDULER: Final = "PSLDScheduler"
 
 PREDICTIONS = ("hsm-lower", "hsm-upper", "dsm-lower", "dsm-upper")
 TIME_SCALE = 1000.0
+
+
+@dataclass(frozen=True)
+class PSLDScheduler:
+    """What a folder says that its network was trained on; :func:`from_unet` reads it.
+
+    It stands where a pipeline has its scheduler and is written like one, but diffusers knows no such process.
+
+    Args:
+        process: The process.
+        prediction: Matching and triangular root, as for :class:`PhaseSpaceNetwork`.
+        eps: The first time that it was trained on.
+        time_scale: The factor from t to what the network receives.
+    """
+
+    process: PSLD
+    prediction: str = "hsm-lower"
+    eps: float = 1e-3
+    time_scale: float = TIME_SCALE
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of ``scheduler_config.json``."""
+        return {
+            "_class_name": SCHEDULER,
+            "prediction": self.prediction,
+            "eps": self.eps,
+            "time_scale": self.time_scale,
+            "process": self.process.spec(),
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes ``scheduler_config.json`` into a folder, which is made."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_text(Path(folder) / "scheduler_config.json", json.dumps(self.config, indent=2) + "\n")
 
 
 class PhaseSpaceNetwork(Denoiser):
@@ -109,7 +148,7 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
     size, where = unet.config.sample_size, pick_device(device)
     height, width = (size, size) if isinstance(size, int) else size
     return PhaseSpaceNetwork(
-        _Called(unet.to(where)),
+        _Called(placed(unet, where)),
         (channels // 2, height, width),
         PSLD.from_spec(own.pop("process", {})),
         dtype=unet.dtype,

@@ -11,7 +11,7 @@ r"""A trained model as an ordinary diffusers pipeline folder.
 ======================= ===============================================================================================
 
 ``st.load`` opens all of it. Plain diffusers opens network and scheduler always, and samples from the pipeline where the
-network is told nothing and the process is one that its sampling loop knows (``vp``).
+network is told nothing and the process is one that its sampling loop knows (``vp``). A network of phase space it opens alone.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _write(
         "_class_name": "DDPMPipeline",
         "_diffusers_version": diffusers.__version__,
         place: ["diffusers", type(backbone).__name__],
-        "scheduler": ["diffusers", type(scheduler).__name__],
+        "scheduler": [type(scheduler).__module__.partition(".")[0], type(scheduler).__name__],
     }
     write_text(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
     if kept.conditioning is not None:

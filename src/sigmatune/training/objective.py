@@ -8,8 +8,8 @@ image. Here is the usual one,
 
 with a noise law (:mod:`sigmatune.training.laws`) and a weight (:mod:`sigmatune.training.weights`). D is made of the
 network by the same code that samples from it (:class:`sigmatune.models.network.NetworkDenoiser`), so any noise path and
-any prediction type train alike. A network of another kind, such as one with two channels per colour for phase space,
-brings an objective of its own.
+any prediction type train alike. A network of another kind, such as one with two channels per colour for phase space
+(:mod:`sigmatune.training.phase_space`), brings an objective of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ from sigmatune.training.weights.weight import Function
 
 
 class Objective(ABC):
-    """From a network and a batch to one loss per image."""
+    """From a network and a batch to one loss per image.
+
+    Attributes:
+        scale: Factor of all losses.
+    """
+
+    scale: float = 1.0
 
     @abstractmethod
     def losses(self, network: torch.nn.Module, batch: Batch, seed: int) -> torch.Tensor:

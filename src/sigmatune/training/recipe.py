@@ -34,24 +34,39 @@ class Data(Strict):
 class Process(Strict):
     """The noise path and what the network predicts."""
 
-    kind: Literal["edm", "vp", "flow"] = "edm"
+    kind: Literal["edm", "vp", "flow", "psld"] = "edm"
     sigma_min: float = Field(default=0.002, gt=0, description="edm only")
     sigma_max: float = Field(default=80.0, gt=0, description="edm only")
     sigma_data: float | None = Field(default=None, gt=0, description="edm only; the data's own by default")
     prediction: Literal["v_prediction", "epsilon", "sample"] = Field(default="v_prediction", description="vp only")
     table: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = Field(default="linear", description="vp only")
     shift: float = Field(default=1.0, gt=0, description="flow only")
+    gamma: float = Field(default=0.01, ge=0, description="psld only: friction and noise of the position")
+    nu: float = Field(default=4.01, ge=0, description="psld only: friction and noise of the momentum")
+    kappa: float = Field(default=0.04, gt=0, description="psld only: variance of the first momentum, in units of M")
+    beta_start: float = Field(default=8.0, gt=0, description="psld only: beta at t = 0")
+    beta_end: float = Field(default=8.0, gt=0, description="psld only: beta at t = T")
+    T: float = Field(default=1.0, gt=0, description="psld only: the last time")
+    eps: float = Field(default=1e-3, gt=0, description="psld only: the first time that is trained on")
+    matching: Literal["hsm", "dsm"] = Field(
+        default="hsm", description="psld only: average the first momentum, or draw it"
+    )
+    root: Literal["lower", "upper"] = Field(default="lower", description="psld only: triangular root of the covariance")
+
+
+OF_PHASE_SPACE = {"gamma", "nu", "kappa", "beta_start", "beta_end", "T", "eps", "matching", "root"}
+"""The fields of :class:`Process` that count for psld alone."""
 
 
 class Noise(Strict):
-    """The noise law."""
+    """The noise law; a network of phase space takes none, its time is uniform."""
 
     law: str = "spectral-normal"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Loss(Strict):
-    """The loss weight."""
+    """The loss weight; a network of phase space takes none, its loss is that of eps."""
 
     weight: str = "edm"
     options: dict[str, Any] = Field(default_factory=dict)
@@ -141,9 +156,16 @@ class Recipe(Strict):
 
     def identity(self) -> str:
         """A digest of everything that the weights depend on, but for the data's bits."""
-        fields = self.model_dump(
-            mode="json", exclude={"name": True, "about": True, "previews": True, "saving": True, "data": {"source"}}
-        )
+        unused = set() if self.process.kind == "psld" else OF_PHASE_SPACE
+        without: dict[str, Any] = {
+            "name": True,
+            "about": True,
+            "previews": True,
+            "saving": True,
+            "data": {"source"},
+            "process": unused,
+        }
+        fields = self.model_dump(mode="json", exclude=without)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""From a recipe to a trained model: data, spectrum, law, weight, network, trainer, model folder."""
+"""From a recipe to a trained model: data, spectrum, what a process makes of them, trainer, model folder."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
-from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.training import cascade, checkpoint, previews
+from sigmatune.training.averages import Average
 from sigmatune.training.data import Pictures, Progress, load
-from sigmatune.training.export import averaged, denoiser_of, save_model
-from sigmatune.training.laws import LAWS, Domain, Law
-from sigmatune.training.networks import build, parameters, process_of, scheduler_of
-from sigmatune.training.objective import Denoising, scale_of
+from sigmatune.training.export import averaged, save_model
+from sigmatune.training.networks import parameters
+from sigmatune.training.objective import Objective
+from sigmatune.training.phase_space import PhaseSpace
+from sigmatune.training.position import Position
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
+from sigmatune.training.task import Material, Task
 from sigmatune.training.trainer import Hooks, Report, Trainer, lines
-from sigmatune.training.weights import WEIGHTS, Data
 
-PROBE = 64
-"""Images on which the size of a loss is found, for laws that look at images."""
+TASKS: Mapping[str, type[Task]] = {"edm": Position, "vp": Position, "flow": Position, "psld": PhaseSpace}
+"""What is trained, by the kind of process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +39,38 @@ class Job:
 
     Attributes:
         recipe: The recipe.
-        data: The training images; for a cascade, what is to be learned and what is told, in the channels of one.
-        learned: The images that are learned, without what is told.
-        spectrum: Of what is learned.
-        law, objective, network, scheduler: What is trained, on what, and in which process.
+        material: The data, what is learned of them, and its spectrum.
+        task: What is trained, on what, and in which process.
     """
 
     recipe: Recipe
-    data: Pictures
-    learned: Callable[[torch.Tensor], torch.Tensor]
-    spectrum: Spectrum
-    law: Law
-    objective: Denoising
-    network: Conditioned
-    scheduler: Any
+    material: Material
+    task: Task
+
+    @property
+    def data(self) -> Pictures:
+        """The training images."""
+        return self.material.data
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Of what is learned."""
+        return self.material.spectrum
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self.task.objective
+
+    @property
+    def network(self) -> Conditioned:
+        """The network."""
+        return self.task.network
+
+    @property
+    def scheduler(self) -> Any:
+        """What the model's folder says of the process."""
+        return self.task.scheduler
 
     @property
     def identity(self) -> str:
@@ -63,9 +82,9 @@ class Job:
         digest.update(self.data.labels.numpy().tobytes())
         return digest.hexdigest()
 
-    def model(self, average: Any) -> DiffusersDenoiser:
+    def model(self, average: Average) -> Denoiser:
         """The denoiser with averaged weights."""
-        return denoiser_of(averaged(self.network, average), self.scheduler)
+        return self.task.denoiser(averaged(self.network, average))
 
 
 def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None) -> Job:
@@ -82,7 +101,8 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
     where = recipe.data.source if source is None else source
     if isinstance(where, str) and not where:
         raise SigmaTuneError("the recipe names no data; set data.source, or pass --data.")
-    LAWS[recipe.noise.law], WEIGHTS[recipe.loss.weight]  # before the data are read
+    task = TASKS[recipe.process.kind]
+    task.check(recipe)
     read = {name: getattr(recipe.data, name) for name in ("size", "key", "labels", "bits", "most")}
     data, learned = load(where, progress=progress, **read), _all
     if recipe.data.low is not None:
@@ -92,26 +112,9 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
             f"model.classes is set but {data.name} has no class labels; sort the images into one folder per class, "
             "or name a file of labels."
         )
-    spectrum = data.spectrum(progress, learned)
-    probe = learned(data.at(slice(0, PROBE)))
-    scheduler = scheduler_of(recipe.process, spectrum.deviation or 0.5)
-    process = process_of(scheduler)
-    law = LAWS[recipe.noise.law].made(Domain(process.path, tuple(probe.shape[1:]), spectrum), recipe.noise.options)
-    about = Data(recipe.process.sigma_data or spectrum.deviation or 0.5, spectrum)
-    weight = WEIGHTS[recipe.loss.weight].made(about, recipe.loss.options)
-    classes = data.classes if recipe.model.classes else ()
+    material = Material(data, learned, data.spectrum(progress, learned))
     torch.manual_seed(recipe.training.seed)
-    ends = law.ends(probe)
-    network = build(
-        recipe.model, tuple(probe.shape[1:]), classes=classes, images=probe.shape[1] if recipe.data.low else 0,
-        default_ends=(float(np.exp(np.log(ends[:, 0]).mean())), float(np.exp(np.log(ends[:, 1]).mean()))), curve=law.curve,
-    )  # fmt: skip
-    objective = Denoising(
-        process.path, process.prediction, law, weight, density=recipe.loss.density, drop=recipe.model.drop,
-        classes=len(classes), told_ends=recipe.model.ends, told_images=recipe.data.low is not None,
-        scale=scale_of(law, weight, probe, about.sigma_data, density=recipe.loss.density),
-    )  # fmt: skip
-    return Job(recipe, data, learned, spectrum, law, objective, network, scheduler)
+    return Job(recipe, material, task.made(recipe, material))
 
 
 def train(
@@ -168,16 +171,13 @@ def train(
 
 
 def _preview(job: Job, trainer: Trainer, file: Path) -> None:
-    """Pictures with the classes and curves of the first training images; a cascade's second stage is told these images."""
-    if job.learned(job.data.at(slice(0, 1))).shape[1] not in (1, 3):
+    """Pictures, as many as there are first training images."""
+    if job.material.probe.shape[1] not in (1, 3):
         return
     model, n = job.model(trainer.averages[0]), min(job.recipe.previews.n, len(job.data))
-    images, told = job.objective.split(job.data.at(slice(0, n)))
-    if told is not None and isinstance(model, ConditionalDenoiser):
-        model = model.given(images=told)
     labels = [job.data.classes[i] for i in job.data.labels[:n].tolist()] if job.recipe.model.classes else None
-    made = previews.pictures(model, job.law, images, labels, job.recipe.previews.calls).cpu()
-    previews.write(file, made if told is None else told + made, model.value_range)
+    made = job.task.pictures(model, job.data.at(slice(0, n)), labels, job.recipe.previews.calls)
+    previews.write(file, made, model.value_range)
 
 
 def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:
@@ -203,7 +203,7 @@ def _labelled(job: Job) -> Any:
     for first in range(0, len(job.data), 1024):
         part = slice(first, first + 1024)
         names = [job.data.classes[i] for i in job.data.labels[part].tolist()] if job.data.classes else None
-        images = job.learned(job.data.at(part))
+        images = job.material.learned(job.data.at(part))
         yield images if names is None else (images, names)
 
 
