@@ -37,10 +37,13 @@ from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.models.source import WEIGHTS, layout, locate, needs_pipeline
 from sigmatune.noise import Array
+from sigmatune.plan import Plan
 from sigmatune.reference import HIGHEST
 from sigmatune.training.data import Pictures
+from sigmatune.training.distillation import Following
 from sigmatune.training.export import averaged
 from sigmatune.training.laws.levels import Levels
+from sigmatune.training.lora import adapt, merged, save_adapter
 from sigmatune.training.objective import Denoising, Objective, scale_of
 from sigmatune.training.recipe import AverageOf, Saving, Training
 from sigmatune.training.trainer import Hooks, Report, Trainer
@@ -107,6 +110,12 @@ class Trainable:
         path = self.model.path
         return path.sigma_min, min(path.sigma_max, HIGHEST)
 
+    @property
+    def told_ends(self) -> tuple[float, float] | None:
+        """The ends of a schedule that the network is told while nothing else is said; None for one that is not told any."""
+        conditioner = self.model.conditioner if isinstance(self.model, ConditionalDenoiser) else None
+        return None if conditioner is None or not conditioner.ends else conditioner.default_ends or self.ends
+
 
 @dataclass(frozen=True)
 class Levelled:
@@ -136,6 +145,27 @@ class Levelled:
         return lambda sigma: np.asarray(np.interp(np.log(sigma), places, values))
 
 
+def following(start: Trainable, teacher: Denoiser, plan: Plan, calls: int, drop: float = 0.1) -> Following:
+    """The loss of landing on a plan where a teacher lands after many calls; see :mod:`sigmatune.training.distillation`.
+
+    Args:
+        start: The model that learns.
+        teacher: The model that is learned from; with classes if the learner has some.
+        plan: What the learner will run on.
+        calls: Of the teacher, per image.
+        drop: Share of noises without a class, of a network that knows none.
+
+    Raises:
+        SigmaTuneError: for a plan that cannot be followed.
+    """
+    conditioner = start.model.conditioner if isinstance(start.model, ConditionalDenoiser) else None
+    own = plan.with_notes(fingerprint=teacher.fingerprint())
+    return Following(
+        teacher, own, start.model.prediction, fine=calls, classes=start.classes, ends=start.told_ends,
+        drop=drop if conditioner is not None else 0.0,
+    ).scaled()  # fmt: skip
+
+
 def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float = 0.1) -> Denoising:
     """The loss of a model on levels.
 
@@ -160,7 +190,7 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
             f"the model knows the classes {', '.join(start.classes)}, the images of {data.name} have "
             f"{', '.join(data.classes) or 'none'}; label them as the model does."
         )
-    told = None if conditioner is None or not conditioner.ends else conditioner.default_ends or start.ends
+    told = start.told_ends
     law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(slice(0, PROBE))
     return Denoising(
         model.path, model.prediction, law, weight, drop=drop if conditioner is not None else 0.0,
@@ -179,6 +209,7 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
     flip: bool = False,
     average: AverageOf | None = None,
     saving: Saving | None = None,
+    lora: int = 0,
     identity: str = "",
     device: str = "auto",
     log: Callable[[Report], None] | None = None,
@@ -195,6 +226,8 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
         flip: Mirror images by chance.
         average: The average of the weights that is kept.
         saving: When to write what.
+        lora: Rank of adapters that are trained instead of the weights (:mod:`sigmatune.training.lora`); they are folded into
+            the model, and kept beside it in ``adapter/``.
         identity: Names what else the training depends on; a checkpoint of another one is refused.
         device: "auto", or "cpu" to insist.
         log: Sees every line of the log.
@@ -210,7 +243,9 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
     if target.is_dir():
         return target
     network = start.network()
-    said = (start.model.fingerprint(), settings.model_dump(mode="json"), flip, identity)
+    if lora:
+        adapt(network, lora, seed=settings.seed)
+    said = (start.model.fingerprint(), settings.model_dump(mode="json"), flip, lora, identity)
     trainer = Trainer(
         network, objective, data, settings, folder, averages=[average or AverageOf()], saving=saving or Saving(trackers=[]),
         flip=flip, identity=hashlib.sha256(repr(said).encode()).hexdigest(), device=device,
@@ -218,7 +253,10 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
     after = None if step is None else lambda done: step(done, trainer.steps)
     trainer.run(Hooks(log, after))
     if trainer.main:
-        save(averaged(network, trainer.averages[0]), start.folder, target)
+        made = averaged(network, trainer.averages[0])
+        if lora:
+            save_adapter(made, folder / "adapter")
+        save(merged(made) if lora else made, start.folder, target)
     trainer.accelerator.wait_for_everyone()
     return target
 
@@ -281,4 +319,4 @@ def digest_of(folder: Path) -> Mapping[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-__all__ = ["Denoiser", "Levelled", "Trainable", "fine_tune", "objective_of", "save"]
+__all__ = ["Levelled", "Trainable", "digest_of", "fine_tune", "following", "objective_of", "save"]

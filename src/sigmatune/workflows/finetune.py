@@ -50,8 +50,10 @@ from sigmatune.schedule import whole
 from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.training import checkpoint
 from sigmatune.training.data import Pictures
-from sigmatune.training.finetune import Levelled, Trainable, fine_tune, objective_of
+from sigmatune.training.finetune import Levelled, Trainable, fine_tune, following, objective_of
+from sigmatune.training.objective import Objective
 from sigmatune.training.recipe import AverageOf, Saving, Training
+from sigmatune.training.teacher import followed
 from sigmatune.training.trainer import Report
 from sigmatune.training.trainer import lines as log_of
 from sigmatune.tuning import Settings as Noises
@@ -59,7 +61,7 @@ from sigmatune.tuning import Workbench, discretisation, tune_on
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.error_table import ErrorTable, tabulate
 from sigmatune.tuning.tuner import stages_of
-from sigmatune.tuning.unrolled import unrolled
+from sigmatune.unrolled import unrolled
 from sigmatune.workflows.judge import Data, Judge
 
 KEEP = "keep"
@@ -105,6 +107,9 @@ class Settings:
     def __post_init__(self) -> None:
         if whole(self.rounds, "rounds") < 1:
             raise SigmaTuneError("fine-tuning takes at least one round.")
+        for name in ("distil", "lora"):
+            if getattr(self, name) != 0:
+                whole(getattr(self, name), name)
         if not 0 <= self.elsewhere < 1:
             raise SigmaTuneError(f"the share off the levels must lie in [0, 1), not {self.elsewhere!r}.")
 
@@ -220,12 +225,14 @@ class _Job:
             if self.progress is not None:
                 self.progress(f"round {number}: training", done, of)
 
-        objective = objective_of(start, self.images, levels)
+        objective: Objective = objective_of(start, self.images, levels)
+        if self.settings.distil:
+            objective = following(start, self._teacher(), plan, self.settings.distil)
+        settings = self.settings
         made = fine_tune(
-            start, objective, self.images, training, home / "training", flip=self.settings.flip,
-            average=self.settings.average, saving=Saving(every=self.settings.save, log=10, trackers=[]),
-            identity=repr((plan.coefficients.q.tolist(), levels.weights.tolist(), levels.elsewhere)), device=self.device,
-            log=self.log, step=step,
+            start, objective, self.images, training, home / "training", flip=settings.flip, average=settings.average,
+            lora=settings.lora, saving=Saving(every=settings.save, log=10, trackers=[]), device=self.device, log=self.log,
+            identity=repr((levels.sigmas.tolist(), levels.weights.tolist(), levels.elsewhere, settings.distil)), step=step,
         )  # fmt: skip
         new = Trainable.of(made)
         tables = {name: self._table(home / f"errors-{name}.json", one) for name, one in (("old", start), ("new", new))}
@@ -362,6 +369,11 @@ class _Job:
         classes = self.labels or getattr(model, "classes", ())
         return model.given(list(classes)) if classes else model  # type: ignore[no-any-return]
 
+    def _teacher(self) -> Denoiser:
+        """The old model, which is told its classes by whoever asks it."""
+        device = None if self.device == "cpu" else self.device
+        return load(str(self.source), dtype=getattr(torch, self.settings.dtype), device=device)
+
     def _check(self, start: Trainable, plan: Plan | int, model: Denoiser) -> None:
         """Refuses what cannot work, before anything is written."""
         if self.settings.method != KEEP:
@@ -373,7 +385,8 @@ class _Job:
                 raise SigmaTuneError(
                     "the plan was tuned for another model; tune one for this model, or ask for a number of calls."
                 )
-            weights_of(plan)
+            if self.settings.distil:
+                followed(plan)
             levels = Levelled(plan.coefficients.q.numpy(), weights_of(plan))
         else:
             levels = Levelled(np.array(start.ends), np.ones(2))
