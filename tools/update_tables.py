@@ -459,6 +459,54 @@ def training_table(result: dict | None) -> str:
     return markdown(["trained and sampled", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 
 
+def finetune_table(result: dict | None) -> str:
+    """Distances of every way to fine-tune, and where they differ from the baseline beyond noise."""
+    if result is None:
+        return "Not measured yet: `python benchmarks/finetune.py` tunes, trains and measures."
+    rows, budgets, cells, first = _by_calls(result, "baseline grid")
+    seen = [cell["images_seen"] for cell in result["cells"] if "images_seen" in cell]
+    for label in dict.fromkeys(name for name, _ in cells):
+        spent = [cells[label, calls] for calls in budgets if (label, calls) in cells]
+        if "images_seen" in spent[0]:
+            took = [f"{one['training_seconds']:.0f}" for one in spent]
+            rows.append([label, "seconds of training", *took, *["not measured"] * (len(budgets) - len(took))])
+    known = first["figures"][0]["settings"]["reference"]
+    note = (
+        f"{result['n']:,} pictures of the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
+        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + better, - worse than "
+        f"the baseline grid beyond noise, of pairs. {made_by(result)}"
+    )
+    return markdown(["entry", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
+
+
+def finetune_psld_table(result: dict | None) -> str:
+    """A network of phase space against a lifted one."""
+    if result is None:
+        return "Not measured yet: `python benchmarks/finetune.py psld` trains, samples and measures."
+    rows, budgets, _, first = _by_calls(result, "lifted")
+    known, took = first["figures"][0]["settings"]["reference"], first["training"]
+    note = (
+        f"CIFAR-10 at 16 x 16, {took['images']:,} images seen by both, {result['solver']}, {result['n']:,} pictures each, against "
+        f"{known['n']:,} training images; ± is half a 95% jackknife interval. + better, - worse than the lifted one beyond noise. "
+        f"{made_by(result)}"
+    )
+    return markdown(["network", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
+
+
+def _by_calls(result: dict, rival: str) -> tuple[list[list[str]], list[int], dict, dict]:
+    """Rows of an entry and a figure each, with one column for each number of calls."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    cells, first, rows = {(cell["entry"], cell["calls"]): cell for cell in result["cells"]}, result["cells"][0], []
+    for entry in dict.fromkeys(name for name, _ in cells):
+        for place, figure in enumerate(first["figures"]):
+            found = [
+                _source_entry(cells[entry, calls], place, rival) if (entry, calls) in cells else "not measured"
+                for calls in budgets
+            ]
+            rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *found])
+    return rows, budgets, cells, first
+
+
 MAKERS = {
     "source_a": (source_table, "source_a"),
     "source_b": (source_table, "source_b"),
@@ -484,7 +532,12 @@ MAKERS = {
     "sensitivity": (sensitivity_table, "sensitivity"),
     "training_overhead": (training_overhead_table, "training_overhead"),
     "training": (training_table, "training"),
+    "finetune": (finetune_table, "finetune"),
+    "finetune_psld": (finetune_psld_table, "finetune_psld"),
 }
+LONG = ("training", "finetune", "finetune_psld")
+"""Runs that take hours on a CPU, whose results may be missing."""
+
 """Table by name: its maker and the file of results."""
 
 
@@ -501,7 +554,7 @@ def tables() -> dict[str, str]:
         found[file.stem] = guard_table(json.loads(file.read_text()))
     for name, (make, stem) in MAKERS.items():
         file = results / f"{stem}.json"
-        measured = name != "training" or file.is_file()  # these runs take hours on a CPU
+        measured = name not in LONG or file.is_file()
         found[name] = make(json.loads(file.read_text()) if measured else None)
     return found
 

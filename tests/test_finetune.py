@@ -1,0 +1,434 @@
+"""Weights and plan in turn: the loss is the plan's, the old folder stays, pictures judge, and kills change nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner
+
+import training as tiny
+from sigmatune import compile_plan, load, load_plan, sample
+from sigmatune.cli import app
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation import reference
+from sigmatune.evaluation.extractors import extractor
+from sigmatune.models.bundled import bundled_folder, reference_file
+from sigmatune.models.conditional import ConditionalDenoiser
+from sigmatune.schedules import build
+from sigmatune.training import finetune as training_of_levels
+from sigmatune.training.data import Pictures
+from sigmatune.training.finetune import Levelled, Trainable, digest_of, fine_tune, objective_of, save
+from sigmatune.training.recipe import Training
+from sigmatune.training.run import train
+from sigmatune.tuning import Settings as Noises
+from sigmatune.tuning.error_table import tabulate
+from sigmatune.workflows.finetune import KEEP, Data, Settings, finetune, weights_of
+
+QUICK = Training(images=320, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
+NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=32)
+
+
+def pictures(most: int | None = None) -> Pictures:
+    """The images that the bundled model of digits was trained on."""
+    values = np.rint(load_digits().images[:most] / 16 * 255).astype(np.uint8)
+    return Pictures(torch.from_numpy(values)[:, None], name="digits")
+
+
+def plan_for(model, steps=3, solver="euler", family="karras"):
+    return compile_plan(build(family, steps, model.path), solver, model)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def data(digits, tmp_path_factory):
+    """What pictures are compared with; those of the old weights are made once for all tests."""
+    known, used = reference.load(reference_file("digits")), extractor("efficientnet-lite0", digits.shape)
+    return Data(known, used, n=64, folder=tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory) -> Path:
+    """A network that is told classes and ends, as our trainer saves it."""
+    folder = tmp_path_factory.mktemp("conditional")
+    return train(tiny.recipe(), folder / "run", source=tiny.written(folder), device="cpu")
+
+
+# ----------------------------------------------------------------------------------------------------------------- the loss
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 9])
+def test_for_euler_the_weights_are_those_of_the_discretisation_loss(digits, steps):
+    plan = plan_for(digits, steps)
+    sigma = plan.schedule.sigmas[:-1]
+    expected = sigma[-1] * (1 / sigma[1:] - 1 / sigma[:-1])
+    assert weights_of(plan) == pytest.approx([*np.maximum(expected, 1e-3), 1.0], rel=1e-12)
+    assert expected.sum() == pytest.approx(1 - sigma[-1] / sigma[0])
+
+
+@pytest.mark.parametrize("solver", ["dpmpp2m", "heun", "unipc", "ddim"])
+def test_a_weight_says_what_the_result_hears_of_an_error(digits, solver):
+    """Moving one output by e moves the last network input, in x, by w e."""
+    plan = plan_for(digits, 4, solver)
+    wanted, calls = weights_of(plan), plan.calls
+    constant = torch.zeros(1, *digits.shape)
+
+    class Said(type(digits)):
+        def __init__(self):  # a denoiser that says 0, but for one call
+            self.__dict__.update(digits.__dict__)
+
+        def denoise(self, z, sigma):
+            inputs.append(z.double())
+            return constant.to(z) + (1.0 if len(inputs) - 1 == moved else 0.0)
+
+    seen = {}
+    for moved in (None, *range(calls - 1)):
+        inputs = []
+        sample(Said(), replace(plan, fingerprint=None), 1)
+        seen[moved] = inputs[-1]
+    q = float(plan.coefficients.q[-1])
+    for k in range(calls - 1):
+        away = float((seen[k] - seen[None]).abs().max()) * np.hypot(1, q)
+        assert max(away, 1e-3 * wanted.max()) == pytest.approx(wanted[k], rel=1e-4, abs=1e-6)
+    assert wanted[-1] == max(1.0, 1e-3 * wanted.max())
+
+
+def test_levels_are_drawn_alike_and_weighed_and_a_share_is_taken_elsewhere():
+    levels = Levelled(np.array([10.0, 1.0, 0.1]), np.array([0.2, 0.5, 1.0]), elsewhere=0.25)
+    law, weight = levels.law((0.01, 100.0), None), levels.weight()
+    u = (np.arange(100_000) + 0.5) / 100_000
+    sigma = np.exp(-law.logsnr(u, torch.zeros(1, 1, 2, 2)) / 2)
+    for level in levels.sigmas:
+        assert np.isclose(sigma, level).mean() == pytest.approx(0.25, abs=1e-3)
+    off = sigma[~np.isclose(sigma[:, None], levels.sigmas).any(axis=1)]
+    assert (off.min(), off.max()) == pytest.approx((0.01, 100.0), rel=1e-3)
+    assert np.median(off) == pytest.approx(1.0, rel=1e-3)  # uniform in log sigma
+    assert weight(levels.sigmas) == pytest.approx(levels.weights)
+    assert weight(np.array([1e3, np.sqrt(10.0), 1e-3])) == pytest.approx([0.2, 0.35, 1.0])
+
+
+# ------------------------------------------------------------------------------------------------------------- the weights
+
+
+def test_training_on_levels_helps_there(tmp_path, conditional):
+    start = Trainable.of(conditional)
+    values, labels = tiny.images()
+    images = Pictures(torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels), start.classes)
+    levels = Levelled(np.array([5.0, 1.0, 0.3]), np.ones(3))
+    settings = QUICK.model_copy(update={"images": 16 * 60, "rate": 2e-3})
+    made = fine_tune(start, objective_of(start, images, levels), images, settings, tmp_path, device="cpu")
+    x_0 = images.at(slice(0, 48))
+    old, new = (tabulate(model, x_0, levels=24).at(levels.sigmas) for model in (start.model, load(str(made))))
+    assert (new < 0.95 * old).all()
+
+
+def test_the_old_folder_stays_and_the_new_one_is_of_its_kind(tmp_path, digits):
+    start, images = Trainable.of("digits"), pictures(64)
+    before = digest_of(start.folder)
+    levels = Levelled(np.array([5.0, 1.0, 0.3]), np.ones(3))
+    settings = QUICK.model_copy(update={"images": 32})
+    made = fine_tune(start, objective_of(start, images, levels), images, settings, tmp_path, device="cpu")
+    assert digest_of(bundled_folder("digits")) == before
+    assert load(str(made)).fingerprint() != digits.fingerprint()
+
+    # In the dtype of the old one, and plain diffusers opens it.
+    from diffusers import UNet2DModel
+    from safetensors import safe_open
+
+    UNet2DModel.from_pretrained(str(made / "unet"), use_safetensors=True)
+    dtypes = set()
+    for folder in (start.folder, made):
+        with safe_open(next((folder / "unet").glob("*.safetensors")), framework="pt") as file:
+            dtypes.add(file.get_tensor(next(iter(file.keys()))).dtype)
+    assert len(dtypes) == 1
+    assert set(digest_of(made)) == set(before)
+    same = {name for name, digest in digest_of(made).items() if before[name] == digest}
+    assert {"model_index.json", "scheduler/scheduler_config.json", "spectra.json", "reference.npz"} <= same
+
+
+def test_a_network_that_is_saved_as_it_is_predicts_the_same(tmp_path, conditional):
+    for source in ("digits", conditional):
+        start = Trainable.of(source)
+        save(start.network().eval(), start.folder, tmp_path / Path(source).name)
+        again = load(str(tmp_path / Path(source).name))
+        plan = plan_for(start.model)
+        assert torch.equal(sample(again, replace(plan, fingerprint=None), 2), sample(start.model, plan, 2))
+
+
+def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, conditional):
+    start = Trainable.of(conditional)
+    assert isinstance(start.model, ConditionalDenoiser)
+    values, labels = tiny.images()
+    names = [start.classes[i] for i in labels]
+    images = Pictures(torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels), start.classes)
+    objective = objective_of(start, images, Levelled(np.array([1.0, 0.1]), np.ones(2)))
+    assert (objective.classes, objective.told_ends, names[0]) == (len(start.classes), True, start.classes[0])
+    assert objective.law.ends(images.at(slice(0, 2)))[0] == pytest.approx(start.model.conditioner.default_ends)
+    made = fine_tune(start, objective, images, QUICK.model_copy(update={"images": 64}), tmp_path, device="cpu")
+    new = load(str(made))
+    assert new.classes == start.classes
+    kept = torch.cat([value.flatten() for value in new.conditioner.parameters()])
+    assert not torch.equal(kept, torch.cat([value.flatten() for value in start.model.conditioner.parameters()]))
+    with pytest.raises(SigmaTuneError, match="label them as the model does"):
+        objective_of(start, Pictures(images.values, images.labels, ["x", "y", "z"]), Levelled(np.ones(1), np.ones(1)))
+
+
+# --------------------------------------------------------------------------------------------------------------- in turn
+
+
+def run(folder: Path, data: Data, **settings) -> object:
+    chosen = Settings(rounds=2, training=QUICK, noises=NOISES, budget=2000, save=5, **settings)
+    model = load("digits")
+    return finetune("digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("finetune") / "run"
+    return folder, run(folder, data, method="discretisation")
+
+
+def test_rounds_take_turns_and_pictures_judge(done, data, digits):
+    folder, found = done
+    evidence = json.loads((folder / "evidence.json").read_text())
+    assert evidence["verdict"].startswith("gain" if evidence["gain"] else "no gain")
+    start = evidence["against"]["the start"]
+    assert {one["space"] for one in start} == {"block10", "head-pca64"}
+    assert evidence["gain"] == (any(d["high"] < 0 for d in start) and not any(d["low"] > 0 for d in start))
+    assert len(evidence["rounds"]) == 2
+    for number, told in enumerate(evidence["rounds"], start=1):
+        labels = [one["label"] for one in told["candidates"]]
+        assert labels == ["as it was", "discretisation loss, riemann", "discretisation loss, kl", "tuned"]
+        best = min(told["candidates"], key=lambda one: one["mean_log_frechet_distance"])
+        assert (
+            told["plan"]
+            == best["sigmas"]
+            == load_plan(folder / f"round-{number}" / "plan.json").schedule.sigmas.tolist()
+        )
+        assert told["images"] == QUICK.images
+        assert len(told["error"]["old"]) == len(told["error"]["new"]) == len(told["error"]["sigma"])
+    first, second = evidence["rounds"]
+    assert second["levels"] == first["plan"][:-1]  # what the second round trains on is what the first one chose
+    assert second["error"]["old"] == first["error"]["new"]
+    assert found.plan.cost["images_seen"] == 2 * QUICK.images
+
+
+def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):
+    folder, found = done
+    plan = load_plan(folder / "plan.json")
+    if found.evidence["gain"]:
+        new = load(str(folder / "model"))
+        assert plan.fingerprint == new.fingerprint() != digits.fingerprint()
+        assert digest_of(folder / "model") == digest_of(folder / "round-2" / "training" / "model")
+    else:
+        assert not (folder / "model").exists()
+        assert plan.fingerprint == digits.fingerprint()
+    assert plan.evidence["verdict"] == found.evidence["verdict"]
+
+
+def test_bad_weights_are_no_gain(tmp_path, data, digits):
+    """A rate that ruins the network: the old plan comes back, with the words."""
+    settings = Settings(rounds=1, training=QUICK.model_copy(update={"rate": 0.3}), noises=NOISES, method=KEEP)
+    found = finetune(
+        "digits", plan_for(digits), pictures(200), tmp_path / "run", data=data, settings=settings, device="cpu"
+    )
+    assert found.evidence["verdict"].startswith("no gain")
+    assert found.model is None
+    assert not (tmp_path / "run" / "model").exists()
+    assert found.plan.fingerprint == digits.fingerprint()
+    assert found.plan.schedule.sigmas.tolist() == plan_for(digits).schedule.sigmas.tolist()
+
+
+def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, data):
+    folder, found = done
+    before = digest_of(folder)
+    again = run(folder, data, method="discretisation")
+    after = digest_of(folder)
+    assert {name for name in after if before.get(name) != after[name]} <= {"evidence.json", "plan.json"}  # seconds
+    assert again.plan.schedule.sigmas.tolist() == found.plan.schedule.sigmas.tolist()
+    with pytest.raises(SigmaTuneError, match="holds another fine-tuning"):
+        run(folder, data, method=KEEP)
+
+
+def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, digits):
+    settings = Settings(
+        rounds=1, training=QUICK.model_copy(update={"images": 128}), noises=NOISES, method=KEEP, distil=12, lora=2
+    )
+    found = finetune(
+        "digits", plan_for(digits), pictures(100), tmp_path / "run", data=data, settings=settings, device="cpu"
+    )
+    told = found.evidence["rounds"][0]
+    assert told["loss"]["first"] == pytest.approx(1.0, rel=0.5)  # in units of what the undistilled network misses
+    assert (tmp_path / "run" / "round-1" / "training" / "adapter" / "adapter_config.json").is_file()
+    assert load(str(tmp_path / "run" / "round-1" / "training" / "model")).fingerprint() != digits.fingerprint()
+
+
+# ------------------------------------------------------------------------------------------------------------------ kills
+
+
+def job(folder: Path) -> None:
+    model = load("digits")
+    data = Data(
+        reference.load(reference_file("digits")),
+        extractor("efficientnet-lite0", model.shape),
+        n=64,
+        folder=folder / "f",
+    )
+    run(folder, data, method="discretisation")
+
+
+def outcome(folder: Path) -> tuple[dict[str, str], dict]:
+    """The final weights and the plan, without what a clock says."""
+    plan = json.loads((folder / "plan.json").read_text())
+    for part in (plan["cost"], *plan["evidence"]["rounds"]):
+        del part["seconds"]
+    for cost in [(plan["evidence"].get("tuning") or {}).get("cost")]:
+        assert cost is None
+    return digest_of(folder / "round-2" / "training" / "model"), plan
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
+def test_ten_kills_change_nothing(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "sigmatune.workflows.finetune", "accelerate", "torch._dynamo"])
+
+    def started(folder):
+        process = context.Process(target=job, args=(folder,))
+        process.start()
+        return process
+
+    server = context.Process(target=time.monotonic)
+    server.start()
+    server.join()
+    began = time.monotonic()
+    started(tmp_path / "whole").join()
+    taken, rng, killed = time.monotonic() - began, np.random.default_rng(0), 0
+    for wait in rng.uniform(0.05, 0.4, size=10):
+        process = started(tmp_path / "killed")
+        process.join(wait * taken)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            killed += process.exitcode == -signal.SIGKILL
+    assert killed >= 5
+    last = started(tmp_path / "killed")
+    last.join()
+    assert last.exitcode == 0
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+# ---------------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    np.savez(folder / "digits.npz", images=pictures(64).values.permute(0, 2, 3, 1).numpy())
+    np.savez(folder / "large.npz", images=np.zeros((8, 16, 16, 1), dtype=np.uint8))
+    plan_for(load("digits")).save(folder / "plan.json")
+    other = compile_plan(build("karras", 3, load("cifar10").path), "euler", load("cifar10"))
+    other.save(folder / "other.json")
+    compile_plan(build("karras", 3, load("digits").path), "ancestral", load("digits")).save(folder / "noisy.json")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--plan", "other.json"], "the plan was tuned for another model"),
+        (["--plan", "noisy.json"], "only a deterministic plan"),
+        (["--data", "large.npz", "--plan", "plan.json"], "give it images of its own shape"),
+        (["--rate", "0"], "--rate 0.0: Input should be greater than 0"),
+        (["--batch", "0"], "--batch 0: Input should be greater than or equal to 1"),
+        (["--elsewhere", "1"], "the share off the levels must lie in [0, 1), not 1.0"),
+        (["--rounds", "0"], "rounds must be a whole number of at least 1"),
+        (["--plan", "plan.json", "--calls", "4"], "give a plan or a number of calls, not both"),
+        (["--method", "nothing"], "nothing"),
+        (["--budget", "soon"], "soon"),
+        (["--dtype", "int8"], "--dtype is float32 or bfloat16"),
+        (["--pictures", "8"], "sets of fewer than 64 pictures cannot be told apart"),
+        (["--distil", "-1"], "distil must be a whole number of at least 1"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_nothing_is_written(files, tmp_path, monkeypatch, options, sentence):
+    from sigmatune import cli
+
+    monkeypatch.chdir(files)
+    given = ["finetune", "digits", "--out", str(tmp_path / "out"), "--device", "cpu", *options]
+    if "--data" not in options:
+        given += ["--data", "digits.npz"]
+    monkeypatch.setattr(sys, "argv", ["sigmatune", *given])
+    said = []
+    monkeypatch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert sentence in said[-1]
+    assert said[-1].count(". ") == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_models_are_refused():
+    with pytest.raises(SigmaTuneError, match="pipeline with more than a network"):
+        Trainable.of("cifar10-latent")
+    with pytest.raises(SigmaTuneError, match="no folder"):
+        Trainable.of("nowhere")
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(tmp_path, data, digits, monkeypatch):
+    settings = Settings(rounds=1, training=QUICK, noises=NOISES, method=KEEP, save=5)
+    made = training_of_levels.Denoising.losses
+
+    def broken(self, network, batch, seed):
+        return made(self, network, batch, seed) * (float("nan") if batch.step == 12 else 1.0)
+
+    monkeypatch.setattr(training_of_levels.Denoising, "losses", broken)
+    with pytest.raises(
+        SigmaTuneError, match=r"the loss became nan at step 13; the last good checkpoint is .*, of step 10"
+    ):
+        finetune(
+            "digits", plan_for(digits), pictures(100), tmp_path / "run", data=data, settings=settings, device="cpu"
+        )
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_command_says_what_came_of_it(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(files)
+    options = [
+        "--images",
+        "64",
+        "--batch",
+        "16",
+        "--rounds",
+        "1",
+        "--method",
+        "keep",
+        "--pictures",
+        "64",
+        "--device",
+        "cpu",
+    ]
+    found = CliRunner().invoke(
+        app,
+        ["finetune", "digits", "--data", "digits.npz", "--plan", "plan.json", "--out", str(tmp_path / "o"), *options],
+    )
+    assert found.exit_code == 0, found.output
+    assert "gain: on 64 held-out noises" in found.output
+    assert "64 images seen" in found.output
+    evidence = json.loads((tmp_path / "o" / "evidence.json").read_text())
+    assert (tmp_path / "o" / "model").is_dir() == evidence["gain"]
