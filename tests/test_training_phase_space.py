@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import sigmatune as st
+from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.models.phase_space import PhaseSpaceNetwork
 from sigmatune.phase_space import PHASE_SPACE
-from sigmatune.processes import PSLD, eps_of, score_of
+from sigmatune.processes import PSLD, PhasePath, eps_of, score_of
 from sigmatune.processes.parametrisation import mixed
 from sigmatune.training import draws
 from sigmatune.training.data import Batch
@@ -130,6 +132,34 @@ def test_what_minimises_the_loss_is_the_score_whatever_matching_and_root(matchin
     found = score_of(EARLY, network(u).detach().double(), t, matching=matching, upper=upper)
     expected = score(EARLY, u, t)
     assert float((found - expected).norm() / expected.norm()) < 0.02
+
+
+class White(Denoiser):
+    """The denoiser of such images, in position."""
+
+    shape, dtype = (2, 4, 4), torch.float64
+
+    def __init__(self, process: PSLD) -> None:
+        self.path = PhasePath(process)
+
+    def denoise(self, z, sigma):
+        at = sigma.view(-1, 1, 1, 1)
+        return MEAN + DEVIATION**2 / (DEVIATION**2 + at**2) * (z * torch.hypot(torch.ones_like(at), at) - MEAN)
+
+    def fingerprint(self):
+        return "white"
+
+
+@pytest.mark.parametrize(("matching", "upper"), KINDS)
+def test_a_network_at_the_optimum_makes_the_pictures_of_the_lifted_denoiser(matching, upper):
+    """What is minimised is what the samplers take."""
+    process, said = EARLY, f"{matching}-{'upper' if upper else 'lower'}"
+    best = Told(lambda u, t: eps_of(process, score(process, u, t), t, matching=matching, upper=upper)).double()
+    native = PhaseSpaceNetwork(best, (2, 4, 4), process, prediction=said, dtype=torch.float64)
+    grid = st.build_schedule("phase-time", 6, native.path, **process.spec())
+    ours = st.sample(native, st.compile_plan(grid, "reduced-oba", native), 3).detach()
+    lifted = st.sample(White(process), st.compile_plan(grid, "reduced-oba", White(process), **process.spec()), 3)
+    torch.testing.assert_close(ours, lifted, rtol=1e-6, atol=1e-6)
 
 
 def test_times_are_uniform_and_the_network_receives_them_in_its_scale():
