@@ -263,6 +263,10 @@ def test_a_network_of_whole_timesteps_is_asked_at_those():
     model.integer_time = True
     plan = of(model, 4)
     assert set(plan.coefficients.q.tolist()[1:]) <= set(teacher_plan(model, plan).coefficients.q.tolist())
+    near = plan.schedule.sigmas.copy()
+    near[1:-1] *= 1 + 1e-9  # as another program may have written them: still whole timesteps
+    other = compile_plan(Schedule(near), "dpmpp2m")
+    assert Following(model, other, "sample").levels[1:] != plan.coefficients.q.tolist()[1:]
     fine = teacher_plan(model, plan, 2000)
     assert fine.calls == 1000
     assert Following(model, plan, "sample").walk(0, 0, range(2)).end.isfinite().all()
