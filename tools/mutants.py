@@ -41,6 +41,7 @@ RAPSD, BOUNDS = ("test_spectra_rapsd.py", "test_closed_form.py"), ("test_spectra
 LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
 EVALUATION = ("test_metrics.py", "test_evaluation.py")
 LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
+FINETUNE, DISTILLATION, PSLD = ("test_finetune.py",), ("test_distillation.py",), ("test_training_phase_space.py",)
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
@@ -131,6 +132,18 @@ MUTANTS = (
     Mutant("training/trainer.py", 'if line["step"] <= self.step', "if line", TRAINING),
     Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
+    # Fine-tuning: what an error weighs, what a teacher asks for, what is frozen, and the score of phase space.
+    Mutant("workflows/finetune.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
+    Mutant("workflows/finetune.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
+    Mutant("training/finetune.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
+    Mutant("training/finetune.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
+    Mutant("training/distillation.py", "rest - form.W[k + 1, j] * D", "rest + form.W[k + 1, j] * D", DISTILLATION),
+    Mutant("training/distillation.py", "z[:, 0] = self.form.rho[0] * eps", "z[:, 0] = eps / 2", DISTILLATION),
+    Mutant(
+        "training/lora.py", 'value.requires_grad_(".lora_" in name)', "value.requires_grad_(True)", ("test_lora.py",)
+    ),
+    Mutant("training/phase_space.py", "(self.process.T - self.eps) * uniform", "self.process.T * uniform", PSLD),
+    Mutant("training/phase_space.py", "self.process.kappa * self.process.mass", "self.process.kappa", PSLD),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
     Mutant("interop/diffusers.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
