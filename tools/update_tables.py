@@ -473,8 +473,8 @@ def finetune_table(result: dict | None) -> str:
     known = first["figures"][0]["settings"]["reference"]
     note = (
         f"{result['n']:,} pictures of the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
-        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + better, - worse than "
-        f"the baseline grid beyond noise, of pairs. {made_by(result)}"
+        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + better, - worse "
+        f"than the baseline grid beyond noise, of pairs. {made_by(result)}"
     )
     return markdown(["entry", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 
@@ -486,9 +486,9 @@ def finetune_psld_table(result: dict | None) -> str:
     rows, budgets, _, first = _by_calls(result, "lifted")
     known, took = first["figures"][0]["settings"]["reference"], first["training"]
     note = (
-        f"CIFAR-10 at 16 x 16, {took['images']:,} images seen by both, {result['solver']}, {result['n']:,} pictures each, against "
-        f"{known['n']:,} training images; ± is half a 95% jackknife interval. + better, - worse than the lifted one beyond noise. "
-        f"{made_by(result)}"
+        f"CIFAR-10 at 16 x 16, {took['images']:,} images seen by both, {result['solver']}, {result['n']:,} pictures each, "
+        f"against {known['n']:,} training images; ± is half a 95% jackknife interval. + better, - worse than the lifted one "
+        f"beyond noise. {made_by(result)}"
     )
     return markdown(["network", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 
