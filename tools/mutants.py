@@ -39,6 +39,7 @@ SOLVERS = ("test_solvers.py", "test_diffusers_agreement.py")
 FAMILIES = ("test_schedules.py",)
 RAPSD, BOUNDS = ("test_spectra_rapsd.py", "test_closed_form.py"), ("test_spectra_bounds.py",)
 LOOP = ("test_plan.py", "test_solvers.py", "test_diffusers_agreement.py")
+FOLLOWING = ("test_distillation.py",)
 EVALUATION = ("test_metrics.py", "test_evaluation.py")
 LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
 FINETUNE, DISTILLATION, PSLD = ("test_finetune.py",), ("test_distillation.py",), ("test_training_phase_space.py",)
@@ -130,6 +131,12 @@ MUTANTS = (
     Mutant("training/cascade.py", "images - told", "images", TRAINING),
     Mutant("training/checkpoint.py", "torch.empty_like(value).copy_(found[kind])", "found[kind]", TRAINING),
     Mutant("training/trainer.py", 'if line["step"] <= self.step', "if line", TRAINING),
+    # Distillation and adapters: forward substitution, what an error counts, what stays frozen and what is kept.
+    Mutant("training/distillation.py", "rest - form.W[k + 1, j] * D", "rest + form.W[k + 1, j] * D", FOLLOWING),
+    Mutant("training/distillation.py", "offset=-1).square()", "offset=-1).abs()", FOLLOWING),
+    Mutant("training/distillation.py", "[row % calls for row in", "[0 * row for row in", FOLLOWING),
+    Mutant("training/lora.py", "rank if alpha is None", "1 if alpha is None", ("test_lora.py",)),
+    Mutant("training/checkpoint.py", "    if not frozen:", "    if frozen:", ("test_lora.py",)),
     Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # Fine-tuning: what an error weighs, what a teacher asks for, what is frozen, and the score of phase space.
