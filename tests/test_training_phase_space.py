@@ -218,6 +218,8 @@ def test_what_is_loaded_is_what_was_trained(tmp_path, matching, upper):
     assert loaded.process == PSLD(gamma=0.02, nu=4.02)
     assert loaded.prediction == f"{matching}-{root}" == loaded.solver_options["native"]
     assert loaded.path.eps == 0.002
+    learned = prepared.objective
+    assert (learned.process, learned.matching, learned.upper, learned.eps) == (loaded.process, matching, upper, 0.002)
     assert loaded.fingerprint() == trained.fingerprint()
     u, sigma = torch.randn(4, 6, 8, 8), torch.full((4,), 0.7, dtype=torch.float64)
     assert torch.equal(loaded.denoise(u, sigma), trained.denoise(u, sigma))
