@@ -1,7 +1,7 @@
 """What a process makes of a recipe: the network, what it minimises, what its folder says, and how it is looked at.
 
 The rest of a training (data, averages, checkpoints, logs, files) is the same for all. A kind of process is one file with a
-:class:`Task`, and an entry in :data:`sigmatune.training.run.TASKS`.
+:class:`Task`, and an entry in ``TASKS`` of :mod:`sigmatune.training.run`.
 """
 
 from __future__ import annotations
