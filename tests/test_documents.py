@@ -144,19 +144,65 @@ def test_what_the_page_of_the_sources_says_of_others_schedules():
 def test_what_the_page_of_phase_space_says_of_pictures():
     cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
     others = {name for name, _ in cells} - {"reduced-oba"}
+    spectral = "reduced-oba, noise and levels by the spectrum"
+    ahead = {  # beyond noise, of reduced OBA, in textures and in meanings
+        (name, calls): tuple(
+            minus(cells[name, calls], "reduced-oba", "fd", space)["high"] < 0 for space in ("block10", "head-pca64")
+        )
+        for name in others for calls in (20, 50, 100)
+    }  # fmt: skip
     assert {cell["n"] for cell in cells.values()} == {1000}
-    for calls in {calls for _, calls in cells}:
-        for name in others:
-            textures, meanings = (
-                minus(cells[name, calls], "reduced-oba", "fd", at) for at in ("block10", "head-pca64")
-            )
-            assert textures["low"] > 0, (name, calls)
-            assert (meanings["low"] > 0) == ((name, calls) != ("naive-oba", 50)), (name, calls)
-        for space in ("block10", "head-pca64"):
+    assert {key: found for key, found in ahead.items() if any(found)} == {
+        ("naive-oba", 50): (False, True), ("naive-oba", 100): (True, True), (spectral, 100): (True, True)
+    }  # fmt: skip
+    for (name, calls), found in ahead.items():
+        for there, space in zip(found, ("block10", "head-pca64"), strict=True):
+            assert there or minus(cells[name, calls], "reduced-oba", "fd", space)["low"] > 0, (name, calls, space)
             assert minus(cells["phase-em", calls], "reduced-oba", "fd", space)["value"] == max(
-                minus(cells[name, calls], "reduced-oba", "fd", space)["value"] for name in others
+                minus(cells[other, calls], "reduced-oba", "fd", space)["value"] for other in others
             )
-    assert minus(cells["naive-oba", 50], "reduced-oba", "fd", "head-pca64")["high"] < 0
+    assert minus(cells[spectral, 100], "reduced-oba", "is", "logits")["low"] > 0
+    best = [
+        next(f["value"] for f in cells["reduced-oba", n]["figures"] if f["settings"]["space"] == "block10")
+        for n in (20, 50, 100)
+    ]
+    assert min(best) == best[1]
+
+
+def test_what_the_page_of_training_says_of_spectral_schedules():
+    found = results("training")
+    cells = {(cell["entry"], cell["calls"]): cell for cell in found["cells"]}
+
+    def gap(entry: str, calls: int, space: str) -> tuple[float, float, float]:
+        """Difference to SiD2, as shares of SiD2's distance."""
+        base = next(f for f in cells["SiD2", calls]["figures"] if (f["name"], f["settings"]["space"]) == ("fd", space))
+        one = next(m for m in cells[entry, calls]["minus_sid2"] if (m["name"], m["space"]) == ("fd", space))
+        return tuple(one[name] / base["value"] for name in ("value", "low", "high"))
+
+    drawn, other, mean, shared = (
+        "spectral per image, drawn", "spectral per image, another class's", "spectral per image, data's mean",
+        "spectral, of the mean",
+    )  # fmt: skip
+    for entry in (drawn, other):
+        for space in ("block10", "head-pca64"):
+            value, low, high = gap(entry, 8, space)
+            assert low < 0 < high
+    said = {(32, "head-pca64"): 17, (64, "head-pca64"): 20, (32, "block10"): 7, (64, "block10"): 10}
+    text = (ROOT / "docs" / "training.md").read_text()
+    assert "by 17 % and 20 % among meanings, 7 % and 10 % among textures" in text
+    for (calls, space), percent in said.items():
+        value, _, high = gap(drawn, calls, space)
+        assert high < 0
+        assert round(-100 * value) == percent
+        assert abs(gap(other, calls, space)[0] - value) < 0.01
+        for entry in (mean, shared):
+            assert gap(entry, calls, space)[0] > value / 2
+    for calls in (8, 32, 64):
+        assert all(gap("EDM", calls, space)[1] > 0 for space in ("block10", "head-pca64"))
+    for name, took in found["trainings"].items():
+        assert f"{took['seconds'] / 60:.0f} minutes on one core" in " ".join(
+            (ROOT / "recipes" / f"{name}.yaml").read_text().split()
+        )
 
 
 def test_the_readme_names_every_solver_and_links_to_files_that_exist():

@@ -23,9 +23,10 @@ from sigmatune.cli import app
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation import reference
 from sigmatune.evaluation.extractors import extractor
-from sigmatune.models.bundled import bundled_folder, reference_file
+from sigmatune.models.bundled import bundled_folder
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.schedules import build
+from sigmatune.spectra.sources import open_images
 from sigmatune.training import finetune as training_of_levels
 from sigmatune.training.data import Pictures
 from sigmatune.training.finetune import Levelled, Trainable, digest_of, fine_tune, objective_of, save
@@ -54,11 +55,16 @@ def digits():
     return load("digits")
 
 
+def compared(folder: Path) -> Data:
+    """Pictures are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
+    used = extractor("pixels", (1, 8, 8))
+    known = reference.measure(open_images(pictures().values.permute(0, 2, 3, 1).numpy()), [used])
+    return Data(known, used, n=64, folder=folder)
+
+
 @pytest.fixture(scope="module")
-def data(digits, tmp_path_factory):
-    """What pictures are compared with; those of the old weights are made once for all tests."""
-    known, used = reference.load(reference_file("digits")), extractor("efficientnet-lite0", digits.shape)
-    return Data(known, used, n=64, folder=tmp_path_factory.mktemp("pictures"))
+def data(tmp_path_factory):
+    return compared(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +213,7 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
     evidence = json.loads((folder / "evidence.json").read_text())
     assert evidence["verdict"].startswith("gain" if evidence["gain"] else "no gain")
     start = evidence["against"]["the start"]
-    assert {one["space"] for one in start} == {"block10", "head-pca64"}
+    assert {one["space"] for one in start} == {"pixels", "pixels-pca64"}
     assert evidence["gain"] == (any(d["high"] < 0 for d in start) and not any(d["low"] > 0 for d in start))
     assert len(evidence["rounds"]) == 2
     for number, told in enumerate(evidence["rounds"], start=1):
@@ -281,13 +287,7 @@ def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, d
 
 
 def job(folder: Path) -> None:
-    model = load("digits")
-    data = Data(
-        reference.load(reference_file("digits")),
-        extractor("efficientnet-lite0", model.shape),
-        n=64,
-        folder=folder / "f",
-    )
+    data = compared(folder / "pictures")
     run(folder, data, method="discretisation")
 
 

@@ -276,11 +276,12 @@ def save(network: Conditioned, like: Path, target: Path) -> None:
     new = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         shutil.copytree(like, new, dirs_exist_ok=True, ignore=_unneeded)
-        place, _ = layout(new)
-        dtype = _dtype(layout(like)[0])
+        place, source = layout(new)[0], layout(like)[0]
+        dtype = _dtype(source)
         backbone: Any = copy.deepcopy(network.backbone)
         torch.nn.Module.to(backbone, dtype)  # diffusers' own warns of modules that this network does not have
         backbone.save_pretrained(str(place), safe_serialization=True)
+        shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write where it came from
         if network.conditioning is not None:
             copy.deepcopy(network.conditioning).to(dtype).save(new / "conditioning")
         new.chmod(0o755)
