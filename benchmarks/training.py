@@ -3,6 +3,8 @@
 overhead     What per-image schedules add to a training step: CPU time of the law and of what tells the network its ends,
              as shares of the step, in one run. Writes ``results/training_overhead.json``.
 train        Trains the recipes ``cifar10-*-cpu`` into ``runs/training/``, one after the other (``--only`` for some).
+keep         Copies what was trained (``--only``) to ``benchmarks/models``: weights in float16 and the log, which the
+             measurements then read.
 compare      Pictures of these models at 8, 32 and 64 calls against the training images: SiD2, EDM, the spectral curve of
              the mean, and one for each image: drawn, the data's mean, another class's. The same network, images, steps and
              batch, the same classes and noises. Frechet distance, kernel distance and Inception-type score with intervals, and
@@ -22,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import datetime
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -46,11 +49,12 @@ from sigmatune.training import cascade
 from sigmatune.training.laws import LAWS, Domain
 from sigmatune.training.previews import write as write_grid
 from sigmatune.training.recipe import Recipe, read
+from sigmatune.training.recipe import write as write_recipe
 from sigmatune.training.run import prepare, train
 from sigmatune.training.trainer import Trainer
 
 ROOT = HERE.parent
-RUNS = ROOT / "runs" / "training"
+RUNS, MODELS = ROOT / "runs" / "training", HERE / "models"
 SOLVER, BATCH = "dpmpp2m", 50
 CALLS = (8, 32, 64)
 METRICS = ("fd", "is", "kid")
@@ -73,8 +77,10 @@ def recipe_of(name: str) -> Recipe:
 
 
 def trained(name: str) -> Path:
-    """The folder of a recipe's model, which is trained, or trained on, if need be."""
-    folder, recipe = RUNS / name, recipe_of(name)
+    """The folder of a recipe's model: one that is kept here, or one that is trained, or trained on, if need be."""
+    folder, recipe, kept = RUNS / name, recipe_of(name), MODELS / name
+    if kept.is_dir() and read(kept / "recipe.yaml").identity() == recipe.identity():
+        return kept
     if (folder / "model" / "training.json").is_file():
         return folder / "model"
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -91,6 +97,16 @@ def trained(name: str) -> Path:
             )
 
     return train(recipe, folder, log=told)
+
+
+def keep(names: list[str]) -> None:
+    """Copies trained models and their logs to where they are kept."""
+    for name in names:
+        shutil.copytree(RUNS / name / "model", MODELS / name, dirs_exist_ok=True)
+        shutil.copyfile(RUNS / name / "log.jsonl", MODELS / name / "log.jsonl")
+        write_text(MODELS / name / "recipe.yaml", write_recipe(read(ROOT / "recipes" / f"{name}.yaml")))
+        took = MODELS / name / "training.json"
+        write_text(took, took.read_text().replace(f"{ROOT}/", ""))  # where the data lie on this machine
 
 
 def sampler(model: Any, spectra: Mixture, how: str, calls: int, n: int) -> tuple[Denoiser, Plan]:
@@ -153,7 +169,7 @@ def record(found: dict[tuple[str, int], list[Figure]], n: int, most: int) -> Non
             {"entry": label, "calls": number, "figures": [figure.to_dict() for figure in own], "minus_sid2": minus}
         )
     names = dict.fromkeys(ENTRIES[label][0] for label, _ in found)
-    trainings = {name: json.loads((RUNS / name / "model" / "training.json").read_text()) for name in names}
+    trainings = {name: json.loads((trained(name) / "training.json").read_text()) for name in names}
     result = {
         "benchmark": "benchmarks/training.py compare",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -164,7 +180,8 @@ def record(found: dict[tuple[str, int], list[Figure]], n: int, most: int) -> Non
         "trainings": trainings,
         "cells": cells,
     }
-    write_text(HERE / "results" / "training.json", json.dumps(result, indent=1) + "\n")
+    text = json.dumps(result, indent=1).replace(f"{ROOT}/", "")
+    write_text(HERE / "results" / "training.json", text + "\n")
 
 
 # -------------------------------------------------------------------------------------------------------------- overhead
@@ -262,7 +279,7 @@ def sample_cascade(n: int, calls: int) -> None:
 def main() -> None:
     """Measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("overhead", "train", "compare", "resolutions", "cascade"))
+    parser.add_argument("what", choices=("overhead", "train", "keep", "compare", "resolutions", "cascade"))
     parser.add_argument("--only", nargs="+", default=[], help="only these recipes")
     parser.add_argument("--n", type=int, default=1000, help="pictures of each entry")
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
@@ -276,6 +293,8 @@ def main() -> None:
     elif given.what == "train":
         for name in given.only or dict.fromkeys(recipe for recipe, _ in ENTRIES.values()):
             trained(name)
+    elif given.what == "keep":
+        keep(given.only)
     elif given.what == "compare":
         compare(given.n, given.calls, given.reference, given.only)
     elif given.what == "resolutions":
