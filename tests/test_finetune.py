@@ -36,8 +36,8 @@ from sigmatune.tuning import Settings as Noises
 from sigmatune.tuning.error_table import tabulate
 from sigmatune.workflows.finetune import KEEP, Data, Settings, finetune, weights_of
 
-QUICK = Training(images=320, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
-NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=32)
+QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
+NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=16)
 
 
 def pictures(most: int | None = None) -> Pictures:
@@ -197,7 +197,7 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
 
 
 def run(folder: Path, data: Data, **settings) -> object:
-    chosen = Settings(rounds=2, training=QUICK, noises=NOISES, budget=2000, save=5, **settings)
+    chosen = Settings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
     model = load("digits")
     return finetune("digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu")
 
@@ -395,11 +395,11 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(t
     made = training_of_levels.Denoising.losses
 
     def broken(self, network, batch, seed):
-        return made(self, network, batch, seed) * (float("nan") if batch.step == 12 else 1.0)
+        return made(self, network, batch, seed) * (float("nan") if batch.step == 7 else 1.0)
 
     monkeypatch.setattr(training_of_levels.Denoising, "losses", broken)
     with pytest.raises(
-        SigmaTuneError, match=r"the loss became nan at step 13; the last good checkpoint is .*, of step 10"
+        SigmaTuneError, match=r"the loss became nan at step 8; the last good checkpoint is .*, of step 5"
     ):
         finetune(
             "digits", plan_for(digits), pictures(100), tmp_path / "run", data=data, settings=settings, device="cpu"
