@@ -11,7 +11,8 @@ psld      Networks of phase space and of position at equal training, CIFAR-10 at
           The source: Towards Fast Stochastic Sampling in Diffusion Generative Models (Pandey et al., 2024),
           https://arxiv.org/abs/2402.07211.
 
-Writes ``benchmarks/results/finetune.json`` and ``finetune_psld.json`` after every cell; a run that was stopped goes on.
+Writes ``benchmarks/results/finetune.json`` and ``finetune_psld.json`` after every cell; a run that was stopped goes on, and
+one of some numbers of calls keeps what is known of the others.
 """
 
 from __future__ import annotations
@@ -157,6 +158,11 @@ def cells(
 
 
 def record(name: str, what: str, found: list[dict[str, Any]], **more: Any) -> None:
+    """Writes what was measured, and keeps what the file says of other numbers of calls in the same settings."""
+    file, own = HERE / "results" / f"{name}.json", {cell["calls"] for cell in found}
+    old = json.loads(file.read_text()) if file.is_file() else {}
+    same = old.get("model") == load(MODEL).fingerprint() and all(old.get(key) == value for key, value in more.items())
+    kept = [cell for cell in old["cells"] if cell["calls"] not in own] if same else []
     result = {
         "benchmark": f"benchmarks/finetune.py {what}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -165,9 +171,9 @@ def record(name: str, what: str, found: list[dict[str, Any]], **more: Any) -> No
         "dtype": "bfloat16",
         "seed": SEED,
         **more,
-        "cells": found,
+        "cells": sorted(kept + found, key=lambda cell: int(cell["calls"])),
     }
-    write_text(HERE / "results" / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    write_text(file, json.dumps(result, indent=1).replace(f"{ROOT}/", "") + "\n")
 
 
 # ------------------------------------------------------------------------------------------------------------ phase space

@@ -13,6 +13,7 @@ import pytest
 from sigmatune import load
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import SOLVERS
+from sigmatune.training.recipe import read
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -203,6 +204,15 @@ def test_what_the_page_of_training_says_of_spectral_schedules():
         assert f"{took['seconds'] / 60:.0f} minutes on one core" in " ".join(
             (ROOT / "recipes" / f"{name}.yaml").read_text().split()
         )
+
+
+def test_the_recipes_for_accelerators_say_what_they_would_cost_on_a_cpu():
+    rows = {row["recipe"]: row for row in results("training_overhead")["rows"]}
+    for timed, names in (("cifar10-spectral", ("edm", "sid2", "spectral", "spectral-global")), ("emoji-64", ())):
+        for name in [f"cifar10-{name}" for name in names] or [timed]:  # one network, whatever the law
+            recipe = read(ROOT / "recipes" / f"{name}.yaml")
+            hours = recipe.training.images / rows[timed]["batch"] * rows[timed]["step_ms"] / 3.6e6
+            assert f"One core of a CPU would take about {hours:.0f} hours" in recipe.about
 
 
 def test_the_readme_names_every_solver_and_links_to_files_that_exist():
