@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sigmatune.errors import SigmaTuneError
@@ -37,3 +40,33 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file atomically; see :func:`write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yields a folder to be filled that becomes the target, whole or not at all; an older target is replaced as a whole.
+
+    Raises:
+        SigmaTuneError: if it cannot be written, whatever the kind of error; the older one is still there.
+    """
+    new: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        yield new
+        new.chmod(0o755)
+        for file in new.rglob("*.safetensors"):
+            file.chmod(0o644)
+        old = new.with_name(f"{new.name}.old")
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except SigmaTuneError:
+        raise
+    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SigmaTuneError(f"cannot write {target}: {reason.rstrip('.')}.") from None
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)

@@ -18,16 +18,13 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
+from sigmatune.files import whole_folder, write_text
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
@@ -79,25 +76,8 @@ def save_model(
     Raises:
         SigmaTuneError: if it cannot be written; the older one is still there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with whole_folder(folder) as new:
         _write(new, network, scheduler, recipe, spectra, facts or {})
-        new.chmod(0o755)
-        for file in new.rglob("*.safetensors"):
-            file.chmod(0o644)
-        old = new.with_name(f"{new.name}.old")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except SigmaTuneError:
-        raise
-    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SigmaTuneError(f"cannot write the model to {folder}: {reason.rstrip('.')}.") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _write(

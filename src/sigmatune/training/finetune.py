@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from safetensors import safe_open
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.files import whole_folder
 from sigmatune.models import load
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.conditional import ConditionalDenoiser
@@ -272,9 +272,7 @@ def save(network: Conditioned, like: Path, target: Path) -> None:
     Raises:
         SigmaTuneError: if it cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with whole_folder(target) as new:
         shutil.copytree(like, new, dirs_exist_ok=True, ignore=_unneeded)
         place, source = layout(new)[0], layout(like)[0]
         dtype = _dtype(source)
@@ -284,17 +282,6 @@ def save(network: Conditioned, like: Path, target: Path) -> None:
         shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write where it came from
         if network.conditioning is not None:
             copy.deepcopy(network.conditioning).to(dtype).save(new / "conditioning")
-        new.chmod(0o755)
-        for file in new.rglob("*.safetensors"):
-            file.chmod(0o644)
-        new.rename(target)
-    except SigmaTuneError:
-        raise
-    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SigmaTuneError(f"cannot write the model to {target}: {reason.rstrip('.')}.") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _unneeded(_: str, names: Sequence[str]) -> set[str]:

@@ -41,7 +41,7 @@ from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.generation import Progress
-from sigmatune.files import write_text
+from sigmatune.files import whole_folder, write_text
 from sigmatune.models import load
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
@@ -343,7 +343,8 @@ class _Job:
         chosen = new[1] if verdict.gain else old[1]
         plan = chosen.with_notes(evidence={**evidence, "tuning": chosen.evidence}, cost=cost)
         if verdict.gain:
-            _copied(last.folder, self.folder / "model")
+            with whole_folder(self.folder / "model") as new_folder:
+                shutil.copytree(last.folder, new_folder, dirs_exist_ok=True)
         write_text(self.folder / "evidence.json", json.dumps(evidence | {"cost": cost}, indent=1) + "\n")
         write_text(self.folder / "plan.json", dumps(plan))
         return Result(self.folder / "model" if verdict.gain else None, plan, evidence)
@@ -432,16 +433,6 @@ def _discretised(model: Denoiser, table: ErrorTable, plan: Plan, solver: str) ->
             grid = discretisation.schedules(table, model.path, plan.steps, ends=ends, weighting=weighting)[-1]
             found[f"discretisation loss, {weighting}"] = compile_plan(grid, solver, model)
     return found
-
-
-def _copied(model: Path, target: Path) -> None:
-    """Copies a model's folder, whole or not at all."""
-    if target.is_dir():
-        return
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(model, partial)
-    partial.rename(target)
 
 
 __all__ = ["Data", "Result", "Settings", "finetune", "solver_of", "weights_of"]
