@@ -200,10 +200,27 @@ def test_what_the_page_of_training_says_of_spectral_schedules():
             assert gap(entry, calls, space)[0] > value / 2
     for calls in (8, 32, 64):
         assert all(gap("EDM", calls, space)[1] > 0 for space in ("block10", "head-pca64"))
-    for name, took in found["trainings"].items():
+    kept = [file.parent.name for file in (ROOT / "benchmarks" / "models").glob("*/training.json")]
+    assert set(kept) >= set(found["trainings"])
+    for name in kept:
+        took = json.loads((ROOT / "benchmarks" / "models" / name / "training.json").read_text())
         assert f"{took['seconds'] / 60:.0f} minutes on one core" in " ".join(
             (ROOT / "recipes" / f"{name}.yaml").read_text().split()
         )
+
+
+def test_what_the_page_of_fine_tuning_says_of_phase_space():
+    found = results("finetune_psld")
+    cells = {(cell["entry"], cell["calls"]): cell for cell in found["cells"]}
+    assert found["n"] == 1000
+    assert {calls for _, calls in cells} == {50, 100}
+    for calls in (50, 100):
+        native, lifted = cells["native", calls], cells["lifted", calls]
+        assert native["training"]["images"] == lifted["training"]["images"] == 128_000
+        for ours, theirs, gap in zip(native["figures"], lifted["figures"], native["minus"]["lifted"], strict=True):
+            if ours["name"] == "fd":
+                assert theirs["value"] < ours["value"] / 2
+                assert gap["low"] > 0
 
 
 def test_the_recipes_for_accelerators_say_what_they_would_cost_on_a_cpu():
