@@ -209,6 +209,43 @@ def test_what_the_page_of_training_says_of_spectral_schedules():
         )
 
 
+def test_what_the_page_of_fine_tuning_says_of_levels_and_weights():
+    found = results("finetune")
+    cells, budgets = {(cell["entry"], cell["calls"]): cell for cell in found["cells"]}, (4, 6, 8, 10)
+    assert (found["n"], len(cells)) == (2000, 20)
+
+    def sign(entry: str, calls: int, rival: str, space: str) -> str:
+        """Better or worse beyond noise, or neither."""
+        gap = minus(cells[entry, calls], rival, "fd", space)
+        return "better" if gap["high"] < 0 else "worse" if gap["low"] > 0 else "neither"
+
+    def signs(entry: str, rival: str, space: str) -> list[str]:
+        return [sign(entry, calls, rival, space) for calls in budgets]
+
+    textures, meanings, grid, tuned = "block10", "head-pca64", "baseline grid", "schedule only"
+    assert signs(tuned, grid, textures) == ["better"] * 4
+    assert signs(tuned, grid, meanings) == ["better"] * 3 + ["neither"]
+    assert signs("fine-tuning only", grid, meanings) == ["better"] * 4
+    for calls in budgets:  # by less
+        for space in (textures, meanings)[: 2 if calls < 10 else 1]:
+            gains = [minus(cells[entry, calls], grid, "fd", space)["value"] for entry in (tuned, "fine-tuning only")]
+            assert gains[0] < gains[1]
+    assert signs("both", tuned, textures) == signs("both in turn", tuned, textures) == ["worse"] * 4
+    assert [n for n in budgets if sign("both", n, tuned, meanings) == "better"] == [6]
+    assert [n for n in budgets if sign("both in turn", n, tuned, meanings) == "better"] == [8]
+    away = {
+        (entry, calls): minus(cells[entry, calls], tuned, "fd", textures)["value"]
+        for entry in ("both", "both in turn") for calls in budgets
+    }  # fmt: skip
+    assert [n for n in budgets if away["both in turn", n] < away["both", n]] == [4, 6, 8]
+    trained = [cell for cell in cells.values() if "verdict" in cell]
+    assert {cell["images_seen"] for cell in trained} == {6400}
+    assert sum(cell["verdict"].startswith("no gain") for cell in trained) > len(trained) / 2
+    for cell in trained:
+        first = cell["rounds"][0]["error"]
+        assert abs(sum(first["new_on_levels"]) / sum(first["old_on_levels"]) - 1) < 0.011
+
+
 def test_what_the_page_of_fine_tuning_says_of_phase_space():
     found = results("finetune_psld")
     cells = {(cell["entry"], cell["calls"]): cell for cell in found["cells"]}
