@@ -23,6 +23,7 @@ from sigmatune.cli import app
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation import reference
 from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.guard import Difference
 from sigmatune.models.bundled import bundled_folder
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.schedules import build
@@ -35,6 +36,7 @@ from sigmatune.training.run import train
 from sigmatune.tuning import Settings as Noises
 from sigmatune.tuning.error_table import tabulate
 from sigmatune.workflows.finetune import KEEP, Data, Settings, finetune, weights_of
+from sigmatune.workflows.judge import Verdict
 
 QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
 NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=16)
@@ -231,6 +233,22 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
     assert second["levels"] == first["plan"][:-1]  # what the second round trains on is what the first one chose
     assert second["error"]["old"] == first["error"]["new"]
     assert found.plan.cost["images_seen"] == 2 * QUICK.images
+
+
+@pytest.mark.parametrize(
+    ("spans", "gain"),
+    [
+        ([(-2, -1)], True),
+        ([(-2, 1)], False),
+        ([(1, 2)], False),
+        ([(-2, -1), (-1, 1)], True),  # better in one space, and not known to be worse in the other
+        ([(-2, -1), (1, 2)], False),  # worse beyond noise in one
+        ([(-1, 1), (-1, 1)], False),
+    ],
+)
+def test_a_gain_is_beyond_noise_in_one_space_and_a_loss_in_none(spans, gain):
+    found = [Difference("fd", "", (low + high) / 2, low, high, 1.0, 1.0, 64, 8, 8, 0.95, 0) for low, high in spans]
+    assert Verdict(found).gain == gain
 
 
 def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):

@@ -142,6 +142,7 @@ MUTANTS = (
     # Fine-tuning: what an error weighs, what a teacher asks for, what is frozen, and the score of phase space.
     Mutant("workflows/finetune.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
     Mutant("workflows/finetune.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
+    Mutant("workflows/judge.py", "not any(d.low > 0 for", "not any(d.low > 1e9 for", FINETUNE),
     Mutant("training/finetune.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
     Mutant("training/finetune.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
     Mutant("training/distillation.py", "rest - form.W[k + 1, j] * D", "rest + form.W[k + 1, j] * D", DISTILLATION),

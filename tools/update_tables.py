@@ -374,7 +374,8 @@ def _source_entry(cell: dict, place: int, rival: str) -> str:
     if gap and not gap["low"] <= 0 <= gap["high"]:
         mark = " +" if (gap["value"] < 0) == (figure["better"] == "lower") else " -"
     value = f"{figure['value']:,.0f}" if figure["value"] >= 100 else f"{figure['value']:.3g}"
-    return f"{value} ± {(figure['high'] - figure['low']) / 2:.2g}{mark}"
+    half = (figure["high"] - figure["low"]) / 2
+    return f"{value} ± {f'{half:,.0f}' if half >= 100 else f'{half:.2g}'}{mark}"
 
 
 def overhead_table(result: dict) -> str:
