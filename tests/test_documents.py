@@ -11,8 +11,6 @@ from statistics import median
 import pytest
 
 from sigmatune import load
-from sigmatune.schedules import FAMILIES
-from sigmatune.solvers import SOLVERS
 from sigmatune.training.recipe import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -269,12 +267,11 @@ def test_the_recipes_for_accelerators_say_what_they_would_cost_on_a_cpu():
             assert f"One core of a CPU would take about {hours:.0f} hours" in recipe.about
 
 
-def test_the_readme_names_every_solver_and_links_to_files_that_exist():
+def test_the_readme_is_short_and_links_to_files_that_exist():
     text = (ROOT / "README.md").read_text()
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
+    assert len(text.splitlines()) <= 120
+    for link in re.findall(r"\]\((?!https:)([^)#]+)\)", text):
         assert (ROOT / link).exists(), link
-    assert len(SOLVERS) == 16
-    assert len(FAMILIES) == 14, "name the new ones in the README"
 
 
 def test_every_mutant_still_applies():
