@@ -123,7 +123,8 @@ class NoisePath(ABC):
         """
         sigma, t = np.asarray(sigma, dtype=np.float64), np.asarray(t, dtype=np.float64)
         tolerance = self.time_tolerance(t)
-        known = np.clip(t, *self.time(np.array([self.sigma_min, self.sigma_max])))
+        low, high = self.time(np.array([self.sigma_min, self.sigma_max]))
+        known = np.fmin(np.fmax(t, low), high)  # which of NaN is a number, and then not near it
         near = np.abs(self.time(sigma) - t) <= tolerance
         return near | ((np.abs(known - t) <= tolerance) & close(self.sigma(known), sigma))
 
