@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
+KERNELS ?= default
 PIP_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -17,16 +18,17 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types floors docs format clean
+.PHONY: help demo test test-numerical check lint types floors docs format clean
 
 help:  ## List the targets
 	@echo "Targets:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables:"
 	@echo "  VENV     the virtual environment ($(VENV))"
 	@echo "  PYTHON   the Python that makes it ($(PYTHON))"
 	@echo "  JOBS     test processes ($(JOBS))"
 	@echo "  ARGS     more arguments for the demo or for pytest"
+	@echo "  KERNELS  torch's kernels for test-numerical ($(KERNELS))"
 	@echo "  PIP_ARGS more arguments for pip, such as an index of CPU-only torch wheels"
 
 demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
@@ -34,6 +36,11 @@ demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
 
 test: $(DEV)  ## Install SigmaTune with its development tools and run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# The tests whose numbers come out of kernels; a test of the list in tests/numerical.txt is one.
+test-numerical: $(DEV)  ## Run the tests whose numbers depend on the processor, KERNELS=default, avx2 or avx512
+	ATEN_CPU_CAPABILITY=$(KERNELS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+	  $$(grep -v '^\#' tests/numerical.txt) $(ARGS)
 
 check: lint types floors docs  ## Lint, format, types, floors, documentation (`make -k check` shows everything that fails)
 

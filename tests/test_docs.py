@@ -86,6 +86,24 @@ def test_a_stale_output_is_found_and_rewritten(tmp_path):
     assert page.updated() == path.read_text().replace("41", "42")
 
 
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        ("gain 0.35 (0.20 to 0.48)\n 5 calls", True), ("gain 0.36 (0.20 to 0.47)\n 5 calls", True),
+        ("gain 0.37 (0.20 to 0.48)\n 5 calls", False), ("gain 0.35 (0.20 to 0.48)\n 6 calls", False),
+        ("gain 0.35 (0.20 to 0.48) 5 calls", False), ("no gain 0.35 (0.20 to 0.48)\n 5 calls", False),
+        ("gain -0.35 (0.20 to 0.48)\n 5 calls", False),
+    ],
+)  # fmt: skip
+def test_a_figure_may_round_to_the_other_side(printed, same):
+    assert docs.alike(printed, "gain 0.35 (0.20 to 0.48)\n 5 calls") is same
+
+
+@pytest.mark.parametrize(("printed", "same"), [("7.1e-06", True), ("7.3e-06", False), ("7.2e-05", False)])
+def test_of_a_power_of_ten_too(printed, same):
+    assert docs.alike(printed, "7.2e-06") is same
+
+
 def test_a_command_that_fails_fails_the_page(tmp_path):
     path = tmp_path / "page.md"
     for line, problem in (

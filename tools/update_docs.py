@@ -2,7 +2,8 @@
 
 A page is run from top to bottom in an empty folder, its blocks sharing one namespace. ``python`` blocks and plots are
 executed, the commands of ``bash`` blocks and of blocks without a language are run, and a ``text`` block holds what was
-printed since the one before: a test fails when the two differ.
+printed since the one before: a test fails when the two differ, by more than one in the last digit of a decimal fraction, which
+another processor may round to the other side.
 
 Exact models run as they are written. Tuning a network takes minutes, so :func:`small` puts an untrained one of a few
 hundred weights in the place of the bundled ones and cuts the work that tuning it and reporting on it do; all else runs as
@@ -17,6 +18,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -208,7 +210,7 @@ class Page:
         printed = "".join(f"{line.rstrip()}\n" for line in self._printed.getvalue().splitlines())
         self._printed.seek(0)
         self._printed.truncate()
-        if printed != example.parsed:
+        if not alike(printed, example.parsed):
             start = self.document.text.index("\n", example.start) + 1
             self._edits.append((start, start + len(example.parsed), printed))
             self.stale.append((example.line, printed))
@@ -231,6 +233,23 @@ class Page:
             except SystemExit as stop:
                 if stop.code:
                     raise ValueError(f"{shlex.join(words)} failed: {errors.getvalue()}") from None
+
+
+NUMBER = re.compile(r"-?\d+(?:\.(\d+))?(?:e([-+]?\d+))?")
+
+
+def alike(printed: str, shown: str) -> bool:
+    """Whether two texts say the same, words and whole numbers to the letter, fractions but for one in the last digit."""
+    words = [[line.split() for line in NUMBER.sub("0", text).splitlines()] for text in (printed, shown)]
+    if words[0] != words[1]:
+        return False
+    pairs = zip(NUMBER.finditer(printed), NUMBER.finditer(shown), strict=True)
+    return all(abs(float(a[0]) - float(b[0])) <= 1.01 * max(_unit(a), _unit(b)) for a, b in pairs)
+
+
+def _unit(number: re.Match[str]) -> float:
+    """The worth of the last digit of a decimal fraction; of a whole number nothing, for it counts something."""
+    return 0.0 if number[1] is None else 10.0 ** (int(number[2] or 0) - len(number[1]))
 
 
 def _check_target(target: str) -> None:

@@ -112,6 +112,12 @@ class Denoiser(ABC):
         """
         return self
 
+    def with_path(self, path: NoisePath) -> Denoiser:
+        """The same denoiser on another description of the same noise path, such as one with the t that a file states."""
+        other = copy(self)
+        other.path = path
+        return other
+
     @property
     def pixel_shape(self) -> tuple[int, ...]:
         """The shape of one sample after :meth:`decode`."""
@@ -193,6 +199,11 @@ class Wrapper(Denoiser):
     def split(self, parts: Mapping[str, range]) -> Denoiser:
         inner = self.inner.split(parts)
         return self if inner is self.inner else self._around(inner)
+
+    def with_path(self, path: NoisePath) -> Denoiser:
+        other = self._around(self.inner.with_path(path))
+        other.path = path
+        return other
 
     def _around(self, inner: Denoiser) -> Denoiser:
         """This wrapper around another denoiser; what it gathers, it gathers in one place."""
@@ -326,6 +337,9 @@ class Guided(Denoiser):
 
     def split(self, parts: Mapping[str, range]) -> Denoiser:
         return self._around(self.conditional.split(parts), self.unconditional.split(parts))
+
+    def with_path(self, path: NoisePath) -> Denoiser:
+        return self._around(self.conditional.with_path(path), self.unconditional.with_path(path))
 
     def _around(self, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
         if conditional is self.conditional and unconditional is self.unconditional:

@@ -21,11 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from sigmatune import rng
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +104,15 @@ class Coefficients:
         return not bool((self.G != 0).any())
 
     def tobytes(self) -> bytes:
-        """The bits of all that decides what is computed from noise; for digests that name results."""
-        return b"|".join(getattr(self, name).numpy().tobytes() for name in ("q", "A", "b", "c", "start", "G"))
+        """The bits of all that decides what is computed from noise."""
+        return b"|".join(array.tobytes() for array in self._deciding())
+
+    def digits(self) -> bytes:
+        """The same to nine digits, for digests that name results: a run folder then serves other processors too."""
+        return b"|".join(digits(array) for array in self._deciding())
+
+    def _deciding(self) -> list[Array]:
+        return [getattr(self, name).numpy() for name in ("q", "A", "b", "c", "start", "G")]
 
     def at(self, rows: Sequence[int]) -> Coefficients:
         """Selects rows; a shared table is returned as it is."""
@@ -112,6 +121,16 @@ class Coefficients:
         pick = list(rows)
         names = ("q", "A", "b", "c", "start", "origin", "G")
         return replace(self, **{name: getattr(self, name)[pick] for name in names})
+
+
+def digits(values: Array) -> bytes:
+    """The first 30 binary digits of some numbers, for digests that name results: in the last ones processors differ.
+
+    They are counted from the point, or from the number's own first digit where it is above 1.
+    """
+    known = np.where(np.isfinite(values), values, 0.0)
+    scale = np.ldexp(1.0, 30 - np.frexp(np.maximum(np.abs(known), 1.0))[1])
+    return np.where(np.isfinite(values), np.rint(known * scale) / scale + 0.0, values).tobytes()  # + 0: there is no -0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from sigmatune import noise
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.machine import Coefficients, Step, run
@@ -35,6 +36,8 @@ class Plan:
         cost: What finding the plan cost.
         micro_batch: Rows per network call.
         solver_options: The solver's options.
+        pairs: Levels and the network's t at them as the plan's file states them, (P, 2): what the network receives wherever
+            its own path agrees, on whatever machine the file was made.
     """
 
     schedule: Schedule
@@ -47,6 +50,7 @@ class Plan:
     cost: Mapping[str, Any] | None = None
     micro_batch: int = MICRO_BATCH
     solver_options: Mapping[str, Any] = field(default_factory=dict)
+    pairs: noise.Array | None = None
 
     @property
     def steps(self) -> int:
@@ -65,7 +69,13 @@ class Plan:
 
     def with_notes(self, **notes: Any) -> Plan:
         """Returns a copy with other ``path``, ``fingerprint``, ``tuned_for``, ``evidence`` or ``cost``."""
+        if notes.get("path", self.path) != self.path:
+            notes["pairs"] = None  # they are of the old path
         return replace(self, **notes)
+
+    def noise_path(self) -> noise.NoisePath | None:
+        """The noise path that the plan was made for, if any; at the plan's own levels its t are those of the plan's file."""
+        return None if self.path is None else noise.paired(noise.from_spec(self.path), self.pairs)
 
     def save(self, path: str | Path) -> None:
         """Writes the plan file, atomically; see :mod:`sigmatune.plan_file`."""
@@ -101,7 +111,7 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
         )
     q = plan.coefficients.q.numpy()
     denoiser.path.check(q)
-    if denoiser.integer_time and not np.isclose(denoiser.whole_time(q), q, rtol=1e-6, atol=0).all():
+    if denoiser.integer_time and not denoiser.path.agrees(q, np.rint(denoiser.path.time(q))).all():
         raise SigmaTuneError(
             "this network knows whole timesteps only and the plan's levels lie between them; make the plan for this model."
         )
@@ -155,6 +165,9 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
+    path = noise.paired(denoiser.path, plan.pairs)
+    if path is not denoiser.path:
+        denoiser = denoiser.with_path(path)
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
     with torch.no_grad():
         for part in _parts(len(rows), size):

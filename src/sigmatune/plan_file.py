@@ -1,8 +1,10 @@
 """Plan files: JSON that loads back bit for bit, states its meaning, and is refused when it is not understood.
 
 Levels are written in their shortest form that reads back to the same float64 (an infinite first level as ``"inf"``).
-Next to them stand the pairs (t, sigma) that the network is to receive, so that another runtime can be checked against
-the file. Writing is atomic: a reader sees the old file or the new one, never half of one.
+Next to them stand the pairs (t, sigma) that the network is to receive. They are what runs, on any machine: the noise path,
+which another processor or library may have rounded in another way, is only compared with them, within
+:data:`~sigmatune.noise.LEVEL_TOLERANCE` and :data:`~sigmatune.noise.TIME_TOLERANCE`. Writing is atomic: a reader sees the old
+file or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from sigmatune import json_file, noise
@@ -21,7 +25,6 @@ from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.json_file import Strict
 from sigmatune.machine import Coefficients
-from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule
 
@@ -98,7 +101,8 @@ def write(plan: Plan, path: str | Path) -> None:
 def dumps(plan: Plan) -> str:
     """Returns the text of a plan file."""
     q = plan.coefficients.q.numpy()
-    times = None if plan.path is None else noise.from_spec(plan.path).time(q).tolist()
+    path = plan.noise_path()
+    times = None if path is None else path.time(q).tolist()
     fields = PlanFile(
         format=FORMAT,
         version=VERSION,
@@ -162,8 +166,13 @@ def _loads(text: str, build: Build, solver: str | None) -> Plan:
     table = fields.table if name == "custom" else None
     options = fields.solver_options if solver is None or solver == fields.solver else {}
     coefficients = build(schedule, name, options) if table is None else _untable(table)
+    pairs = None
     if solver is None:
         _check_stated(fields, schedule, coefficients)
+        stated = np.array(fields.network_sigmas, dtype=np.float64)
+        coefficients = replace(coefficients, q=torch.from_numpy(stated))
+        if fields.noise_path is not None and fields.network_times is not None:
+            pairs = np.stack([stated.ravel(), np.array(fields.network_times, dtype=np.float64).ravel()], axis=1)
     return Plan(
         schedule,
         name,
@@ -175,6 +184,7 @@ def _loads(text: str, build: Build, solver: str | None) -> Plan:
         fields.cost,
         fields.micro_batch,
         options,
+        pairs,
     )
 
 
@@ -200,20 +210,17 @@ def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficien
             f"the file states {fields.steps} steps and {fields.calls} calls, but its levels make "
             f"{schedule.steps} steps and {coefficients.calls} calls."
         )
-    if not _agree(fields.network_sigmas, q):
+    levels = np.array(fields.network_sigmas, dtype=np.float64)
+    if levels.shape != q.shape or not noise.close(levels, q).all():
         raise SigmaTuneError("network_sigmas contradict the levels that the solver asks the network at.")
-    if fields.noise_path is not None:
-        noise.from_spec(fields.noise_path).check(q)
-    if fields.noise_path is not None and fields.network_times is not None:
-        times = noise.from_spec(fields.noise_path).time(q)
-        if not _agree(fields.network_times, times, atol=1e-9):
+    if fields.noise_path is None:
+        return
+    path = noise.from_spec(fields.noise_path)
+    path.check(levels)
+    if fields.network_times is not None:
+        times = np.array(fields.network_times, dtype=np.float64)
+        if times.shape != levels.shape or not path.agrees(levels, times).all():
             raise SigmaTuneError("network_times contradict the noise path and the levels.")
-
-
-def _agree(stated: Any, found: Array, *, atol: float = 0.0) -> bool:
-    """Whether numbers in a file are those that follow from its levels; False for another shape too."""
-    numbers = np.array(stated, dtype=np.float64)
-    return numbers.shape == found.shape and np.allclose(numbers, found, rtol=1e-9, atol=atol)
 
 
 def _plain(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -234,8 +241,6 @@ def _table(coefficients: Coefficients) -> TableFields:
 
 
 def _untable(fields: TableFields) -> Coefficients:
-    import torch
-
     names = ("q", "A", "b", "c", "start", "origin")
     arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in names}
     empty = torch.zeros(*arrays["b"].shape, 0, dtype=torch.float64)

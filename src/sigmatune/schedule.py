@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import Array, NoisePath
+from sigmatune.noise import Array, NoisePath, close
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +114,10 @@ class Schedule:
         if self.rows is not None:
             raise SigmaTuneError("partial() needs a shared schedule, not one grid per row.")
         low, high = float(self.sigmas[-2]), float(self.sigmas[0])
-        if not low <= sigma <= high:
+        known = min(max(sigma, low), high)
+        if not close(sigma, known):
             raise SigmaTuneError(f"the starting level {sigma:.6g} must lie in [{low:.6g}, {high:.6g}].")
+        sigma = known
         steps = None if steps is None else whole(steps, "steps")
         if steps is None:
             levels = np.concatenate([[sigma], self.sigmas[:-1][self.sigmas[:-1] < sigma]])

@@ -77,7 +77,7 @@ class Stepwise:
             )
         if not all(np.isfinite(getattr(self, name)).all() for name in _ARRAYS if name != "sigmas"):
             raise SigmaTuneError("an analysis holds a value that is no finite number; run it again.")
-        falls = bool((np.diff(self.taus) < 0).all()) and self.taus[-1] == 0 and self.taus[0] <= self.levels * (1 + 1e-9)
+        falls = bool((np.diff(self.taus) < 0).all()) and self.taus[-1] == 0 and self.taus[0] <= self.levels * (1 + 1e-6)
         if not falls or (self.counts < 1).any() or len(self.modes) < 3:
             raise SigmaTuneError(
                 "an analysis needs positions that fall from at most the path's levels to 0, samples in every fold, "

@@ -34,7 +34,7 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
 from sigmatune.machine import Step
-from sigmatune.noise import Array
+from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import whole
 from sigmatune.schedules import build
@@ -156,7 +156,7 @@ def mean(analyses: Mapping[str, Stepwise]) -> Stepwise:
     first = parts[0]
     for part in parts[1:]:
         same = part.sums_x.shape == first.sums_x.shape and part.about.get("seed") == first.about.get("seed")
-        if not (same and np.array_equal(part.taus, first.taus) and np.array_equal(part.counts, first.counts)):
+        if not (same and np.allclose(part.taus, first.taus) and np.array_equal(part.counts, first.counts)):
             raise SigmaTuneError("a mean needs analyses of one chain, one seed and one number of samples.")
     sums = {name: sum(getattr(part, name) for part in parts) for name in ("sums_x", "sums_x0", "counts")}
     about = {**first.about, "n": first.n * len(parts), "mean_of": {k: dict(v.about) for k, v in analyses.items()}}
@@ -217,7 +217,8 @@ def _checked(model: Denoiser, plan: Plan, n: int) -> int:
     if whole(n, "n") < 2:
         raise SigmaTuneError("an analysis needs at least 2 samples, or it could not say how sure it is.")
     q = plan.coefficients.q.numpy()
-    if not np.array_equal(q, plan.schedule.sigmas[..., :-1]) or q.ndim != 1:
+    levels = plan.schedule.sigmas[..., :-1]
+    if q.shape != levels.shape or not close(q, levels).all() or q.ndim != 1:
         raise SigmaTuneError(
             f"an analysis follows one network call per step and {plan.solver} makes others; take euler, dpmpp2m or ancestral."
         )
@@ -247,10 +248,8 @@ def _about(model: Denoiser, plan: Plan, n: int, seed: int) -> dict[str, object]:
 
 
 def _key(model: Denoiser, plan: Plan, n: int, seed: int) -> str:
-    table = plan.coefficients
-    arrays = [getattr(table, name).numpy().tobytes() for name in ("q", "A", "b", "c", "start", "G")]
     text = f"stepwise|{FOLDS}|{FLOOR}|{model.fingerprint()}|{seed}|{n}|{plan.micro_batch}|".encode()
-    return hashlib.sha256(text + b"|".join(arrays)).hexdigest()[:32]
+    return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]
 
 
 class _Kept:

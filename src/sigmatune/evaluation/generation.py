@@ -249,4 +249,4 @@ def _name(shard: range) -> str:
 def digest(model: Denoiser, plan: Plan, seed: int) -> str:
     """Names the pictures of a model, a plan and a seed."""
     text = f"{LAYOUT}|{model.fingerprint()}{model.conditions()}|{seed}|{plan.micro_batch}|".encode()
-    return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]
+    return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]

@@ -90,7 +90,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise SigmaTuneError(
                 "the plan names no noise path; make the scheduler with sigmatune.interop.diffusers.scheduler."
             )
-        self._path = noise.from_spec(self._plan.path)
+        self._path = noise.paired(noise.from_spec(self._plan.path), self._plan.pairs)
         self._prediction = _prediction(prediction_type, sigma_data, edm_sign)
         self._native = native(self._plan.coefficients, self._path, self._prediction)
         self._pairs = list(zip(self._native.u.tolist(), self._native.v.tolist(), strict=True))
@@ -330,9 +330,9 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
     if plan.path is None:
         process.path.check(plan.coefficients.q.numpy())
         plan = plan.with_notes(path=process.path.spec())
-    path = noise.from_spec(dict(plan.path or {}))
+    path = noise.paired(noise.from_spec(dict(plan.path or {})), plan.pairs)
     check_path(plan, path, process.path)
-    check_clock(pipe, path.time(plan.coefficients.q.numpy()))
+    check_clock(pipe, path, plan.coefficients.q.numpy())
     kind, data, sign = _spelled(process.prediction)
     made: SigmaTuneScheduler = SigmaTuneScheduler(
         plan=json.loads(plan_file.dumps(plan)),

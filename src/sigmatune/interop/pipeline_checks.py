@@ -12,7 +12,7 @@ import torch
 
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.models.network import process_of
-from sigmatune.noise import NoisePath
+from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import Plan
 
 
@@ -26,8 +26,7 @@ def check_path(plan: Plan, path: NoisePath, own: NoisePath) -> None:
     """Refuses a plan whose levels would reach this pipeline's network with another t than it was trained on."""
     if process_of(path)["kind"] == process_of(own)["kind"]:
         q = plan.coefficients.q.numpy()
-        own.check(q)
-        if np.allclose(path.time(q), own.time(q), rtol=1e-6, atol=1e-6):
+        if own.agrees(q, path.time(q)).all():
             return
     raise SigmaTuneError(
         f"the plan was made for the noise path {process_of(path)} and this pipeline has {process_of(own)}; make a plan for "
@@ -35,11 +34,11 @@ def check_path(plan: Plan, path: NoisePath, own: NoisePath) -> None:
     )
 
 
-def check_clock(pipe: Any, times: Any) -> None:
-    """Refuses t between whole numbers for a network that embeds whole timesteps only."""
+def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
+    """Refuses levels between whole timesteps for a network that embeds whole timesteps only."""
     network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
     kind = getattr(getattr(network, "config", None), "time_embedding_type", None)
-    if kind == "learned" and not np.allclose(times, np.rint(times), rtol=0, atol=1e-6):
+    if kind == "learned" and not path.agrees(sigmas, np.rint(path.time(sigmas))).all():
         raise SigmaTuneError(
             "this pipeline's network embeds whole timesteps only and the plan's levels lie between them; make the plan for it."
         )

@@ -78,8 +78,7 @@ class _Wrapped:
         level = float(sigma.reshape(-1)[0])
         if self.kind == "flow":
             level = level / (1 - level) if level < 1 else float("inf")
-        own = min(max(level, self.path.sigma_min), self.path.sigma_max) if np.isfinite(level) else level
-        self.pairs.append((float(self.path.time(own if abs(own - level) <= 1e-6 * level else level)), level))
+        self.pairs.append((float(self.path.time(level)), level))
         scale = np.hypot(1.0, level) if self.kind == "ve" else float(noise.Flow().state_scale(level))
         return self.model((x / scale).double(), level).to(x.dtype)
 
@@ -140,9 +139,10 @@ _ALGORITHMS = {
 def _inside(path: noise.NoisePath, t: float) -> float:
     """A t that float32 has rounded out of a path's range."""
     low, high = sorted((float(path.time(path.sigma_min)), float(path.time(path.sigma_max))))
-    if not low - 1e-4 <= t <= high + 1e-4:
+    clipped = min(max(t, low), high)
+    if abs(clipped - t) > path.time_tolerance(t):
         raise SigmaTuneError(f"t = {t:g} is outside the model's range.")
-    return min(max(t, low), high)
+    return clipped
 
 
 RUNNERS: Registry[Runner] = Registry(

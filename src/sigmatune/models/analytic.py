@@ -18,6 +18,7 @@ from scipy.special import ndtr
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.machine import digits
 from sigmatune.models.predictions import alpha_s
 from sigmatune.noise import VE, NoisePath
 from sigmatune.rng import START, noise
@@ -39,7 +40,7 @@ class Analytic(Denoiser):
     def fingerprint(self) -> str:
         digest = hashlib.sha256(repr((type(self).__name__, self.shape, self.path.spec())).encode())
         for array in self.arrays:
-            digest.update(array.contiguous().numpy().tobytes())
+            digest.update(digits(array.double().numpy()))
         return f"sha256:{digest.hexdigest()}"
 
 

@@ -91,7 +91,7 @@ class NetworkDenoiser(Denoiser):
             return of_level(self.path.time, sigma, self.path).to(self.dtype)
         levels = sigma.numpy(force=True)
         t = np.rint(self.path.time(levels))
-        near = np.isclose(self.path.sigma(t), levels, rtol=1e-6, atol=0)
+        near = self.path.agrees(levels, t)
         if not near.all():
             raise SigmaTuneError(
                 f"this network knows whole timesteps only and sigma {levels[~near][0]:.6g} is none of them; "

@@ -16,7 +16,7 @@ import numpy as np
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.predictions import Prediction, edm, predictions
-from sigmatune.noise import VE, VP, Flow, NoisePath, vp
+from sigmatune.noise import VE, VP, Flow, NoisePath, tables, vp
 from sigmatune.noise import from_spec as noise_path
 
 Config = Mapping[str, Any]
@@ -106,18 +106,18 @@ def _vp_path(config: Config) -> VP:
         return vp(kind, levels=levels, zero_terminal_snr=zero, **ends)
     if trained is None and kind == "squaredcos_cap_v2":
         return vp("cosine", levels=levels, zero_terminal_snr=zero)
-    from diffusers import DDPMScheduler
-
-    try:
-        made: Any = DDPMScheduler(
-            levels, beta_schedule=kind, trained_betas=trained, rescale_betas_zero_snr=zero, **ends
-        )
-    except NotImplementedError:
+    if trained is not None:
+        table = np.asarray(trained, dtype=np.float32)
+    elif kind == "sigmoid":
+        table = tables.sigmoid(config["beta_start"], config["beta_end"], levels)
+    elif kind == "laplace":
+        table = tables.laplace(levels)
+    else:
         raise SigmaTuneError(
             f"beta_schedule {kind!r} is not supported; supported are linear, scaled_linear, squaredcos_cap_v2, sigmoid, "
             "laplace and trained_betas."
-        ) from None
-    return VP(np.asarray(made.alphas_cumprod.double()))
+        )
+    return VP(tables.alphas_cumprod(table, zero_terminal_snr=zero))
 
 
 def _vp_schedule(config: Config) -> tuple[str, Mapping[str, float]] | None:

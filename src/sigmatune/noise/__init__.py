@@ -27,8 +27,19 @@ from typing import Any
 import numpy as np
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import tables
+from sigmatune.noise.around import Narrowed, Paired, paired
 from sigmatune.noise.flow import Flow, shift, unshift
-from sigmatune.noise.path import Array, Levels, Narrowed, NoisePath, alpha_of, s_of
+from sigmatune.noise.path import (
+    LEVEL_TOLERANCE,
+    TIME_TOLERANCE,
+    Array,
+    Levels,
+    NoisePath,
+    alpha_of,
+    close,
+    s_of,
+)
 from sigmatune.noise.ve import VE
 from sigmatune.noise.vp import VP, vp
 
@@ -74,6 +85,8 @@ def register(kind: str, read: Callable[[dict[str, Any]], NoisePath]) -> None:
 
 
 __all__ = [
+    "LEVEL_TOLERANCE",
+    "TIME_TOLERANCE",
     "VE",
     "VP",
     "Array",
@@ -81,11 +94,15 @@ __all__ = [
     "Levels",
     "Narrowed",
     "NoisePath",
+    "Paired",
     "alpha_of",
+    "close",
     "from_spec",
+    "paired",
     "register",
     "s_of",
     "shift",
+    "tables",
     "unshift",
     "vp",
 ]

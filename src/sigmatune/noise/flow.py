@@ -66,8 +66,7 @@ class Flow(NoisePath):
             return np.asarray(tau / (1 - tau))
 
     def time(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        return np.asarray(self.levels / (1 + 1 / np.asarray(sigma, dtype=np.float64)))
+        return np.asarray(self.levels / (1 + 1 / self.inside(sigma)))
 
     def alpha(self, t: Levels) -> Array:
         return np.asarray(1 - np.asarray(t, dtype=np.float64) / self.levels)
@@ -81,8 +80,7 @@ class Flow(NoisePath):
             return np.asarray(self.shift_by * u / (1 - u))
 
     def position(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        return np.asarray(self.levels / (1 + self.shift_by / np.asarray(sigma, dtype=np.float64)))
+        return np.asarray(self.levels / (1 + self.shift_by / self.inside(sigma)))
 
     def state_scale(self, sigma: Levels) -> Array:
         # (1 - tau) x0 + tau eps over alpha x0 + s eps: both scale x0 by 1 / (1 + sigma) and 1 / sqrt(1 + sigma^2).

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,19 @@ from sigmatune.errors import SigmaTuneError
 
 Array = npt.NDArray[np.float64]
 Levels = float | Array
+Flags = npt.NDArray[np.bool_]
+
+LEVEL_TOLERANCE = 1e-5
+"""How far, relatively, a noise level from a file may lie from the same level here. Tables of models are float32: two
+libraries, or two versions of one, round them to levels that differ by up to 7e-6 (docs/plan_format.md)."""
+
+TIME_TOLERANCE = 1e-6
+"""The same for t, as a share of the path's levels: 0.001 of 1000 timesteps, of which such tables differ by up to 0.00014."""
+
+
+def close(sigma: Levels, other: Levels) -> Flags:
+    """Whether noise levels are the same within :data:`LEVEL_TOLERANCE`, elementwise; infinity is close to itself only."""
+    return np.isclose(sigma, other, rtol=LEVEL_TOLERANCE, atol=0.0)
 
 
 class NoisePath(ABC):
@@ -73,20 +84,49 @@ class NoisePath(ABC):
         """The factor from the unit state z to the model's own state; 1 for variance-preserving paths."""
         return np.ones_like(np.asarray(sigma, dtype=np.float64))
 
+    def time_tolerance(self, t: Levels) -> Array:
+        """How far a t from a file may lie from the same t here; :data:`TIME_TOLERANCE` of the levels where t counts them."""
+        return np.full_like(np.asarray(t, dtype=np.float64), TIME_TOLERANCE * self.levels)
+
     def check(self, sigma: Levels) -> None:
-        """Refuses noise levels outside [sigma_min, sigma_max].
+        """Refuses noise levels outside [sigma_min, sigma_max] by more than :data:`LEVEL_TOLERANCE`.
 
         Raises:
             SigmaTuneError: naming the first level that is outside.
         """
         values = np.atleast_1d(np.asarray(sigma, dtype=np.float64)).ravel()
-        slack = 1e-9
-        outside = ~((values >= self.sigma_min * (1 - slack)) & (values <= self.sigma_max * (1 + slack)))
+        low, high = self.sigma_min * (1 - LEVEL_TOLERANCE), self.sigma_max * (1 + LEVEL_TOLERANCE)
+        outside = ~((values >= low) & (values <= high))
         if outside.any():
             raise SigmaTuneError(
                 f"sigma {values[outside][0]:.6g} is outside the model's range "
                 f"[{self.sigma_min:.6g}, {self.sigma_max:.6g}]; choose noise levels inside it."
             )
+
+    def inside(self, sigma: Levels) -> Array:
+        """Noise levels clipped to the range, from which the tables of another processor may stray by rounding.
+
+        Raises:
+            SigmaTuneError: for a level that is outside by more than :data:`LEVEL_TOLERANCE`.
+        """
+        self.check(sigma)
+        return np.clip(np.asarray(sigma, dtype=np.float64), self.sigma_min, self.sigma_max)
+
+    def agrees(self, sigma: Levels, t: Levels) -> Flags:
+        """Whether pairs of a level and the network's t are pairs of this path, elementwise.
+
+        They are if t is that of the level within :meth:`time_tolerance`, or the level that of t within
+        :data:`LEVEL_TOLERANCE`: where a table is steep the one says more, where it is flat the other.
+
+        Raises:
+            SigmaTuneError: for a level outside the range.
+        """
+        sigma, t = np.asarray(sigma, dtype=np.float64), np.asarray(t, dtype=np.float64)
+        tolerance = self.time_tolerance(t)
+        low, high = self.time(np.array([self.sigma_min, self.sigma_max]))
+        known = np.fmin(np.fmax(t, low), high)  # which of NaN is a number, and then not near it
+        near = np.abs(self.time(sigma) - t) <= tolerance
+        return near | ((np.abs(known - t) <= tolerance) & close(self.sigma(known), sigma))
 
 
 def alpha_of(sigma: Levels) -> Array:
@@ -98,69 +138,3 @@ def s_of(sigma: Levels) -> Array:
     """The noise scale sigma / sqrt(1 + sigma^2) of the unit state; 1 at sigma = inf and 0 at sigma = 0."""
     with np.errstate(divide="ignore"):
         return np.asarray(1 / np.hypot(1.0, 1 / np.asarray(sigma, dtype=np.float64)))
-
-
-@dataclass(frozen=True)
-class Narrowed(NoisePath):
-    """Restricts a path to a part of its range; positions are spread over that part, the network's time is unchanged.
-
-    Args:
-        inner: The model's own path.
-        low, high: The new sigma_min and sigma_max, inside the path's range; ``high`` may be infinite if the path's is.
-
-    Raises:
-        SigmaTuneError: if the ends are not numbers with low < high, or lie outside the path's range.
-    """
-
-    inner: NoisePath
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
-            raise SigmaTuneError(f"need 0 < sigma_min < sigma_max, got {self.low:.6g} and {self.high:.6g}.")
-        self.inner.check(np.array([self.low, self.high]))
-
-    @property
-    def levels(self) -> int:  # type: ignore[override]
-        return self.inner.levels
-
-    @property
-    def sigma_min(self) -> float:
-        return self.low
-
-    @property
-    def sigma_max(self) -> float:
-        return self.high
-
-    def sigma(self, t: Levels) -> Array:
-        sigma = self.inner.sigma(t)
-        self.check(sigma)
-        return sigma
-
-    def time(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        return self.inner.time(sigma)
-
-    def alpha(self, t: Levels) -> Array:
-        return self.inner.alpha(t)
-
-    def s(self, t: Levels) -> Array:
-        return self.inner.s(t)
-
-    def state_scale(self, sigma: Levels) -> Array:
-        return self.inner.state_scale(sigma)
-
-    @cached_property
-    def _ends(self) -> Array:
-        return self.inner.position(np.array([self.low, self.high]))
-
-    def at_position(self, position: Levels) -> Array:
-        return self.inner.at_position(np.interp(position, [1, self.levels], self._ends))
-
-    def position(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        return np.asarray(np.interp(self.inner.position(sigma), self._ends, [1, self.levels]))
-
-    def spec(self) -> dict[str, Any]:
-        return {"kind": "narrowed", "of": self.inner.spec(), "sigma_min": self.low, "sigma_max": self.high}

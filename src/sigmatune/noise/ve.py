@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.noise.path import Array, Levels, NoisePath
+from sigmatune.noise.path import LEVEL_TOLERANCE, Array, Levels, NoisePath
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,12 @@ class VE(NoisePath):
         return np.asarray(sigma)
 
     def time(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        sigma = np.asarray(sigma, dtype=np.float64)
+        sigma = self.inside(sigma)
         return np.asarray(np.log(sigma) / 4 if self.clock == "quarter_log" else sigma)
+
+    def time_tolerance(self, t: Levels) -> Array:
+        t = np.asarray(t, dtype=np.float64)  # it is no count of levels, but the level itself or a logarithm of it
+        return LEVEL_TOLERANCE * (np.full_like(t, 0.25) if self.clock == "quarter_log" else np.abs(t))
 
     def alpha(self, t: Levels) -> Array:
         return np.ones_like(self.sigma(t))
@@ -69,8 +72,7 @@ class VE(NoisePath):
         return np.asarray(self.sigma_low * (self.sigma_high / self.sigma_low) ** share)
 
     def position(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        share = np.log(np.asarray(sigma, dtype=np.float64) / self.sigma_low) / np.log(self.sigma_high / self.sigma_low)
+        share = np.log(self.inside(sigma) / self.sigma_low) / np.log(self.sigma_high / self.sigma_low)
         return np.asarray(1 + share * (self.levels - 1))
 
     def state_scale(self, sigma: Levels) -> Array:

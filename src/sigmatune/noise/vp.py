@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import tables
 from sigmatune.noise.path import Array, Levels, NoisePath
 
 
@@ -53,17 +54,22 @@ class VP(NoisePath):
         return len(self.alphas_cumprod)
 
     @cached_property
-    def _log_sigma(self) -> Array:
+    def _sigma(self) -> Array:
+        """The levels of the whole timesteps, of operations that every machine rounds alike."""
         with np.errstate(divide="ignore"):
-            return np.asarray(0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod)))
+            return np.asarray(np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod))
+
+    @cached_property
+    def _log_sigma(self) -> Array:
+        return np.log(self._sigma)
 
     @property
     def sigma_min(self) -> float:
-        return float(np.exp(self._log_sigma[0]))
+        return float(self._sigma[0])
 
     @property
     def sigma_max(self) -> float:
-        return float(np.exp(self._log_sigma[-1]))
+        return float(self._sigma[-1])
 
     @property
     def _finite(self) -> int:
@@ -74,23 +80,18 @@ class VP(NoisePath):
         t = np.asarray(t, dtype=np.float64)
         if np.any((t < 0) | (t > self.levels - 1) | np.isnan(t)):
             raise SigmaTuneError(f"t must lie in [0, {self.levels - 1}].")
-        last = self._finite - 1
+        last, nearest = self._finite - 1, np.rint(t).astype(np.int64)
         sigma = np.exp(np.interp(t, np.arange(self._finite), self._log_sigma[: self._finite]))
-        if last == self.levels - 1:
-            return np.asarray(sigma)
-        with np.errstate(divide="ignore"):
-            tail = np.exp(self._log_sigma[last]) / (1 - np.clip(t - last, 0, 1))
-        return np.where(t > last, tail, sigma)
+        if last < self.levels - 1:
+            with np.errstate(divide="ignore"):
+                sigma = np.where(t > last, self._sigma[last] / (1 - np.clip(t - last, 0, 1)), sigma)
+        return np.where(t == nearest, self._sigma[nearest], sigma)
 
     def time(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        sigma = np.asarray(sigma, dtype=np.float64)
-        last = self._finite - 1
+        sigma, last = self.inside(sigma), self._finite - 1
         t = np.interp(np.log(sigma), self._log_sigma[: self._finite], np.arange(self._finite))
-        if last == self.levels - 1:
-            return np.asarray(t)
-        top = np.exp(self._log_sigma[last])
-        return np.where(sigma > top, last + 1 - top / sigma, t)
+        top = self._sigma[last]
+        return np.asarray(t) if last == self.levels - 1 else np.where(sigma > top, last + 1 - top / sigma, t)
 
     def at_position(self, position: Levels) -> Array:
         return self.sigma(np.asarray(position, dtype=np.float64) - 1)
@@ -110,7 +111,7 @@ def vp(
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
 ) -> VP:
-    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it.
+    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it (:mod:`tables`).
 
     Args:
         betas: ``linear``; ``scaled_linear`` (linear in sqrt(beta), Stable Diffusion); ``cosine`` (Nichol and Dhariwal,
@@ -126,26 +127,17 @@ def vp(
         raise SigmaTuneError(
             f"need 0 < beta_start <= beta_end < 1 and levels >= 2, got {beta_start}, {beta_end}, {levels}."
         )
-    import torch  # float32 rounding differs between libraries by up to 6e-4 in sigma_min; models saw torch's
-
     if betas == "linear":
-        table = torch.linspace(beta_start, beta_end, levels, dtype=torch.float32)
+        table = tables.linear(beta_start, beta_end, levels)
     elif betas == "scaled_linear":
-        table = torch.linspace(beta_start**0.5, beta_end**0.5, levels, dtype=torch.float32) ** 2
+        table = tables.scaled_linear(beta_start, beta_end, levels)
     elif betas == "cosine":
-        bar = np.cos((np.arange(levels + 1) / levels + 0.008) / 1.008 * np.pi / 2) ** 2
-        table = torch.from_numpy(np.minimum(1 - bar[1:] / bar[:-1], 0.999)).float()
+        table = tables.cosine(levels)
     else:
         raise SigmaTuneError(f"there is no beta table {betas!r}; choose linear, scaled_linear or cosine.")
-    alphas = torch.cumprod(1 - table, dim=0)
-    if zero_terminal_snr:
-        root = alphas.sqrt()
-        root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-        ratios = torch.cat([root[:1] ** 2, root[1:] ** 2 / root[:-1] ** 2])
-        alphas = torch.cumprod(1 - (1 - ratios), dim=0)  # the detour over betas is part of the published tables
     origin: dict[str, Any] = {"betas": betas, "levels": levels}
     if betas != "cosine":
         origin |= {"beta_start": beta_start, "beta_end": beta_end}
     if zero_terminal_snr:
         origin["zero_terminal_snr"] = True
-    return VP(alphas.double().numpy(), origin)
+    return VP(tables.alphas_cumprod(table, zero_terminal_snr=zero_terminal_snr), origin)

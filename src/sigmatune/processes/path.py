@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import Array, Levels, NoisePath, register
+from sigmatune.noise import LEVEL_TOLERANCE, Array, Levels, NoisePath, register
 from sigmatune.processes.psld import PSLD
 
 
@@ -56,9 +56,10 @@ class PhasePath(NoisePath):
         return np.asarray(self.process.sigma(torch.as_tensor(np.asarray(t, dtype=np.float64))).numpy())
 
     def time(self, sigma: Levels) -> Array:
-        self.check(sigma)
-        levels = np.minimum(np.asarray(sigma, dtype=np.float64), self.sigma_max)
-        return np.asarray(self.process.time(torch.as_tensor(levels)).numpy())
+        return np.asarray(self.process.time(torch.as_tensor(self.inside(sigma))).numpy())
+
+    def time_tolerance(self, t: Levels) -> Array:
+        return LEVEL_TOLERANCE * np.abs(np.asarray(t, dtype=np.float64))  # it is no count of levels
 
     def at_position(self, position: Levels) -> Array:
         share = (np.asarray(position, dtype=np.float64) - 1) / (self.levels - 1)

@@ -38,6 +38,7 @@ from typing import Any, Literal
 import torch
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.noise import LEVEL_TOLERANCE
 from sigmatune.options import number
 
 Tensor = torch.Tensor
@@ -198,7 +199,7 @@ class PSLD:
         """
         logs, known, slopes = _table(self)
         wanted = torch.log(sigma)
-        if bool((wanted.detach() > known[-1] + 1e-9).any()):
+        if bool((wanted.detach() > known[-1] + LEVEL_TOLERANCE).any()):
             raise SigmaTuneError(
                 f"sigma {float(sigma.detach().max()):.6g} lies beyond this process's last, {float(known[-1].exp()):.6g} at "
                 f"T = {self.T:g}; start at a finite level below it (sigma_max=80 or the like), or raise beta."

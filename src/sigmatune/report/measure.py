@@ -17,7 +17,7 @@ import numpy as np
 
 from sigmatune import schedules
 from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import Array
+from sigmatune.noise import Array, close
 from sigmatune.plan import Plan
 from sigmatune.report.facts import Curve, Group, Measured, Pair, Point, View
 from sigmatune.report.residual import residual
@@ -171,7 +171,9 @@ def _pair(bench: Workbench, n: int, defaults: list[Curve], tuned: Curve, own: Pl
         return None
     best = min(present, key=lambda curve: curve.points[n].mean)
     default, plan = best.points[n], tuned.points.get(n)
-    same = plan is None or np.array_equal(plan.levels, default.levels)
+    same = plan is None or (
+        plan.levels.shape == default.levels.shape and bool(close(plan.levels, default.levels).all())
+    )
     ratio = None if plan is None or same else compare(plan.errors, default.errors, seed=bench.settings.seed)
     return Pair(default, best.name, plan, ratio)
 

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import Array
+from sigmatune.noise import LEVEL_TOLERANCE, Array
 from sigmatune.registry import Registry
 from sigmatune.spectra.spectrum import QUANTISATION
 
@@ -92,7 +92,7 @@ class Curve:
         """
         levels = np.asarray(sigma, dtype=np.float64)
         low, high = (end if self.shared else end.reshape(-1, *[1] * max(levels.ndim - 1, 1)) for end in self.ends)
-        if not ((levels >= low * (1 - 1e-9)) & (levels <= high * (1 + 1e-9))).all():
+        if not ((levels >= low * (1 - LEVEL_TOLERANCE)) & (levels <= high * (1 + LEVEL_TOLERANCE))).all():
             raise SigmaTuneError(
                 f"a sigma lies outside the curve, whose ends are {low.min():.6g} and {high.max():.6g}; choose one inside."
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 from sigmatune import schedules
 from sigmatune.errors import SigmaTuneError
+from sigmatune.machine import digits
 from sigmatune.noise import NoisePath
 from sigmatune.schedule import Schedule
 
@@ -60,7 +61,7 @@ def rank(
     def best(choices: Sequence[Choice]) -> list[Choice]:
         """The best of the choices that exist, at most KEPT."""
         built = [(choice, _built(steps, path, choice)) for choice in choices]
-        keyed = [(schedule.sigmas.tobytes(), schedule, choice) for choice, schedule in built if schedule is not None]
+        keyed = [(digits(schedule.sigmas), schedule, choice) for choice, schedule in built if schedule is not None]
         fresh = {key: (schedule, choice) for key, schedule, choice in reversed(keyed) if key not in found}
         values = scores([schedule for schedule, _ in fresh.values()])
         found.update({key: (value, *entry) for (key, entry), value in zip(fresh.items(), values, strict=True)})

@@ -37,7 +37,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sigmatune.denoiser import Wrapper
 from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients, run
+from sigmatune.machine import Coefficients, digits, run
 from sigmatune.noise import Array
 from sigmatune.options import positive
 from sigmatune.plan import Plan
@@ -251,7 +251,7 @@ class _Objective:
             self.bench.spend("gradient", price)
             found = self._measured(x)
         else:
-            name = f"gradient of {self.parameters.name} on {self.indices} at {x.tobytes().hex()}"
+            name = f"gradient of {self.parameters.name} on {self.indices} at {digits(x).hex()}"
             found = self.bench.array(name, lambda: self._measured(x), purpose="gradient", evaluations=price)
         return float(found[0]), found[1:]
 

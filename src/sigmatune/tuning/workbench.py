@@ -327,4 +327,4 @@ class Workbench:
 
 def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
     text = f"{LAYOUT}|{kind}|{model.fingerprint()}{model.conditions()}|{seed}|{indices}|{size}|".encode()
-    return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]
+    return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]
