@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from sigmatune import solvers
+from sigmatune import identity, solvers, soundness
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
@@ -114,7 +114,27 @@ class Workbench:
         self._spent: dict[str, int] = {}
         self._made: dict[str, Any] = {}
         self._digests: dict[str, Digest] = {}
+        self._names: dict[str, str] = {}
+        self._checked = False
         self._lock = Lock()
+
+    @property
+    def name(self) -> str:
+        """What the model is called in the store (:func:`sigmatune.identity.name_in`)."""
+        own = identity.name(self.model)
+        if own not in self._names:
+            self._names[own] = identity.name_in(self.store, own)
+        return self._names[own]
+
+    def check(self) -> None:
+        """Refuses a model on which nothing can be measured, before anything is measured on it; the first time it is called.
+
+        Raises:
+            SigmaTuneError: naming what to do; see :mod:`sigmatune.soundness`.
+        """
+        if not self._checked:
+            self.spend("check", soundness.check(self.model, self.settings.rows("tuning")[0]) + self.model.renew())
+            self._checked = True
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
         """Compiles a schedule for this workbench's model."""
@@ -229,7 +249,7 @@ class Workbench:
         """Whether a plan's errors on a split have been measured by now."""
         kind = f"e{self.settings.reference_steps}"
         indices, size = self.settings.rows(split), self.settings.micro_batch
-        return _key(kind, self.model, plan, self.settings.seed, indices, size) in self._memory
+        return self._key(kind, plan, indices, size) in self._memory
 
     def has(self, name: str) -> bool:
         """Whether something has been made under a name by :meth:`once`."""
@@ -251,7 +271,8 @@ class Workbench:
             purpose, evaluations: What making them costs. It is counted once in a run, even if they are found in the store:
                 then the run that was stopped has paid, and this one has to decide like it.
         """
-        text = f"{LAYOUT}|{name}|{self.model.fingerprint()}{self.model.conditions()}|{self.settings}"
+        self.check()
+        text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         if key not in self._memory:
             self.spend(purpose, evaluations)
@@ -308,8 +329,9 @@ class Workbench:
         self, digests: Mapping[str, Digest], plan: Plan, split: Split, rows: int | None, purpose: str
     ) -> list[Array]:
         """Returns what each digest makes of a plan's end points: from memory, from the store, or by sampling once."""
+        self.check()
         indices, size = self.settings.rows(split)[:rows], self.settings.micro_batch
-        keys = {kind: _key(kind, self.model, plan, self.settings.seed, indices, size) for kind in digests}
+        keys = {kind: self._key(kind, plan, indices, size) for kind in digests}
         if all(key in self._memory for key in keys.values()):
             return [self._memory[key] for key in keys.values()]
         # What is found in the store was paid for as well, by the run that was stopped.
@@ -324,7 +346,6 @@ class Workbench:
         self._memory.update(zip(keys.values(), found, strict=True))
         return found
 
-
-def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
-    text = f"{LAYOUT}|{kind}|{model.fingerprint()}{model.conditions()}|{seed}|{indices}|{size}|".encode()
-    return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]
+    def _key(self, kind: str, plan: Plan, indices: range, size: int) -> str:
+        text = f"{LAYOUT}|{kind}|{self.name}|{self.settings.seed}|{indices}|{size}|".encode()
+        return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]
