@@ -1,6 +1,6 @@
 r"""What a call costs, and how many steps a number of network evaluations pays for.
 
-A call at level sigma costs :meth:`~sigmatune.denoiser.Denoiser.calls_at` network evaluations per image: one, or as many as guidance
+A call at level sigma costs :meth:`~sigmatune.denoiser.Denoiser.calls_at` network evaluations per image: one, or what guidance
 asks for there, two inside its interval and one outside. A plan costs the sum over its levels
 (:meth:`~sigmatune.plan.Plan.network_calls`). So the number of steps that a budget pays for depends on where the levels are:
 
@@ -61,6 +61,6 @@ def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Den
             if plan.network_calls(model) <= calls:
                 return plan
     raise SigmaTuneError(
-        f"one step of {solver.name} takes {build(1).network_calls(model)} network calls under this guidance, more than {calls}; "
-        "ask for more."
+        f"one step of {solver.name} takes {build(1).network_calls(model)} network calls under this guidance, more than "
+        f"{calls}; ask for more."
     )

@@ -2,7 +2,7 @@ r"""Which model is it? A text that holds a model's weights, and where nothing el
 
 Everything that is kept by model (stores, run folders, references, tables, plans) names it by this text, its *fingerprint*.
 
-- **Weights** are digested bit by bit: parameters and buffers of every module that takes part. They are the same on every machine.
+- **Weights** are digested bit by bit: parameters and buffers of every module that takes part, the same on every machine.
 - **Answers** stand for what cannot be read, the code of a function D(x, sigma): a fixed probe of bit-exact noise goes through
   it at a few levels, and of each answer y the root mean square and its projections on fixed noises are written down,
 
@@ -368,7 +368,7 @@ def _parts(thing: Any) -> Iterator[Any]:
         yield from islice(thing.values() if isinstance(thing, dict) else thing, MOST)
     elif not isinstance(thing, types.ModuleType | type | torch.Tensor | np.ndarray) and hasattr(thing, "__dict__"):
         yield from vars(thing).values()
-        call = getattr(type(thing), "__call__", None)
+        call = vars(type(thing)).get("__call__")
         yield from (call,) if isinstance(call, types.FunctionType) else ()
 
 

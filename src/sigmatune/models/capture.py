@@ -196,9 +196,7 @@ class Condition:
         Raises:
             SigmaTuneError: if their tensors differ in size.
         """
-        lists: list[list[torch.Tensor]] = [[] for _ in parts]
-        for part, into in zip(parts, lists, strict=True):
-            into += part.tensors
+        lists = [part.tensors for part in parts]
         own, whole = parts[0].own, iter(zip(*lists, strict=True))
         if any(x.shape[1:] != same[0].shape[1:] for same in zip(*lists, strict=True) for x in same):
             raise SigmaTuneError(

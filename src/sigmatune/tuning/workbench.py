@@ -77,6 +77,26 @@ class Settings:
         return range(first, first + int(getattr(self, split)))
 
 
+def rounding(model: Denoiser, exact: torch.Tensor) -> float:
+    r"""The error that counts as none, because plans and reference may differ by so much in rounding alone.
+
+    .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
+
+    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five defaults, against
+    references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (float32 and float64 alike; solvers of high order weigh
+    old outputs with large numbers of both signs), the median 11. What a network of half precision says is rounded to its own
+    :math:`\epsilon`. Half-precision states, which no loader of ours makes, would lie beyond every plan's error at 512
+    :math:`\epsilon`; they get 8.
+
+    Args:
+        model: The denoiser.
+        exact: The reference's end points, (rows, *shape).
+    """
+    states = torch.finfo(model.dtype)
+    relative = max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps)
+    return relative * max(float(exact.double().square().mean().sqrt()), 1e-30)
+
+
 Digest = Callable[[torch.Tensor], Array]
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
@@ -176,7 +196,7 @@ class Workbench:
             x = torch.cat(list(spread(sampled, parts)))
         if not torch.isfinite(x).all():
             raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-        return x.cpu()
+        return x.cpu() if x.dtype == torch.float64 else x.cpu().float()  # numpy knows no bfloat16
 
     def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
         """The end points of the fine solution of a split, (rows, *shape)."""
@@ -198,15 +218,15 @@ class Workbench:
     ) -> Array:
         """The paired errors e_i of a plan on a split's noises, or on its first few; (rows,), positive.
 
-        An error below the rounding of the model's dtype says nothing and counts as that rounding.
+        An error at the rounding of the arithmetic is none and counts as that rounding (:func:`rounding`).
         """
         steps = reference_steps or self.settings.reference_steps
         exact = self.reference(split, steps)[:rows].double()
-        rounding = torch.finfo(self.model.dtype).eps * max(float(exact.square().mean().sqrt()), 1e-30)
+        least = rounding(self.model, exact)
 
         def root_mean_square(x: torch.Tensor) -> Array:
             e = (x.double() - exact).flatten(1).square().mean(dim=1).sqrt()
-            return np.asarray(e.clamp(min=rounding).numpy())
+            return np.asarray(e.clamp(min=least).numpy())
 
         if split == "held_out":  # looked at again: distances, pictures, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
