@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.identity import same
 from sigmatune.noise import Array, NoisePath
 
 
@@ -68,7 +69,31 @@ class Denoiser(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short text that changes when the function changes; stored in plan files."""
+        """A text that changes when the function changes (:mod:`sigmatune.identity`); stored in plan files."""
+
+    def is_model_of(self, fingerprint: str) -> bool:
+        """Whether a fingerprint, from another machine or an earlier version perhaps, is this model's."""
+        return same(fingerprint, self.fingerprint())
+
+    def renew(self) -> int:
+        """Has the fingerprint made again where it cannot be seen that the function changed; returns what that will cost.
+
+        Returns:
+            Network evaluations of single rows; 0 for models whose weights are seen.
+        """
+        return 0
+
+    def subject(self) -> object:
+        """What computes, the same object in all copies of a denoiser: the network or the function."""
+        return self
+
+    def modules(self) -> Sequence[torch.nn.Module]:
+        """The modules that take part, as far as they can be found."""
+        return ()
+
+    def parts(self) -> Sequence[Denoiser]:
+        """The denoisers that it asks; itself where it asks a network."""
+        return [self]
 
     def arithmetic(self) -> str:
         """In what it computes, in words, for records of results: the states' dtype, and the network's if it is another."""
@@ -80,6 +105,10 @@ class Denoiser(ABC):
     def calls_at(self, sigma: float) -> int:
         """Network evaluations per row that one call costs at a level; 2 under classifier-free guidance."""
         return 1
+
+    def cost_changes(self) -> Sequence[float]:
+        """The levels at and above which :meth:`calls_at` differs: the ends of guidance intervals."""
+        return ()
 
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
         """The denoiser of some rows, told apart by their indices in the noise: what it is conditioned on follows them.
@@ -124,7 +153,11 @@ class Denoiser(ABC):
         return self.shape
 
     def conditions(self) -> str:
-        """A short text that changes when what the rows are conditioned on changes; empty where they are not."""
+        """A text that changes when what the rows are conditioned on changes; empty where they are not."""
+        return ""
+
+    def decoder(self) -> str:
+        """A text that changes when :meth:`decode` does; empty where the data are pixels."""
         return ""
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
@@ -147,7 +180,7 @@ class Denoiser(ABC):
             raise SigmaTuneError(
                 f"sigma must be one number or one per row ({len(z)}), not of shape {tuple(levels.shape)}."
             )
-        return self.denoise(z, levels)
+        return checked_output(self.denoise(z, levels), z, f"{type(self).__name__}.denoise")
 
     def snap(self, sigmas: Array) -> Array:
         """Moves noise levels onto those that the network can tell apart: the identity for float-time networks.
@@ -172,6 +205,32 @@ class Denoiser(ABC):
     def whole_time(self, sigmas: Array) -> Array:
         """The levels of the whole timesteps nearest to some levels, which may repeat."""
         return self.path.sigma(np.rint(self.path.time(sigmas)))
+
+
+def checked_output(output: Any, z: torch.Tensor, what: str) -> torch.Tensor:
+    """Returns what a network or function said, if it is numbers shaped like its input and lies where the input does.
+
+    Args:
+        output: What it returned.
+        z: What it got, (B, *shape).
+        what: Its name in the message.
+
+    Raises:
+        SigmaTuneError: otherwise.
+    """
+    if not isinstance(output, torch.Tensor):
+        raise SigmaTuneError(
+            f"{what} must return a tensor shaped like x, {tuple(z.shape)}, not {type(output).__name__}."
+        )
+    if output.shape != z.shape:
+        raise SigmaTuneError(f"{what} must return a tensor shaped like x, {tuple(z.shape)}, not {tuple(output.shape)}.")
+    if not output.is_floating_point():
+        raise SigmaTuneError(f"{what} must return floating-point numbers, not {output.dtype}.")
+    if output.device != z.device:
+        raise SigmaTuneError(
+            f"{what} must return a tensor on the device of x, {z.device}, not on {output.device}; load it with device=."
+        )
+    return output
 
 
 class Wrapper(Denoiser):
@@ -205,6 +264,21 @@ class Wrapper(Denoiser):
         other.path = path
         return other
 
+    def parts(self) -> Sequence[Denoiser]:
+        return [self if part is self.inner else self._around(part) for part in self.inner.parts()]
+
+    def subject(self) -> object:
+        return self.inner.subject()
+
+    def modules(self) -> Sequence[torch.nn.Module]:
+        return self.inner.modules()
+
+    def renew(self) -> int:
+        return self.inner.renew()
+
+    def is_model_of(self, fingerprint: str) -> bool:
+        return self.inner.is_model_of(fingerprint)
+
     def _around(self, inner: Denoiser) -> Denoiser:
         """This wrapper around another denoiser; what it gathers, it gathers in one place."""
         other = copy(self)
@@ -218,6 +292,9 @@ class Wrapper(Denoiser):
     def conditions(self) -> str:
         return self.inner.conditions()
 
+    def decoder(self) -> str:
+        return self.inner.decoder()
+
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner.decode(x)
 
@@ -226,6 +303,9 @@ class Wrapper(Denoiser):
 
     def calls_at(self, sigma: float) -> int:
         return self.inner.calls_at(sigma)
+
+    def cost_changes(self) -> Sequence[float]:
+        return self.inner.cost_changes()
 
 
 class Counted(Wrapper):
@@ -317,6 +397,9 @@ class Guided(Denoiser):
         own = self.conditional.calls_at(sigma)
         return own + self.unconditional.calls_at(sigma) if self._inside(sigma) else own
 
+    def cost_changes(self) -> Sequence[float]:
+        return [*self.interval, *self.conditional.cost_changes(), *self.unconditional.cost_changes()]
+
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         guided = self.conditional(z, sigma)
         inside = torch.tensor([self._inside(level) for level in sigma.tolist()])
@@ -351,7 +434,17 @@ class Guided(Denoiser):
         return self.conditional.pixel_shape
 
     def conditions(self) -> str:
-        return self.conditional.conditions()
+        own = [side.conditions() for side in (self.conditional, self.unconditional)]
+        return own[0] if not own[1] else "/".join(own)
+
+    def decoder(self) -> str:
+        return self.conditional.decoder()
+
+    def parts(self) -> Sequence[Denoiser]:
+        return [*self.conditional.parts(), *self.unconditional.parts()]
+
+    def renew(self) -> int:
+        return self.conditional.renew() + self.unconditional.renew()
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.conditional.decode(x)

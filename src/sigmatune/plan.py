@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from sigmatune import noise
+from sigmatune import noise, soundness
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.machine import Coefficients, Step, run
@@ -67,6 +67,11 @@ class Plan:
         q = self.coefficients.q
         return max(sum(denoiser.calls_at(level) for level in row) for row in q.reshape(-1, q.shape[-1]).tolist())
 
+    def evaluations(self, denoiser: Denoiser, rows: int, micro_batch: int | None = None) -> int:
+        """Network evaluations of single images that some rows take: guidance counted, and the padding of micro-batches."""
+        size = micro_batch or self.micro_batch
+        return -(-rows // size) * size * self.network_calls(denoiser)
+
     def with_notes(self, **notes: Any) -> Plan:
         """Returns a copy with other ``path``, ``fingerprint``, ``tuned_for``, ``evidence`` or ``cost``."""
         if notes.get("path", self.path) != self.path:
@@ -115,7 +120,7 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
         raise SigmaTuneError(
             "this network knows whole timesteps only and the plan's levels lie between them; make the plan for this model."
         )
-    if plan.fingerprint is not None and plan.fingerprint != denoiser.fingerprint():
+    if plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
         warnings.warn(
             "this plan was made for another model; its evidence does not carry over.", PlanMismatch, stacklevel=3
         )
@@ -150,7 +155,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         Clean data in the model's scale, (n, *shape), on the model's device.
 
     Raises:
-        SigmaTuneError: if the plan does not fit the model or the arguments do not fit together.
+        SigmaTuneError: if the plan does not fit the model, the arguments do not fit together, or the model's answer for a row
+            is no function of the row (:mod:`sigmatune.soundness`; asked once per model, in three calls).
     """
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
@@ -165,6 +171,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
+    soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     path = noise.paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
         denoiser = denoiser.with_path(path)

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sigmatune import identity, soundness
 from sigmatune.analysis.result import Stepwise
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
@@ -94,8 +95,9 @@ def analyze(
     """
     plan = chain(model) if plan is None else plan
     n = _checked(model, plan, n)
+    checked = soundness.check(model) + model.renew()
     bins, folds, size = binning(*model.shape[-2:], "fft", corners=False), min(FOLDS, n), plan.micro_batch
-    kept = None if store is None else _Kept(store, _key(model, plan, n, seed))
+    kept = None if store is None else _Kept(store, _key(identity.name_in(store, identity.name(model)), plan, n, seed))
     sums = np.zeros((2, folds, plan.steps + 1, len(bins.count)))
     done = 0 if kept is None else kept.read(sums)
     batches = -(-n // size)
@@ -107,7 +109,7 @@ def analyze(
     sigmas = plan.schedule.sigmas
     taus = np.append(model.path.position(sigmas[:-1]), 0.0)
     counts = np.bincount(np.arange(n) % folds, minlength=folds).astype(np.float64)
-    about = _about(model, plan, n, seed)
+    about = _about(model, plan, n, seed, checked)
     return Stepwise(taus, sigmas, sums[0], sums[1], counts, bins.count, model.path.levels, about)
 
 
@@ -159,7 +161,13 @@ def mean(analyses: Mapping[str, Stepwise]) -> Stepwise:
         if not (same and np.allclose(part.taus, first.taus) and np.array_equal(part.counts, first.counts)):
             raise SigmaTuneError("a mean needs analyses of one chain, one seed and one number of samples.")
     sums = {name: sum(getattr(part, name) for part in parts) for name in ("sums_x", "sums_x0", "counts")}
-    about = {**first.about, "n": first.n * len(parts), "mean_of": {k: dict(v.about) for k, v in analyses.items()}}
+    spent = sum(int(part.about.get("network_evaluations", 0)) for part in parts)
+    about = {
+        **first.about,
+        "n": first.n * len(parts),
+        "network_evaluations": spent,
+        "mean_of": {k: dict(v.about) for k, v in analyses.items()},
+    }
     return replace(first, **sums, about=about)
 
 
@@ -230,7 +238,7 @@ def _moved(progress: Callable[[int, int], None] | None, before: int, total: int)
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _about(model: Denoiser, plan: Plan, n: int, seed: int) -> dict[str, object]:
+def _about(model: Denoiser, plan: Plan, n: int, seed: int, checked: int) -> dict[str, object]:
     return {
         "model": model.fingerprint(),
         "path": model.path.spec(),
@@ -243,12 +251,12 @@ def _about(model: Denoiser, plan: Plan, n: int, seed: int) -> dict[str, object]:
         "n": n,
         "seed": seed,
         "micro_batch": plan.micro_batch,
-        "network_evaluations": -(-n // plan.micro_batch) * plan.micro_batch * plan.network_calls(model),
+        "network_evaluations": checked + plan.evaluations(model, n),
     }
 
 
-def _key(model: Denoiser, plan: Plan, n: int, seed: int) -> str:
-    text = f"stepwise|{FOLDS}|{FLOOR}|{model.fingerprint()}|{seed}|{n}|{plan.micro_batch}|".encode()
+def _key(name: str, plan: Plan, n: int, seed: int) -> str:
+    text = f"stepwise|{FOLDS}|{FLOOR}|{name}|{seed}|{n}|{plan.micro_batch}|".encode()
     return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]
 
 

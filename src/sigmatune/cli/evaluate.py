@@ -144,15 +144,19 @@ class _Job:
     def rival(self, text: str, own: Plan) -> tuple[Denoiser, Plan]:
         """The plan of a file, or of a schedule with the solver and the calls of the first plan."""
         from sigmatune import schedules
+        from sigmatune.calls import largest
         from sigmatune.solvers import SOLVERS, compile_plan
 
         if Path(text).is_file():
             return self.loaded(Path(text))
         solver = own.solver if own.solver in SOLVERS else str((own.tuned_for or {}).get("solver", "euler"))
         family, given = family_of(text)
-        schedule = schedules.build(family, SOLVERS[solver].steps_for(own.calls), self.model.path, **given)
         options = own.solver_options if own.solver == solver else {}
-        return self.model, compile_plan(schedule, solver, self.model, **options)
+
+        def build(steps: int) -> Plan:
+            return compile_plan(schedules.build(family, steps, self.model.path, **given), solver, self.model, **options)
+
+        return self.model, largest(build, SOLVERS[solver], own.network_calls(self.model), self.model)
 
 
 def _of_pictures(images: str, n: int | None, asked: Measuring, progress: Progress) -> _Done:

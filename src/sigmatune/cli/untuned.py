@@ -25,7 +25,7 @@ class Untuned:
     Attributes:
         source: What the model is loaded from.
         solver: The solver.
-        calls: Network calls per image.
+        calls: Network evaluations per image that the plan may take; guidance counts.
         grid: uniform or quadratic in phase-space time, auto, or a family with options such as karras:rho=7.
         lambda_s: A number, or auto; for splittings of phase space.
         given: Further options of the solver, name=value.
@@ -46,17 +46,22 @@ class Untuned:
         Raises:
             SigmaTuneError: for options that are none or do not go together, or calls that pay for no step.
         """
+        from sigmatune.calls import largest
         from sigmatune.solvers import SOLVERS, compile_plan
 
         chosen = SOLVERS[self.solver]
-        per_call = max(denoiser.calls_at(1.0), 1)
-        steps = chosen.steps_for(self.calls // per_call)
         own = self._own(chosen.defaults)
         if denoiser.solver_options is not None:
             own = {**denoiser.solver_options, **own}
-        if AUTO in (self.grid, self.lambda_s):
-            return self._by_spectrum(denoiser, steps, own)
-        return compile_plan(self._schedule(denoiser, steps, augmented=chosen.augmented), chosen.name, denoiser, **own)
+
+        def build(steps: int) -> Plan:
+            if AUTO in (self.grid, self.lambda_s):
+                return self._by_spectrum(denoiser, steps, own)
+            return compile_plan(
+                self._schedule(denoiser, steps, augmented=chosen.augmented), chosen.name, denoiser, **own
+            )
+
+        return largest(build, chosen, self.calls, denoiser)
 
     def _own(self, known: dict[str, Any]) -> dict[str, Any]:
         own: dict[str, Any] = {}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sigmatune import identity, soundness
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.extractors import Extractor
@@ -101,7 +102,9 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         )
     if model.pixel_shape[0] not in (1, 3) or len(model.pixel_shape) != 3:
         raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(model.pixel_shape)} is none.")
-    key = digest(model, plan, seed)
+    soundness.check(model)
+    model.renew()
+    key = digest(model, plan, seed, folder)
     home = None if folder is None else folder / key
     shards = [range(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
@@ -204,7 +207,7 @@ def end_points(
     progress: Progress | None = None,
 ) -> torch.Tensor:
     """What a plan makes of some noises, before anything is rounded to pixels, (n, *shape); kept in the folder, if any."""
-    home = None if folder is None else folder / digest(model, plan, seed) / "end-points"
+    home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     found = []
     for first in range(0, len(rows), SMALL):
         part = rows[first : first + SMALL]
@@ -232,8 +235,8 @@ def _features(
 ) -> Path | dict[str, Features]:
     if home is None:
         return extractor(pixels())
-    identity = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
-    file = home / f"{extractor.name.replace(':', '-')}-{identity}" / f"{_name(shard)}.npz"
+    spec = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
+    file = home / f"{extractor.name.replace(':', '-')}-{spec}" / f"{_name(shard)}.npz"
     if not file.is_file():
         buffer = io.BytesIO()
         np.savez(buffer, **extractor(pixels()))  # type: ignore[arg-type]  # a space may not be called "file"
@@ -246,7 +249,8 @@ def _name(shard: range) -> str:
     return f"{shard.start:08d}-{shard.stop:08d}"
 
 
-def digest(model: Denoiser, plan: Plan, seed: int) -> str:
-    """Names the pictures of a model, a plan and a seed."""
-    text = f"{LAYOUT}|{model.fingerprint()}{model.conditions()}|{seed}|{plan.micro_batch}|".encode()
+def digest(model: Denoiser, plan: Plan, seed: int, folder: Path | None = None) -> str:
+    """Names the pictures of a model, a plan and a seed; in a folder, as it knows the model from before."""
+    name = identity.name_in(folder, identity.name(model))
+    text = f"{LAYOUT}|{name}{model.decoder()}|{seed}|{plan.micro_batch}|".encode()
     return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scipy.special import stdtr
 
 from sigmatune import schedules, solvers
+from sigmatune.calls import largest
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.estimate import CONFIDENCE, Estimate
@@ -76,7 +78,7 @@ def entries(
         model: The denoiser.
         families: Names and options of schedule families.
         names: Solvers.
-        budgets: Numbers of network calls.
+        budgets: Numbers of network evaluations per image, guidance counted; the most steps that fit are used.
 
     Raises:
         SigmaTuneError: for an unknown name or option, or a solver that needs more calls than a budget has.
@@ -84,17 +86,19 @@ def entries(
     found = []
     for budget in dict.fromkeys(budgets):
         for solver in dict.fromkeys(solvers.SOLVERS[name].name for name in names):
-            steps = solvers.SOLVERS[solver].steps_for(budget)
             for family, options in families:
                 member = schedules.FAMILIES[family]
                 if not member.defined_on(model.path):
                     continue
-                schedule = schedules.build(family, steps, model.path, **options)
-                label = schedules.label(member, options)
-                found.append(Entry(label, solver, budget, solvers.compile_plan(schedule, solver, model)))
+                plan = largest(partial(_built, model, solver, family, options), solvers.SOLVERS[solver], budget, model)
+                found.append(Entry(schedules.label(member, options), solver, budget, plan))
     if not found:
         raise SigmaTuneError("none of these families is defined on the model's noise path; see `sigmatune schedule`.")
     return found
+
+
+def _built(model: Denoiser, solver: str, family: str, options: Mapping[str, float], steps: int) -> Plan:
+    return solvers.compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
 
 def measured(  # noqa: PLR0913 (who competes, in what, on what)

@@ -170,9 +170,19 @@ class Condition:
     @classmethod
     def of(cls, tree: Any, rows: int) -> Condition:
         """The condition of a batch of some rows."""
+        return cls(tree, tuple(x.ndim > 0 and x.shape[0] == rows for x in cls(tree, ()).tensors))
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor in it, in the order in which they are met."""
         found: list[torch.Tensor] = []
-        _leaves(tree, found.append)
-        return cls(tree, tuple(x.ndim > 0 and x.shape[0] == rows for x in found))
+        _leaves(self.tree, found.append)
+        return found
+
+    @property
+    def rest(self) -> str:
+        """Everything else in it, as text, with the shapes of the tensors."""
+        return repr(_leaves(self.tree, lambda x: tuple(x.shape)))
 
     def picked(self, rows: Sequence[int]) -> Condition:
         """The condition of some rows."""
@@ -186,9 +196,7 @@ class Condition:
         Raises:
             SigmaTuneError: if their tensors differ in size.
         """
-        lists: list[list[torch.Tensor]] = [[] for _ in parts]
-        for part, into in zip(parts, lists, strict=True):
-            _leaves(part.tree, into.append)
+        lists = [part.tensors for part in parts]
         own, whole = parts[0].own, iter(zip(*lists, strict=True))
         if any(x.shape[1:] != same[0].shape[1:] for same in zip(*lists, strict=True) for x in same):
             raise SigmaTuneError(

@@ -20,6 +20,7 @@ import torch
 
 from sigmatune.denoiser import Denoiser, Guided
 from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.identity import Identity
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.models.pipeline import shares
@@ -69,7 +70,8 @@ class ConditionalDenoiser(DiffusersDenoiser):
         self.classes = tuple(map(str, range(count or 0))) if conditioner is None else conditioner.classes
         self.module = Conditioned(self.network, conditioner)  # type: ignore[arg-type]
         self.module.to(self.device)
-        self._kept: dict[str, str] = {}
+        self._identity = Identity(self.module)
+        self._pinned: str | None = None
         self._places: dict[str, dict[int, int]] = {}
         self._parts: tuple[tuple[range, range], ...] = ()
         self._indices: tuple[int, ...] | None = None
@@ -120,7 +122,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None
     ) -> ConditionalDenoiser:
         other = self._copy()
-        other._fingerprint = self.fingerprint()  # what rows are told is in conditions()
+        other._pinned = self.fingerprint()  # what rows are told is in conditions()
         places = {index: place for place, index in enumerate(indices)}
         if labels is not None and self.classes:
             other.labels, other._places = self._index(labels), {**other._places, "labels": places}
@@ -182,7 +184,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
 
     def _copy(self) -> ConditionalDenoiser:
         other = copy.copy(self)
-        other._fingerprint, other._indices = None, None
+        other._pinned, other._indices = None, None
         return other
 
     def _index(self, labels: Sequence[str | None]) -> torch.Tensor:
@@ -233,21 +235,14 @@ class ConditionalDenoiser(DiffusersDenoiser):
 
     def fingerprint(self) -> str:
         """A digest of the weights, the path, the prediction type and what it was given."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256(self._weights().encode())
-            for name in TOLD:
-                value = getattr(self, name)
-                digest.update(b"|" if value is None else value.cpu().numpy().tobytes())
-            self._fingerprint = f"sha256:{digest.hexdigest()}"
-        return self._fingerprint
-
-    def _weights(self) -> str:
-        """The digest of what does not depend on what it is told; shared by all copies, for hashing takes long."""
-        if "digest" not in self._kept:
-            other = copy.copy(self)
-            other.network, other._fingerprint = self.module, None
-            self._kept["digest"] = DiffusersDenoiser.fingerprint(other)
-        return self._kept["digest"]
+        if self._pinned is not None:
+            return self._pinned
+        weights, _, unsaved = super().fingerprint().partition("|")
+        digest = hashlib.sha256(weights.encode())
+        for name in TOLD:
+            value = getattr(self, name)
+            digest.update(b"|" if value is None else value.cpu().numpy().tobytes())
+        return f"sha256:{digest.hexdigest()}{unsaved and '|'}{unsaved}"
 
     def identity(self) -> object:
         config: Any = getattr(self.module.backbone, "config", {})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
+from sigmatune.denoiser import Denoiser, checked_output
 from sigmatune.errors import SigmaTuneError
+from sigmatune.identity import Identity, big, module_of, same, tensors_of
 from sigmatune.models.predictions import Prediction, predictions
 from sigmatune.noise import Array, NoisePath
 
@@ -65,16 +65,17 @@ class NetworkDenoiser(Denoiser):
         self.network, self.shape, self.path = network, tuple(shape), path
         self.device, self.network_dtype = torch.device(device), dtype
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        self._fingerprint: str | None = None
+        self._identity = Identity(network)
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         # The levels stay on the CPU, in float64, which some accelerators lack; only rounded coefficients travel.
         column = sigma.view(-1, *[1] * (z.ndim - 1))
-        x_t = of_level(self.path.state_scale, sigma, self.path).to(z).view_as(column) * z
+        scale = of_level(self.path.state_scale, sigma, self.path).to(z).view_as(column)
         c_in = self.prediction.input_scale
-        seen = x_t if c_in is None else c_in(column).to(z) * x_t
+        seen = scale * z if c_in is None else c_in(column).to(z) * (scale * z)
         output = self.evaluate(seen.to(self.network_dtype), self.time(sigma).to(z.device))
-        return self.prediction.x0(output.to(z.dtype), x_t, column)
+        output = checked_output(output, z, "the network")
+        return self.prediction.x0(output.to(z.dtype), scale * z, column)  # once more: a network may change its input
 
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Calls the network; to be overridden for networks of another signature."""
@@ -99,18 +100,33 @@ class NetworkDenoiser(Denoiser):
             )
         return torch.from_numpy(t).long()
 
+    def subject(self) -> object:
+        return self.network
+
+    def modules(self) -> Sequence[torch.nn.Module]:
+        return self._identity.modules
+
     def fingerprint(self) -> str:
-        """A digest of the weights (of a plain function its name), the path and the prediction type; computed once."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256(repr((self.prediction.name, self.path.spec(), self.identity())).encode())
-            if isinstance(self.network, torch.nn.Module):
-                add_weights(digest, self.network)
-            self._fingerprint = f"sha256:{digest.hexdigest()}"
-        return self._fingerprint
+        """A digest of the weights, the path and the prediction type; of a function its name, its modules and its answers."""
+        return self._identity.text(self._digested)
+
+    def is_model_of(self, fingerprint: str) -> bool:
+        if super().is_model_of(fingerprint):
+            return True
+        # In files of an earlier version no blocks were summed.
+        older = fingerprint.startswith("sha256:") and big(tensors_of(self._identity.modules))
+        return older and same(fingerprint, self._digested(whole=True))
+
+    def renew(self) -> int:
+        return self._identity.renew(self)
+
+    def _digested(self, *, whole: bool = False) -> str:
+        said = repr((self.prediction.name, self.path.spec(), self.identity()))
+        return self._identity.digest(said, self, whole=whole)
 
     def identity(self) -> object:
         """What, besides the weights, tells this network from others; goes into the fingerprint."""
-        return name_of(self.network)
+        return name_of(module_of(self.network) or self.network)
 
 
 def placed(network: Any, device: torch.device) -> Any:
@@ -149,14 +165,6 @@ def name_of(thing: object) -> str:
     """Returns the qualified name of a function, or of an object's class."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def add_weights(digest: Any, weights: torch.nn.Module | Mapping[str, torch.Tensor]) -> None:
-    """Feeds a module's parameters and buffers, or some tensors, names, dtypes and bits, to a hash object."""
-    named = weights.state_dict() if isinstance(weights, torch.nn.Module) else weights
-    for name, tensor in sorted(named.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def of_level(function: Callable[[Array], Array], sigma: torch.Tensor, path: NoisePath) -> torch.Tensor:

@@ -14,19 +14,19 @@ alone, so it is no denoiser in the strict sense; the solvers of :mod:`sigmatune.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from sigmatune.denoiser import Denoiser
+from sigmatune.denoiser import Denoiser, checked_output
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
-from sigmatune.models.network import Network, add_weights, name_of, pick_device, placed
+from sigmatune.identity import Identity, module_of
+from sigmatune.models.network import Network, name_of, pick_device, placed
 from sigmatune.processes import PSLD, PhasePath
 
 SCHEDULER: Final = "PSLDScheduler"
@@ -109,17 +109,29 @@ class PhaseSpaceNetwork(Denoiser):
         self.device, self.network_dtype = torch.device(device), dtype
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self.solver_options = {**process.spec(), "native": prediction}
+        self._identity = Identity(network)
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         t = torch.from_numpy(self.path.time(sigma.numpy(force=True))) * self.time_scale
-        return self.network(z.to(self.network_dtype), t.to(z)).to(z.dtype)
+        output = self.network(z.to(self.network_dtype, copy=True), t.to(z))  # a network may change its input
+        return checked_output(output, z, "the network").to(z.dtype)
+
+    def subject(self) -> object:
+        return self.network
+
+    def modules(self) -> Sequence[torch.nn.Module]:
+        return self._identity.modules
 
     def fingerprint(self) -> str:
-        said = (self.prediction, self.path.spec(), self.time_scale, self.shape, name_of(self.network))
-        digest = hashlib.sha256(repr(said).encode())
-        if isinstance(self.network, torch.nn.Module):
-            add_weights(digest, self.network)
-        return f"sha256:{digest.hexdigest()}"
+        return self._identity.text(self._digested)
+
+    def renew(self) -> int:
+        return self._identity.renew(self)
+
+    def _digested(self) -> str:
+        name = name_of(module_of(self.network) or self.network)
+        said = (self.prediction, self.path.spec(), self.time_scale, self.shape, name)
+        return self._identity.digest(repr(said), self)
 
 
 def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str | None = None) -> PhaseSpaceNetwork:

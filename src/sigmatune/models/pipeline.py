@@ -25,8 +25,9 @@ import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.identity import Identity, add_weights, numbers_of
 from sigmatune.models.capture import Condition, Sent, network_of
-from sigmatune.models.network import NetworkDenoiser, add_weights
+from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
 
 TEXT_LAST, LABEL_FIRST = (
@@ -55,6 +56,7 @@ class PipelineDenoiser(NetworkDenoiser):
     size: tuple[int, int] = (0, 0)
     """Height and width in pixels, where the latents do not say them."""
     _now: tuple[list[int], list[bool]]
+    _whole = False
 
     def __init__(
         self,
@@ -80,6 +82,10 @@ class PipelineDenoiser(NetworkDenoiser):
             network, (channels, *x.shape[2:]) if x.ndim == 4 else tuple(x.shape[1:]), process.path, process.prediction,
             dtype=x.dtype, device=x.device,
         )  # fmt: skip
+        control = getattr(pipe, "controlnet", None)
+        self._identity = Identity(network, [] if control is None else [control])
+        self._decoder = None if self._coder is None else Identity(self._coder)
+        self._encoded: dict[str, str] = {}
         self.default_schedule, self.value_range = process.schedule, (-1.0, 1.0)
         self._reversed = LABEL_FIRST in inspect.getsource(type(pipe))
         self._with, self._without = self._sides(sent, unconditional)
@@ -109,6 +115,9 @@ class PipelineDenoiser(NetworkDenoiser):
 
     def calls_at(self, sigma: float) -> int:
         return 2 if self._inside(sigma) else 1
+
+    def cost_changes(self) -> Sequence[float]:
+        return self.interval if self.guided else ()
 
     def _inside(self, sigma: float) -> bool:
         return self.guided and self.interval[0] < sigma <= self.interval[1]
@@ -188,13 +197,29 @@ class PipelineDenoiser(NetworkDenoiser):
         return own
 
     def conditions(self) -> str:
-        if not self.names:
+        """A digest of prompts or labels and of how the rows share them, and what the pipeline made of them, as numbers."""
+        if "rows" not in self._encoded:
+            sides = [side for side in (self._with, self._without) if side is not None]
+            tensors = [tensor for side in sides for tensor in side.tensors if tensor.is_floating_point()]
+            rest = "".join(side.rest for side in sides)
+            self._encoded = {"rows": numbers_of(tensors) if tensors else "", "rest": rest}
+        if not self.names and not self._encoded["rows"]:
             return ""
-        text = json.dumps([self.names, [[list(a), list(b)] for a, b in self._parts]], default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        text = json.dumps(
+            [self.names, [[list(a), list(b)] for a, b in self._parts], self._encoded["rest"]], default=str
+        )
+        return f"{hashlib.sha256(text.encode()).hexdigest()}|answers float32 {self._encoded['rows']}"
+
+    def decoder(self) -> str:
+        coder = self._decoder
+        return "" if coder is None else coder.text(lambda: coder.digest(type(self._coder).__name__, self))
+
+    @property
+    def _coder(self) -> Any:
+        return getattr(self.pipe, "vae", None) or getattr(self.pipe, "vqvae", None)
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
-        coder = getattr(self.pipe, "vae", None) or getattr(self.pipe, "vqvae", None)
+        coder = self._coder
         if coder is None:
             return x
         if x.ndim == 3:
@@ -211,11 +236,16 @@ class PipelineDenoiser(NetworkDenoiser):
         with torch.no_grad():
             return tuple(self.decode(torch.zeros(1, *self.shape, device=self.device)).shape[1:])
 
+    def _digested(self, *, whole: bool = False) -> str:
+        own = copy(self)
+        own._whole = whole
+        return NetworkDenoiser._digested(own, whole=whole)
+
     def identity(self) -> object:
         public = {key: value for key, value in dict(getattr(self.network, "config", {})).items() if key[:1] != "_"}
         digest = hashlib.sha256()
         if getattr(self.pipe, "controlnet", None) is not None:
-            add_weights(digest, self.pipe.controlnet)
+            add_weights(digest, self.pipe.controlnet, whole=self._whole)
         guidance = (self.scale, self.interval) if self.guided else None
         return sorted(public.items()), self.shape, guidance, digest.hexdigest()
 

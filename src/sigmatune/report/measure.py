@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from sigmatune import schedules
+from sigmatune.calls import most_per_call
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan
@@ -69,7 +70,7 @@ def _check(bench: Workbench, plans: Sequence[Plan]) -> None:
             raise SigmaTuneError(
                 "a report shows the evidence of tuned plans, and this plan carries none; tune it first."
             )
-        if plan.fingerprint != bench.model.fingerprint():
+        if plan.fingerprint is None or not bench.model.is_model_of(plan.fingerprint):
             raise SigmaTuneError("this plan was tuned for another model than the workbench's.")
         judged = plan.evidence["rows"]
         if (judged["seed"], *judged["held_out"]) != (bench.settings.seed, seen.start, seen.stop):
@@ -127,7 +128,7 @@ def _defined(make: Callable[[int], Plan], steps: Sequence[int]) -> dict[int, Pla
 
 def _steps(bench: Workbench, solver: str, own: dict[int, Plan]) -> list[int]:
     """The numbers of steps to show: those of the plans, and the largest that fit the usual budgets."""
-    per_call = max(bench.model.calls_at(q) for plan in own.values() for q in plan.coefficients.q.tolist())
+    per_call = most_per_call(bench.model)
     steps = set(own)
     for budget in BUDGETS:
         if budget // per_call >= SOLVERS[solver].calls(1):

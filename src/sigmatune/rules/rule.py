@@ -212,8 +212,9 @@ class SpectralRule:
         narrow = {**self.options, "widen": 0.0}
         ends = build(self.family, 2, self.path, spectrum=self.power(seed, indices), **narrow).sigmas[:, 1::-1]
         told, plan = denoiser.conditioned(indices, self.labels(seed, indices), ends), self.plan(seed, indices, denoiser)
-        own = getattr(denoiser, "conditional", denoiser).fingerprint()  # guided or not
-        return told, replace(plan, fingerprint=told.fingerprint()) if self.fingerprint == own else plan
+        own = getattr(denoiser, "conditional", denoiser)  # guided or not
+        mine = self.fingerprint is not None and own.is_model_of(self.fingerprint)
+        return told, replace(plan, fingerprint=told.fingerprint()) if mine else plan
 
     def save(self, path: str | Path) -> None:
         """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`."""

@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
-from sigmatune.models.network import add_weights
+from sigmatune.identity import add_weights
 from sigmatune.training.averages import Average, trained
 
 FORMAT, VERSION = "sigmatune/checkpoint", 1
@@ -50,7 +50,7 @@ def identity(given: str, network: torch.nn.Module) -> str:
     if not frozen:
         return given
     digest = hashlib.sha256(given.encode())
-    add_weights(digest, {name: value for name, value in network.state_dict().items() if name in frozen})
+    add_weights(digest, {name: value for name, value in network.state_dict().items() if name in frozen}, whole=True)
     return digest.hexdigest()
 
 

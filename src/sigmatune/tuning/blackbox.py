@@ -137,7 +137,7 @@ def tune_by_trials(
     measure = _objective(bench, objective, space)
     builder = _Builder(bench, space, whole(calls, "calls"))
     positive(trials=whole(trials, "trials"))
-    about = f"{bench.model.fingerprint()}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
+    about = f"{bench.name}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
     name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     opened = _opened(optuna, name, bench, study)
     own = study is None

@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from sigmatune.denoiser import Denoiser
+from sigmatune.calls import most_per_call
 from sigmatune.errors import SigmaTuneError
 from sigmatune.plan import Plan
-from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.budget import Allowance, Budget
@@ -74,7 +71,7 @@ def climb(
     """
     stages = [STAGES[name] for name in names]
     allowance = allowance or Allowance(bench, Budget())
-    calls = SOLVERS[solver].calls(steps) * most_evaluations_per_call(bench.model)
+    calls = SOLVERS[solver].calls(steps) * most_per_call(bench.model)
     trial, reserve = (bench.padded(rows) * calls for rows in (bench.settings.tuning, bench.settings.validation))
     if not allowance.pays(trial + reserve):
         raise SigmaTuneError(
@@ -114,9 +111,3 @@ def climb(
         )
     levels = next((plan for _, plan in ranked if plan.solver != "custom"), best[1]).schedule
     return Climb(best[1], levels, log)
-
-
-def most_evaluations_per_call(model: Denoiser) -> int:
-    """The most network evaluations that one call can cost: 2 if guidance is on anywhere in the model's range."""
-    low, high = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
-    return max(model.calls_at(float(sigma)) for sigma in np.geomspace(low, high, 200))

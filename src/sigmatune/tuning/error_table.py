@@ -66,7 +66,8 @@ class ErrorTable:
     @property
     def rising(self) -> Array:
         """The isotonic fit of the errors, weighted by their precision."""
-        weight = 1 / np.maximum(self.standard_error, 1e-3 * self.standard_error.max() + 1e-300) ** 2
+        most = self.standard_error.max() or 1.0  # no scatter at all: a model that always says the same
+        weight = 1 / np.maximum(self.standard_error / most, 1e-3) ** 2
         return np.asarray(isotonic_regression(self.error, weights=weight).x)
 
     def at(self, sigma: Array) -> Array:

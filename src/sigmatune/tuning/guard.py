@@ -18,7 +18,7 @@ from sigmatune.plan import Plan
 from sigmatune.reference import REFERENCE_FAMILY, REFERENCE_SOLVER
 from sigmatune.statistics.paired import Comparison, compare
 from sigmatune.statistics.sliced import sliced_wasserstein
-from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench
+from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench, rounding
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Judged:
         change: How much the statistic moved when the reference's steps were last doubled.
         converged: Whether that was little enough; without it there is no gain.
         distances: Sliced Wasserstein distance to the reference set, of the plan and of the default.
+        exact: Every end point of both is the reference's, up to rounding.
     """
 
     comparison: Comparison
@@ -38,6 +39,7 @@ class Judged:
     change: float
     converged: bool
     distances: dict[str, float]
+    exact: bool = False
 
     @property
     def gain(self) -> bool:
@@ -59,23 +61,25 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
     if not (tuned.coefficients.deterministic and default.coefficients.deterministic):
         raise SigmaTuneError("the guard compares end points of the same noise, so it needs deterministic plans.")
     steps = bench.settings.reference_steps
-    now, change, converged = _compared(bench, tuned, default, steps), math.inf, False
+    (now, exact), change, converged = _compared(bench, tuned, default, steps), math.inf, False
     while not converged and 2 * steps <= MOST_REFERENCE_STEPS:
         before, steps = now, 2 * steps
-        now = _compared(bench, tuned, default, steps)
+        now, exact = _compared(bench, tuned, default, steps)
         change = abs(now.statistic - before.statistic)
         converged = change <= 0.1 * max(abs(now.statistic), (now.high - now.low) / 2)
-    exact = bench.reference("held_out", steps)
+    reference = bench.reference("held_out", steps)
     distances = {
-        name: sliced_wasserstein(bench.outputs(plan, "held_out", purpose="guard"), exact, seed=bench.settings.seed)
+        name: sliced_wasserstein(bench.outputs(plan, "held_out", purpose="guard"), reference, seed=bench.settings.seed)
         for name, plan in (("plan", tuned), ("default", default))
     }
-    return Judged(now, steps, change, converged, distances)
+    return Judged(now, steps, change, converged, distances, exact)
 
 
-def _compared(bench: Workbench, tuned: Plan, default: Plan, steps: int) -> Comparison:
+def _compared(bench: Workbench, tuned: Plan, default: Plan, steps: int) -> tuple[Comparison, bool]:
+    """The comparison, and whether all errors of both are rounding."""
     errors = [bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)]
-    return compare(*errors, seed=bench.settings.seed)
+    least = rounding(bench.model, bench.reference("held_out", steps))
+    return compare(*errors, seed=bench.settings.seed), all(bool((e <= least).all()) for e in errors)
 
 
 def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], default_label: str) -> dict[str, Any]:
@@ -93,6 +97,11 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
         verdict = (
             f"gain: on {c.rows} held-out noises the tuned plan's error is {ratio['value']:.2f} times that of the best static "
             f"default, {default_label} ({c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f})."
+        )
+    elif judged.exact:
+        verdict = (
+            f"no gain: on {c.rows} held-out noises both the tuned plan and the best static default, {default_label}, end where "
+            "the exact solution does, up to rounding, so this is that default."
         )
     elif not judged.converged:
         verdict = (

@@ -41,7 +41,7 @@ from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS, Solver
-from sigmatune.tuning.workbench import Workbench
+from sigmatune.tuning.workbench import Workbench, rounding
 
 GRID = 40
 """Nodes over the range of log sigma."""
@@ -259,8 +259,8 @@ class _Search:
 
     def _score(self, x: torch.Tensor, exact: torch.Tensor) -> float:
         """The mean over rows of the log of the root mean square difference, not below the dtype's rounding."""
-        rounding = torch.finfo(x.dtype).eps * max(float(exact.double().square().mean().sqrt()), 1e-30)
-        away = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt().clamp(min=rounding)
+        away = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
+        away = away.clamp(min=rounding(self.bench.model, exact))
         return float(away.log().mean())
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, overload
 
 from sigmatune import schedules
+from sigmatune.calls import most_per_call
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.budget import Allowance, Budget
-from sigmatune.tuning.climb import AUTO, climb, most_evaluations_per_call
+from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task
@@ -139,7 +140,7 @@ def tune_on(
             f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic solver "
             "of position, or choose by the spectrum and a distance to data with sigmatune.workflows.by_spectrum."
         )
-    solver, per_call = SOLVERS[solver].name, most_evaluations_per_call(bench.model)
+    solver, per_call = SOLVERS[solver].name, most_per_call(bench.model)
     steps = {n: SOLVERS[solver].steps_for(n // per_call) for n in sorted(set(wanted), reverse=True)}
     most = max(steps.values())
     if method == "auto":
@@ -150,6 +151,7 @@ def tune_on(
     found: dict[int, Schedule] = {}
     for n, count in steps.items():
         cost = bench.meter()
+        bench.check()
         for split in ("tuning", "validation"):
             bench.reference(split)
         left = sum(STAGES[name].left(Task(bench, count, solver, (), allowance, 0, most)) for name in names)

@@ -10,9 +10,12 @@ Without a gain the default is returned, with the words "no gain".
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from sigmatune import schedules
+from sigmatune.calls import largest
 from sigmatune.denoiser import Denoiser
 from sigmatune.evaluation.generation import Progress
 from sigmatune.plan import Plan
@@ -52,10 +55,10 @@ def tune_by_spectrum(
         SigmaTuneError: if the calls pay for no step, there are fewer than 64 pictures, or the data do not fit the model.
     """
     name = SOLVERS[solver].name
-    steps = SOLVERS[name].steps_for(calls // max(model.calls_at(1.0), 1))
     judge, began = Judge(data, tuple(model.shape), progress), time.monotonic()
     ranked = {}
-    for kind, plans in (("default", _defaults(model, name, steps)), ("chosen", _candidates(model, name, steps, modes))):
+    candidates = _candidates(model, name, calls, modes)
+    for kind, plans in (("default", _defaults(model, name, calls)), ("chosen", candidates)):
         ranked[kind] = [(label, plan, judge.score(model, plan)) for label, plan in plans]
     best = {kind: min(found, key=lambda entry: entry[2]) for kind, found in ranked.items()}
     judged = judge.verdict((model, best["chosen"][1]), (model, best["default"][1]))
@@ -79,21 +82,27 @@ def tune_by_spectrum(
     return plan.with_notes(evidence=evidence, cost=cost, tuned_for=tuned_for)
 
 
-def _candidates(model: Denoiser, solver: str, steps: int, modes: Modes) -> list[Named]:
+def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
     found: list[Named] = []
     known = SOLVERS[solver].defaults
     for levels, measure, noise in KINDS:
         kept = {} if noise else {name: value for name, value in known.items() if name in STRENGTH}
-        made = choose(solver, steps, modes, model.path, levels=levels, measure=measure, **kept)
-        strength = {key: value for key, value in made.options.items() if key in STRENGTH}
+        choice = partial(_chosen, model, solver, modes, {"levels": levels, "measure": measure, **kept})
+        plan = largest(choice, SOLVERS[solver], calls, model)
+        strength = {key: value for key, value in plan.solver_options.items() if key in STRENGTH}
         said = ", ".join(
             [f"{levels} by the spectrum, {measure} error", *(f"{key}={value:.3g}" for key, value in strength.items())]
         )
-        found.append((said, compile_plan(made.schedule, solver, model, **made.options)))
+        found.append((said, plan))
     return found
 
 
-def _defaults(model: Denoiser, solver: str, steps: int) -> list[Named]:
+def _chosen(model: Denoiser, solver: str, modes: Modes, given: Mapping[str, Any], steps: int) -> Plan:
+    made = choose(solver, steps, modes, model.path, **given)
+    return compile_plan(made.schedule, solver, model, **made.options)
+
+
+def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:
     """The published settings: the papers' two grids in phase space, the static list elsewhere."""
     if SOLVERS[solver].augmented:
         high = min(model.path.sigma_max, SOLVERS[solver].highest())
@@ -103,8 +112,12 @@ def _defaults(model: Denoiser, solver: str, steps: int) -> list[Named]:
         ]
     else:
         listed = schedules.defaults(model.path, model.default_schedule)
+
+    def built(family: str, options: Mapping[str, float], steps: int) -> Plan:
+        return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
+
     return [
-        (label, compile_plan(schedules.build(family, steps, model.path, **options), solver, model))
+        (label, largest(partial(built, family, options), SOLVERS[solver], calls, model))
         for label, family, options in listed
     ]
 

@@ -381,8 +381,8 @@ class _Job:
             stages_of(self.settings.method, coefficients=False)
         Budget.of(self.settings.budget)
         if isinstance(plan, Plan):
-            known = {start.model.fingerprint(), model.fingerprint()}
-            if plan.fingerprint is not None and plan.fingerprint not in known:
+            known = plan.fingerprint is None or any(one.is_model_of(plan.fingerprint) for one in (start.model, model))
+            if not known:
                 raise SigmaTuneError(
                     "the plan was tuned for another model; tune one for this model, or ask for a number of calls."
                 )
