@@ -152,6 +152,10 @@ class Reference:
             arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
             if kept.basis is not None:
                 arrays[f"{place}/basis"] = kept.basis.astype(np.float32)
+        unsound = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
+        if unsound is not None:
+            how = "does not fit into half precision; save it with half=False" if half else "is not finite"
+            raise SigmaTuneError(f"{unsound} of the reference {self.name} {how}.")
         header = {
             "format": FORMAT, "version": VERSION, "name": self.name, "n": self.n, "shape": list(self.shape),
             "extractors": self.extractors,
@@ -231,6 +235,8 @@ def load(path: str | Path) -> Reference:
                 )
                 basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored.files else None
                 rows = stored[f"{place}/rows"].astype(np.float32)
+                if not all(np.isfinite(array).all() for array in (moments.mean, moments.scatter, rows)):
+                    raise SigmaTuneError(f"{path} holds NaN or infinity in {place}; measure the reference again.")
                 statistics[extractor, space] = Statistics(moments, rows, basis)
             return Reference(str(header["name"]), n, tuple(header["shape"]), header["extractors"], statistics)
         except (KeyError, TypeError) as error:
