@@ -81,6 +81,7 @@ class Reference:
         shape: Of one picture, (C, H, W).
         extractors: The :meth:`~sigmatune.evaluation.extractors.Extractor.spec` of each extractor by name.
         statistics: By (extractor, space).
+        about: What was read and how, where the pictures themselves were measured.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Reference:
     shape: tuple[int, ...]
     extractors: Mapping[str, Mapping[str, Any]]
     statistics: Mapping[tuple[str, str], Statistics]
+    about: Mapping[str, Any] = field(default_factory=dict)
     _spaces: dict[tuple[str, str], Statistics] = field(default_factory=dict, repr=False)
 
     def check(self, extractor: Extractor, shape: tuple[int, ...]) -> None:
@@ -185,13 +187,14 @@ def measure(
     """
     if images.count < 2:
         raise SigmaTuneError(f"{images.name} holds one picture; a reference needs at least two, and rather thousands.")
-    chosen = np.random.default_rng(0).permutation(images.count)[:ROWS]
+    generator = np.random.default_rng(0)
+    chosen = generator.permutation(images.some(ROWS))
     place = np.full(images.count, -1)
     place[chosen] = np.arange(len(chosen))
     moments: dict[tuple[str, str], Moments] = {}
     rows: dict[tuple[str, str], Features] = {}
     done, shape = 0, (0, 0, 0)
-    for pixels in in_pixels(images, images.count):
+    for pixels in in_pixels(images):
         shape = (pixels.shape[3], *pixels.shape[1:3])
         places = place[done : done + len(pixels)]
         for extractor in extractors:
@@ -209,7 +212,7 @@ def measure(
             progress("reference", done, images.count)
     statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
     specs = {extractor.name: extractor.spec() for extractor in extractors}
-    return Reference(name or images.name, images.count, shape, specs, statistics)
+    return Reference(name or images.name, images.count, shape, specs, statistics, images.about())
 
 
 def load(path: str | Path) -> Reference:

@@ -69,6 +69,10 @@ class Images:
             raise SigmaTuneError(f"{self.name} holds {self.count} images, not {len(labels)}; give one label for each.")
         return replace(self, _labels=labels, classes=tuple(sorted(set(labels))))
 
+    def some(self, n: int, seed: int = 0) -> Indices:
+        """Indices of at most n of the images, drawn by a seed, rising; of each class as many as its share."""
+        return draw(min(n, self.count), self.count, self._labels, seed)
+
     def drawn(self, n: int, seed: int = 0) -> Images:
         """Some of the images, drawn by a seed, in their order; of each class as many as its share.
 
@@ -77,7 +81,7 @@ class Images:
         """
         if whole(n, "n") > self.count:
             raise SigmaTuneError(f"{self.name} holds {self.count} images, fewer than the {n} asked for.")
-        chosen, batches = draw(n, self.count, self._labels, seed), self._batches
+        chosen, batches = self.some(n, seed), self._batches
         labels = None if self._labels is None else [self._labels[i] for i in chosen]
         about = {"n": n, "of": self.count, "seed": seed, "by_class": labels is not None}
         return replace(
