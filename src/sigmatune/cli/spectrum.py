@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Values, progress_bar, writable
+from sigmatune.cli.common import progress_bar, writable
 from sigmatune.cli.evaluation import left_out
 from sigmatune.errors import SigmaTuneError
 
@@ -27,7 +27,9 @@ def spectrum(
     size: int = typer.Option(0, help="Crop to a square and resize to this many pixels."),
     key: str = typer.Option("", help="Array of the .npz file."),
     layout: str = typer.Option("auto", help="Axes of an array: NHW, NHWC, NCHW or auto."),
-    values: Values = "auto",
+    values: str = typer.Option(
+        "auto", help="What black and white are: auto, 0..1, -1..1, 0..255, 0..65535; as-is for latents and the like."
+    ),
     window: str = typer.Option("", help="Window against the edges' cross: hann, cosine, tukey."),
     dct: bool = typer.Option(False, "--dct", help="Cosine instead of Fourier transform: no edges."),
     order: int = typer.Option(1, help="Order of the solver that the ends are for."),

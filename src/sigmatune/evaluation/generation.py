@@ -25,7 +25,7 @@ from sigmatune.files import write_bytes
 from sigmatune.pixels import Pixels, to_pixels
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import whole
-from sigmatune.spectra.sources import Images
+from sigmatune.spectra.images import Images
 from sigmatune.threads import side_by_side
 
 SHARD = 256
@@ -162,9 +162,7 @@ def in_pixels(images: Images) -> Iterator[Pixels]:
         SigmaTuneError: if they are no pictures.
     """
     if not images.pictures:
-        raise SigmaTuneError(
-            f"metrics are of pictures; values 'as-is' of {images.name} are none: say what black and white are."
-        )
+        raise SigmaTuneError(f"metrics are of pictures, which {images.name} read 'as-is' is not; say other values.")
     for values, _ in images:
         yield to_pixels(values)
 

@@ -24,7 +24,7 @@ from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
 from sigmatune.noise import Array
 from sigmatune.spectra import npz
-from sigmatune.spectra.sources import Images
+from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 

@@ -133,7 +133,7 @@ class Pictures:
         return self._order[1]
 
 
-def load(
+def load(  # noqa: PLR0913 (a recipe's section on data)
     source: Any,
     *,
     size: int | None = None,
@@ -217,6 +217,6 @@ def _stored(values: torch.Tensor, name: str, bits: int, *, resized: bool) -> tor
     pixels = steps.round().clamp(0, 255)
     if not resized and float((steps - pixels).abs().max()) > GRID * 127.5:
         raise SigmaTuneError(
-            f"{name} holds floating-point values between the steps of 8-bit pictures; set bits to 32, or save pictures as uint8."
+            f"{name} holds floating-point values between the steps of 8-bit pictures; set bits to 32, or save them as uint8."
         )
     return pixels.to(torch.uint8)

@@ -34,6 +34,7 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.phase_space import TIME_SCALE, PSLDScheduler, from_unet
+from sigmatune.plan import Plan
 from sigmatune.processes import PSLD, PhasePath, perturb
 from sigmatune.processes.psld import Matching
 from sigmatune.solvers import compile_plan
