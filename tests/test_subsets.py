@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sets import noise_pictures
 from sigmatune.cli.evaluation import Measuring
 from sigmatune.cli.finetune import reference_of
 from sigmatune.errors import SigmaTuneError
@@ -25,6 +26,7 @@ from sigmatune.training.run import prepare
 from training import recipe
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=60), st.data(), st.integers(0, 2**64 - 1))
 def test_a_draw_gives_every_class_its_share(labels, data, seed):
     n = data.draw(st.integers(1, len(labels)))
@@ -59,6 +61,7 @@ def test_a_draw_that_is_none():
 @pytest.fixture
 def classes(tmp_path):
     """Four classes of 8 pictures, each of one brightness of its own; as a folder, .npz, .npy and arrays."""
+    grain = noise_pictures(32, shape=(8, 8, 3)) // 16
     values = np.repeat(np.array([20, 90, 160, 230], np.uint8), 8)[:, None, None, None] + grain
     for i, image in enumerate(values):
         place = tmp_path / "folder" / "abcd"[i // 8]

@@ -150,8 +150,9 @@ class Reference:
             kept = full.projected(components[space]) if components and space in components else full
             place = f"{name}/{space}"
             arrays[f"{place}/mean"] = kept.moments.mean
-            arrays[f"{place}/covariance"] = kept.moments.covariance.astype(np.float32 if half else np.float64)
-            arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
+            with np.errstate(over="ignore"):  # looked at below
+                arrays[f"{place}/covariance"] = kept.moments.covariance.astype(np.float32 if half else np.float64)
+                arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
             if kept.basis is not None:
                 arrays[f"{place}/basis"] = kept.basis.astype(np.float32)
         unsound = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
