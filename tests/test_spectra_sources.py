@@ -98,20 +98,22 @@ def test_layouts_and_dtypes(shape, layout, dtype, batch):
     values = np.random.default_rng(n).random((n, height, width, channels))
     top = {"b": 1, "u": 255 if dtype == np.uint8 else 65535, "f": None}[np.dtype(dtype).kind]
     stored = (values * (top or 1)).round(0 if top else 8).astype(dtype)
-    expected = scaled(stored.astype(float), top) if top else stored.astype(float).transpose(0, 3, 1, 2)
+    expected = scaled(stored.astype(float), top or 1)
     array = {"NHW": stored[..., 0], "NHWC": stored, "NCHW": stored.transpose(0, 3, 1, 2)}[layout]
-    images, _ = everything(array, layout=layout, batch=batch)
+    values = {"b": "auto", "u": f"0..{top}", "f": "0..1"}[np.dtype(dtype).kind]
+    images, _ = everything(array, layout=layout, batch=batch, values=values)
     assert_allclose(images, expected, atol=3e-7, rtol=1e-6)
     assert images.is_contiguous()
 
 
-def test_latents_pass_unchanged():
+def test_latents_pass_unchanged_where_that_is_said():
     latents = torch.randn(5, 4, 8, 8) * 9
-    assert torch.equal(everything(latents)[0], latents)
-    assert torch.equal(everything(latents.requires_grad_())[0], latents)
+    refused("neither 0..1, -1..1 nor 0..255; say which by values, or 'as-is'", latents)
+    assert torch.equal(everything(latents, values="as-is")[0], latents)
+    assert torch.equal(everything(latents.requires_grad_(), values="as-is")[0], latents)
     half = latents.detach().bfloat16()
-    assert torch.equal(everything(half)[0], half.float())
-    assert torch.equal(everything(half.half())[0], half.half().float())
+    assert torch.equal(everything(half, values="as-is")[0], half.float())
+    assert torch.equal(everything(half.half(), values="as-is")[0], half.half().float())
 
 
 def test_the_ends_of_the_value_range_are_met_exactly():
@@ -146,18 +148,23 @@ def test_modes_of_image_files(mode, channels, tmp_path):
     if mode == "I;16":
         expected = np.asarray(image) / 65535 * 2 - 1
     elif mode == "F":
-        expected = np.asarray(image)
+        expected = np.asarray(image) / 255.0 * 2 - 1  # a picture of numbers up to 255
     else:
         plain = image.convert("L" if channels == 1 else "RGB")
         expected = np.moveaxis(np.asarray(plain).reshape(3, 2, channels), 2, 0) / 255.0 * 2 - 1
     assert_allclose(found[0], np.broadcast_to(expected, found[0].shape), atol=3e-7)
 
 
-def test_alpha_is_dropped_and_not_blended(tmp_path):
+def test_transparency_shows_white(tmp_path):
     values = pixels(4, 4, 4)
-    values[..., 3] = 0
+    values[..., 3] = np.arange(16).reshape(4, 4) * 17
     Image.fromarray(values).save(tmp_path / "a.png")
-    assert_allclose(everything(tmp_path)[0], scaled(values[None, ..., :3]), atol=2e-7)
+    alpha = values[..., 3:] / 255
+    seen = values[..., :3] * alpha + 255 * (1 - alpha)
+    assert_allclose(everything(tmp_path)[0], scaled(seen[None]), atol=1.01 * 2 / 255)
+    assert everything(tmp_path)[0][0, :, 0, 0].tolist() == [1, 1, 1], "wholly transparent"
+    assert_allclose(everything(tmp_path)[0][0, :, 3, 3], values[3, 3, :3] / 127.5 - 1, atol=2e-7)
+    assert open_images(tmp_path).about()["transparency"] == "over white"
 
 
 def test_a_photograph_is_turned_as_its_camera_noted(tmp_path):
@@ -198,7 +205,7 @@ def test_the_central_square_is_kept_as_it_is_where_it_has_the_size():
 def test_resizing_agrees_with_pillow_and_does_not_alias():
     values = np.random.default_rng(0).random((1, 48, 48)).astype(np.float32)
     small = Image.fromarray(values[0]).resize((20, 20), Image.Resampling.BICUBIC)
-    assert_allclose(everything(values, size=20)[0][0, 0], np.asarray(small), atol=2e-6)
+    assert_allclose(everything(values, size=20)[0][0, 0], np.asarray(small) * 2 - 1, atol=4e-6)
     checks = np.indices((64, 64)).sum(axis=0)[None] % 2 == 0  # the finest pattern that there is
     assert everything(checks, size=16)[0].abs().max() < 0.05
 
@@ -316,7 +323,12 @@ def test_python_objects_are_never_read(tmp_path):
         (np.zeros((3, 32, 32)), {}, "one image or several"),
         (np.zeros((2, 5, 5)), {"layout": "NCHW"}, "does not fit: it has 4 axes"),
         (np.zeros((2, 5, 5)), {"layout": "HWN"}, "layout must be one of auto, NHW, NHWC, NCHW"),
-        (np.zeros((2, 5, 5), np.int64), {}, "holds int64; images are bool, uint8, uint16 or floating point"),
+        (
+            np.zeros((2, 5, 5), np.int64),
+            {},
+            "holds int64; images are bool, uint8, uint16 or floating point: convert it",
+        ),
+        (np.zeros((2, 5, 5)), {"values": "0..2"}, "values must be one of auto, 0..1, -1..1"),
         (np.zeros((2, 5, 5), complex), {}, "holds complex128"),
         (torch.zeros((2, 5, 5), dtype=torch.int32), {}, "holds int32"),
         (np.zeros((2, 5, 5)), {"value_range": (1, -1)}, "value_range must rise"),
@@ -337,8 +349,10 @@ def test_what_is_no_source_is_refused_in_one_sentence(source, how, says):
 def test_folders_and_files_without_images_are_refused(folder):
     root, _ = folder
     (root / "empty").mkdir()
-    refused("empty holds no image; known are .png", root / "empty")
-    refused("readme.txt is of an unknown type; known are .png", root / "readme.txt")
+    refused("empty holds no image; known are the types that Pillow reads", root / "empty")
+    (root / "empty" / "notes.txt").write_text("no image")
+    refused(r"empty holds no image \(left out: 1 type .txt\)", root / "empty")
+    refused("readme.txt is of an unknown type; known are", root / "readme.txt")
     refused("layout is for arrays", root, layout="NHWC")
 
 

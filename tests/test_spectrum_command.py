@@ -128,13 +128,16 @@ def test_the_command(run, data, tmp_path):
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (7, 5)])
 def test_images_of_any_size(run, tmp_path, size):
     np.save(tmp_path / "small.npy", noise(0, range(6), 0, (1, *size)).numpy())
-    code, text, errors = run("spectrum", "small.npy", "--picture", "small.png", "--layout", "NCHW")
+    code, text, errors = run("spectrum", "small.npy", "--picture", "small.png", "--layout", "NCHW", "--values", "as-is")
     assert code == 0, errors
     assert f"6 image(s) of {size[0]} x {size[1]}" in text
     assert ("P_mean" in text) == (min(size) > 1)
     assert (tmp_path / "small.png").read_bytes()[:4] == b"\x89PNG"
     np.save(tmp_path / "same.npy", np.full((4, 1, *size), 0.5, np.float32))
     code, _, errors = run("spectrum", "same.npy", "--layout", "NCHW")
+    assert code == 2
+    assert "holds nothing but 0.5" in errors
+    code, _, errors = run("spectrum", "same.npy", "--layout", "NCHW", "--values", "0..1")
     assert code == 2
     assert "all images are the same" in errors
 

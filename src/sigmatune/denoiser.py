@@ -147,6 +147,14 @@ class Denoiser(ABC):
         other.path = path
         return other
 
+    def unsound(self, where: str) -> SigmaTuneError:
+        """The error for NaN or infinity, with what to try; ``where`` says which call and row, as "in call 3 of 8"."""
+        return SigmaTuneError(f"the model returned NaN or infinity {where}; {self.remedy()}.")
+
+    def remedy(self) -> str:
+        """What to try if the model returns NaN or infinity; looked for only then."""
+        return "check the function that it calls, or run it in float32"
+
     @property
     def pixel_shape(self) -> tuple[int, ...]:
         """The shape of one sample after :meth:`decode`."""
@@ -161,7 +169,11 @@ class Denoiser(ABC):
         return ""
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
-        """Turns clean data into pixels in :attr:`value_range`; the identity where the data are pixels."""
+        """Turns clean data into pixels in :attr:`value_range`; the identity where the data are pixels.
+
+        Raises:
+            SigmaTuneError: if decoding makes NaN or infinity of it.
+        """
         return x
 
     def __call__(self, z: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
@@ -297,6 +309,9 @@ class Wrapper(Denoiser):
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner.decode(x)
+
+    def remedy(self) -> str:
+        return self.inner.remedy()
 
     def fingerprint(self) -> str:
         return self.inner.fingerprint()
@@ -448,6 +463,9 @@ class Guided(Denoiser):
 
     def decode(self, x: torch.Tensor) -> torch.Tensor:
         return self.conditional.decode(x)
+
+    def remedy(self) -> str:
+        return self.conditional.remedy()
 
     def fingerprint(self) -> str:
         return (

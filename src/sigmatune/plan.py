@@ -15,6 +15,7 @@ from sigmatune import noise, soundness
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.machine import Coefficients, Step, run
+from sigmatune.pixels import first_unsound
 from sigmatune.schedule import Schedule, whole
 
 MICRO_BATCH = 16
@@ -156,7 +157,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
 
     Raises:
         SigmaTuneError: if the plan does not fit the model, the arguments do not fit together, or the model's answer for a row
-            is no function of the row (:mod:`sigmatune.soundness`; asked once per model, in three calls).
+            is no function of the row (:mod:`sigmatune.soundness`; asked once per model, in three calls); if the model returns
+            NaN or infinity, with the call, the row and what to try.
     """
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
@@ -171,6 +173,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
+    if x0 is not None and (bad := first_unsound(x0)) is not None:
+        raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or mend it.")
     soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     path = noise.paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
@@ -178,16 +182,35 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
     with torch.no_grad():
         for part in _parts(len(rows), size):
-            out[part.start : part.stop] = run(
-                plan.coefficients.at(part),
-                denoiser,
-                seed=seed,
-                indices=[rows[i] for i in part],
-                x0=None if x0 is None else x0[part.start : part.stop].to(out),
-                micro_batch=size,
-                on_step=_placed(on_step, progress, part, len(rows), plan.calls, size),
-            )
+
+            def sampled(hook: Callable[[Step], None] | None, part: range = part) -> torch.Tensor:
+                own, given = [rows[i] for i in part], None if x0 is None else x0[part.start : part.stop].to(out)
+                table = plan.coefficients.at(part)
+                return run(table, denoiser, seed=seed, indices=own, x0=given, micro_batch=size, on_step=hook)
+
+            found = sampled(_placed(on_step, progress, part, len(rows), plan.calls, size))
+            if (bad := first_unsound(found)) is not None:
+                raise _unsound(denoiser, sampled, plan.calls, bad, rows[part.start + bad])
+            out[part.start : part.stop] = found
     return out
+
+
+def _unsound(
+    denoiser: Denoiser, sampled: Callable[[Callable[[Step], None]], Any], calls: int, bad: int, row: int
+) -> SigmaTuneError:
+    """The error for a row that became NaN or infinite; runs it again to say in which call, so that no sound run pays."""
+
+    def look(step: Step) -> None:
+        if not bool(torch.isfinite(step.x0[bad]).all()):
+            raise denoiser.unsound(
+                f"in call {step.call + 1} of {calls} (sigma {float(step.sigma[bad]):.4g}), image {row}"
+            )
+
+    try:
+        sampled(look)
+    except SigmaTuneError as error:
+        return error
+    return denoiser.unsound(f"in image {row}, whose calls were all finite")
 
 
 def _parts(rows: int, size: int) -> Iterator[range]:

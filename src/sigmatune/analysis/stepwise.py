@@ -36,6 +36,7 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
 from sigmatune.machine import Step
 from sigmatune.noise import Array, close
+from sigmatune.pixels import first_unsound
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import whole
 from sigmatune.schedules import build
@@ -207,6 +208,10 @@ def _add(
     scale = np.log(model.path.state_scale(plan.schedule.sigmas[:-1]))
 
     def record(step: Step) -> None:
+        if (bad := first_unsound(step.x0)) is not None:
+            raise model.unsound(
+                f"in call {step.call + 1} of {plan.calls} (sigma {step.sigma[bad]:.4g}), image {rows[bad]}"
+            )
         # One row after the other: the same bits however the rows fall into micro-batches.
         np.add.at(sums[0, :, step.call], fold, log_magnitudes(step.z) + scale[step.call])
         np.add.at(sums[1, :, step.call], fold, log_magnitudes(step.x0))

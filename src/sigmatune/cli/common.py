@@ -138,6 +138,12 @@ Interval = Annotated[
     tuple[float, float] | None,
     typer.Option("--interval", help="Noise levels a b between which guidance is on; outside it costs one evaluation."),
 ]
+Values = Annotated[
+    str,
+    typer.Option(
+        "--values", help="What black and white are in the stored numbers: auto, 0..1, -1..1, 0..255, 0..65535."
+    ),
+]
 Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; the pipeline's own by default.")]
 
 

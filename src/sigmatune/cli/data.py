@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,6 +94,7 @@ class Data:
         else:
             with progress_bar(quiet=quiet) as progress:
                 measured = measure(self.source, by_class=bool(self.label), progress=progress, size=self.size or None)
+            _say(measured.about, quiet=quiet)
         if self.label and self.label not in measured.classes:
             raise unknown_name("class", self.label, measured.classes)
         found = measured.classes[self.label] if self.label else measured.all
@@ -115,7 +117,9 @@ class Data:
             raise unknown_name("class", self.label, images.classes)
         reduction: Literal["law", "pca"] = "pca" if self.reduction == "pca" else "law"
         with progress_bar(quiet=quiet) as progress:
-            return fit(images, reduction=reduction, progress=lambda done: progress("spectra", done, images.count))
+            mixture = fit(images, reduction=reduction, progress=lambda done: progress("spectra", done, images.count))
+        _say(images.about(), quiet=quiet)
+        return mixture
 
     @property
     def _fitted(self) -> bool:
@@ -134,3 +138,11 @@ class Data:
     def control(self) -> dict[str, Any]:
         """The controls of the rule."""
         return {"label": self.label or None, "mean": self.mean, "texture": self.texture}
+
+
+def _say(about: Mapping[str, Any], *, quiet: bool) -> None:
+    """Says what was left out of a folder, beside what the command prints."""
+    from sigmatune.spectra.images import left_out_told
+
+    if not quiet and (text := left_out_told(about)):
+        print(text, file=sys.stderr)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, options, progress_bar, writable
-from sigmatune.cli.evaluation import Measuring, listed, table
+from sigmatune.cli.common import Values, load_model, options, progress_bar, writable
+from sigmatune.cli.evaluation import Measuring, left_out, listed, table
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def evaluate(
     plan: Path | None = typer.Option(None, help="Plan file whose pictures are evaluated."),
     images: str = typer.Option("", help="Pictures that exist already, instead of a model and a plan."),
     n: int | None = typer.Option(
-        None, "--n", "-n", help="How many pictures, of the indices 0 to n - 1: 10000, or all that exist already."
+        None,
+        "--n",
+        "-n",
+        help="How many pictures, of the indices 0 to n - 1 (10000); of --images so many are drawn, each class its share (all).",
     ),
     metrics: str = typer.Option("", help="fd,kid,is,prdc,sw,spectrum,fd-infinite,paired; by default the first six."),
     against: str = typer.Option(
@@ -46,7 +49,8 @@ def evaluate(
     ),
     spaces: str = typer.Option("", help="Spaces of the extractor, such as block10,head,head-pca64."),
     size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
-    seed: int = typer.Option(0, help="Seed of the noise."),
+    values: Values = "auto",
+    seed: int = typer.Option(0, help="Seed of the noise; with --images, of the draw."),
     batch: int = typer.Option(256, help="Pictures sampled at once; changes memory and speed, not the figures."),
     run: Path | None = typer.Option(None, help="Folder of pictures and features, which a later run goes on from."),
     features_only: bool = typer.Option(False, "--features-only", help="Keep features and no pictures."),
@@ -76,12 +80,12 @@ def evaluate(
     if work.exists() and not work.is_dir():
         raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
     without = ",".join(name for name in listed(metrics) if name != "paired")
-    asked = Measuring(without, extractor, spaces, reference, size, device)
+    asked = Measuring(without, extractor, spaces, reference, size, device, values)
     fresh = not work.exists()
     try:
         with progress_bar(quiet=as_json) as progress:
             if plan is None:
-                done = _of_pictures(images, n, asked, progress)
+                done = _of_pictures(images, n, seed, asked, progress)
             else:
                 job = _Job(load_model(model, device), plan, n or MANY, seed, work, not features_only, batch, progress)
                 done = _of_plan(job, model, against, asked, listed(metrics))
@@ -89,16 +93,13 @@ def evaluate(
         if fresh:
             shutil.rmtree(work, ignore_errors=True)
         raise
-    more = {"against": against, "differences": [one.to_dict() for one in done.compared]} if against else {}
-    save(done.figures, out, **done.origin, **more)
+    save(done.figures, out, **done.record(against))
     if save_reference is not None and done.data is not None:
         done.data.save(save_reference)
     if as_json:
         print(out.read_text(encoding="utf-8").rstrip())
         return
-    table(done.figures)
-    for difference in done.compared:
-        print(difference.verdict)
+    done.show()
     print(f"written to {out}" + (f"; pictures and features: {work} (a later run goes on from them)" if model else ""))
 
 
@@ -110,6 +111,20 @@ class _Done:
     data: Reference | None
     origin: dict[str, Any]
     compared: list[Difference] = field(default_factory=list)
+
+    def record(self, against: str) -> dict[str, Any]:
+        """What stands in the file beside the figures."""
+        known = dict(self.data.about) if self.data is not None else {}
+        compared = {"against": against, "differences": [one.to_dict() for one in self.compared]} if against else {}
+        return {**self.origin, **compared, **({"reference_about": known} if known else {})}
+
+    def show(self) -> None:
+        """Prints the figures, what was left out of folders, and the verdicts."""
+        table(self.figures)
+        for line in left_out((self.origin.get("about"), None if self.data is None else self.data.about)):
+            print(line)
+        for difference in self.compared:
+            print(difference.verdict)
 
 
 @dataclass(frozen=True)
@@ -159,18 +174,19 @@ class _Job:
         return self.model, largest(build, SOLVERS[solver], own.network_calls(self.model), self.model)
 
 
-def _of_pictures(images: str, n: int | None, asked: Measuring, progress: Progress) -> _Done:
-    """Measures the first n of pictures that exist already, or all."""
+def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progress: Progress) -> _Done:
+    """Measures n pictures that exist already, drawn by the seed, or all."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.generation import pictures
     from sigmatune.spectra.sources import open_images
+    from sigmatune.spectra.values import checked
 
-    source = open_images(images)
+    source = open_images(images, values=checked(asked.values))
     shape = tuple(next(iter(source))[0].shape[1:])
     wanted = asked.wanted(shape)
     data = asked.data("", wanted, progress)
     check(wanted, data, shape)
-    sample = pictures(source, wanted.extractors, n)
+    sample = pictures(source, wanted.extractors, n, seed=seed)
     return _Done(figures(sample, wanted, data, progress=progress), data, sample.origin)
 
 

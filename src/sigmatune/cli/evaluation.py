@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import progress_bar
 from sigmatune.errors import SigmaTuneError
@@ -28,6 +28,7 @@ class Measuring:
     reference: str
     size: int
     device: str
+    values: str = "auto"
 
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
         """What is to be measured of pictures of a shape.
@@ -54,6 +55,7 @@ class Measuring:
         from sigmatune.evaluation.evaluate import check
         from sigmatune.models.bundled import reference_file
         from sigmatune.spectra.sources import open_images
+        from sigmatune.spectra.values import checked as values_of
 
         if not wanted.needs_reference:
             return None
@@ -64,8 +66,15 @@ class Measuring:
             return None if bundled is None else reference.load(bundled)
         if reference.is_statistics(Path(self.reference)):
             return reference.load(self.reference)
-        images = open_images(self.reference, size=self.size or None)
+        images = open_images(self.reference, size=self.size or None, values=values_of(self.values))
         return reference.measure(images, wanted.extractors, progress=progress)
+
+
+def left_out(records: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """What was left out of folders, one line each."""
+    from sigmatune.spectra.images import left_out_told
+
+    return [text for about in records if about and (text := left_out_told(about))]
 
 
 def listed(text: str) -> list[str]:
@@ -96,4 +105,4 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-__all__ = ["Measuring", "listed", "number", "progress_bar", "table"]
+__all__ = ["Measuring", "left_out", "listed", "number", "progress_bar", "table"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import progress_bar
-from sigmatune.cli.evaluation import Measuring
+from sigmatune.cli.common import Values, progress_bar
+from sigmatune.cli.evaluation import Measuring, left_out
 from sigmatune.cli.train import Teller
 from sigmatune.errors import SigmaTuneError
 
@@ -53,6 +53,7 @@ def finetune(
     key: str | None = typer.Option(None, help="Array of an .npz."),
     labels: str | None = typer.Option(None, help="File of class labels, one per image."),
     size: int | None = typer.Option(None, help="Crop and resize the images to this many pixels."),
+    values: Values = "auto",
     out: Path = typer.Option(
         Path("finetuned"), "--out", "-o", help="Folder of everything; a run in it is gone on with."
     ),
@@ -69,6 +70,7 @@ def finetune(
     Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. Where the new weights are not beyond
     noise better there is no OUT/model, and the words are "no gain". A run that was stopped goes on where it was.
     """
+    from sigmatune.spectra.values import checked
     from sigmatune.training.data import load
     from sigmatune.workflows.finetune import Data, Settings
     from sigmatune.workflows.finetune import finetune as run
@@ -86,7 +88,7 @@ def finetune(
     )  # fmt: skip
     start = start_of(plan, calls)
     with progress_bar(quiet=as_json) as bar:
-        seen = load(data, key=key, labels=labels, size=size, progress=bar)
+        seen = load(data, key=key, labels=labels, size=size, values=checked(values), progress=bar)
         measuring = Measuring("fd", "", "", reference, 0, device)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
@@ -98,7 +100,7 @@ def finetune(
     if as_json:
         print(json.dumps(result.evidence, indent=1))
         return
-    print("\n".join(summary(result, out)))
+    print("\n".join([*left_out([seen.about, known.about]), *summary(result, out)]))
 
 
 def start_of(plan: Path | None, calls: int | None) -> Any:
@@ -137,10 +139,10 @@ def reference_of(
         known = measuring.data(model, wanted, progress)
         assert known is not None
         return known
-    values = images.values[:MOST].permute(0, 2, 3, 1).numpy()
-    return measure(
-        open_images(values), wanted.extractors, name=f"{images.name}, first {len(values)}", progress=progress
-    )
+    some = images.some(MOST)
+    values = images.values[some].permute(0, 2, 3, 1).numpy()
+    name = images.name if len(some) == len(images) else f"{images.name}, {len(some)} drawn"
+    return measure(open_images(values, layout="NHWC"), wanted.extractors, name=name, progress=progress)
 
 
 def summary(result: Result, out: Path) -> list[str]:

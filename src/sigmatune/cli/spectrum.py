@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import progress_bar, writable
+from sigmatune.cli.evaluation import left_out
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def spectrum(
     size: int = typer.Option(0, help="Crop to a square and resize to this many pixels."),
     key: str = typer.Option("", help="Array of the .npz file."),
     layout: str = typer.Option("auto", help="Axes of an array: NHW, NHWC, NCHW or auto."),
+    values: str = typer.Option(
+        "auto", help="What black and white are: auto, 0..1, -1..1, 0..255, 0..65535; as-is for latents and the like."
+    ),
     window: str = typer.Option("", help="Window against the edges' cross: hann, cosine, tukey."),
     dct: bool = typer.Option(False, "--dct", help="Cosine instead of Fourier transform: no edges."),
     order: int = typer.Option(1, help="Order of the solver that the ends are for."),
@@ -61,11 +65,14 @@ def spectrum(
                 size=size or None,
                 key=key or None,
                 layout=layout,
+                values=values,
                 corners=True,
                 window=window or None,
                 transform="dct" if dct else "fft",
             )
+    about = dict(measured.about)
     facts = facts_of(measured, order=order, trained=trained, levels=levels, resolution=resolution or None)
+    facts |= {"data": about} if about else {}
     if out is not None:
         save_measured(measured, out)
     if picture is not None:
@@ -74,6 +81,8 @@ def spectrum(
         print(json.dumps(facts))
         return
     _show(facts)
+    for line in left_out([about]):
+        print(line)
     for what, file in (("spectra", out), ("picture", picture)):
         if file is not None:
             print(f"{what}: {file}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import progress_bar
+from sigmatune.cli.evaluation import left_out
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def train(
         print(text)
         return
     took = json.loads(text)
+    for line in left_out([took["data"]]):
+        print(line)
     print(
         f"{took['images']:,} images in {took['steps']:,} steps and {took['seconds']:.0f} s, loss {took['loss']:.4f}, "
         f"{took['parameters']:,} parameters"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.pixels import Projections, Rings
@@ -97,7 +99,7 @@ def figures(
         progress: Sees the figures done.
 
     Raises:
-        SigmaTuneError: as :func:`check` does, or if there are too few pictures.
+        SigmaTuneError: as :func:`check` does, if there are too few pictures, or for a figure that is no finite number.
     """
     check(wanted, reference, sample.shape)
     jobs = [(metric, *place) for metric in wanted.metrics.values() for place in wanted.places(metric)]
@@ -120,5 +122,7 @@ def figures(
             versions=versions(),
         )
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
+            if not np.isfinite([estimate.value, *estimate.left]).all():
+                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; look at the pictures.")
             found.append(Figure(label, metric.better[label], estimate, settings))
     return found

@@ -26,7 +26,7 @@ from sigmatune.files import write_bytes
 from sigmatune.pixels import Pixels, to_pixels
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import whole
-from sigmatune.spectra.sources import Images
+from sigmatune.spectra.images import Images
 from sigmatune.threads import side_by_side
 
 SHARD = 256
@@ -127,32 +127,47 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     return Sample(n, origin, tuple(model.pixel_shape), parts)
 
 
-def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None) -> Sample:
-    """Extracts the features of pictures that exist already: the first n of them, or all.
+def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:
+    """Extracts the features of pictures that exist already: of all, or of n that are drawn, of each class its share.
+
+    The rows come in an order that the seed chooses, because folds and metrics of a bounded size take rows as they come and a
+    folder is sorted by class.
+
+    Args:
+        images: The pictures.
+        extractors: What features to take.
+        n: How many; all by default.
+        seed: Of draw and order.
 
     Raises:
         SigmaTuneError: if there are fewer than n, or they are no pictures or cannot be read.
     """
-    wanted = images.count if n is None else whole(n, "n")
-    if wanted > images.count:
-        raise SigmaTuneError(f"{images.name} holds {images.count} pictures, fewer than the {wanted} asked for.")
-    parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
+    chosen = images if n is None or n == images.count else images.drawn(n, seed)
+    found: dict[str, dict[str, list[Features]]] = {extractor.name: {} for extractor in extractors}
     shape: tuple[int, ...] = ()
-    for pixels in in_pixels(images, wanted):
+    for pixels in in_pixels(chosen):
         shape = (pixels.shape[3], *pixels.shape[1:3])
         for extractor in extractors:
-            parts[extractor.name].append(extractor(pixels))
-    return Sample(wanted, {"pictures": images.name, "indices": [0, wanted]}, shape, parts)
+            for space, rows in extractor(pixels).items():
+                found[extractor.name].setdefault(space, []).append(rows)
+    order = np.random.Generator(np.random.Philox(key=np.uint64(seed))).permutation(chosen.count)
+    parts: dict[str, list[Path | dict[str, Features]]] = {
+        name: [{space: np.concatenate(rows)[order] for space, rows in spaces.items()}] for name, spaces in found.items()
+    }
+    origin = {"pictures": images.name, "indices": [0, chosen.count], "seed": seed, "about": chosen.about()}
+    return Sample(chosen.count, origin, shape, parts)
 
 
-def in_pixels(images: Images, n: int) -> Iterator[Pixels]:
-    """The first n images as uint8 pictures, batch by batch, (B, H, W, C)."""
-    done = 0
+def in_pixels(images: Images) -> Iterator[Pixels]:
+    """Images as uint8 pictures, batch by batch, (B, H, W, C).
+
+    Raises:
+        SigmaTuneError: if they are no pictures.
+    """
+    if not images.pictures:
+        raise SigmaTuneError(f"metrics are of pictures, which {images.name} read 'as-is' is not; say other values.")
     for values, _ in images:
-        if done >= n:
-            return
-        yield to_pixels(values[: n - done])
-        done += len(values)
+        yield to_pixels(values)
 
 
 class _Pixels:
@@ -191,10 +206,7 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
 
     # As many as there are threads, even for one piece: with more threads for it, its bits could be others.
     with side_by_side(torch.get_num_threads(), model) as spread:
-        x = torch.cat(list(spread(piece, pieces)))
-    if not torch.isfinite(x).all():
-        raise SigmaTuneError("the model returned NaN or infinity; its pictures cannot be evaluated.")
-    return x.cpu()
+        return torch.cat(list(spread(piece, pieces))).cpu()
 
 
 def end_points(

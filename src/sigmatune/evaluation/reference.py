@@ -24,7 +24,7 @@ from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
 from sigmatune.noise import Array
 from sigmatune.spectra import npz
-from sigmatune.spectra.sources import Images
+from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 
@@ -81,6 +81,7 @@ class Reference:
         shape: Of one picture, (C, H, W).
         extractors: The :meth:`~sigmatune.evaluation.extractors.Extractor.spec` of each extractor by name.
         statistics: By (extractor, space).
+        about: What was read and how, where the pictures themselves were measured.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Reference:
     shape: tuple[int, ...]
     extractors: Mapping[str, Mapping[str, Any]]
     statistics: Mapping[tuple[str, str], Statistics]
+    about: Mapping[str, Any] = field(default_factory=dict)
     _spaces: dict[tuple[str, str], Statistics] = field(default_factory=dict, repr=False)
 
     def check(self, extractor: Extractor, shape: tuple[int, ...]) -> None:
@@ -148,10 +150,15 @@ class Reference:
             kept = full.projected(components[space]) if components and space in components else full
             place = f"{name}/{space}"
             arrays[f"{place}/mean"] = kept.moments.mean
-            arrays[f"{place}/covariance"] = kept.moments.covariance.astype(np.float32 if half else np.float64)
-            arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
+            with np.errstate(over="ignore"):  # looked at below
+                arrays[f"{place}/covariance"] = kept.moments.covariance.astype(np.float32 if half else np.float64)
+                arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
             if kept.basis is not None:
                 arrays[f"{place}/basis"] = kept.basis.astype(np.float32)
+        unsound = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
+        if unsound is not None:
+            how = "does not fit into half precision; save it with half=False" if half else "is not finite"
+            raise SigmaTuneError(f"{unsound} of the reference {self.name} {how}.")
         header = {
             "format": FORMAT, "version": VERSION, "name": self.name, "n": self.n, "shape": list(self.shape),
             "extractors": self.extractors,
@@ -181,13 +188,14 @@ def measure(
     """
     if images.count < 2:
         raise SigmaTuneError(f"{images.name} holds one picture; a reference needs at least two, and rather thousands.")
-    chosen = np.random.default_rng(0).permutation(images.count)[:ROWS]
+    generator = np.random.default_rng(0)
+    chosen = generator.permutation(images.some(ROWS))
     place = np.full(images.count, -1)
     place[chosen] = np.arange(len(chosen))
     moments: dict[tuple[str, str], Moments] = {}
     rows: dict[tuple[str, str], Features] = {}
     done, shape = 0, (0, 0, 0)
-    for pixels in in_pixels(images, images.count):
+    for pixels in in_pixels(images):
         shape = (pixels.shape[3], *pixels.shape[1:3])
         places = place[done : done + len(pixels)]
         for extractor in extractors:
@@ -205,7 +213,7 @@ def measure(
             progress("reference", done, images.count)
     statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
     specs = {extractor.name: extractor.spec() for extractor in extractors}
-    return Reference(name or images.name, images.count, shape, specs, statistics)
+    return Reference(name or images.name, images.count, shape, specs, statistics, images.about())
 
 
 def load(path: str | Path) -> Reference:
@@ -231,6 +239,8 @@ def load(path: str | Path) -> Reference:
                 )
                 basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored.files else None
                 rows = stored[f"{place}/rows"].astype(np.float32)
+                if not all(np.isfinite(array).all() for array in (moments.mean, moments.scatter, rows)):
+                    raise SigmaTuneError(f"{path} holds NaN or infinity in {place}; measure the reference again.")
                 statistics[extractor, space] = Statistics(moments, rows, basis)
             return Reference(str(header["name"]), n, tuple(header["shape"]), header["extractors"], statistics)
         except (KeyError, TypeError) as error:

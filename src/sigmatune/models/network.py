@@ -13,6 +13,7 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.identity import Identity, big, module_of, same, tensors_of
 from sigmatune.models.predictions import Prediction, predictions
 from sigmatune.noise import Array, NoisePath
+from sigmatune.pixels import unsound_weight
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -99,6 +100,14 @@ class NetworkDenoiser(Denoiser):
                 "move the levels with snap() first."
             )
         return torch.from_numpy(t).long()
+
+    def remedy(self) -> str:
+        name = unsound_weight(self.network) if isinstance(self.network, torch.nn.Module) else None
+        if name is not None:
+            return f"its weight {name} holds NaN or infinity, so load it from sound files"
+        if self.network_dtype != torch.float32:
+            return "its weights are finite, so its arithmetic overflows: load it with dtype=torch.float32"
+        return "its weights are finite, so it overflows there: look at what it is told, or at how it was trained"
 
     def subject(self) -> object:
         return self.network

@@ -29,6 +29,7 @@ from sigmatune.identity import Identity, add_weights, numbers_of
 from sigmatune.models.capture import Condition, Sent, network_of
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
+from sigmatune.pixels import first_unsound, unsound_weight
 
 TEXT_LAST, LABEL_FIRST = (
     "noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)",
@@ -229,7 +230,15 @@ class PipelineDenoiser(NetworkDenoiser):
         latents = x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         with torch.no_grad():
             parts = [coder.decode(part.to(coder.dtype)).sample for part in latents.split(16)]
-        return torch.cat(parts).to(x.dtype)
+        pixels = torch.cat(parts).to(x.dtype)
+        if (bad := first_unsound(pixels)) is not None:
+            name = unsound_weight(coder)
+            told = f"its weight {name} is not finite" if name else f"{coder.dtype} overflows in it"
+            raise SigmaTuneError(
+                f"the autoencoder made NaN or infinity of image {bad}: {told.replace('torch.', '')}; load the pipeline, or its "
+                "VAE alone, from sound weights in float32 or bfloat16."
+            )
+        return pixels
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:

@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+from sigmatune.spectra.images import Images
 from sigmatune.spectra.laws import broken_power_law, power_law
 from sigmatune.spectra.measure import Measured, measure
 from sigmatune.spectra.rapsd import WINDOWS, rapsd
 from sigmatune.spectra.rings import rings
-from sigmatune.spectra.sources import Images, open_images
+from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import QUANTISATION, Running, Spectrum, spectrum_of
 
 __all__ = [

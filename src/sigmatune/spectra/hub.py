@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.spectra.sources import Images, Target, decoded
+from sigmatune.spectra.images import Images, Target
+from sigmatune.spectra.sources import Named, from_pictures
+from sigmatune.spectra.subset import Indices
 
 ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:\w+)?")
 
@@ -50,14 +51,11 @@ def open_dataset(source: str, batch: int, target: Target) -> Images | None:
     kinds = {key: kind for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
     labels = next(([kind.names[i] for i in rows[key]] for key, kind in kinds.items()), None)
 
-    def pictures() -> Iterator[tuple[str, Path | Image.Image]]:
-        for i in range(len(rows)):
-            yield f"image {i} of {source}", _picture(rows[i][column])
+    def pictures(some: Indices | None) -> Iterator[Named]:
+        for i in range(len(rows)) if some is None else some:
+            yield f"image {i} of {source}", _picture(rows[int(i)][column])
 
-    def batches() -> Iterator[torch.Tensor]:
-        return decoded(pictures(), batch, target)
-
-    return Images(source, len(rows), tuple(sorted(set(labels or ()))), labels, batches)
+    return from_pictures(source, len(rows), labels, pictures, batch, target)
 
 
 def _picture(value: Any) -> Image.Image:

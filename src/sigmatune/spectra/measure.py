@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ class Measured:
     Attributes:
         all: The spectrum of all images.
         classes: The spectrum of each class, by label; empty unless it was asked for.
+        about: What was read and how (:meth:`sigmatune.spectra.images.Images.about`).
     """
 
     all: Spectrum
     classes: dict[str, Spectrum] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure(
@@ -47,7 +49,7 @@ def measure(
         source: As for :func:`sigmatune.spectra.sources.open_images`.
         by_class: Measure every class as well.
         progress: Called as progress("spectrum", images done, images in total) after every batch.
-        how: Options of ``open_images`` (value_range, size, layout, key, batch) and of
+        how: Options of ``open_images`` (value_range, values, size, layout, key, batch) and of
             :class:`sigmatune.spectra.Running` (corners, window, transform, per_channel).
 
     Raises:
@@ -77,4 +79,5 @@ def measure(
         done += len(batch)
         if progress is not None:
             progress("spectrum", done, images.count)
-    return Measured(everything.spectrum(), {label: part.spectrum() for label, part in classes.items()})
+    spectra = {label: part.spectrum() for label, part in classes.items()}
+    return Measured(everything.spectrum(), spectra, images.about())

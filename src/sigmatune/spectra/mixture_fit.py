@@ -9,7 +9,7 @@ only their features are kept: two numbers for a power law, one per ring until th
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -26,6 +26,9 @@ from sigmatune.spectra.spectrum import QUANTISATION
 
 Labels = Sequence[Any] | torch.Tensor | None
 Batches = torch.Tensor | Iterable[torch.Tensor | tuple[torch.Tensor, Labels]]
+
+LEAST = 2
+"""Fewest images of a class, or in all, that have a covariance."""
 
 ROOM = 5
 """Images per component and free direction that a mixture needs at least; fewer would be remembered instead of described."""
@@ -59,28 +62,55 @@ def fit(
         SigmaTuneError: for fewer than two images in all or in a class, images too small to have a slope, labels that do
             not fit, or if scikit-learn is not installed.
     """
-    _mixtures()
-    if reduction not in ("law", "pca"):
-        raise SigmaTuneError(f"a reduction is 'law' or 'pca', not {reduction!r}.")
+    check_reduction(reduction)
     seen = _Seen(reduction)
     for batch, names in _labelled(images, labels):
         seen.add(batch, names)
         if progress is not None:
             progress(len(seen.names))
     centre, basis, features = seen.reduced(whole(components, "components"))
+    check(seen.names, seen.size, reduction)
     groups: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(seen.names):
         if name is not None:
             groups[name].append(i)
-    small = [name for name, rows in groups.items() if len(rows) < 2]
-    if len(features) < 2 or small:
-        where = f"of class {small[0]!r}" if small else "in all"
-        raise SigmaTuneError(f"a mixture needs at least two images {where}; pass more or leave that class out.")
     everything = _part(features, seen.sums[None] / len(features), most, seed)
     classes = {
         name: _part(features[rows], seen.sums[name] / len(rows), most, seed) for name, rows in sorted(groups.items())
     }
     return Mixture(reduction, seen.size, centre, basis, everything, classes)
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuses an unknown reduction, and a machine on which nothing can be fitted.
+
+    Raises:
+        SigmaTuneError: in one sentence.
+    """
+    _mixtures()
+    if reduction not in ("law", "pca"):
+        raise SigmaTuneError(f"a reduction is 'law' or 'pca', not {reduction!r}.")
+
+
+def check(names: Sequence[str | None], size: tuple[int, int], reduction: str = "law") -> None:
+    """Refuses what no mixture can be fitted to; for whoever fits at the end of long work.
+
+    Args:
+        names: The class of each image, None for images without one.
+        size: (H, W).
+        reduction: As for :func:`fit`.
+
+    Raises:
+        SigmaTuneError: as :func:`fit` does.
+    """
+    check_reduction(reduction)
+    if min(size) // 2 + 1 < (3 if reduction == "law" else 2):
+        raise SigmaTuneError(f"images of {size[0]} x {size[1]} pixels have too few rings to be told apart.")
+    counts = Counter(name for name in names if name is not None)
+    small = next((name for name, count in sorted(counts.items()) if count < LEAST), None)
+    if len(names) < LEAST or small is not None:
+        where = f"of class {small!r}" if small is not None else "in all"
+        raise SigmaTuneError(f"a mixture needs at least two images {where}; pass more or leave that class out.")
 
 
 class _Seen:

@@ -1,97 +1,43 @@
 """Images from what people have, in batches, so that memory is bounded by the batch and not by the data.
 
-A folder, an image file, an ``.npz`` or ``.npy`` file, a tensor or an array become one thing: :class:`Images`, which yields
-float32 batches (B, C, H, W) with their class labels, as often as it is asked to. Whole numbers of 8 and 16 bits and truth
-values are scaled to the value range; floating-point values are taken as they are, so latents pass unchanged.
+A folder, an image file, an ``.npz`` or ``.npy`` file, a tensor or an array become one thing,
+:class:`~sigmatune.spectra.images.Images`, which yields float32 batches (B, C, H, W) with their class labels, as often as it is
+asked to. What black and white are is told in :mod:`sigmatune.spectra.values`, which files are read in
+:mod:`sigmatune.spectra.listing`, and how one becomes numbers in :mod:`sigmatune.spectra.image_file`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.options import number
 from sigmatune.schedule import whole
 from sigmatune.spectra import npz
+from sigmatune.spectra.image_file import BACKGROUND, array_of, is_floating, pixels_of
+from sigmatune.spectra.images import Images, Numbers, Target, sound
+from sigmatune.spectra.listing import Listing, listing, suffixes, told
+from sigmatune.spectra.subset import Indices
+from sigmatune.spectra.values import Ends, Scale, Values, checked
 
 Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
-Numbers = np.typing.NDArray[Any]
 Runs = Callable[[int], Iterator[Numbers]]
+Named = tuple[str, Path | Image.Image]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
-"""The files of a folder that count as images."""
-
-_TOP = {"bool": 1, "uint8": 255, "uint16": 65535}
 _MOST_VALUES = 2**24  # of a batch, 64 MiB of float32: 256 photographs of 1024 x 1024 would be 3 GiB
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Images of one shape; every iteration reads from the start and yields (float32 (B, C, H, W), labels or None).
-
-    Attributes:
-        name: Where they come from, for messages.
-        count: How many there are.
-        classes: The class labels, sorted; none if the images have no labels.
-    """
-
-    name: str
-    count: int
-    classes: tuple[str, ...]
-    _labels: list[str] | None
-    _batches: Callable[[], Iterator[torch.Tensor]]
-
-    @property
-    def labels(self) -> bool:
-        """Whether the images have class labels."""
-        return self._labels is not None
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, list[str] | None]]:
-        done = 0
-        for images in self._batches():
-            yield images, None if self._labels is None else self._labels[done : done + len(images)]
-            done += len(images)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What images are brought to."""
-
-    low: float
-    high: float
-    size: int | None
-
-    def __call__(self, images: Numbers, names: Callable[[int], str]) -> torch.Tensor:
-        """Images (B, C, H, W) of any supported dtype as float32, scaled, cropped and resized; names(i) is for messages."""
-        with np.errstate(over="ignore"):
-            values = torch.from_numpy(images.astype(np.float32, order="C"))
-        if (top := _TOP.get(images.dtype.name)) is not None:
-            values.div_(top).mul_(self.high - self.low).add_(self.low)
-        elif not torch.isfinite(values).all():
-            bad = int(torch.isfinite(values).flatten(1).all(dim=1).logical_not().nonzero()[0])
-            raise SigmaTuneError(f"{names(bad)} holds NaN or an infinite value; leave it out or mend it.")
-        if self.size is None:
-            return values
-        height, width = values.shape[-2:]
-        side = min(height, width)
-        top_row, left = (height - side) // 2, (width - side) // 2
-        square = values[..., top_row : top_row + side, left : left + side]
-        if side == self.size:
-            return square.contiguous()
-        return torch.nn.functional.interpolate(square, (self.size, self.size), mode="bicubic", antialias=True)
 
 
 def open_images(
     source: str | Path | torch.Tensor | Numbers,
     *,
     value_range: tuple[float, float] = (-1.0, 1.0),
+    values: Values = "auto",
     size: int | None = None,
     layout: Layout = "auto",
     key: str | None = None,
@@ -100,29 +46,35 @@ def open_images(
     """Opens images for reading in batches, in an order that is the same every time.
 
     Args:
-        source: One of: a folder, searched through its subfolders for files with :data:`SUFFIXES` and sorted by path; the
-            first-level subfolders are class labels if all images lie in subfolders. An image file. An ``.npz`` file, read
+        source: One of: a folder, searched with all its subfolders for files of the types that Pillow reads and sorted by path;
+            the first-level subfolders are class labels if all images lie in subfolders. An image file. An ``.npz`` file, read
             as a stream, with labels from its array ``labels`` or ``y``. An ``.npy`` file. A tensor or an array. The id of a
             data set on the Hugging Face hub, ``owner/name`` or ``owner/name:split``, if `datasets` is installed.
-        value_range: What black and white become, for bool, uint8 and uint16. Floating point is taken as it is.
+        value_range: What black and white become.
+        values: What they are in the stored numbers: ``"0..1"``, ``"-1..1"``, ``"0..255"``, ``"0..65535"``; ``"auto"``, by the
+            kind of number and, for floating point, by the least and the largest of all (:mod:`sigmatune.spectra.values`);
+            ``"as-is"``: floating point is no picture, such as latents, and taken as it is.
         size: Crop the central square and resize it to size x size (bicubic, antialiased, not clipped), up or down.
         layout: Axes of an array: ``"NHW"``, ``"NHWC"``, ``"NCHW"``, or ``"auto"``: three axes are NHW; of four the last one
             is the channels if it has 1 to 4 entries and the second more than 4, otherwise the second is.
         key: Array of an ``.npz`` file; by default images, x, data, arr_0, or the only one of three or more axes.
         batch: At most that many images at a time; fewer where images are large, so that a batch stays under 64 MiB.
 
-    Files: alpha is dropped. The first image decides whether all have one channel or three, in which case grey ones are
-    repeated. Orientation of a photograph is as its camera noted it; of several frames the first is read; colour of 16
-    bits is read in 8, as Pillow does. The arrays keep their channels, alpha too.
+    Of a folder, links are followed and hidden names left out; what else was left out, :attr:`Images.left_out` counts. A file
+    that cannot be read, is cut off or is no image is refused, never left out. Transparent pixels show white. The first image
+    decides whether all have one channel or three, in which case grey ones are repeated. Orientation of a photograph is as its
+    camera noted it; of several frames the first is read; colour of 16 bits is read in 8, as Pillow does. The arrays keep their
+    channels, alpha too.
 
     Raises:
         SigmaTuneError: here for what is missing, empty, of an unknown type or ambiguous; while iterating for images that
-            cannot be read, are not finite, or differ in size or, colour after grey, in channels.
+            cannot be read, are not finite, whose black and white cannot be told, or that differ in size or, colour after
+            grey, in channels.
     """
     low, high = (number(value, "value_range") for value in _pair(value_range))
     if low >= high:
         raise SigmaTuneError(f"value_range must rise, like (-1, 1), not {value_range!r}.")
-    target = Target(low, high, None if size is None else whole(size, "size"))
+    target = Target(low, high, None if size is None else whole(size, "size"), checked(values))
     batch = whole(batch, "batch")
     if layout not in get_args(Layout):
         raise SigmaTuneError(f"layout must be one of {', '.join(get_args(Layout))}, not {layout!r}.")
@@ -162,28 +114,48 @@ def _pair(value_range: Any) -> tuple[Any, Any]:
 
 
 def _folder(path: Path, batch: int, target: Target) -> Images:
-    if path.is_dir():
-        inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
-        files = sorted(file for file in inside if file.is_file())
-    else:
-        files = [path] if path.suffix.lower() in SUFFIXES else []
+    found = listing(path) if path.is_dir() else Listing([path] if path.suffix.lower() in suffixes() else [])
+    files = found.files
     if not files:
         what = "holds no image" if path.is_dir() else "is of an unknown type"
-        raise SigmaTuneError(f"{path} {what}; known are {', '.join(SUFFIXES)}, .npz and .npy.")
+        besides = f" ({told(found.left_out)})" if found.left_out else ""
+        raise SigmaTuneError(f"{path} {what}{besides}; known are the types that Pillow reads, .npz and .npy.")
     below = [file.relative_to(path).parts for file in files] if path.is_dir() else [()]
     labels = [parts[0] for parts in below] if all(len(parts) > 1 for parts in below) else None
-    classes = tuple(sorted(set(labels or ())))
-    return Images(str(path), len(files), classes, labels, lambda: decoded(((str(f), f) for f in files), batch, target))
+    name = str(path)
+
+    def pictures(some: Indices | None) -> Iterator[Named]:
+        return ((str(files[i]), files[i]) for i in (range(len(files)) if some is None else some))
+
+    return from_pictures(name, len(files), labels, pictures, batch, target, found)
 
 
-def decoded(pictures: Iterable[tuple[str, Path | Image.Image]], batch: int, target: Target) -> Iterator[torch.Tensor]:
+def from_pictures(
+    name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
+    target: Target, found: Listing | None = None,
+) -> Images:  # fmt: skip
+    """Images of named pictures, which are decoded while they are read."""
+
+    def limits() -> Ends:
+        ends = [_limits(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
+                if is_floating(one)]  # fmt: skip
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+    scale = Scale(target.values, name, limits, files=True)
+    left_out, empty = ({}, ()) if found is None else (found.left_out, found.empty)
+    return Images(
+        name, count, tuple(sorted(set(labels or ()))), labels, lambda some: decoded(pictures(some), batch, target, scale),
+        scale, left_out, empty, {"transparency": f"over {BACKGROUND}"},
+    )  # fmt: skip
+
+
+def decoded(pictures: Iterable[Named], batch: int, target: Target, scale: Scale) -> Iterator[torch.Tensor]:
     """Reads named pictures in order; the first says how many channels and pixels all of them have."""
     held: list[torch.Tensor] = []
     shape: tuple[int, ...] = ()
     first = ""
     for file, picture in pictures:
-        pixels = _pixels(picture) if isinstance(picture, Path) else _array(picture, file)
-        image = target(pixels[None], lambda _, file=file: file)[0]  # type: ignore[misc]
+        image = target(_decoded(picture)[None], lambda _, file=file: file, scale)[0]  # type: ignore[misc]
         shape, first = shape or tuple(image.shape), first or file
         if len(image) > shape[0]:
             raise SigmaTuneError(f"{file} is in colour but {first} is grey; put them into folders of their own.")
@@ -200,25 +172,8 @@ def decoded(pictures: Iterable[tuple[str, Path | Image.Image]], batch: int, targ
         yield torch.stack(held)
 
 
-def _pixels(file: Path) -> Numbers:
-    """One image file, (1 or 3, H, W), in the dtype that it is stored in."""
-    with npz.reading(file), Image.open(file) as opened:
-        return _array(opened, str(file))
-
-
-def _array(opened: Image.Image, name: str) -> Numbers:
-    """A picture, (1 or 3, H, W), in its own dtype."""
-    wide = opened.mode == "I" and opened.format in ("PNG", "PPM")  # 16 bits, in some versions of Pillow
-    image = ImageOps.exif_transpose(opened)
-    if image.mode == "LA":
-        image = image.convert("L")
-    elif image.mode not in ("1", "L", "F", "I", "I;16", "I;16L", "I;16B", "RGB"):
-        image = image.convert("RGB")
-    pixels = np.asarray(image)
-    if wide:
-        pixels = pixels.astype(np.uint16)
-    _check_dtype(pixels.dtype, name)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+def _decoded(picture: Path | Image.Image) -> Numbers:
+    return pixels_of(picture) if isinstance(picture, Path) else array_of(picture)
 
 
 # ------------------------------------------------------------------------------------------------------------ arrays
@@ -228,23 +183,45 @@ def _arrays(
     name: str, shape: tuple[int, ...], dtype: np.dtype[Any], runs: Runs, layout: Layout, batch: int, target: Target,
     labels: list[str] | None = None,
 ) -> Images:  # fmt: skip
-    _check_dtype(dtype, name)
-    axes = _axes(shape, layout, name)
-    count, per_image = shape[0], int(np.prod(shape[1:]))
+    count, per_image = (shape or (0,))[0], max(int(np.prod(shape[1:])), 1)
+    size = min(batch, max(1, _MOST_VALUES // per_image))
 
-    def batches() -> Iterator[torch.Tensor]:
-        done = 0
-        for run in runs(min(batch, max(1, _MOST_VALUES // per_image))):
-            images = run[:, None] if axes == "NHW" else run.transpose(0, 3, 1, 2) if axes == "NHWC" else run
-            yield target(images, lambda i, done=done: f"image {done + i} of {name}")  # type: ignore[misc]
+    def limits() -> Ends:
+        ends, done = [], 0
+        for run in runs(size):
+            ends.append(_limits(sound(run, lambda i, done=done: f"image {done + i} of {name}")))  # type: ignore[misc]
             done += len(run)
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
-    return Images(name, count, tuple(sorted(set(labels or ()))), labels, batches)
+    scale = Scale(target.values, name, limits)
+    scale.check(dtype)
+    axes = _axes(shape, layout, name)
+
+    def batches(some: Indices | None) -> Iterator[torch.Tensor]:
+        for indices, run in _picked(runs(size), some, size):
+            images = run[:, None] if axes == "NHW" else run.transpose(0, 3, 1, 2) if axes == "NHWC" else run
+            yield target(images, lambda i, at=indices: f"image {at[i]} of {name}", scale)  # type: ignore[misc]
+
+    return Images(name, count, tuple(sorted(set(labels or ()))), labels, batches, scale)
 
 
-def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    if dtype.kind != "f" and dtype.name not in _TOP:
-        raise SigmaTuneError(f"{name} holds {dtype}; images are bool, uint8, uint16 or floating point.")
+def _picked(runs: Iterator[Numbers], some: Indices | None, size: int) -> Iterator[tuple[Indices, Numbers]]:
+    """The rows with some indices, or all, with their indices, in full batches however far apart they are."""
+    done, held, indices = 0, [], []
+    for run in runs:
+        own = np.arange(done, done + len(run)) if some is None else some[(some >= done) & (some < done + len(run))]
+        held.append(run if some is None else run[own - done])
+        indices.append(own)
+        done += len(run)
+        if sum(map(len, held)) >= size or (some is None and held):
+            yield np.concatenate(indices), held[0] if len(held) == 1 else np.concatenate(held)
+            held, indices = [], []
+    if sum(map(len, held)):
+        yield np.concatenate(indices), np.concatenate(held)
+
+
+def _limits(values: torch.Tensor) -> Ends:
+    return float(values.min()), float(values.max())
 
 
 def _axes(shape: tuple[int, ...], layout: Layout, name: str) -> Layout:

@@ -46,7 +46,7 @@ def stacked(data: Pictures, low: int) -> Pictures:
         told = enlarged(small(images, low), height)
         parts.append(torch.cat([images - told, told], dim=1))
     labels = data.labels if data.classes else None
-    return Pictures(torch.cat(parts), labels, data.classes, data.name)
+    return Pictures(torch.cat(parts), labels, data.classes, data.name, data.about)
 
 
 def residual(images: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ once, in an order of its own, and whether an image is mirrored depends on its pl
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import torch
 from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
+from sigmatune.spectra.subset import draw
+from sigmatune.spectra.values import Values
 from sigmatune.training import draws
 
 Progress = Callable[[str, int, int], None]
@@ -55,19 +57,25 @@ class Pictures:
         labels: Class index of each, (n,); None without classes.
         classes: Names of the classes.
         name: For messages.
+        about: What was read and how (:meth:`sigmatune.spectra.images.Images.about`), for records.
 
     Raises:
         SigmaTuneError: if there is no image, or the labels do not fit.
     """
 
     def __init__(
-        self, values: torch.Tensor, labels: torch.Tensor | None = None, classes: Sequence[str] = (), name: str = "data"
+        self,
+        values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        classes: Sequence[str] = (),
+        name: str = "data",
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         if values.ndim != 4 or not len(values):
             raise SigmaTuneError(f"{name} holds no image; training needs at least one.")
         if labels is not None and len(labels) != len(values):
             raise SigmaTuneError(f"{name} has {len(values)} images but {len(labels)} labels; give one for each.")
-        self.values, self.classes, self.name = values, tuple(classes), name
+        self.values, self.classes, self.name, self.about = values, tuple(classes), name, dict(about or {})
         self.labels = torch.full((len(values),), -1) if labels is None else labels.long()
         self._order: tuple[tuple[int, int], np.typing.NDArray[np.int64]] | None = None
 
@@ -78,6 +86,11 @@ class Pictures:
     def shape(self) -> tuple[int, ...]:
         """Shape of one image, (C, H, W)."""
         return tuple(self.values.shape[1:])
+
+    def some(self, n: int) -> torch.Tensor:
+        """Indices of at most n images, rising, of each class as many as its share; the same ones every time."""
+        labels = self.labels.tolist() if self.classes else None
+        return torch.from_numpy(draw(min(n, len(self)), len(self), labels))
 
     def at(self, indices: torch.Tensor | slice) -> torch.Tensor:
         """Some images as float32, those of 8 bits in [-1, 1]."""
@@ -120,14 +133,16 @@ class Pictures:
         return self._order[1]
 
 
-def load(
+def load(  # noqa: PLR0913 (a recipe's section on data)
     source: Any,
     *,
     size: int | None = None,
     key: str | None = None,
     labels: str | Path | None = None,
     bits: int = 8,
+    values: Values = "auto",
     most: int | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Pictures:
     """Reads training images into memory.
@@ -137,33 +152,34 @@ def load(
         labels: A file of class labels, ``.npy``, ``.json`` or ``.txt``, one for each image in the order of the source;
             by default the source's own, if it has some.
         bits: 8 for pictures, 32 for floating point such as latents.
-        most: Take the first images only.
+        values: What black and white are, as for ``open_images``; with 32 bits floating point is taken as it is by default.
+        most: Draw so many images, of each class as many as its share.
+        seed: Of that draw.
         progress: Sees the images read.
 
     Raises:
         SigmaTuneError: for no image, images of several sizes, values that are no pictures, or labels that do not fit.
     """
-    images = open_images(source, size=size, key=key)
-    wanted = images.count if most is None else min(most, images.count)
+    images = open_images(source, size=size, key=key, values="as-is" if bits == 32 and values == "auto" else values)
+    if labels is not None:
+        images = images.labelled(read_labels(labels, images.count))
+    if most is not None and most < images.count:
+        images = images.drawn(most, seed)
     parts: list[torch.Tensor] = []
-    found: list[str] = []
+    named: list[str] = []
     done = 0
-    for values, names in images:
-        if done >= wanted:
-            break
-        parts.append(_stored(values[: wanted - done], images.name, bits, resized=size is not None))
-        found.extend(names or ())
-        done += len(parts[-1])
+    for batch, names in images:
+        parts.append(_stored(batch, images.name, bits, resized=size is not None))
+        named.extend(names or ())
+        done += len(batch)
         if progress is not None:
-            progress("images", done, wanted)
-    if not parts:
-        raise SigmaTuneError(f"{images.name} holds no image; training needs at least one.")
-    named = read_labels(labels, images.count) if labels is not None else found if images.labels else None
-    if named is None:
-        return Pictures(torch.cat(parts), name=images.name)
+            progress("images", done, images.count)
+    if not images.labels:
+        return Pictures(torch.cat(parts), name=images.name, about=images.about())
     classes = sorted(set(named), key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
     place = {name: i for i, name in enumerate(classes)}
-    return Pictures(torch.cat(parts), torch.tensor([place[name] for name in named[:done]]), classes, images.name)
+    where = torch.tensor([place[name] for name in named])
+    return Pictures(torch.cat(parts), where, classes, images.name, images.about())
 
 
 def read_labels(file: str | Path, count: int) -> list[str]:
@@ -201,6 +217,6 @@ def _stored(values: torch.Tensor, name: str, bits: int, *, resized: bool) -> tor
     pixels = steps.round().clamp(0, 255)
     if not resized and float((steps - pixels).abs().max()) > GRID * 127.5:
         raise SigmaTuneError(
-            f"{name} holds floating-point values that are no 8-bit pictures in [-1, 1]; set bits to 32."
+            f"{name} holds floating-point values between the steps of 8-bit pictures; set bits to 32, or save them as uint8."
         )
     return pixels.to(torch.uint8)

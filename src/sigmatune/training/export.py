@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sigmatune.errors import SigmaTuneError
 from sigmatune.files import whole_folder, write_text
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
@@ -80,6 +83,48 @@ def save_model(
         _write(new, network, scheduler, recipe, spectra, facts or {})
 
 
+def rehearse(folder: Path, network: Conditioned, scheduler: Any, recipe: Recipe) -> None:
+    """Writes the folder of a network that is not trained yet and deletes it: what cannot be written is said before training.
+
+    Raises:
+        SigmaTuneError: as :func:`save_model` does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with rehearsed(folder) as place:
+        _write(place, network, scheduler, recipe, None, {})
+
+
+@contextmanager
+def rehearsed(folder: Path) -> Iterator[Path]:
+    """Yields a folder inside another one that is deleted at the end.
+
+    Raises:
+        SigmaTuneError: if it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as place:
+            yield Path(place)
+    except SigmaTuneError:
+        raise
+    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SigmaTuneError(f"the model could not be written to {folder}: {reason.rstrip('.')}.") from None
+
+
+def fitting(network: torch.nn.Module, dtype: torch.dtype, cure: str) -> None:
+    """Refuses weights that become infinite in a narrower dtype.
+
+    Raises:
+        SigmaTuneError: naming the first, and the cure.
+    """
+    top = torch.finfo(dtype).max
+    for name, value in network.named_parameters():
+        most = float(value.detach().abs().max()) if value.numel() else 0.0
+        if not most <= top:
+            kind = str(dtype).removeprefix("torch.")
+            raise SigmaTuneError(f"the weight {name} reaches {most:.3g}, more than {kind} holds; {cure}.")
+
+
 def _write(
     folder: Path,
     network: Conditioned,
@@ -91,7 +136,9 @@ def _write(
     import diffusers
 
     kept = merged(network) if adapted(network) else network
-    kept = copy.deepcopy(kept).half() if recipe.saving.half else kept
+    if recipe.saving.half:
+        fitting(kept, torch.float16, "train on with --set saving.half=false, the checkpoint is kept")
+        kept = copy.deepcopy(kept).half()
     backbone: Any = kept.backbone
     place = "transformer" if network.transformer else "unet"
     backbone.save_pretrained(str(folder / place), safe_serialization=True)

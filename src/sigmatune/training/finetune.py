@@ -37,11 +37,12 @@ from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
 from sigmatune.models.source import WEIGHTS, layout, locate, needs_pipeline
 from sigmatune.noise import Array
+from sigmatune.pixels import unsound_weight
 from sigmatune.plan import Plan
 from sigmatune.reference import HIGHEST
 from sigmatune.training.data import Pictures
 from sigmatune.training.distillation import Following
-from sigmatune.training.export import averaged
+from sigmatune.training.export import averaged, fitting, rehearsed
 from sigmatune.training.laws.levels import Levels
 from sigmatune.training.lora import adapt, merged, save_adapter
 from sigmatune.training.objective import Denoising, Objective, scale_of
@@ -85,6 +86,8 @@ class Trainable:
         model = load(name)
         if not isinstance(model, DiffusersDenoiser):
             raise SigmaTuneError(f"{name} is no diffusers network of position, which is what is fine-tuned.")
+        if (unsound := unsound_weight(model.network)) is not None:  # type: ignore[arg-type]
+            raise SigmaTuneError(f"the weight {unsound} of {name} holds NaN or infinity; start from sound weights.")
         if model.integer_time:
             raise SigmaTuneError(
                 f"the network of {name} knows whole timesteps only; fine-tuning needs levels in between."
@@ -191,7 +194,7 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
             f"{', '.join(data.classes) or 'none'}; label them as the model does."
         )
     told = start.told_ends
-    law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(slice(0, PROBE))
+    law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(data.some(PROBE))
     return Denoising(
         model.path, model.prediction, law, weight, drop=drop if conditioner is not None else 0.0,
         classes=len(start.classes), told_ends=told is not None,
@@ -251,6 +254,10 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
         flip=flip, identity=hashlib.sha256(repr(said).encode()).hexdigest(), device=device,
     )  # fmt: skip
     after = None if step is None else lambda done: step(done, trainer.steps)
+    if trainer.main:  # what could not be written at the end is said now
+        folder.mkdir(parents=True, exist_ok=True)
+        with rehearsed(folder) as place:
+            _fill(place, start.network(), start.folder)
     trainer.run(Hooks(log, after))
     if trainer.main:
         made = averaged(network, trainer.averages[0])
@@ -273,15 +280,20 @@ def save(network: Conditioned, like: Path, target: Path) -> None:
         SigmaTuneError: if it cannot be written.
     """
     with whole_folder(target) as new:
-        shutil.copytree(like, new, dirs_exist_ok=True, ignore=_unneeded)
-        place, source = layout(new)[0], layout(like)[0]
-        dtype = _dtype(source)
-        backbone: Any = copy.deepcopy(network.backbone)
-        torch.nn.Module.to(backbone, dtype)  # diffusers' own warns of modules that this network does not have
-        backbone.save_pretrained(str(place), safe_serialization=True)
-        shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write where it came from
-        if network.conditioning is not None:
-            copy.deepcopy(network.conditioning).to(dtype).save(new / "conditioning")
+        _fill(new, network, like)
+
+
+def _fill(new: Path, network: Conditioned, like: Path) -> None:
+    shutil.copytree(like, new, dirs_exist_ok=True, ignore=_unneeded)
+    place, source = layout(new)[0], layout(like)[0]
+    dtype = _dtype(source)
+    fitting(network, dtype, f"store the model of {like} in float32 first; the checkpoint is kept")
+    backbone: Any = copy.deepcopy(network.backbone)
+    torch.nn.Module.to(backbone, dtype)  # diffusers' own warns of modules that this network does not have
+    backbone.save_pretrained(str(place), safe_serialization=True)
+    shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write where it came from
+    if network.conditioning is not None:
+        copy.deepcopy(network.conditioning).to(dtype).save(new / "conditioning")
 
 
 def _unneeded(_: str, names: Sequence[str]) -> set[str]:

@@ -34,11 +34,11 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.phase_space import TIME_SCALE, PSLDScheduler, from_unet
-from sigmatune.plan import sample
+from sigmatune.plan import Plan
 from sigmatune.processes import PSLD, PhasePath, perturb
 from sigmatune.processes.psld import Matching
 from sigmatune.solvers import compile_plan
-from sigmatune.training import draws, previews
+from sigmatune.training import draws
 from sigmatune.training.data import Batch
 from sigmatune.training.networks import build
 from sigmatune.training.objective import Objective
@@ -119,12 +119,14 @@ class PhaseSpace(Task):
     def denoiser(self, network: Conditioned) -> Denoiser:
         return from_unet(network.backbone, self.scheduler.config)
 
-    def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
-        """By reduced OBA on the quadratic grid of the papers; the images say how many."""
+    def preview(
+        self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int
+    ) -> tuple[Denoiser, Plan]:
+        """By reduced OBA on the quadratic grid of the papers."""
         grid = schedules.build(
             "phase-time", calls, model.path, eps=self.scheduler.eps, **self.scheduler.process.spec()
         )  # fmt: skip
-        return sample(model, compile_plan(grid, SOLVER, model), len(images), seed=previews.SEED).cpu()
+        return model, compile_plan(grid, SOLVER, model)
 
 
 def process_of(section: ProcessSection) -> PSLD:

@@ -11,6 +11,7 @@ import torch
 from sigmatune.denoiser import Denoiser
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
+from sigmatune.plan import Plan
 from sigmatune.training import previews
 from sigmatune.training.export import denoiser_of
 from sigmatune.training.laws import LAWS, Domain, Law
@@ -65,10 +66,16 @@ class Position(Task):
     def denoiser(self, network: Conditioned) -> Denoiser:
         return denoiser_of(network, self.scheduler)
 
-    def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
+    def preview(
+        self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int
+    ) -> tuple[Denoiser, Plan]:
         """With the classes and curves of the training images; a cascade's second stage is told these images."""
         images, told = self.objective.split(images)
         if told is not None and isinstance(model, ConditionalDenoiser):
             model = model.given(images=told)
-        made = previews.pictures(model, self.law, images, labels, calls).cpu()
+        return previews.planned(model, self.law, images, labels, calls)
+
+    def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
+        """Those of a cascade's second stage are the residuals that it makes and what they are added to."""
+        made, told = super().pictures(model, images, labels, calls), self.objective.split(images)[1]
         return made if told is None else told + made

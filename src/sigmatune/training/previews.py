@@ -14,12 +14,12 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.files import write_bytes
 from sigmatune.noise import Array
 from sigmatune.pixels import to_pixels
-from sigmatune.plan import sample
+from sigmatune.plan import Plan
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import compile_plan
 from sigmatune.training.laws.law import Law
 
-SEED, SOLVER = 0, "dpmpp2m"
+SOLVER = "dpmpp2m"
 WIDTH = 128
 """Pixels that a picture is at least shown in."""
 
@@ -41,8 +41,10 @@ def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Sche
     return Schedule(np.concatenate([levels, np.zeros((len(images), 1))], axis=1), "spectral, of training images")
 
 
-def pictures(model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
-    """Samples as many pictures as there are images, from fixed noises, with the images' classes and curves.
+def planned(
+    model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] | None, calls: int
+) -> tuple[Denoiser, Plan]:
+    """The denoiser and the plan of as many pictures as there are images, with the images' classes and curves.
 
     Args:
         model: The averaged network.
@@ -52,8 +54,7 @@ def pictures(model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] 
         calls: Network calls.
     """
     told = model.conditioned(range(len(images)), labels, law.ends(images))
-    plan = compile_plan(grid_of(law, images, calls, told), SOLVER, told)
-    return sample(told, plan, len(images), seed=SEED)
+    return told, compile_plan(grid_of(law, images, calls, told), SOLVER, told)
 
 
 def write(file: Path, images: torch.Tensor, value_range: tuple[float, float]) -> None:

@@ -27,8 +27,11 @@ class Data(Strict):
     size: int | None = Field(default=None, ge=1, description="crop and resize to this many pixels")
     low: int | None = Field(default=None, ge=1, description="cascade: learn what is missing from images of this size")
     bits: Literal[8, 32] = Field(default=8, description="8 for pictures, 32 for floating point")
+    values: Literal["auto", "0..1", "-1..1", "0..255", "0..65535", "as-is"] = Field(
+        default="auto", description="what black and white are in the stored numbers"
+    )
     flip: bool = Field(default=False, description="mirror images by chance")
-    most: int | None = Field(default=None, ge=1, description="take the first images only")
+    most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
 
 
 class Process(Strict):
@@ -162,7 +165,7 @@ class Recipe(Strict):
             "about": True,
             "previews": True,
             "saving": True,
-            "data": {"source"},
+            "data": {"source", "values"},  # the bits of the images are in the digest beside this one
             "process": unused,
         }
         fields = self.model_dump(mode="json", exclude=without)

@@ -15,11 +15,12 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.models.conditioning import Conditioned
+from sigmatune.spectra import mixture_fit
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.training import cascade, checkpoint, previews
 from sigmatune.training.averages import Average
 from sigmatune.training.data import Pictures, Progress, load
-from sigmatune.training.export import averaged, save_model
+from sigmatune.training.export import averaged, rehearse, save_model
 from sigmatune.training.networks import parameters
 from sigmatune.training.objective import Objective
 from sigmatune.training.phase_space import PhaseSpace
@@ -28,6 +29,9 @@ from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
 from sigmatune.training.task import Material, Task
 from sigmatune.training.trainer import Hooks, Report, Trainer, lines
+
+SMALLEST = 4
+"""Pixels of the shorter side from which spectra are fitted."""
 
 TASKS: Mapping[str, type[Task]] = {"edm": Position, "vp": Position, "flow": Position, "psld": PhaseSpace}
 """What is trained, by the kind of process."""
@@ -82,6 +86,18 @@ class Job:
         digest.update(self.data.labels.numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def drawable(self) -> bool:
+        """Whether what is learned are pictures."""
+        return self.material.probe.shape[1] in (1, 3)
+
+    @property
+    def shown(self) -> tuple[torch.Tensor, list[str] | None]:
+        """The training images that previews go by, and their classes if the network is told them."""
+        some = self.data.some(self.recipe.previews.n)
+        told = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
+        return self.data.at(some), told
+
     def model(self, average: Average) -> Denoiser:
         """The denoiser with averaged weights."""
         return self.task.denoiser(averaged(self.network, average))
@@ -103,8 +119,8 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
         raise SigmaTuneError("the recipe names no data; set data.source, or pass --data.")
     task = TASKS[recipe.process.kind]
     task.check(recipe)
-    read = {name: getattr(recipe.data, name) for name in ("size", "key", "labels", "bits", "most")}
-    data, learned = load(where, progress=progress, **read), _all
+    read = {name: getattr(recipe.data, name) for name in ("size", "key", "labels", "bits", "values", "most")}
+    data, learned = load(where, progress=progress, seed=recipe.training.seed, **read), _all
     if recipe.data.low is not None:
         data, learned = cascade.stacked(data, recipe.data.low), cascade.residual
     if recipe.model.classes and not data.classes:
@@ -112,9 +128,27 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
             f"model.classes is set but {data.name} has no class labels; sort the images into one folder per class, "
             "or name a file of labels."
         )
+    _check_classes(recipe, data)
     material = Material(data, learned, data.spectrum(progress, learned))
     torch.manual_seed(recipe.training.seed)
     return Job(recipe, material, task.made(recipe, material))
+
+
+def _check_classes(recipe: Recipe, data: Pictures) -> None:
+    """Refuses classes that the network could not learn, or that the spectra at the end could not be fitted to."""
+    if recipe.model.classes and (empty := data.about.get("empty_folders")):
+        raise SigmaTuneError(f"the class {empty[0]} of {data.name} holds no image; put some in, or delete the folder.")
+    if not _fits_spectra(recipe, data):
+        return
+    names = [data.classes[i] for i in data.labels.tolist()] if data.classes else [None] * len(data)
+    try:
+        mixture_fit.check(names, (data.shape[-2], data.shape[-1]))
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{str(error).rstrip('.')}, or set saving.spectra to false.") from None
+
+
+def _fits_spectra(recipe: Recipe, data: Pictures) -> bool:
+    return recipe.saving.spectra and min(data.shape[-2:]) >= SMALLEST and len(data) > 1
 
 
 def train(
@@ -154,6 +188,7 @@ def train(
     if trainer.main:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", recipe_text(recipe))
+        _rehearse(job, trainer, folder)
 
     def after(step: int) -> None:
         if progress is not None:
@@ -170,23 +205,42 @@ def train(
     return folder / "model"
 
 
+def _rehearse(job: Job, trainer: Trainer, folder: Path) -> None:
+    """Does what comes after the last step, and at the previews between, with the weights as they are, and throws it away.
+
+    Raises:
+        SigmaTuneError: now, rather than after days, if a preview has no plan or the model's folder cannot be written.
+    """
+    if job.recipe.previews.every and job.drawable:
+        try:
+            job.task.preview(job.model(trainer.averages[0]), *job.shown, job.recipe.previews.calls)
+        except SigmaTuneError as error:
+            raise SigmaTuneError(
+                f"previews of {job.recipe.previews.calls} calls cannot be made: {str(error).rstrip('.')}; choose another "
+                "previews.calls, or previews.every=0."
+            ) from None
+    rehearse(folder, averaged(job.network, trainer.averages[0]), job.scheduler, job.recipe)
+
+
 def _preview(job: Job, trainer: Trainer, file: Path) -> None:
-    """Pictures, as many as there are first training images."""
-    if job.material.probe.shape[1] not in (1, 3):
+    """Pictures with the classes and curves of some training images."""
+    if not job.drawable:
         return
-    model, n = job.model(trainer.averages[0]), min(job.recipe.previews.n, len(job.data))
-    labels = [job.data.classes[i] for i in job.data.labels[:n].tolist()] if job.recipe.model.classes else None
-    made = job.task.pictures(model, job.data.at(slice(0, n)), labels, job.recipe.previews.calls)
+    model, (images, labels) = job.model(trainer.averages[0]), job.shown
+    try:
+        made = job.task.pictures(model, images, labels, job.recipe.previews.calls)
+    except SigmaTuneError as error:
+        raise SigmaTuneError(
+            f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains on without."
+        ) from None
     previews.write(file, made, model.value_range)
 
 
 def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:
-    from sigmatune.spectra.mixture_fit import fit
-
     spectra = None
-    if job.recipe.saving.spectra and min(job.data.shape[-2:]) >= 4 and len(job.data) > 1:
+    if _fits_spectra(job.recipe, job.data):
         seen = (lambda done: progress("spectra", done, len(job.data))) if progress is not None else None
-        spectra = fit(_labelled(job), progress=seen)
+        spectra = mixture_fit.fit(_labelled(job), progress=seen)
     save_model(
         folder / "model", averaged(job.network, trainer.averages[0]), job.scheduler, job.recipe, spectra=spectra,
         facts=facts(job, trainer),
@@ -218,7 +272,7 @@ def facts(job: Job, trainer: Trainer) -> Mapping[str, Any]:
         "parameters": parameters(job.network),
         "loss": float(np.mean(last)) if last else None,
         "loss_scale": job.objective.scale,
-        "data": {"name": job.data.name, "images": len(job.data), "shape": list(job.data.shape)},
+        "data": {**job.data.about, "name": job.data.name, "images": len(job.data), "shape": list(job.data.shape)},
         "device": str(trainer.accelerator.device),
         "processes": int(trainer.accelerator.num_processes),
         "torch": torch.__version__,

@@ -15,10 +15,14 @@ import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.models.conditioning import Conditioned
+from sigmatune.plan import Plan, sample
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.training.data import Pictures
 from sigmatune.training.objective import Objective
 from sigmatune.training.recipe import Recipe
+
+SEED = 0
+"""Of the noise that previews start from."""
 
 PROBE = 64
 """Images at which a task may look while it is made, to find the size of a loss."""
@@ -41,7 +45,7 @@ class Material:
     @property
     def probe(self) -> torch.Tensor:
         """Some of what is learned, (at most PROBE, C, H, W)."""
-        return self.learned(self.data.at(slice(0, PROBE)))
+        return self.learned(self.data.at(self.data.some(PROBE)))
 
 
 class Task(ABC):
@@ -80,12 +84,22 @@ class Task(ABC):
         """The network, with averaged weights, as it will be once it is saved and opened."""
 
     @abstractmethod
-    def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
-        """Samples as many pictures as there are images, from the same noises every time.
+    def preview(
+        self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int
+    ) -> tuple[Denoiser, Plan]:
+        """The denoiser, told what it has to be told, and the plan that previews are made with.
 
         Args:
             model: Of :meth:`denoiser`.
             images: Training images, as the data has them, (n, C, H, W).
             labels: Their classes, for a network that is told them.
             calls: Network calls.
+
+        Raises:
+            SigmaTuneError: if no such plan exists.
         """
+
+    def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
+        """Samples as many pictures as there are images, from the same noises every time; the arguments of :meth:`preview`."""
+        told, plan = self.preview(model, images, labels, calls)
+        return sample(told, plan, len(images), seed=SEED).cpu()

@@ -22,6 +22,7 @@ import torch
 
 from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.files import write_text
+from sigmatune.pixels import unsound_weight
 from sigmatune.training import checkpoint
 from sigmatune.training.averages import Average, trained
 from sigmatune.training.data import Pictures
@@ -177,9 +178,10 @@ class Trainer:
         """Replaces the checkpoint.
 
         Raises:
-            SigmaTuneError: if it cannot be written; the last good one is named.
+            SigmaTuneError: if it cannot be written, or a weight is NaN or infinite; the last good one is named.
         """
         if self.main and self.saved != self.step:
+            self._sound()
             scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
             state = checkpoint.State(self.step, self.seconds, self.identity, scaler)
             try:
@@ -188,6 +190,22 @@ class Trainer:
                 raise SigmaTuneError(f"{str(error).rstrip('.')}; {self._last()}.") from None
         self.saved = self.step
         self.accelerator.wait_for_everyone()
+
+    def _sound(self) -> None:
+        """Refuses weights that the last steps broke: the losses before were finite, and the checkpoint would not be good."""
+        broken = unsound_weight(self.bare) or next(
+            (
+                name
+                for one in self.averages
+                for name, value in one.values.items()
+                if not bool(torch.isfinite(value).all())
+            ),
+            None,
+        )
+        if broken is not None:
+            raise SigmaTuneError(
+                f"the weight {broken} became NaN or infinite by step {self.step}; {self._last()}; try a smaller training.rate."
+            )
 
     # ------------------------------------------------------------------------------------------------------------- a step
 
@@ -255,7 +273,7 @@ class Trainer:
             "images": self.step * self.settings.batch,
             "losses": stacked,
             "rate": rate,
-            "norm": norm,
+            "norm": norm if math.isfinite(norm) else None,  # of a step that the scaling of fp16 left out
         }
         try:
             with (self.folder / LOG).open("a", encoding="utf-8") as file:

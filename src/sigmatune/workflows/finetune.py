@@ -257,7 +257,7 @@ class _Job:
 
     def _table(self, file: Path, one: Trainable) -> ErrorTable:
         if not file.is_file():
-            x_0 = self.images.at(slice(0, TABLE_IMAGES))
+            x_0 = self.images.at(self.images.some(TABLE_IMAGES))
             tabulate(self.told(one.folder), x_0, levels=TABLE_LEVELS, seed=self.settings.noises.seed).save(file)
         return ErrorTable.load(file)
 
@@ -331,7 +331,12 @@ class _Job:
                 "sigmas": old[1].schedule.sigmas.tolist(),
                 "solver": old[1].solver,
             },
-            "data": {"name": self.images.name, "images": len(self.images), "shape": list(self.images.shape)},
+            "data": {
+                **self.images.about,
+                "name": self.images.name,
+                "images": len(self.images),
+                "shape": list(self.images.shape),
+            },
             **judge.about(),
             "dtype": new[0].arithmetic(),
         }

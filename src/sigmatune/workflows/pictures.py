@@ -11,7 +11,7 @@ from PIL import Image
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
-from sigmatune.pixels import Pixels, to_pixels
+from sigmatune.pixels import Pixels, first_unsound, to_pixels
 
 
 def grid(pixels: Pixels, columns: int | None = None, *, gap: int = 2) -> Pixels:
@@ -37,14 +37,15 @@ def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, floa
     """Writes images as a PNG grid, or as an .npz with uint8 images (n, H, W, C); floats if they are no pictures.
 
     Raises:
-        SigmaTuneError: if they cannot be written, or are no pictures and the file is a PNG.
+        SigmaTuneError: if they cannot be written, hold NaN or infinity, or are no pictures and the file is a PNG.
     """
     buffer = io.BytesIO()
+    if (bad := first_unsound(images)) is not None:
+        raise SigmaTuneError(f"image {bad} holds NaN or infinity; nothing was written.")
     if path.suffix == ".npz":
-        try:
-            np.savez_compressed(buffer, images=to_pixels(images, value_range))
-        except SigmaTuneError:
-            np.savez_compressed(buffer, images=images.detach().cpu().numpy())
+        drawable = images.ndim == 4 and images.shape[1] in (1, 3)
+        values = to_pixels(images, value_range) if drawable else images.detach().float().cpu().numpy()
+        np.savez_compressed(buffer, images=values)
     else:
         enlarged(grid(to_pixels(images, value_range))).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())

@@ -13,7 +13,7 @@ import torch
 
 from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.noise import Array
-from sigmatune.pixels import Pixels
+from sigmatune.pixels import Pixels, first_unsound
 
 CHUNK = 16
 """Pictures per call of an extractor, padded with zeros: then the features of a picture do not depend on its neighbours."""
@@ -79,7 +79,7 @@ class Extractor(ABC):
         """The features of uint8 pictures, (n, H, W, C), in every space, (n, width) of float32.
 
         Raises:
-            SigmaTuneError: if the extractor cannot take such pictures.
+            SigmaTuneError: if the extractor cannot take such pictures, or returns NaN or infinity.
         """
         found: dict[str, list[Features]] = {name: [] for name in self.spaces}
         for first in range(0, len(pixels), CHUNK):
@@ -89,7 +89,13 @@ class Extractor(ABC):
             with torch.no_grad():
                 outputs = self.features(torch.from_numpy(chunk).permute(0, 3, 1, 2))
             for name, values in found.items():
-                values.append(outputs[name][: len(part)].float().cpu().numpy())
+                own = outputs[name][: len(part)].float().cpu()
+                if (bad := first_unsound(own)) is not None:
+                    raise SigmaTuneError(
+                        f"the extractor {self.name} returned NaN or infinity for picture {first + bad} in its space {name}; "
+                        "mend it, or take another one."
+                    )
+                values.append(own.numpy())
         return {name: np.concatenate(values) for name, values in found.items()}
 
     def resolve(self, names: tuple[str, ...]) -> list[Subspace]:

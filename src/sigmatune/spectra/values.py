@@ -1,0 +1,125 @@
+"""Which stored numbers are black and white: told by the kind of number, recognised, or said by ``values``.
+
+============ ==========================================================================================================
+bool         0 and 1
+uint8        0 and 255, also where nothing above 1 is stored
+uint16       0 and 65535; an array without a number above 255 is refused, for it most likely holds 8 bits
+floating     0..1 if all numbers lie there; else -1..1 if they do; else 0..255 if none is negative and the largest is above
+             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of one value alone, is refused
+other whole  refused; they can be said to be 0..1, 0..255 or 0..65535
+============ ==========================================================================================================
+
+All numbers of a source decide together, never a batch. What is said is taken, and refused if a number lies beyond the ends by
+more than half their distance: then it was another range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from sigmatune.errors import SigmaTuneError
+
+Values = Literal["auto", "0..1", "-1..1", "0..255", "0..65535", "as-is"]
+Ends = tuple[float, float]
+
+RANGES: dict[str, Ends] = {"0..1": (0, 1), "-1..1": (-1, 1), "0..255": (0, 255), "0..65535": (0, 65535)}
+BY_TYPE = {"bool": "0..1", "uint8": "0..255", "uint16": "0..65535"}
+HALF = 0.5 / 255
+"""Half a step of 8 bits, as a share of the range: what rounding may add to the ends."""
+
+DARK = 16
+"""Largest number up to which numbers from 0 are not taken for 0..255: they could be features, or 0..1 with overshoot."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """What black and white are in one source; numbers are looked at once, when the first batch is read.
+
+    Args:
+        values: What was said.
+        name: Of the source, for messages.
+        limits: Finds the least and the largest number of all.
+        files: Each file says by its format how many bits it has, so that dark ones are believed.
+    """
+
+    values: Values
+    name: str
+    limits: Callable[[], Ends]
+    files: bool = False
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def of(self, dtype: np.dtype[Any]) -> Ends | None:
+        """Black and white of numbers of a kind; None for numbers that are taken as they are.
+
+        Raises:
+            SigmaTuneError: if they cannot be told, with what to pass.
+        """
+        kind = np.dtype(dtype).name
+        if kind not in self._known:
+            self._known[kind] = self._found(np.dtype(dtype))
+        return RANGES.get(self._known[kind])
+
+    @property
+    def used(self) -> str:
+        """What was used so far, for records."""
+        return ", ".join(sorted(set(self._known.values())))
+
+    def check(self, dtype: np.dtype[Any]) -> None:
+        """Refuses kinds of numbers that are none of images, before anything is read."""
+        by_type = np.dtype(dtype).name in BY_TYPE or dtype.kind == "f"
+        if dtype.kind not in "biuf" or (not by_type and self.values in ("auto", "as-is")):
+            raise SigmaTuneError(
+                f"{self.name} holds {dtype}; images are bool, uint8, uint16 or floating point: convert it, or say what whole "
+                "numbers are by values '0..255', '0..65535' or '0..1'."
+            )
+
+    def _found(self, dtype: np.dtype[Any]) -> str:
+        self.check(dtype)
+        if self.values in RANGES:
+            return self.values
+        if dtype.kind == "f":
+            return "as-is" if self.values == "as-is" else recognised(*self.limits(), self.name)
+        if dtype.name == "uint16" and self.values == "auto" and not self.files and (top := self.limits()[1]) <= 255:
+            raise SigmaTuneError(
+                f"{self.name} holds uint16 and nothing above {top:.0f}, which is nearly black in 16 bits; say values '0..255' "
+                "if it has 8, or '0..65535'."
+            )
+        return BY_TYPE[dtype.name]
+
+
+def checked(values: str) -> Values:
+    """Returns what was said, if it is known.
+
+    Raises:
+        SigmaTuneError: otherwise.
+    """
+    if values not in get_args(Values):
+        raise SigmaTuneError(f"values must be one of {', '.join(get_args(Values))}, not {values!r}.")
+    return values  # type: ignore[return-value]
+
+
+def recognised(low: float, high: float, name: str) -> str:
+    """The range of floating-point pictures with this least and this largest number.
+
+    Raises:
+        SigmaTuneError: if it cannot be told.
+    """
+    say = "say which by values, or 'as-is' for data that is no picture"
+    if low == high:
+        raise SigmaTuneError(f"{name} holds nothing but {low:.4g}, from which black and white cannot be told; {say}.")
+    for known in ("0..1", "-1..1", "0..255"):
+        black, white = RANGES[known]
+        slack = HALF * (white - black)
+        if low >= black - slack and (DARK if known == "0..255" else -np.inf) < high <= white + slack:
+            return known
+    raise SigmaTuneError(f"{name} holds {low:.4g} to {high:.4g}, which is neither 0..1, -1..1 nor 0..255; {say}.")
+
+
+def far(low: float, high: float, ends: Ends) -> float | None:
+    """A number that lies far outside a range; None if there is none."""
+    slack = (ends[1] - ends[0]) / 2
+    return low if low < ends[0] - slack else high if high > ends[1] + slack else None
