@@ -22,6 +22,7 @@ from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.extractor import Features, principal
 from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
+from sigmatune.outputs import archive
 from sigmatune.noise import Array
 from sigmatune.spectra import npz
 from sigmatune.spectra.sources import Images
@@ -158,7 +159,7 @@ class Reference:
         }  # fmt: skip
         buffer = io.BytesIO()
         np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, archive(buffer.getvalue(), "reference"))
 
 
 def _told(space: str, statistics: Statistics) -> str:
