@@ -1,6 +1,6 @@
 """Writing files so that a reader sees the old one or the new one, never half of one.
 
-A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when it is whole.
+A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when whole.
 While it is written it is locked, and the kernel lets go of the lock when its process dies; so what a killed process left can be
 told from what a living one is writing, and :func:`tidy` removes the former.
 """
@@ -67,13 +67,13 @@ def regular(path: str | Path) -> Path:
     Raises:
         SigmaTuneError: if something else has the name: a folder, a device, a pipe, or where this program itself prints to.
     """
+    target = Path(os.path.realpath(path))
     try:
-        target = Path(os.path.realpath(path))
-        found = target.stat()
+        found = Path(path).stat()  # of a pipe or of what was deleted, where the resolved name leads nowhere
     except (FileNotFoundError, NotADirectoryError):
         return target
-    except (OSError, ValueError) as error:
-        raise SigmaTuneError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from None
+    except OSError as error:
+        raise SigmaTuneError(f"cannot write {path}: {error.strerror}.") from None
     if stat.S_ISDIR(found.st_mode):
         raise SigmaTuneError(f"{path} is a folder; give the name of a file.")
     if not stat.S_ISREG(found.st_mode) or _is_stream(found):

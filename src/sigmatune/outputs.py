@@ -24,17 +24,6 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.files import WRITE_BITS, may_be_made, regular, tidy
 from sigmatune.run_folder import is_run_folder
 
-_HEAD, _TAIL = 65_536, 256
-_KIND = rb"sigmatune/([a-z-]+)"
-_MARKS = (
-    re.compile(rb'\A\s*\{.{0,2000}?"format"\s*:\s*"' + _KIND + rb'"', re.DOTALL),
-    re.compile(rb'\A<!doctype html>.{0,1000}?<meta name="generator" content="' + _KIND + rb'">', re.DOTALL),
-    re.compile(rb"\A\x89PNG\r\n\x1a\n.{0,1000}?Software\x00" + _KIND, re.DOTALL),
-    re.compile(rb"\A<\?xml.{0,2000}?<dc:title>" + _KIND + rb"</dc:title>", re.DOTALL),
-)
-_EXPORT = re.compile(rb"sigmatune export \{")
-_ARCHIVE = re.compile(_KIND + rb"\Z")
-
 SAYS = {
     "plan": "plan file",
     "rule": "rule file",
@@ -51,6 +40,17 @@ SAYS = {
     "conformance": "file of cases",
 }
 """What a file of each kind is called."""
+
+_HEAD, _TAIL = 65_536, 256
+_KIND = b"sigmatune/(" + "|".join(SAYS).encode() + b")"
+_MARKS = (
+    re.compile(rb'\A\s*\{\s*"format"\s*:\s*"' + _KIND + rb'"'),
+    re.compile(rb'\A<!doctype html>.{0,1000}?<meta name="generator" content="' + _KIND + rb'">', re.DOTALL),
+    re.compile(rb"\A\x89PNG\r\n\x1a\n.{0,1000}?Software\x00" + _KIND, re.DOTALL),
+    re.compile(rb"\A<\?xml.{0,2000}?<dc:title>" + _KIND + rb"</dc:title>", re.DOTALL),
+)
+_EXPORT = re.compile(rb'\A(# sigmatune export \{|\{\s*("sigmatune export":|"_class_name": "SigmaTuneScheduler"))')
+_ARCHIVE = re.compile(_KIND + rb"\Z")
 
 
 def check(
@@ -74,8 +74,7 @@ def check(
         SigmaTuneError: naming the first file or folder that must not or cannot be written.
     """
     given = [(path, kind) for path, kind in files if path is not None]
-    read = [Path(os.path.realpath(os.path.expanduser(source))) for source in inputs if source]
-    read = [source for source in read if source.exists()]
+    read = [place for source in inputs if source and (place := _place(source)).exists()]
     for path, kind in given:
         if str(path) == "-":
             raise SigmaTuneError("outputs are files, and - is none; give the name of a file.")
@@ -93,6 +92,14 @@ def check(
     _refuse_twice([*(path for path, _ in given), *folders, *homes])
     for folder in {regular(path).parent for path, _ in given}:
         _try(folder)
+
+
+def _place(source: str | Path) -> Path:
+    """Where an input lies if it is a file or a folder here: links followed, and the user's home for ~."""
+    try:
+        return Path(os.path.realpath(Path(source).expanduser()))
+    except (RuntimeError, ValueError):  # there is no such user
+        return Path(source)
 
 
 def _refuse_inputs(path: Path, target: Path, read: Sequence[Path]) -> None:

@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes, write_text
-from sigmatune.outputs import archive
 from sigmatune.noise import Array
+from sigmatune.outputs import archive
 from sigmatune.schedule import validate
 
 Of = Literal["x", "x0"]

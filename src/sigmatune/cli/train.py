@@ -51,8 +51,8 @@ def train(
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
         own = recipe is not None and is_copy(recipe, chosen, folder)
-        read = (None if own else recipe, data or chosen.data.source, chosen.data.labels)
-        may_write(inputs=read, homes=[folder], force=force)
+        sources = (None if own else recipe, data or chosen.data.source, chosen.data.labels)
+        may_write(inputs=sources, homes=[folder], force=force)
     with progress_bar(quiet=as_json or not main) as bar:
 
         def progress(what: str, done: int, total: int) -> None:

@@ -22,8 +22,8 @@ from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.extractor import Features, principal
 from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
-from sigmatune.outputs import archive
 from sigmatune.noise import Array
+from sigmatune.outputs import archive
 from sigmatune.spectra import npz
 from sigmatune.spectra.sources import Images
 from sigmatune.statistics.frechet import Gaussian

@@ -182,7 +182,8 @@ def finetune(  # noqa: PLR0913 - the front door
 
     Raises:
         SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a folder
-            with another fine-tuning or that another process works in, or a loss that is not finite any more; one sentence, and what is done stays.
+            with another fine-tuning or in which another process works, or a loss that is not finite any more; one sentence,
+            and what is done stays.
     """
     job = _Job(source, images, Path(folder), data, settings or Settings(), labels, device, progress, log)
     with held(job.folder):
