@@ -14,6 +14,7 @@ import numpy as np
 from sigmatune.analysis.beta_fit import PUBLISHED, beta_parts, fit
 from sigmatune.analysis.result import Band, Of, Stepwise
 from sigmatune.noise import Array
+from sigmatune.outputs import picture_metadata
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,6 +166,6 @@ def rendered(analysis: Stepwise) -> tuple[bytes, bytes]:
     import matplotlib as mpl
 
     with mpl.rc_context(cast(Any, _STYLE)):
-        drawn.savefig(png, format="png", dpi=130, metadata={"Software": None})
-        drawn.savefig(svg, format="svg", metadata={"Date": None})
+        drawn.savefig(png, format="png", dpi=130, metadata=picture_metadata("analysis", "png"))
+        drawn.savefig(svg, format="svg", metadata=picture_metadata("analysis", "svg"))
     return png.getvalue(), svg.getvalue()

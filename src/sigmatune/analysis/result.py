@@ -28,6 +28,7 @@ import numpy.typing as npt
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes, write_text
 from sigmatune.noise import Array
+from sigmatune.outputs import archive
 from sigmatune.schedule import validate
 
 Of = Literal["x", "x0"]
@@ -169,7 +170,7 @@ class Stepwise:
         """
         path, buffer = _npz(path), io.BytesIO()
         np.savez(buffer, **{name: getattr(self, name) for name in _ARRAYS})
-        arrays = buffer.getvalue()
+        arrays = archive(buffer.getvalue(), "analysis")
         fields = {"format": FORMAT, "version": VERSION, "arrays": path.name, "levels": self.levels}
         write_bytes(path, arrays)
         digest = hashlib.sha256(arrays).hexdigest()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sigmatune.outputs import picture_metadata
 from sigmatune.spectra.advice import Density
 from sigmatune.spectra.bounds import Ends
 from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
@@ -73,7 +74,7 @@ def draw(
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(buffer, format=kind, metadata=picture_metadata("spectrum", kind))
     return buffer.getvalue()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, progress_bar, writable
+from sigmatune.cli.common import Force, load_model, may_write, measuring, progress_bar
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def analyze(
         Path("analysis.npz"), "--out", "-o", help="Arrays to write; a .json, a .png and an .svg go beside them."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
     store: Path | None = typer.Option(
         None, help="Keep the sums so far in this folder; by default in one beside the output until that is written."
@@ -47,16 +48,14 @@ def analyze(
 
     if out.suffix != ".npz":
         raise SigmaTuneError(f"an analysis is written as .npz, not {out.suffix or 'without an ending'!r}.")
-    files = [writable(out.with_suffix(ending)) for ending in (".npz", ".json", ".png", ".svg")]
+    files = [out.with_suffix(ending) for ending in (".npz", ".json", ".png", ".svg")]
+    work = out.with_name(f".{out.name}.work") if store is None else store
+    may_write(*((file, "analysis") for file in files), model=model, folders=[work], force=force)
     whole(n, "n")
     chosen = {"solver": SOLVERS[solver].name, "family": FAMILIES[family].name}
-    if store is not None and store.exists() and not store.is_dir():
-        raise SigmaTuneError(f"{store} is a file; give the store a folder.")
     denoiser = load_model(model, device)
     plan = chain(denoiser, steps, **chosen)
-    work = out.with_name(f".{out.name}.work") if store is None else store
-    fresh = not work.exists()
-    try:
+    with measuring(work):
         with progress_bar(quiet=as_json) as progress:
             found = run(
                 denoiser, n, plan=plan, seed=seed, store=work, progress=lambda *done: progress("sampling", *done)
@@ -65,12 +64,8 @@ def analyze(
         found.save(out)
         for path, picture in zip(files[2:], pictures, strict=True):
             write_bytes(path, picture)
-    except SigmaTuneError:
-        if fresh:
+        if store is None:
             shutil.rmtree(work, ignore_errors=True)
-        raise
-    if store is None:
-        shutil.rmtree(work, ignore_errors=True)
     if as_json:
         print(json.dumps({**said, "files": [str(path) for path in files]}))
         return

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Several, load_model, progress_bar, writable
+from sigmatune.cli.common import Force, Several, load_model, may_write, measuring, progress_bar
 from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation import Measuring, listed, number
 from sigmatune.errors import SigmaTuneError
@@ -48,6 +47,7 @@ def bench(
     run: Path | None = typer.Option(None, help="Folder of features, which a later run goes on from."),
     keep: bool = typer.Option(False, "--keep", help="Keep the pictures too, not the features alone."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
+    force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
     """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals."""
@@ -59,30 +59,24 @@ def bench(
 
     if out.suffix != ".json":
         raise SigmaTuneError(f"a leaderboard is written as .json, not {out.suffix or 'without an ending'!r}.")
-    html = writable(writable(out).with_suffix(".html"))
+    html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
+    written = [(file, "leaderboard") for file in (out, html)]
+    may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     whole(n, "n")
-    work = run or out.with_name(f"{out.stem}.run")
-    if work.exists() and not work.is_dir():
-        raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
     asked = Measuring(metrics, extractor, spaces, reference, size, device)
     denoiser = load_model(model, device)
     wanted = asked.wanted(tuple(denoiser.shape))
     competitors = _competitors(denoiser, families, solvers, calls, plans)
-    fresh = not work.exists()
-    try:
+    with measuring(work):
         with progress_bar(quiet=as_json) as progress:
             data = asked.data(model, wanted, progress)
             check(wanted, data, tuple(denoiser.shape))
             rows = leaderboard.measured(
                 denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=progress
             )
-    except SigmaTuneError:
-        if fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
-    write_text(out, json.dumps(result, indent=1) + "\n")
-    write_text(html, page.page(result))
+        result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
+        write_text(out, json.dumps(result, indent=1) + "\n")
+        write_text(html, page.page(result))
     if as_json:
         print(json.dumps(result, indent=1))
         return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.common import load_model, progress_bar
+from sigmatune.cli.common import load_model, measuring, progress_bar
 from sigmatune.cli.evaluation import Measuring
 from sigmatune.errors import SigmaTuneError
 
@@ -41,22 +40,17 @@ def by_spectrum(
 
     modes = own_modes(source, data)
     model = load_model(source, device, given)
-    measuring = Measuring("fd", "", "", reference or data, 0, device)
-    wanted = measuring.wanted(tuple(model.shape))
-    fresh, plans = not work.exists(), {}
-    try:
-        with progress_bar(quiet=as_json) as progress:
-            known = measuring.data(source, wanted, progress)
-            if known is None:
-                raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
-            compared = Data(known, wanted.extractor, images, seed, work)
-            for calls, file in files.items():
-                plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
-                plans[calls].save(file)
-    except SigmaTuneError:
-        if fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
+    asked = Measuring("fd", "", "", reference or data, 0, device)
+    wanted = asked.wanted(tuple(model.shape))
+    plans = {}
+    with measuring(work), progress_bar(quiet=as_json) as progress:
+        known = asked.data(source, wanted, progress)
+        if known is None:
+            raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
+        compared = Data(known, wanted.extractor, images, seed, work)
+        for calls, file in files.items():
+            plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
+            plans[calls].save(file)
     if as_json:
         texts = [dumps(plan).rstrip() for plan in plans.values()]
         print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,17 +91,58 @@ def _lines(*, quiet: bool) -> Callable[[str, int, int], None]:
     return report
 
 
-def writable(path: Path) -> Path:
-    """Returns the path if a file can be written there, before any work is done.
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Also replace files that SigmaTune did not write and read-only ones; never what is read."
+    ),
+]
+
+
+def may_write(
+    *files: tuple[Path | None, str],
+    model: str = "",
+    inputs: Sequence[str | Path | None] = (),
+    folders: Sequence[Path] = (),
+    homes: Sequence[Path] = (),
+    force: bool,
+) -> None:
+    """Decides whether a command may write, before any work is done; see :func:`sigmatune.outputs.check`.
+
+    Args:
+        files: What it writes, each with its kind.
+        model: The model that it reads; a bundled name is no folder of the user's, even if one has the same name.
+        inputs: What else it reads.
+        folders, homes: The run folders that it writes to.
+        force: The option.
 
     Raises:
-        SigmaTuneError: if its folder does not exist or it is a folder.
+        SigmaTuneError: if it may not.
     """
-    if path.is_dir():
-        raise SigmaTuneError(f"{path} is a folder; give the name of a file.")
-    if not path.parent.is_dir():
-        raise SigmaTuneError(f"there is no folder {path.parent}; make it first.")
-    return path
+    from sigmatune import outputs
+    from sigmatune.models.bundled import bundled_names
+
+    read = [*inputs, *([] if model in bundled_names() else [model])]
+    outputs.check(files, folders=folders, homes=homes, inputs=read, force=force)
+
+
+@contextmanager
+def measuring(work: Path) -> Iterator[None]:
+    """Holds the run folder of a command, and says that the measurements stay where their result could not be written.
+
+    Raises:
+        SigmaTuneError: if another process holds it, or it cannot be written to.
+    """
+    from sigmatune.run_folder import LOCK, held
+
+    with held(work):
+        try:
+            yield
+        except SigmaTuneError as error:
+            kept = work.is_dir() and any(path.name != LOCK for path in work.iterdir())
+            if not kept or not str(error).startswith("cannot write"):
+                raise
+            raise SigmaTuneError(f"{str(error).rstrip('.')}; what was measured is kept in {work}.") from None
 
 
 def load_model(source: str, device: str, condition: dict[str, Any] | None = None) -> Denoiser:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import progress_bar
+from sigmatune.cli.common import Force, may_write, progress_bar
 from sigmatune.errors import SigmaTuneError
 
 
@@ -21,6 +21,7 @@ def conformance(
         None, help="Write the published cases into this folder instead of running anything."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print every verdict as JSON."),
+    force: Force = False,
 ) -> None:
     """Run the conformance suite against a program: 0 if nothing fails, 1 if something does.
 
@@ -32,6 +33,7 @@ def conformance(
     if write is not None:
         if not write.is_dir():
             raise SigmaTuneError(f"there is no folder {write}; make it first.")
+        may_write((write / suite.FILE, "conformance"), inputs=[vectors], force=force)
         print(f"written to {suite.write(write)}")
         return
     chosen = suite.runner_of(runner)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import progress_bar, writable
+from sigmatune.cli.common import Force, may_write, progress_bar
 
 REPORT_ROWS = 8
 """Noises for the report's error against calls: the whole demo is to take two minutes."""
@@ -16,14 +16,15 @@ def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for the plans, the picture and the report; made if missing."),
     model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
+    force: Force = False,
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
     from sigmatune.report import glance, write
-    from sigmatune.workflows.demo import run
+    from sigmatune.workflows.demo import files_of, run
 
     page, source = out / "report.html", model or ("digits" if smoke else "cifar10")
-    if out.is_dir():
-        writable(page)
+    written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
+    may_write(*written, model=source, folders=[] if written else [out], force=force)
     with progress_bar() as progress:
         result = run(source, out, small=smoke, progress=progress)
         write(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Values, load_model, options, progress_bar, writable
+from sigmatune.cli.common import Force, Values, load_model, may_write, measuring, options, progress_bar
 from sigmatune.cli.evaluation import Measuring, left_out, listed, table
 from sigmatune.errors import SigmaTuneError
 
@@ -57,6 +57,7 @@ def evaluate(
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
+    force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
     """Measure how good a plan's pictures are: distances to data, with intervals, resumable.
@@ -67,8 +68,7 @@ def evaluate(
     from sigmatune.evaluation.result import save
     from sigmatune.schedule import whole
 
-    writable(out)
-    if save_reference is not None and writable(save_reference).suffix != ".npz":
+    if save_reference is not None and save_reference.suffix != ".npz":
         raise SigmaTuneError(f"statistics are written as .npz, not as {save_reference}.")
     if n is not None:
         whole(n, "n")
@@ -77,25 +77,22 @@ def evaluate(
     if images and (against or "paired" in listed(metrics)):
         raise SigmaTuneError("--against and paired need a model and a --plan, not --images.")
     work = run or out.with_name(f"{out.stem}.run")
-    if work.exists() and not work.is_dir():
-        raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
+    may_write(
+        (out, "evaluation"), (save_reference, "reference"), model=model, inputs=(plan, images, against, reference),
+        folders=[work] if plan else [], force=force,
+    )  # fmt: skip
     without = ",".join(name for name in listed(metrics) if name != "paired")
     asked = Measuring(without, extractor, spaces, reference, size, device, values)
-    fresh = not work.exists()
-    try:
+    with measuring(work) if plan else nullcontext():
         with progress_bar(quiet=as_json) as progress:
             if plan is None:
                 done = _of_pictures(images, n, seed, asked, progress)
             else:
                 job = _Job(load_model(model, device), plan, n or MANY, seed, work, not features_only, batch, progress)
                 done = _of_plan(job, model, against, asked, listed(metrics))
-    except SigmaTuneError:
-        if fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    save(done.figures, out, **done.record(against))
-    if save_reference is not None and done.data is not None:
-        done.data.save(save_reference)
+        save(done.figures, out, **done.record(against))
+        if save_reference is not None and done.data is not None:
+            done.data.save(save_reference)
     if as_json:
         print(out.read_text(encoding="utf-8").rstrip())
         return

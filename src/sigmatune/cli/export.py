@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import writable
+from sigmatune.cli.common import Force, may_write
 from sigmatune.errors import SigmaTuneError
 
 
@@ -17,6 +17,7 @@ def export(
     prediction: str = typer.Option(
         "", help="--to diffusers: what the model predicts, epsilon, v_prediction, sample, flow."
     ),
+    force: Force = False,
 ) -> None:
     """Write a plan for another program, with a line that states what its numbers mean.
 
@@ -33,8 +34,7 @@ def export(
         return
     if not to:
         raise SigmaTuneError(f"say what to export to by --to: {', '.join(TARGETS)}.")
-    if out is not None:
-        writable(out)
+    may_write((out, "plan" if TARGETS[to].name == "json" else "export"), inputs=[plan], force=force)
     if prediction and TARGETS[to].name != "diffusers":
         raise SigmaTuneError("--prediction belongs to --to diffusers.")
     text = made(load_plan(plan), to, **({"prediction": prediction} if prediction else {}))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Values, progress_bar
+from sigmatune.cli.common import Force, Values, may_write, progress_bar
 from sigmatune.cli.evaluation import Measuring, left_out
 from sigmatune.cli.train import Teller
 from sigmatune.errors import SigmaTuneError
@@ -64,12 +64,14 @@ def finetune(
     seed: int = typer.Option(0, help="Seed of everything random."),
     device: str = typer.Option("auto", help="auto, or cpu."),
     as_json: bool = typer.Option(False, "--json", help="Print the evidence as JSON instead of a summary."),
+    force: Force = False,
 ) -> None:
     """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out pictures judge.
 
     Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. Where the new weights are not beyond
     noise better there is no OUT/model, and the words are "no gain". A run that was stopped goes on where it was.
     """
+    from sigmatune.run_folder import held
     from sigmatune.spectra.values import checked
     from sigmatune.training.data import load
     from sigmatune.workflows.finetune import Data, Settings
@@ -86,8 +88,9 @@ def finetune(
         rounds=rounds, training=training, elsewhere=elsewhere, flip=flip, method=method, distil=distil, lora=lora,
         budget=int(budget) if budget.isdigit() else budget, dtype=dtype,
     )  # fmt: skip
+    may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)
-    with progress_bar(quiet=as_json) as bar:
+    with held(out), progress_bar(quiet=as_json) as bar:
         seen = load(data, key=key, labels=labels, size=size, values=checked(values), progress=bar)
         measuring = Measuring("fd", "", "", reference, 0, device)
         wanted = measuring.wanted(seen.shape)

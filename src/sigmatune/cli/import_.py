@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import load_model, writable
+from sigmatune.cli.common import Force, load_model, may_write
 from sigmatune.cli.schedule import noise_path
 from sigmatune.errors import SigmaTuneError
 
@@ -23,6 +23,7 @@ def import_(
     path: str = typer.Option("", help="Or name it: vp-linear, vp-scaled-linear, vp-cosine, edm, flow, flow:SHIFT."),
     solver: str = typer.Option("dpmpp2m", help="Bare lists and tables: the plan's solver."),
     steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
+    force: Force = False,
 ) -> None:
     """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
     from sigmatune.interop import exports, tables
@@ -32,7 +33,7 @@ def import_(
         for table in tables.TABLES.values():
             print(f"{table.name:10} {table.model}: {table.source}")
         return
-    writable(out)
+    may_write((out, "plan"), model=model, inputs=[] if source in tables.TABLES else [source], force=force)
     if source not in tables.TABLES and not Path(source).is_file():
         raise SigmaTuneError(
             f"there is neither a file nor a published table {source!r}; `sigmatune import list` names these."

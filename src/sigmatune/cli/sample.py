@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sigmatune.cli.common import (
+    Force,
     Guidance,
     Interval,
     Labels,
@@ -17,8 +18,8 @@ from sigmatune.cli.common import (
     Size,
     conditions,
     load_model,
+    may_write,
     progress_bar,
-    writable,
 )
 from sigmatune.errors import SigmaTuneError
 
@@ -53,6 +54,7 @@ def sample(
     seed: int = typer.Option(0, help="Seed of the noise."),
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    force: Force = False,
     prompts: Prompts = None,
     labels: Labels = [],
     negative_prompt: Negative = None,
@@ -72,9 +74,9 @@ def sample(
     from sigmatune.solvers import SOLVERS
     from sigmatune.workflows.pictures import save_images
 
-    writable(out)
     if out.suffix not in (".png", ".npz"):
         raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")
+    may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, options, writable
+from sigmatune.cli.common import Force, load_model, may_write, options
 from sigmatune.cli.data import Data
 from sigmatune.errors import SigmaTuneError
 
@@ -45,15 +45,14 @@ def schedule(
     per_image: bool = typer.Option(False, "--per-image", help="Write a rule to --plan: a schedule per image."),
     mean: bool = typer.Option(False, "--mean", help="A rule whose rows all have the mean spectrum."),
     reduction: str = typer.Option("law", help="What a rule's spectra are drawn as: law or pca."),
+    force: Force = False,
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
     from sigmatune.files import write_text
     from sigmatune.schedules import FAMILIES
     from sigmatune.solvers import SOLVERS, compile_plan
 
-    for file in (out, plan):
-        if file is not None:
-            writable(file)
+    may_write((out, "schedule"), (plan, "rule" if per_image else "plan"), model=model, inputs=[data], force=force)
     if bool(family) == bool(by_option):
         raise SigmaTuneError(
             "give one family, either as the argument or by --family; `sigmatune schedule list` names them."
@@ -78,7 +77,12 @@ def schedule(
     levels = built.sigmas[:-1]
     times = own_path.time(levels)
     sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
-    fields = {"family": built.family, "options": dict(built.options), "noise_path": own_path.spec()}
+    fields = {
+        "format": "sigmatune/schedule",
+        "family": built.family,
+        "options": dict(built.options),
+        "noise_path": own_path.spec(),
+    }
     text = json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()})
     if out is not None:
         write_text(out, text + "\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import progress_bar, writable
+from sigmatune.cli.common import Force, may_write, progress_bar
 from sigmatune.cli.evaluation import left_out
 from sigmatune.errors import SigmaTuneError
 
@@ -40,6 +40,7 @@ def spectrum(
     out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
     picture: Path | None = typer.Option(None, help="Draw it to this .png or .svg."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
+    force: Force = False,
 ) -> None:
     """Measure the spectrum of a data set; propose noise ranges and training constants from it."""
     from sigmatune.analysis.spectrum_facts import facts_of
@@ -48,11 +49,9 @@ def spectrum(
     from sigmatune.spectra.measure import measure
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
 
-    for file in (out, picture):
-        if file is not None:
-            writable(file)
     if picture is not None and picture.suffix not in PICTURES:
         raise SigmaTuneError(f"a picture is written as .png or .svg, not {picture.suffix or 'without an ending'!r}.")
+    may_write((out, "spectrum"), (picture, "spectrum"), inputs=(data, plan), force=force)
     trained, levels = Density(p_mean, p_std), None if plan is None else _levels(plan)
     if data.endswith(".json"):
         measured = load_measured(Path(data))

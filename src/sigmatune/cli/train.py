@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import progress_bar
+from sigmatune.cli.common import Force, may_write, progress_bar
 from sigmatune.cli.evaluation import left_out
 from sigmatune.errors import SigmaTuneError
 
@@ -31,6 +31,7 @@ def train(
     change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
     device: str = typer.Option("auto", help="auto, or cpu."),
     as_json: bool = typer.Option(False, "--json", help="Print what the training took as JSON instead of a summary."),
+    force: Force = False,
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
 
@@ -39,6 +40,7 @@ def train(
     that all of them see.
     """
     from sigmatune.training.recipe import Recipe, read
+    from sigmatune.training.run import is_copy
     from sigmatune.training.run import train as run
 
     if recipe is None and not data:
@@ -48,6 +50,10 @@ def train(
     chosen = changed(Recipe() if recipe is None else read(recipe), change)
     folder = out or Path(f"{chosen.name}.run")
     main = int(os.environ.get("RANK", "0")) == 0
+    if main:
+        own = recipe is not None and is_copy(recipe, chosen, folder)
+        sources = (None if own else recipe, data or chosen.data.source, chosen.data.labels)
+        may_write(inputs=sources, homes=[folder], force=force)
     with progress_bar(quiet=as_json or not main) as bar:
 
         def progress(what: str, done: int, total: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import typer
 
 from sigmatune.cli.by_spectrum import by_spectrum
 from sigmatune.cli.common import (
+    Force,
     Guidance,
     Interval,
     Labels,
@@ -22,8 +22,9 @@ from sigmatune.cli.common import (
     Size,
     conditions,
     load_model,
+    may_write,
+    measuring,
     progress_bar,
-    writable,
 )
 from sigmatune.errors import SigmaTuneError
 
@@ -56,7 +57,8 @@ def tune(
     evaluations: int = typer.Option(60, help="Schedules that search, cma-es, tpe and evolution may try."),
     study: str | None = typer.Option(
         None,
-        help="Database of cma-es, tpe and evolution, such as postgresql://...; by default a file in the run folder.",
+        help="Database of cma-es, tpe and evolution, such as postgresql://..., which is trusted: Optuna keeps pickles in it, "
+        "which can run code. By default trials are kept in the run folder, as plain numbers.",
     ),
     tuning: int = typer.Option(48, help="Noises that the search sees."),
     validation: int = typer.Option(48, help="Noises that choose among candidates and among defaults."),
@@ -79,6 +81,7 @@ def tune(
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan file's JSON instead of a summary."),
+    force: Force = False,
     prompts: Prompts = None,
     labels: Labels = [],
     negative_prompt: Negative = None,
@@ -102,14 +105,14 @@ def tune(
     from sigmatune.tuning.tuner import stages_of
 
     files = plan_files(out, calls)
-    page = report_path(out, files, report, without=no_report)
+    page = report_path(out, report, without=no_report)
     for number in calls:
         SOLVERS[solver].steps_for(number)
     stages_of(method, coefficients=coefficients)
     settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
     work = run or out.with_name(f"{out.stem}.run")
-    if work.exists() and not work.is_dir():
-        raise SigmaTuneError(f"{work} is a file; give the run folder another name by --run.")
+    written = [*((file, "plan") for file in files.values()), (page, "report")]
+    may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
                  "--report": report}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data}
@@ -156,14 +159,9 @@ class _Job:
         """Tunes, writes plans and report, and says what came out."""
         from sigmatune.plan_file import dumps
 
-        denoiser, fresh = load_model(self.model, self.device, self.given), not self.work.exists()
-        try:
-            with progress_bar(quiet=as_json) as progress:
-                plans = self._tuned(denoiser, files, page, progress)
-        except SigmaTuneError:
-            if fresh:
-                shutil.rmtree(self.work, ignore_errors=True)
-            raise
+        denoiser = load_model(self.model, self.device, self.given)
+        with measuring(self.work), progress_bar(quiet=as_json) as progress:
+            plans = self._tuned(denoiser, files, page, progress)
         if as_json:
             texts = [dumps(plan).rstrip() for plan in plans.values()]
             print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
@@ -216,30 +214,21 @@ def summary(plan: Plan, file: Path) -> list[str]:
 
 
 def plan_files(out: Path, calls: list[int]) -> dict[int, Path]:
-    """Where each plan goes, checked before any work is done.
-
-    Raises:
-        SigmaTuneError: if one cannot be written there.
-    """
+    """Where each plan goes."""
     wanted = list(dict.fromkeys(calls))
     if len(wanted) == 1:
-        return {wanted[0]: writable(out)}
-    return {number: writable(out.with_name(f"{out.stem}-{number}{out.suffix}")) for number in wanted}
+        return {wanted[0]: out}
+    return {number: out.with_name(f"{out.stem}-{number}{out.suffix}") for number in wanted}
 
 
-def report_path(out: Path, plans: dict[int, Path], report: Path | None, *, without: bool) -> Path | None:
-    """Where the report goes, checked before any work is done; None for no report.
+def report_path(out: Path, report: Path | None, *, without: bool) -> Path | None:
+    """Where the report goes; None for no report.
 
     Raises:
-        SigmaTuneError: if it cannot be written there, or there is to be none.
+        SigmaTuneError: if one is asked for and there is to be none.
     """
-    if without:
-        if report is not None:
-            raise SigmaTuneError("--report and --no-report contradict each other; give one of them.")
-        return None
-    path = writable(report or out.with_suffix(".html"))
-    if path.resolve() in {plan.resolve() for plan in plans.values()}:
-        raise SigmaTuneError(
-            f"the plan and its report cannot both be {path}; give the report another name by --report."
-        )
-    return path
+    if not without:
+        return report or out.with_suffix(".html")
+    if report is not None:
+        raise SigmaTuneError("--report and --no-report contradict each other; give one of them.")
+    return None

@@ -23,6 +23,7 @@ from sigmatune.evaluation.extractors.extractor import Features, principal
 from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
 from sigmatune.noise import Array
+from sigmatune.outputs import archive
 from sigmatune.spectra import npz
 from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
@@ -165,7 +166,7 @@ class Reference:
         }  # fmt: skip
         buffer = io.BytesIO()
         np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, archive(buffer.getvalue(), "reference"))
 
 
 def _told(space: str, statistics: Statistics) -> str:

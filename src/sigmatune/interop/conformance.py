@@ -42,6 +42,7 @@ Case = Mapping[str, Any]
 Answer = Mapping[str, Any]
 Runner = Callable[[Case], Answer]
 
+FILE = "vectors.jsonl"
 FORMAT, VERSION = "sigmatune/conformance", 1
 STEPS = (1, 2, 3, 5, 8, 20)
 VARIANCE = (4.0, 1.0, 0.25, 0.04)
@@ -143,7 +144,7 @@ def dumps(found: list[dict[str, Any]]) -> str:
 
 def write(folder: Path) -> Path:
     """Writes the suite into a folder; returns the file."""
-    file = folder / "vectors.jsonl"
+    file = folder / FILE
     write_text(file, dumps(cases()))
     return file
 

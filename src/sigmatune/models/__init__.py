@@ -8,6 +8,7 @@ from typing import Any
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.folders import recover
 from sigmatune.models.bundled import bundled_folder, bundled_names
 
 
@@ -34,6 +35,7 @@ def load(source: Any, **options: Any) -> Denoiser:
         from sigmatune.models.load_pipeline import load_pipeline
         from sigmatune.models.source import needs_pipeline
 
+        recover(Path(source).expanduser())  # what a killed process was replacing
         place: str | os.PathLike[str] = bundled_folder(str(source)) if _is_name(source) else source
         return (load_pipeline if needs_pipeline(place) else load_diffusers)(place, **options)
     if hasattr(source, "scheduler") and hasattr(source, "components"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.folders import recover
 
 WEIGHTS = "diffusion_pytorch_model"
 PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
@@ -29,6 +30,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         SigmaTuneError: if there is no such folder and the hub does not provide it.
     """
     folder = Path(source).expanduser()
+    recover(folder)  # what a killed process was replacing
     if folder.is_dir():
         return folder
     if folder.exists():

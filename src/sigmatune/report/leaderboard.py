@@ -32,7 +32,8 @@ def page(found: Mapping[str, Any]) -> str:
     charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
     what = f"{found['n']:,} pictures of each, of the same noises (seed {found['seed']})"
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)} - SigmaTune</title>\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">{escape(what)}, ranked by {escape(_title(first[0]))}.</p>\n'

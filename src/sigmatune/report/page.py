@@ -58,7 +58,8 @@ def page(
     body = "".join(f'<section id="{key}"><h2>{escape(text)}</h2>{bodies[key]}</section>' for key, text in shown)
     shape = " x ".join(str(n) for n in measured.shape)
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)} - SigmaTune</title>\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="sigmatune/report">\n<title>{escape(title)} - SigmaTune</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">What SigmaTune found for this model ({shape}), and how far it can be trusted.</p>\n'

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import whole_folder, write_text
+from sigmatune.files import write_text
+from sigmatune.folders import whole_folder
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser

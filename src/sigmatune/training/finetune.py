@@ -29,7 +29,8 @@ from safetensors import safe_open
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import whole_folder
+from sigmatune.folders import copy as copy_folder
+from sigmatune.folders import recover, whole_folder
 from sigmatune.models import load
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.conditional import ConditionalDenoiser
@@ -243,6 +244,7 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
         SigmaTuneError: if the loss is not finite any more, or something cannot be written; the last good checkpoint stays.
     """
     target = folder / "model"
+    recover(target)
     if target.is_dir():
         return target
     network = start.network()
@@ -284,7 +286,7 @@ def save(network: Conditioned, like: Path, target: Path) -> None:
 
 
 def _fill(new: Path, network: Conditioned, like: Path) -> None:
-    shutil.copytree(like, new, dirs_exist_ok=True, ignore=_unneeded)
+    copy_folder(like, new, ignore=_unneeded)
     place, source = layout(new)[0], layout(like)[0]
     dtype = _dtype(source)
     fitting(network, dtype, f"store the model of {like} in float32 first; the checkpoint is kept")

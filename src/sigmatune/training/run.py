@@ -15,6 +15,7 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.models.conditioning import Conditioned
+from sigmatune.run_folder import held
 from sigmatune.spectra import mixture_fit
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.training import cascade, checkpoint, previews
@@ -30,6 +31,7 @@ from sigmatune.training.recipe import write as recipe_text
 from sigmatune.training.task import Material, Task
 from sigmatune.training.trainer import Hooks, Report, Trainer, lines
 
+RECIPE = "recipe.yaml"
 SMALLEST = 4
 """Pixels of the shorter side from which spectra are fitted."""
 
@@ -174,12 +176,21 @@ def train(
         The model's folder, for ``st.load``.
 
     Raises:
-        SigmaTuneError: for bad data or options, a loss that is not finite, or a disk that is full; one sentence says
-            what to do, and the last good checkpoint stays.
+        SigmaTuneError: for bad data or options, a folder that another process trains in, a loss that is not finite, or a
+            disk that is full; one sentence says what to do, and the last good checkpoint stays.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise SigmaTuneError(f"{folder} is a file; give the run another folder.")
+    with held(Path(folder)):
+        return _trained(recipe, Path(folder), source, device, progress, log)
+
+
+def _trained(
+    recipe: Recipe,
+    folder: Path,
+    source: Any,
+    device: str,
+    progress: Progress | None,
+    log: Callable[[Report], None] | None,
+) -> Path:
     job = prepare(recipe, source, progress)
     trainer = Trainer(
         job.network, job.objective, job.data, recipe.training, folder, averages=recipe.averages, saving=recipe.saving,
@@ -187,7 +198,8 @@ def train(
     )  # fmt: skip
     if trainer.main:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "recipe.yaml", recipe_text(recipe))
+        if not is_copy(folder / RECIPE, recipe, folder):
+            write_text(folder / RECIPE, recipe_text(recipe))
         _rehearse(job, trainer, folder)
 
     def after(step: int) -> None:
@@ -220,6 +232,15 @@ def _rehearse(job: Job, trainer: Trainer, folder: Path) -> None:
                 "previews.calls, or previews.every=0."
             ) from None
     rehearse(folder, averaged(job.network, trainer.averages[0]), job.scheduler, job.recipe)
+
+
+def is_copy(file: Path, recipe: Recipe, folder: Path) -> bool:
+    """Whether a file is a run folder's copy of a recipe, which a run that goes on leaves as it is."""
+    try:
+        same = file.samefile(folder / RECIPE) and file.read_text(encoding="utf-8") == recipe_text(recipe)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(same)
 
 
 def _preview(job: Job, trainer: Trainer, file: Path) -> None:

@@ -7,9 +7,11 @@ of distributions. Three samplers:
 - ``cma-es``: for levels or Beta parameters of one solver;
 - ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is AutoDiffusion, but for the network's layers.
 
-A study lives in the workbench's store, or in any database that Optuna takes (``postgresql://...``), where several machines may
-work on it at once. A study that was stopped goes on; one in the store as if nothing had happened. Optuna keeps the state of
-CMA-ES as a pickle in the study: open only studies of your own.
+A study lives in memory. What its trials came to is kept in the workbench's store as plain numbers, and since every proposal is
+a function of the seed and the trials before it, a study that was stopped is replayed and goes on as if nothing had happened.
+Or it lives in any database that Optuna takes (``postgresql://...``), where several machines may work on it at once. Such a
+database is trusted: Optuna keeps the state of CMA-ES in it as a pickle, which can run code when it is opened. That is why no
+study is ever read from a folder.
 
 References:
     | Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba et al., 2019), https://arxiv.org/abs/1907.10902
@@ -122,7 +124,7 @@ def tune_by_trials(
         trials: How many plans there are to be in the study.
         objective: "paired", the mean log error against the reference; "sliced-wasserstein" or "frechet" (of average-pooled
             pixels), a distance to the set of reference images; or a function of a plan.
-        study: URL of a database; by default a file in the workbench's store, or memory without a store.
+        study: URL of a database, which is trusted; by default the study is in memory and its values in the store.
         affordable: Says whether a plan may still be tried.
 
     Raises:
@@ -139,15 +141,15 @@ def tune_by_trials(
     positive(trials=whole(trials, "trials"))
     about = f"{bench.name}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
     name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
-    opened = _opened(optuna, name, bench, study)
-    own = study is None
+    measure = _kept(bench, builder, measure, name) if callable(objective) else measure
+    opened = _opened(optuna, name, study)
+    _warn_of_old(bench)
     for done in opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         builder.spend(builder.plan(done))
     while len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < trials:
         finished = len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
         opened.sampler = _sampler(optuna, sampler, bench.settings.seed + 7919 * finished, builder)
-        trial = _taken_up(optuna, opened) if own else None
-        trial = trial or opened.ask()
+        trial = opened.ask()
         plan = builder.plan(trial)
         if plan is not None and not affordable(plan):
             break
@@ -173,11 +175,16 @@ def _optuna() -> Any:
     return optuna
 
 
-def _opened(optuna: Any, name: str, bench: Workbench, url: str | None) -> Any:
-    store = bench.store
-    if url is None and store is not None:
-        store.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{store / 'studies.db'}"
+def _warn_of_old(bench: Workbench) -> None:
+    """Says that the database which older versions kept in a store is not read."""
+    file = None if bench.store is None else bench.store / "studies.db"
+    if file is not None and file.exists():
+        warnings.warn(
+            f"{file} is of an older version and is not read, because it may hold pickles; delete it.", stacklevel=3
+        )
+
+
+def _opened(optuna: Any, name: str, url: str | None) -> Any:
     try:
         return optuna.create_study(storage=url, study_name=name, direction="minimize", load_if_exists=True)
     except Exception as error:  # noqa: BLE001 - whatever the database's driver raises
@@ -196,12 +203,6 @@ def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
     if kind == "cma-es":
         return optuna.samplers.CmaEsSampler(x0=builder.start(), sigma0=builder.spread(), seed=seed, n_startup_trials=1)
     return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
-
-
-def _taken_up(optuna: Any, study: Any) -> Any:
-    """The trial in which a killed run was stopped, so that the numbers of trials are those of an undisturbed run."""
-    running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
-    return optuna.trial.Trial(study, running[0]._trial_id) if running else None
 
 
 class _Builder:
@@ -289,6 +290,26 @@ def _pooled(x: torch.Tensor) -> Array:
     if x.ndim == 4:
         x = torch.nn.functional.adaptive_avg_pool2d(x.double(), 4)
     return np.asarray(x.double().flatten(1).numpy())
+
+
+def _kept(bench: Workbench, builder: _Builder, measure: Objective, study: str) -> Objective:
+    """A function of the user's whose values are kept in the store; what the workbench measures itself, it remembers anyway."""
+    seen: set[str] = set()
+
+    def value(plan: Plan) -> float:
+        name, measured = f"{study}|{hashlib.sha256(plan.coefficients.tobytes()).hexdigest()}", []
+
+        def made() -> Array:
+            measured.append(measure(plan))
+            return np.array(measured[-1], dtype=np.float64)
+
+        found = float(bench.array(name, made, purpose="search", evaluations=0))
+        if not measured and name not in seen:  # a run that was stopped has paid for it
+            builder.spend(plan)
+        seen.add(name)
+        return found
+
+    return value
 
 
 def _name(objective: Objective | str) -> str:

@@ -48,6 +48,13 @@ class Demo:
     bench: Workbench
 
 
+def files_of(model: str, out: Path) -> list[tuple[Path, str]]:
+    """What :func:`run` writes into a folder, each file with its kind."""
+    name = Path(model).name
+    plans = [(out / f"{name}-{solver}-{calls}.json", "plan") for solver, calls in CASES]
+    return [*plans, (out / f"{name}.png", "demo")]
+
+
 def run(model: str, out: Path, *, small: bool = False, progress: Progress | None = None) -> Demo:
     """Tunes a model at two budgets and writes the plans and one picture.
 
@@ -91,7 +98,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
     panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
     picture = out / f"{name}.png"
     title = f"{name}: the same noises at few calls, by the best static default and by the tuned plan"
-    write_bytes(picture, side_by_side(panels, title, bench.model.value_range))
+    write_bytes(picture, side_by_side(panels, title, bench.model.value_range, kind="demo"))
     notes.append(f"same noises side by side: {picture}")
     return Demo(name, rows, notes, plans, files, bench)
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,11 +40,14 @@ from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.generation import Progress
-from sigmatune.files import whole_folder, write_text
+from sigmatune.files import write_text
+from sigmatune.folders import copy as copy_folder
+from sigmatune.folders import whole_folder
 from sigmatune.models import load
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan_file import dumps
+from sigmatune.run_folder import held
 from sigmatune.schedule import whole
 from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.training import checkpoint
@@ -180,10 +182,12 @@ def finetune(  # noqa: PLR0913 - the front door
 
     Raises:
         SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a folder
-            with another fine-tuning, or a loss that is not finite any more; one sentence, and what is done stays.
+            with another fine-tuning or in which another process works, or a loss that is not finite any more; one sentence,
+            and what is done stays.
     """
     job = _Job(source, images, Path(folder), data, settings or Settings(), labels, device, progress, log)
-    return job.run(plan, solver)
+    with held(job.folder):
+        return job.run(plan, solver)
 
 
 @dataclass(frozen=True)
@@ -349,7 +353,7 @@ class _Job:
         plan = chosen.with_notes(evidence={**evidence, "tuning": chosen.evidence}, cost=cost)
         if verdict.gain:
             with whole_folder(self.folder / "model") as new_folder:
-                shutil.copytree(last.folder, new_folder, dirs_exist_ok=True)
+                copy_folder(last.folder, new_folder)
         write_text(self.folder / "evidence.json", json.dumps(evidence | {"cost": cost}, indent=1) + "\n")
         write_text(self.folder / "plan.json", dumps(plan))
         return Result(self.folder / "model" if verdict.gain else None, plan, evidence)
@@ -400,8 +404,6 @@ class _Job:
 
     def _claim(self, start: Trainable, plan: Plan | int, solver: str) -> None:
         """Makes the folder this fine-tuning's own."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise SigmaTuneError(f"{self.folder} is a file; give the run another folder.")
         digest = hashlib.sha256(np.ascontiguousarray(self.images.values.numpy()).tobytes()).hexdigest()
         settings = self.settings.to_dict()
         del settings["save"]
@@ -415,7 +417,6 @@ class _Job:
         }
         file, text = self.folder / "finetune.json", json.dumps(about, indent=1) + "\n"
         if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_text(file, text)
         elif file.read_text(encoding="utf-8") != text:
             raise SigmaTuneError(f"{self.folder} holds another fine-tuning; choose another folder, or delete it.")

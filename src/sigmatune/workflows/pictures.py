@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
+from sigmatune.outputs import archive, picture_metadata
 from sigmatune.pixels import Pixels, first_unsound, to_pixels
 
 
@@ -46,13 +48,20 @@ def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, floa
         drawable = images.ndim == 4 and images.shape[1] in (1, 3)
         values = to_pixels(images, value_range) if drawable else images.detach().float().cpu().numpy()
         np.savez_compressed(buffer, images=values)
-    else:
-        enlarged(grid(to_pixels(images, value_range))).save(buffer, "PNG")
+        write_bytes(path, archive(buffer.getvalue(), "samples"))
+        return
+    mark = PngInfo()
+    mark.add_text("Software", "sigmatune/samples")
+    enlarged(grid(to_pixels(images, value_range))).save(buffer, "PNG", pnginfo=mark)
     write_bytes(path, buffer.getvalue())
 
 
 def side_by_side(
-    panels: list[tuple[str, torch.Tensor]], title: str, value_range: tuple[float, float] = (-1.0, 1.0)
+    panels: list[tuple[str, torch.Tensor]],
+    title: str,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    *,
+    kind: str = "samples",
 ) -> bytes:
     """Draws one row of images per panel, the same noise in each column.
 
@@ -60,6 +69,7 @@ def side_by_side(
         panels: (label, images, (n, C, H, W)) of each row, with equal n.
         title: Stands above.
         value_range: Where the images' values lie.
+        kind: What the file says that it is (:mod:`sigmatune.outputs`).
 
     Returns:
         The picture as PNG.
@@ -80,5 +90,5 @@ def side_by_side(
     figure.suptitle(title, fontsize=11)
     figure.tight_layout(rect=(0, 0, 1, 0.98), h_pad=0.3)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
+    figure.savefig(buffer, format="png", bbox_inches="tight", metadata=picture_metadata(kind, "png"))
     return buffer.getvalue()
