@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -31,7 +31,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
+        raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -40,6 +40,19 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file atomically; see :func:`write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def make_folder(folder: Path) -> Path:
+    """Makes a folder, and those that it lies in, unless it is there.
+
+    Raises:
+        SigmaTuneError: if it cannot be made, or is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot make the folder {folder}: {reason(error)}; choose another place.") from None
+    return folder
 
 
 @contextmanager
@@ -65,8 +78,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SigmaTuneError(f"cannot write {target}: {reason.rstrip('.')}.") from None
+        raise SigmaTuneError(f"cannot write {target}: {reason(error)}.") from None
     finally:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)

@@ -13,7 +13,7 @@ import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
+from sigmatune.files import make_folder, write_text
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.training import cascade, checkpoint, previews
@@ -152,7 +152,7 @@ def train(
         flip=recipe.data.flip, identity=job.identity, device=device,
     )  # fmt: skip
     if trainer.main:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / "recipe.yaml", recipe_text(recipe))
 
     def after(step: int) -> None:

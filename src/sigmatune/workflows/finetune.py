@@ -41,11 +41,12 @@ from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.generation import Progress
-from sigmatune.files import whole_folder, write_text
+from sigmatune.files import make_folder, whole_folder, write_text
 from sigmatune.models import load
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan_file import dumps
+from sigmatune.reading import text_of
 from sigmatune.schedule import whole
 from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.training import checkpoint
@@ -410,9 +411,9 @@ class _Job:
         }
         file, text = self.folder / "finetune.json", json.dumps(about, indent=1) + "\n"
         if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             write_text(file, text)
-        elif file.read_text(encoding="utf-8") != text:
+        elif text_of(file, kind="fine-tuning") != text:
             raise SigmaTuneError(f"{self.folder} holds another fine-tuning; choose another folder, or delete it.")
 
 
