@@ -48,14 +48,16 @@ def problems(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
         raw: What was validated.
         model: By what; for the keys that it knows.
     """
-    by_field: dict[Place, list[tuple[Place, Any]]] = {}
+    by_field: dict[Place, dict[Place, tuple[Place, Any]]] = {}
     for one in error.errors(include_url=False):
         place = _place(one["loc"], raw, missing=one["type"] == "missing")
-        by_field.setdefault(_field(place), []).append((place, one))
-    best = [max(found, key=lambda pair: _depth(*pair)) for found in by_field.values()]
+        branch = tuple(part for part in one["loc"] if isinstance(part, str) and part not in place)
+        by_field.setdefault(_field(place), {}).setdefault(branch, (place, one))  # the first of each branch
+    best = [max(branches.values(), key=lambda pair: _depth(*pair)) for branches in by_field.values()]
     place, first = best[0]
     more = f"; and {len(best) - 1} more" if len(best) > 1 else ""
-    return f"{named(place)} {_said(place, first, model)}{more}"
+    colon = ":" if first["type"] == "extra_forbidden" else ""
+    return f"{named(place)}{colon} {_said(place, first, model)}{more}"
 
 
 def named(place: Sequence[str | int]) -> str:
@@ -99,7 +101,7 @@ def _said(place: Place, one: Any, model: type[BaseModel]) -> str:
     if kind == "missing":
         return "is missing; add it"
     if kind == "extra_forbidden":
-        return f"is no key that is known here; {_nearest(place, model)}"
+        return f"there is no such key; {_nearest(place, model)}"
     wanted = _WANTED.get(kind)
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
