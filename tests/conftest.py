@@ -13,6 +13,24 @@ settings.register_profile("steady", deadline=None, derandomize=True)  # a busy m
 settings.load_profile("steady")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=0, help="How many spoilt files test_fuzz.py tries in all.")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """How many spoilt files of each entry were refused or read all the same, if many were tried."""
+    module = sys.modules.get("test_fuzz")
+    seen = [] if module is None else config.stash.get(module.cli_table, [])
+    if not seen or not config.getoption("--fuzz"):
+        return
+    terminalreporter.section("spoilt files by entry")
+    terminalreporter.write_line(f"{'entry':34} {'tried':>6} {'refused':>8} {'read':>6}")
+    for name, codes in [*seen, ("all", {c: sum(codes.get(c, 0) for _, codes in seen) for c in (0, 1, 2)})]:
+        tried, refused = sum(codes.values()), codes.get(2, 0)
+        terminalreporter.write_line(f"{name:34} {tried:6} {refused:8} {tried - refused:6}")
+    terminalreporter.write_line(f"peak memory {module.peak() / 2**20:,.0f} MiB")
+
+
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Runs the command line in an empty folder and returns (exit code, stdout, stderr)."""

@@ -1,17 +1,110 @@
-"""The one exception that means "your input, not our bug": its message is one sentence that says what to pass instead."""
+"""The one exception that means "your input, not our bug": its message is one sentence that says what to pass instead.
+
+Whatever a message quotes (names, values, what a library said) may come from a file of somebody else's. Here, and nowhere
+else, it is made fit to be shown: one line, control characters visible, no more than :data:`MOST` characters.
+"""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import re
+import unicodedata
 from collections.abc import Iterable
+from typing import Any
+
+MOST = 300
+"""Characters of a message. What is too long loses its middle: the place stands at the beginning, the cure at the end."""
+
+QUOTED = 60
+"""Characters of a value that a message quotes."""
+
+REASON = 120
+"""Characters of what a library said."""
+
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+"""Unicode categories that are shown by their codes: control characters, directions of writing, halves of pairs."""
+
+_NO_MEMORY = re.compile(
+    "not enough memory|can't allocate memory|cannot allocate memory|out of memory|failed to map segment|bad_alloc|"
+    "storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE,
+)  # fmt: skip
+
+_INTERNALS = re.compile(
+    r"<(?:function|class|bound method|built-in|module|_io\.|[\w.]+ object)[^<>]*>|functools\.partial\b|0x[0-9a-f]{8,}"
+)
 
 
 class SigmaTuneError(ValueError):
-    """Raised for bad input. The command line prints the message and exits with code 2."""
+    """Raised for bad input. The command line prints the message and exits with code 2.
+
+    Args:
+        message: One sentence; control characters in it are made visible, and it is cut to :data:`MOST` characters.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(sentence(message))
 
 
 class PlanMismatch(UserWarning):
     """A plan is used with another model or solver than it was made for, so its evidence does not carry over."""
+
+
+def sentence(text: str) -> str:
+    """A text fit to be shown: on one line, nothing in it invisible, and not too long."""
+    return shortened(visible(" ".join(text[: 64 * MOST].split()) if len(text) <= 64 * MOST else _ends(text)), MOST)
+
+
+def visible(text: str) -> str:
+    r"""Replaces what a terminal would obey rather than show, such as ESC or the marks of right-to-left, by ``\x1b`` codes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_code(c) if unicodedata.category(c) in HIDDEN else c for c in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters; a longer one loses what is in the middle."""
+    if len(text) <= most:
+        return text
+    tail = most * 2 // 5
+    return f"{text[: most - tail - 5].rstrip()} ... {text[len(text) - tail :].lstrip()}"
+
+
+def shown(value: Any, most: int = QUOTED) -> str:
+    """A value as a message quotes it: as Python writes it, short, and of a large collection its beginning."""
+    if isinstance(value, str):
+        return repr(shortened(visible(value[: 4 * most]) if len(value) > 4 * most else visible(value), most))
+    if isinstance(value, dict):
+        return "an object" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * most:
+        return f"a number of {value.bit_length()} bits"
+    return shortened(visible(_INTERNALS.sub("...", repr(value))), most)
+
+
+def of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, which every library says in its own way."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | ImportError | OSError) and bool(_NO_MEMORY.search(str(error)))
+
+
+def reason(error: BaseException) -> str:
+    """Why a library failed, in a few words without a full stop: what the system calls it, or the first line it wrote."""
+    if of_memory(error):
+        return "there is not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text, from byte {error.start} on"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError) and error.args:
+        return f"{shown(error.args[0])} is missing"
+    text = str(error)[: 16 * REASON].strip()
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return shortened(visible(_INTERNALS.sub("...", first)), REASON).rstrip(".")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
@@ -23,8 +116,20 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
         known: The names that exist.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+    if not isinstance(name, str):
+        return SigmaTuneError(f"the name of a {kind} is a text, not {shown(name)}.")
+    near = difflib.get_close_matches(name[:QUOTED].lower(), names, n=3, cutoff=0.4)
     if near:
-        return SigmaTuneError(f"there is no {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?")
+        return SigmaTuneError(f"there is no {kind} {shown(name)}; did you mean {' or '.join(map(repr, near))}?")
     rest = f"the known ones are {', '.join(names)}" if names else "there are none"
-    return SigmaTuneError(f"there is no {kind} {name!r}; {rest}.")
+    return SigmaTuneError(f"there is no {kind} {shown(name)}; {rest}.")
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _ends(text: str) -> str:
+    """The beginning and the end of a text that is far too long to look through."""
+    return " ".join(f"{text[: 8 * MOST]} ... {text[-8 * MOST :]}".split())

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 
 try:
     import fcntl
@@ -53,12 +53,25 @@ def write_bytes(path: str | Path, data: bytes) -> None:
                 os.fsync(file.fileno())
             temporary.replace(target)
     except OSError as error:
-        raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
+        raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file atomically; see :func:`write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def make_folder(folder: Path) -> Path:
+    """Makes a folder, and those that it lies in, unless it is there.
+
+    Raises:
+        SigmaTuneError: if it cannot be made, or is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot make the folder {folder}: {reason(error)}; choose another place.") from None
+    return folder
 
 
 def regular(path: str | Path) -> Path:
@@ -73,7 +86,7 @@ def regular(path: str | Path) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         return target
     except OSError as error:
-        raise SigmaTuneError(f"cannot write {path}: {error.strerror}.") from None
+        raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
     if stat.S_ISDIR(found.st_mode):
         raise SigmaTuneError(f"{path} is a folder; give the name of a file.")
     if not stat.S_ISREG(found.st_mode) or _is_stream(found):

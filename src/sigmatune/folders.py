@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.files import PREFIX, UNFINISHED, lock, remove, tidy
 
 Ignore = Callable[[str, Sequence[str]], set[str]]
@@ -50,8 +50,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SigmaTuneError(f"cannot write {shown}: {reason.rstrip('.')}.") from None
+        raise SigmaTuneError(f"cannot write {shown}: {reason(error)}.") from None
 
 
 def recover(target: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune import reading
+from sigmatune.errors import SigmaTuneError, reason, shown
+from sigmatune.field_errors import problems
 
 
 class Strict(BaseModel):
@@ -25,8 +26,8 @@ Made = TypeVar("Made")
 def format_of(path: str | Path) -> str | None:
     """The format that a JSON file states, None for anything else; never fails, for the real reader says what is wrong."""
     try:
-        stated = json.loads(Path(path).read_text(encoding="utf-8"))["format"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        stated = reading.json_of(path, kind="JSON")["format"]
+    except (SigmaTuneError, TypeError, KeyError):
         return None
     return stated if isinstance(stated, str) else None
 
@@ -41,27 +42,35 @@ def parse(text: str, fields: type[Fields], *, kind: str, form: str, version: int
         form, version: The format and the only version that are accepted.
 
     Raises:
-        SigmaTuneError: in one sentence that lists every problem with its place in the file.
+        SigmaTuneError: in one sentence with the first problem and its place in the file.
     """
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SigmaTuneError(f"this is no JSON ({error}).") from None
+    raw = reading.parsed(text)
     stated = raw.get("format") if isinstance(raw, dict) else None
     if stated != form:
-        but = f" and states {stated!r}" if isinstance(stated, str) else ""
+        but = f" and states {shown(stated)}" if isinstance(stated, str) else ""
         raise SigmaTuneError(f'this is no {kind} file: it lacks "format": "{form}"{but}.')
     if type(raw.get("version")) is not int or raw["version"] != version:
         raise SigmaTuneError(
-            f"this is a {kind} of version {raw.get('version')!r}, but only version {version} is known here."
+            f"this is a {kind} of version {shown(raw.get('version'))}, but only version {version} is known here."
         )
+    return validated(raw, fields, f"this is no valid {kind}")
+
+
+def validated(raw: Any, fields: type[Fields], what: str) -> Fields:
+    """Plain values as the fields of a file.
+
+    Args:
+        raw: The values.
+        fields: The fields.
+        what: The beginning of the sentence if they do not fit.
+
+    Raises:
+        SigmaTuneError: in one sentence with the first problem and its place.
+    """
     try:
         return fields.model_validate(raw)
     except ValidationError as error:
-        problems = {".".join(map(str, e["loc"])) or "file": e["msg"] for e in error.errors(include_url=False)}
-        raise SigmaTuneError(
-            f"this is no valid {kind}: " + "; ".join(f"{k}: {v}" for k, v in problems.items()) + "."
-        ) from None
+        raise SigmaTuneError(f"{what}: {problems(error, raw, fields)}.".replace("?.", "?")) from None
 
 
 def read(path: str | Path, loads: Callable[[str], Made], *, kind: str) -> Made:
@@ -70,12 +79,9 @@ def read(path: str | Path, loads: Callable[[str], Made], *, kind: str) -> Made:
     Raises:
         SigmaTuneError: if the file cannot be read, is no text, or ``loads`` refuses it.
     """
+    text = reading.text_of(path, kind=kind)
     try:
-        return loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise SigmaTuneError(f"{path} is no {kind} file: it is not text.") from None
+        return loads(text)
     except SigmaTuneError as error:
         raise SigmaTuneError(f"{path}: {error}") from None
 
@@ -90,9 +96,12 @@ def guarded(loads: Callable[[], Made], *, kind: str) -> Made:
         return loads()
     except SigmaTuneError:
         raise
+    except MemoryError:
+        raise SigmaTuneError(
+            f"this {kind} asks for more memory than there is; write smaller numbers into it."
+        ) from None
     except (ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SigmaTuneError(f"this is no valid {kind}: {reason}.") from None
+        raise SigmaTuneError(f"this is no valid {kind}: {reason(error)}.") from None
 
 
 def schema(fields: type[Strict]) -> dict[str, Any]:

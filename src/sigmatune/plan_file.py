@@ -43,13 +43,17 @@ Level = Annotated[
     PlainSerializer(lambda value: "inf" if np.isinf(value) else value),
     Field(ge=0),
 ]
-Nested = list[float] | list[list[float]] | list[list[list[float]]] | list[list[list[list[float]]]]
+Levels = Annotated[list[Level], Field(fail_fast=True)]
+Numbers = Annotated[list[float], Field(fail_fast=True)]
+Twice = Annotated[list[Numbers], Field(fail_fast=True)]
+Thrice = Annotated[list[Twice], Field(fail_fast=True)]
+Nested = Numbers | Twice | Thrice | Annotated[list[Thrice], Field(fail_fast=True)]
 
 
 class TableFields(Strict):
     """The coefficient arrays of :class:`sigmatune.machine.Coefficients`, as nested lists."""
 
-    q: list[Level] | list[list[Level]]
+    q: Levels | Annotated[list[Levels], Field(fail_fast=True)]
     A: Nested
     b: Nested
     c: Nested
@@ -69,11 +73,15 @@ class PlanFile(Strict):
         description="sigma is the noise level of x0 + sigma eps, whatever the model's own scaling; flow time is "
         "sigma / (1 + sigma), after the shift"
     )
-    sigmas: list[Level] | list[list[Level]] = Field(description="descending, ending in an explicit 0")
+    sigmas: Levels | Annotated[list[Levels], Field(fail_fast=True)] = Field(
+        description="descending, ending in an explicit 0"
+    )
     steps: int = Field(ge=1, description="N; there are N + 1 sigmas")
     calls: int = Field(ge=1, description="network calls, each at one entry of network_sigmas")
-    network_sigmas: list[Level] | list[list[Level]] = Field(description="the level of each network call")
-    network_times: list[float] | list[list[float]] | None = Field(
+    network_sigmas: Levels | Annotated[list[Levels], Field(fail_fast=True)] = Field(
+        description="the level of each network call"
+    )
+    network_times: Numbers | Twice | None = Field(
         default=None, description="the t that the network receives at each call, if the noise path is known"
     )
     solver: str

@@ -25,7 +25,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune import reading
+from sigmatune.errors import SigmaTuneError, shown
 from sigmatune.files import write_bytes, write_text
 from sigmatune.noise import Array
 from sigmatune.outputs import archive
@@ -186,19 +187,15 @@ class Stepwise:
         """
         path = _npz(path)
         beside = path.with_suffix(".json")
-        try:
-            data, fields = path.read_bytes(), json.loads(beside.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SigmaTuneError(f"cannot read {error.filename}: {error.strerror}.") from None
-        except ValueError:
-            raise SigmaTuneError(f"{beside} is no JSON; run the analysis again.") from None
+        fields = reading.json_of(beside, kind="analysis")
+        data = reading.data_of(path, most=reading.ARRAYS)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise SigmaTuneError(
                 f"{beside} does not describe an analysis; give the .npz that `sigmatune analyze` wrote."
             )
         if fields.get("version") != VERSION:
             raise SigmaTuneError(
-                f"{beside} has version {fields.get('version')!r}, but only version {VERSION} is known; update SigmaTune."
+                f"{beside} has version {shown(fields.get('version'))}, but only version {VERSION} is known; update SigmaTune."
             )
         if hashlib.sha256(data).hexdigest() != fields.get("sha256"):
             raise SigmaTuneError(f"{path} and {beside} are not from one run; run the analysis again.")

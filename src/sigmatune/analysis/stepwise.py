@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -33,11 +32,12 @@ from sigmatune import identity, soundness
 from sigmatune.analysis.result import Stepwise
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_bytes
+from sigmatune.files import make_folder, write_bytes
 from sigmatune.machine import Step
 from sigmatune.noise import Array, close
 from sigmatune.pixels import first_unsound
 from sigmatune.plan import Plan, sample
+from sigmatune.reading import sealed, unsealed
 from sigmatune.schedule import whole
 from sigmatune.schedules import build
 from sigmatune.solvers import compile_plan
@@ -270,18 +270,15 @@ class _Kept:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.file = folder / f"{key}.npz"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SigmaTuneError(f"cannot make the folder {folder}: {error.strerror or error}.") from None
+        make_folder(folder)
 
     def read(self, sums: Array) -> int:
         """Fills in the sums and returns how many micro-batches they hold; 0 if there is no whole file."""
-        try:
-            with np.load(io.BytesIO(self.file.read_bytes()), allow_pickle=False) as found:
-                stored, done = found["sums"], int(found["done"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or not whole: from the start
+        data = unsealed(self.file)
+        if data is None:
             return 0
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            stored, done = found["sums"], int(found["done"])
         if stored.shape != sums.shape:
             return 0
         sums[...] = stored
@@ -290,4 +287,4 @@ class _Kept:
     def write(self, sums: Array, done: int) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, sums=sums, done=done)
-        write_bytes(self.file, buffer.getvalue())
+        write_bytes(self.file, sealed(buffer.getvalue()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -22,13 +23,14 @@ from sigmatune.cli import (
     export,
     finetune,
     import_,
+    outside,
     sample,
     schedule,
     spectrum,
     train,
     tune,
 )
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, sentence
 
 app = typer.Typer(
     name="sigmatune",
@@ -62,6 +64,9 @@ BadUsage: Any = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, by the shells' convention."""
 
+CUT_OFF = 141
+"""The exit code after our output was closed, as by ``| head``, by the same convention."""
+
 
 @app.callback(invoke_without_command=True)
 def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
@@ -73,18 +78,34 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Runs the command line: exit code 0, or 2 with one sentence for bad input."""
-    warnings.showwarning = lambda message, *_args, **_kwargs: print(f"warning: {message}", file=sys.stderr)
+    """Runs the command line: exit code 0, or 2 with one sentence for bad input.
+
+    What the machine refuses (memory, permissions, a full disk) is a sentence, too. An error of our own is a traceback.
+    """
+    warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows fewer characters gets their codes
+            stream.reconfigure(errors="backslashreplace")
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:
+        outside.check_memory()
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except SigmaTuneError as error:
         _fail(str(error))
     except BadUsage as error:
         _fail(error.format_message())
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = CUT_OFF
+    except Exception as error:
+        said = outside.told(error)
+        if said is None:
+            raise
+        _fail(said)
     if code == INTERRUPTED:
         print(
             "stopped; a tune, an analysis, a training or a fine-tuning that is run again goes on where it was.",
@@ -93,8 +114,12 @@ def main() -> None:
     sys.exit(code)
 
 
-def _fail(sentence: str) -> NoReturn:
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+def _warn(message: Warning | str, *_args: Any, **_kwargs: Any) -> None:
+    print(f"warning: {sentence(str(message))}", file=sys.stderr)
+
+
+def _fail(said: str) -> NoReturn:
+    print(f"error: {sentence(said)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -203,10 +203,10 @@ def conditions(
     """
     given: dict[str, Any] = {"negative_prompt": negative, "guidance": guidance, "interval": interval}
     if prompts is not None:
-        try:
-            lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise SigmaTuneError(f"cannot read {prompts}: {getattr(error, 'strerror', None) or error}.") from None
+        from sigmatune.reading import WORDS, text_of
+
+        text = text_of(prompts, kind="prompts", most=WORDS)
+        lines = [line.strip() for line in text.split("\n")]
         given["prompts"] = [line for line in lines if line]
         if not given["prompts"]:
             raise SigmaTuneError(f"{prompts} holds no prompts; write one per line.")

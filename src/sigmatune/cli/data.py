@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -124,15 +123,10 @@ class Data:
     @property
     def _fitted(self) -> bool:
         """Whether the source is the file of a mixture."""
+        from sigmatune.json_file import format_of
         from sigmatune.spectra.mixture import FORMAT
 
-        try:
-            fields = (
-                json.loads(Path(self.source).read_text(encoding="utf-8")) if self.source.endswith(MEASURED) else None
-            )
-        except (OSError, ValueError):  # said when the file is read in earnest
-            return False
-        return isinstance(fields, dict) and fields.get("format") == FORMAT
+        return self.source.endswith(MEASURED) and format_of(self.source) == FORMAT
 
     @property
     def control(self) -> dict[str, Any]:

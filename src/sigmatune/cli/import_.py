@@ -27,6 +27,7 @@ def import_(
 ) -> None:
     """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
     from sigmatune.interop import exports, tables
+    from sigmatune.reading import text_of
     from sigmatune.solvers import compile_plan
 
     if source == "list":
@@ -44,8 +45,11 @@ def import_(
         schedule = tables.load(source, own, steps or None)
         plan = compile_plan(schedule, solver, denoiser)
     else:
-        text = Path(source).read_text(encoding="utf-8")
-        plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, own), solver, denoiser)
+        text = text_of(source, kind="text")
+        try:
+            plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, own), solver, denoiser)
+        except SigmaTuneError as error:
+            raise SigmaTuneError(f"{source}: {error}") from None
     if plan.path is None and own is not None:
         plan = plan.with_notes(path=own.spec())
     plan.save(out)

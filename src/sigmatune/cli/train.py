@@ -77,8 +77,9 @@ def train(
     took = json.loads(text)
     for line in left_out([took["data"]]):
         print(line)
+    loss = "" if took["loss"] is None else f"loss {took['loss']:.4f}, "  # none where the log is gone
     print(
-        f"{took['images']:,} images in {took['steps']:,} steps and {took['seconds']:.0f} s, loss {took['loss']:.4f}, "
+        f"{took['images']:,} images in {took['steps']:,} steps and {took['seconds']:.0f} s, {loss}"
         f"{took['parameters']:,} parameters"
     )
     print(f"model: {model}  (st.load, diffusers); checkpoint, log and previews: {folder}")

@@ -22,9 +22,10 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.extractors.extractor import Features
-from sigmatune.files import write_bytes
+from sigmatune.files import make_folder, write_bytes
 from sigmatune.pixels import Pixels, to_pixels
 from sigmatune.plan import Plan, sample
+from sigmatune.reading import sealed, unsealed
 from sigmatune.schedule import whole
 from sigmatune.spectra.images import Images
 from sigmatune.threads import side_by_side
@@ -62,7 +63,10 @@ class Sample:
 def _loaded(part: Path | dict[str, Features], space: str) -> Features:
     if isinstance(part, dict):
         return part[space]
-    with np.load(part, allow_pickle=False) as stored:
+    data = unsealed(part)
+    if data is None:
+        raise SigmaTuneError(f"{part} was changed while it was in use; run the same command again.")
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return np.asarray(stored[space])
 
 
@@ -182,9 +186,8 @@ class _Pixels:
 
     def __call__(self) -> Pixels:
         if self._made is None:
-            if self.file is not None and self.file.is_file():
-                self._made = np.asarray(np.load(self.file, allow_pickle=False))
-            else:
+            self._made = None if self.file is None else _kept(self.file)
+            if self._made is None:
                 self._made = to_pixels(self._sampled(), self.model.value_range)
                 if self.file is not None:
                     _write(self.file, self._made)
@@ -224,8 +227,9 @@ def end_points(
     for first in range(0, len(rows), SMALL):
         part = rows[first : first + SMALL]
         file = None if home is None else home / f"{_name(part)}.npy"
-        if file is not None and file.is_file():
-            found.append(torch.from_numpy(np.load(file, allow_pickle=False)))
+        kept = None if file is None else _kept(file)
+        if kept is not None:
+            found.append(torch.from_numpy(kept))
         else:
             found.append(_run(model, plan, seed, part))
             if file is not None:
@@ -238,8 +242,14 @@ def end_points(
 def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, buffer.getvalue())
+    make_folder(file.parent)
+    write_bytes(file, sealed(buffer.getvalue()))
+
+
+def _kept(file: Path) -> np.typing.NDArray[Any] | None:
+    """What :func:`_write` kept; None if it is not there, not whole, or was changed."""
+    data = unsealed(file)
+    return None if data is None else np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
 
 
 def _features(
@@ -249,11 +259,11 @@ def _features(
         return extractor(pixels())
     spec = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
     file = home / f"{extractor.name.replace(':', '-')}-{spec}" / f"{_name(shard)}.npz"
-    if not file.is_file():
+    if unsealed(file) is None:
         buffer = io.BytesIO()
         np.savez(buffer, **extractor(pixels()))  # type: ignore[arg-type]  # a space may not be called "file"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, buffer.getvalue())
+        make_folder(file.parent)
+        write_bytes(file, sealed(buffer.getvalue()))
     return file
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.extractor import Features, principal
 from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
 from sigmatune.noise import Array
 from sigmatune.outputs import archive
+from sigmatune.reading import parsed
 from sigmatune.spectra import npz
 from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
@@ -224,28 +225,29 @@ def load(path: str | Path) -> Reference:
         SigmaTuneError: if it is no such file.
     """
     path = Path(path)
-    with npz.reading(path), np.load(path, allow_pickle=False) as stored:
+    stored = npz.whole(path)
+    with npz.reading(path):
         try:
-            header = json.loads(str(stored["header"]))
+            header = parsed(str(stored["header"]))
             if header["format"] != FORMAT or header["version"] != VERSION:
                 raise SigmaTuneError(
                     f"{path} is of {header['format']} {header['version']}; known is {FORMAT} {VERSION}."
                 )
             n = int(header["n"])
             statistics = {}
-            for place in [key.removesuffix("/mean") for key in stored.files if key.endswith("/mean")]:
+            for place in [key.removesuffix("/mean") for key in stored if key.endswith("/mean")]:
                 extractor, _, space = place.rpartition("/")
                 moments = Moments(
                     n, stored[f"{place}/mean"], stored[f"{place}/covariance"].astype(np.float64) * (n - 1)
                 )
-                basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored.files else None
+                basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored else None
                 rows = stored[f"{place}/rows"].astype(np.float32)
                 if not all(np.isfinite(array).all() for array in (moments.mean, moments.scatter, rows)):
                     raise SigmaTuneError(f"{path} holds NaN or infinity in {place}; measure the reference again.")
                 statistics[extractor, space] = Statistics(moments, rows, basis)
             return Reference(str(header["name"]), n, tuple(header["shape"]), header["extractors"], statistics)
         except (KeyError, TypeError) as error:
-            raise SigmaTuneError(f"{path} holds no statistics of a reference (it lacks {error}).") from None
+            raise SigmaTuneError(f"{path} holds no statistics of a reference ({reason(error)}).") from None
 
 
 def is_statistics(path: Path) -> bool:

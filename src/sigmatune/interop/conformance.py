@@ -22,19 +22,22 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from sigmatune import noise, plan_file, rng, schedules
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.interop.exports.files import read as read_plan
+from sigmatune.json_file import Strict, validated
 from sigmatune.machine import run
 from sigmatune.models.analytic import Analytic
 from sigmatune.noise import NoisePath
 from sigmatune.plan import Plan
+from sigmatune.reading import parsed, text_of
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS, compile_plan
 
@@ -155,14 +158,53 @@ def read(file: Path) -> list[dict[str, Any]]:
     Raises:
         SigmaTuneError: if it is none of this version.
     """
+    head, *cases = text_of(file, kind="conformance").splitlines() or [""]
     try:
-        head, *lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        known = (head["format"], head["version"], head["cases"]) == (FORMAT, VERSION, len(lines))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SigmaTuneError(f"{file} is no file of conformance cases: {error}.") from None
-    if not known:
-        raise SigmaTuneError(f"{file} is no file of conformance cases of version {VERSION}.")
-    return lines
+        validated(parsed(head), HeadFields, "its first line")
+        found = [_case_of(line, i) for i, line in enumerate(cases, start=2)]
+        stated = parsed(head)["cases"]
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{file} is no file of conformance cases of version {VERSION}: {error}") from None
+    if stated != len(found):
+        raise SigmaTuneError(f"{file} states {stated} cases and holds {len(found)}; take the whole file.")
+    return found
+
+
+class HeadFields(Strict):
+    """The first line of a file of cases."""
+
+    format: Literal["sigmatune/conformance"]
+    version: Literal[1]
+    cases: int
+
+
+class ExpectedFields(Strict):
+    """What a case expects."""
+
+    calls: list[Annotated[list[float | Literal["inf"]], Field(min_length=2, max_length=2)]]
+    end: list[float]
+
+
+class CaseFields(Strict):
+    """The other lines."""
+
+    name: str
+    plan: dict[str, Any]
+    variance: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    start: list[float]
+    noise: list[list[float]]
+    expected: ExpectedFields
+
+
+def _case_of(line: str, number: int) -> dict[str, Any]:
+    raw = parsed(line)
+    made = validated(raw, CaseFields, f"line {number}")
+    n, plan = len(made.variance), read_plan(json.dumps(made.plan))
+    if len(made.start) != n or any(len(row) != n for row in made.noise) or plan.path is None:
+        raise SigmaTuneError(
+            f"line {number}: a case needs a noise path and {n} numbers of start noise and of each noise."
+        )
+    return raw  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------------------------------------------ the verdict

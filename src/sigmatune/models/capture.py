@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 
 STATES, TIME = ("sample", "hidden_states"), "timestep"
 RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
@@ -94,8 +94,7 @@ def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - pipelines check their arguments with errors of all kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise SigmaTuneError(f"the {type(pipe).__name__} does not run with these arguments: {reason}.") from None
+        raise SigmaTuneError(f"the {type(pipe).__name__} does not run with these arguments: {reason(error)}.") from None
     finally:
         for hook in hooks:
             hook.remove()

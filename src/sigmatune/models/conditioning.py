@@ -30,8 +30,8 @@ import torch
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
+from sigmatune.errors import SigmaTuneError, reason
+from sigmatune.files import make_folder, write_text
 from sigmatune.json_file import Strict
 from sigmatune.models.source import WEIGHTS, read_json
 
@@ -118,7 +118,7 @@ class Conditioning(torch.nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes configuration and weights into a folder, which is made."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / "config.json", json.dumps(self.config(), indent=2) + "\n")
         save_file(
             {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
@@ -146,8 +146,7 @@ class Conditioning(torch.nn.Module):
                 f"{folder / 'config.json'}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
             ) from None
         except Exception as error:  # noqa: BLE001 - safetensors and torch each raise their own kinds
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise SigmaTuneError(f"the conditioning in {folder} cannot be loaded: {reason}.") from None
+            raise SigmaTuneError(f"the conditioning in {folder} cannot be loaded: {reason(error)}.") from None
         return made.to(dtype).eval().requires_grad_(False)
 
 

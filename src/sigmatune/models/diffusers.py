@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.models.network import NetworkDenoiser, pick_device, placed, process_of
 from sigmatune.models.phase_space import SCHEDULER, from_unet
 from sigmatune.models.predictions import Prediction
@@ -212,8 +212,7 @@ def _load_network(folder: Path, dtype: torch.dtype) -> UNet2DModel:
             output_loading_info=True,
         )
     except Exception as error:  # noqa: BLE001 - diffusers, safetensors and torch each raise their own kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise SigmaTuneError(f"the {kind} in {folder} cannot be loaded: {reason}.") from None
+        raise SigmaTuneError(f"the {kind} in {folder} cannot be loaded: {reason(error)}.") from None
     missing = report["missing_keys"] or report["mismatched_keys"]
     if missing:
         raise SigmaTuneError(f"the weights in {folder} are incomplete: {missing[0]} is missing or of another shape.")

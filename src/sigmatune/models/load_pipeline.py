@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.errors import SigmaTuneError, reason, unknown_name
 from sigmatune.models.capture import capture
 from sigmatune.models.network import pick_device
 from sigmatune.models.pipeline import LABEL_FIRST, TEXT_LAST, PipelineDenoiser
@@ -112,8 +112,7 @@ def load_pipeline(
         with _silence():
             pipe = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype, **how)
     except Exception as error:  # noqa: BLE001 - diffusers, transformers and the hub each raise their own kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise SigmaTuneError(f"the pipeline {source} cannot be loaded: {reason}.") from None
+        raise SigmaTuneError(f"the pipeline {source} cannot be loaded: {reason(error)}.") from None
     return from_pipeline(pipe.to(where), **options)
 
 

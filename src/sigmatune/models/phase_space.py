@@ -24,7 +24,7 @@ import torch
 
 from sigmatune.denoiser import Denoiser, checked_output
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
+from sigmatune.files import make_folder, write_text
 from sigmatune.identity import Identity, module_of
 from sigmatune.models.network import Network, name_of, pick_device, placed
 from sigmatune.processes import PSLD, PhasePath
@@ -67,7 +67,7 @@ class PSLDScheduler:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes ``scheduler_config.json`` into a folder, which is made."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(folder))
         write_text(Path(folder) / "scheduler_config.json", json.dumps(self.config, indent=2) + "\n")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune import reading
+from sigmatune.errors import SigmaTuneError, reason, shown
 from sigmatune.folders import recover
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -42,8 +42,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=PATTERNS))
     except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise SigmaTuneError(f"there is no folder {source} and the hub does not provide it: {reason}.") from None
+        raise SigmaTuneError(f"there is no folder {source} and the hub does not provide it: {reason(error)}.") from None
 
 
 def needs_pipeline(source: str | os.PathLike[str]) -> bool:
@@ -62,8 +61,17 @@ def needs_pipeline(source: str | os.PathLike[str]) -> bool:
             return False
     if not index.is_file():
         return False
-    parts = {key for key, value in read_json(index).items() if isinstance(value, list) and value[0] is not None}
+    parts = {key for key, value in read_json(index).items() if isinstance(value, list) and _part(index, key, value)}
     return bool(parts - {"unet", "transformer", "scheduler"})
+
+
+def _part(index: Path, key: str, value: list[Any]) -> bool:
+    """Whether an entry of a pipeline's index names a part, [library, class], rather than none, [null, null]."""
+    if len(value) != 2 or not all(name is None or isinstance(name, str) for name in value):
+        raise SigmaTuneError(
+            f'{index}: {shown(key)} must be ["library", "class"], not {value if not value else shown(value)}.'
+        )
+    return value[0] is not None
 
 
 def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
@@ -117,9 +125,9 @@ def read_json(file: Path) -> dict[str, Any]:
         SigmaTuneError: if the file cannot be read or holds something else.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SigmaTuneError(f"{file} cannot be read: {error}.") from None
+        content = reading.json_of(file, kind="JSON")
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{file} cannot be read: {str(error).removeprefix(f'{file}: ')}") from None
     if not isinstance(content, dict):
-        raise SigmaTuneError(f"{file} must hold a JSON object, not a {type(content).__name__}.")
+        raise SigmaTuneError(f"{file} must hold a JSON object, not {shown(content)}.")
     return content

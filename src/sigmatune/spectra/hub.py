@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.spectra.images import Images, Target
 from sigmatune.spectra.sources import Named, from_pictures
 from sigmatune.spectra.subset import Indices
@@ -41,8 +41,7 @@ def open_dataset(source: str, batch: int, target: Target) -> Images | None:
     try:
         rows = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # noqa: BLE001 (every backend of the hub raises its own)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise SigmaTuneError(f"there is no file {source} and no such data set on the hub ({reason}).") from None
+        raise SigmaTuneError(f"there is no file {source} and no such data set on the hub ({reason(error)}).") from None
     column = next((key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:
         raise SigmaTuneError(

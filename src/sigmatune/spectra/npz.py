@@ -6,7 +6,9 @@ stream of the archive. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import math
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,27 +21,73 @@ import numpy as np
 from numpy.lib import format as npy
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
+from sigmatune.reading import ARRAYS, MIB, regular, size
 
 KEYS = ("images", "x", "data", "arr_0")
 """Where images are looked for, in this order."""
 
 LABELS = ("labels", "y")
 
-_BROKEN = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
-           Image.DecompressionBombError)  # fmt: skip
+ROW = 256 * MIB
+"""Bytes of one row of an array of images as it is stored; in float32 it takes up to four times as much."""
+
+LABEL = 4096
+"""Bytes of one label."""
+
+_BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, SyntaxError, RuntimeError, OverflowError,
+           struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError,
+           Image.DecompressionBombWarning)  # fmt: skip
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turns whatever a damaged file makes its reader raise into a SigmaTuneError that names the file."""
     try:
-        yield
+        regular(path)
+        if path.suffix.lower() in (".npz", ".npy"):
+            yield
+            return
+        with warnings.catch_warnings():  # a picture of more than 89 million pixels is refused
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
     except SigmaTuneError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        most = f"{Image.MAX_IMAGE_PIXELS:,}"
+        raise SigmaTuneError(f"{path} has more than {most} pixels; make it smaller or leave it out.") from None
+    except MemoryError:
+        raise SigmaTuneError(f"{path} asks for more memory than there is; leave it out.") from None
     except _BROKEN as error:
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise SigmaTuneError(f"{path} cannot be read ({why}); replace the file or leave it out.") from None
+        raise SigmaTuneError(f"{path} cannot be read ({reason(error)}); replace the file or leave it out.") from None
+
+
+def small(path: Path, *, most: int = ARRAYS) -> np.typing.NDArray[Any]:
+    """A whole ``.npy`` file of plain numbers or texts of at most so many bytes.
+
+    Raises:
+        SigmaTuneError: if it is damaged, larger, or holds Python objects.
+    """
+    with reading(path):
+        return np.asarray(np.load(regular(path, most=most), allow_pickle=False))
+
+
+def whole(path: Path, *, most: int = ARRAYS) -> dict[str, np.typing.NDArray[Any]]:
+    """All arrays of an archive, after a look at what they unpack to.
+
+    Raises:
+        SigmaTuneError: if the file is damaged, unpacks to more, or holds Python objects.
+    """
+    with reading(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > most:
+            raise SigmaTuneError(f"{path} unpacks to {size(unpacked)}, and at most {size(most)} are read.")
+        stated = sum(array.bytes for array in arrays(path).values())
+        if stated > most:
+            raise SigmaTuneError(f"{path} states arrays of {size(stated)}, and at most {size(most)} are read.")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
 
 
 @dataclass(frozen=True)
@@ -59,6 +107,11 @@ class Stored:
     fortran: bool
     dtype: np.dtype[Any]
 
+    @property
+    def bytes(self) -> int:
+        """What the array takes in memory, by its header."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def runs(self, batch: int) -> Iterator[np.typing.NDArray[Any]]:
         """Yields the rows in order, at most ``batch`` of them at a time.
 
@@ -69,7 +122,7 @@ class Stored:
             _header(stream)
             for start in range(0, self.shape[0], batch):
                 rows = (min(batch, self.shape[0] - start), *self.shape[1:])
-                data = stream.read(int(np.prod(rows)) * self.dtype.itemsize)
+                data = stream.read(math.prod(rows) * self.dtype.itemsize)
                 yield np.frombuffer(data, self.dtype).reshape(rows)
 
 
@@ -109,6 +162,11 @@ def choose(path: Path, key: str | None) -> Stored:
         raise SigmaTuneError(f"cannot tell which array of {path} is {wanted}; it holds {listed}: choose one with key.")
     if stored[name].dtype.hasobject:
         raise SigmaTuneError(f"{name} of {path} holds Python objects, which are never read; save plain numbers.")
+    row = stored[name].bytes // max(stored[name].shape[0], 1) if stored[name].shape else 0
+    if row > ROW:
+        raise SigmaTuneError(
+            f"{name} of {path} has rows of {size(row)}, and at most {size(ROW)} are read; save smaller images."
+        )
     if stored[name].fortran:
         raise SigmaTuneError(f"{name} of {path} is stored by columns; save np.ascontiguousarray(...) of it instead.")
     return stored[name]
@@ -132,7 +190,9 @@ def labels(path: Path, images: Stored) -> list[str] | None:
             f"{found.name} of {path} are {found.dtype} of shape {found.shape}; "
             f"labels are one whole number or text for each of the {images.shape[0] if images.shape else 0} images."
         )
-    return [str(label) for run in found.runs(2**16) for label in run.astype(str)]
+    if found.dtype.itemsize > LABEL:
+        raise SigmaTuneError(f"{found.name} of {path} has labels of {size(found.dtype.itemsize)}; shorten them.")
+    return [str(label) for run in found.runs(2**10) for label in run.astype(str)]
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -142,4 +202,6 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         raise ValueError(f"npy format {version} is for named fields")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read(stream)
+    if any(length < 0 for length in shape):
+        raise ValueError("its header states a negative length")
     return shape, fortran, dtype

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune import reading
+from sigmatune.errors import SigmaTuneError, shown
 from sigmatune.files import write_text
 from sigmatune.spectra.measure import Measured
 from sigmatune.spectra.spectrum import Spectrum
@@ -30,17 +31,19 @@ def load_measured(path: str | Path) -> Measured:
     Raises:
         SigmaTuneError: if there is no such file, or it is none of these, or of another version.
     """
-    try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
-    except ValueError:
-        raise SigmaTuneError(f"{path} is no JSON file; give one that `sigmatune spectrum --out` wrote.") from None
+    fields = reading.json_of(path, kind="spectrum")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise SigmaTuneError(f"{path} is no spectrum file; give one that `sigmatune spectrum --out` wrote.")
     if fields.get("version") != VERSION:
-        raise SigmaTuneError(f"{path} has version {fields.get('version')!r} and this program reads version {VERSION}.")
+        raise SigmaTuneError(
+            f"{path} has version {shown(fields.get('version'))} and this program reads version {VERSION}."
+        )
     everything, classes = fields.get("all"), fields.get("classes")
     if not isinstance(everything, dict) or not isinstance(classes, dict):
         raise SigmaTuneError(f"{path} lacks its spectra; measure them again.")
-    return Measured(Spectrum.from_dict(everything), {name: Spectrum.from_dict(one) for name, one in classes.items()})
+    try:
+        return Measured(
+            Spectrum.from_dict(everything), {name: Spectrum.from_dict(one) for name, one in classes.items()}
+        )
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{path}: {error}") from None

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune import json_file, reading
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.files import write_bytes
 from sigmatune.identity import add_weights
+from sigmatune.json_file import Strict
 from sigmatune.training.averages import Average, trained
 
 FORMAT, VERSION = "sigmatune/checkpoint", 1
@@ -40,6 +44,15 @@ class State:
 
     step: int
     seconds: float
+    identity: str
+    scaler: dict[str, Any] | None = None
+
+
+class StateFields(Strict):
+    """What a checkpoint states of a :class:`State`."""
+
+    step: int = Field(ge=0)
+    seconds: float = Field(ge=0)
     identity: str
     scaler: dict[str, Any] | None = None
 
@@ -80,7 +93,7 @@ def peek(folder: Path) -> State | None:
     Raises:
         SigmaTuneError: if it cannot be read.
     """
-    if not (folder / FILE).is_file():
+    if not os.path.lexists(folder / FILE):
         return None
     with _opened(folder / FILE) as file:
         return _state(file, folder / FILE)
@@ -110,6 +123,8 @@ def restore(
                 moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
                 if moments["step"] in file.keys():  # noqa: SIM118 - the file is no mapping
                     found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
+                    if [found[kind].numel() for kind in moments] != [1, value.numel(), value.numel()]:
+                        raise RuntimeError(f"the optimiser's moments of {name} are of another shape")
                     # In the parameter's memory format, which the fused optimiser takes for granted.
                     for kind in ("exp_avg", "exp_avg_sq"):
                         found[kind] = torch.empty_like(value).copy_(found[kind])
@@ -119,7 +134,7 @@ def restore(
                     kept.copy_(file.get_tensor(f"average.{i}.{name}"))
         except (SafetensorError, RuntimeError) as error:
             raise SigmaTuneError(
-                f"{path} does not fit this network ({str(error).splitlines()[0].rstrip('.')}); choose another run folder."
+                f"{path} does not fit this network ({reason(error)}); choose another run folder."
             ) from None
     return state
 
@@ -130,16 +145,20 @@ def _frozen(network: torch.nn.Module) -> set[str]:
 
 def _opened(path: Path) -> Any:
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(reading.regular(path), framework="pt")
     except (SafetensorError, OSError) as error:
-        raise SigmaTuneError(f"{path} cannot be read ({error}); delete it to start again.") from None
+        raise SigmaTuneError(f"{path} cannot be read ({reason(error)}); delete it to start again.") from None
 
 
 def _state(file: Any, path: Path) -> State:
     try:
-        stated = json.loads((file.metadata() or {})["state"])
-        if (stated.pop("format"), stated.pop("version")) != (FORMAT, VERSION):
+        raw = reading.parsed((file.metadata() or {})["state"])
+        if (raw.pop("format"), raw.pop("version")) != (FORMAT, VERSION):
             raise ValueError
-        return State(**stated)
-    except (KeyError, TypeError, ValueError):
+        stated = json_file.validated(raw, StateFields, f"{path} is damaged")
+        return State(**stated.model_dump())
+    except SigmaTuneError as error:
+        told = str(error).rstrip(".").removeprefix(f"{path} is damaged: ")
+        raise SigmaTuneError(f"{path} is damaged ({told}); delete it to start again.") from None
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise SigmaTuneError(f"{path} is no checkpoint of this version; choose another run folder.") from None

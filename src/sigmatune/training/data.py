@@ -8,7 +8,6 @@ once, in an order of its own, and whether an image is mirrored depends on its pl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from sigmatune import reading
 from sigmatune.errors import SigmaTuneError
+from sigmatune.spectra import npz
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
 from sigmatune.spectra.subset import draw
@@ -189,23 +190,26 @@ def read_labels(file: str | Path, count: int) -> list[str]:
         SigmaTuneError: if the file cannot be read, is of another kind, or holds another number of labels.
     """
     path = Path(file)
-    try:
-        if path.suffix == ".npy":
-            found = [str(label) for label in np.load(path, allow_pickle=False).tolist()]
-        elif path.suffix == ".json":
-            found = [str(label) for label in json.loads(path.read_text(encoding="utf-8"))]
-        elif path.suffix == ".txt":
-            found = path.read_text(encoding="utf-8").split("\n")
-            found = found[:-1] if found and not found[-1] else found
-        else:
-            raise SigmaTuneError(f"labels are read from .npy, .json or .txt, not from {path}.")
-    except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, SigmaTuneError):
-            raise
-        raise SigmaTuneError(f"the labels {path} cannot be read: {' '.join(str(error).split()).rstrip('.')}.") from None
+    if path.suffix == ".npy":
+        found = _listed(npz.small(path, most=reading.WORDS), path)
+    elif path.suffix == ".json":
+        found = _listed(reading.json_of(path, kind="labels", most=reading.WORDS), path)
+    elif path.suffix == ".txt":
+        found = reading.text_of(path, kind="labels", most=reading.WORDS).split("\n")
+        found = found[:-1] if found and not found[-1] else found
+    else:
+        raise SigmaTuneError(f"labels are read from .npy, .json or .txt, not from {path}.")
     if len(found) != count:
         raise SigmaTuneError(f"{path} holds {len(found)} labels but there are {count} images; give one for each.")
     return found
+
+
+def _listed(raw: Any, path: Path) -> list[str]:
+    """Labels out of an array or a list, one whole number or text each."""
+    values = raw.tolist() if isinstance(raw, np.ndarray) else raw
+    if not isinstance(values, list) or not all(isinstance(label, int | str) for label in values):
+        raise SigmaTuneError(f"the labels {path} must be one list of whole numbers or texts; write them so.")
+    return [str(label) for label in values]
 
 
 def _stored(values: torch.Tensor, name: str, bits: int, *, resized: bool) -> torch.Tensor:

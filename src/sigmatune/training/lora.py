@@ -23,8 +23,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from sigmatune.errors import SigmaTuneError, unknown_name
-from sigmatune.files import write_bytes, write_text
+from sigmatune import reading
+from sigmatune.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.files import make_folder, write_bytes, write_text
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.schedule import whole
 
@@ -93,11 +94,7 @@ def save_adapter(network: Conditioned, folder: str | Path) -> None:
     values = peft.get_peft_model_state_dict(backbone)
     tensors = {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in values.items()}
     fields = backbone.peft_config["default"].to_dict()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SigmaTuneError(f"cannot write {folder}: {error.strerror or error}.") from None
-    write_bytes(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_bytes(make_folder(folder) / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     write_text(folder / CONFIG, json.dumps(fields, indent=2, sort_keys=True, default=_plain) + "\n")
 
 
@@ -112,11 +109,12 @@ def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
     """
     peft, folder = _peft(), Path(folder)
     try:
-        config = peft.LoraConfig(**_fields(json.loads((folder / CONFIG).read_text(encoding="utf-8")), peft))
-        found = {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+        config = peft.LoraConfig(**_fields(reading.object_of(folder / CONFIG, kind="adapter"), peft))
+        found = {
+            name.removeprefix(PREFIX): value for name, value in load_file(reading.regular(folder / WEIGHTS)).items()
+        }
     except (OSError, ValueError, TypeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise SigmaTuneError(f"there is no adapter to read in {folder}: {reason}.") from None
+        raise SigmaTuneError(f"there is no adapter to read in {folder}: {reason(error)}.") from None
     flags = {name: value.requires_grad for name, value in network.named_parameters()}
     try:
         _inject(network, config, 0)

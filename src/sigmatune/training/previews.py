@@ -11,7 +11,7 @@ from PIL import Image
 
 from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
-from sigmatune.files import write_bytes
+from sigmatune.files import make_folder, write_bytes
 from sigmatune.noise import Array
 from sigmatune.pixels import to_pixels
 from sigmatune.plan import Plan
@@ -74,5 +74,5 @@ def write(file: Path, images: torch.Tensor, value_range: tuple[float, float]) ->
     whole = whole.repeat(scale, axis=0).repeat(scale, axis=1)
     buffer = io.BytesIO()
     Image.fromarray(whole[..., 0] if channels == 1 else whole).save(buffer, format="PNG")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     write_bytes(file, buffer.getvalue())

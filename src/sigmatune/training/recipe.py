@@ -12,9 +12,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune import json_file, reading
+from sigmatune.errors import REASON, SigmaTuneError, reason, shortened, shown, visible
 from sigmatune.json_file import Strict
 
 
@@ -176,25 +177,15 @@ def read(path: str | Path) -> Recipe:
     """Reads a recipe.
 
     Raises:
-        SigmaTuneError: in one sentence that lists every problem with its place in the file.
+        SigmaTuneError: in one sentence with the first problem and its place in the file.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise SigmaTuneError(f"cannot read {path}: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise SigmaTuneError(f"{path} is no recipe: it is not text.") from None
+    text = reading.text_of(path, kind="recipe", most=reading.RECIPE)
     return loads(text, str(path))
 
 
 def loads(text: str, name: str = "the recipe") -> Recipe:
     """Reads the text of a recipe; see :func:`read`."""
-    import yaml
-
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SigmaTuneError(f"{name} is no YAML: {' '.join(str(error).split())}.") from None
+    raw = yaml_of(text, name)
     if not isinstance(raw, dict):
         raise SigmaTuneError(f"{name} is no recipe: it must hold sections such as data, noise and training.")
     return checked(raw, name)
@@ -204,32 +195,46 @@ def checked(raw: dict[str, Any], name: str = "the recipe") -> Recipe:
     """Makes a recipe of plain values.
 
     Raises:
-        SigmaTuneError: in one sentence that lists every problem with its place.
+        SigmaTuneError: in one sentence with the first problem and its place.
     """
+    return json_file.validated(raw, Recipe, name)
+
+
+def yaml_of(text: str, name: str) -> Any:
+    """What a text in YAML says, in plain values.
+
+    Raises:
+        SigmaTuneError: for what is no YAML, a key that stands twice, or values that are nested too deeply or refer to one
+            another without end.
+    """
+    import yaml
+
     try:
-        return Recipe.model_validate(raw)
-    except ValidationError as error:
-        problems = {".".join(map(str, e["loc"])) or "file": e for e in error.errors(include_url=False)}
-        told = [f"{place}: {_said(place, one)}" for place, one in problems.items()]
-        raise SigmaTuneError(f"{name}: {'; '.join(told)}.") from None
+        raw = yaml.load(text, Loader=_loader(yaml))
+        reading.weighed(raw, most=reading.MOST_VALUES)
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{name}: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        at = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        what = shortened(visible(error.problem or "it cannot be read"), REASON)
+        raise SigmaTuneError(f"{name} is no YAML ({what}{at}); mend it there.") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        # A date that is none is a ValueError, a list as a key a TypeError.
+        raise SigmaTuneError(f"{name} is no YAML ({reason(error)}); put texts into quotes.") from None
+    return raw
 
 
-def _said(place: str, problem: Any) -> str:
-    """What is wrong, with the nearest known key for an unknown one."""
-    if problem["type"] != "extra_forbidden":
-        return str(problem["msg"])
-    import difflib
+def _loader(yaml: Any) -> Any:
+    class Distinct(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - yaml's signature
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+            twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+            if twice is not None:
+                raise SigmaTuneError(f"the key {shown(twice)} stands twice in one section; keep one of them.")
+            return super().construct_mapping(node, deep=deep)
 
-    section: Any = Recipe
-    for part in place.split(".")[:-1]:
-        section = getattr(section.model_fields.get(part), "annotation", None) or Strict
-    known = list(getattr(section, "model_fields", {}))
-    near = difflib.get_close_matches(place.rsplit(".", maxsplit=1)[-1], known, n=1)
-    return (
-        f"there is no such key; did you mean {near[0]}?"
-        if near
-        else f"there is no such key; known are {', '.join(known)}"
-    )
+    return Distinct
 
 
 def write(recipe: Recipe) -> str:

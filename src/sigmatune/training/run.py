@@ -13,7 +13,7 @@ import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
+from sigmatune.files import make_folder, write_text
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.run_folder import held
 from sigmatune.spectra import mixture_fit
@@ -197,7 +197,7 @@ def _trained(
         flip=recipe.data.flip, identity=job.identity, device=device,
     )  # fmt: skip
     if trainer.main:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if not is_copy(folder / RECIPE, recipe, folder):
             write_text(folder / RECIPE, recipe_text(recipe))
         _rehearse(job, trainer, folder)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError, unknown_name
-from sigmatune.files import write_text
+from sigmatune import reading
+from sigmatune.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.files import make_folder, write_text
 from sigmatune.pixels import unsound_weight
 from sigmatune.training import checkpoint
 from sigmatune.training.averages import Average, trained
@@ -119,6 +121,11 @@ class Trainer:
             raise SigmaTuneError(
                 f"{folder} holds a training of another network, or with other data or another recipe; choose another folder, "
                 "or delete it."
+            )
+        if before is not None and before.step > self.steps:
+            raise SigmaTuneError(
+                f"{folder / checkpoint.FILE} is of step {before.step}, and the training has {self.steps}; "
+                "delete it to start again."
             )
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub lacks it
@@ -289,7 +296,7 @@ class Trainer:
     def _open_logs(self) -> None:
         """Opens the log at the step that the run goes on from: what a killed run wrote later is written again."""
         if self.main:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             kept = [line for line in lines(self.folder) if line["step"] <= self.step]
             write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
         if self.saving.trackers:
@@ -304,14 +311,25 @@ class Trainer:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log; a last one that was cut off by a kill is left out."""
-    found: list[dict[str, Any]] = []
-    try:
-        found.extend(json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError:
+    if not os.path.lexists(folder / LOG):
         return []
-    except ValueError:  # what was read before the broken line stays
-        pass
+    found: list[dict[str, Any]] = []
+    for text in reading.data_of(folder / LOG, most=reading.ARRAYS).decode("utf-8", "replace").splitlines():
+        try:
+            line = reading.parsed(text, finite=False)
+        except SigmaTuneError:  # what was read before the broken line stays
+            break
+        if not _is_line(line):
+            break
+        found.append(line)
     return found
+
+
+def _is_line(line: Any) -> bool:
+    """Whether a line of a log holds what is read of it again."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int or not isinstance(line.get("losses"), list):
+        return False
+    return all(isinstance(loss, float | int) for loss in line["losses"])
 
 
 def hash_of(seed: int, step: int, process: int) -> int:
@@ -341,4 +359,4 @@ def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) 
             step_scheduler_with_optimizer=False,
         )
     except (ValueError, ImportError, RuntimeError) as error:
-        raise SigmaTuneError(f"this machine cannot train so: {' '.join(str(error).split()).rstrip('.')}.") from None
+        raise SigmaTuneError(f"this machine cannot train so: {reason(error)}.") from None

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.noise import Array
 from sigmatune.options import positive
 from sigmatune.plan import Plan
@@ -188,9 +188,8 @@ def _opened(optuna: Any, name: str, url: str | None) -> Any:
     try:
         return optuna.create_study(storage=url, study_name=name, direction="minimize", load_if_exists=True)
     except Exception as error:  # noqa: BLE001 - whatever the database's driver raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", str(url))  # messages end up in logs
-        raise SigmaTuneError(f"cannot open the study at {shown}: {reason.rstrip('.')}.") from None
+        raise SigmaTuneError(f"cannot open the study at {shown}: {reason(error)}.") from None
 
 
 def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy.optimize import isotonic_regression
 
+from sigmatune import reading
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
@@ -88,15 +89,15 @@ class ErrorTable:
             SigmaTuneError: if there is no such file, or it is no error table of this version.
         """
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            fields = reading.json_of(path, kind="error table")
             if (fields["format"], fields["version"]) != (FORMAT, VERSION):
                 raise SigmaTuneError(f"{path} is no error table of version {VERSION}.")
             sigma, error, scatter = (
                 np.array(fields[name], dtype=np.float64) for name in ("sigma", "error", "standard_error")
             )
             return cls(sigma, error, scatter, int(fields["images"]), dict(fields["about"]))
-        except OSError as problem:
-            raise SigmaTuneError(f"cannot read {path}: {problem.strerror or problem}.") from None
+        except SigmaTuneError:
+            raise
         except (KeyError, TypeError, ValueError):
             raise SigmaTuneError(f"{path} is no error table; measure it again.") from None
 

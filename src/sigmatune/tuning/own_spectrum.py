@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sigmatune.errors import SigmaTuneError
+from sigmatune.json_file import format_of
 from sigmatune.models.bundled import spectra_file
 from sigmatune.spectra.measure import measure
 from sigmatune.spectra.mixture import FORMAT, Mixture
@@ -29,7 +28,7 @@ def own_modes(source: str, data: str = "") -> Modes:
             f"the spectrum of {source}'s data is not known; pass --data, images that it was trained on."
         )
     if str(file).endswith(".json"):
-        if f'"{FORMAT}"' in read_text(Path(file)):
+        if format_of(file) == FORMAT:
             found = Mixture.load(file)
             power = found.mean()
             return Modes.of_rings(power, binning(*found.size, "fft", corners=False).count[: len(power)])
@@ -37,15 +36,3 @@ def own_modes(source: str, data: str = "") -> Modes:
     else:
         spectrum = measure(data).all
     return Modes.of_rings(spectrum.power.reshape(-1, spectrum.rings).mean(axis=0), spectrum.count)
-
-
-def read_text(file: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        SigmaTuneError: if it cannot be read.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise SigmaTuneError(f"cannot read {file}: {error}.") from None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_bytes
+from sigmatune.files import make_folder, write_bytes
 from sigmatune.noise import Array
+from sigmatune.reading import sealed, unsealed
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,11 @@ class Store:
     folder: Path | None
 
     def read(self, key: str) -> Array | None:
-        """The array of this name; None if it is not there, or not whole."""
+        """The array of this name; None if it is not there, not whole, or was changed."""
         if self.folder is None:
             return None
-        try:
-            return np.asarray(np.load(self.folder / f"{key}.npy", allow_pickle=False))
-        except (OSError, ValueError, EOFError):
-            return None
+        data = unsealed(self.folder / f"{key}.npy")
+        return None if data is None else np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
 
     def write(self, key: str, value: Array) -> None:
         """Keeps an array.
@@ -42,8 +40,4 @@ class Store:
             return
         buffer = io.BytesIO()
         np.save(buffer, value)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SigmaTuneError(f"cannot make the folder {self.folder}: {error.strerror or error}.") from None
-        write_bytes(self.folder / f"{key}.npy", buffer.getvalue())
+        write_bytes(make_folder(self.folder) / f"{key}.npy", sealed(buffer.getvalue()))

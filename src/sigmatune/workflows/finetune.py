@@ -40,13 +40,14 @@ from sigmatune import schedules
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.generation import Progress
-from sigmatune.files import write_text
+from sigmatune.files import make_folder, write_text
 from sigmatune.folders import copy as copy_folder
 from sigmatune.folders import whole_folder
 from sigmatune.models import load
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan_file import dumps
+from sigmatune.reading import text_of
 from sigmatune.run_folder import held
 from sigmatune.schedule import whole
 from sigmatune.solvers import compile_plan, load_plan
@@ -417,8 +418,9 @@ class _Job:
         }
         file, text = self.folder / "finetune.json", json.dumps(about, indent=1) + "\n"
         if not file.is_file():
+            make_folder(self.folder)
             write_text(file, text)
-        elif file.read_text(encoding="utf-8") != text:
+        elif text_of(file, kind="fine-tuning") != text:
             raise SigmaTuneError(f"{self.folder} holds another fine-tuning; choose another folder, or delete it.")
 
 

@@ -19,6 +19,7 @@ from sigmatune.interop.exports.target import HEADER, Target, stated_plan, statem
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import predictions
 from sigmatune.plan import Plan
+from sigmatune.reading import parsed
 
 STOCK_NAMES = {"vp": "EulerDiscreteScheduler", "flow": "FlowMatchEulerDiscreteScheduler"}
 
@@ -54,9 +55,10 @@ def write(plan: Plan, *, prediction: str = "") -> str:
 def read(text: str) -> Plan:
     """Reads the plan out of such a configuration."""
     try:
-        config = json.loads(text)
-        plan = config["plan"]
-    except (ValueError, KeyError, TypeError):
+        plan = parsed(text)["plan"]
+    except SigmaTuneError:
+        raise
+    except (KeyError, TypeError):
         raise SigmaTuneError("this is no configuration of a SigmaTuneScheduler.") from None
     return read_plan(json.dumps(plan))
 
@@ -87,8 +89,10 @@ def write_stock(plan: Plan) -> str:
 def read_stock(text: str) -> Plan:
     """Reads it back."""
     try:
-        fields = json.loads(text)
+        fields = parsed(text)
         stated, given = dict(fields[HEADER.strip()]), _plain(fields["sigmas"])
+    except SigmaTuneError:
+        raise
     except (ValueError, KeyError, TypeError):
         raise SigmaTuneError("this is no export to a stock scheduler of diffusers.") from None
     plan = stated_plan(stated)

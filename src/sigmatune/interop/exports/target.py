@@ -21,6 +21,7 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.models.network import process_of
 from sigmatune.options import plain
 from sigmatune.plan import Plan
+from sigmatune.reading import parsed
 from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS, compile_plan
 
@@ -153,9 +154,9 @@ def read_statement(text: str) -> dict[str, Any]:
     """
     found = re.search(re.escape(HEADER) + r"(\{.*\})", text)
     try:
-        stated = json.loads(found[1]) if found else None
-    except ValueError:
-        stated = None
+        stated = parsed(found[1]) if found else None
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"the line {HEADER.strip()!r}: {error}") from None
     if not isinstance(stated, dict):
         raise SigmaTuneError(
             f"this text has no line {HEADER.strip()!r} that states what its numbers mean; import a bare list with its kind and "
