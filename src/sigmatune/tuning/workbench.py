@@ -31,6 +31,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
 from sigmatune.reference import reference_plan
 from sigmatune.schedule import Schedule, whole
+from sigmatune.statistics.pieces import pieces
 from sigmatune.threads import side_by_side
 from sigmatune.tuning.store import Store
 
@@ -41,6 +42,10 @@ LAYOUT = 2
 """Part of the name of everything in a store; to be raised when the same name would come to mean other numbers."""
 
 MOST_REFERENCE_STEPS = 512
+
+KEPT, FEWEST = 2**28, 4
+"""End points of held-out noises that a workbench keeps at most, in bytes, and how many sets whatever their size: those that
+one comparison of two plans takes with two references."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class Workbench:
         self._spent: dict[str, int] = {}
         self._made: dict[str, Any] = {}
         self._digests: dict[str, Digest] = {}
+        self._held_out: list[str] = []
         self._lock = Lock()
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
@@ -123,9 +129,21 @@ class Workbench:
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
         """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.
 
-        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
+        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials. Of
+        the held-out noises' the oldest are forgotten where they are large, and sampled again when they are asked for.
         """
+        if split == "held_out":
+            self._make_room(self._key("x", plan, split, rows))
         return torch.from_numpy(self._remember({"x": lambda x: x.numpy()}, plan, split, rows, purpose)[0])
+
+    def _make_room(self, key: str) -> None:
+        """Forgets end points of held-out noises, those first that were used longest ago, before others come."""
+        with self._lock:
+            self._held_out = [*(known for known in self._held_out if known != key), key]
+            kept = [known for known in self._held_out if known in self._memory]
+            size = sum(self._memory[known].nbytes for known in kept)
+            while size > KEPT and len(kept) >= FEWEST and kept[0] != key:
+                size -= self._memory.pop(kept.pop(0)).nbytes
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
         """Samples several plans side by side, so that :meth:`outputs` finds them; worth it where each has few rows."""
@@ -149,14 +167,18 @@ class Workbench:
             if self.progress is not None and purpose == "reference":
                 self.progress("reference solution", done, len(parts) * plan.calls)
 
-        def sampled(part: range) -> torch.Tensor:
-            return sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
+        x = torch.empty(len(indices), *self.model.shape, dtype=self.model.dtype)  # filled as parts come: no second copy
+
+        def sampled(part: range) -> None:
+            place = slice(part.start - indices.start, part.stop - indices.start)
+            x[place] = sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
 
         with self._spread(len(parts)) as spread:
-            x = torch.cat(list(spread(sampled, parts)))
-        if not torch.isfinite(x).all():
+            for _ in spread(sampled, parts):
+                pass
+        if not all(torch.isfinite(part).all() for part in pieces(x)):
             raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-        return x.cpu()
+        return x
 
     def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
         """The end points of the fine solution of a split, (rows, *shape)."""
@@ -181,12 +203,16 @@ class Workbench:
         An error below the rounding of the model's dtype says nothing and counts as that rounding.
         """
         steps = reference_steps or self.settings.reference_steps
-        exact = self.reference(split, steps)[:rows].double()
-        rounding = torch.finfo(self.model.dtype).eps * max(float(exact.square().mean().sqrt()), 1e-30)
+        exact = self.reference(split, steps)[:rows]
+        power = sum(float(part.double().square().mean()) * (len(part) / len(exact)) for part in pieces(exact))
+        rounding = torch.finfo(self.model.dtype).eps * max(power**0.5, 1e-30)
 
         def root_mean_square(x: torch.Tensor) -> Array:
-            e = (x.double() - exact).flatten(1).square().mean(dim=1).sqrt()
-            return np.asarray(e.clamp(min=rounding).numpy())
+            e = [
+                (a.double() - b.double()).flatten(1).square().mean(dim=1).sqrt()
+                for a, b in zip(pieces(x), pieces(exact), strict=True)
+            ]
+            return np.asarray(torch.cat(e).clamp(min=rounding).numpy())
 
         if split == "held_out":  # looked at again: distances, pictures, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
@@ -227,9 +253,7 @@ class Workbench:
 
     def knows(self, plan: Plan, split: Split) -> bool:
         """Whether a plan's errors on a split have been measured by now."""
-        kind = f"e{self.settings.reference_steps}"
-        indices, size = self.settings.rows(split), self.settings.micro_batch
-        return _key(kind, self.model, plan, self.settings.seed, indices, size) in self._memory
+        return self._key(f"e{self.settings.reference_steps}", plan, split, None) in self._memory
 
     def has(self, name: str) -> bool:
         """Whether something has been made under a name by :meth:`once`."""
@@ -308,8 +332,8 @@ class Workbench:
         self, digests: Mapping[str, Digest], plan: Plan, split: Split, rows: int | None, purpose: str
     ) -> list[Array]:
         """Returns what each digest makes of a plan's end points: from memory, from the store, or by sampling once."""
-        indices, size = self.settings.rows(split)[:rows], self.settings.micro_batch
-        keys = {kind: _key(kind, self.model, plan, self.settings.seed, indices, size) for kind in digests}
+        indices = self.settings.rows(split)[:rows]
+        keys = {kind: self._key(kind, plan, split, rows) for kind in digests}
         if all(key in self._memory for key in keys.values()):
             return [self._memory[key] for key in keys.values()]
         # What is found in the store was paid for as well, by the run that was stopped.
@@ -324,7 +348,9 @@ class Workbench:
         self._memory.update(zip(keys.values(), found, strict=True))
         return found
 
-
-def _key(kind: str, model: Denoiser, plan: Plan, seed: int, indices: range, size: int) -> str:
-    text = f"{LAYOUT}|{kind}|{model.fingerprint()}{model.conditions()}|{seed}|{indices}|{size}|".encode()
-    return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]
+    def _key(self, kind: str, plan: Plan, split: Split, rows: int | None) -> str:
+        """Names what is kept of a plan's end points on a split's first rows."""
+        model, settings = self.model, self.settings
+        about = f"{settings.seed}|{settings.rows(split)[:rows]}|{settings.micro_batch}"
+        text = f"{LAYOUT}|{kind}|{model.fingerprint()}{model.conditions()}|{about}|".encode()
+        return hashlib.sha256(text + plan.coefficients.tobytes()).hexdigest()[:32]
