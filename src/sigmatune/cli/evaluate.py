@@ -148,7 +148,7 @@ class _Job:
 
         if Path(text).is_file():
             return self.loaded(Path(text))
-        solver = own.solver if own.solver in SOLVERS else str((own.tuned_for or {}).get("solver", "euler"))
+        solver = own.solver if SOLVERS.knows(own.solver) else str((own.tuned_for or {}).get("solver", "euler"))
         family, given = family_of(text)
         schedule = schedules.build(family, SOLVERS[solver].steps_for(own.calls), self.model.path, **given)
         options = own.solver_options if own.solver == solver else {}

@@ -40,7 +40,7 @@ def sliced_wasserstein(x: torch.Tensor, y: torch.Tensor, *, projections: int = 2
     rng = np.random.default_rng(seed)
     for first in range(0, a.shape[1], BLOCK):
         of_a, of_b = (v[:, first : first + BLOCK].double().numpy() for v in (a, b))
-        directions = rng.standard_normal((of_a.shape[1], projections))  # the next rows of one matrix, whatever the block
+        directions = rng.standard_normal((of_a.shape[1], projections))  # the next rows of one and the same matrix
         seen_a += of_a @ directions
         seen_b += of_b @ directions
         squares += np.square(directions).sum(axis=0)

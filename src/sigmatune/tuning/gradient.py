@@ -295,6 +295,7 @@ class _Objective:
 
 def _rows_at_once(bench: Workbench, parameters: Parameters) -> int:
     """Rows per call of the network: the workbench's, or as few as the states that a way back needs leave room for."""
-    width = parameters.calls + 1 if parameters.freedom.coefficients or parameters.freedom.queries else parameters.solver.width
+    rolled_out = parameters.freedom.coefficients or parameters.freedom.queries
+    width = parameters.calls + 1 if rolled_out else parameters.solver.width
     each = parameters.calls * (width + 3) * int(np.prod(bench.model.shape)) * bench.model.dtype.itemsize
     return max(min(bench.settings.micro_batch, MEMORY // each), 1)

@@ -208,7 +208,8 @@ class _Search:
         layer: list[list[_Prefix]] = [[] for _ in range(end)]
         for steps in range(1, most + 1):
             longer: list[list[_Prefix]] = [[] for _ in self.sigmas]
-            for node in reversed(range(end)):  # a step leads to later nodes, so old and new states never all stand together
+            # A step leads to later nodes: taken from the last one, old and new states never all stand together.
+            for node in reversed(range(end)):
                 for prefix in layer.pop() if steps > 1 else [self._start(node)]:
                     for found in self._extended(prefix, end if steps == most else node + 1):
                         kept = longer[found.way[-1]]
