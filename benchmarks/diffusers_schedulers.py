@@ -28,7 +28,7 @@ from sigmatune import rng
 from sigmatune.files import write_text
 from sigmatune.interop.conformance import STEPS, VARIANCE, Values
 from sigmatune.noise import VE, Flow, NoisePath, vp
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -159,7 +159,7 @@ def end_of(scheduler: object, sigmas: np.ndarray, path: NoisePath) -> torch.Tens
 def solver_of(end: torch.Tensor, sigmas: np.ndarray, path: NoisePath, calls: int) -> set[str]:
     """The deterministic solvers of ours that end there."""
     found = set()
-    for name, solver in SOLVERS.items():
+    for name, solver in POSITION.items():
         if not solver.deterministic():
             continue
         plan = st.compile_plan(st.Schedule(sigmas), name)

@@ -25,7 +25,7 @@ import torch
 
 from sigmatune import load, schedules
 from sigmatune.files import write_text
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION
 from sigmatune.statistics.paired import compare
 from sigmatune.tuning import Settings, Workbench, tune_on
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["cifar10", "digits"])
     parser.add_argument("--calls", type=int, nargs="+", default=[4, 6, 8, 10])
-    parser.add_argument("--solvers", nargs="+", default=list(SOLVERS))
+    parser.add_argument("--solvers", nargs="+", default=list(POSITION))
     parser.add_argument("--tuning", type=int, default=32)
     parser.add_argument("--validation", type=int, default=32)
     parser.add_argument("--held-out", type=int, default=96)

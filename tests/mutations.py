@@ -285,4 +285,4 @@ def emptied(folder: Path) -> None:
             inside.unlink()
 
 
-assert npy.MAGIC_PREFIX == npy_bytes((1,))[:6]
+assert npy_bytes((1,))[:6] == npy.MAGIC_PREFIX

@@ -15,7 +15,7 @@ from sigmatune.plan import sample
 from sigmatune.rng import noise
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS, compile_plan
 
 MODELS = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 LIMIT = {"digits": 1e6, "cifar10": 20e6}
@@ -85,7 +85,7 @@ def one_row_each(steps, model):
     return Schedule(np.stack([build(family, steps, model.path).sigmas for family in FAMILIES]))
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 @pytest.mark.parametrize("whole", [False, True])
 def test_what_the_network_receives_is_the_plan(solver, whole):
     """A hook on the real network: t as float32 and the level that the state is scaled for, call by call, row by row."""

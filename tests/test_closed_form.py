@@ -16,7 +16,7 @@ from sigmatune.models.analytic import GaussianSpectrum
 from sigmatune.noise import VE, vp
 from sigmatune.plan import sample
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS, compile_plan
 from sigmatune.spectra import rings
 from sigmatune.tuning import closed_form, spectral
 from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of
@@ -25,7 +25,7 @@ LARGE = Modes.of(power_law(32))
 """P(r) = max(r, 1/2)^-2.2 on the full 32 x 32 grid, scaled to mean 1/4: the example of the design."""
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", POSITION)
 def test_monte_carlo_agrees(name):
     """The power of every mode of real samples, within its standard errors."""
     model = gaussian(size=4)
@@ -40,7 +40,7 @@ def test_monte_carlo_agrees(name):
     assert float(scores.abs().max()) < 4  # the largest of 16
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", POSITION)
 @pytest.mark.parametrize("path", PATHS)
 def test_a_plan_run_on_one_mode_has_the_gain_of_the_closed_form(name, path):
     model = GaussianSpectrum(np.full((1, 1), 0.3), (1, 1, 1), PATHS[path])
@@ -139,7 +139,7 @@ def test_a_global_optimiser_finds_nothing_better(name, steps):
     assert error(name, mine, modes) <= found.fun * 1.01
 
 
-@pytest.mark.parametrize(("name", "path"), [*((name, "vp") for name in SOLVERS), *(("euler", path) for path in PATHS)])
+@pytest.mark.parametrize(("name", "path"), [*((name, "vp") for name in POSITION), *(("euler", path) for path in PATHS)])
 def test_optima_are_valid_schedules_that_beat_the_published_ones(name, path):
     """Every solver, every path: inside the range, descending, and at most the error of any default."""
     modes, where = Modes.of(power_law(8)), PATHS[path]

@@ -13,7 +13,7 @@ import sigmatune
 from sigmatune.noise import VE
 from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION
 from test_documents import ROOT, tool
 
 docs = tool("update_docs")
@@ -52,7 +52,7 @@ def test_no_block_is_of_a_kind_that_nobody_runs(path):
 def test_the_tables_have_a_row_for_every_member():
     import registries
 
-    pairs = ((registries.solver_table(), SOLVERS), (registries.family_table(), FAMILIES),
+    pairs = ((registries.solver_table(), POSITION), (registries.family_table(), FAMILIES),
              (registries.phase_space_table(), PHASE_SPACE))  # fmt: skip
     for table, members in pairs:
         rows = table.splitlines()[2:]

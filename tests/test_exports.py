@@ -21,7 +21,7 @@ from sigmatune.interop import exports, resolution, tables
 from sigmatune.interop.exports import TARGETS
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION
 from sigmatune.unrolled import rolled, unrolled
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -380,7 +380,7 @@ def test_bare_lists_and_tables_on_the_command_line(run, tmp_path):
 
 
 def test_every_solver_is_either_exported_or_refused_with_the_reason():
-    for solver in SOLVERS:
+    for solver in POSITION:
         for target in TARGETS:
             plan = plan_on(SD, 3, solver)
             refused = None

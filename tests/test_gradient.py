@@ -18,12 +18,12 @@ from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan, load_plan
+from sigmatune.solvers import POSITION, SOLVERS, compile_plan, load_plan
 from sigmatune.tuning import Settings, Workbench
 from sigmatune.tuning.gradient import Freedom, Parameters, _Objective, tune_by_gradient
 from sigmatune.unrolled import rolled, unrolled
 
-DETERMINISTIC = [solver for solver in SOLVERS.values() if solver.deterministic() and solver.name != "multistep"]
+DETERMINISTIC = [solver for solver in POSITION.values() if solver.deterministic() and solver.name != "multistep"]
 every_solver = pytest.mark.parametrize("solver", DETERMINISTIC, ids=lambda s: s.name)
 SETTINGS = Settings(tuning=12, validation=12, held_out=12, micro_batch=8, reference_steps=64)
 

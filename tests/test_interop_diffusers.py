@@ -21,7 +21,7 @@ from sigmatune.models.capture import network_of
 from sigmatune.models.predictions import predictions
 from sigmatune.noise import from_spec
 from sigmatune.plan import Plan
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION
 from sigmatune.unrolled import rolled, unrolled
 from tiny_pipelines import FAMILIES, Family, mask, picture
 
@@ -118,7 +118,7 @@ def test_a_pipelines_images_are_those_of_sample(name, steps, monkeypatch):
         np.testing.assert_allclose(1 / (1 + 1 / model.path.sigma(t)), 1 / (1 + 1 / q), rtol=1e-6)
 
 
-@pytest.mark.parametrize("solver", [*SOLVERS, "reduced-oba", "reduced-obab", "phase-em", "sscs", "conjugate"])
+@pytest.mark.parametrize("solver", [*POSITION, "reduced-oba", "reduced-obab", "phase-em", "sscs", "conjugate"])
 def test_every_solver_of_the_registry(solver, monkeypatch):
     family = FAMILIES["sd15"]
     pipe = family.pipe()
@@ -374,7 +374,7 @@ def test_models_of_edm_and_score_and_x0():
         torch.testing.assert_close(x, st.sample(model, plan, 1), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(POSITION))
 def test_a_step_holds_no_more_than_the_width_and_two_tensors(solver):
     """Besides the latents that the pipeline holds, here those that the step before returned, and the network's output."""
     from test_plan import Live

@@ -20,7 +20,7 @@ from sigmatune.machine import Coefficients, Step, run
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, compile_plan
 
 SIGMAS = [40.0, 10.0, 2.0, 0.7, 0.2, 0.02, 0.0]
 
@@ -37,7 +37,7 @@ def literal(c: Coefficients, model, eps: torch.Tensor, noises: torch.Tensor | No
     return torch.einsum("w,wb...->b...", c.c[-1], S)
 
 
-@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if solver.deterministic()])
+@pytest.mark.parametrize("solver", [name for name, solver in POSITION.items() if solver.deterministic()])
 def test_the_loop_is_the_state_machine(solver):
     model = gaussian()
     plan = compile_plan(Schedule(SIGMAS), solver, model)
@@ -93,7 +93,7 @@ def test_added_noise_is_that_of_the_address_seed_index_call():
     torch.testing.assert_close(out, expected)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 @pytest.mark.parametrize("micro_batch", [1, 4, 16])
 def test_a_row_depends_on_its_seed_and_index_alone(solver, micro_batch):
     model = gaussian()
@@ -105,7 +105,7 @@ def test_a_row_depends_on_its_seed_and_index_alone(solver, micro_batch):
     assert not torch.equal(sample(model, plan, 1, seed=3, micro_batch=micro_batch), many[:1])
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 def test_rows_of_one_schedule_equal_the_shared_schedule_bit_for_bit(solver):
     model = gaussian()
     shared = sample(model, compile_plan(Schedule(SIGMAS), solver, model), 5)
@@ -113,7 +113,7 @@ def test_rows_of_one_schedule_equal_the_shared_schedule_bit_for_bit(solver):
     assert torch.equal(rows, shared)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 def test_each_row_may_have_its_own_schedule(solver):
     model = gaussian()
     grids = [SIGMAS, [20.0, 5.0, 1.0, 0.5, 0.3, 0.1, 0.0], [80.0, 8.0, 3.0, 1.0, 0.1, 0.01, 0.0]]
@@ -155,7 +155,7 @@ class Live(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 def test_memory_is_the_width_and_two_tensors(solver):
     model = gaussian(size=16)
     model.denoise = lambda z, sigma: z.detach().clone().mul_(0.5)  # type: ignore[method-assign]

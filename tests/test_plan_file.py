@@ -19,7 +19,7 @@ from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.plan import Plan, sample
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan, load_plan
+from sigmatune.solvers import POSITION, compile_plan, load_plan
 
 
 def made(solver: str = "dpmpp2m", path: str = "vp") -> Plan:
@@ -36,7 +36,7 @@ def same(a: Plan, b: Plan) -> bool:
     return a.schedule == b.schedule and tables and all(getattr(a, n) == getattr(b, n) for n in notes)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 @pytest.mark.parametrize("path", PATHS)
 def test_a_file_loads_back_bit_for_bit_and_runs_the_same(tmp_path, solver, path):
     plan = made(solver, path)

@@ -20,7 +20,7 @@ from sigmatune.plan import Plan, sample
 from sigmatune.rules import Control, SpectralRule, rule_file
 from sigmatune.rules.rule_file import load_any
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, compile_plan
 from sigmatune.spectra.mixture import Mixture
 from sigmatune.spectra.mixture_fit import fit
 from test_spectra_mixture import images
@@ -36,7 +36,7 @@ def ruled(spectra: Mixture, path: str = "vp", **rest) -> SpectralRule:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 def test_equal_spectra_in_all_rows_give_the_shared_plans_images_bit_for_bit(spectra, solver, path):
     model = gaussian(PATHS[path])
     rule = ruled(spectra, path, solver=solver, control=Control(mean=True), micro_batch=4)
@@ -46,7 +46,7 @@ def test_equal_spectra_in_all_rows_give_the_shared_plans_images_bit_for_bit(spec
     assert torch.equal(sample(model, rule, 11, seed=3), sample(model, shared, 11, seed=3, micro_batch=4))
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", POSITION)
 @pytest.mark.parametrize("family", ["spectral-frequency", "spectral-power", "spectral-mixed"])
 def test_row_i_does_not_depend_on_the_batch(spectra, family, solver):
     model = gaussian(PATHS["vp"])

@@ -15,12 +15,12 @@ from sigmatune.machine import run
 from sigmatune.plan import sample
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.solvers import SOLVERS, Solver, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS, Solver, compile_plan
 from sigmatune.solvers.adams import adams
 from sigmatune.tuning.closed_form import gain, variance
 
-ALL = list(SOLVERS)
-DETERMINISTIC = [name for name, solver in SOLVERS.items() if solver.deterministic()]
+ALL = list(POSITION)
+DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
 STOCHASTIC = [name for name in ALL if name not in DETERMINISTIC]
 STEPS = np.array([32, 48, 64, 96, 128])
 HIGH, LOW = 2.0, 0.2

@@ -11,7 +11,7 @@ from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.tuning import Settings, Workbench, surrogate
 from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging
@@ -68,7 +68,7 @@ def test_for_gaussian_data_the_answer_beside_the_path_is_exact():
     model = GaussianMixture(np.ones(1), np.zeros((1, 4)), np.diag(power)[None], vp("linear"))
     bench = Workbench(model, Settings(tuning=400, validation=8, held_out=8, micro_batch=100, reference_steps=64))
     stand_in = Surrogate(bench)
-    for name, solver in SOLVERS.items():
+    for name, solver in POSITION.items():
         if solver.deterministic():
             plan = bench.plan(build("karras", 5, model.path), name)
             real = bench.errors(plan, "tuning")[: stand_in.rows]

@@ -16,13 +16,13 @@ from sigmatune.reference import HIGHEST
 from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.tuning.trajectory import _teacher, cost, nodes, tune_by_trajectory
 from sigmatune.tuning.workbench import Settings, Workbench
 
 F = np.fft.fftfreq(8) * 8
 POWER = np.maximum(np.hypot(F[:, None], F[None, :]), 0.5) ** -2.2
-DETERMINISTIC = [name for name, solver in SOLVERS.items() if solver.deterministic()]
+DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
 
 
 def mixture(path):

@@ -23,7 +23,7 @@ from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.schedules import FAMILIES
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import POSITION
 from sigmatune.tuning import Settings, Workbench
 from sigmatune.tuning.spectral import Modes, optimal
 
@@ -148,7 +148,7 @@ def test_fixing_a_reference_quirk_silently():
 
 
 def test_points_and_steps_and_calls_off_by_one():
-    for solver in SOLVERS.values():
+    for solver in POSITION.values():
         for steps in (1, 2, 5):
             plan = plan_on(steps=steps, solver=solver.name)
             assert (plan.schedule.points, plan.steps, plan.calls) == (steps + 1, steps, solver.calls(steps))
@@ -165,7 +165,7 @@ def test_one_step_and_two_steps_undefined(steps):
             if family.defined_on(path):
                 schedule = build(name, steps, path)
                 assert schedule.steps == steps
-    for solver in SOLVERS:
+    for solver in POSITION:
         assert torch.isfinite(st.sample(gaussian(SD), plan_on(steps=steps, solver=solver), 1)).all()
 
 
@@ -206,7 +206,7 @@ def test_a_schedule_for_one_solver_or_shift_or_guidance_used_with_another(tmp_pa
 
 def test_a_higher_order_last_step_into_sigma_zero():
     """The last step takes the last output and nothing else: D, whatever came before."""
-    for name, solver in SOLVERS.items():
+    for name, solver in POSITION.items():
         table = plan_on(steps=4, solver=name, **({solver.noise: 0.0} if solver.noise else {})).coefficients
         end = table.c[-1] @ table.A[-1]
         assert torch.allclose(end, torch.zeros_like(end), atol=1e-12), name

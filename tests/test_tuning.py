@@ -22,7 +22,7 @@ from sigmatune.models.analytic import Empirical
 from sigmatune.noise import VE, Flow
 from sigmatune.plan import sample
 from sigmatune.schedule import Schedule
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS, compile_plan
 from sigmatune.tuning import Settings, Workbench, candidates
 from sigmatune.tuning import tune as tune_by
 from sigmatune.tuning import tune_on as tune_on_by
@@ -31,7 +31,7 @@ from sigmatune.tuning.guard import judge
 from sigmatune.tuning.search import SPACING, repair, search
 from sigmatune.tuning.stages import FINALISTS
 
-DETERMINISTIC = [name for name, solver in SOLVERS.items() if solver.deterministic()]
+DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
 # What is tested here holds for every method; this one is fast on exact models.
 tune, tune_on = partial(tune_by, method="search"), partial(tune_on_by, method="search")
 QUICK = Settings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=32)

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
 from sigmatune.schedules.family import Family
-from sigmatune.solvers import SOLVERS, Solver
+from sigmatune.solvers import POSITION, Solver
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -39,7 +39,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def solver_table() -> str:
     """One row per solver: what it declares."""
     head = ["solver", "order", "from a cold start", "calls for N steps", "width", "deterministic", "what it is"]
-    return markdown_table(head, [_solver_row(solver) for solver in SOLVERS.values()])
+    return markdown_table(head, [_solver_row(solver) for solver in POSITION.values()])
 
 
 def phase_space_table() -> str:
@@ -113,7 +113,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "family-table": family_table,
         "phase-space-table": phase_space_table,
         "phase-space-modules": lambda: modules([solver.build for solver in PHASE_SPACE.values()]),
-        "solver-modules": lambda: modules([solver.build for solver in SOLVERS.values()]),
+        "solver-modules": lambda: modules([solver.build for solver in POSITION.values()]),
         "family-modules": lambda: modules([family.build for family in FAMILIES.values()]),
     }
     for name, text in texts.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sigmatune.errors import unknown_name
 
@@ -13,12 +13,15 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """Maps names to members; an unknown name raises SigmaTuneError with the nearest known ones.
 
+    Iteration, ``len``, ``in``, ``get`` and ``dict(registry)`` tell of the same members under their own names. Square brackets
+    understand aliases and names that describe a member as well, like a dictionary with a ``__missing__``; :meth:`knows` says
+    whether they do.
+
     Args:
         kind: What a member is called in messages, such as ``"solver"``.
         members: The members by name.
         aliases: Other names for members.
         make: Makes a member out of a name that describes one, or returns None; such members are not listed.
-        more: Another registry, whose members are found here, too, and are listed there.
     """
 
     def __init__(
@@ -28,29 +31,29 @@ class Registry(Mapping[str, T], Generic[T]):
         aliases: Mapping[str, str] | None = None,
         *,
         make: Callable[[str], T | None] = lambda name: None,
-        more: Registry[T] | None = None,
     ) -> None:
         self.kind = kind
         self._members = dict(members)
         self.aliases = dict(aliases or {})
-        self._make, self._more = make, more
+        self._make = make
 
     def __getitem__(self, name: str) -> T:
-        found = self._found(name)
-        if found is None:
-            raise unknown_name(self.kind, name, self.names)
-        return found
+        member = self._member(name)
+        if member is None:
+            raise unknown_name(self.kind, name, [*self._members, *self.aliases])
+        return member
 
-    @property
-    def names(self) -> list[str]:
-        """All names that are known, those of the other registry included."""
-        return [*self._members, *self.aliases, *(self._more.names if self._more is not None else ())]
+    def _member(self, name: str) -> T | None:
+        member = self._members.get(self.aliases.get(name, name))
+        return self._make(name) if member is None else member
 
-    def _found(self, name: str) -> T | None:
-        found = self._members.get(self.aliases.get(name, name))
-        if found is None:
-            found = self._make(name)
-        return found if found is not None or self._more is None else self._more._found(name)
+    def knows(self, name: str) -> bool:
+        """Whether a name stands for a member: its own, an alias, or one that describes it."""
+        return self._member(name) is not None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The member that is listed under a name, or the default."""
+        return self._members.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -59,4 +62,4 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._members)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._found(name) is not None
+        return name in self._members

@@ -161,7 +161,7 @@ class _Job:
 
         if Path(text).is_file():
             return self.loaded(Path(text))
-        solver = own.solver if own.solver in SOLVERS else str((own.tuned_for or {}).get("solver", "euler"))
+        solver = own.solver if SOLVERS.knows(own.solver) else str((own.tuned_for or {}).get("solver", "euler"))
         family, given = family_of(text)
         options = own.solver_options if own.solver == solver else {}
 

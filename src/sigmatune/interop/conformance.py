@@ -39,7 +39,7 @@ from sigmatune.noise import NoisePath
 from sigmatune.plan import Plan
 from sigmatune.reading import parsed, text_of
 from sigmatune.schedule import Schedule
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, compile_plan
 
 Case = Mapping[str, Any]
 Answer = Mapping[str, Any]
@@ -77,7 +77,7 @@ def cases() -> list[dict[str, Any]]:
         "edm": noise.VE(0.002, 80.0, clock="quarter_log"),
     }
     found = []
-    for i, solver in enumerate(SOLVERS):
+    for i, solver in enumerate(POSITION):
         for j, steps in enumerate(STEPS):
             name = list(paths)[(i + j) % len(paths)]
             schedule = schedules.build("uniform-trailing", steps, paths[name])
@@ -287,7 +287,7 @@ def runner_of(name: str) -> Runner:
     """
     from sigmatune.interop.runners import RUNNERS
 
-    if name in RUNNERS:
+    if RUNNERS.knows(name):
         return RUNNERS[name]
     module, colon, function = name.partition(":")
     if colon and "/" not in module and " " not in name:

@@ -23,4 +23,4 @@ PHASE_SPACE: Registry[Solver] = Registry(
     "solver", {solver.name: solver for solver in _ALL}, aliases={"lambda-ddim": "conjugate"}, make=by_name
 )
 
-__all__ = ["PHASE_SPACE", "LiftedScore", "lift", "prior_mismatch", "splitting"]
+__all__ = ["PHASE_SPACE", "LiftedScore", "by_name", "lift", "prior_mismatch", "splitting"]

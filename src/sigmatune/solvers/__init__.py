@@ -11,7 +11,7 @@ import torch
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients
-from sigmatune.phase_space import PHASE_SPACE
+from sigmatune.phase_space import PHASE_SPACE, by_name
 from sigmatune.plan import Plan
 from sigmatune.plan_file import read
 from sigmatune.registry import Registry
@@ -45,8 +45,9 @@ _ALL = (
 
 SOLVERS: Registry[Solver] = Registry(
     "solver",
-    {solver.name: solver for solver in _ALL},
+    {**{solver.name: solver for solver in _ALL}, **PHASE_SPACE},
     aliases={
+        **PHASE_SPACE.aliases,
         "ddim": "euler",
         "dpm++2m": "dpmpp2m",
         "dpmpp_2m": "dpmpp2m",
@@ -59,8 +60,12 @@ SOLVERS: Registry[Solver] = Registry(
         "sde-dpmsolver++": "sde-dpmpp2m",
         "dpmpp_2m_sde": "sde-dpmpp2m",
     },
-    more=PHASE_SPACE,
+    make=by_name,
 )
+"""All solvers by name, those of phase space behind those of position."""
+
+POSITION: Mapping[str, Solver] = {solver.name: solver for solver in _ALL}
+"""The solvers whose state are positions alone: those that are not ``augmented``."""
 
 
 def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser | None = None, **options: Any) -> Plan:
@@ -133,4 +138,4 @@ def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
     return read(path, build, solver=solver)
 
 
-__all__ = ["SOLVERS", "Solver", "compile_plan", "load_plan", "partial"]
+__all__ = ["POSITION", "SOLVERS", "Solver", "compile_plan", "load_plan", "partial"]

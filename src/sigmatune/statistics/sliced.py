@@ -11,6 +11,9 @@ import torch
 
 from sigmatune.errors import SigmaTuneError
 
+BLOCK = 8192
+"""Numbers of a sample that are projected at a time: the directions of a whole large image would not fit into memory."""
+
 
 def sliced_wasserstein(x: torch.Tensor, y: torch.Tensor, *, projections: int = 256, seed: int = 0) -> float:
     """Estimates the sliced 2-Wasserstein distance of two equally large samples.
@@ -32,8 +35,14 @@ def sliced_wasserstein(x: torch.Tensor, y: torch.Tensor, *, projections: int = 2
     """
     if x.shape != y.shape or len(x) < 1:
         raise SigmaTuneError(f"need two samples of equal shape, not {tuple(x.shape)} and {tuple(y.shape)}.")
-    a, b = (v.detach().cpu().double().flatten(1).numpy() for v in (x, y))
-    directions = np.random.default_rng(seed).standard_normal((a.shape[1], projections))
-    directions /= np.linalg.norm(directions, axis=0)
-    gap = np.sort(a @ directions, axis=0) - np.sort(b @ directions, axis=0)
+    a, b = (v.detach().cpu().flatten(1) for v in (x, y))
+    seen_a, seen_b, squares = np.zeros((len(a), projections)), np.zeros((len(a), projections)), np.zeros(projections)
+    rng = np.random.default_rng(seed)
+    for first in range(0, a.shape[1], BLOCK):
+        of_a, of_b = (v[:, first : first + BLOCK].double().numpy() for v in (a, b))
+        directions = rng.standard_normal((of_a.shape[1], projections))  # the next rows of one and the same matrix
+        seen_a += of_a @ directions
+        seen_b += of_b @ directions
+        squares += np.square(directions).sum(axis=0)
+    gap = (np.sort(seen_a, axis=0) - np.sort(seen_b, axis=0)) / np.sqrt(squares)
     return float(np.sqrt(np.mean(gap**2)))

@@ -26,6 +26,7 @@ from sigmatune.files import write_text
 from sigmatune.noise import Array
 from sigmatune.rng import noise
 from sigmatune.schedule import whole
+from sigmatune.statistics.pieces import pieces
 
 FORMAT, VERSION = "sigmatune/error-table", 1
 TABLE_NOISE = 0xE7A81E
@@ -161,4 +162,7 @@ def _squared_error(model: Denoiser, x0: torch.Tensor, eps: torch.Tensor, sigma: 
     rows = torch.cat([z, z.new_zeros(pad, *z.shape[1:])]) if pad else z
     with torch.no_grad():
         found = model(rows, sigma)[: len(x0)]
-    return np.asarray((found.double() - x0.double()).flatten(1).square().mean(dim=1).cpu().numpy())
+    pairs = zip(pieces(found), pieces(x0), strict=True)
+    return np.concatenate([
+        (a.double() - b.double()).flatten(1).square().mean(dim=1).cpu().numpy() for a, b in pairs
+    ])  # fmt: skip

@@ -53,6 +53,9 @@ Sums = Literal["tied", "free"]
 LEAST = 0.005
 """Smallest gap of two levels as a share of the whole range of log sigma."""
 
+MEMORY = 2**28
+"""Bytes of the states that are kept for the way back; rows that have more together are differentiated one after the other."""
+
 PATIENCE = 4
 """Iterations without progress on the validation noises after which the search stops."""
 
@@ -232,7 +235,7 @@ class _Objective:
         self.size = sum(parameters.sizes)
         self.indices = bench.settings.rows("tuning")[:rows]
         self.exact = bench.reference("tuning")[: len(self.indices)]
-        self.model = Checkpointed(bench.model)
+        self.model, self.at_once = Checkpointed(bench.model), _rows_at_once(bench, parameters)
         self.done = 0
 
     def plan(self, x: Array) -> Plan:
@@ -241,7 +244,8 @@ class _Objective:
     def __call__(self, x: Array) -> tuple[float, Array]:
         levels = self.parameters.table(torch.from_numpy(x)).q.tolist()
         calls = sum(self.bench.model.calls_at(level) for level in levels)
-        price = 4 * self.bench.padded(len(self.indices)) * calls  # forward, again, and twice as much back
+        parts = -(-len(self.indices) // self.at_once)
+        price = 4 * parts * self.at_once * calls  # forward, again, and twice as much back
         if not self.affordable(price):
             raise _Spent
         if self.bench.progress is not None:
@@ -257,7 +261,7 @@ class _Objective:
 
     def _measured(self, x: Array) -> Array:
         """The loss and its gradient behind it."""
-        point, size = torch.tensor(x, requires_grad=True), self.bench.settings.micro_batch
+        point, size = torch.tensor(x, requires_grad=True), self.at_once
         total, gradient = 0.0, np.zeros_like(x)
         for first in range(0, len(self.indices), size):
             part = self.indices[first : first + size]
@@ -287,3 +291,11 @@ class _Objective:
         """The median error of the start."""
         found = self.bench.outputs(self.plan(np.zeros(self.size)), "tuning", rows=len(self.indices), purpose="gradient")
         return self._errors(found, self.exact).median().item()
+
+
+def _rows_at_once(bench: Workbench, parameters: Parameters) -> int:
+    """Rows per call of the network: the workbench's, or as few as the states that a way back needs leave room for."""
+    rolled_out = parameters.freedom.coefficients or parameters.freedom.queries
+    width = parameters.calls + 1 if rolled_out else parameters.solver.width
+    each = parameters.calls * (width + 3) * int(np.prod(bench.model.shape)) * bench.model.dtype.itemsize
+    return max(min(bench.settings.micro_batch, MEMORY // each), 1)

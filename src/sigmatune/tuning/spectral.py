@@ -25,6 +25,7 @@ from sigmatune.reference import HIGHEST
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import spectrum_of
+from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning.closed_form import errors
 
 LEAST = 1e-6
@@ -235,7 +236,7 @@ def power_of(images: torch.Tensor) -> Modes | None:
     """
     if images.ndim != 4 or len(images) < 2:
         return None
-    spectrum = spectrum_of(images.double(), corners=True)
+    spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
     power = spectrum.centred
     if power is None or not power.max() > 0:
         return None

@@ -34,6 +34,7 @@ from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import spectrum_of
 from sigmatune.spectra.bounds import tight_ends
+from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
 from sigmatune.tuning.error_table import ErrorTable, levels_of, tabulate
@@ -49,6 +50,9 @@ FINALISTS = 5
 
 TABLE_ROWS, TABLE_LEVELS = 16, 32
 TRAJECTORY_ROWS, TRAJECTORY_GRID = 8, 32
+
+TRAJECTORY_MEMORY = 2**29
+"""Bytes of the states at all nodes; of large images it holds fewer rows, and where it does not hold two the stage rests."""
 
 TABLE = "error table"
 TRIALS = 12
@@ -119,7 +123,8 @@ def discretised(task: Task) -> Proposals:
     images = task.bench.reference("tuning")
     if images.ndim == 4 and min(images.shape[-2:]) > 1:
         with suppress(SigmaTuneError):  # a spectrum that leaves no range
-            tight = tight_ends(spectrum_of(images.double(), corners=True), task.steps, order=SOLVERS[task.solver].order)
+            spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
+            tight = tight_ends(spectrum, task.steps, order=SOLVERS[task.solver].order)
             ends.add((min(tight.sigma_max, path.sigma_max), max(tight.sigma_min, path.sigma_min)))
     found = task.plans([
         discretisation.schedules(table, path, task.steps, ends=pair, weighting=weighting)[-1]
@@ -139,9 +144,9 @@ def trajectory(task: Task) -> Proposals:
     """The schedule that the dynamic programme on the student's states finds; one run serves all budgets."""
     bench, most, grid = task.bench, task.most, _grid(task)
     # A network of whole timesteps may have fewer levels than there are steps.
-    if most >= len(paths.nodes(bench, grid)) or not task.pays(trajectory_left(task)):
+    rows = _trajectory_rows(task)
+    if most >= len(paths.nodes(bench, grid)) or not rows or not task.pays(trajectory_left(task)):
         return []
-    rows = min(TRAJECTORY_ROWS, bench.settings.tuning)
     found = bench.once(
         _trajectories(task), lambda: paths.tune_by_trajectory(bench, most, task.solver, grid=grid, rows=rows)
     )
@@ -150,10 +155,17 @@ def trajectory(task: Task) -> Proposals:
 
 def trajectory_left(task: Task) -> int:
     """What the trajectories still cost."""
-    levels, rows = paths.nodes(task.bench, _grid(task)), min(TRAJECTORY_ROWS, task.bench.settings.tuning)
-    if task.bench.has(_trajectories(task)) or task.most >= len(levels):
+    levels, rows = paths.nodes(task.bench, _grid(task)), _trajectory_rows(task)
+    if task.bench.has(_trajectories(task)) or task.most >= len(levels) or not rows:
         return 0
     return paths.cost(task.bench, task.most, levels, solver=task.solver, rows=rows)
+
+
+def _trajectory_rows(task: Task) -> int:
+    """The noises whose trajectories are followed: as many as their states fit into memory; 0 if that is fewer than two."""
+    each = paths.memory(task.bench, paths.nodes(task.bench, _grid(task)), solver=task.solver)
+    rows = min(TRAJECTORY_ROWS, TRAJECTORY_MEMORY // each)
+    return min(rows, task.bench.settings.tuning) if rows >= 2 else 0
 
 
 def _grid(task: Task) -> int:

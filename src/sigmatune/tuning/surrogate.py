@@ -21,7 +21,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.rng import START, noise
 from sigmatune.solvers.solver import scales
+from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning.gradient import Parameters
 from sigmatune.tuning.workbench import Workbench
 
@@ -64,10 +66,11 @@ class Surrogate:
     """
 
     def __init__(self, bench: Workbench, rows: int = ROWS) -> None:
-        samples = bench.reference("tuning").double().cpu()
+        samples = bench.reference("tuning")
         self.rows = min(rows, len(samples))
-        self._axes = _axes(samples - samples.mean(dim=0))
-        power = _rotated(samples - samples.mean(dim=0), self._axes).square().mean(dim=0)
+        mean = _summed(part.double() for part in pieces(samples)) / len(samples)
+        self._axes = _axes(samples, mean)
+        power = _summed(_rotated(part.double() - mean, self._axes).square() for part in pieces(samples)) / len(samples)
         power = _ring_means(power, bench.model.shape) if self._axes is not None and samples.ndim == 4 else power
         self._kept, self._weight = _chosen(power)
         self._power = power[self._kept].clamp(min=float(power.max()) * FAINT)
@@ -86,7 +89,7 @@ class Surrogate:
 
     def modes(self, x: torch.Tensor) -> torch.Tensor:
         """The modes that are followed, of the first rows of some images, (rows, modes), float64."""
-        return _rotated(x[: self.rows].double().cpu(), self._axes)[:, self._kept]
+        return torch.cat([_rotated(part.double().cpu(), self._axes)[:, self._kept] for part in pieces(x[: self.rows])])
 
     def run(self, table: Coefficients) -> torch.Tensor:
         """The modes of a plan's end points, (rows, modes); differentiable in the table.
@@ -141,8 +144,8 @@ class Surrogate:
 
         def record(step: Step) -> None:
             where = slice(step.rows.start, step.rows.stop)
-            found[calls - 1 - step.call, 0, where] = _rotated(step.z.double().cpu(), self._axes)[:, self._kept]
-            found[calls - 1 - step.call, 1, where] = _rotated(step.x0.double().cpu(), self._axes)[:, self._kept]
+            found[calls - 1 - step.call, 0, where] = self.modes(step.z)
+            found[calls - 1 - step.call, 1, where] = self.modes(step.x0)
             if bench.progress is not None:
                 bench.progress("path of the reference", step.call + 1, calls)
 
@@ -167,11 +170,25 @@ Axes = tuple[torch.Tensor, bool] | None
 """Principal axes as rows, of the channels of images (True) or of whole samples (False); None to take the data as they are."""
 
 
-def _axes(centred: torch.Tensor) -> Axes:
-    if centred.ndim == 4 and min(centred.shape[-2:]) > 1:
-        return torch.linalg.eigh(torch.einsum("nchw,ndhw->cd", centred, centred))[1].T, True
-    flat = centred.flatten(1)
-    return None if flat.shape[1] > WIDE else (torch.linalg.eigh(flat.T @ flat)[1].T, False)
+def _summed(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The sum over the rows of all parts."""
+    found: torch.Tensor = reduce(torch.add, (part.sum(dim=0) for part in parts))
+    return found
+
+
+def _axes(samples: torch.Tensor, mean: torch.Tensor) -> Axes:
+    images = samples.ndim == 4 and min(samples.shape[-2:]) > 1
+    if not images and mean.numel() > WIDE:
+        return None
+
+    def scatter(centred: torch.Tensor) -> torch.Tensor:
+        if images:
+            return torch.einsum("nchw,ndhw->cd", centred, centred)
+        flat = centred.flatten(1)
+        return flat.T @ flat
+
+    found = reduce(torch.add, (scatter(part.double() - mean) for part in pieces(samples)))
+    return torch.linalg.eigh(found)[1].T, images
 
 
 def _rotated(x: torch.Tensor, axes: Axes) -> torch.Tensor:

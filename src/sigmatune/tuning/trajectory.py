@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from math import comb
 
 import numpy as np
@@ -41,6 +40,7 @@ from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule, whole
 from sigmatune.solvers import SOLVERS, Solver
+from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning.workbench import Workbench, rounding
 
 GRID = 40
@@ -137,6 +137,13 @@ def cost(bench: Workbench, most: int, levels: Array, *, solver: str, rows: int, 
     return bench.padded(rows) * (int((kept @ calls).sum()) + further + fine.network_calls(bench.model))
 
 
+def memory(bench: Workbench, levels: Array, *, solver: str, beam: int = 1) -> int:
+    """Bytes that the states at all nodes take for each row: the teacher's, the prefixes', and those of a step in the making."""
+    width = SOLVERS[solver].width
+    states = len(levels) * (1 + beam * width) + 3 * (width + 1)
+    return states * int(np.prod(bench.model.shape)) * bench.model.dtype.itemsize
+
+
 def _extra(solver: Solver) -> int:
     """Calls that a step takes besides the one at its beginning, at the level where it ends; a step to 0 takes none."""
     return solver.calls(2) - solver.calls(1) - 1
@@ -198,15 +205,17 @@ class _Search:
     def run(self, most: int) -> Iterator[_Prefix]:
         """The best whole plans of 1..most steps, whose last node is 0."""
         end = len(self.sigmas) - 1
-        layer = [[self._start(node)] for node in range(end)]
+        layer: list[list[_Prefix]] = [[] for _ in range(end)]
         for steps in range(1, most + 1):
             longer: list[list[_Prefix]] = [[] for _ in self.sigmas]
-            for prefix in chain(*layer):
-                for found in self._extended(prefix, end if steps == most else prefix.way[-1] + 1):
-                    kept = longer[found.way[-1]]
-                    kept.append(found)
-                    kept.sort(key=lambda one: one.score)
-                    del kept[self.beam :]
+            # A step leads to later nodes: taken from the last one, old and new states never all stand together.
+            for node in reversed(range(end)):
+                for prefix in layer.pop() if steps > 1 else [self._start(node)]:
+                    for found in self._extended(prefix, end if steps == most else node + 1):
+                        kept = longer[found.way[-1]]
+                        kept.append(found)
+                        kept.sort(key=lambda one: (one.score, one.way[-2]))
+                        del kept[self.beam :]
             yield longer[end][0]
             layer = longer[:end]
             if self.bench.progress is not None:
@@ -259,9 +268,11 @@ class _Search:
 
     def _score(self, x: torch.Tensor, exact: torch.Tensor) -> float:
         """The mean over rows of the log of the root mean square difference, not below the dtype's rounding."""
-        away = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
-        away = away.clamp(min=rounding(self.bench.model, exact))
-        return float(away.log().mean())
+        away = [
+            (a.double() - b.double()).flatten(1).square().mean(dim=1).sqrt()
+            for a, b in zip(pieces(x), pieces(exact), strict=True)
+        ]
+        return float(torch.cat(away).clamp(min=rounding(self.bench.model, exact)).log().mean())
 
 
 def _combined(weights: torch.Tensor, tensors: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
 from sigmatune.reference import reference_plan
 from sigmatune.schedule import Schedule, whole
+from sigmatune.statistics.pieces import pieces
 from sigmatune.threads import side_by_side
 from sigmatune.tuning.store import Store
 
@@ -41,6 +42,10 @@ LAYOUT = 2
 """Part of the name of everything in a store; to be raised when the same name would come to mean other numbers."""
 
 MOST_REFERENCE_STEPS = 512
+
+KEPT, FEWEST = 2**28, 4
+"""End points of held-out noises that a workbench keeps at most, in bytes, and how many sets whatever their size: those that
+one comparison of two plans takes with two references."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,8 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
 
     .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
 
-    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five defaults, against
-    references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (float32 and float64 alike; solvers of high order weigh
+    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five defaults,
+    against references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (float32 and float64 alike; solvers of high order weigh
     old outputs with large numbers of both signs), the median 11. What a network of half precision says is rounded to its own
     :math:`\epsilon`. Half-precision states, which no loader of ours makes, would lie beyond every plan's error at 512
     :math:`\epsilon`; they get 8.
@@ -94,7 +99,8 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
     """
     states = torch.finfo(model.dtype)
     relative = max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps)
-    return relative * max(float(exact.double().square().mean().sqrt()), 1e-30)
+    power = sum(float(part.double().square().mean()) * (len(part) / len(exact)) for part in pieces(exact))
+    return relative * max(power**0.5, 1e-30)
 
 
 Digest = Callable[[torch.Tensor], Array]
@@ -136,6 +142,7 @@ class Workbench:
         self._digests: dict[str, Digest] = {}
         self._names: dict[str, str] = {}
         self._checked = False
+        self._held_out: list[str] = []
         self._lock = Lock()
 
     @property
@@ -163,9 +170,21 @@ class Workbench:
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
         """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.
 
-        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
+        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials. Of
+        the held-out noises' the oldest are forgotten where they are large, and sampled again when they are asked for.
         """
+        if split == "held_out":
+            self._make_room(self._key("x", plan, split, rows))
         return torch.from_numpy(self._remember({"x": lambda x: x.numpy()}, plan, split, rows, purpose)[0])
+
+    def _make_room(self, key: str) -> None:
+        """Forgets end points of held-out noises, those first that were used longest ago, before others come."""
+        with self._lock:
+            self._held_out = [*(known for known in self._held_out if known != key), key]
+            kept = [known for known in self._held_out if known in self._memory]
+            size = sum(self._memory[known].nbytes for known in kept)
+            while size > KEPT and len(kept) >= FEWEST and kept[0] != key:
+                size -= self._memory.pop(kept.pop(0)).nbytes
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
         """Samples several plans side by side, so that :meth:`outputs` finds them; worth it where each has few rows."""
@@ -189,12 +208,17 @@ class Workbench:
             if self.progress is not None and purpose == "reference":
                 self.progress("reference solution", done, len(parts) * plan.calls)
 
-        def sampled(part: range) -> torch.Tensor:
-            return sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
+        dtype = torch.float64 if self.model.dtype == torch.float64 else torch.float32  # numpy knows no bfloat16
+        x = torch.empty(len(indices), *self.model.shape, dtype=dtype)  # filled as parts come: no second copy
+
+        def sampled(part: range) -> None:
+            place = slice(part.start - indices.start, part.stop - indices.start)
+            x[place] = sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
 
         with self._spread(len(parts)) as spread:
-            x = torch.cat(list(spread(sampled, parts)))
-        return x.cpu() if x.dtype == torch.float64 else x.cpu().float()  # numpy knows no bfloat16
+            for _ in spread(sampled, parts):
+                pass
+        return x
 
     def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
         """The end points of the fine solution of a split, (rows, *shape)."""
@@ -219,12 +243,15 @@ class Workbench:
         An error at the rounding of the arithmetic is none and counts as that rounding (:func:`rounding`).
         """
         steps = reference_steps or self.settings.reference_steps
-        exact = self.reference(split, steps)[:rows].double()
+        exact = self.reference(split, steps)[:rows]
         least = rounding(self.model, exact)
 
         def root_mean_square(x: torch.Tensor) -> Array:
-            e = (x.double() - exact).flatten(1).square().mean(dim=1).sqrt()
-            return np.asarray(e.clamp(min=least).numpy())
+            e = [
+                (a.double() - b.double()).flatten(1).square().mean(dim=1).sqrt()
+                for a, b in zip(pieces(x), pieces(exact), strict=True)
+            ]
+            return np.asarray(torch.cat(e).clamp(min=least).numpy())
 
         if split == "held_out":  # looked at again: distances, pictures, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
@@ -265,9 +292,7 @@ class Workbench:
 
     def knows(self, plan: Plan, split: Split) -> bool:
         """Whether a plan's errors on a split have been measured by now."""
-        kind = f"e{self.settings.reference_steps}"
-        indices, size = self.settings.rows(split), self.settings.micro_batch
-        return self._key(kind, plan, indices, size) in self._memory
+        return self._key(f"e{self.settings.reference_steps}", plan, split, None) in self._memory
 
     def has(self, name: str) -> bool:
         """Whether something has been made under a name by :meth:`once`."""
@@ -348,8 +373,8 @@ class Workbench:
     ) -> list[Array]:
         """Returns what each digest makes of a plan's end points: from memory, from the store, or by sampling once."""
         self.check()
-        indices, size = self.settings.rows(split)[:rows], self.settings.micro_batch
-        keys = {kind: self._key(kind, plan, indices, size) for kind in digests}
+        indices = self.settings.rows(split)[:rows]
+        keys = {kind: self._key(kind, plan, split, rows) for kind in digests}
         if all(key in self._memory for key in keys.values()):
             return [self._memory[key] for key in keys.values()]
         # What is found in the store was paid for as well, by the run that was stopped.
@@ -364,6 +389,8 @@ class Workbench:
         self._memory.update(zip(keys.values(), found, strict=True))
         return found
 
-    def _key(self, kind: str, plan: Plan, indices: range, size: int) -> str:
-        text = f"{LAYOUT}|{kind}|{self.name}|{self.settings.seed}|{indices}|{size}|".encode()
+    def _key(self, kind: str, plan: Plan, split: Split, rows: int | None) -> str:
+        """Names what is kept of a plan's end points on a split's first rows."""
+        about = f"{self.settings.seed}|{self.settings.rows(split)[:rows]}|{self.settings.micro_batch}"
+        text = f"{LAYOUT}|{kind}|{self.name}|{about}|".encode()
         return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]
