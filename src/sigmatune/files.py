@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -11,9 +12,16 @@ from pathlib import Path
 
 from sigmatune.errors import SigmaTuneError
 
+logger = logging.getLogger(__name__)
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+
+def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> None:
     """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed.
+
+    Args:
+        path: The file.
+        data: What it is to hold.
+        level: At which level it is logged; DEBUG for the many files of a store or a run folder.
 
     Raises:
         SigmaTuneError: if the folder does not exist or cannot be written to; nothing is left behind.
@@ -30,6 +38,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
         temporary = None
+        logger.log(level, "wrote %s, %s bytes", path, f"{len(data):,}")
     except OSError as error:
         raise SigmaTuneError(f"cannot write {path}: {error.strerror or error}.") from None
     finally:
@@ -61,6 +70,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(old)
         new.rename(target)
+        logger.info("wrote the folder %s", target)
         shutil.rmtree(old, ignore_errors=True)
     except SigmaTuneError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.machine import Coefficients, Step, run
 from sigmatune.schedule import Schedule, whole
+
+logger = logging.getLogger(__name__)
 
 MICRO_BATCH = 16
 """Rows per network call unless said otherwise; recorded in plans, because images are bit-equal only at equal sizes."""
@@ -155,6 +158,9 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
+    logger.debug(
+        "sampling %d rows: %s, %d steps, %d calls, seed %d", len(rows), plan.solver, plan.steps, plan.calls, seed
+    )
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
     with torch.no_grad():
         for part in _parts(len(rows), size):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from sigmatune.plan import Plan, sample
 from sigmatune.schedule import whole
 from sigmatune.spectra.sources import Images
 from sigmatune.threads import side_by_side
+
+logger = logging.getLogger(__name__)
 
 SHARD = 256
 SMALL = 64
@@ -105,6 +108,14 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     home = None if folder is None else folder / key
     shards = [range(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
+    logger.info(
+        "%d pictures by %s, %d steps, seed %d%s",
+        n,
+        plan.solver,
+        plan.steps,
+        seed,
+        "" if home is None else f", kept in {home}",
+    )
     for shard in shards:
         pixels = _Pixels(model, plan, seed, shard, batch, home, keep=keep)
         for extractor in extractors:
@@ -166,6 +177,7 @@ class _Pixels:
         if self._made is None:
             if self.file is not None and self.file.is_file():
                 self._made = np.asarray(np.load(self.file, allow_pickle=False))
+                logger.debug("found in the run folder: %s", self.file)
             else:
                 self._made = to_pixels(self._sampled(), self.model.value_range)
                 if self.file is not None:
@@ -211,6 +223,7 @@ def end_points(
         file = None if home is None else home / f"{_name(part)}.npy"
         if file is not None and file.is_file():
             found.append(torch.from_numpy(np.load(file, allow_pickle=False)))
+            logger.debug("found in the run folder: %s", file)
         else:
             found.append(_run(model, plan, seed, part))
             if file is not None:
@@ -224,7 +237,7 @@ def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, buffer.getvalue())
+    write_bytes(file, buffer.getvalue(), level=logging.DEBUG)
 
 
 def _features(
@@ -234,11 +247,13 @@ def _features(
         return extractor(pixels())
     identity = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
     file = home / f"{extractor.name.replace(':', '-')}-{identity}" / f"{_name(shard)}.npz"
-    if not file.is_file():
+    if file.is_file():
+        logger.debug("found in the run folder: %s", file)
+    else:
         buffer = io.BytesIO()
         np.savez(buffer, **extractor(pixels()))  # type: ignore[arg-type]  # a space may not be called "file"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, buffer.getvalue())
+        write_bytes(file, buffer.getvalue(), level=logging.DEBUG)
     return file
 
 

@@ -9,6 +9,7 @@ once, in an order of its own, and whether an image is mirrored depends on its pl
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
 from sigmatune.training import draws
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
@@ -145,6 +148,7 @@ def load(
     """
     images = open_images(source, size=size, key=key)
     wanted = images.count if most is None else min(most, images.count)
+    logger.info("reading %d of %d images of %s", wanted, images.count, images.name)
     parts: list[torch.Tensor] = []
     found: list[str] = []
     done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_bytes
 from sigmatune.noise import Array
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,21 @@ class Store:
 
     folder: Path | None
 
+    def __len__(self) -> int:
+        """How many arrays there are."""
+        return 0 if self.folder is None else sum(1 for _ in self.folder.glob("*.npy"))
+
     def read(self, key: str) -> Array | None:
         """The array of this name; None if it is not there, or not whole."""
         if self.folder is None:
             return None
+        file = self.folder / f"{key}.npy"
         try:
-            return np.asarray(np.load(self.folder / f"{key}.npy", allow_pickle=False))
+            value = np.asarray(np.load(file, allow_pickle=False))
         except (OSError, ValueError, EOFError):
             return None
+        logger.debug("found in the store: %s", file)
+        return value
 
     def write(self, key: str, value: Array) -> None:
         """Keeps an array.
@@ -46,4 +56,4 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SigmaTuneError(f"cannot make the folder {self.folder}: {error.strerror or error}.") from None
-        write_bytes(self.folder / f"{key}.npy", buffer.getvalue())
+        write_bytes(self.folder / f"{key}.npy", buffer.getvalue(), level=logging.DEBUG)
