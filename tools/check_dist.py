@@ -1,7 +1,7 @@
 """Checks what is to be published: ``python tools/check_dist.py dist``, after ``python -m build``.
 
-The wheel has to hold the package, all of it and nothing else; the source archive all that git tracks, but for the weights of the
-models that benchmarks were run on. Both have to stay small.
+The wheel has to hold the package, all of it and nothing else; the source archive all that git tracks, but for the weights of
+the models that benchmarks were run on. Both have to stay small.
 """
 
 from __future__ import annotations
