@@ -6,11 +6,12 @@ JOBS ?= 2
 ARGS ?=
 KERNELS ?= default
 PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) \
        $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
 
 # The passive policy matters wherever another process is busy: spinning OpenMP threads can slow torch tenfold.
@@ -18,7 +19,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-numerical check lint types floors docs format clean
+.PHONY: help demo test test-numerical check lint types floors docs dist format clean
 
 help:  ## List the targets
 	@echo "Targets:"
@@ -30,6 +31,7 @@ help:  ## List the targets
 	@echo "  ARGS     more arguments for the demo or for pytest"
 	@echo "  KERNELS  torch's kernels for test-numerical ($(KERNELS))"
 	@echo "  PIP_ARGS more arguments for pip, such as an index of CPU-only torch wheels"
+	@echo "  CONSTRAINTS the exact versions to install ($(CONSTRAINTS)); /dev/null for the newest"
 
 demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
 	$(BIN)/sigmatune demo $(ARGS)
@@ -56,6 +58,18 @@ floors: $(DEV)
 
 docs: $(DEV)  ## Build the documentation into docs/_build/html, offline and with warnings as errors
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+
+# The tests that run from the unpacked archive are those that read its files; DIST_TESTS=tests runs all.
+DIST_TESTS ?= tests/test_packaging.py tests/test_documents.py tests/test_docs.py tests/test_conformance.py tests/test_comfyui.py \
+              tests/test_training_input.py tests/test_bundled.py
+
+dist: $(DEV)  ## Build the wheel and the source archive into dist/, check both, run tests from the unpacked archive
+	$(PIP) -q build
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/python tools/check_dist.py dist
+	rm -rf dist/unpacked && mkdir dist/unpacked && tar -xzf dist/*.tar.gz --strip-components 1 -C dist/unpacked
+	cd dist/unpacked && PYTHONPATH=src OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pytest -q $(DIST_TESTS) $(ARGS)
+	rm -rf dist/unpacked
 
 format: $(DEV)  ## Rewrite the code in the project's format
 	$(BIN)/python -m ruff check --fix .

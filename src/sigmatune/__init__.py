@@ -13,10 +13,13 @@ Names are imported when they are first used, so that ``import sigmatune`` and ``
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program listens
 
 _HOME = {
     "load": "sigmatune.models",

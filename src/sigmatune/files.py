@@ -7,6 +7,7 @@ told from what a living one is writing, and :func:`tidy` removes the former.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -30,12 +31,19 @@ WRITE_BITS = 0o222
 
 _tidied: set[Path] = set()
 
+logger = logging.getLogger(__name__)
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+
+def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> None:
     """Writes a file atomically: under another name beside it, flushed to disk, then renamed.
 
     Links are followed; a file that is replaced keeps its mode and, as far as the system lets us, its owner; a new one has the
     mode that the umask leaves.
+
+    Args:
+        path: The file.
+        data: What it is to hold.
+        level: At which level it is logged; DEBUG for the many files of a store or a run folder.
 
     Raises:
         SigmaTuneError: if the folder does not exist or cannot be written to, or something that is no regular file has this
@@ -52,6 +60,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
+        logger.log(level, "wrote %s, %s bytes", path, f"{len(data):,}")
     except OSError as error:
         raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.files import PREFIX, UNFINISHED, lock, remove, tidy
+
+logger = logging.getLogger(__name__)
 
 Ignore = Callable[[str, Sequence[str]], set[str]]
 
@@ -47,6 +50,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
             yield new
             _finish(new, target)
             _put(new, target)
+            logger.info("wrote the folder %s", shown)
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk

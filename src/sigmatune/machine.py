@@ -78,6 +78,12 @@ class Coefficients:
             if name != "q" and not torch.isfinite(value).all():
                 raise SigmaTuneError(f"coefficients {name} are not finite.")
 
+    def __repr__(self) -> str:
+        return (
+            f"Coefficients(calls={self.calls}, width={self.width}, ports={self.ports}, rows={self.rows}, "
+            f"deterministic={self.deterministic})"
+        )
+
     @property
     def calls(self) -> int:
         """K, the number of network calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from sigmatune import noise, soundness
+from sigmatune import card, noise, soundness
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.machine import Coefficients, Step, run
 from sigmatune.pixels import first_unsound
-from sigmatune.schedule import Schedule, whole
+from sigmatune.schedule import Schedule, drawing_of, family_of, levels_of, rows_of, whole
+
+logger = logging.getLogger(__name__)
+
+REPR_WIDTH = 160
+"""Most characters of a line of ``repr``."""
 
 MICRO_BATCH = 16
 """Rows per network call unless said otherwise; recorded in plans, because images are bit-equal only at equal sizes."""
@@ -52,6 +58,35 @@ class Plan:
     micro_batch: int = MICRO_BATCH
     solver_options: Mapping[str, Any] = field(default_factory=dict)
     pairs: noise.Array | None = None
+
+    def __repr__(self) -> str:
+        told = card.line(self._verdict() or "none, this plan was not tuned", REPR_WIDTH)
+        return f"Plan: {self._heading()}\n  sigmas: {levels_of(self.schedule)}\n  evidence: {told}"
+
+    def _repr_html_(self) -> str:
+        """The card that a notebook shows."""
+        of = self.cost.get("network_evaluations") if isinstance(self.cost, Mapping) else None
+        spent = of.get("total") if isinstance(of, Mapping) else None
+        facts = {
+            "family": family_of(self.schedule),
+            "rows": rows_of(self.schedule),
+            "sigmas": levels_of(self.schedule),
+            "tuned for": card.options(self.tuned_for or {}),
+            "evidence": self._verdict() or "none, this plan was not tuned",
+            "cost of tuning": f"{spent:,} network evaluations" if isinstance(spent, int) else None,
+            "model": self.fingerprint,
+        }
+        return card.card(f"Plan: {self._heading()}", drawing_of(self.schedule), facts)
+
+    def _heading(self) -> str:
+        known = card.options(self.solver_options)
+        counts = f"{card.count(self.steps, 'step')}, {card.count(self.calls, 'call')}"
+        return card.line(f"{self.solver}{f' {known}' if known else ''}, {counts}", REPR_WIDTH)
+
+    def _verdict(self) -> str | None:
+        """The guard's words, if the plan was tuned; a file may hold anything in their place."""
+        said = self.evidence.get("verdict") if isinstance(self.evidence, Mapping) else None
+        return said if isinstance(said, str) else None
 
     @property
     def steps(self) -> int:
@@ -179,6 +214,9 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     path = noise.paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
         denoiser = denoiser.with_path(path)
+    logger.debug(
+        "sampling %d rows: %s, %d steps, %d calls, seed %d", len(rows), plan.solver, plan.steps, plan.calls, seed
+    )
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
     with torch.no_grad():
         for part in _parts(len(rows), size):

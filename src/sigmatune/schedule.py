@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
+from sigmatune import card
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath, close
 
@@ -54,6 +55,14 @@ class Schedule:
 
     def __hash__(self) -> int:
         return hash((self.sigmas.tobytes(), self.family))
+
+    def __repr__(self) -> str:
+        return f"Schedule({card.line(family_of(self))}, {card.count(self.steps, 'step')}: {levels_of(self)})"
+
+    def _repr_html_(self) -> str:
+        """The card that a notebook shows."""
+        facts = {"family": family_of(self), "rows": rows_of(self), "sigmas": levels_of(self)}
+        return card.card(f"Schedule: {card.count(self.steps, 'step')}", drawing_of(self), facts)
 
     @property
     def steps(self) -> int:
@@ -161,6 +170,29 @@ class Schedule:
         if target <= curve(1):  # the last level, which roundoff may put on either side
             return 1.0
         return float(brentq(lambda v: float(curve(v)) - target, 0, 1, xtol=1e-15))
+
+
+def family_of(schedule: Schedule) -> str:
+    """The family with its options, in brief."""
+    return f"{schedule.family} {card.options(schedule.options)}".strip()
+
+
+def rows_of(schedule: Schedule) -> str | None:
+    """How many rows there are and how many of them are drawn; None for a shared schedule."""
+    return None if schedule.rows is None else f"{schedule.rows:,}, {min(schedule.rows, card.CURVES)} of them drawn"
+
+
+def levels_of(schedule: Schedule) -> str:
+    """The levels in brief; of a schedule with one grid per row, those of the first row."""
+    several = f"the first of {schedule.rows} rows " if schedule.rows is not None else ""
+    return several + card.numbers(np.atleast_2d(schedule.sigmas)[0], most=10)
+
+
+def drawing_of(schedule: Schedule) -> str:
+    """The levels over the steps on a logarithmic axis, as inline SVG, one curve per row."""
+    step = np.arange(schedule.points, dtype=np.float64)
+    rows = [(step, row) for row in np.atleast_2d(schedule.sigmas)]
+    return card.drawing(rows, x="step", y="sigma", says=f"sigma by step: {levels_of(schedule)}")
 
 
 def validate(sigmas: npt.NDArray[np.float64]) -> None:

@@ -23,6 +23,7 @@ from sigmatune.cli import (
     export,
     finetune,
     import_,
+    logs,
     outside,
     sample,
     schedule,
@@ -36,6 +37,7 @@ app = typer.Typer(
     name="sigmatune",
     help="Give it a diffusion model and a budget of network calls; it returns the noise levels that get the most out of it.",
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # commands inherit it
     pretty_exceptions_enable=False,
 )
 for command in (
@@ -69,12 +71,22 @@ CUT_OFF = 141
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    verbose: int = typer.Option(
+        0, "--verbose", "-v", count=True, show_default=False, metavar="",
+        help="Say on stderr what is being done; -vv says more. It stands before the command.",
+    ),
+) -> None:  # fmt: skip
     if version:
         from sigmatune import __version__
 
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise SigmaTuneError("name a command, such as tune; sigmatune --help lists them.")
+    context.with_resource(logs.logged(verbose))
 
 
 def main() -> None:
@@ -95,7 +107,7 @@ def main() -> None:
     except SigmaTuneError as error:
         _fail(str(error))
     except BadUsage as error:
-        _fail(error.format_message())
+        _fail(_usage(error))
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -116,6 +128,16 @@ def main() -> None:
 
 def _warn(message: Warning | str, *_args: Any, **_kwargs: Any) -> None:
     print(f"warning: {sentence(str(message))}", file=sys.stderr)
+
+
+def _usage(error: Any) -> str:
+    """What a usage error says; of an option that is the program's own and not a command's, where it belongs."""
+    option = getattr(error, "option_name", None)
+    if option in ("-v", "--verbose"):
+        return (
+            f"{option} stands before the command, as in sigmatune {option} {getattr(error.ctx, 'info_name', None)} ..."
+        )
+    return str(error.format_message())
 
 
 def _fail(said: str) -> NoReturn:

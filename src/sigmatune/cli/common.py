@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from sigmatune.cli.logs import console
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], N
 
     A terminal gets a bar; anything else a line every quarter of a minute.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -61,14 +61,13 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], N
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet or not console().is_terminal:
         yield _lines(quiet=quiet)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console(), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
+
+
+logger = logging.getLogger(__name__)
 
 
 class Command(Several):
@@ -100,6 +104,9 @@ def sample(
             table = loaded
         else:
             denoiser, table = loaded.together(seed, range(n), denoiser)
+    logger.info(
+        "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
+    )
     with progress_bar() as report:
         images = run(
             denoiser,

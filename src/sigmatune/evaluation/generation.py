@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from sigmatune.reading import sealed, unsealed
 from sigmatune.schedule import whole
 from sigmatune.spectra.images import Images
 from sigmatune.threads import side_by_side
+
+logger = logging.getLogger(__name__)
 
 SHARD = 256
 SMALL = 64
@@ -112,6 +115,8 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     home = None if folder is None else folder / key
     shards = [range(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
+    where = "" if home is None else f", kept in {home}"
+    logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
     for shard in shards:
         pixels = _Pixels(model, plan, seed, shard, batch, home, keep=keep)
         for extractor in extractors:
@@ -243,12 +248,14 @@ def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     make_folder(file.parent)
-    write_bytes(file, sealed(buffer.getvalue()))
+    write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
 
 
 def _kept(file: Path) -> np.typing.NDArray[Any] | None:
     """What :func:`_write` kept; None if it is not there, not whole, or was changed."""
     data = unsealed(file)
+    if data is not None:
+        logger.debug("found in the run folder: %s", file)
     return None if data is None else np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
 
 
@@ -263,7 +270,7 @@ def _features(
         buffer = io.BytesIO()
         np.savez(buffer, **extractor(pixels()))  # type: ignore[arg-type]  # a space may not be called "file"
         make_folder(file.parent)
-        write_bytes(file, sealed(buffer.getvalue()))
+        write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
     return file
 
 

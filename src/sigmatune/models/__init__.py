@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.folders import recover
 from sigmatune.models.bundled import bundled_folder, bundled_names
+
+logger = logging.getLogger(__name__)
 
 
 def load(source: Any, **options: Any) -> Denoiser:
@@ -30,6 +34,15 @@ def load(source: Any, **options: Any) -> Denoiser:
         if options:
             raise SigmaTuneError(f"a denoiser is ready to use and takes no options such as {next(iter(options))}=.")
         return source
+    name = source if isinstance(source, str | os.PathLike) else type(source).__name__
+    logger.info("loading %s", name)
+    began = time.monotonic()
+    model = _loaded(source, options)
+    logger.info("loaded %s in %.1f s: %s", name, time.monotonic() - began, _described(model))
+    return model
+
+
+def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
     if isinstance(source, str | os.PathLike):
         from sigmatune.models.diffusers import load_diffusers
         from sigmatune.models.load_pipeline import load_pipeline
@@ -51,6 +64,12 @@ def load(source: Any, **options: Any) -> Denoiser:
     raise SigmaTuneError(
         f"a model is a denoiser, a bundled name, a folder, a hub id or a function, not a {type(source).__name__}."
     )
+
+
+def _described(model: Denoiser) -> str:
+    path = model.path
+    ends = f"{path.sigma_max:.4g} to {path.sigma_min:.4g}"
+    return f"shape {tuple(model.shape)}, {model.arithmetic()} on {model.device}, noise path {type(path).__name__} from {ends}"
 
 
 def _is_name(source: str | os.PathLike[str]) -> bool:

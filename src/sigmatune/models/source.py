@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from sigmatune import reading
 from sigmatune.errors import SigmaTuneError, reason, shown
 from sigmatune.folders import recover
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "diffusion_pytorch_model"
 PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
@@ -39,6 +42,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         raise SigmaTuneError(f"there is no folder {source}, and that is no hub id (owner/name) either.")
     from huggingface_hub import snapshot_download
 
+    logger.info("asking the hub for %s", source)
     try:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=PATTERNS))
     except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries

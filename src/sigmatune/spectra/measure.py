@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from sigmatune.errors import SigmaTuneError, unknown_name
 from sigmatune.options import known_options
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,6 +63,7 @@ def measure(
         if name not in reading and name not in measuring:
             raise unknown_name("option of a spectrum", name, [*reading, *measuring])
     images = open_images(source, **{name: value for name, value in how.items() if name in reading})
+    logger.info("measuring the spectrum of %d images of %s", images.count, images.name)
     if by_class and not images.labels:
         raise SigmaTuneError(
             f"{images.name} has no class labels; sort the images into one subfolder per class, "

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sigmatune import card
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.spectra.rapsd import rapsd
@@ -58,6 +59,27 @@ class Spectrum:
                 f"a spectrum needs one finite power of at least 0 per ring, not shape {power.shape} "
                 f"for {np.shape(self.count)} rings."
             )
+
+    def __repr__(self) -> str:
+        return f"Spectrum({self._heading()}: {card.numbers(np.atleast_2d(self.power).mean(axis=0))})"
+
+    def _repr_html_(self) -> str:
+        """The card that a notebook shows: the power of every ring, one curve per channel where it was measured so."""
+        k, rows = np.arange(1.0, self.rings), np.atleast_2d(np.asarray(self.power))[:, 1:]
+        shown = [(k[power > 0], power[power > 0]) for power in rows]
+        facts = {
+            "rings": self.rings,
+            "power at k = 0": card.numbers(np.atleast_1d(np.asarray(self.power)[..., 0])),
+            "pixels": f"mean {card.number(self.mean)}, standard deviation {card.number(self.deviation)}",
+            "measured": card.options(self.measured),
+        }
+        says = f"power by spatial frequency: {card.numbers(np.atleast_2d(self.power).mean(axis=0)[1:])}"
+        picture = card.drawing(shown, x="spatial frequency k, cycles per image", y="power P(k)", says=says, log_x=True)
+        return card.card(f"Spectrum: {self._heading()}", picture, facts)
+
+    def _heading(self) -> str:
+        height, width = self.size
+        return f"{height} x {width}, {card.count(self.channels, 'channel')}, {card.count(self.images, 'image')}"
 
     @property
     def rings(self) -> int:

@@ -8,6 +8,7 @@ once, in an order of its own, and whether an image is mirrored depends on its pl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from sigmatune.spectra.spectrum import Running, Spectrum
 from sigmatune.spectra.subset import draw
 from sigmatune.spectra.values import Values
 from sigmatune.training import draws
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
@@ -166,6 +169,7 @@ def load(  # noqa: PLR0913 (a recipe's section on data)
         images = images.labelled(read_labels(labels, images.count))
     if most is not None and most < images.count:
         images = images.drawn(most, seed)
+    logger.info("reading %d images of %s", images.count, images.name)
     parts: list[torch.Tensor] = []
     named: list[str] = []
     done = 0

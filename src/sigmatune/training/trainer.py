@@ -11,6 +11,7 @@ What is minimised is an :class:`~sigmatune.training.objective.Objective`; the tr
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -30,6 +31,8 @@ from sigmatune.training.averages import Average, trained
 from sigmatune.training.data import Pictures
 from sigmatune.training.objective import Objective
 from sigmatune.training.recipe import AverageOf, Saving, Training
+
+logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 
@@ -159,6 +162,11 @@ class Trainer:
         """
         hooks = hooks or Hooks()
         end = self.steps if until is None else min(until, self.steps)
+        if self.main:
+            logger.info(
+                "training in %s on %s: steps %d to %d of %d, %d images each",
+                self.folder, self.accelerator.device, self.step, end, self.steps, self.settings.batch,
+            )  # fmt: skip
         self._open_logs()
         began, first = time.monotonic() - self.seconds, self.step
         fresh = time.monotonic()

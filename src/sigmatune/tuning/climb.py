@@ -7,6 +7,7 @@ the plan.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task, payable
 from sigmatune.tuning.workbench import Workbench
+
+logger = logging.getLogger(__name__)
 
 PAYS = 0.005
 """A costly stage pays if it lowers the mean log error on the validation noises by more than this: half a percent."""
@@ -101,6 +104,10 @@ def climb(
             {"stage": stage.name, "network_evaluations": spent, "seconds": time.monotonic() - began,
              "peak_memory_mib": bench.peak_memory(), "proposals": len(proposed), "tuning": ranked[0][0],
              "validation": value, "paid": paid}
+        )  # fmt: skip
+        logger.info(
+            "%s, %d steps: stage %s proposed %d plans for %s evaluations; mean log error %.4f on validation%s",
+            solver, steps, stage.name, len(proposed), f"{sum(spent.values()):,}", value, "" if paid else ", no better",
         )  # fmt: skip
         if best is None or value < best[0]:
             best = value, ranked[0][1]

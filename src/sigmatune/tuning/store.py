@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from sigmatune.files import make_folder, write_bytes
 from sigmatune.noise import Array
 from sigmatune.reading import sealed, unsealed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,20 @@ class Store:
 
     folder: Path | None
 
+    def __len__(self) -> int:
+        """How many arrays there are."""
+        return 0 if self.folder is None else sum(1 for _ in self.folder.glob("*.npy"))
+
     def read(self, key: str) -> Array | None:
         """The array of this name; None if it is not there, not whole, or was changed."""
         if self.folder is None:
             return None
-        data = unsealed(self.folder / f"{key}.npy")
-        return None if data is None else np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+        file = self.folder / f"{key}.npy"
+        data = unsealed(file)
+        if data is None:
+            return None
+        logger.debug("found in the store: %s", file)
+        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
 
     def write(self, key: str, value: Array) -> None:
         """Keeps an array.
@@ -40,4 +51,4 @@ class Store:
             return
         buffer = io.BytesIO()
         np.save(buffer, value)
-        write_bytes(make_folder(self.folder) / f"{key}.npy", sealed(buffer.getvalue()))
+        write_bytes(make_folder(self.folder) / f"{key}.npy", sealed(buffer.getvalue()), level=logging.DEBUG)

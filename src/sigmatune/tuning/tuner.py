@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -21,6 +22,8 @@ from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task
 from sigmatune.tuning.workbench import Progress, Settings, Workbench
+
+logger = logging.getLogger(__name__)
 
 LARGEST = 0.25
 """A table that all numbers of calls share is made by "auto" if it costs no more than this share of the budget."""
@@ -151,6 +154,7 @@ def tune_on(
     found: dict[int, Schedule] = {}
     for n, count in steps.items():
         cost = bench.meter()
+        logger.info("tuning %s for %d calls, %d steps; stages: %s", solver, n, count, ", ".join(names))
         bench.check()
         for split in ("tuning", "validation"):
             bench.reference(split)
@@ -170,6 +174,8 @@ def _guarded(bench: Workbench, tuned: Plan, tuned_for: dict[str, Any]) -> Plan:
     """The tuned plan with its evidence, or the best static default with the words "no gain"."""
     default, label, scores = _best_default(bench, tuned_for["steps"], tuned_for["solver"])
     judged = judge(bench, tuned, default)
+    report = evidence(bench, judged, scores, label)
+    logger.info("%s, %d steps: %s", tuned_for["solver"], tuned_for["steps"], report["verdict"])
     return (tuned if judged.gain else default).with_notes(
         micro_batch=bench.settings.micro_batch,
         tuned_for={
@@ -178,7 +184,7 @@ def _guarded(bench: Workbench, tuned: Plan, tuned_for: dict[str, Any]) -> Plan:
             "guidance": bench.model.guidance,
             **(bench.model.conditioning or {}),
         },
-        evidence=evidence(bench, judged, scores, label),
+        evidence=report,
     )
 
 

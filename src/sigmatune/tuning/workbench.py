@@ -12,6 +12,7 @@ the answer no longer changes - whatever the plan's own ends are.
 from __future__ import annotations
 
 import hashlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ from sigmatune.schedule import Schedule, whole
 from sigmatune.statistics.pieces import pieces
 from sigmatune.threads import side_by_side
 from sigmatune.tuning.store import Store
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Split = Literal["tuning", "validation", "held_out"]
@@ -136,6 +139,8 @@ class Workbench:
         self.progress = progress
         self.store, self.study = store, study
         self._kept = Store(store)
+        if store is not None:
+            logger.info("measurements are kept in %s, which holds %d by now", store, len(self._kept))
         self._memory: dict[str, Array] = {}
         self._spent: dict[str, int] = {}
         self._made: dict[str, Any] = {}
@@ -215,6 +220,10 @@ class Workbench:
             place = slice(part.start - indices.start, part.stop - indices.start)
             x[place] = sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
 
+        logger.log(
+            logging.INFO if purpose == "reference" else logging.DEBUG,
+            "%s: %d noises, %d calls by %s", purpose, len(indices), plan.calls, plan.solver,
+        )  # fmt: skip
         with self._spread(len(parts)) as spread:
             for _ in spread(sampled, parts):
                 pass

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -66,6 +67,8 @@ from sigmatune.tuning.error_table import ErrorTable, tabulate
 from sigmatune.tuning.tuner import stages_of
 from sigmatune.unrolled import unrolled
 from sigmatune.workflows.judge import Data, Judge
+
+logger = logging.getLogger(__name__)
 
 KEEP = "keep"
 """The method that leaves the plan as it is."""
@@ -224,6 +227,7 @@ class _Job:
         self, number: int, home: Path, start: Trainable, plan: Plan, judge: Judge
     ) -> tuple[Trainable, Plan, dict[str, Any]]:
         levels = Levelled(plan.coefficients.q.numpy(), weights_of(plan), self.settings.elsewhere)
+        logger.info("round %d of %d, in %s", number, self.settings.rounds, home)
         training = self.settings.training.model_copy(update={"seed": self.settings.training.seed + number - 1})
 
         def step(done: int, of: int) -> None:
