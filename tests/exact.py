@@ -29,6 +29,12 @@ ALL_PATHS: dict[str, NoisePath] = {
 }
 
 
+def is_table(path: NoisePath, alphas_cumprod: torch.Tensor) -> bool:
+    """Whether a path is that of a table which torch made, whose last bits depend on the processor."""
+    t = np.arange(path.levels)
+    return bool(path.agrees(VP(alphas_cumprod.double().numpy()).sigma(t), t).all())
+
+
 def power_law(size: int = 8, exponent: float = 2.2, mean: float = 0.25) -> np.ndarray:
     """P(r) = max(r, 1/2)^-a on the full grid, scaled to a mean."""
     f = np.fft.fftfreq(size) * size

@@ -89,11 +89,11 @@ def test_the_denoiser_is_what_the_pipeline_computes(name):
         if "sigmas" in vars(scheduler) and isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
             assert t / 1000 == pytest.approx(float(scheduler.sigmas[i]), rel=1e-6)
         elif isinstance(scheduler, diffusers.EulerDiscreteScheduler):
-            assert sigma == pytest.approx(float(scheduler.sigmas[i]), rel=1e-6)
+            assert sigma == pytest.approx(float(scheduler.sigmas[i]), rel=1e-5)
             scale = (1 + sigma**2) ** -0.5
         else:
             bar = scheduler.alphas_cumprod[int(t)].double()
-            assert sigma == pytest.approx(float(((1 - bar) / bar).sqrt()), rel=1e-6)
+            assert sigma == pytest.approx(float(((1 - bar) / bar).sqrt()), rel=1e-5)
         x, output = scale * latents[:1], said[:1, : latents.shape[1]]
         levels = torch.full((1, *[1] * (x.ndim - 1)), sigma, dtype=torch.float64)
         expected = model.prediction.x0(output, x, levels)

@@ -79,7 +79,6 @@ def plans(known: Mapping[str, Any], store: Path) -> Iterator[tuple[str, Any]]:
     from sigmatune.plan import Plan
     from sigmatune.schedules import build
     from sigmatune.solvers import compile_plan
-    from sigmatune.tuning import Settings, tune
 
     for name, solver in SOLVER.items():
         family = "karras" if name in ("vp", "edm") else "uniform-trailing"
@@ -89,12 +88,18 @@ def plans(known: Mapping[str, Any], store: Path) -> Iterator[tuple[str, Any]]:
     table = replace(made.coefficients, b=made.coefficients.b * 0.98)
     yield "flow learned", Plan(made.schedule, "custom", table, made.path, made.fingerprint)
     yield "vp rows", rule(known["vp"]).plan(0, range(2))
+    yield "vp tuned", tuned(known["vp"], store=store)
+    yield "sd-zero-snr tuned", tuned(known["sd-zero-snr"])
+    yield "digits tuned", tuned(known["digits"], "static")
+
+
+def tuned(model: Any, method: str = "search", store: Path | None = None) -> Any:
+    """A plan of four calls, found in a few seconds."""
+    from sigmatune.tuning import Settings, tune
+
     small = {"tuning": 8, "validation": 8, "held_out": 8, "evaluations": 6, "reference_steps": 32, "micro_batch": 8}
-    for name in ("vp", "sd-zero-snr", "digits"):
-        folder = store if name == "vp" else None
-        method = "static" if name == "digits" else "search"
-        tuned = tune(known[name], 4, solver="euler", method=method, settings=Settings(**small), store=folder)
-        yield f"{name} tuned", tuned.with_notes(cost=None)
+    plan = tune(model, 4, solver="euler", method=method, settings=Settings(**small), store=store)
+    return plan.with_notes(cost=None)
 
 
 def rule(model: Any) -> Any:
@@ -169,11 +174,11 @@ def write_json(file: Path, value: Any) -> None:
 
 def keep(name: str, write: Callable[[Path], None] = files) -> None:
     """Adds a set to those that are kept, or replaces it."""
-    sets = json.loads(SETS.read_text(encoding="utf-8")) if SETS.is_file() else {}
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("error")
         write(Path(place))
         FOLDER.mkdir(parents=True, exist_ok=True)
+        sets = json.loads(SETS.read_text(encoding="utf-8")) if SETS.is_file() else {}
         sets[name] = {}
         for file in sorted(Path(place).iterdir()):
             digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]

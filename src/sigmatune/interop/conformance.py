@@ -6,7 +6,7 @@ A case is a plan file, Gaussian data with independent values of variance P, star
 
 so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order, and the
 end state. They are made by the state machine in float64; a program passes if its pairs are those of the plan within the
-tolerance of :meth:`~sigmatune.noise.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
+tolerance of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
 
 A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines and
 writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.

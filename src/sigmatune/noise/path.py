@@ -126,7 +126,7 @@ class NoisePath(ABC):
         low, high = self.time(np.array([self.sigma_min, self.sigma_max]))
         known = np.fmin(np.fmax(t, low), high)  # which of NaN is a number, and then not near it
         near = np.abs(self.time(sigma) - t) <= tolerance
-        return near | ((np.abs(known - t) <= tolerance) & close(self.sigma(known), sigma))
+        return np.asarray(near | ((np.abs(known - t) <= tolerance) & close(self.sigma(known), sigma)))
 
 
 def alpha_of(sigma: Levels) -> Array:

@@ -111,7 +111,9 @@ def vp(
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
 ) -> VP:
-    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it (:mod:`tables`).
+    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it.
+
+    The bits are the same on every machine: see :mod:`sigmatune.noise.tables`.
 
     Args:
         betas: ``linear``; ``scaled_linear`` (linear in sqrt(beta), Stable Diffusion); ``cosine`` (Nichol and Dhariwal,

@@ -11,7 +11,7 @@ import torch
 
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import Array
+from sigmatune.noise import Array, close
 from sigmatune.plan import Plan
 from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.schedule import Schedule, whole
@@ -37,7 +37,7 @@ def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str 
     path, chosen = teacher.path, SOLVERS[solver]
     inner = np.asarray(followed(plan).q[1:].numpy())
     ends = [path.sigma_min, path.sigma_max, *([HIGHEST] if np.isinf(path.sigma_max) else [])]
-    fixed = np.unique([*inner, *ends])[::-1]
+    fixed = np.unique([*inner, *(end for end in ends if not close(end, inner).any())])[::-1]
     steps = chosen.steps_for(whole(calls, "calls"))
     if steps < len(fixed):
         raise SigmaTuneError(

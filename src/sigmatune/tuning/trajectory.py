@@ -34,7 +34,7 @@ import torch
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.machine import Coefficients, Step
-from sigmatune.noise import Array
+from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, sample
 from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.rng import START, noise
@@ -162,7 +162,7 @@ def _fine(bench: Workbench, levels: Array) -> tuple[Plan, list[int]]:
     own, wanted = reference.sigmas[:-1], levels[:-1]
     y, at = -np.log1p(1 / own), -np.log1p(1 / wanted)  # log tau, which has a place for sigma = inf
     kept = np.abs(y[:, None] - at).min(axis=1) > CLOSE * np.abs(np.gradient(y))
-    kept[0] = own[0] not in wanted  # where the noise starts
+    kept[0] = not close(own[0], wanted).any()  # where the noise starts
     merged = np.sort(np.concatenate([wanted, own[kept]]))[::-1]
     plan = bench.plan(reference.moved(merged, "with nodes"), REFERENCE_SOLVER)
     return plan, np.flatnonzero(np.isin(merged, wanted)).tolist()
