@@ -119,7 +119,7 @@ def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, 
     assert evidence["gain"] == (any(gained) and not any(d["low"] > 0 for d in evidence["differences"]))
     assert evidence["rows"] == {"validation": [0, 0, 64], "held_out": [1, 0, 64]}
     assert len(evidence["validation"]) == 4
-    assert plan.cost["network_evaluations"]["total"] == (4 + 2) * 64 * 4
+    assert plan.cost["network_evaluations"]["total"] == (4 + 2) * 64 * 4 + 5
     plan.save(tmp_path / "p.json")
     assert load_plan(tmp_path / "p.json").evidence["verdict"] == evidence["verdict"]
 

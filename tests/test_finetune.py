@@ -233,6 +233,13 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
     assert second["levels"] == first["plan"][:-1]  # what the second round trains on is what the first one chose
     assert second["error"]["old"] == first["error"]["new"]
     assert found.plan.cost["images_seen"] == 2 * QUICK.images
+    spent = found.plan.cost["network_evaluations"]
+    files = [folder / "start.json", *(folder / f"round-{number}" / "tuned.json" for number in (1, 2))]
+    tuned = [load_plan(file).cost for file in files if file.exists()]
+    assert spent["tuning"] == sum(cost["network_evaluations"]["total"] for cost in tuned) > 0
+    assert spent["training"] == 3 * found.plan.cost["images_seen"]
+    assert spent["tables"] == 4 * 64 * 32  # the old and the new weights of two rounds
+    assert spent["total"] == sum(count for purpose, count in spent.items() if purpose != "total")
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,11 @@ def summary(result: Result, out: Path) -> list[str]:
         levels = ", ".join(f"{sigma:.4g}" for sigma in told["plan"])
         loss = told["loss"]
         lines.append(f"round {number}: loss {loss['first']:.4g} to {loss['last']:.4g}; sigmas {levels}")
+    spent = dict(cost["network_evaluations"])
+    total, parts = spent.pop("total"), ", ".join(f"{purpose} {count:,}" for purpose, count in spent.items() if count)
     lines.append(
-        f"cost: {cost['images_seen']:,} images seen, {cost['network_evaluations']['pictures']:,} network evaluations for "
-        f"pictures, {cost['seconds']:.0f} s"
+        f"cost: {cost['images_seen']:,} images seen, {total:,} network evaluations of single images ({parts}), "
+        f"{cost['seconds']:.0f} s"
     )
     if result.model is None:
         return [*lines, f"evidence: {out / 'evidence.json'}; the plan as it was: {out / 'plan.json'}"]

@@ -113,7 +113,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     model.renew()
     key = digest(model, plan, seed, folder)
     home = None if folder is None else folder / key
-    shards = [range(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
+    shards = [range(*ends) for ends in _shards(n)]
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
@@ -134,6 +134,16 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         "pixels": "clipped to the value range and rounded to 8 bits",
     }
     return Sample(n, origin, tuple(model.pixel_shape), parts)
+
+
+def evaluations(model: Denoiser, plan: Plan, n: int, batch: int = SHARD) -> int:
+    """Network evaluations of single images that :func:`generate` takes for n images, padding included."""
+    sizes = [min(batch, stop - first) for start, stop in _shards(n) for first in range(start, stop, batch)]
+    return sum(plan.evaluations(model, size) for size in sizes)
+
+
+def _shards(n: int) -> list[tuple[int, int]]:
+    return [(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
 
 
 def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:

@@ -158,6 +158,11 @@ class Following(Objective):
         found = denoiser.denoise(z, self.form.q[k])
         return (found - target).square().flatten(1).mean(dim=1) * (self.weight[k] * self.scale).to(found)
 
+    def evaluations(self, batch: int) -> int:
+        """Network evaluations of the teacher for a batch of some rows, padding included."""
+        walks = -(-batch // len(self.levels))
+        return -(-walks // self.micro_batch) * self.micro_batch * self.fine.network_calls(self.teacher)
+
     def walk(self, seed: int, step: int, trajectories: Sequence[int], labels: torch.Tensor | None = None) -> Walk:
         """The teacher's walks from the noises of a step.
 

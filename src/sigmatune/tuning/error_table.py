@@ -150,6 +150,12 @@ def tabulate(
     return ErrorTable(sigmas, mean, scatter, n, {"fingerprint": model.fingerprint(), "seed": seed})
 
 
+def evaluations(model: Denoiser, rows: int, levels: int = LEVELS, micro_batch: int = 16) -> int:
+    """What :func:`tabulate` costs for some images, in network evaluations of single rows, padding included."""
+    calls = sum(model.calls_at(float(level)) for level in levels_of(model, levels))
+    return -(-rows // micro_batch) * micro_batch * calls
+
+
 def levels_of(model: Denoiser, levels: int) -> Array:
     """The levels of a table, rising: log-spaced, or the nearest whole timesteps of a network that knows no others."""
     sigmas = np.geomspace(model.path.sigma_min, min(model.path.sigma_max, WIDEST), levels)

@@ -37,7 +37,7 @@ from sigmatune.spectra.bounds import tight_ends
 from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
-from sigmatune.tuning.error_table import ErrorTable, levels_of, tabulate
+from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
 from sigmatune.tuning.gradient import Freedom, Parameters, tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.search import search
@@ -107,8 +107,8 @@ def table_of(bench: Workbench) -> ErrorTable:
 
 
 def _table_price(bench: Workbench) -> int:
-    calls = sum(bench.model.calls_at(float(level)) for level in levels_of(bench.model, TABLE_LEVELS))
-    return bench.padded(min(TABLE_ROWS, bench.settings.tuning)) * calls
+    rows = min(TABLE_ROWS, bench.settings.tuning)
+    return evaluations(bench.model, rows, TABLE_LEVELS, bench.settings.micro_batch)
 
 
 def discretised(task: Task) -> Proposals:

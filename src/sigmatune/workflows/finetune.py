@@ -63,7 +63,7 @@ from sigmatune.training.trainer import lines as log_of
 from sigmatune.tuning import Settings as Noises
 from sigmatune.tuning import Workbench, discretisation, tune_on
 from sigmatune.tuning.budget import Budget
-from sigmatune.tuning.error_table import ErrorTable, tabulate
+from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
 from sigmatune.tuning.tuner import stages_of
 from sigmatune.unrolled import unrolled
 from sigmatune.workflows.judge import Data, Judge
@@ -74,6 +74,9 @@ KEEP = "keep"
 """The method that leaves the plan as it is."""
 
 TABLE_IMAGES, TABLE_LEVELS = 64, 32
+PASSES = 3
+"""Network evaluations of an image in training: forward, and twice as much back."""
+
 TRAINING = Training(images=32_000, batch=64, rate=2e-4, warmup=20, weight_decay=0.0)
 NOISES = Noises(tuning=16, validation=24, held_out=32, evaluations=30)
 
@@ -210,6 +213,7 @@ class _Job:
         began, start = time.monotonic(), Trainable.of(self.source)
         model, judge = self.told(start.folder), Judge(self.data, tuple(start.model.shape), self.progress)
         self._check(start, plan, model)
+        judge.check(model)
         self._claim(start, plan, solver)
         if isinstance(plan, int):
             calls, run = plan, self.folder / "start.run"
@@ -234,10 +238,11 @@ class _Job:
             if self.progress is not None:
                 self.progress(f"round {number}: training", done, of)
 
+        settings, price = self.settings, PASSES * training.batch
         objective: Objective = objective_of(start, self.images, levels)
-        if self.settings.distil:
-            objective = following(start, self._teacher(), plan, self.settings.distil)
-        settings = self.settings
+        if settings.distil:
+            objective = teaching = following(start, self._teacher(), plan, settings.distil)
+            price += teaching.evaluations(training.batch)
         made = fine_tune(
             start, objective, self.images, training, home / "training", flip=settings.flip, average=settings.average,
             lora=settings.lora, saving=Saving(every=settings.save, log=10, trackers=[]), device=self.device, log=self.log,
@@ -252,6 +257,11 @@ class _Job:
             "levels": levels.sigmas.tolist(),
             "weights": levels.weights.tolist(),
             "images": len(losses) * training.batch,
+            "network_evaluations": {
+                "training": len(losses) * price,
+                "tables": sum(evaluations(self.told(one.folder), self._tabled, TABLE_LEVELS) for one in (start, new)),
+                "tuning": _paid(home / "tuned.json"),
+            },
             "seconds": round(state.seconds, 1) if (state := checkpoint.peek(home / "training")) is not None else 0.0,
             "loss": {"first": float(np.mean(losses[:tenth])), "last": float(np.mean(losses[-tenth:]))},
             "error": {
@@ -264,9 +274,14 @@ class _Job:
         }
         return new, chosen, told
 
+    @property
+    def _tabled(self) -> int:
+        """Images of a table."""
+        return min(TABLE_IMAGES, len(self.images))
+
     def _table(self, file: Path, one: Trainable) -> ErrorTable:
         if not file.is_file():
-            x_0 = self.images.at(self.images.some(TABLE_IMAGES))
+            x_0 = self.images.at(self.images.some(self._tabled))
             tabulate(self.told(one.folder), x_0, levels=TABLE_LEVELS, seed=self.settings.noises.seed).save(file)
         return ErrorTable.load(file)
 
@@ -279,7 +294,7 @@ class _Job:
         found = {"as it was": kept}
         if self.settings.method != KEEP:
             found |= _discretised(model, table, plan, solver)
-            calls = (plan.tuned_for or {}).get("calls", plan.calls)
+            calls = (plan.tuned_for or {}).get("calls", plan.network_calls(model))
             found["tuned"] = self._kept(
                 f"{home.name}/tuned.json", lambda: self._tuned(model, calls, solver, home / "tuned.run")
             )
@@ -349,9 +364,15 @@ class _Job:
             **judge.about(),
             "dtype": new[0].arithmetic(),
         }
+        spent = {
+            purpose: sum(one["network_evaluations"][purpose] for one in rounds)
+            for purpose in ("training", "tables", "tuning")
+        }
+        spent["tuning"] += _paid(self.folder / "start.json")
+        spent["pictures"] = judge.spent
         cost = {
             "images_seen": sum(one["images"] for one in rounds),
-            "network_evaluations": {"pictures": judge.spent, "total": judge.spent},
+            "network_evaluations": {**spent, "total": sum(spent.values())},
             "seconds": time.monotonic() - began,
         }
         chosen = new[1] if verdict.gain else old[1]
@@ -426,6 +447,12 @@ class _Job:
             write_text(file, text)
         elif text_of(file, kind="fine-tuning") != text:
             raise SigmaTuneError(f"{self.folder} holds another fine-tuning; choose another folder, or delete it.")
+
+
+def _paid(file: Path) -> int:
+    """The network evaluations of the tuning that a plan in a file came from; 0 where there was none."""
+    cost: Any = load_plan(file).cost if file.is_file() else None
+    return int(cost["network_evaluations"]["total"]) if cost else 0
 
 
 def solver_of(plan: Plan) -> str:

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from sigmatune import soundness
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.evaluate import Wanted, check
 from sigmatune.evaluation.extractors import Extractor
-from sigmatune.evaluation.generation import Progress, Sample, generate
+from sigmatune.evaluation.generation import Progress, Sample, evaluations, generate
 from sigmatune.evaluation.guard import Difference, compare
 from sigmatune.evaluation.reference import Reference
 from sigmatune.plan import Plan
@@ -89,7 +90,7 @@ class Judge:
         progress: Sees the pictures done.
 
     Attributes:
-        spent: Network evaluations of single images so far.
+        spent: Network evaluations of single images so far, padding included; what is found in the folder was paid for, too.
 
     Raises:
         SigmaTuneError: if there are fewer than 64 pictures, or the data do not fit the model.
@@ -101,6 +102,10 @@ class Judge:
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
         self.few = max(data.n // 4, LEAST)
         check(self.wanted, data.reference, tuple(shape))
+
+    def check(self, model: Denoiser) -> None:
+        """Refuses a model whose pictures would depend on more than their noise; see :mod:`sigmatune.soundness`."""
+        self.spent += soundness.check(model)
 
     def score(self, model: Denoiser, plan: Plan) -> float:
         """Mean over the spaces of the log Frechet distance on the validation noises."""
@@ -131,7 +136,8 @@ class Judge:
         }
 
     def _sample(self, model: Denoiser, plan: Plan, n: int, seed: int) -> Sample:
-        self.spent += n * plan.network_calls(model)
+        self.check(model)
+        self.spent += evaluations(model, plan, n)
         return generate(
             model,
             plan,

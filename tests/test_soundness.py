@@ -1,0 +1,314 @@
+"""Before any work: is it a function of each row? And what a function may do to us without harm."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+
+import pytest
+import torch
+
+from exact import gaussian
+from sigmatune import soundness
+from sigmatune.analysis.stepwise import analyze, chain
+from sigmatune.denoiser import Counted, Guided, Observed
+from sigmatune.errors import SigmaTuneError
+from sigmatune.evaluation.extractors.pixels import Projections
+from sigmatune.evaluation.generation import generate
+from sigmatune.models import load
+from sigmatune.models.network import NetworkDenoiser
+from sigmatune.models.phase_space import PhaseSpaceNetwork
+from sigmatune.noise import vp
+from sigmatune.phase_space import PHASE_SPACE
+from sigmatune.plan import sample
+from sigmatune.processes import PSLD
+from sigmatune.schedule import Schedule
+from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.tuning import Settings, tune
+
+SHAPE = (1, 4, 4)
+QUICK = Settings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
+HALF = (torch.float16, torch.bfloat16)
+GRID = Schedule([80.0, 5.0, 1.0, 0.1, 0.0])
+
+
+def shrinking(x, sigma):
+    return x / (1 + sigma.view(-1, *[1] * (x.ndim - 1)) ** 2)
+
+
+def drawing(x, sigma):
+    return shrinking(x, sigma) + 0.01 * torch.randn_like(x)
+
+
+def coupled(x, sigma):
+    return shrinking(x, sigma) - 0.1 * shrinking(x, sigma).mean(dim=0)
+
+
+def counting():
+    calls = []
+
+    def D(x, sigma):
+        calls.append(0)
+        return shrinking(x, sigma) * (1 + 0.01 * len(calls))
+
+    return D
+
+
+def by_size(x, sigma):
+    return shrinking(x, sigma) / len(x)
+
+
+def normed():
+    return torch.nn.Sequential(torch.nn.BatchNorm2d(1))
+
+
+def dropping():
+    return torch.nn.Sequential(torch.nn.Dropout(0.05))
+
+
+class Taking(torch.nn.Module):
+    """A module of x alone as one of x and sigma."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, sigma):
+        return shrinking(self.inner(x), sigma)
+
+
+BAD = {
+    "draws": (lambda: drawing, "answers the same input differently"),
+    "counts": (counting, "answers the same input differently"),
+    "dropout": (lambda: Taking(dropping()), "answers the same input differently"),
+    "couples": (lambda: coupled, "depends on the rows beside it"),
+    "batch norm": (lambda: Taking(normed()), "depends on the rows beside it"),
+    "the size": (lambda: by_size, "depends on the rows beside it"),
+}
+WORK = {
+    "tune": lambda model: tune(model, 3, solver="euler", method="search", settings=QUICK),
+    "sample": lambda model: sample(model, compile_plan(GRID, "euler", model), 3),
+    "evaluate": lambda model: generate(model, compile_plan(GRID, "euler", model), 4, [Projections()]),
+    "analyze": lambda model: analyze(model, 2, plan=chain(model, 4)),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_function_of_a_row_is_refused_in_a_sentence(kind, work):
+    make, said = BAD[kind]
+    with pytest.raises(SigmaTuneError, match=said) as caught:
+        WORK[work](load(make(), shape=SHAPE))
+    assert len(str(caught.value)) <= 300
+    assert "eval mode" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["dropout", "batch norm"])
+def test_the_sentence_says_what_helps(kind):
+    net = BAD[kind][0]()
+    model = load(net, shape=SHAPE)
+    net.eval()
+    plan = compile_plan(GRID, "euler", model)
+    assert sample(model, plan, 3).shape == (3, *SHAPE)
+    net.train()  # and is noticed when it is undone
+    with pytest.raises(SigmaTuneError, match="eval mode"):
+        sample(model, plan, 3)
+
+
+@pytest.mark.parametrize("around", [lambda m: m, Counted, lambda m: Guided(m, m, 3.0, (0.5, 2.0))])
+def test_it_costs_three_calls_once(around):
+    sizes = []
+    model = around(load(lambda x, s: (sizes.append(len(x)), shrinking(x, s))[1], shape=SHAPE))
+    assert soundness.check(model) == 5
+    assert sizes == [2, 2, 1]
+    assert soundness.check(model) == 0
+    assert len(sizes) == 3
+
+
+def test_who_watches_a_sampling_does_not_see_it():
+    seen = []
+    model = Observed(gaussian(), lambda z, sigma, x0: seen.append(len(z)))
+    sample(model, compile_plan(GRID, "euler", model), 2, micro_batch=2)
+    assert seen == [2] * 4
+
+
+def test_a_network_that_is_gone_is_forgotten():
+    net = Taking(torch.nn.Identity())
+    soundness.check(load(net, shape=SHAPE))
+    before = len(soundness._asked)
+    del net
+    gc.collect()
+    assert len(soundness._asked) == before - 1
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_rounding_of_half_precision_is_no_coupling(dtype):
+    """A deep network whose kernels round differently in another batch."""
+    torch.manual_seed(0)
+    layers = [
+        part
+        for _ in range(12)
+        for part in (torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.GroupNorm(4, 16), torch.nn.SiLU())
+    ]
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 3, padding=1), *layers, torch.nn.Conv2d(16, 1, 3, padding=1))
+    model = load(Taking(net.to(dtype).eval()), shape=(1, 16, 16), dtype=dtype)
+    assert soundness.check(model) == 5
+
+
+# ------------------------------------------------------------------------------------------------- what a function may do
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("method", ["search", "discretisation", "trajectory", "gradient", "coefficients"])
+def test_half_precision_tunes(dtype, method):
+    def D(x, sigma):
+        assert x.dtype == sigma.dtype == dtype
+        return shrinking(x, sigma)
+
+    model = load(D, shape=SHAPE, dtype=dtype)
+    plan = tune(model, 3, solver="euler", method=method, settings=QUICK)
+    assert plan.evidence["dtype"] == f"float32, network {str(dtype)[6:]}"
+    images = sample(model, plan, 2)
+    assert images.dtype == torch.float32
+    full = sample(load(shrinking, shape=SHAPE), plan.with_notes(fingerprint=None), 2)
+    assert (images - full).abs().max() < 0.1 * full.abs().max()
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_modules_are_evaluated_analysed_and_run_in_phase_space(dtype):
+    net = Taking(torch.nn.Conv2d(1, 1, 3, padding=1).to(dtype)).eval()
+    model = load(net, shape=(1, 8, 8), dtype=dtype)
+    plan = compile_plan(GRID, "euler", model)
+    assert generate(model, plan, 4, [Projections()]).n == 4
+    assert analyze(model, 2, plan=chain(model, 4)).n == 2
+    lifted = compile_plan(Schedule([20.0, 1.0, 0.1, 0.0]), "reduced-oba", model)
+    assert sample(model, lifted, 2).isfinite().all()
+    assert "reduced-oba" in PHASE_SPACE
+
+
+def test_states_of_half_precision_tune_as_well():
+    """No loader makes them, but a denoiser of one's own may."""
+    model = gaussian(size=4)
+    inner = model.denoise
+    model.dtype, model.denoise = torch.bfloat16, lambda z, sigma: inner(z.double(), sigma).to(z.dtype)
+    assert tune(model, 3, solver="euler", method="search", settings=QUICK).calls == 3
+
+
+FLAT = {
+    "zeros": lambda x, sigma: torch.zeros_like(x),
+    "a constant": lambda x, sigma: torch.full_like(x, 0.3),
+    "its input": lambda x, sigma: x,
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 4)])
+@pytest.mark.parametrize("solver", ["euler", "dpmpp2m"])
+@pytest.mark.parametrize("name", FLAT)
+def test_where_every_plan_is_exact_there_is_no_gain(name, solver, shape):
+    settings = Settings(tuning=4, validation=4, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
+    for method in ("discretisation", "trajectory", "search"):
+        plan = tune(load(FLAT[name], shape=shape), 3, solver=solver, method=method, settings=settings)
+        assert plan.evidence["gain"] is False
+        assert plan.evidence["verdict"].startswith("no gain")
+        assert "up to rounding" in plan.evidence["verdict"]
+
+
+def test_a_plan_of_the_rounding_of_its_arithmetic_is_no_better_than_another():
+    """Solvers of high order lose up to 195 eps with D(x) = x, which is the floor's measure."""
+    from sigmatune import schedules
+    from sigmatune.tuning import Workbench
+    from sigmatune.tuning.workbench import rounding
+
+    bench = Workbench(load(FLAT["its input"], shape=SHAPE, dtype=torch.float64), QUICK)
+    least = rounding(bench.model, bench.reference("tuning"))
+    for solver in ("euler", "heun", "unipc3", "dpmpp3m", "deis3"):
+        for _, family, options in schedules.defaults(bench.model.path)[:5]:
+            plan = bench.plan(schedules.build(family, 10, bench.model.path, **options), solver)
+            assert bench.errors(plan, "tuning").tolist() == [least] * 8
+    off = load(lambda x, sigma: x * (1 + 1e-9), shape=SHAPE, dtype=torch.float64)
+    other = Workbench(off, QUICK)
+    plan = other.plan(GRID, "euler")
+    assert other.errors(plan, "tuning").min() > rounding(off, other.reference("tuning"))
+
+
+@pytest.mark.parametrize("after", [0, 3, 8, 15, 40, 70, 110])
+@pytest.mark.parametrize("method", ["auto", "coefficients"])
+def test_nan_in_the_middle_of_a_search_is_one_sentence(after, method):
+    """Whatever stage it meets."""
+    levels = []
+
+    def D(x, sigma):
+        levels.append(0)
+        return shrinking(x, sigma) * (float("nan") if len(levels) > after + 20 else 1.0)
+
+    with pytest.raises(SigmaTuneError, match="NaN or infinity"):
+        tune(load(D, shape=SHAPE), 3, solver="euler", method=method, settings=QUICK)
+
+
+WRONG = {
+    "shape": (lambda x, s: x[:, :, :2], r"must return a tensor shaped like x, \(\d, 1, 4, 4\), not \(\d, 1, 2, 4\)"),
+    "rows": (lambda x, s: x[:1].expand(len(x) + 1, -1, -1, -1), "must return a tensor shaped like x"),
+    "whole numbers": (lambda x, s: x.long(), "floating-point numbers, not torch.int64"),
+    "complex": (lambda x, s: x.to(torch.complex64), "floating-point numbers, not torch.complex64"),
+    "device": (lambda x, s: x.to("meta"), "on the device of x, cpu, not on meta"),
+    "tuple": (lambda x, s: (x,), "not tuple"),
+    "numpy": (lambda x, s: x.numpy(), "not ndarray"),
+    "nothing": (lambda x, s: None, "not NoneType"),
+}
+MAKERS = {
+    "function": partial(load, shape=SHAPE),
+    "network": lambda f: NetworkDenoiser(f, SHAPE, vp(), "epsilon"),
+    "data network": lambda f: NetworkDenoiser(f, SHAPE, vp(), "sample"),
+}
+
+
+@pytest.mark.parametrize("made", MAKERS)
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_answer_is_one_sentence(kind, made):
+    wrong, said = WRONG[kind]
+    with pytest.raises(SigmaTuneError, match=said):
+        compile_plan(Schedule([10.0, 1.0, 0.0]), "euler", MAKERS[made](wrong))
+
+
+@pytest.mark.parametrize("name", [name for name, solver in SOLVERS.items() if solver.deterministic()])
+def test_a_function_may_change_what_it_gets_and_keep_what_it_returns(name):
+    kept = torch.full((1, *SHAPE), 0.3)
+
+    def selfish(x, sigma):
+        out = shrinking(x, sigma)
+        x.zero_()
+        sigma.fill_(7.0)
+        return out
+
+    def giving(x, sigma):
+        return kept.expand_as(x)
+
+    plan = compile_plan(GRID, name)
+    for own, clean in ((selfish, shrinking), (giving, lambda x, s: torch.full_like(x, 0.3))):
+        x = [sample(load(f, shape=SHAPE, dtype=torch.float64), plan, 2) for f in (own, clean)]
+        assert torch.equal(*x)
+    assert plan.coefficients.q.max() == 80
+    assert (kept == 0.3).all()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_a_network_may_change_what_it_gets(prediction):
+    def selfish(x, t):
+        out = 0.5 * x
+        x.zero_()
+        return out
+
+    plan = compile_plan(Schedule([10.0, 1.0, 0.1, 0.0]), "dpmpp2m")
+    x = [sample(NetworkDenoiser(f, SHAPE, vp(), prediction), plan, 2) for f in (selfish, lambda x, t: 0.5 * x)]
+    assert torch.equal(*x)
+
+
+def test_a_network_of_phase_space_may_change_what_it_gets():
+    def selfish(u, t):
+        out = 0.5 * u
+        u.zero_()
+        return out
+
+    models = [PhaseSpaceNetwork(f, SHAPE, PSLD()) for f in (selfish, lambda u, t: 0.5 * u)]
+    plan = compile_plan(Schedule([20.0, 1.0, 0.1, 0.0]), "reduced-oba", models[0]).with_notes(fingerprint=None)
+    assert torch.equal(*(sample(model, plan, 2) for model in models))
