@@ -270,7 +270,7 @@ def test_a_plan_with_a_schedule_per_row_has_so_many_pictures(digits):
 
 
 def test_pictures_are_refused_in_one_sentence(tmp_path, digits, plan):
-    with pytest.raises(SigmaTuneError, match="holds 4 pictures, fewer than the 9 asked for"):
+    with pytest.raises(SigmaTuneError, match="holds 4 images, fewer than the 9 asked for"):
         pictures(open_images(noise_pictures(4)), [Rings()], 9)
     broken = type("Broken", (), {})
     (tmp_path / "a.png").write_bytes(b"no picture")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -171,3 +173,29 @@ def test_training_images_as_a_reference_are_drawn(classes, monkeypatch):
     )
     assert (found.n, found.name, found.shape) == (8, f"{data.name}, 8 drawn", (3, 8, 8))
     assert sorted(known(found.statistics["pixels", "pixels"].rows, classes[1]) // 8) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_data_set_of_the_hub_is_drawn_from_by_class(monkeypatch):
+    class Rows(list):
+        """A data set as the library has it: rows by number, columns by name."""
+
+        def __init__(self):
+            super().__init__({"image": Image.new("L", (4, 4), 10 * i)} for i in range(12))
+            self.features = {"image": fake.Image(), "label": fake.ClassLabel()}
+
+        def __getitem__(self, key):
+            return [int(i >= 8) for i in range(12)] if key == "label" else super().__getitem__(key)
+
+    fake = types.ModuleType("datasets")
+    fake.Image = type("Image", (), {})
+    fake.ClassLabel = type("ClassLabel", (), {"names": ["few", "fewer"]})
+    fake.load_dataset = lambda name, split: Rows()
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    images = open_images("owner/name:test")
+    assert (images.count, images.classes) == (12, ("few", "fewer"))
+    some = images.drawn(6, 3)
+    batches = list(some)
+    assert [label for _, labels in batches for label in labels] == ["few"] * 4 + ["fewer"] * 2
+    chosen = draw(6, 12, ["few"] * 8 + ["fewer"] * 4, 3)
+    found = torch.cat([batch for batch, _ in batches])[:, 0, 0, 0]
+    assert torch.allclose(found, torch.from_numpy(chosen * 10 / 127.5 - 1).float(), atol=1e-6)

@@ -290,3 +290,32 @@ def test_fine_tuning_starts_from_sound_weights(broken):
         SigmaTuneError, match=r"the weight .*conv_in.weight of .* holds NaN or infinity; start from sound weights"
     ):
         Trainable.of(broken)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_pipeline_s_own_loop_ends_in_one_sentence(value):
+    pipe = sd15()
+    model = st.load(pipe, prompts=["a"], guidance=1.0)
+    plan = plan_of(model, 2)
+    scheduler = st.interop.diffusers.scheduler(plan, pipe)
+    scheduler.set_timesteps(2)
+    latents = torch.zeros(2, *model.shape)
+    for i, t in enumerate(scheduler.timesteps):
+        output = torch.zeros_like(latents)
+        output[1, 0, 0, 0] = value if i == 0 else 0.0
+        if i == 0:
+            latents = scheduler.step(output, t, latents).prev_sample
+            continue
+        with pytest.raises(
+            SigmaTuneError, match="network made NaN or infinity of image 1; load it in float32 or bfloat16"
+        ):
+            scheduler.step(output, t, latents)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_what_is_no_picture_is_written_as_it_is(tmp_path, dtype):
+    latents = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    save_images(latents, tmp_path / "x.npz")
+    found = np.load(tmp_path / "x.npz")["images"]
+    assert found.dtype == (np.float32 if dtype == torch.bfloat16 else np.dtype(str(dtype).removeprefix("torch.")))
+    assert_array_equal(found, latents.to(torch.float64).numpy())

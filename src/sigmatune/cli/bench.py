@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Force, Several, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import Force, Several, Values, load_model, may_write, measuring, progress_bar
 from sigmatune.cli.evaluate import family_of
-from sigmatune.cli.evaluation import Measuring, listed, number
+from sigmatune.cli.evaluation import Measuring, left_out, listed, number
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def bench(
     extractor: str = typer.Option("", help="As in `evaluate`."),
     spaces: str = typer.Option("", help="Spaces of the extractor; the first one ranks."),
     size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
+    values: Values = "auto",
     seed: int = typer.Option(0, help="Seed of the noise."),
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
     run: Path | None = typer.Option(None, help="Folder of features, which a later run goes on from."),
@@ -63,7 +64,7 @@ def bench(
     written = [(file, "leaderboard") for file in (out, html)]
     may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     whole(n, "n")
-    asked = Measuring(metrics, extractor, spaces, reference, size, device)
+    asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
     denoiser = load_model(model, device)
     wanted = asked.wanted(tuple(denoiser.shape))
     competitors = _competitors(denoiser, families, solvers, calls, plans)
@@ -75,12 +76,16 @@ def bench(
                 denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=progress
             )
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
+        known = {} if data is None else dict(data.about)
+        result |= {"reference_about": known} if known else {}
         write_text(out, json.dumps(result, indent=1) + "\n")
         write_text(html, page.page(result))
     if as_json:
         print(json.dumps(result, indent=1))
         return
     _print(rows)
+    for line in left_out([known]):
+        print(line)
     for sentence in result["verdict"]:
         print(sentence)
     print(f"written to {out} and {html}; features: {work} (a later run goes on from them)")

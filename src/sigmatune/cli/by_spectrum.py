@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import load_model, measuring, progress_bar
-from sigmatune.cli.evaluation import Measuring
+from sigmatune.cli.evaluation import Measuring, left_out
 from sigmatune.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def by_spectrum(
         texts = [dumps(plan).rstrip() for plan in plans.values()]
         print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
         return
+    for line in left_out([known.about]):
+        print(line)
     for calls, file in files.items():
         print("\n".join(_summary(plans[calls], file)))
     print(f"features: {work} (a later tune goes on from them; may be deleted)")

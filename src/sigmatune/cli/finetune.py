@@ -92,7 +92,7 @@ def finetune(
     start = start_of(plan, calls)
     with held(out), progress_bar(quiet=as_json) as bar:
         seen = load(data, key=key, labels=labels, size=size, values=checked(values), progress=bar)
-        measuring = Measuring("fd", "", "", reference, 0, device)
+        measuring = Measuring("fd", "", "", reference, 0, device, values)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
         compared = Data(known, wanted.extractor, pictures, seed, out / "pictures")

@@ -173,7 +173,9 @@ def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = No
     parts: dict[str, list[Path | dict[str, Features]]] = {
         name: [{space: np.concatenate(rows)[order] for space, rows in spaces.items()}] for name, spaces in found.items()
     }
-    origin = {"pictures": images.name, "indices": [0, chosen.count], "seed": seed, "about": chosen.about()}
+    origin: dict[str, Any] = {"pictures": images.name, "seed": seed, "about": chosen.about()}
+    if chosen is images:
+        origin["indices"] = [0, images.count]
     return Sample(chosen.count, origin, shape, parts)
 
 

@@ -34,6 +34,7 @@ from sigmatune.machine import Machine
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.models.scheduler_config import config_of, read_process
+from sigmatune.pixels import first_unsound
 from sigmatune.plan import Plan
 from sigmatune.solvers import compile_plan
 
@@ -222,7 +223,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             return_dict: Return an object, else the tuple (next latents, estimate of the data).
 
         Raises:
-            SigmaTuneError: for a t that is not the next of the plan, or an option that only other schedulers know.
+            SigmaTuneError: for a t that is not the next of the plan, an option that only other schedulers know, or, after the
+                last call, NaN or infinity.
         """
         if eta or use_clipped_model_output:
             raise SigmaTuneError("eta and use_clipped_model_output are another sampler's; the plan has its own noise.")
@@ -241,6 +243,13 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if self._call < self._plan.calls:
             return Output(prev_sample=following) if return_dict else (following, None)
         self._machine = None
+        if (
+            bad := first_unsound(following)
+        ) is not None:  # once a run: on an accelerator a look waits for all before it
+            raise SigmaTuneError(
+                f"the pipeline's network made NaN or infinity of image {bad}; load it in float32 or bfloat16, or look "
+                "at its weights."
+            )
         # A pipeline that makes a single step may take the estimate of the data as its result (PixArt does).
         return Output(prev_sample=following, pred_original_sample=following) if return_dict else (following, following)
 

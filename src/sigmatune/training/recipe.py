@@ -17,6 +17,7 @@ from pydantic import Field
 from sigmatune import json_file, reading
 from sigmatune.errors import REASON, SigmaTuneError, reason, shortened, shown, visible
 from sigmatune.json_file import Strict
+from sigmatune.spectra.values import Values
 
 
 class Data(Strict):
@@ -28,9 +29,7 @@ class Data(Strict):
     size: int | None = Field(default=None, ge=1, description="crop and resize to this many pixels")
     low: int | None = Field(default=None, ge=1, description="cascade: learn what is missing from images of this size")
     bits: Literal[8, 32] = Field(default=8, description="8 for pictures, 32 for floating point")
-    values: Literal["auto", "0..1", "-1..1", "0..255", "0..65535", "as-is"] = Field(
-        default="auto", description="what black and white are in the stored numbers"
-    )
+    values: Values = Field(default="auto", description="what black and white are in the stored numbers")
     flip: bool = Field(default=False, description="mirror images by chance")
     most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
 

@@ -46,8 +46,9 @@ def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, floa
         raise SigmaTuneError(f"image {bad} holds NaN or infinity; nothing was written.")
     if path.suffix == ".npz":
         drawable = images.ndim == 4 and images.shape[1] in (1, 3)
-        values = to_pixels(images, value_range) if drawable else images.detach().float().cpu().numpy()
-        np.savez_compressed(buffer, images=values)
+        plain = images.detach().cpu()
+        plain = plain.float() if plain.dtype == torch.bfloat16 else plain  # which numpy does not have
+        np.savez_compressed(buffer, images=to_pixels(plain, value_range) if drawable else plain.numpy())
         write_bytes(path, archive(buffer.getvalue(), "samples"))
         return
     mark = PngInfo()
