@@ -119,7 +119,7 @@ def _refuse_inside(home: Path, read: Sequence[Path]) -> None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one == other or (one.exists() and one.samefile(other))
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool) -> None:
