@@ -103,7 +103,7 @@ def operations(counted: Callable[[], None], home: str) -> None:
     def here(path: Any) -> bool:
         if not isinstance(path, str | bytes | os.PathLike):
             return False
-        return os.path.abspath(os.fsdecode(path)).startswith(home)
+        return os.path.abspath(os.fsdecode(path)).startswith(home)  # noqa: PTH100 (links are left alone)
 
     def audit(event: str, given: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(given[2], int) and given[2] & WRITES
@@ -220,7 +220,9 @@ def judged(command: Command, folder: Path, whole: dict[str, Any]) -> str:
 def one_sentence(outcome: Outcome) -> str:
     """Whether a refusal was one: exit code 2 and a single sentence."""
     errors = re.findall(r"^error: .*$", outcome.said, re.MULTILINE)
-    return "refused" if outcome.code == 2 and len(errors) == 1 else f"NOT REFUSED ({outcome.code}): {outcome.said.strip()}"
+    return (
+        "refused" if outcome.code == 2 and len(errors) == 1 else f"NOT REFUSED ({outcome.code}): {outcome.said.strip()}"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- trials
