@@ -85,7 +85,7 @@ def test_kills_at_any_operation_on_a_file_change_nothing(tmp_path):
     """The small version of `python tools/kills.py`, which does it to six commands, fills their disks and locks them."""
     kills = tool("kills")
     kills.prepare(tmp_path, ["evaluate"])
-    operations, points, outcome = kills.trial("evaluate", tmp_path, random.Random(0), disks=False, kills=3)
+    operations, points, outcome = kills.trial("evaluate", tmp_path, random.Random(0), disks=False, kills=2)
     assert int(operations) > 10
-    assert len(points.split(", ")) == 3
-    assert outcome == "same after 3 of 3"
+    assert len(points.split(", ")) == 2
+    assert outcome == "same, same"

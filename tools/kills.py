@@ -1,7 +1,7 @@
 """Kills commands at random points, fills their disks, locks their folders, and compares what the next run makes of it.
 
 Every command runs undisturbed first; its operations on files (opened to write, renamed, made, removed) are counted. Then it is
-killed by SIGKILL at operations drawn by a seed, twice in a row, and run to its end; then on a disk too small for it, and
+killed by SIGKILL at an operation drawn by a seed, and run to its end, twice; then it runs on a disk too small for it, and
 again with room; then on a disk that is read-only, and again on one that is not. Each time the results have to be those of the
 undisturbed run, and nothing unfinished may be left. The disks are tmpfs, so that part needs a superuser.
 
@@ -285,15 +285,15 @@ def size_of(folder: Path) -> int:
 
 
 def killed(command: Command, home: Path, whole: dict[str, Any], points: Sequence[int]) -> str:
-    """Kills a command at several of its operations, one run after another, and then runs it to its end."""
-    folder = home / "killed"
-    folder.mkdir()
-    try:
-        codes = [run(command, folder, kill_at=point).code for point in points]
-        dead = sum(code == -signal.SIGKILL for code in codes)
-        return f"{judged(command, folder, whole)} after {dead} of {len(points)}"
-    finally:
+    """Kills a command at each of some of its operations, and runs it to its end each time."""
+    said = []
+    for point in points:
+        folder = home / "killed"
+        folder.mkdir()
+        code = run(command, folder, kill_at=point).code
+        said.append(judged(command, folder, whole) if code == -signal.SIGKILL else f"NOT KILLED: {code}")
         shutil.rmtree(folder)
+    return ", ".join(said)
 
 
 def filled(command: Command, home: Path, whole: dict[str, Any], size: int) -> str:
