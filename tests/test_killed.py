@@ -1,9 +1,10 @@
-"""A tune that is killed by SIGKILL at random moments, ten times, finishes with the plans of an undisturbed one."""
+"""What is killed by SIGKILL, at moments or at operations on files, finishes like what was not disturbed."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import vp
 from sigmatune.tuning import Settings, tune
+from test_documents import tool
 
 CALLS = [2, 3]
 SETTINGS = Settings(tuning=8, validation=8, held_out=16, evaluations=3, micro_batch=8, reference_steps=32)
@@ -75,3 +77,15 @@ def test_ten_kills_change_nothing(tmp_path):
     assert last.exitcode == 0
     assert plans(tmp_path / "killed") == plans(tmp_path / "whole")
     assert not list((tmp_path / "killed").glob("*.partial"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
+def test_kills_at_any_operation_on_a_file_change_nothing(tmp_path):
+    """The small version of `python tools/kills.py`, which does it to six commands, fills their disks and locks them."""
+    kills = tool("kills")
+    kills.prepare(tmp_path, ["evaluate"])
+    operations, points, outcome = kills.trial("evaluate", tmp_path, random.Random(0), disks=False, kills=2)
+    assert int(operations) > 10
+    assert len(points.split(", ")) == 2
+    assert outcome == "same, same"

@@ -85,6 +85,8 @@ def check(
         _refuse_foreign(path, target, kind, force=force)
     for folder in [*folders, *homes]:
         target = Path(os.path.realpath(folder))
+        if target.exists() and not target.is_dir():
+            raise SigmaTuneError(f"{folder} is a file; give the run folder another name.")
         _refuse_inputs(folder, target, read)
         _refuse_foreign_folder(folder, target, force=force)
     for home in homes:
@@ -117,7 +119,7 @@ def _refuse_inside(home: Path, read: Sequence[Path]) -> None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one == other or (one.exists() and one.samefile(other))
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool) -> None:
@@ -134,11 +136,7 @@ def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool) -> None
 
 
 def _refuse_foreign_folder(folder: Path, target: Path, *, force: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise SigmaTuneError(f"{folder} is a file; give the run folder another name.")
-    if not force and any(target.iterdir()) and not is_run_folder(target):
+    if not force and target.exists() and any(target.iterdir()) and not is_run_folder(target):
         raise SigmaTuneError(
             f"{folder} holds files and is no run folder of SigmaTune's; give another folder, or --force to work in it."
         )
