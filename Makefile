@@ -1,6 +1,7 @@
 # SigmaTune. `make` alone lists the targets; every target makes the virtual environment that it needs.
 
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
@@ -17,7 +18,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types floors docs format clean
+.PHONY: help demo test lowest check lint types floors docs format clean
 
 help:  ## List the targets
 	@echo "Targets:"
@@ -34,6 +35,11 @@ demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
 
 test: $(DEV)  ## Install SigmaTune with its development tools and run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+lowest: $(LOWEST)/bin/pip  ## Install the lowest versions that are allowed, in an environment of their own, and try them
+	PIP_CONSTRAINT=constraints-lowest.txt $(LOWEST)/bin/python -m pip --disable-pip-version-check install \
+	  --progress-bar off $(PIP_ARGS) -e ".[spectra,eval,train,lora,search]"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python tools/smoke.py
 
 check: lint types floors docs  ## Lint, format, types, floors, documentation (`make -k check` shows everything that fails)
 
@@ -65,6 +71,9 @@ $(BIN)/pip:
 	  exit 2; }
 	@echo "Making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
+
+$(LOWEST)/bin/pip:
+	@$(PYTHON) -m venv $(LOWEST)
 
 # Stamps: an environment is brought up to date when the packaging files have changed since, and left alone otherwise.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/pip
