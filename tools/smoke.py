@@ -13,8 +13,10 @@ from pathlib import Path
 
 SIGMATUNE = "import sys; from sigmatune.cli import main; sys.exit(main())"
 NOISES = ("--tuning", "4", "--validation", "4", "--held-out", "8", "--evaluations", "4")
-SMALL = [part for value in ("model.channels=[8]", "model.layers=1", "model.groups=4", "model.attention=[false]",
-                            "training.images=64", "training.batch=8", "training.warmup=2") for part in ("--set", value)]  # fmt: skip
+SMALL = (
+    "--set", "model.channels=[8]", "--set", "model.layers=1", "--set", "model.groups=4", "--set", "model.attention=[false]",
+    "--set", "training.images=64", "--set", "training.batch=8", "--set", "training.warmup=2",
+)  # fmt: skip
 DATA = """
 import numpy as np
 np.savez("data.npz", images=np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), dtype=np.uint8))
