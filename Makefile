@@ -1,6 +1,7 @@
 # SigmaTune. `make` alone lists the targets; every target makes the virtual environment that it needs.
 
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
@@ -19,7 +20,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-numerical check lint types floors docs dist format clean
+.PHONY: help demo test test-numerical lowest check lint types floors docs dist format clean
 
 help:  ## List the targets
 	@echo "Targets:"
@@ -43,6 +44,11 @@ test: $(DEV)  ## Install SigmaTune with its development tools and run the tests
 test-numerical: $(DEV)  ## Run the tests whose numbers depend on the processor, KERNELS=default, avx2 or avx512
 	ATEN_CPU_CAPABILITY=$(KERNELS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
 	  $$(grep -v '^\#' tests/numerical.txt) $(ARGS)
+
+lowest: $(LOWEST)/bin/pip  ## Install the lowest versions that are allowed, in an environment of their own, and try them
+	PIP_CONSTRAINT=constraints-lowest.txt $(LOWEST)/bin/python -m pip --disable-pip-version-check install \
+	  --progress-bar off $(PIP_ARGS) -e ".[spectra,eval,train,lora,search]"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python tools/smoke.py
 
 check: lint types floors docs  ## Lint, format, types, floors, documentation (`make -k check` shows everything that fails)
 
@@ -86,6 +92,9 @@ $(BIN)/pip:
 	  exit 2; }
 	@echo "Making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
+
+$(LOWEST)/bin/pip:
+	@$(PYTHON) -m venv $(LOWEST)
 
 # Stamps: an environment is brought up to date when the packaging files have changed since, and left alone otherwise.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/pip

@@ -39,7 +39,7 @@ from sigmatune.workflows.judge import Data, Judge
 
 
 def test_the_paired_interval_covers_the_truth_in_95_of_100_sets(monkeypatch):
-    monkeypatch.setattr("sigmatune.statistics.paired.RESAMPLES", 800)
+    monkeypatch.setattr("sigmatune.statistics.paired.RESAMPLES", 500)
     rng, hits = np.random.default_rng(0), []
     for seed in range(500):
         default = np.exp(rng.normal(0, 1, 60))
@@ -63,7 +63,7 @@ def test_the_paired_interval_is_as_wide_as_the_error_of_a_trimmed_mean():
 def test_the_jackknife_covers_the_truth_in_95_of_100_sets():
     """Of a mean, and of a difference of two figures that share most of their noise."""
     rng, hits, paired = np.random.default_rng(2), [], []
-    for _ in range(800):
+    for _ in range(500):
         shared = rng.normal(0, 1, 60)
         x, y = (shared + rng.normal(0, 0.3, 60) + shift for shift in (1.0, 0.8))
         (one,), (other,) = (jackknife(60, lambda rows, v=v: float(v[rows].mean())) for v in (x, y))

@@ -187,7 +187,9 @@ def test_the_sliced_distance_of_a_shift_is_the_shift_per_direction():
     y = own(base)["projections"]
     assert METRICS["sw"].estimate(y, statistics(y))["sw"].value < 1e-6
     moved = own(base + np.uint8(10))["projections"]
-    directions = own._directions.numpy().sum(axis=0) * 10 / 127.5  # how far each direction sees the shift
+    directions = (
+        torch.cat(list(own._directions())).numpy().sum(axis=0) * 10 / 127.5
+    )  # how far each direction sees the shift
     assert_allclose(
         METRICS["sw"].estimate(moved, statistics(y))["sw"].value, np.sqrt(np.mean(directions**2)), rtol=1e-3
     )

@@ -44,6 +44,7 @@ EVALUATION = ("test_metrics.py", "test_evaluation.py")
 LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
 FINETUNE, DISTILLATION, PSLD = ("test_finetune.py",), ("test_distillation.py",), ("test_training_phase_space.py",)
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
+NUMBERS = ("test_laws.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
     Mutant(
@@ -152,6 +153,68 @@ MUTANTS = (
     ),
     Mutant("training/phase_space.py", "(self.process.T - self.eps) * uniform", "self.process.T * uniform", PSLD),
     Mutant("training/phase_space.py", "self.process.kappa * self.process.mass", "self.process.kappa", PSLD),
+    # Numbers that decide: noises that are kept apart, folds, weights of a bootstrap, widths of intervals, names in a store.
+    Mutant("workflows/judge.py", "self.data.n, self.data.seed + 1)", "self.data.n, self.data.seed)", NUMBERS),
+    Mutant("workflows/judge.py", "self.few, self.data.seed)", "self.few, self.data.seed + 1)", NUMBERS),
+    Mutant("evaluation/metrics/neighbours.py", "_radii(within[np.ix_(keep, keep)])", "_radii(within)[keep]", NUMBERS),
+    Mutant("evaluation/metrics/neighbours.py", "inside.sum(axis=1).mean() / K", "inside.sum(axis=1).mean()", NUMBERS),
+    Mutant("evaluation/metrics/frechet.py", "total - part for part", "total for part", NUMBERS),
+    Mutant("evaluation/metrics/sliced.py", "rows[keep], LEVELS", "rows, LEVELS", NUMBERS),
+    Mutant("evaluation/estimate.py", "(1 + CONFIDENCE) / 2)", "CONFIDENCE)", NUMBERS),
+    Mutant("evaluation/guard.py", "- n * np.outer(mean, mean)", "- np.outer(mean, mean)", NUMBERS),
+    Mutant(
+        "evaluation/guard.py",
+        "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])\n    low",
+        "[1 - CONFIDENCE, CONFIDENCE])\n    low",
+        NUMBERS,
+    ),
+    Mutant("evaluation/guard.py", "value = ours(once) - theirs(once)", "value = theirs(once) - ours(once)", NUMBERS),
+    Mutant("evaluation/metrics/kernel.py", "np.square(weights) @ self.sizes", "weights @ self.sizes", NUMBERS),
+    Mutant(
+        "statistics/paired.py", "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]", "[1 - CONFIDENCE, CONFIDENCE]", NUMBERS
+    ),
+    Mutant("statistics/paired.py", "size=(RESAMPLES, len(ratios))", "size=(RESAMPLES, len(ratios) // 2)", NUMBERS),
+    Mutant("statistics/moments.py", "basis.T @ self.scatter @ basis", "basis.T @ basis", NUMBERS),
+    Mutant("statistics/frechet.py", "np.sqrt(len(rows) - 1), mode", "np.sqrt(len(rows)), mode", NUMBERS),
+    Mutant("statistics/sliced.py", "/ np.sqrt(squares)", "/ squares", ("test_statistics.py",)),
+    Mutant("statistics/sliced.py", "v[:, first : first + BLOCK]", "v[:, :BLOCK]", ("test_statistics.py",)),
+    Mutant("rules/rule.py", "edges / edges[-1]", "edges / edges.sum()", ("test_rules.py",)),
+    Mutant("rules/rule.py", '"widen": 0.0}\n        ends', '"widen": 1.0}\n        ends', ("test_conditional.py",)),
+    Mutant("tuning/workbench.py", 'about = f"{settings.seed}|', 'about = f"|', NUMBERS),
+    Mutant(
+        "tuning/workbench.py",
+        "{settings.rows(split)[:rows]}|{settings.micro_batch}",
+        "{settings.rows(split)[:rows]}",
+        NUMBERS,
+    ),
+    Mutant(
+        "tuning/workbench.py", 'digests: dict[str, Digest] = {f"e{steps}"', 'digests: dict[str, Digest] = {"e"', NUMBERS
+    ),
+    Mutant("tuning/guard.py", "0.1 * max(abs(now.statistic)", "10 * max(abs(now.statistic)", ("test_tuning.py",)),
+    Mutant(
+        "tuning/error_table.py", "np.interp(np.log(sigma), np.log(self.sigma)", "np.interp(sigma, self.sigma", NUMBERS
+    ),
+    Mutant("phase_space/compose.py", "(1 if deterministic else 2) * gamma", "2 * gamma", NUMBERS),
+    Mutant("phase_space/compose.py", "(1 if deterministic else 2) * gamma", "1 * gamma", NUMBERS),
+    Mutant(
+        "phase_space/compose.py",
+        "matrix(1 + gamma * h, -h / process.mass",
+        "matrix(1 + gamma * h, h / process.mass",
+        NUMBERS,
+    ),
+    Mutant("phase_space/updates.py", '(lambda_s**2 if form == "noise"', '(lambda_s if form == "noise"', NUMBERS),
+    Mutant(
+        "phase_space/updates.py", "-p.mass * torch.expm1(-2 * p.nu * h)", "-p.mass * torch.expm1(-p.nu * h)", NUMBERS
+    ),
+    Mutant("phase_space/updates.py", "p.mass * pull, h)", "pull, h)", NUMBERS),
+    # What stays small: blocks of directions, rows of large images.
+    Mutant(
+        "tuning/surrogate.py",
+        "_rotated(part.double() - mean, self._axes)",
+        "_rotated(part.double(), self._axes)",
+        ("test_memory.py", *SURROGATE),
+    ),
+    Mutant("tuning/trajectory.py", "(one.score, one.way[-2])", "-one.score", ("test_trajectory.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
     Mutant("interop/diffusers.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),

@@ -51,7 +51,9 @@ def evaluate(
     size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
     values: Values = "auto",
     seed: int = typer.Option(0, help="Seed of the noise; with --images, of the draw."),
-    batch: int = typer.Option(256, help="Pictures sampled at once; changes memory and speed, not the figures."),
+    batch: int | None = typer.Option(
+        None, help="Images sampled at once, 256 by default and fewer where they are large; no figure changes."
+    ),
     run: Path | None = typer.Option(None, help="Folder of pictures and features, which a later run goes on from."),
     features_only: bool = typer.Option(False, "--features-only", help="Keep features and no pictures."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
@@ -134,7 +136,7 @@ class _Job:
     seed: int
     work: Path
     keep: bool
-    batch: int
+    batch: int | None
     progress: Progress
 
     def sample(self, told: tuple[Denoiser, Plan], wanted: Wanted) -> Sample:

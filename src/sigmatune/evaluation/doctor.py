@@ -35,8 +35,10 @@ def noised(sigma: float) -> Spoil:
     """Adds white noise of some grey levels of 255."""
 
     def spoil(pixels: Pixels) -> Pixels:
-        noise = np.random.default_rng(0).standard_normal(pixels.shape) * sigma
-        return np.asarray((pixels + noise).round().clip(0, 255).astype(np.uint8))
+        rng, noisy = np.random.default_rng(0), np.empty_like(pixels)
+        for place, picture in enumerate(pixels):  # one by one: noise takes eight times the memory of pixels
+            noisy[place] = (picture + rng.standard_normal(picture.shape) * sigma).round().clip(0, 255)
+        return noisy
 
     return spoil
 

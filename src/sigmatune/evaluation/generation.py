@@ -34,6 +34,9 @@ from sigmatune.threads import side_by_side
 logger = logging.getLogger(__name__)
 
 SHARD = 256
+AT_ONCE = 2**24
+"""Numbers of end points or pictures that are held as floating point at once, 64 MiB in single precision."""
+
 SMALL = 64
 """Rows of a shard of end points, whose plans may be long."""
 
@@ -82,7 +85,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     seed: int = 0,
     folder: Path | None = None,
     keep: bool = True,
-    batch: int = SHARD,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """Samples pictures with a plan and extracts their features.
@@ -95,13 +98,14 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         seed: Seed of the noise.
         folder: A run folder; made if need be. Without it everything is kept in memory.
         keep: Keep the pictures too; without them another extractor makes them anew.
-        batch: Pictures that are sampled at once; changes memory and speed and not one bit of the result.
+        batch: Pictures that are sampled at once; changes memory and speed and not one bit of the result. By default a shard,
+            or as many whole micro-batches of it as have :data:`AT_ONCE` numbers.
         progress: Sees the pictures done.
 
     Raises:
         SigmaTuneError: if the model makes no pictures, the plan does not fit it or has fewer rows, or it returns NaN.
     """
-    n, batch = whole(n, "n"), whole(batch, "batch")
+    n, batch = whole(n, "n"), _at_once(model, plan) if batch is None else whole(batch, "batch")
     rows = plan.coefficients.rows
     if rows is not None and n > rows:
         raise SigmaTuneError(
@@ -136,8 +140,9 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     return Sample(n, origin, tuple(model.pixel_shape), parts)
 
 
-def evaluations(model: Denoiser, plan: Plan, n: int, batch: int = SHARD) -> int:
+def evaluations(model: Denoiser, plan: Plan, n: int, batch: int | None = None) -> int:
     """Network evaluations of single images that :func:`generate` takes for n images, padding included."""
+    batch = batch or _at_once(model, plan)
     sizes = [min(batch, stop - first) for start, stop in _shards(n) for first in range(start, stop, batch)]
     return sum(plan.evaluations(model, size) for size in sizes)
 
@@ -191,6 +196,12 @@ def in_pixels(images: Images) -> Iterator[Pixels]:
         yield to_pixels(values)
 
 
+def _at_once(model: Denoiser, plan: Plan) -> int:
+    """Rows that are sampled at once."""
+    most = AT_ONCE // max(int(np.prod(model.shape)), int(np.prod(model.pixel_shape)))
+    return min(SHARD, max(most // plan.micro_batch, 1) * plan.micro_batch)
+
+
 class _Pixels:
     """The pictures of one shard, made when they are first needed."""
 
@@ -205,14 +216,15 @@ class _Pixels:
         if self._made is None:
             self._made = None if self.file is None else _kept(self.file)
             if self._made is None:
-                self._made = to_pixels(self._sampled(), self.model.value_range)
+                self._made = self._sampled()
                 if self.file is not None:
                     _write(self.file, self._made)
         return self._made
 
-    def _sampled(self) -> torch.Tensor:
+    def _sampled(self) -> Pixels:
         parts = [self.shard[i : i + self.batch] for i in range(0, len(self.shard), self.batch)]
-        return torch.cat([self.model.decode(_run(self.model, self.plan, self.seed, part)) for part in parts])
+        ends = (_run(self.model, self.plan, self.seed, part) for part in parts)
+        return np.concatenate([to_pixels(self.model.decode(x), self.model.value_range) for x in ends])
 
 
 def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:

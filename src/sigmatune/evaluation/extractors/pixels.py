@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,13 @@ import torch
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.extractors.extractor import Extractor, Space
+from sigmatune.noise import Array
 from sigmatune.spectra.rapsd import rapsd
 
 MOST_PIXELS = 4096
+
+BLOCK, MOST_KEPT = 2**16, 2**19
+"""Values of a picture whose directions are drawn at once, and those of which they are kept for the next batch."""
 
 
 class PixelValues(Extractor):
@@ -45,14 +49,31 @@ class Projections(Extractor):
     default = ("projections",)
 
     def __init__(self) -> None:
-        self._directions: torch.Tensor | None = None
+        self._length, self._norm = 0, np.zeros(0)
+        self._kept: list[torch.Tensor] = []
 
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         x = (pictures.float() / 127.5 - 1).flatten(1)
-        if self._directions is None or len(self._directions) != x.shape[1]:
-            drawn = np.random.default_rng(0).standard_normal((x.shape[1], self.spaces["projections"].width))
-            self._directions = torch.from_numpy((drawn / np.linalg.norm(drawn, axis=0)).astype(np.float32))
-        return {"projections": x @ self._directions}
+        if self._length != x.shape[1]:
+            self._length, self._kept = x.shape[1], []
+            self._norm = np.sqrt(sum(np.square(drawn).sum(axis=0) for drawn in self._drawn()))
+            if self._length <= MOST_KEPT:
+                self._kept = [torch.cat(list(self._directions()))]
+        first, found = 0, x.new_zeros(len(x), self.spaces["projections"].width)
+        for directions in self._kept or self._directions():
+            found += x[:, first : first + len(directions)] @ directions
+            first += len(directions)
+        return {"projections": found}
+
+    def _drawn(self) -> Iterator[Array]:
+        """The rows of one random matrix, a block at a time: that of a large picture would not fit into memory."""
+        rng, width = np.random.default_rng(0), self.spaces["projections"].width
+        for first in range(0, self._length, BLOCK):
+            yield rng.standard_normal((min(BLOCK, self._length - first), width))
+
+    def _directions(self) -> Iterator[torch.Tensor]:
+        for drawn in self._drawn():
+            yield torch.from_numpy((drawn / self._norm).astype(np.float32))
 
     def spec(self) -> dict[str, Any]:
         return super().spec() | {"directions": self.spaces["projections"].width, "seed": 0}

@@ -1,0 +1,274 @@
+"""What a large image must not cost: no array of ours grows with its values times something else."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from exact import gaussian
+from sigmatune.denoiser import Observed
+from sigmatune.evaluation import doctor, generation
+from sigmatune.evaluation.extractors.pixels import Projections
+from sigmatune.noise import VE
+from sigmatune.schedules import build
+from sigmatune.statistics import pieces as module
+from sigmatune.statistics.pieces import pieces
+from sigmatune.statistics.sliced import BLOCK, sliced_wasserstein
+from sigmatune.tuning import Settings, Workbench, stages, trajectory, tune, tune_on, workbench
+from sigmatune.tuning import gradient as by_gradient
+from sigmatune.tuning.error_table import tabulate
+from sigmatune.tuning.spectral import power_of
+from sigmatune.tuning.surrogate import Surrogate
+
+MIB = 2**20
+SETTINGS = Settings(tuning=6, validation=4, held_out=8, reference_steps=12, micro_batch=2, evaluations=6)
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that numpy held at once, above what it held before."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor of double precision that an operation returned, in numbers."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for one in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(one, torch.Tensor) and one.dtype == torch.float64 and one.data_ptr() not in _pointers(args):
+                self.numbers = max(self.numbers, one.numel())
+        return result
+
+
+def _pointers(args) -> set[int]:
+    return {one.data_ptr() for one in args if isinstance(one, torch.Tensor)}
+
+
+# ------------------------------------------------------------------------------------------------------- projections
+
+
+def test_a_sliced_distance_of_large_images_holds_one_block_of_directions():
+    """The whole matrix of directions would be 200 MiB for the smaller of the two, and twice that while it is scaled."""
+    a, b = (torch.randn(2, size) for size in (100_000, 300_000))
+    small, large = (peak(lambda x=x: sliced_wasserstein(x, x + 1)) for x in (a, b))
+    assert large < 4 * BLOCK * 256 * 8
+    assert large < small + 2 * MIB
+
+
+def test_blocks_of_directions_are_the_rows_of_one_matrix(monkeypatch):
+    x, y = torch.randn(5, 1000, dtype=torch.float64), torch.randn(5, 1000, dtype=torch.float64)
+    directions = np.random.default_rng(3).standard_normal((1000, 256))
+    directions /= np.linalg.norm(directions, axis=0)
+    gap = np.sort(x.numpy() @ directions, axis=0) - np.sort(y.numpy() @ directions, axis=0)
+    for block in (7, 1000, 10**6):
+        monkeypatch.setattr("sigmatune.statistics.sliced.BLOCK", block)
+        assert sliced_wasserstein(x, y, seed=3) == pytest.approx(np.sqrt(np.mean(gap**2)), rel=1e-12)
+
+
+def test_projections_of_large_pictures_are_those_of_the_whole_matrix(monkeypatch):
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 40, 40), dtype=np.uint8))
+    whole = Projections().features(pictures)["projections"]
+    drawn = np.random.default_rng(0).standard_normal((4800, 128))
+    directions = torch.from_numpy((drawn / np.linalg.norm(drawn, axis=0)).astype(np.float32))
+    assert torch.equal(whole, (pictures.float() / 127.5 - 1).flatten(1) @ directions)
+    for most in (0, 10**9):
+        monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.BLOCK", 700)
+        monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.MOST_KEPT", most)
+        extractor = Projections()
+        for _ in range(2):  # the second batch finds what the first has left
+            torch.testing.assert_close(extractor.features(pictures)["projections"], whole, rtol=1e-4, atol=1e-4)
+        smaller = extractor.features(pictures[:, :, :8])["projections"]
+        torch.testing.assert_close(
+            smaller, Projections().features(pictures[:, :, :8])["projections"], rtol=1e-4, atol=1e-4
+        )
+
+
+def test_projections_of_a_large_picture_hold_one_block(monkeypatch):
+    monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.BLOCK", 2**13)
+    monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.MOST_KEPT", 0)
+    picture = torch.zeros(1, 1, 256, 1024, dtype=torch.uint8)
+    assert peak(lambda: Projections().features(picture)) < 5 * 2**13 * 128 * 8  # the whole matrix: 256 MiB
+
+
+def test_noise_on_pictures_is_drawn_one_by_one_and_is_the_same():
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).standard_normal(pixels.shape) * 10
+    assert np.array_equal(doctor.noised(10)(pixels), (pixels + noise).round().clip(0, 255).astype(np.uint8))
+    assert peak(lambda: doctor.noised(10)(pixels)) < 2 * pixels.nbytes
+
+
+# ------------------------------------------------------------------------------------------------------------- tuning
+
+
+def test_pieces_are_the_rows_in_order(monkeypatch):
+    x = torch.arange(60.0).view(10, 3, 2)
+    for most, count in ((10**6, 1), (18, 4), (6, 10), (1, 10)):
+        monkeypatch.setattr(module, "LARGEST", most)
+        parts = list(pieces(x))
+        assert len(parts) == count
+        assert torch.equal(torch.cat(parts), x)
+
+
+def _single(size: int = 12):
+    """A model in single precision, so that double precision is what statistics convert to."""
+    model = gaussian(VE(0.02, 20.0), size)
+    model.dtype = torch.float32
+    return model
+
+
+def _numbers() -> dict[str, np.ndarray]:
+    """Everything that tuning measures of end points."""
+    bench = Workbench(_single(), SETTINGS)
+    plan = bench.plan(build("karras", 4, bench.model.path), "dpmpp2m")
+    images = bench.reference("tuning")
+    stand_in, table = Surrogate(bench), tabulate(bench.model, images, levels=5, micro_batch=6)
+    path = trajectory.tune_by_trajectory(bench, 3, "dpmpp2m", grid=8)
+    return {
+        "errors": bench.errors(plan, "tuning"), "held out": bench.errors(plan, "held_out"),
+        "table": table.error, "modes": stand_in.exact.abs().sum(dim=1).numpy(),
+        "stand-in": np.array([float(stand_in.score(plan.coefficients))]),
+        "spectrum": power_of(images).power, "trajectory": np.concatenate([one.sigmas for one in path]),
+        "scores": np.array([one.options["score"] for one in path]),
+    }  # fmt: skip
+
+
+def test_rows_taken_one_by_one_give_the_same_numbers(monkeypatch):
+    whole = _numbers()
+    monkeypatch.setattr(module, "LARGEST", 1)
+    for name, value in _numbers().items():
+        assert_allclose(value, whole[name], rtol=1e-9, err_msg=name)
+
+
+def test_no_measure_converts_all_rows_at_once(monkeypatch):
+    """In double precision there is one row at a time, here of 4096 values, beside what the network itself makes."""
+    model, row = _single(64), 64 * 64
+    bench = Workbench(model, SETTINGS)
+    images, plan = bench.reference("tuning"), bench.plan(build("karras", 2, model.path), "euler")
+    bench.outputs(plan, "held_out")
+    bench.reference("held_out")
+    monkeypatch.setattr(module, "LARGEST", row)
+    measures = {
+        "errors": lambda: bench.errors(plan, "held_out"),
+        "spectrum": lambda: power_of(images),
+        "score of a trajectory": lambda: trajectory._Search._score(None, images, images + 1),
+        "stand-in": lambda: Surrogate.modes(bench.once("surrogate", lambda: Surrogate(bench)), images),
+    }
+    for name, measure in measures.items():
+        measure()  # once, so that what is kept is there
+        with Largest() as largest:
+            measure()
+        assert 0 < largest.numbers <= 2 * row, name
+
+
+def test_the_guard_keeps_few_sets_of_large_images_and_decides_the_same(monkeypatch):
+    def tuned():
+        bench = Workbench(gaussian(VE(0.02, 20.0)), SETTINGS)
+        plans = tune_on(bench, [3, 5], solver="euler", method="static")
+        kept = [key for key in bench._held_out if key in bench._memory]
+        return plans, len(kept), bench
+
+    rich, many, _ = tuned()
+    monkeypatch.setattr(workbench, "KEPT", 0)
+    poor, few, bench = tuned()
+    assert few <= workbench.FEWEST < many
+    for calls, plan in rich.items():
+        assert poor[calls].schedule == plan.schedule
+        assert poor[calls].evidence == plan.evidence
+    spent = bench.spent("reference")
+    bench.reference("tuning")
+    bench.reference("validation")
+    assert bench.spent("reference") == spent, "what the search compares with is never forgotten"
+
+
+def test_trajectories_hold_what_they_say(monkeypatch):
+    """The states that are alive whenever the network is asked, against the bytes that the stage reckons with."""
+    alive = []
+
+    def watch(z, sigma, x0):
+        shape, seen = tuple(z.shape[1:]), {}
+        for one in gc.get_objects():
+            if type(one) is torch.Tensor and tuple(one.shape[-3:]) == shape:
+                seen[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        alive.append(sum(seen.values()))
+
+    model = gaussian(VE(0.02, 20.0), 16)
+    bench = Workbench(model, replace(SETTINGS, tuning=4))
+    bench.reference("tuning")
+    gc.collect()
+    watch(torch.zeros(1, *model.shape), None, None)
+    before = alive.pop()
+    bench.model = Observed(model, lambda *seen: watch(*seen) if len(alive) % 4 == 0 else alive.append(0))
+    levels = trajectory.nodes(bench, 10)
+    trajectory.tune_by_trajectory(bench, 4, "dpmpp2m", grid=10)
+    row = int(np.prod(model.shape)) * 8
+    bound = 4 * trajectory.memory(bench, levels, solver="dpmpp2m") + 8 * SETTINGS.micro_batch * row
+    assert 0.5 * bound < max(alive) - before < bound
+
+
+def test_trajectories_of_large_images_follow_fewer_noises_or_rest(monkeypatch):
+    model = gaussian(VE(0.02, 20.0))
+    bench = Workbench(model, SETTINGS)
+    plan = tune_on(bench, 4, solver="dpmpp2m", method="trajectory")
+    each = trajectory.memory(bench, trajectory.nodes(bench, 32), solver="dpmpp2m")
+    assert "trajectory" in [stage["stage"] for stage in plan.cost["stages"] if stage["proposals"]]
+    for rows, runs in ((3, True), (1, False)):
+        monkeypatch.setattr(stages, "TRAJECTORY_MEMORY", rows * each + each // 2)
+        seen = Workbench(model, SETTINGS)
+        plan = tune_on(seen, 4, solver="dpmpp2m", method="trajectory")
+        levels = trajectory.nodes(seen, 32)
+        price = trajectory.cost(seen, 4, levels, solver="dpmpp2m", rows=rows)
+        assert seen.spent("trajectory") == (price if runs else 0)
+
+
+def test_a_gradient_of_large_images_takes_rows_one_after_the_other(monkeypatch):
+    def found():
+        bench = Workbench(gaussian(VE(0.02, 20.0)), replace(SETTINGS, micro_batch=6))
+        start = build("karras", 4, bench.model.path)
+        parameters = by_gradient.Parameters(start, "euler", (0.02, 20.0), by_gradient.Freedom())
+        objective = by_gradient._Objective(bench, parameters, None, lambda price: True)
+        return objective.at_once, objective(np.zeros(objective.size)), bench.spent("gradient")
+
+    together, (value, slope), price = found()
+    monkeypatch.setattr(by_gradient, "MEMORY", 1)
+    one, (again, same), cheaper = found()
+    assert (together, one) == (6, 1)
+    assert again == pytest.approx(value, rel=1e-9)
+    assert_allclose(same, slope, rtol=1e-6, atol=1e-10)
+    assert cheaper == price == 4 * 6 * 4
+
+
+def test_a_shard_of_large_pictures_is_sampled_a_few_at_a_time(monkeypatch):
+    model = gaussian(VE(0.02, 20.0))
+    model.value_range = (-3.0, 3.0)
+    plan = Workbench(model, SETTINGS).plan(build("karras", 2, model.path), "euler").with_notes(micro_batch=4)
+    assert generation._at_once(model, plan) == generation.SHARD
+    shard = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, keep=False)()
+    monkeypatch.setattr(generation, "AT_ONCE", 5 * 64)
+    assert generation._at_once(model, plan) == 4
+    few = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, keep=False)()
+    assert np.array_equal(few, shard)
+
+
+def test_tuning_is_the_same_however_few_rows_are_held(monkeypatch):
+    model = _single()
+    plain = tune(model, 4, solver="euler", method="surrogate", settings=SETTINGS)
+    monkeypatch.setattr(module, "LARGEST", 1)
+    again = tune(model, 4, solver="euler", method="surrogate", settings=SETTINGS)
+    assert_allclose(again.schedule.sigmas, plain.schedule.sigmas, rtol=1e-5)
+    assert again.evidence["verdict"] == plain.evidence["verdict"]
