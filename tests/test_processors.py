@@ -349,9 +349,9 @@ def test_the_page_states_how_far_tables_of_torch_lie_here(own, theirs, ends, zer
 
 def test_the_page_states_what_the_tolerance_changes(known):
     """The images of a network whose every t is off by as much as a file may be."""
-    assert "by less than $10^{-5}$" in (ROOT / "docs" / "plan_format.md").read_text()
+    assert "by less than $5 \\cdot 10^{-5}$" in (ROOT / "docs" / "plan_format.md").read_text()
     plan = load_plan(made.FOLDER / SETS[NEW[0]]["digits tuned.json"])
     signs = np.where(np.arange(plan.calls) % 2, 9e-4, -9e-4)
     moved = replace(plan, pairs=plan.pairs + np.stack([0 * signs, signs], axis=1))
     off = (sample(known["digits"], moved, 4) - sample(known["digits"], plan, 4)).abs().max()
-    assert 0 < off < 1e-5
+    assert 0 < off < 5e-5

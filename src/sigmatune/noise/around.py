@@ -129,12 +129,14 @@ class Paired(Around):
 
     @cached_property
     def _known(self) -> tuple[Array, Array]:
-        """The levels, rising, and their t inside the path's own range."""
+        """The levels, rising, and their t inside the network's own range."""
         levels, first = np.unique(self.pairs[:, 0], return_index=True)
         t = self.pairs[first, 1]
         agree = self.inner.agrees(levels, t)
-        ends = self.inner.time(np.array([self.sigma_min, self.sigma_max]))
-        return levels[agree], np.clip(t[agree], *ends)
+        whole = self.inner
+        while isinstance(whole, Around):
+            whole = whole.inner
+        return levels[agree], np.clip(t[agree], *whole.time(np.array([whole.sigma_min, whole.sigma_max])))
 
     def time(self, sigma: Levels) -> Array:
         t, (levels, times) = self.inner.time(sigma), self._known
