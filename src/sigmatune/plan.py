@@ -155,6 +155,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if not isinstance(plan, Plan):
         denoiser, plan = plan.together(seed, rows, denoiser)
     size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
+    soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):
         raise SigmaTuneError(
@@ -162,7 +163,6 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
-    soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
     with torch.no_grad():
         for part in _parts(len(rows), size):
