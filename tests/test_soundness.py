@@ -63,7 +63,8 @@ def normed():
 
 
 def dropping():
-    return torch.nn.Sequential(torch.nn.Dropout(0.05))
+    torch.manual_seed(0)  # a row of 16 pixels may be spared by chance
+    return torch.nn.Sequential(torch.nn.Dropout(0.5))
 
 
 class Taking(torch.nn.Module):
