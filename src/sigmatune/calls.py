@@ -11,7 +11,6 @@ asks for there, two inside its interval and one outside. A plan costs the sum ov
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import numpy as np
 
@@ -52,15 +51,19 @@ def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Den
         SigmaTuneError: if a plan of one step takes more.
     """
     found = costs(model)
-    few, many = (calls // per_call for per_call in (max(found), max(min(found), 1)))
-    for steps in range(solver.steps_for(many), 0, -1):
-        if solver.calls(steps) <= few:
-            return build(steps)  # fits wherever its levels are
-        with suppress(SigmaTuneError):  # so many steps are not defined here
+    few, many = calls // max(found), calls // max(min(found), 1)
+    if few == many >= solver.calls(1) or max(found) == 1:
+        return build(solver.steps_for(many))  # every call costs the same
+    refused: SigmaTuneError | None = None
+    for steps in range(solver.steps_for(max(many, solver.calls(1))), 0, -1):
+        try:
             plan = build(steps)
-            if plan.network_calls(model) <= calls:
-                return plan
-    raise SigmaTuneError(
-        f"one step of {solver.name} takes {build(1).network_calls(model)} network calls under this guidance, more than "
-        f"{calls}; ask for more."
+        except SigmaTuneError as error:  # so many steps are not defined here
+            refused = error
+            continue
+        if plan.network_calls(model) <= calls:
+            return plan
+    raise refused or SigmaTuneError(
+        f"one step of {solver.name} takes {solver.calls(1) * max(found)} network calls under this guidance, more than {calls}; "
+        "ask for more."
     )

@@ -201,6 +201,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if not isinstance(plan, Plan):
         denoiser, plan = plan.together(seed, rows, denoiser)
     size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
+    soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):
         raise SigmaTuneError(
@@ -210,7 +211,6 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
     if x0 is not None and (bad := first_unsound(x0)) is not None:
         raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or mend it.")
-    soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     path = noise.paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
         denoiser = denoiser.with_path(path)

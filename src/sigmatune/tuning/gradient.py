@@ -91,6 +91,8 @@ class Checkpointed(Wrapper):
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = checkpoint(self.inner, z, sigma, use_reentrant=False)
+        if bool(z.isfinite().all()) and not bool(found.isfinite().all()):  # the search would go on with NaN
+            raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
         return found
 
 
