@@ -136,7 +136,7 @@ def data_of(recipe: Recipe, wanted: Wanted, most: int) -> reference.Reference:
 
         data = read_images(recipe.data.source, key=recipe.data.key, size=recipe.data.size, most=most)
         images = open_images(data.values.permute(0, 2, 3, 1).numpy())
-        reference.measure(images, wanted.extractors, name=f"CIFAR-10 train, first {most}").save(file)
+        reference.measure(images, wanted.extractors, name=f"CIFAR-10 train, {most} drawn").save(file)
     return reference.load(file)
 
 
