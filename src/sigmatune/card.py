@@ -63,7 +63,7 @@ class Axis:
             low, high, at = (np.log(v) if self.log else np.asarray(v) for v in (self.low, self.high, values))
             pixels = self.first + (self.last - self.first) * (at - low) / (high - low)
         pixels = np.where(np.isposinf(values), self.last + beyond, pixels)
-        return np.where((values == 0) & self.log, self.first - beyond, pixels)
+        return np.asarray(np.where((values == 0) & self.log, self.first - beyond, pixels))
 
     def ticks(self) -> list[float]:
         """About five powers of ten, or the ends where there are fewer than two; on a straight axis the ends."""
