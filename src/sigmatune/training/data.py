@@ -152,6 +152,11 @@ def load(
     for values, names in images:
         if done >= wanted:
             break
+        if not parts:  # all of them, and once more while they are joined
+            needed = 2 * wanted * values[0].numel() * (4 if bits == 32 else 1)
+            reading.fits(
+                needed, f"{images.name}, {wanted:,} images in memory,", "take fewer, or smaller ones with a size"
+            )
         parts.append(_stored(values[: wanted - done], images.name, bits, resized=size is not None))
         found.extend(names or ())
         done += len(parts[-1])
