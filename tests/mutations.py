@@ -226,7 +226,7 @@ def npy_lies(draw: Draw, data: bytes) -> bytes:
         return lies[how]
     values = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fiub" else array
     others: list[Any] = [
-        np.zeros_like(array)[:1],
+        np.zeros_like(array).reshape(-1)[:1],
         values * np.nan if values.dtype.kind == "f" else array,
         np.full(array.shape, np.inf),
         array[..., None],

@@ -70,8 +70,17 @@ class Statistics:
         return Statistics(self.moments.projected(basis), (self.rows @ basis).astype(np.float32), whole)
 
     def seen(self, features: Features) -> Array:
-        """Features of other pictures in these coordinates, (n, d) of float64."""
+        """Features of other pictures in these coordinates, (n, d) of float64.
+
+        Raises:
+            SigmaTuneError: for features of another width.
+        """
         values = np.asarray(features, dtype=np.float64)
+        width = len(self.moments.mean) if self.basis is None else len(self.basis)
+        if values.shape[-1] != width:
+            raise SigmaTuneError(
+                f"the reference has {width} features a picture and these have {values.shape[-1]}; measure it again."
+            )
         return values if self.basis is None else values @ self.basis
 
 
@@ -107,7 +116,7 @@ class Reference:
             )
         stored = self.extractors.get(extractor.name)
         if stored != extractor.spec():
-            have = "; ".join(f"{s['name']} version {s['version']}, {s['resize']}" for s in self.extractors.values())
+            have = "; ".join(f"{s.get('name')} version {s.get('version')}, {s.get('resize')}" for s in self.extractors.values())
             own = extractor.spec()
             raise SigmaTuneError(
                 f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
