@@ -303,7 +303,7 @@ def picture_bytes(draw: Draw, data: bytes) -> bytes:
 
 def text_lines(draw: Draw, data: bytes) -> bytes:
     """A text of lines or of numbers in which a piece is replaced."""
-    if draw(st.integers(0, 2)) == 0:
+    if draw(st.integers(0, 2)) == 0 or b"\0" in data:
         return any_bytes(draw, data)
     text = data.decode()
     words = text.replace("\n", ",").split(",")

@@ -116,7 +116,9 @@ class Reference:
             )
         stored = self.extractors.get(extractor.name)
         if stored != extractor.spec():
-            have = "; ".join(f"{s.get('name')} version {s.get('version')}, {s.get('resize')}" for s in self.extractors.values())
+            have = "; ".join(
+                f"{s.get('name')} version {s.get('version')}, {s.get('resize')}" for s in self.extractors.values()
+            )
             own = extractor.spec()
             raise SigmaTuneError(
                 f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
