@@ -23,17 +23,54 @@ from numpy.lib import format as npy
 Draw = Callable[..., Any]
 
 RAW = {  # written into the text as they are
-    "@inf": "1e309", "@-inf": "-1e309", "@nan": "NaN", "@Infinity": "Infinity", "@digits": "9" * 5000, "@deep": "[" * 20_000,
-    "@closed": "[" * 90 + "]" * 90, "@half": '"\\ud800"', "@comment": "1 // one", "@comma": "1,",
-}  # fmt: skip
+    "@inf": "1e309",
+    "@-inf": "-1e309",
+    "@nan": "NaN",
+    "@Infinity": "Infinity",
+    "@digits": "9" * 5000,
+    "@deep": "[" * 20_000,
+    "@closed": "[" * 90 + "]" * 90,
+    "@half": '"\\ud800"',
+    "@comment": "1 // one",
+    "@comma": "1,",
+}
 
 NASTY: list[Any] = [
-    None, True, False, -1, 0, 1, 2.5, 10**9, 10**30, -(10**9), 1e-300, 1e300, "", "x", "nan", "inf", "14.6", "a" * 100_000,
-    "\x1b[31mred\x1b]0;title\x07", "‮txt.exe", "two\nlines\r\tand more", "\0", "../../etc/passwd", [], {}, [[]], [[[[[]]]]],
-    [1] * 10, ["a"] * 200, {"kind": "vp"}, {"a": {"b": {}}}, *RAW,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    2.5,
+    10**9,
+    10**30,
+    -(10**9),
+    1e-300,
+    1e300,
+    "",
+    "x",
+    "nan",
+    "inf",
+    "14.6",
+    "a" * 100_000,
+    "\x1b[31mred\x1b]0;title\x07",
+    "\u202etxt.exe",
+    "two\nlines\r\tand more",
+    "\0",
+    "../../etc/passwd",
+    [],
+    {},
+    [[]],
+    [[[[[]]]]],
+    [1] * 10,
+    ["a"] * 200,
+    {"kind": "vp"},
+    {"a": {"b": {}}},
+    *RAW,
+]
 
-KEYS = ["", "x", "format", "\x1b[2J", "‮", "k" * 5000, "a.b", "__class__", "0"]
+KEYS = ["", "x", "format", "\x1b[2J", "\u202e", "k" * 5000, "a.b", "__class__", "0"]
 
 
 def places(raw: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -101,11 +138,35 @@ def json_text(draw: Draw, text: str) -> bytes:
 
 def yaml_text(draw: Draw, text: str) -> bytes:
     """A text in YAML with values changed, or with what only YAML has."""
-    own = ["name: 2024-13-45", "[" * 20_000, "a: &a [*a]", "&a {b: *a}", "name: !!python/object:os.system x", "\tname: x",
-           "name: x\nname: y", "? [a, b]\n: 1", "1: 2", "null: 3", "training: {rate: .inf}", "training: {rate: .nan}",
-           "a: &a [1,2,3,4,5,6,7,8,9]\n" + "\n".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
-           "training: {images: 1_000}", "name: 'x", "name: \x1b[31m", "name: 0o17", "training:\n  images: 8\n bad: 3", "--- 1\n--- 2", "%YAML 9",
-           "name: !!binary x", "name: !!timestamp 2024-99-99", "name: 12:61:99", "training: {images: 1e3}", "<<: 3", "<<: *x"]  # fmt: skip
+    own = [
+        "name: 2024-13-45",
+        "[" * 20_000,
+        "a: &a [*a]",
+        "&a {b: *a}",
+        "name: !!python/object:os.system x",
+        "\tname: x",
+        "name: x\nname: y",
+        "? [a, b]\n: 1",
+        "1: 2",
+        "null: 3",
+        "training: {rate: .inf}",
+        "training: {rate: .nan}",
+        "a: &a [1,2,3,4,5,6,7,8,9]\n"
+        + "\n".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "training: {images: 1_000}",
+        "name: 'x",
+        "name: \x1b[31m",
+        "name: 0o17",
+        "training:\n  images: 8\n bad: 3",
+        "--- 1\n--- 2",
+        "%YAML 9",
+        "name: !!binary x",
+        "name: !!timestamp 2024-99-99",
+        "name: 12:61:99",
+        "training: {images: 1e3}",
+        "<<: 3",
+        "<<: *x",
+    ]
     if draw(st.booleans()):
         one = draw(st.sampled_from(own))
         return (one if draw(st.booleans()) else text + "\n" + one).encode()
@@ -120,10 +181,16 @@ def any_bytes(draw: Draw, data: bytes) -> bytes:
     place = draw(st.integers(0, max(len(data) - 1, 0)))
     some = draw(st.binary(min_size=1, max_size=12))
     made = {
-        "cut": data[:place], "flip": data[:place] + some + data[place + len(some) :], "insert": data[:place] + some + data[place:],
-        "empty": b"", "noise": some * 20, "latin": data[:place] + b"\xff\xfe\xe9" + data[place:], "bom": b"\xef\xbb\xbf" + data,
-        "twice": data + data, "zeros": data[:place] + bytes(len(data) - place),
-    }  # fmt: skip
+        "cut": data[:place],
+        "flip": data[:place] + some + data[place + len(some) :],
+        "insert": data[:place] + some + data[place:],
+        "empty": b"",
+        "noise": some * 20,
+        "latin": data[:place] + b"\xff\xfe\xe9" + data[place:],
+        "bom": b"\xef\xbb\xbf" + data,
+        "twice": data + data,
+        "zeros": data[:place] + bytes(len(data) - place),
+    }
     return made[how] if how in made else data.decode("latin-1").encode("utf-16")
 
 
@@ -138,20 +205,34 @@ def npy_lies(draw: Draw, data: bytes) -> bytes:
     """An ``.npy`` file of another shape or type, with a header that lies, or spoilt."""
     array = np.load(io.BytesIO(data))
     lies = [
-        npy_bytes((10**9, 3, 32, 32), "|u1"), npy_bytes((1, 40_000, 40_000, 3), "|u1"), npy_bytes((2**62, 4, 8, 8)),
-        npy_bytes((-1, 8, 8)), npy_bytes((), "<f8", data=bytes(8)), npy_bytes((3,), "<U1000000"), npy_bytes((4, 8, 8), "|O"),
-        npy_bytes((4, 8, 8), "<f8", fortran=True, data=bytes(2048)), npy_bytes((4, 8, 8), "<M8[s]", data=bytes(2048)),
-        npy_bytes((4, 8, 8), "<c16", data=bytes(4096)), npy_bytes((0, 8, 8)), npy_bytes("x"), npy_bytes((4, 8), "nonsense"),
-        npy_bytes((2.5, 8)), npy_bytes((True, 8, 8)),
-    ]  # fmt: skip
+        npy_bytes((10**9, 3, 32, 32), "|u1"),
+        npy_bytes((1, 40_000, 40_000, 3), "|u1"),
+        npy_bytes((2**62, 4, 8, 8)),
+        npy_bytes((-1, 8, 8)),
+        npy_bytes((), "<f8", data=bytes(8)),
+        npy_bytes((3,), "<U1000000"),
+        npy_bytes((4, 8, 8), "|O"),
+        npy_bytes((4, 8, 8), "<f8", fortran=True, data=bytes(2048)),
+        npy_bytes((4, 8, 8), "<M8[s]", data=bytes(2048)),
+        npy_bytes((4, 8, 8), "<c16", data=bytes(4096)),
+        npy_bytes((0, 8, 8)),
+        npy_bytes("x"),
+        npy_bytes((4, 8), "nonsense"),
+        npy_bytes((2.5, 8)),
+        npy_bytes((True, 8, 8)),
+    ]
     how = draw(st.integers(0, len(lies) + 5))
     if how < len(lies):
         return lies[how]
     values = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fiub" else array
     others: list[Any] = [
-        np.zeros_like(array)[:1], values * np.nan if values.dtype.kind == "f" else array, np.full(array.shape, np.inf),
-        array[..., None], array.astype("U10"), array[:, None] if array.ndim else array,
-    ]  # fmt: skip
+        np.zeros_like(array).reshape(-1)[:1],
+        values * np.nan if values.dtype.kind == "f" else array,
+        np.full(array.shape, np.inf),
+        array[..., None],
+        array.astype("U10"),
+        array[:, None] if array.ndim else array,
+    ]
     buffer = io.BytesIO()
     np.save(buffer, others[how - len(lies)])
     return buffer.getvalue()
@@ -222,7 +303,7 @@ def picture_bytes(draw: Draw, data: bytes) -> bytes:
 
 def text_lines(draw: Draw, data: bytes) -> bytes:
     """A text of lines or of numbers in which a piece is replaced."""
-    if draw(st.integers(0, 2)) == 0:
+    if draw(st.integers(0, 2)) == 0 or b"\0" in data:
         return any_bytes(draw, data)
     text = data.decode()
     words = text.replace("\n", ",").split(",")
@@ -265,10 +346,15 @@ def spoil(draw: Draw, file: Path) -> None:
         return
     data = file.read_bytes()
     by_ending: dict[str, Callable[[Draw, bytes], bytes]] = {
-        ".json": lambda d, b: json_text(d, b.decode()), ".jsonl": lambda d, b: json_text(d, b.decode()),
-        ".yaml": lambda d, b: yaml_text(d, b.decode()), ".npz": npz_bytes, ".npy": npy_lies, ".safetensors": safetensors_bytes,
-        ".png": picture_bytes, ".jpg": picture_bytes,
-    }  # fmt: skip
+        ".json": lambda d, b: json_text(d, b.decode()),
+        ".jsonl": lambda d, b: json_text(d, b.decode()),
+        ".yaml": lambda d, b: yaml_text(d, b.decode()),
+        ".npz": npz_bytes,
+        ".npy": npy_lies,
+        ".safetensors": safetensors_bytes,
+        ".png": picture_bytes,
+        ".jpg": picture_bytes,
+    }
     fitting = by_ending.get(file.suffix, text_lines)
     plain = draw(st.integers(0, 4)) == 0
     made = any_bytes(draw, data) if plain or not data else fitting(draw, data)

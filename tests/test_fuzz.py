@@ -36,7 +36,7 @@ from sigmatune.errors import MOST
 from sigmatune.interop import conformance, exports
 from sigmatune.noise import vp
 
-SECONDS = 60
+SECONDS = 300
 """After so long an input has hung a command, on a machine however busy."""
 
 PEAK = 2 * 2**30
@@ -234,10 +234,43 @@ def read_prepared(folder):
 
 TINY = "model"
 TRAIN = ["train", "recipe.yaml", "--data", "images.npz", "--out", "run.run", "--device", "cpu"]
-TUNE = ["tune", TINY, "--calls", "3", "--solver", "euler", "--method", "cma-es", "--evaluations", "3", "--tuning", "4",
-        "--validation", "4", "--held-out", "8", "--no-report", "--run", "work.run"]  # fmt: skip
-EVALUATE = ["evaluate", TINY, "--plan", "plan.json", "-n", "8", "--extractor", "pixels", "--metrics", "spectrum",
-            "--run", "work.run", "--reference", "x.npz"]  # fmt: skip
+TUNE = [
+    "tune",
+    TINY,
+    "--calls",
+    "3",
+    "--solver",
+    "euler",
+    "--method",
+    "cma-es",
+    "--evaluations",
+    "3",
+    "--tuning",
+    "4",
+    "--validation",
+    "4",
+    "--held-out",
+    "8",
+    "--no-report",
+    "--run",
+    "work.run",
+]
+EVALUATE = [
+    "evaluate",
+    TINY,
+    "--plan",
+    "plan.json",
+    "-n",
+    "8",
+    "--extractor",
+    "pixels",
+    "--metrics",
+    "spectrum",
+    "--run",
+    "work.run",
+    "--reference",
+    "x.npz",
+]
 ANALYZE = ["analyze", TINY, "-n", "8", "--steps", "3", "--store", "work.run"]
 
 LIGHT = [
@@ -245,38 +278,74 @@ LIGHT = [
     Entry("plan with coefficients", custom, ["check", "plan.json"], "plan.json", 2),
     Entry("plan, exported", plans, ["export", "plan.json", "--to", "k-diffusion"], "plan.json"),
     Entry("plan, sampled", plans, ["sample", TINY, "plan.json", "-n", "2"], "plan.json", 1.5),
-    Entry("plan beside a spectrum", lambda f: (plans(f), spectra(f)), ["spectrum", "spectrum.json", "--plan", "plan.json"], "plan.json"),
+    Entry(
+        "plan beside a spectrum",
+        lambda f: (plans(f), spectra(f)),
+        ["spectrum", "spectrum.json", "--plan", "plan.json"],
+        "plan.json",
+    ),
     Entry("rule", rule, ["check", "rule.json"], "rule.json", 2),
     Entry("spectrum", spectra, ["spectrum", "spectrum.json"], "spectrum.json", 2),
-    Entry("spectrum of a schedule", spectra, ["schedule", "spectral-mixed", "--data", "spectrum.json"], "spectrum.json"),
-    Entry("mixture of spectra", mixture, ["schedule", "spectral-mixed", "--data", "mixture.json", "--per-image", "--plan", "r.json"], "mixture.json"),
+    Entry(
+        "spectrum of a schedule", spectra, ["schedule", "spectral-mixed", "--data", "spectrum.json"], "spectrum.json"
+    ),
+    Entry(
+        "mixture of spectra",
+        mixture,
+        ["schedule", "spectral-mixed", "--data", "mixture.json", "--per-image", "--plan", "r.json"],
+        "mixture.json",
+    ),
     Entry("recipe", recipes, ["train", "recipe.yaml", "--data", "nowhere.npz"], "recipe.yaml", 3),
     Entry("recipe, prepared", recipes, read_prepared, "recipe.yaml", 0.7),
-    Entry("conformance vectors", vectors, ["conformance", "core", "--vectors", "v.jsonl"], "v.jsonl", 2, codes=(0, 1, 2)),
-    *(Entry(f"import of {t}", exported(t), ["import", "export.txt", "-o", "made.json"], "export.txt") for t in exports.TARGETS),
+    Entry(
+        "conformance vectors", vectors, ["conformance", "core", "--vectors", "v.jsonl"], "v.jsonl", 2, codes=(0, 1, 2)
+    ),
+    *(
+        Entry(f"import of {t}", exported(t), ["import", "export.txt", "-o", "made.json"], "export.txt")
+        for t in exports.TARGETS
+    ),
     Entry("import of sigmas", levels, ["import", "list.txt", "--kind", "ve", "-o", "made.json"], "list.txt"),
     Entry("import of taus", levels, ["import", "list.txt", "--kind", "flow", "-o", "made.json"], "list.txt", 0.5),
     Entry("npz", arrays, ["spectrum", "x.npz", "--by-class"], "x.npz", 3),
     Entry("npy", array, ["spectrum", "x.npy"], "x.npy", 1.5),
     Entry("images", image_folder, ["spectrum", "data"], "data/*/*", 2),
     Entry("npz, trained on", arrays, lambda f: sigmatune.training.data.load(str(f / "x.npz")), "x.npz"),
-    Entry("reference", reference, ["evaluate", "--images", "x.npz", "--reference", "reference.npz", "--extractor", "pixels", "--metrics", "fd"], "reference.npz", 1.5),
+    Entry(
+        "reference",
+        reference,
+        ["evaluate", "--images", "x.npz", "--reference", "reference.npz", "--extractor", "pixels", "--metrics", "fd"],
+        "reference.npz",
+        1.5,
+    ),
     Entry("prompts", words, read_conditions, "prompts.txt", 0.5),
     *(Entry(f"labels, {e}", labels(e), read_labels(e), "labels.*", 0.5) for e in ("npy", "json", "txt")),
     Entry("error table", error_table, read_table, "errors.json", 0.5),
     Entry("analysis", analysis, read_analysis, "a.*", 0.5),
     Entry("model, index and configurations", plans, ["sample", TINY, "plan.json", "-n", "1"], "model/**/*.json", 2),
     Entry("model, weights", plans, ["sample", TINY, "plan.json", "-n", "1"], "model/unet/*.safetensors", 1),
-]  # fmt: skip
+]
 
 HEAVY = [
     Entry("checkpoint", recipes, TRAIN, "run.run/checkpoint.safetensors", 1.5, keeps=("run.run",)),
     Entry("log of a training", recipes, TRAIN, "run.run/log.jsonl", 0.5, keeps=("run.run",)),
     Entry("run folder of a tuning", plans, TUNE, "work.run/**/*", 0.5, keeps=("work.run",)),
-    Entry("run folder of an evaluation", lambda f: (plans(f), arrays(f)), EVALUATE, "work.run/**/*", 0.5, keeps=("work.run",)),
+    Entry(
+        "run folder of an evaluation",
+        lambda f: (plans(f), arrays(f)),
+        EVALUATE,
+        "work.run/**/*",
+        0.5,
+        keeps=("work.run",),
+    ),
     Entry("store of an analysis", plans, ANALYZE, "work.run/**/*", 0.3, keeps=("work.run",)),
-    Entry("model that is told classes", recipes, ["sample", "run.run/model", "--solver", "euler", "--calls", "2", "-n", "1"], "run.run/model/**/*.[js]*[ns]", 1),
-]  # fmt: skip
+    Entry(
+        "model that is told classes",
+        recipes,
+        ["sample", "run.run/model", "--solver", "euler", "--calls", "2", "-n", "1"],
+        "run.run/model/**/*.[js]*[ns]",
+        1,
+    ),
+]
 STARTED = {
     "checkpoint",
     "log of a training",
@@ -317,9 +386,12 @@ def test_a_spoilt_file_gets_one_sentence(entry, folder, tiny, total, tmp_path_fa
     started(entry, good)
 
     @settings(
-        max_examples=examples(entry, total), deadline=None, derandomize=True, database=None,
+        max_examples=examples(entry, total),
+        deadline=None,
+        derandomize=True,
+        database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(st.data())
     def spoilt(data):
         emptied(folder)

@@ -260,7 +260,7 @@ def test_drawing_does_not_import_scikit_learn(tmp_path):
         ({"basis": [[1.0]]}, "does not fit a centre"),
         ({"basis": [[1.0], [1.0, 2.0]]}, "no valid spectra"),
         ({"reduction": "dct"}, "reduction"),
-        ({"extra": 1}, "extra: Extra inputs"),
+        ({"extra": 1}, "extra: there is no such key"),
         ({"everything.weights": [2.0]}, "sum to 1"),
         ({"everything.weights": []}, "components"),
         ({"everything.covariances": [[[1.0, 2.0], [2.0, 1.0]]]}, "not positive definite"),

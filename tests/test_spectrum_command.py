@@ -54,7 +54,7 @@ def test_a_spectrum_file_gives_back_every_bit(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "no JSON file"),
+        ("{", "no JSON"),
         ("[]", "no spectrum file"),
         ('{"format": "sigmatune/plan"}', "no spectrum file"),
         ('{"format": "sigmatune/spectrum", "version": 2}', "version 2"),

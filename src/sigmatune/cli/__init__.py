@@ -66,8 +66,8 @@ BadUsage: Any = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, by the shells' convention."""
 
-CUT_OFF = 141
-"""The exit code after our output was closed, as by ``| head``, by the same convention."""
+CUT_OFF = 1
+"""The exit code after our output was closed, as by ``| head``; typer's own where it sees it first."""
 
 
 @app.callback(invoke_without_command=True)

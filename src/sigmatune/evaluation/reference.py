@@ -13,15 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from sigmatune.errors import SigmaTuneError, reason
+from sigmatune import json_file
+from sigmatune.errors import SigmaTuneError, reason, shown
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.extractor import Features, principal
 from sigmatune.evaluation.generation import Progress, in_pixels
 from sigmatune.files import write_bytes
+from sigmatune.json_file import Strict
 from sigmatune.noise import Array
 from sigmatune.outputs import archive
 from sigmatune.reading import parsed
@@ -68,8 +71,17 @@ class Statistics:
         return Statistics(self.moments.projected(basis), (self.rows @ basis).astype(np.float32), whole)
 
     def seen(self, features: Features) -> Array:
-        """Features of other pictures in these coordinates, (n, d) of float64."""
+        """Features of other pictures in these coordinates, (n, d) of float64.
+
+        Raises:
+            SigmaTuneError: for features of another width.
+        """
         values = np.asarray(features, dtype=np.float64)
+        width = len(self.moments.mean) if self.basis is None else len(self.basis)
+        if values.shape[-1] != width:
+            raise SigmaTuneError(
+                f"the reference has {width} features a picture and these have {values.shape[-1]}; measure it again."
+            )
         return values if self.basis is None else values @ self.basis
 
 
@@ -107,7 +119,9 @@ class Reference:
             )
         stored = self.extractors.get(extractor.name)
         if stored != extractor.spec():
-            have = "; ".join(f"{s['name']} version {s['version']}, {s['resize']}" for s in self.extractors.values())
+            have = "; ".join(
+                f"{s.get('name')} version {s.get('version')}, {s.get('resize')}" for s in self.extractors.values()
+            )
             own = extractor.spec()
             raise SigmaTuneError(
                 f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
@@ -229,11 +243,14 @@ def load(path: str | Path) -> Reference:
     with npz.reading(path):
         try:
             header = parsed(str(stored["header"]))
+            if not isinstance(header, dict):
+                raise SigmaTuneError(f"its header must be an object, not {shown(header)}.")
             if header["format"] != FORMAT or header["version"] != VERSION:
                 raise SigmaTuneError(
                     f"{path} is of {header['format']} {header['version']}; known is {FORMAT} {VERSION}."
                 )
-            n = int(header["n"])
+            fields = json_file.validated(header, HeaderFields, "its header")
+            n = fields.n
             statistics = {}
             for place in [key.removesuffix("/mean") for key in stored if key.endswith("/mean")]:
                 extractor, _, space = place.rpartition("/")
@@ -243,11 +260,41 @@ def load(path: str | Path) -> Reference:
                 basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored else None
                 rows = stored[f"{place}/rows"].astype(np.float32)
                 if not all(np.isfinite(array).all() for array in (moments.mean, moments.scatter, rows)):
-                    raise SigmaTuneError(f"{path} holds NaN or infinity in {place}; measure the reference again.")
+                    raise SigmaTuneError(f"NaN or infinity in {place}; measure the reference again.")
+                _check_shapes(place, moments, rows, basis)
                 statistics[extractor, space] = Statistics(moments, rows, basis)
-            return Reference(str(header["name"]), n, tuple(header["shape"]), header["extractors"], statistics)
+            return Reference(fields.name, n, tuple(fields.shape), fields.extractors, statistics)
+        except SigmaTuneError as error:
+            raise SigmaTuneError(f"{path} holds no statistics of a reference: {error}") from None
         except (KeyError, TypeError) as error:
             raise SigmaTuneError(f"{path} holds no statistics of a reference ({reason(error)}).") from None
+
+
+class HeaderFields(Strict):
+    """What a file of statistics says of itself."""
+
+    format: Literal["sigmatune/reference"]
+    version: Literal[1]
+    name: str
+    n: int = Field(ge=2)
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=3, max_length=3)
+    extractors: dict[str, dict[str, Any]]
+
+
+def _check_shapes(place: str, moments: Moments, rows: Features, basis: Array | None) -> None:
+    """Refuses arrays of a space that do not fit together: mean (d,), covariance (d, d), rows (m, d), basis (D, d)."""
+    shapes = {"covariance": moments.scatter.shape, "rows": rows.shape, "basis": () if basis is None else basis.shape}
+    width = moments.mean.shape[-1] if moments.mean.ndim == 1 else -1
+    fits = {
+        "covariance": (width, width),
+        "rows": (*rows.shape[:1], width),
+        "basis": () if basis is None else (*basis.shape[:1], width),
+    }
+    wrong = next((name for name, shape in shapes.items() if shape != fits[name]), None)
+    if wrong is not None or moments.mean.dtype.kind != "f":
+        raise SigmaTuneError(
+            f"{wrong or 'mean'} of {place} is of another kind or shape than the rest; measure it again."
+        )
 
 
 def is_statistics(path: Path) -> bool:

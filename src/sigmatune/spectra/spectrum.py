@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 from sigmatune import card
-from sigmatune.errors import SigmaTuneError
+from sigmatune.errors import SigmaTuneError, reason
 from sigmatune.noise import Array
+from sigmatune.options import number
+from sigmatune.schedule import whole
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.rings import Transform, binning
 
@@ -54,6 +56,11 @@ class Spectrum:
 
     def __post_init__(self) -> None:
         power = np.asarray(self.power, dtype=np.float64)
+        others = [one for one in (self.centred, self.log_mean, self.log_variance) if one is not None]
+        if power.ndim not in (1, 2) or not power.size or any(np.shape(one) != power.shape for one in others):
+            raise SigmaTuneError(
+                f"the arrays of a spectrum are all of one shape, (K,) or (C, K), not empty; not {power.shape}."
+            )
         if power.shape[-1:] != np.shape(self.count) or not np.isfinite(power).all() or (power < 0).any():
             raise SigmaTuneError(
                 f"a spectrum needs one finite power of at least 0 per ring, not shape {power.shape} "
@@ -103,11 +110,18 @@ class Spectrum:
             arrays = {
                 name: None if fields[name] is None else np.array(fields[name], dtype=np.float64) for name in _ARRAYS
             }
-            height, width = (int(length) for length in fields["size"])
-            plain: dict[str, Any] = {name: fields[name] for name in ("images", "channels", "mean", "deviation")}
+            height, width = (whole(length, "size") for length in fields["size"])
+            plain: dict[str, Any] = {name: whole(fields[name], name) for name in ("images", "channels")}
+            plain |= {name: number(fields[name], name) for name in ("mean", "deviation")}
+            if not all(array is None or np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("not all of its numbers are finite")
+            if len(arrays["count"]) > height + width:  # type: ignore[arg-type]  # None has no length: a TypeError
+                raise ValueError(f"{height} x {width} pixels have fewer rings")
             return cls(**arrays, size=(height, width), **plain, measured=dict(fields["measured"]))  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError) as error:
-            raise SigmaTuneError(f"this is no spectrum: {type(error).__name__}, {error}.") from None
+        except SigmaTuneError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise SigmaTuneError(f"this is no spectrum: {reason(error)}; measure it again.") from None
 
 
 _ARRAYS = ("power", "count", "centred", "log_mean", "log_variance")

@@ -174,6 +174,11 @@ def load(  # noqa: PLR0913 (a recipe's section on data)
     named: list[str] = []
     done = 0
     for batch, names in images:
+        if not parts:  # all of them, and once more while they are joined
+            needed = 2 * images.count * batch[0].numel() * (4 if bits == 32 else 1)
+            reading.fits(
+                needed, f"{images.name}, {images.count:,} images in memory,", "take fewer, or smaller ones with a size"
+            )
         parts.append(_stored(batch, images.name, bits, resized=size is not None))
         named.extend(names or ())
         done += len(batch)

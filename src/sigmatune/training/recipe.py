@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sigmatune import json_file, reading
 from sigmatune.errors import REASON, SigmaTuneError, reason, shortened, shown, visible
@@ -20,7 +20,13 @@ from sigmatune.json_file import Strict
 from sigmatune.spectra.values import Values
 
 
-class Data(Strict):
+class Section(Strict):
+    """A part of a recipe; its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Data(Section):
     """Where images come from."""
 
     source: str = Field(default="", description="folder, .npz, .npy or a data set of the hub")
@@ -34,7 +40,7 @@ class Data(Strict):
     most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
 
 
-class Process(Strict):
+class Process(Section):
     """The noise path and what the network predicts."""
 
     kind: Literal["edm", "vp", "flow", "psld"] = "edm"
@@ -61,14 +67,14 @@ OF_PHASE_SPACE = {"gamma", "nu", "kappa", "beta_start", "beta_end", "T", "eps", 
 """The fields of :class:`Process` that count for psld alone."""
 
 
-class Noise(Strict):
+class Noise(Section):
     """The noise law; a network of phase space takes none, its time is uniform."""
 
     law: str = "spectral-normal"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Loss(Strict):
+class Loss(Section):
     """The loss weight; a network of phase space takes none, its loss is that of eps."""
 
     weight: str = "edm"
@@ -76,7 +82,7 @@ class Loss(Strict):
     density: bool = Field(default=False, description="multiply by -dlambda/du, so that the law does not weigh")
 
 
-class Network(Strict):
+class Network(Section):
     """The network."""
 
     kind: Literal["unet", "transformer"] = "unet"
@@ -93,7 +99,7 @@ class Network(Strict):
     ends: bool = Field(default=False, description="tell the network the ends of the schedule")
 
 
-class Training(Strict):
+class Training(Section):
     """How it is trained."""
 
     images: int = Field(default=1_000_000, ge=1, description="images seen in all")
@@ -112,14 +118,14 @@ class Training(Strict):
     seed: int = Field(default=0, ge=0)
 
 
-class AverageOf(Strict):
+class AverageOf(Section):
     """An average of the weights."""
 
     kind: str = "power"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Previews(Strict):
+class Previews(Section):
     """Pictures made while training, always from the same noises."""
 
     every: int = Field(default=100_000, ge=0, description="images seen between two grids; 0 for none")
@@ -127,7 +133,7 @@ class Previews(Strict):
     calls: int = Field(default=16, ge=1)
 
 
-class Saving(Strict):
+class Saving(Section):
     """What is written, and when."""
 
     every: int = Field(default=500, ge=1, description="steps between checkpoints")
@@ -137,7 +143,7 @@ class Saving(Strict):
     spectra: bool = Field(default=True, description="fit the mixture of spectra that schedules are drawn from")
 
 
-class Recipe(Strict):
+class Recipe(Section):
     """All that a training is."""
 
     name: str = "model"
