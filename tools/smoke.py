@@ -53,7 +53,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ),
     ("-c", SIGMATUNE, "check", "plan.json"),
     ("-c", SIGMATUNE, "sample", "digits", "plan.json", "-n", "4", "-o", "images.npz"),
-    ("-c", SIGMATUNE, "evaluate", "digits", "plan.json", "-n", "64", "-o", "figures.json"),
+    ("-c", SIGMATUNE, "evaluate", "digits", "--plan", "plan.json", "-n", "64", "-o", "figures.json"),
     ("-c", DATA),
     ("-c", SIGMATUNE, "spectrum", "data.npz"),
     ("-c", SIGMATUNE, "train", "--data", "data.npz", "-o", "trained.run", *SMALL),
