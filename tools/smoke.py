@@ -24,13 +24,15 @@ np.savez("data.npz", images=np.random.default_rng(0).integers(0, 256, (80, 8, 8,
 SCHEDULER = """
 import torch
 import sigmatune as st
+from sigmatune.interop.diffusers import scheduler
+from sigmatune.schedules import build
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 unet = UNet2DModel(sample_size=8, in_channels=3, out_channels=3, block_out_channels=(32, 32), layers_per_block=1,
                    down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"))
 DDPMPipeline(unet=unet, scheduler=DDPMScheduler()).save_pretrained("tiny")
 pipe = DDPMPipeline.from_pretrained("tiny")
-plan = st.compile_plan(st.build("karras", 4, st.load("tiny").path), "euler")
-pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+plan = st.compile_plan(build("karras", 4, st.load("tiny").path), "euler")
+pipe.scheduler = scheduler(plan, pipe)
 images = pipe(batch_size=2, num_inference_steps=4, output_type="np", generator=torch.manual_seed(0)).images
 assert images.shape == (2, 8, 8, 3), images.shape
 """
