@@ -91,5 +91,8 @@ def test_the_registry_of_solvers_is_flat():
         assert name not in SOLVERS
         assert SOLVERS[name].name == name.lower()
     assert SOLVERS["lambda-ddim"] is SOLVERS["conjugate"]
-    with pytest.raises(SigmaTuneError, match="did you mean"):
+    assert not SOLVERS.knows("reduced-obx")
+    with pytest.raises(SigmaTuneError, match="a splitting is a string of O, A and B"):
         SOLVERS["reduced-obx"]
+    with pytest.raises(SigmaTuneError, match="did you mean 'sscs'"):
+        SOLVERS["ssc"]

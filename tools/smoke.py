@@ -24,13 +24,15 @@ np.savez("data.npz", images=np.random.default_rng(0).integers(0, 256, (80, 8, 8,
 SCHEDULER = """
 import torch
 import sigmatune as st
+from sigmatune.interop.diffusers import scheduler
+from sigmatune.schedules import build
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 unet = UNet2DModel(sample_size=8, in_channels=3, out_channels=3, block_out_channels=(32, 32), layers_per_block=1,
                    down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"))
 DDPMPipeline(unet=unet, scheduler=DDPMScheduler()).save_pretrained("tiny")
 pipe = DDPMPipeline.from_pretrained("tiny")
-plan = st.compile_plan(st.build("karras", 4, st.load("tiny").path), "euler")
-pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+plan = st.compile_plan(build("karras", 4, st.load("tiny").path), "euler")
+pipe.scheduler = scheduler(plan, pipe)
 images = pipe(batch_size=2, num_inference_steps=4, output_type="np", generator=torch.manual_seed(0)).images
 assert images.shape == (2, 8, 8, 3), images.shape
 """
@@ -53,7 +55,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ),
     ("-c", SIGMATUNE, "check", "plan.json"),
     ("-c", SIGMATUNE, "sample", "digits", "plan.json", "-n", "4", "-o", "images.npz"),
-    ("-c", SIGMATUNE, "evaluate", "digits", "plan.json", "-n", "64", "-o", "figures.json"),
+    ("-c", SIGMATUNE, "evaluate", "digits", "--plan", "plan.json", "-n", "64", "-o", "figures.json"),
     ("-c", DATA),
     ("-c", SIGMATUNE, "spectrum", "data.npz"),
     ("-c", SIGMATUNE, "train", "--data", "data.npz", "-o", "trained.run", *SMALL),

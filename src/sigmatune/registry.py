@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from sigmatune.errors import unknown_name
+from sigmatune.errors import SigmaTuneError, unknown_name
 
 T = TypeVar("T")
 
@@ -49,7 +49,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def knows(self, name: str) -> bool:
         """Whether a name stands for a member: its own, an alias, or one that describes it."""
-        return self._member(name) is not None
+        try:
+            return self._member(name) is not None
+        except SigmaTuneError:  # it has the form of a description, and describes nothing
+            return False
 
     def get(self, name: str, default: Any = None) -> Any:
         """The member that is listed under a name, or the default."""
