@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sigmatune.errors import SigmaTuneError
+from sigmatune.models.exact import is_exact
 
 WEIGHTS = "diffusion_pytorch_model"
 PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "scheduler/*.json", f"{WEIGHTS}*.safetensors*",
@@ -33,6 +34,8 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         return folder
     if folder.exists():
         raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
+    if is_exact(str(source)):
+        raise SigmaTuneError(f"{source} is exact: it has no network whose files could be read; pass a trained model.")
     if not re.fullmatch(HUB_ID, str(source)):
         raise SigmaTuneError(f"there is no folder {source}, and that is no hub id (owner/name) either.")
     from huggingface_hub import snapshot_download
