@@ -159,12 +159,15 @@ def sorted_images(file: Path, known: Data, size: int) -> Sorted:
 # ----------------------------------------------------------------------------------------------------------- mixture
 
 
-def fit_mixture(data: Sorted, *, full_rings: int | None, progress: Progress = print) -> tuple[dict[str, Tensor], Fit]:
+def fit_mixture(
+    data: Sorted, *, full_rings: int | None, lean: float = LEAN, progress: Progress = print
+) -> tuple[dict[str, Tensor], Fit]:
     """Estimates one Gaussian for each class.
 
     Args:
         data: The images.
         full_rings: The last ring whose modes have a full covariance; None for all.
+        lean: As many images' worth the mean power of a ring has in that of each of its modes.
         progress: Told which class is being done.
 
     Returns:
@@ -180,7 +183,7 @@ def fit_mixture(data: Sorted, *, full_rings: int | None, progress: Progress = pr
         progress(f"{name}: {len(x)} images, {m} of {basis.order.numel()} modes with full covariance")
         values = in_range(x, torch.float64)
         means.append(values.mean(0))
-        variance, axis, shrinkage[name] = gaussian(basis.modes(values - means[-1]), m, cells)
+        variance, axis, shrinkage[name] = gaussian(basis.modes(values - means[-1]), m, cells, lean)
         variances.append(variance)
         axes.append(axis)
     weights = torch.tensor(list(data.counts.values()), dtype=torch.float64)
@@ -195,18 +198,19 @@ def fit_mixture(data: Sorted, *, full_rings: int | None, progress: Progress = pr
     return arrays, fit
 
 
-def gaussian(a: Tensor, m: int, cells: Tensor) -> tuple[Tensor, Tensor, float]:
+def gaussian(a: Tensor, m: int, cells: Tensor, lean: float) -> tuple[Tensor, Tensor, float]:
     """Variances along the axes, (d,), axes (m, m), and the share of the diagonal, of a class.
 
     Args:
         a: Centred modes, (n, d), those with full covariance first.
         m: How many these are.
         cells: Which modes lean on each other, (d,): the number of a ring and a colour.
+        lean: How much.
     """
     own = a.square().mean(0)
     count = torch.bincount(cells)
     mean = torch.zeros(len(count), dtype=a.dtype).index_add_(0, cells, own) / count.clamp(min=1)
-    power = (len(a) * own + LEAN * mean[cells]) / (len(a) + LEAN)
+    power = (len(a) * own + lean * mean[cells]) / (len(a) + lean)
     floored = power + QUANTISATION
     low = a[:, :m]
     share = best_share(low, power[:m]) if m else 1.0
