@@ -19,7 +19,7 @@ from sigmatune.models.exact.empirical import ClassEmpirical, in_range
 from sigmatune.models.exact.mixture import Basis, ClassMixture
 from sigmatune.spectra.rings import rings
 from sigmatune.spectra.spectrum import QUANTISATION
-from sigmatune.workflows.build_exact import DATA, Sorted, basis_of, build, fit_mixture, sorted_images
+from sigmatune.workflows.build_exact import DATA, Sorted, basis_of, best_share, build, fit_mixture, sorted_images
 
 INF = float("inf")
 LEVELS = (1e-6, 0.01, 0.3, 1.0, 20.0, 157.0, INF)
@@ -323,6 +323,22 @@ def test_a_full_covariance_is_a_shrunk_sample_covariance():
         close(expected.trace(), sample.trace() + 48 * QUANTISATION, 1e-9)  # leaning on rings keeps each ring's power
     assert min(fit.shrinkage.values()) > 0  # 20 images do not make a covariance of 48 modes
     assert (model.variances >= QUANTISATION).all()
+
+
+def test_the_share_of_the_diagonal_follows_from_images_left_out():
+    rng = np.random.default_rng(0)
+    apart = torch.from_numpy(rng.normal(size=(200, 6)))
+    alike = apart[:, :1] + 0.1 * apart
+    for a, low, high in ((alike, 0.0, 0.02), (apart, 0.5, 1.0), (apart[:9], 1.0, 1.0)):
+        assert low <= best_share(a, a.square().mean(0)) <= high
+
+
+def test_the_density_of_a_class_is_that_of_its_gaussian():
+    model = mixture(1)
+    z, sigma = noisy(4)
+    for k, name in enumerate(NAMES):
+        plain = GaussianMixture([1.0], model.means[k : k + 1], covariances(model)[k : k + 1], model.path)
+        close(model.given(name).log_density(z, sigma), plain.log_density(z, sigma), 1e-9)
 
 
 def test_a_class_of_one_image_is_a_gaussian_too():

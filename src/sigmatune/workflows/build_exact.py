@@ -227,12 +227,12 @@ def best_share(a: Tensor, power: Tensor) -> float:
         return 1.0
     scale = (power + QUANTISATION).sqrt()  # so that every mode counts the same and nothing is too small
     known, left = (part / scale for part in (a[~held], a[held]))
-    sample, identity = known.T @ known / len(known), torch.eye(len(scale), dtype=a.dtype)
+    values, axes = torch.linalg.eigh(known.T @ known / len(known))  # one basis for every share of the identity
+    square = (left @ axes).square().mean(0)
 
     def cost(share: float) -> float:
-        root = torch.linalg.cholesky((1 - share) * sample + max(share, 1e-9) * identity)
-        inside = torch.linalg.solve_triangular(root, left.T, upper=False)
-        return float(inside.square().sum(0).mean() + 2 * root.diagonal().log().sum())
+        variance = ((1 - share) * values + share).clamp(min=1e-9)
+        return float((square / variance + variance.log()).sum())
 
     return min(SHARES, key=cost)
 

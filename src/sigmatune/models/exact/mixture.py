@@ -164,8 +164,8 @@ class ClassMixture(Classes):
         """
         labels = self._of_batch(len(z))
         _, log_joint, _ = self._posterior(z, sigma, labels)
-        of = torch.tensor([[1.0 if label is None else float(self.weights[label])] for label in labels])
-        whole = torch.logsumexp(log_joint - of.double().log().to(self.device), dim=1)
+        of = self.weights.new_tensor([1.0 if label is None else float(self.weights[label]) for label in labels])
+        whole = torch.logsumexp(log_joint, dim=1) - of.log()
         return whole - 0.5 * self.variances.shape[1] * math.log(2 * math.pi)
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
