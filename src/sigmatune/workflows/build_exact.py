@@ -240,9 +240,8 @@ def best_share(a: Tensor, power: Tensor) -> float:
 def basis_of(images: Tensor, ring: np.ndarray) -> Basis:
     """A cosine transform and the principal axes of the colours, low frequencies first."""
     x = in_range(images[:: max(1, len(images) // 5000)], torch.float64)
-    colours = torch.linalg.eigh(torch.cov((x - x.mean(0)).transpose(0, 1).flatten(1)).reshape(x.shape[1], x.shape[1]))[
-        1
-    ]
+    covariance = torch.cov((x - x.mean(0)).transpose(0, 1).flatten(1)).reshape(x.shape[1], x.shape[1])
+    _, colours = torch.linalg.eigh(covariance)
     order = np.argsort(np.broadcast_to(ring, (x.shape[1], *ring.shape)).ravel(), kind="stable")
     rows, columns = (torch.from_numpy(dct(np.eye(n), norm="ortho", axis=0)) for n in ring.shape)
     return Basis(colours.T.contiguous(), rows, columns, torch.from_numpy(order))

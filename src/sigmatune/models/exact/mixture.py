@@ -180,7 +180,7 @@ class ClassMixture(Classes):
             normal[: len(rows)] = noise(seed, rows, START, normal.shape[1:], channel=DATA, dtype=torch.float64)
             k = torch.nn.functional.pad(components[start : rows.stop], (0, DRAWN - len(rows)), value=-1)
             u = torch.zeros_like(normal, device=self.device)
-            for one in components[start : rows.stop].unique().tolist():
+            for one in sorted(set(components[start : rows.stop].tolist())):
                 drawn = self._places[one] + self._back(one, self.variances[one].sqrt() * normal.to(self.device))
                 u = torch.where((k == one)[:, None], drawn, u)
             x0[start : rows.stop] = self.basis.images(u)[: len(rows)].cpu()
