@@ -1,8 +1,7 @@
 r"""Builds the exact denoisers of real data: images by class, one Gaussian each, the reference set and the spectra beside them.
 
-Where a class has fewer images than a full covariance has numbers, the sample covariance is far from the true one: on held-out
-CIFAR-10 at 32 x 32 it is worse than no covariances at all (``benchmarks/exact.py``). So, in a cosine transform, the rings of
-low frequency have a full covariance,
+A class has thousands of images, a full covariance at 32 x 32 millions of numbers. So, in a cosine transform, the rings of low
+frequency have a full covariance (``benchmarks/exact.py`` compares where it may end),
 
 .. math:: C = (1 - a) S + a \operatorname{diag} S + \text{floor}
 
