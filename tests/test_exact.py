@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from sigmatune.spectra.rings import rings
 from sigmatune.spectra.spectrum import QUANTISATION
 from sigmatune.workflows.build_exact import DATA, Sorted, basis_of, best_share, build, fit_mixture, sorted_images
 
+ROOT = Path(__file__).resolve().parent.parent
 INF = float("inf")
 LEVELS = (1e-6, 0.01, 0.3, 1.0, 20.0, 157.0, INF)
 SHAPE, NAMES, COUNTS = (3, 4, 4), ("cat", "dog", "ship"), (30, 50, 20)
@@ -468,3 +471,14 @@ def test_the_general_set_in_single_precision():
 
 def test_every_kind_is_a_model_of_classes():
     assert all(isinstance(make(), Classes) for make in MODELS.values())
+
+
+def test_more_calls_came_closer_to_exact_draws():
+    result = json.loads((ROOT / "benchmarks" / "results" / "exact.json").read_text())["calls"]
+    cells = {(cell["family"], cell["calls"]): cell["figures"] for cell in result["cells"]}
+    for family in {name for name, _ in cells}:
+        budgets = sorted(calls for name, calls in cells if name == family)
+        for space in range(2):
+            figures = [cells[family, calls][space] for calls in budgets]
+            assert figures[-1]["value"] < figures[0]["value"] / 2
+            assert all(after["value"] < before["high"] for before, after in pairwise(figures))
