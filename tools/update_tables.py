@@ -508,6 +508,65 @@ def _by_calls(result: dict, rival: str) -> tuple[list[list[str]], list[int], dic
     return rows, budgets, cells, first
 
 
+def exact_speed_table(result: dict) -> str:
+    """Images per second of the exact denoisers."""
+    part = result.get("speed")
+    if part is None:
+        return "Not measured yet: `python benchmarks/exact.py speed` measures what is built."
+    batches = list(part["rows"][0]["images_per_second"])
+    rows = [
+        [f"`exact:{row['name']}`", *(f"{row['images_per_second'][batch]:,.0f}" for batch in batches),
+         f"{max(row['off'].values()):.0e}", f"{row['mebibytes']:.0f} MiB"]
+        for row in part["rows"]
+    ]  # fmt: skip
+    head = ["model", *(f"images a second, batch {batch}" for batch in batches), "float32 off by", "file"]
+    note = (
+        f"Calls at sigma 1 by processor time of one thread, medians of {part['turns']}; root mean square difference from "
+        f"float64, the largest over sigma {', '.join(f'{level:g}' for level in part['levels'])}. "
+    )
+    return markdown(head, rows, note + made_by({**part, "benchmark": f"{result['benchmark']} speed"}))
+
+
+def exact_held_out_table(result: dict) -> str:
+    """Bits per value of test images under every structure of the covariances."""
+    part = result.get("held_out")
+    if part is None:
+        return "Not measured yet: `python benchmarks/exact.py held-out` fits and measures."
+    rows = [
+        [f"{row['size']} x {row['size']}", row["structure"], f"{row['full_modes']}", f"{row['bits']:.3f}"]
+        for row in sorted(part["rows"], key=lambda row: row["size"])
+    ]
+    first = part["rows"][0]
+    note = f"{first['n']:,} test images of {' and '.join(first['classes'])}. "
+    return markdown(
+        ["size", "covariance of each class", "modes with full covariance", "bits per value"], rows,
+        note + made_by({**part, "benchmark": f"{result['benchmark']} held-out"}),
+    )  # fmt: skip
+
+
+def exact_calls_table(result: dict) -> str:
+    """Frechet distance to exact draws against calls."""
+    part = result.get("calls")
+    if part is None:
+        return "Not measured yet: `python benchmarks/exact.py calls` samples and measures."
+    budgets = sorted({cell["calls"] for cell in part["cells"]})
+    cells = {(cell["family"], cell["calls"]): cell for cell in part["cells"]}
+    rows = []
+    for family in dict.fromkeys(name for name, _ in cells):
+        for place, figure in enumerate(part["cells"][0]["figures"]):
+            found = [cells[family, calls]["figures"][place] if (family, calls) in cells else None for calls in budgets]
+            shown = [
+                f"{one['value']:.1f} ± {(one['high'] - one['low']) / 2:.1f}" if one else "not measured" for one in found
+            ]
+            rows.append([family, figure["settings"]["space"], *shown])
+    note = (
+        f"`{part['name']}`, Euler (DDIM), {part['n']:,} pictures of the same noises each, against {part['reference']['name']}; "
+        "± is half a 95% jackknife interval. "
+    )
+    head = ["levels", "space", *(f"{calls} calls" for calls in budgets)]
+    return markdown(head, rows, note + made_by({**part, "benchmark": f"{result['benchmark']} calls"}))
+
+
 MAKERS = {
     "source_a": (source_table, "source_a"),
     "source_b": (source_table, "source_b"),
@@ -535,6 +594,9 @@ MAKERS = {
     "training": (training_table, "training"),
     "finetune": (finetune_table, "finetune"),
     "finetune_psld": (finetune_psld_table, "finetune_psld"),
+    "exact_speed": (exact_speed_table, "exact"),
+    "exact_held_out": (exact_held_out_table, "exact"),
+    "exact_calls": (exact_calls_table, "exact"),
 }
 LONG = ("training", "finetune", "finetune_psld")
 """Runs that take hours on a CPU, whose results may be missing."""

@@ -12,6 +12,7 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.folders import recover
 from sigmatune.models.bundled import bundled_folder, bundled_names
+from sigmatune.models.exact import is_exact, load_exact
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +21,10 @@ def load(source: Any, **options: Any) -> Denoiser:
     """Turns whatever you have into a denoiser.
 
     Args:
-        source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; a diffusers
-            folder or hub id (:func:`~sigmatune.models.diffusers.load_diffusers`, and for pipelines with a condition or
-            latents :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
+        source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; that of an exact
+            denoiser, ``"exact:cifar10-mixture-16"`` (:func:`~sigmatune.models.exact.load_exact`); a diffusers folder or hub id
+            (:func:`~sigmatune.models.diffusers.load_diffusers`, and for pipelines with a condition or latents
+            :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
             (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a function D(x, sigma) with ``shape=``
             (:func:`~sigmatune.models.function.from_callable`).
         options: The options of the function that does the work; an unknown one is a TypeError.
@@ -43,6 +45,8 @@ def load(source: Any, **options: Any) -> Denoiser:
 
 
 def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
+    if is_exact(source):
+        return load_exact(source, **options)
     if isinstance(source, str | os.PathLike):
         from sigmatune.models.diffusers import load_diffusers
         from sigmatune.models.load_pipeline import load_pipeline

@@ -30,6 +30,9 @@ Numbers = npt.ArrayLike | Tensor
 DATA, CHOICE = 0xDA7A, 0xC401CE
 """Noise channels of drawn data, so that a draw never repeats the start noise of the same seed and index."""
 
+NEVER = 1e300
+"""Minus the exponent of what cannot be; finite, so that a chunk without any possible member is no NaN."""
+
 
 class Analytic(Denoiser):
     """What exact denoisers share: float64 states and a fingerprint of their arrays."""
@@ -205,18 +208,32 @@ class Empirical(Analytic):
 
     .. math:: D = \sum_i r_i x_i, \quad r_i \propto \exp\left( -\frac{\|z - \alpha x_i\|^2}{2 s^2} \right)
 
-    The images are visited in chunks; besides them, memory is one number per row and image.
+    The images pass once, in chunks, as in attention: the largest exponent so far scales what has been summed, so nothing
+    overflows or vanishes at any level. Besides the images, memory is one number per row and image of a chunk.
+
+    References:
+        | Online normalizer calculation for softmax (Milakov and Gimelshein, 2018)
+        | https://arxiv.org/abs/1805.02867
 
     Args:
         images: (n, *shape), any floating dtype; kept as given.
         path: Binds schedules; EDM's range by default.
-        chunk: Images converted to float64 at a time.
+        chunk: Images converted at a time.
+        dtype: Of the products with images; exponents and sums are float64. In float32 the exponents are off by about
+            1e-7 |z| |x| / s^2, which matters only among images that the noise cannot tell apart anyway.
 
     Raises:
         SigmaTuneError: for an empty set or images that are not finite floats.
     """
 
-    def __init__(self, images: Numbers, path: NoisePath | None = None, *, chunk: int = 4096) -> None:
+    def __init__(
+        self,
+        images: Numbers,
+        path: NoisePath | None = None,
+        *,
+        chunk: int = 4096,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         self.images = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
         if self.images.ndim < 2 or self.images.numel() == 0 or chunk < 1:
             raise SigmaTuneError(
@@ -227,22 +244,43 @@ class Empirical(Analytic):
                 "the images must be finite floats in the range that they are denoised to, such as [-1, 1]."
             )
         self.shape, self.path, self.chunk = tuple(self.images.shape[1:]), path or VE(), int(chunk)
-        self.arrays = (self.images,)
+        self.dtype, self.arrays = dtype, (self.images,)
+        self._squares = torch.cat([x.double().square().sum(1) for _, x in self._chunks(range(len(self.images)))])
 
     def denoise(self, z: Tensor, sigma: Tensor) -> Tensor:
-        alpha_t, s_t = (scale[:, None] for scale in alpha_s(sigma))
-        rows = z.double().flatten(1)
-        # |z - alpha x|^2 without the |z|^2 that all share.
-        logits = [alpha_t * (rows @ x.T - alpha_t / 2 * x.square().sum(1)) for x in self._chunks()]
-        r = torch.softmax(torch.cat(logits, dim=1) / s_t**2, dim=1)
-        x0 = torch.zeros_like(rows)
-        for start, x in zip(range(0, len(self.images), self.chunk), self._chunks(), strict=True):
-            x0 = x0 + r[:, start : start + self.chunk] @ x
-        return x0.view(z.shape).to(z.dtype)
+        return self.posterior_mean(z, sigma, [range(len(self.images))] * len(z))
 
-    def _chunks(self) -> Iterator[Tensor]:
-        for start in range(0, len(self.images), self.chunk):
-            yield self.images[start : start + self.chunk].flatten(1).double()
+    def posterior_mean(self, z: Tensor, sigma: Tensor, members: Sequence[range]) -> Tensor:
+        """The mean of some images under the posterior, shaped like z.
+
+        Args:
+            z: (B, *shape).
+            sigma: (B,), float64.
+            members: Of which images each row is the mean, B ranges, none empty.
+        """
+        alpha_t, s_t = (scale[:, None].to(z.device) for scale in alpha_s(sigma))
+        precision = 1 / s_t.square().clamp(min=1e-200)  # at sigma = 0 the nearest image is the answer
+        rows = z.flatten(1).to(self.dtype)
+        first, last = (torch.tensor([getattr(of, end) for of in members], device=z.device)[:, None]
+                       for end in ("start", "stop"))  # fmt: skip
+        top = rows.new_full((len(rows), 1), -NEVER, dtype=torch.float64)
+        total, x0 = torch.zeros_like(top), torch.zeros_like(rows, dtype=torch.float64)
+        for chunk, x in self._chunks(range(int(first.min()), int(last.max()))):
+            place = torch.arange(chunk.start, chunk.stop, device=z.device)
+            # |z - alpha x|^2 without the |z|^2 that all share.
+            exponent = alpha_t * ((rows @ x.T).double() - alpha_t / 2 * self._squares[place]) * precision
+            exponent = exponent.where((place >= first) & (place < last), -NEVER)
+            higher = torch.maximum(top, exponent.detach().amax(1, keepdim=True))
+            r, fade = torch.exp(exponent - higher), torch.exp(top - higher)
+            top, total = higher, total * fade + r.sum(1, keepdim=True)
+            x0 = x0 * fade + (r.to(self.dtype) @ x).double()
+        return (x0 / total).view(z.shape).to(z.dtype)
+
+    def _chunks(self, members: range) -> Iterator[tuple[range, Tensor]]:
+        """Images (c, d) in the dtype of the products, with their places."""
+        for start in range(members.start, members.stop, self.chunk):
+            chunk = range(start, min(start + self.chunk, members.stop))
+            yield chunk, self.images[chunk.start : chunk.stop].flatten(1).to(self.dtype)
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """Draws n members with replacement, (n, *shape), float64; row i depends on (seed, i) alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sigmatune.errors import unknown_name
+from sigmatune.models.exact import exact_folder, is_exact
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -36,6 +37,9 @@ def reference_file(source: str) -> Path | None:
 
 
 def _beside(source: str, name: str) -> Path | None:
-    """A file in the folder of a model: a bundled name or a folder; other sources have none."""
-    file = (WEIGHTS if source in bundled_names() else Path()) / source / name
+    """A file in the folder of a model: a bundled name, an exact denoiser's or a folder; other sources have none."""
+    if is_exact(source):
+        file = exact_folder(source) / name
+    else:
+        file = (WEIGHTS if source in bundled_names() else Path()) / source / name
     return file if file.is_file() else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -251,14 +251,29 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return plain([sorted(public.items()), self.shape, told])
 
 
+class Tellable(Protocol):
+    """A denoiser that can be told classes."""
+
+    classes: tuple[str, ...]
+
+    def given(self, label: str | Sequence[str] | None = None) -> Self:
+        """The denoiser that is told a class, or one for each row."""
+
+    def guided(self, scale: float, interval: tuple[float, float]) -> Guided:
+        """The denoiser with classifier-free guidance."""
+
+
+Model = TypeVar("Model", bound=Tellable)
+
+
 def conditional(
-    model: ConditionalDenoiser,
+    model: Model,
     *,
     label: str | None = None,
     labels: Sequence[str | int] | None = None,
     guidance: float | None = None,
     interval: tuple[float, float] = (0.0, float("inf")),
-) -> Denoiser:
+) -> Model | Guided:
     """Tells a model what the options of :func:`sigmatune.load` say.
 
     Args:

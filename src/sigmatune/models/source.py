@@ -11,6 +11,7 @@ from typing import Any
 from sigmatune import reading
 from sigmatune.errors import SigmaTuneError, reason, shown
 from sigmatune.folders import recover
+from sigmatune.models.exact import is_exact
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         return folder
     if folder.exists():
         raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
+    if is_exact(str(source)):
+        raise SigmaTuneError(f"{source} is exact: it has no network whose files could be read; pass a trained model.")
     if not re.fullmatch(HUB_ID, str(source)):
         raise SigmaTuneError(f"there is no folder {source}, and that is no hub id (owner/name) either.")
     from huggingface_hub import snapshot_download

@@ -1,0 +1,152 @@
+"""What the exact denoisers are told about classes: one for all rows, or one for each row by its index in the noise."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+
+from sigmatune.denoiser import Denoiser, Guided
+from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.models.analytic import Analytic
+from sigmatune.models.pipeline import shares
+from sigmatune.noise import Array
+
+
+@dataclass(frozen=True)
+class Told:
+    """Which class a row has.
+
+    Attributes:
+        labels: Numbers of classes, of which row i has entry i, from the start again; None stands for no class.
+        parts: Ranges of rows, each with the range of labels that it draws from, so that tuning keeps them apart.
+        places: The entry of each row instead, where the rows were told one by one.
+    """
+
+    labels: tuple[int | None, ...]
+    parts: tuple[tuple[range, range], ...] = ()
+    places: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def one(self) -> bool:
+        """Whether all rows have the same."""
+        return len(self.labels) == 1 and not self.places
+
+    def at(self, index: int) -> int | None:
+        """The class of a row.
+
+        Raises:
+            SigmaTuneError: if it was told nothing.
+        """
+        if self.places:
+            if index not in self.places:
+                raise SigmaTuneError(f"this model was told nothing about row {index}.")
+            return self.labels[self.places[index]]
+        for part, own in self.parts:
+            if index in part:
+                return self.labels[own[(index - part.start) % len(own)]]
+        return self.labels[index % len(self.labels)]
+
+
+NOTHING = Told((None,))
+
+
+class Classes(Analytic):
+    """An exact denoiser of data with classes; told none, its data are all of them.
+
+    A subclass sets the attributes and overrides :meth:`estimate`.
+
+    Attributes:
+        classes: Names of the classes.
+        told: What it has been told.
+        digest: What identifies the data; part of the fingerprint.
+    """
+
+    classes: tuple[str, ...]
+    told: Told = NOTHING
+    digest: str = ""
+    _indices: tuple[int, ...] | None = None
+
+    def estimate(self, z: torch.Tensor, sigma: torch.Tensor, labels: Sequence[int | None]) -> torch.Tensor:
+        """E[x0 | z, class] of each row; None stands for no class."""
+        raise NotImplementedError
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return self.estimate(z, sigma, self._of_batch(len(z)))
+
+    def given(self, label: str | Sequence[str] | None = None) -> Self:
+        """The denoiser that is told a class, or several, of which row i has number i, from the start again.
+
+        Raises:
+            SigmaTuneError: for an unknown class.
+        """
+        names = [label] if label is None or isinstance(label, str) else list(label)
+        return self._told(Told(self._numbers(names)))
+
+    def without_class(self) -> Self:
+        """The denoiser that is told no class, whatever the rows' classes are."""
+        other = self._told(NOTHING)
+        other.classes = ()
+        return other
+
+    def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.denoiser.Guided`."""
+        return Guided(self, self.without_class(), scale, interval)
+
+    def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:
+        if labels is None or not self.classes:
+            return self
+        return self._told(Told(self._numbers(labels), places={index: i for i, index in enumerate(indices)}))
+
+    def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
+        other = copy.copy(self)
+        other._indices = tuple(indices)
+        return other
+
+    def split(self, parts: Mapping[str, range]) -> Denoiser:
+        count = len(self.told.labels)
+        if count == 1 or self.told.places:
+            return self
+        if count < len(parts):
+            raise SigmaTuneError(
+                f"tuning keeps {', '.join(name.replace('_', '-') for name in parts)} apart in their labels too, so give at "
+                f"least {len(parts)} different ones, or one for all, not {count}."
+            )
+        sizes = shares(count, [len(part) for part in parts.values()])
+        edges = np.cumsum([0, *sizes]).tolist()
+        taken = [(part, range(a, b)) for part, a, b in zip(parts.values(), edges[:-1], edges[1:], strict=True)]
+        other = self._told(Told(self.told.labels, tuple(taken)))
+        other.conditioning = {"conditions": dict(zip(parts, sizes, strict=True))}
+        return other
+
+    def conditions(self) -> str:
+        return "" if self.told.one else hashlib.sha256(repr(self.told).encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        what = (type(self).__name__, self.digest, self.shape, self.path.spec(), self.dtype, self.told.labels)
+        return f"sha256:{hashlib.sha256(repr(what).encode()).hexdigest()}"
+
+    def _told(self, told: Told) -> Self:
+        other = copy.copy(self)
+        other.told, other._indices = told, None
+        return other
+
+    def _numbers(self, names: Sequence[str | None]) -> tuple[int | None, ...]:
+        for name in names:
+            if name is not None and name not in self.classes:
+                raise unknown_name("class", str(name), self.classes)
+        return tuple(None if name is None else self.classes.index(name) for name in names)
+
+    def _of_batch(self, batch: int) -> list[int | None]:
+        """The class of each row of a batch; rows of padding have that of the first row."""
+        if self.told.one:
+            return list(self.told.labels) * batch
+        if self._indices is None or len(self._indices) > batch:
+            raise SigmaTuneError("this model is told something about each row; say which rows these are with rows().")
+        found = [self.told.at(index) for index in self._indices]
+        return [*found, *found[:1] * (batch - len(found))]
