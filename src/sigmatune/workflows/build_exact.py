@@ -21,7 +21,7 @@ import torch
 from scipy.fft import dct
 
 from sigmatune.errors import SigmaTuneError
-from sigmatune.files import whole_folder
+from sigmatune.folders import whole_folder
 from sigmatune.models.exact import EXACT, Exact
 from sigmatune.models.exact.empirical import in_range
 from sigmatune.models.exact.mixture import Basis
