@@ -94,10 +94,17 @@ WORK = {
 }
 
 
+SHOWN = {"draws", "dropout", "batch norm"}
+"""What a sampling shows, which asks the network for the plan's own calls alone."""
+
+
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_function_of_a_row_is_refused_in_a_sentence(kind, work):
     make, said = BAD[kind]
+    if work == "sample" and kind not in SHOWN:
+        WORK[work](load(make(), shape=SHAPE))
+        return
     with pytest.raises(SigmaTuneError, match=said) as caught:
         WORK[work](load(make(), shape=SHAPE))
     assert len(str(caught.value)) <= 300

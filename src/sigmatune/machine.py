@@ -27,6 +27,7 @@ import torch
 from sigmatune import rng
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
+from sigmatune.soundness import check_padding
 from sigmatune.noise import Array
 
 
@@ -202,7 +203,7 @@ def run(
             return drawn.to(denoiser.device)
 
         z = machine.input(k).to(denoiser.dtype)
-        D = _padded(model, z, q[k], pad)
+        D = _padded(model, z, q[k], pad, first=k == 0)
         if on_step is not None:
             on_step(Step(k, q[k].detach(), z, D, range(batch)))
         del z
@@ -394,12 +395,19 @@ def _entries(value: torch.Tensor, axes: int) -> Any:
     return value if axes == 0 else [_entries(part, axes - 1) for part in value.unbind(1)]
 
 
-def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int) -> torch.Tensor:
-    """Calls the denoiser on z followed by ``pad`` rows of zeros and returns the output of the real rows."""
+def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int, *, first: bool) -> torch.Tensor:
+    """Calls the denoiser on z followed by ``pad`` rows of zeros and returns the output of the real rows.
+
+    Raises:
+        SigmaTuneError: in the first call, if equal rows of zeros are answered differently.
+    """
     if pad <= 0:
         return denoiser(z, sigma)
     zeros = z.new_zeros(pad, *z.shape[1:])
-    return denoiser(torch.cat([z, zeros]), torch.cat([sigma, sigma[:1].expand(pad)]))[: len(z)]
+    answers = denoiser(torch.cat([z, zeros]), torch.cat([sigma, sigma[:1].expand(pad)]))
+    if first:
+        check_padding(answers[len(z) :].detach(), torch.finfo(denoiser.network_dtype or denoiser.dtype).eps)
+    return answers[: len(z)]
 
 
 Update = tuple[int, list[int], int, list[int]]

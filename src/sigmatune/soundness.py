@@ -12,6 +12,10 @@ network in half precision shows by some percent; more than :data:`ALONE` means t
 answers differ, further calls tell a network that draws from one that couples.
 
 A model is asked once, and again when a module of it has been put into another mode.
+
+Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` asks only where a
+module stands in training mode that draws or couples there (:func:`suspicious`). It compares the rows of zeros that pad a batch,
+too, which costs no call (:func:`check_padding`).
 """
 
 from __future__ import annotations
@@ -59,6 +63,29 @@ def check(model: Denoiser, index: int = 0) -> int:
             spent += _checked(part, index)
             _remember(subject, mode)
     return spent
+
+
+def suspicious(model: Denoiser) -> bool:
+    """Whether a module of the model is dropout or batch norm in training mode; asks the network nothing."""
+    kinds = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
+    held = (module for part in model.parts() for one in part.modules() for module in one.modules())
+    return any(module.training and isinstance(module, kinds) for module in held)
+
+
+def check_padding(answers: torch.Tensor, eps: float) -> None:
+    """Refuses a network that answered two equal rows of one batch differently.
+
+    Args:
+        answers: The outputs of equal inputs, (rows, *shape).
+        eps: The rounding of the network's arithmetic.
+
+    Raises:
+        SigmaTuneError: naming what to do.
+    """
+    if len(answers) > 1:
+        one, other = answers[:2].double().cpu()
+        if (away := _apart(one, other)) > max(SAME, 2 * eps):
+            raise SigmaTuneError(_draws(away))
 
 
 def bare(model: Denoiser) -> Denoiser:
