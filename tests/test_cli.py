@@ -195,7 +195,7 @@ def test_a_stopped_tune_goes_on(run, tmp_path, tiny, monkeypatch):
     def interrupted(*args, **options):
         nonlocal count
         count += 1
-        if count == 20:
+        if count == 12:
             raise KeyboardInterrupt
         return original(*args, **options)
 
@@ -215,7 +215,7 @@ def test_a_stopped_tune_goes_on(run, tmp_path, tiny, monkeypatch):
 PLANS = {
     "wrong order": ({"sigmas": [50.0, 1.0, 5.0, 0.2, 0.0]}, "is followed by the larger 5"),
     "duplicates": ({"sigmas": [50.0, 5.0, 5.0, 0.2, 0.0]}, "sigma 5 appears twice"),
-    "NaN": ({"sigmas": [50.0, float("nan"), 1.0, 0.2, 0.0]}, "sigmas"),
+    "NaN": ({"sigmas": [50.0, float("nan"), 1.0, 0.2, 0.0]}, "NaN, which JSON does not have"),
     "negative": ({"sigmas": [50.0, 5.0, 1.0, -0.2, 0.0]}, "greater than or equal to 0"),
     "no final zero": ({"sigmas": [50.0, 5.0, 1.0, 0.2]}, "ends in an explicit 0"),
     "another version": ({"version": 7}, "version 7, but only version 1"),

@@ -169,7 +169,7 @@ def test_every_kind_of_picture_and_array_is_known_again(run, tmp_path, tiny):
         ("spectrum", "data.npz", "--picture", "power.svg"),
         ("evaluate", "--images", "data.npz", "--reference", "data.npz", "--metrics", "sw", "--extractor", "pixels",
          "--spaces", "pixels-pca4", "--save-reference", "r.npz"),
-        ("analyze", tiny, "-n", 4, "--steps", 4, "-o", "a.npz"),
+        ("analyze", tiny, "-n", 4, "--steps", 12, "-o", "a.npz"),
     )  # fmt: skip
     for _ in range(2):
         for command in commands:

@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_no_measure_converts_all_rows_at_once(monkeypatch):
     measures = {
         "errors": lambda: bench.errors(plan, "held_out"),
         "spectrum": lambda: power_of(images),
-        "score of a trajectory": lambda: trajectory._Search._score(None, images, images + 1),
+        "score of a trajectory": lambda: trajectory._Search._score(SimpleNamespace(bench=bench), images, images + 1),
         "stand-in": lambda: Surrogate.modes(bench.once("surrogate", lambda: Surrogate(bench)), images),
     }
     for name, measure in measures.items():

@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant("statistics/sliced.py", "v[:, first : first + BLOCK]", "v[:, :BLOCK]", ("test_statistics.py",)),
     Mutant("rules/rule.py", "edges / edges[-1]", "edges / edges.sum()", ("test_rules.py",)),
     Mutant("rules/rule.py", '"widen": 0.0}\n        ends', '"widen": 1.0}\n        ends', ("test_conditional.py",)),
-    Mutant("tuning/workbench.py", 'about = f"{settings.seed}|', 'about = f"|', NUMBERS),
+    Mutant("tuning/workbench.py", 'about = f"{self.settings.seed}|', 'about = f"|', NUMBERS),
     Mutant(
         "tuning/workbench.py",
         "{settings.rows(split)[:rows]}|{settings.micro_batch}",

@@ -54,7 +54,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
-        raise SigmaTuneError(f"cannot write {shown}: {reason(error)}.") from None
+        file = getattr(error, "filename", None)
+        of = f" ({Path(file).name})" if isinstance(file, str) else ""
+        raise SigmaTuneError(f"cannot write {shown}: {reason(error)}{of}.") from None
 
 
 def recover(target: Path) -> None:

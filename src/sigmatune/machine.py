@@ -27,8 +27,8 @@ import torch
 from sigmatune import rng
 from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
-from sigmatune.soundness import check_padding
 from sigmatune.noise import Array
+from sigmatune.soundness import check_padding
 
 
 @dataclass(frozen=True, eq=False)

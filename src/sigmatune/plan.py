@@ -81,7 +81,7 @@ class Plan:
     def _heading(self) -> str:
         known = card.options(self.solver_options)
         counts = f"{card.count(self.steps, 'step')}, {card.count(self.calls, 'call')}"
-        return card.line(f"{self.solver}{f' {known}' if known else ''}, {counts}", REPR_WIDTH)
+        return card.line(f"{self.solver}, {counts}{f', {known}' if known else ''}", REPR_WIDTH)
 
     def _verdict(self) -> str | None:
         """The guard's words, if the plan was tuned; a file may hold anything in their place."""

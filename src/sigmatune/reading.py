@@ -105,7 +105,7 @@ def text_of(path: str | Path, *, kind: str, most: int = TEXT) -> str:
         raise SigmaTuneError(f"{path} is no {kind} file: it is not text ({where}); save it as UTF-8.") from None
 
 
-def json_of(path: str | Path, *, kind: str, most: int = TEXT) -> Any:
+def json_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -113,18 +113,18 @@ def json_of(path: str | Path, *, kind: str, most: int = TEXT) -> Any:
     """
     text = text_of(path, kind=kind, most=most)
     try:
-        return parsed(text)
+        return parsed(text, finite=finite)
     except SigmaTuneError as error:
         raise SigmaTuneError(f"{path}: {error}") from None
 
 
-def object_of(path: str | Path, *, kind: str, most: int = TEXT) -> dict[str, Any]:
+def object_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> dict[str, Any]:
     """What a JSON file holds, which has to be an object.
 
     Raises:
         SigmaTuneError: naming the file, as :func:`json_of`, or if it is something else.
     """
-    raw = json_of(path, kind=kind, most=most)
+    raw = json_of(path, kind=kind, most=most, finite=finite)
     if not isinstance(raw, dict):
         raise SigmaTuneError(f"{path} is no {kind} file: it must hold a JSON object {{...}}, not {shown(raw)}.")
     return raw

@@ -70,6 +70,7 @@ def sample(
 
     Image i has the prompt or label number i, from the start again where there are fewer.
     """
+    from sigmatune import soundness
     from sigmatune.cli.untuned import Untuned
     from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
@@ -104,6 +105,7 @@ def sample(
             table = loaded
         else:
             denoiser, table = loaded.together(seed, range(n), denoiser)
+    soundness.check(denoiser)
     logger.info(
         "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
     )

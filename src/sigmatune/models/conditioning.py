@@ -132,7 +132,7 @@ class Conditioning(torch.nn.Module):
         Raises:
             SigmaTuneError: if the files are missing, broken, or do not fit together.
         """
-        raw = read_json(folder / "config.json")
+        raw = read_json(folder / "config.json", finite=False)  # the ends of a flow model are infinite
         try:
             fields = ConditioningConfig.model_validate(raw)
             made = cls(

@@ -21,6 +21,9 @@ from sigmatune.noise import from_spec as noise_path
 
 Config = Mapping[str, Any]
 
+MOST_LEVELS = 1_000_000
+"""Timesteps of a table at most; more of them would only fill the memory."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -99,6 +102,10 @@ def _vp(config: Config) -> Process:
 
 def _vp_path(config: Config) -> VP:
     levels, kind = config["num_train_timesteps"], config["beta_schedule"]
+    if not isinstance(levels, int) or not 2 <= levels <= MOST_LEVELS:
+        raise SigmaTuneError(
+            f"num_train_timesteps of the scheduler must be a whole number from 2 to {MOST_LEVELS:,}, not {levels!r}."
+        )
     ends = {"beta_start": config["beta_start"], "beta_end": config["beta_end"]}
     zero = bool(config.get("rescale_betas_zero_snr"))
     trained = config.get("trained_betas")

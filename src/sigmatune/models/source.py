@@ -125,14 +125,14 @@ def weights_variant(unet: Path) -> str | None:
     return str(variants.pop())
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+def read_json(file: Path, *, finite: bool = True) -> dict[str, Any]:
+    """Reads a JSON object; ``finite=False`` takes Infinity, which files of our own may hold.
 
     Raises:
         SigmaTuneError: if the file cannot be read or holds something else.
     """
     try:
-        content = reading.json_of(file, kind="JSON")
+        content = reading.json_of(file, kind="JSON", finite=finite)
     except SigmaTuneError as error:
         raise SigmaTuneError(f"{file} cannot be read: {str(error).removeprefix(f'{file}: ')}") from None
     if not isinstance(content, dict):

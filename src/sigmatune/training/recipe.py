@@ -215,7 +215,11 @@ def yaml_of(text: str, name: str) -> Any:
     import yaml
 
     try:
-        raw = yaml.load(text, Loader=_loader(yaml))
+        loader = _loader(yaml)(text)  # a safe loader, which makes plain values only
+        try:
+            raw = loader.get_single_data()
+        finally:
+            loader.dispose()
         reading.weighed(raw, most=reading.MOST_VALUES)
     except SigmaTuneError as error:
         raise SigmaTuneError(f"{name}: {error}") from None
