@@ -216,7 +216,7 @@ PLANS = {
     "wrong order": ({"sigmas": [50.0, 1.0, 5.0, 0.2, 0.0]}, "is followed by the larger 5"),
     "duplicates": ({"sigmas": [50.0, 5.0, 5.0, 0.2, 0.0]}, "sigma 5 appears twice"),
     "NaN": ({"sigmas": [50.0, float("nan"), 1.0, 0.2, 0.0]}, "NaN, which JSON does not have"),
-    "negative": ({"sigmas": [50.0, 5.0, 1.0, -0.2, 0.0]}, "greater than or equal to 0"),
+    "negative": ({"sigmas": [50.0, 5.0, 1.0, -0.2, 0.0]}, "sigmas.3 must be a number of at least 0"),
     "no final zero": ({"sigmas": [50.0, 5.0, 1.0, 0.2]}, "ends in an explicit 0"),
     "another version": ({"version": 7}, "version 7, but only version 1"),
     "unknown solver": ({"solver": "dpmpp2n"}, "did you mean 'dpmpp2m'"),

@@ -183,8 +183,8 @@ MUTANTS = (
     Mutant("tuning/workbench.py", 'about = f"{self.settings.seed}|', 'about = f"|', NUMBERS),
     Mutant(
         "tuning/workbench.py",
-        "{settings.rows(split)[:rows]}|{settings.micro_batch}",
-        "{settings.rows(split)[:rows]}",
+        "{self.settings.rows(split)[:rows]}|{self.settings.micro_batch}",
+        "{self.settings.rows(split)[:rows]}",
         NUMBERS,
     ),
     Mutant(
@@ -227,7 +227,7 @@ MUTANTS = (
     Mutant("models/pipeline.py", "range(a, b)) for", "range(0, b)) for", ("test_models_pipeline.py",)),
     Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
     Mutant("machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
-    Mutant("plan.py", "indices=[rows[i] for i in part]", "indices=rows[: len(part)]", LOOP),
+    Mutant("plan.py", "own, given = [rows[i] for i in part]", "own, given = rows[: len(part)]", LOOP),
 )
 
 

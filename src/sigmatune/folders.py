@@ -82,7 +82,10 @@ def copy(source: Path, new: Path, *, ignore: Ignore | None = None) -> None:
             (new / path.name).mkdir()
             copy(path, new / path.name, ignore=ignore)
         else:
-            shutil.copyfile(path, new / path.name)
+            try:
+                shutil.copyfile(path, new / path.name)
+            except OSError as error:
+                raise SigmaTuneError(f"{path} cannot be copied: {reason(error)}.") from None
 
 
 def _ready(target: Path) -> Path:

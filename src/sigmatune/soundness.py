@@ -13,9 +13,9 @@ answers differ, further calls tell a network that draws from one that couples.
 
 A model is asked once, and again when a module of it has been put into another mode.
 
-Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` asks only where a
-module stands in training mode that draws or couples there (:func:`suspicious`). It compares the rows of zeros that pad a batch,
-too, which costs no call (:func:`check_padding`).
+Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` asks only
+where a module stands in training mode that draws or couples there (:func:`suspicious`). It compares the rows of zeros that pad
+a batch, too, which costs no call (:func:`check_padding`).
 """
 
 from __future__ import annotations

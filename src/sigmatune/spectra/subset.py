@@ -17,7 +17,7 @@ def draw(n: int, count: int, labels: Sequence[object] | None, seed: int = 0) -> 
     """Draws n of count images without replacement; with labels each class gets its share of n, to within one image.
 
     >>> draw(2, 4, ["a", "a", "b", "b"]).tolist()  # one of each
-    [0, 2]
+    [1, 3]
 
     Args:
         n: How many.

@@ -103,7 +103,7 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
     states = torch.finfo(model.dtype)
     relative = max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps)
     power = sum(float(part.double().square().mean()) * (len(part) / len(exact)) for part in pieces(exact))
-    return relative * max(power**0.5, 1e-30)
+    return float(relative * max(power**0.5, 1e-30))
 
 
 Digest = Callable[[torch.Tensor], Array]
