@@ -13,7 +13,9 @@ Pixels = npt.NDArray[np.uint8]
 
 def first_unsound(values: torch.Tensor) -> int | None:
     """The first row, of (n, ...), that holds NaN or an infinite value; None if there is none."""
-    if bool(values.sum().isfinite()):  # which needs no memory; finite values whose sum overflows are looked at one by one
+    if bool(
+        values.sum().isfinite()
+    ):  # which needs no memory; finite values whose sum overflows are looked at one by one
         return None
     unsound = torch.isfinite(values).flatten(1).all(dim=1).logical_not().nonzero()
     return int(unsound[0]) if len(unsound) else None
