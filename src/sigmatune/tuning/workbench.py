@@ -149,6 +149,7 @@ class Workbench:
         self._checked, self._renewing = False, self.model.renew()
         self._held_out: list[str] = []
         self._lock = Lock()
+        self._turns: dict[str, Lock] = {}
 
     @property
     def name(self) -> str:
@@ -384,19 +385,30 @@ class Workbench:
         self.check()
         indices = self.settings.rows(split)[:rows]
         keys = {kind: self._key(kind, plan, split, rows) for kind in digests}
-        if all(key in self._memory for key in keys.values()):
+        with self._turn(next(iter(keys.values()))):
+            if not all(key in self._memory for key in keys.values()):
+                # What is found in the store was paid for as well, by the run that was stopped.
+                self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
+                self._memory.update(self._measured(digests, keys, plan, indices, purpose))
             return [self._memory[key] for key in keys.values()]
-        # What is found in the store was paid for as well, by the run that was stopped.
-        self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
-        values = [self._kept.read(key) for key in keys.values()]
-        found = [value for value in values if value is not None]
-        if len(found) < len(keys):
-            x = self._sampled(plan, indices, purpose)
-            found = [digest(x) for digest in digests.values()]
-            for key, value in zip(keys.values(), found, strict=True):
-                self._kept.write(key, value)
-        self._memory.update(zip(keys.values(), found, strict=True))
-        return found
+
+    def _turn(self, key: str) -> Lock:
+        """The lock of one measurement: of two equal plans side by side, as two families may make them, one waits."""
+        with self._lock:
+            return self._turns.setdefault(key, Lock())
+
+    def _measured(
+        self, digests: Mapping[str, Digest], keys: Mapping[str, str], plan: Plan, indices: range, purpose: str
+    ) -> dict[str, Array]:
+        """What each digest makes of a plan's end points, by its key: from the store, or by sampling once."""
+        kept = {key: self._kept.read(key) for key in keys.values()}
+        if all(value is not None for value in kept.values()):
+            return {key: value for key, value in kept.items() if value is not None}
+        x = self._sampled(plan, indices, purpose)
+        values = {keys[kind]: digest(x) for kind, digest in digests.items()}
+        for key, value in values.items():
+            self._kept.write(key, value)
+        return values
 
     def _key(self, kind: str, plan: Plan, split: Split, rows: int | None) -> str:
         """Names what is kept of a plan's end points on a split's first rows."""
