@@ -170,12 +170,12 @@ def test_conformance_cases_that_are_cut_off(refused, tmp_path):
         (
             "scheduler/scheduler_config.json",
             '{"_class_name": "DDIMScheduler", "num_train_timesteps": 1e12}',
-            "DDIMScheduler|whole",
+            "whole",
         ),
         (
             "scheduler/scheduler_config.json",
             '{"_class_name": "DDIMScheduler", "num_train_timesteps": 1000000000000}',
-            "memory|DDIM",
+            "whole number from 2 to",
         ),
     ],
 )

@@ -144,6 +144,8 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
         for level in probe_levels(model):
             try:
                 y = ask(z.to(model.device, model.dtype), torch.full((ROWS,), level, dtype=torch.float64)).double().cpu()
+            except SigmaTuneError:  # an answer of a wrong kind
+                raise
             except Exception:  # noqa: BLE001 - whatever it raises, whoever runs it will see; it has a name all the same
                 return ""
             root = float(np.sqrt(y.numel()))
