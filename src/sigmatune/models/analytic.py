@@ -220,7 +220,7 @@ class Empirical(Analytic):
         path: Binds schedules; EDM's range by default.
         chunk: Images converted at a time.
         dtype: Of the products with images; exponents and sums are float64. In float32 the exponents are off by about
-            1e-7 |z| |x| / s^2, which matters only among images that the noise cannot tell apart anyway.
+            ``1e-7 |z| |x| / s^2``, which matters only among images that the noise cannot tell apart anyway.
 
     Raises:
         SigmaTuneError: for an empty set or images that are not finite floats.

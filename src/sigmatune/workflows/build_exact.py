@@ -103,7 +103,7 @@ def build(
     """Builds an exact denoiser into the cache, whole or not at all; an older one is replaced.
 
     Args:
-        name: A name of :data:`~sigmatune.models.exact.EXACT`, with or without the prefix ``exact:``.
+        name: A name of ``sigmatune.models.exact.EXACT``, with or without the prefix ``exact:``.
         data: The fetched archive; data/<data set>.npz by default.
         reference: Exact draws whose statistics become the reference set; 0 for none. Of an empirical one, all images are it.
         progress: Told what is being done.
