@@ -129,7 +129,7 @@ def test_it_costs_three_calls_once(around):
     model = around(load(lambda x, s: (sizes.append(len(x)), shrinking(x, s))[1], shape=SHAPE))
     assert soundness.check(model) == 5
     assert sizes == [2, 2, 1]
-    assert soundness.check(model) == 0
+    assert soundness.check(model) == 5  # the price does not depend on what this process has asked before
     assert len(sizes) == 3
 
 

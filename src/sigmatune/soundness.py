@@ -34,6 +34,9 @@ from sigmatune.rng import START, noise
 SAME = 1e-3
 """Largest difference of the first two answers, of their root mean square: atomic additions on accelerators stay below it."""
 
+ROWS = 5
+"""Rows of the three calls."""
+
 REPEATS = 3
 """How often the first call is repeated to tell a network that draws, seldom perhaps, from one that couples."""
 
@@ -51,18 +54,19 @@ def check(model: Denoiser, index: int = 0) -> int:
         index: The row in the noise that is asked for, for models that are told something about each row.
 
     Returns:
-        The network evaluations of single rows that this took; 0 for a model that is known.
+        The network evaluations of single rows that this takes, also where this process has asked the model before: what a
+        result says it cost does not depend on what else ran.
 
     Raises:
         SigmaTuneError: naming what to do.
     """
-    spent = 0
-    for part in model.parts():
+    parts = {id(part.subject()): part for part in model.parts()}
+    for part in parts.values():
         subject, mode = part.subject(), [module.training for held in part.modules() for module in held.modules()]
         if _known(subject) != mode:
-            spent += _checked(part, index)
+            _check(part, index)
             _remember(subject, mode)
-    return spent
+    return sum(ROWS * part.calls_at(_level(part)) for part in parts.values())
 
 
 def suspicious(model: Denoiser) -> bool:
@@ -95,15 +99,12 @@ def bare(model: Denoiser) -> Denoiser:
     return model
 
 
-def _checked(model: Denoiser, index: int) -> int:
+def _check(model: Denoiser, index: int) -> None:
     level = _level(model)
     shape = (model.ports * model.shape[0], *model.shape[1:])
     a, b, c = noise(0, range(3), START, shape, channel=PROBE).to(model.device, model.dtype)
-    spent = 0
 
     def first(*rows: torch.Tensor) -> torch.Tensor:
-        nonlocal spent
-        spent += len(rows) * model.calls_at(level)
         with torch.no_grad():
             return model.rows([index] * len(rows))(torch.stack(rows), level)[0].double().cpu()
 
@@ -114,7 +115,6 @@ def _checked(model: Denoiser, index: int) -> int:
         raise SigmaTuneError(_draws(again) if again > limit else _couples(away))
     if (away := _apart(one, first(a))) > max(ALONE, limit):
         raise SigmaTuneError(_couples(away))
-    return spent
 
 
 def _draws(away: float) -> str:

@@ -100,12 +100,15 @@ class Judge:
         if whole(data.n, "the number of pictures") < LEAST:
             raise SigmaTuneError(f"sets of fewer than {LEAST} pictures cannot be told apart; ask for 1000 or more.")
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
+        self._checked: set[str] = set()
         self.few = max(data.n // 4, LEAST)
         check(self.wanted, data.reference, tuple(shape))
 
     def check(self, model: Denoiser) -> None:
         """Refuses a model whose pictures would depend on more than their noise; see :mod:`sigmatune.soundness`."""
-        self.spent += soundness.check(model)
+        price, name = soundness.check(model), model.fingerprint()
+        self.spent += 0 if name in self._checked else price
+        self._checked.add(name)
 
     def score(self, model: Denoiser, plan: Plan) -> float:
         """Mean over the spaces of the log Frechet distance on the validation noises."""
