@@ -27,16 +27,16 @@ from guard import HERE, machine, workbench
 
 from sigmatune import load, schedules
 from sigmatune.analysis.beta_fit import equal_bins, fit_beta
-from sigmatune.analysis.pictures import rendered
+from sigmatune.analysis.figures import rendered
 from sigmatune.analysis.result import Stepwise
 from sigmatune.analysis.stepwise import analyze, chain
 from sigmatune.analysis.summary import summary
-from sigmatune.denoiser import Denoiser
-from sigmatune.files import write_bytes, write_text
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import vp
 from sigmatune.statistics.paired import compare
-from sigmatune.tuning import Settings
+from sigmatune.support.files import write_bytes, write_text
+from sigmatune.tuning import TuningSettings
 from sigmatune.tuning.guard import judge
 
 STEPS = (4, 6, 10, 15, 20)
@@ -109,7 +109,7 @@ def choices(analysis: Stepwise) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def against_uniform(analysis: Stepwise, rows: int) -> list[dict[str, Any]]:
     """Error ratios to uniform timesteps with both ends (Beta with a = b = 1) and to the trailing ones."""
-    bench = workbench("cifar10", Settings(tuning=32, validation=32, held_out=rows))
+    bench = workbench("cifar10", TuningSettings(tuning=32, validation=32, held_out=rows))
     path, found = bench.model.path, []
     for steps in STEPS:
         rivals = {

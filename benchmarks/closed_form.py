@@ -21,9 +21,9 @@ import torch
 from guard import machine
 
 from sigmatune import schedules
-from sigmatune.files import write_text
 from sigmatune.noise import VE
-from sigmatune.tuning.spectral import Modes, error, optimal
+from sigmatune.support.files import write_text
+from sigmatune.tuning.gaussian_optimum import Modes, error, optimal
 
 STEPS = range(1, 51)
 

@@ -24,11 +24,11 @@ import torch
 from guard import machine
 
 import sigmatune as st
-from sigmatune import rng
-from sigmatune.files import write_text
+from sigmatune.core import rng
 from sigmatune.interop.conformance import STEPS, VARIANCE, Values
 from sigmatune.noise import VE, Flow, NoisePath, vp
 from sigmatune.solvers import POSITION
+from sigmatune.support.files import write_text
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)

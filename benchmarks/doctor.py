@@ -19,9 +19,9 @@ from guard import HERE, machine
 
 from sigmatune.evaluation.doctor import examine
 from sigmatune.evaluation.evaluate import Wanted
-from sigmatune.evaluation.extractors import extractor
-from sigmatune.files import write_text
-from sigmatune.pixels import Pixels
+from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.support.files import write_text
+from sigmatune.support.pixels import Pixels
 
 OUT = HERE / "results" / "doctor.json"
 SPACES = {

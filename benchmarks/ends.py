@@ -26,16 +26,16 @@ from closed_form import spectrum as power_law
 from guard import HERE, machine, workbench
 
 from sigmatune import schedules
-from sigmatune.files import write_bytes, write_text
+from sigmatune.core.rng import noise
 from sigmatune.models.analytic import GaussianSpectrum
 from sigmatune.noise import VE
-from sigmatune.rng import noise
 from sigmatune.spectra import Spectrum, spectrum_of
 from sigmatune.spectra.bounds import Ends, lost_variance, prior_mismatch, tight_ends
 from sigmatune.spectra.rings import rings
-from sigmatune.tuning import Settings
+from sigmatune.support.files import write_bytes, write_text
+from sigmatune.tuning import TuningSettings
+from sigmatune.tuning.gaussian_optimum import Modes, error
 from sigmatune.tuning.guard import judge
-from sigmatune.tuning.spectral import Modes, error
 
 SIDE, CALLS, FAMILIES = 32, (5, 8, 12), ("log-uniform", "karras", "kl-optimal")
 WIDE = Ends(1e4, 1e-4)
@@ -124,7 +124,7 @@ def against_steps(spectrum: Spectrum, modes: Modes) -> list[dict[str, Any]]:
     return found
 
 
-def on_model(name: str, settings: Settings) -> list[dict[str, Any]]:
+def on_model(name: str, settings: TuningSettings) -> list[dict[str, Any]]:
     """Error ratio of tight to whole range on a model, Euler, on the held-out noises."""
     bench, found = workbench(name, settings), []
     spectrum = spectrum_of(bench.reference("tuning").double(), corners=True)
@@ -211,7 +211,7 @@ def main() -> None:
     }
     write_bytes(HERE.parent / "docs" / "ends.svg", picture(result))
     if given.model:
-        settings = Settings(tuning=32, validation=32, held_out=given.held_out)
+        settings = TuningSettings(tuning=32, validation=32, held_out=given.held_out)
         result["model"] = given.model
         result["cells"] = on_model(given.model, settings)
     out = HERE / "results" / "ends.json"

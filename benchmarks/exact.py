@@ -27,16 +27,16 @@ import torch
 from guard import machine
 
 from sigmatune import build_schedule, compile_plan, load
-from sigmatune.evaluation import reference
+from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.generation import generate
-from sigmatune.files import write_text
 from sigmatune.models.bundled import reference_file
 from sigmatune.models.exact import EXACT
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture
 from sigmatune.models.exact.empirical import in_range
-from sigmatune.models.exact.mixture import Basis, ClassMixture
 from sigmatune.plan import MICRO_BATCH
+from sigmatune.support.files import write_text
 from sigmatune.workflows.build_exact import DATA, LEAN, Data, Sorted, fit_mixture, sorted_images
 
 HERE = Path(__file__).parent

@@ -33,22 +33,22 @@ import torch
 from guard import HERE, machine
 
 from sigmatune import compile_plan, load, load_plan, schedules
-from sigmatune.denoiser import Denoiser
-from sigmatune.evaluation import reference
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.generation import generate
-from sigmatune.evaluation.result import Figure
-from sigmatune.files import write_text
+from sigmatune.evaluation.record import Figure
 from sigmatune.models.bundled import reference_file
 from sigmatune.plan import Plan
 from sigmatune.solvers import SOLVERS
+from sigmatune.support.files import write_text
 from sigmatune.training.data import Pictures
 from sigmatune.training.data import load as read_images
 from sigmatune.training.recipe import Training
-from sigmatune.tuning import Settings as Noises
+from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning import tune
-from sigmatune.workflows.finetune import KEEP, Data, Settings, finetune
+from sigmatune.workflows.finetune import KEEP, Data, FinetuneSettings, finetune
 
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "finetune"
@@ -93,7 +93,7 @@ def entry(label: str, calls: int, plan: Plan, images: Pictures, data: Data) -> t
     if label == "schedule only":
         return old, plan, {"tuning": spent}
     rounds = 2 if label == "both in turn" else 1
-    settings = Settings(
+    settings = FinetuneSettings(
         rounds=rounds, training=training(IMAGES // rounds), flip=True, method="auto" if rounds > 1 else KEEP, budget=BUDGET,
         noises=NOISES, dtype="bfloat16",
     )  # fmt: skip

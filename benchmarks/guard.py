@@ -24,10 +24,10 @@ from typing import Any
 import torch
 
 from sigmatune import load, schedules
-from sigmatune.files import write_text
 from sigmatune.solvers import POSITION
 from sigmatune.statistics.paired import compare
-from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.support.files import write_text
+from sigmatune.tuning import TuningSettings, Workbench, tune_on
 
 HERE = Path(__file__).parent
 
@@ -44,7 +44,7 @@ def machine() -> dict[str, object]:
     }
 
 
-def workbench(model: str, settings: Settings) -> Workbench:
+def workbench(model: str, settings: TuningSettings) -> Workbench:
     """A workbench whose measurements are kept on disk and shared by all processes."""
     return Workbench(load(model), settings, store=HERE.parent / "runs" / f"guard_{model}")
 
@@ -54,7 +54,7 @@ def single() -> None:
     torch.set_num_threads(1)
 
 
-def cell(model: str, settings: Settings, solver: str, calls: int) -> dict[str, Any]:
+def cell(model: str, settings: TuningSettings, solver: str, calls: int) -> dict[str, Any]:
     """Tunes for one solver and budget and compares the plan with every static default on the held-out noises."""
     bench = workbench(model, settings)
     plan = tune_on(bench, calls, solver=solver)
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     args = parser.parse_args()
-    settings = Settings(args.tuning, args.validation, args.held_out, args.evaluations, seed=args.seed)
+    settings = TuningSettings(args.tuning, args.validation, args.held_out, args.evaluations, seed=args.seed)
     out = HERE / "results" / f"guard_{args.model}.json"
     out.parent.mkdir(exist_ok=True)
     bench = workbench(args.model, settings)

@@ -22,8 +22,8 @@ from diffusers import DPMSolverMultistepScheduler
 from guard import machine
 
 import sigmatune as st
-from sigmatune.files import write_text
 from sigmatune.noise import vp
+from sigmatune.support.files import write_text
 
 STEPS, TURNS = 20, 60
 SHAPES = {

@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sigmatune.machine import Step
+from sigmatune.core.machine import Step
+from sigmatune.core.schedule import Schedule
 from sigmatune.plan import sample
-from sigmatune.schedule import Schedule
 from sigmatune.tuning import Workbench, discretisation
 from sigmatune.tuning.error_table import ErrorTable, levels_of
 from sigmatune.tuning.stages import table_of

@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from guard import HERE, machine
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.files import write_bytes, write_text
-from sigmatune.machine import Coefficients
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.machine import Coefficients
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import VE, Narrowed
 from sigmatune.phase_space import PHASE_SPACE
@@ -36,6 +35,7 @@ from sigmatune.phase_space.splitting import _asks
 from sigmatune.phase_space.updates import update_a, update_b, update_o
 from sigmatune.processes import PSLD
 from sigmatune.solvers import SOLVERS
+from sigmatune.support.files import write_bytes, write_text
 from sigmatune.tuning.closed_form import errors, transfer, variance
 from sigmatune.tuning.own_spectrum import own_modes
 

@@ -21,7 +21,7 @@ from guard import HERE, machine, single
 from tuners import SETTINGS as TUNERS
 
 from sigmatune import load
-from sigmatune.files import write_text
+from sigmatune.support.files import write_text
 from sigmatune.tuning import Workbench, tune_on
 
 MODEL, SOLVER, CALLS = "cifar10", "euler", (4, 5, 6)

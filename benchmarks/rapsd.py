@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from guard import machine
 
-from sigmatune.files import write_text
 from sigmatune.spectra import rapsd
-from sigmatune.spectra.measure import measure
+from sigmatune.spectra.measured_spectra import measure
+from sigmatune.support.files import write_text
 
 SHAPES = [(256, 3, 32, 32), (256, 1, 28, 28), (64, 3, 64, 64), (8, 3, 256, 256), (4, 3, 512, 512), (2, 3, 1024, 1024)]
 RUNS = 201

@@ -22,10 +22,10 @@ import torch
 from guard import HERE, machine, workbench
 
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_bytes, write_text
-from sigmatune.tuning import Settings
-from sigmatune.tuning.spectral import error, power_of
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_bytes, write_text
+from sigmatune.tuning import TuningSettings
+from sigmatune.tuning.gaussian_optimum import error, power_of
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0)
 CLOSED = tuple((solver, steps) for solver in ("euler", "dpmpp2m", "heun", "unipc2") for steps in (4, 6, 10, 15, 20))
@@ -34,7 +34,7 @@ MEASURED = tuple((solver, steps) for solver in ("euler", "dpmpp2m") for steps in
 
 def maps(model: str, rows: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Root mean square error of every (a, b), None where two levels meet: in closed form, and on the model."""
-    bench = workbench(model, Settings(tuning=rows, validation=rows, held_out=max(rows, 8)))
+    bench = workbench(model, TuningSettings(tuning=rows, validation=rows, held_out=max(rows, 8)))
     path, modes = bench.model.path, power_of(bench.reference("tuning"))
     assert modes is not None
 

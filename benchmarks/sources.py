@@ -40,23 +40,23 @@ from peers import PEERS
 
 from sigmatune import compile_plan, load, schedules
 from sigmatune.analysis.beta_fit import equal_bins, fit_beta
-from sigmatune.evaluation import reference
+from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.generation import generate
-from sigmatune.evaluation.result import Figure
-from sigmatune.files import write_text
+from sigmatune.evaluation.record import Figure
 from sigmatune.models.bundled import reference_file
 from sigmatune.plan import Plan
 from sigmatune.solvers import SOLVERS
-from sigmatune.tuning import Settings, Workbench, tune_on
-from sigmatune.tuning.by_spectrum import choose
+from sigmatune.support.files import write_text
+from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.own_spectrum import own_modes
+from sigmatune.tuning.spectral_search import choose
 
 MODEL, SOLVER, LONG = "cifar10", "euler", 10
 METRICS = ("fd", "is", "kid")
 RUNS = HERE.parent / "runs" / "sources"
-SEARCH = Settings(tuning=16, validation=16, held_out=16, evaluations=60, micro_batch=8)
+SEARCH = TuningSettings(tuning=16, validation=16, held_out=16, evaluations=60, micro_batch=8)
 
 How = tuple[str, str, dict[str, Any]]
 """("family", its name, its options), ("tuner", a method of `tune`, its options), ("peer", a name in PEERS, {}), ("sampler", a

@@ -21,12 +21,12 @@ import torch
 from guard import HERE, machine
 
 from sigmatune.analysis.spectrum_facts import BUDGETS, facts_of
-from sigmatune.analysis.spectrum_picture import Noise, draw
-from sigmatune.files import write_bytes, write_text
+from sigmatune.analysis.spectrum_picture import NoisePanel, draw
 from sigmatune.spectra.advice import EDM, Density, training_density
 from sigmatune.spectra.bounds import Ends, at_resolution, tight_ends
-from sigmatune.spectra.laws import power_law
-from sigmatune.spectra.measure import Measured, measure
+from sigmatune.spectra.measured_spectra import Measured, measure
+from sigmatune.spectra.power_laws import power_law
+from sigmatune.support.files import write_bytes, write_text
 
 
 def halved(file: Path, full: Measured) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def main() -> None:
     }
     write_text(HERE / "results" / "spectrum.json", json.dumps(result, indent=1) + "\n")
     law = power_law(spectrum)
-    noise = Noise(
+    noise = NoisePanel(
         {"proposed: every ring the same": training_density(spectrum), "EDM": Density(EDM["P_mean"], EDM["P_std"])},
         {**{f"{n} steps": tight_ends(spectrum, n) for n in BUDGETS}, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])},
     )

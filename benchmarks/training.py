@@ -34,17 +34,17 @@ import torch
 from guard import HERE, machine
 
 from sigmatune import compile_plan, load, schedules
-from sigmatune.denoiser import Denoiser
-from sigmatune.evaluation import reference
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.generation import generate
-from sigmatune.evaluation.result import Figure
-from sigmatune.files import write_text
+from sigmatune.evaluation.record import Figure
 from sigmatune.plan import Plan, sample
 from sigmatune.rules import Control, SpectralRule
 from sigmatune.spectra.mixture import Mixture
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.files import write_text
 from sigmatune.training import cascade
 from sigmatune.training.laws import LAWS, Domain
 from sigmatune.training.previews import write as write_grid

@@ -25,10 +25,10 @@ from beta import mixture
 from guard import HERE, machine, single
 
 from sigmatune import load, schedules
-from sigmatune.files import write_text
 from sigmatune.plan import Plan
 from sigmatune.statistics.paired import compare
-from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.support.files import write_text
+from sigmatune.tuning import TuningSettings, Workbench, tune_on
 
 MODELS = ("cifar10", "mixture", "digits")
 SOLVERS = ("euler", "dpmpp2m", "unipc")
@@ -46,7 +46,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "tpe": {"method": "tpe", "budget": 10_000},
     "evolution": {"method": "evolution", "budget": 10_000},
 }
-SETTINGS = Settings(tuning=16, validation=24, held_out=64, evaluations=60, micro_batch=8)
+SETTINGS = TuningSettings(tuning=16, validation=24, held_out=64, evaluations=60, micro_batch=8)
 STORE = HERE.parent / "runs" / "tuners"
 OUT = HERE / "results" / "tuners.json"
 

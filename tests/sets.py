@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.evaluation.reference import Statistics
+from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.statistics.moments import Moments
 
 

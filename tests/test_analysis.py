@@ -25,20 +25,20 @@ from sigmatune.analysis.beta_fit import (
     quantiles,
     total_variation,
 )
+from sigmatune.analysis.figures import change_map, rendered
 from sigmatune.analysis.jackknife import jackknife
-from sigmatune.analysis.pictures import change_map, rendered
 from sigmatune.analysis.result import Stepwise
 from sigmatune.analysis.stepwise import FLOOR, analyze, analyze_groups, chain, log_magnitudes, mean
 from sigmatune.analysis.summary import band_medians, fit_sentence, order_sentence, summary
-from sigmatune.denoiser import Counted, Wrapper
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted, Wrapper
 from sigmatune.models.analytic import Empirical, GaussianSpectrum
 from sigmatune.noise import VE, Flow, alpha_of, s_of, vp
-from sigmatune.run_folder import LOCK
+from sigmatune.plan import compile_plan
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.solvers import compile_plan
 from sigmatune.spectra.rings import rings
 from sigmatune.statistics.paired import CONFIDENCE
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.run_folder import LOCK
 from sigmatune.tuning import Settings, Workbench, tune_on
 
 GAMMA = 0.5772156649015329
@@ -605,7 +605,7 @@ def test_the_command_line(run, tmp_path, monkeypatch):
     assert said["fit_sentence"] in out
     assert f"Beta({said['fit']['a']['value']:.2f} (" in out
     assert "the paper's Beta(0.5, 0.5)" in out
-    monkeypatch.setattr("sigmatune.analysis.pictures.rendered", lambda _: (b"drawn", b"before"))
+    monkeypatch.setattr("sigmatune.analysis.figures.rendered", lambda _: (b"drawn", b"before"))
     code, out, err = run("analyze", "digits", "-n", 10, "--steps", 20, "--seed", 3, "--json", "--store", "kept")
     fields = json.loads(out)
     assert (code, err) == (0, "")
@@ -647,7 +647,7 @@ def test_a_report_has_the_section_only_with_an_analysis(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "sigmatune.report.charts.chart", lambda *_: ""
     )  # the other sections' charts take most of the time
-    monkeypatch.setattr("sigmatune.report.measure.BUDGETS", (4,))
+    monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
     settings = Settings(tuning=4, validation=4, held_out=8, evaluations=2, reference_steps=8, micro_batch=4)
     bench = Workbench(gaussian(vp()), settings)
     plan = tune_on(bench, 4, solver="euler")

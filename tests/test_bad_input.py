@@ -22,10 +22,11 @@ import torch
 from PIL import Image
 
 from mutations import npy_bytes
-from sigmatune import SigmaTuneError, cli, reading
+from sigmatune import SigmaTuneError, cli
 from sigmatune.cli import outside
-from sigmatune.errors import MOST, of_memory, reason, sentence, shown
 from sigmatune.interop import conformance
+from sigmatune.support import reading
+from sigmatune.support.errors import MOST, of_memory, reason, sentence, shown
 from sigmatune.training import checkpoint
 from sigmatune.training.recipe import loads, write
 from test_fuzz import assert_is_a_sentence, listed, pictures, plan_of

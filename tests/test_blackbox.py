@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from exact import PATHS, gaussian
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Flow, vp
-from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
 from sigmatune.statistics.frechet import frechet_distance
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench
-from sigmatune.tuning.blackbox import TIMESTEPS, USUAL, Space, _Builder, tune_by_trials
+from sigmatune.tuning.blackbox import TIMESTEPS, USUAL, SearchSpace, _Builder, tune_by_trials
 
 SETTINGS = Settings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=24)
 
@@ -32,7 +32,7 @@ def test_every_sampler_finds_better_levels_than_its_first_ones(sampler, path):
         values.append(bench.score(plan, "tuning"))
         return values[-1]
 
-    space = Space(["euler"], USUAL[sampler])
+    space = SearchSpace(["euler"], USUAL[sampler])
     found = tune_by_trials(bench, 4, space, sampler=sampler, trials=40, objective=objective)
     assert found.value == min(values) == bench.score(found.plan, "tuning")
     assert found.trials == len(values) == 40
@@ -42,10 +42,10 @@ def test_every_sampler_finds_better_levels_than_its_first_ones(sampler, path):
 
 def test_beta_timesteps_and_subsets_are_what_they_say():
     bench = workbench()
-    beta = tune_by_trials(bench, 5, Space(["euler"], "beta"), sampler="cma-es", trials=12).plan.schedule
+    beta = tune_by_trials(bench, 5, SearchSpace(["euler"], "beta"), sampler="cma-es", trials=12).plan.schedule
     again = build("beta", 5, bench.model.path, a=beta.options["a"], b=beta.options["b"])
     assert again.sigmas.tobytes() == beta.sigmas.tobytes()
-    subset = tune_by_trials(bench, 5, Space(["euler"], "subset"), sampler="evolution", trials=14).plan.schedule
+    subset = tune_by_trials(bench, 5, SearchSpace(["euler"], "subset"), sampler="evolution", trials=14).plan.schedule
     all_of_them = build("uniform-trailing", TIMESTEPS, bench.model.path).sigmas
     assert set(subset.sigmas) <= set(all_of_them)
 
@@ -56,14 +56,14 @@ def test_a_subset_of_equal_choices_is_filled_up():
             return 0
 
     bench = workbench()
-    schedule = _Builder(bench, Space(["euler"], "subset"), 4)._schedule(Same(), 4)
+    schedule = _Builder(bench, SearchSpace(["euler"], "subset"), 4)._schedule(Same(), 4)
     all_of_them = build("uniform-trailing", TIMESTEPS, bench.model.path).sigmas
     assert schedule.sigmas.tolist() == [*all_of_them[:4], 0.0]
 
 
 def test_solvers_and_their_order_are_chosen_within_the_calls():
     bench = workbench()
-    found = tune_by_trials(bench, 6, Space(["euler", "heun", "unipc2", "dpmpp3m"]), sampler="tpe", trials=30)
+    found = tune_by_trials(bench, 6, SearchSpace(["euler", "heun", "unipc2", "dpmpp3m"]), sampler="tpe", trials=30)
     assert found.plan.calls <= 6
     assert found.plan.solver != "euler"  # first order loses on an exact model
 
@@ -71,7 +71,7 @@ def test_solvers_and_their_order_are_chosen_within_the_calls():
 @pytest.mark.parametrize("objective", ["sliced-wasserstein", "frechet"])
 def test_noise_on_the_way_is_searched_with_a_distance_of_distributions(objective):
     bench = workbench()
-    space = Space(["ancestral"], "beta", eta=(0.0, 1.0))
+    space = SearchSpace(["ancestral"], "beta", eta=(0.0, 1.0))
     found = tune_by_trials(bench, 6, space, sampler="tpe", trials=10, objective=objective)
     assert found.plan.solver == "ancestral"
     assert 0 <= found.plan.solver_options["eta"] <= 1
@@ -85,7 +85,7 @@ def test_a_study_that_was_stopped_ends_like_an_undisturbed_one(sampler, tmp_path
     class Killed(BaseException):
         pass
 
-    space = Space(["euler"], USUAL[sampler])
+    space = SearchSpace(["euler"], USUAL[sampler])
     whole = tune_by_trials(workbench(store=tmp_path / "whole"), 4, space, sampler=sampler, trials=14)
     for stop in (2, 5, 4):
         bench = workbench(store=tmp_path / "stopped")
@@ -113,8 +113,8 @@ def test_a_study_that_was_stopped_ends_like_an_undisturbed_one(sampler, tmp_path
 
 def test_a_study_may_live_in_any_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'mine.db'}"
-    first = tune_by_trials(workbench(), 4, Space(["euler"]), trials=3, study=url)
-    second = tune_by_trials(workbench(), 4, Space(["euler"]), trials=5, study=url)
+    first = tune_by_trials(workbench(), 4, SearchSpace(["euler"]), trials=3, study=url)
+    second = tune_by_trials(workbench(), 4, SearchSpace(["euler"]), trials=5, study=url)
     assert (first.study, first.trials, second.trials) == (second.study, 3, 5)
     with sqlite3.connect(tmp_path / "mine.db") as database:
         assert database.execute("select count(*) from trials").fetchone() == (5,)
@@ -122,33 +122,33 @@ def test_a_study_may_live_in_any_database(tmp_path):
 
 def test_a_password_is_not_shown():
     with pytest.raises(SigmaTuneError, match=r"study at nowhere://me:\*\*\*@host/db") as caught:
-        tune_by_trials(workbench(), 4, Space(["euler"]), trials=1, study="nowhere://me:s3cret@host/db")
+        tune_by_trials(workbench(), 4, SearchSpace(["euler"]), trials=1, study="nowhere://me:s3cret@host/db")
     assert "s3cret" not in str(caught.value)
 
 
 def test_refusals(tmp_path):
     bench = workbench()
     with pytest.raises(SigmaTuneError, match="a sampler is one of"):
-        tune_by_trials(bench, 4, Space(["euler"]), sampler="random")
+        tune_by_trials(bench, 4, SearchSpace(["euler"]), sampler="random")
     with pytest.raises(SigmaTuneError, match="one solver"):
-        tune_by_trials(bench, 4, Space(["euler", "heun"]), sampler="cma-es")
+        tune_by_trials(bench, 4, SearchSpace(["euler", "heun"]), sampler="cma-es")
     with pytest.raises(SigmaTuneError, match="an objective is one of"):
-        tune_by_trials(bench, 4, Space(["euler"]), objective="fid")
+        tune_by_trials(bench, 4, SearchSpace(["euler"]), objective="fid")
     with pytest.raises(SigmaTuneError, match="cannot open the study at nonsense"):
-        tune_by_trials(bench, 4, Space(["euler"]), study="nonsense")
+        tune_by_trials(bench, 4, SearchSpace(["euler"]), study="nonsense")
     with pytest.raises(SigmaTuneError, match="at least one solver"):
-        Space([])
+        SearchSpace([])
     with pytest.raises(SigmaTuneError, match="did you mean 'euler'"):
-        Space(["eular"])
+        SearchSpace(["eular"])
     with pytest.raises(SigmaTuneError, match="does not pay for one"):
-        tune_by_trials(bench, 4, Space(["euler"]), affordable=lambda plan: False)
+        tune_by_trials(bench, 4, SearchSpace(["euler"]), affordable=lambda plan: False)
     assert bench.model.calls == 0
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(SigmaTuneError, match=r"pip install 'sigmatune\[search\]'"):
-        tune_by_trials(workbench(), 4, Space(["euler"]))
+        tune_by_trials(workbench(), 4, SearchSpace(["euler"]))
 
 
 def test_frechet_distance_of_known_gaussians():
@@ -166,8 +166,8 @@ def test_frechet_distance_of_known_gaussians():
 
 def test_infinite_first_levels_stay():
     bench = Workbench(gaussian(Flow(2.0)), SETTINGS)
-    assert np.isinf(tune_by_trials(bench, 3, Space(["euler"]), trials=3).plan.schedule.sigmas[0])
+    assert np.isinf(tune_by_trials(bench, 3, SearchSpace(["euler"]), trials=3).plan.schedule.sigmas[0])
     assert isinstance(
-        tune_by_trials(Workbench(gaussian(vp("linear")), SETTINGS), 1, Space(["euler"]), trials=2).plan.schedule,
+        tune_by_trials(Workbench(gaussian(vp("linear")), SETTINGS), 1, SearchSpace(["euler"]), trials=2).plan.schedule,
         Schedule,
     )

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from exact import gaussian
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench, tune
 from sigmatune.tuning.budget import Allowance, Budget
 

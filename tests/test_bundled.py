@@ -9,13 +9,13 @@ from diffusers import DDIMScheduler, DDPMPipeline
 from safetensors import safe_open
 
 from sigmatune import load
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.rng import noise
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.bundled import bundled_folder
-from sigmatune.plan import sample
-from sigmatune.rng import noise
-from sigmatune.schedule import Schedule
+from sigmatune.plan import compile_plan, sample
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.solvers import POSITION, SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 
 MODELS = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 LIMIT = {"digits": 1e6, "cifar10": 20e6}

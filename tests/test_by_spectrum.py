@@ -12,20 +12,21 @@ from typer.testing import CliRunner
 from exact import power_law
 from sigmatune import load
 from sigmatune.cli import app
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation import reference
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation import reference_set as reference
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.models.bundled import reference_file
 from sigmatune.noise import VE, Narrowed, vp
+from sigmatune.plan import compile_plan, load_plan
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan, load_plan
-from sigmatune.tuning.by_spectrum import choose
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import errors
+from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.own_spectrum import own_modes
-from sigmatune.tuning.spectral import Modes
-from sigmatune.workflows import by_spectrum as workflow
-from sigmatune.workflows.by_spectrum import tune_by_spectrum
-from sigmatune.workflows.judge import Data
+from sigmatune.tuning.spectral_search import choose
+from sigmatune.workflows import tune_by_spectrum as workflow
+from sigmatune.workflows.judge import ReferenceData
+from sigmatune.workflows.tune_by_spectrum import tune_by_spectrum
 
 MODES = Modes.of(power_law(8))
 PATH = Narrowed(VE(), 0.01, 80.0)
@@ -104,7 +105,9 @@ def _two_kinds(monkeypatch):
 @pytest.fixture(scope="module")
 def digits():
     model = load("digits")
-    return model, Data(reference.load(reference_file("digits")), extractor("efficientnet-lite0", model.shape), n=64)
+    return model, ReferenceData(
+        reference.load(reference_file("digits")), extractor("efficientnet-lite0", model.shape), n=64
+    )
 
 
 def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, tmp_path):
@@ -137,7 +140,7 @@ def test_a_real_gain_is_found(digits, monkeypatch):
 
 def test_fewer_pictures_than_can_be_told_apart_are_refused(digits):
     model, data = digits
-    few = Data(data.reference, data.extractor, n=8)
+    few = ReferenceData(data.reference, data.extractor, n=8)
     with pytest.raises(SigmaTuneError, match="fewer than 64"):
         tune_by_spectrum(model, 6, "reduced-oba", MODES, few)
 

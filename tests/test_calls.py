@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from exact import PATHS, gaussian
-from sigmatune import schedules, soundness
-from sigmatune.calls import largest, most_per_call
+from sigmatune import schedules
 from sigmatune.cli.untuned import Untuned
-from sigmatune.denoiser import Counted, Guided
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core import soundness
+from sigmatune.core.denoiser import Counted, Guided
 from sigmatune.evaluation.leaderboard import entries
-from sigmatune.plan import sample
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.plan import compile_plan, sample
+from sigmatune.plan.calls import largest, most_per_call
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, tune
 
 INTERVALS = [(0.0, float("inf")), (2.0, 20.0), (0.5, 0.9), (2.0, 2.0001), (90.0, 100.0)]

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exact import gaussian
-from sigmatune import card
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.core.schedule import Schedule
+from sigmatune.plan import compile_plan
+from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import Spectrum, spectrum_of
+from sigmatune.support import card
 from test_schedule import INFINITE, ROWS, schedules
 
 LEVELS = [80.0, 9.0, 1.0, 0.1, 0.01, 0.0]

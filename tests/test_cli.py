@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from sigmatune import load
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.bundled import bundled_folder
+from sigmatune.plan import compile_plan, load_plan
 from sigmatune.rules import load_rule
-from sigmatune.run_folder import LOCK
-from sigmatune.schedule import Schedule
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.spectra.mixture import Mixture
+from sigmatune.support.run_folder import LOCK
 from sigmatune.tuning import stages
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
@@ -43,7 +43,7 @@ def plan_text(digits, tmp_path):
 def brief(monkeypatch):
     """Makes reports short and leaves their charts out: what a page holds is the matter of test_report.py."""
     monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")
-    monkeypatch.setattr("sigmatune.report.measure.BUDGETS", (4,))
+    monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
     monkeypatch.setattr("sigmatune.report.GLANCE_STEPS", 8)
 
 
@@ -366,7 +366,7 @@ def levels_of(text: str) -> np.ndarray:
 def test_schedule_reads_the_spectrum_of_data(run, pictures):
     from sigmatune.noise import VE
     from sigmatune.schedules import build
-    from sigmatune.spectra.measure import measure
+    from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import save_measured
 
     whole, both = measure(pictures, by_class=True), ["--family", "spectral-mixed", "--path", "edm", "-N", 6, "--json"]

@@ -11,15 +11,16 @@ from scipy.optimize import differential_evolution
 
 from exact import PATHS, gaussian, power_law
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import GaussianSpectrum
 from sigmatune.noise import VE, vp
-from sigmatune.plan import sample
+from sigmatune.plan import compile_plan, sample
 from sigmatune.schedules import build
-from sigmatune.solvers import POSITION, SOLVERS, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.spectra import rings
-from sigmatune.tuning import closed_form, spectral
-from sigmatune.tuning.spectral import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning import closed_form
+from sigmatune.tuning import gaussian_optimum as spectral
+from sigmatune.tuning.gaussian_optimum import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of
 
 LARGE = Modes.of(power_law(32))
 """P(r) = max(r, 1/2)^-2.2 on the full 32 x 32 grid, scaled to mean 1/4: the example of the design."""

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import sigmatune as st
-from sigmatune import SigmaTuneError, rng
+from sigmatune import SigmaTuneError
+from sigmatune.core import rng
+from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.interop import conformance, exports
 from sigmatune.interop.runners import _Wrapped
 from sigmatune.models.analytic import Analytic
 from sigmatune.noise import Flow, vp
 from sigmatune.plan import Plan
-from sigmatune.unrolled import rolled, unrolled
 from test_documents import ROOT
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import sigmatune as st
-from sigmatune.denoiser import Counted, Observed
-from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.core.denoiser import Counted, Observed
 from sigmatune.rules import Control, SpectralRule, load_rule
 from sigmatune.rules.rule import trained_curve
 from sigmatune.spectra.advice import guidance_interval
 from sigmatune.spectra.curves import mixed
 from sigmatune.spectra.mixture import Mixture
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 from sigmatune.training.run import train
 from training import recipe, written
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmatune.denoiser import Counted, Denoiser, Guided, Observed, Wrapper
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted, Denoiser, Guided, Observed, Wrapper
 from sigmatune.models.analytic import gaussian
 from sigmatune.noise import VE, Flow, vp
+from sigmatune.support.errors import SigmaTuneError
 
 INF = float("inf")
 

@@ -15,13 +15,13 @@ from diffusers import (
 )
 
 from exact import gaussian
-from sigmatune import rng
-from sigmatune.denoiser import Denoiser
-from sigmatune.machine import run
+from sigmatune.core import rng
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.machine import run
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import vp
-from sigmatune.plan import sample
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.plan import compile_plan, sample
+from sigmatune.solvers import SOLVERS
 from sigmatune.solvers.adams import inverse_distances, log_steps
 from sigmatune.solvers.dpmpp2m import middle
 from sigmatune.solvers.dpmpp3m import dpmpp3m

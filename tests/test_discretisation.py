@@ -7,15 +7,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.rng import noise
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.analytic import Empirical, GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
-from sigmatune.plan import sample
-from sigmatune.rng import noise
-from sigmatune.schedule import Schedule
+from sigmatune.plan import compile_plan, sample
 from sigmatune.schedules import build
-from sigmatune.solvers import compile_plan
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import discretisation
 from sigmatune.tuning.discretisation import by_gradient, interval_costs, loss, shortest
 from sigmatune.tuning.error_table import ErrorTable, tabulate

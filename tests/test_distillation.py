@@ -9,23 +9,22 @@ import torch
 import sigmatune as st
 from exact import PATHS, gaussian
 from sigmatune import schedules
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import run
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.machine import run
+from sigmatune.core.schedule import Schedule
+from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.noise import VE, vp
-from sigmatune.plan import Plan
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import compile_plan
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch, Pictures
 from sigmatune.training.distillation import Following, targets
 from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.teacher import teacher_plan
 from sigmatune.training.trainer import Trainer, lines
-from sigmatune.unrolled import rolled, unrolled
 
 
 def of(model, steps=4, solver="dpmpp2m", family="uniform-trailing"):

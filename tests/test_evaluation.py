@@ -13,18 +13,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sets import drawn_same, noise_pictures, statistics
 from sigmatune import compile_plan, load, schedules
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation import guard, reference
+from sigmatune.evaluation import reference_set as reference
+from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.evaluate import Wanted, check, figures
-from sigmatune.evaluation.extractors import EXTRACTORS, extractor
+from sigmatune.evaluation.extractors import EXTRACTORS
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
-from sigmatune.evaluation.extractors.pixels import PixelValues, Rings
+from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Rings
 from sigmatune.evaluation.generation import end_points, generate, pictures
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.metrics.kernel import kernel_sums
-from sigmatune.evaluation.paired import paired
+from sigmatune.evaluation.paired_distance import paired
 from sigmatune.models.bundled import reference_file
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.errors import SigmaTuneError
 
 SHAPE = (3, 16, 16)
 
@@ -406,7 +408,7 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
     assert said[0].startswith(f"3 calls: {order[0].entry.name} with {order[0].entry.solver} is best, sw ")
     fields = leaderboard.to_dict(rows, digits, source="digits", n=48, seed=0)
     json.dumps(fields)
-    from sigmatune.report.leaderboard import page
+    from sigmatune.report.leaderboard_page import page
 
     html = page(fields)
     assert "<script" not in html
@@ -421,9 +423,9 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
 
 
 def test_a_search_may_go_by_the_distance_to_data(digits, tmp_path):
-    from sigmatune.evaluation.objective import FrechetObjective
+    from sigmatune.evaluation.search_objective import FrechetObjective
     from sigmatune.tuning import Settings, Workbench
-    from sigmatune.tuning.blackbox import Space, tune_by_trials
+    from sigmatune.tuning.blackbox import SearchSpace, tune_by_trials
 
     known = reference.load(reference_file("digits"))
     with pytest.raises(SigmaTuneError, match="has statistics of efficientnet"):
@@ -432,7 +434,7 @@ def test_a_search_may_go_by_the_distance_to_data(digits, tmp_path):
     data = reference.measure(open_images(noise_pictures(60, shape=(8, 8, 1))), [own])
     objective = FrechetObjective(digits, data, own, "pixels-pca4", n=24, seed=5, folder=tmp_path)
     bench = Workbench(digits, Settings(tuning=8, validation=8, held_out=8, micro_batch=8))
-    found = tune_by_trials(bench, 3, Space(["ancestral"], "beta", eta=(0.0, 1.0)), trials=4, objective=objective)
+    found = tune_by_trials(bench, 3, SearchSpace(["ancestral"], "beta", eta=(0.0, 1.0)), trials=4, objective=objective)
     assert found.plan.solver == "ancestral"
     assert found.value == objective(found.plan)
     wanted = Wanted.of(["fd"], own, ["pixels-pca4"])

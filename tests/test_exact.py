@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import sigmatune as st
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import Empirical, GaussianMixture
 from sigmatune.models.bundled import reference_file, spectra_file
 from sigmatune.models.exact import EXACT
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture
 from sigmatune.models.exact.classes import Classes
 from sigmatune.models.exact.empirical import ClassEmpirical, in_range
-from sigmatune.models.exact.mixture import Basis, ClassMixture
 from sigmatune.spectra.rings import rings
 from sigmatune.spectra.spectrum import QUANTISATION
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.workflows.build_exact import DATA, Sorted, basis_of, best_share, build, fit_mixture, sorted_images
 
 ROOT = Path(__file__).resolve().parent.parent

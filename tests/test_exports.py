@@ -17,12 +17,13 @@ from hypothesis import strategies as some
 
 import sigmatune as st
 from sigmatune import PlanMismatch, SigmaTuneError
-from sigmatune.interop import exports, resolution, tables
+from sigmatune.core.unrolled import rolled, unrolled
+from sigmatune.interop import exports, resolution
+from sigmatune.interop import published_tables as tables
 from sigmatune.interop.exports import TARGETS
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan
 from sigmatune.solvers import POSITION
-from sigmatune.unrolled import rolled, unrolled
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
 OPTIONS = {"diffusers": {"prediction": "epsilon"}}

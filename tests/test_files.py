@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sigmatune import files, folders, outputs, run_folder
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_bytes, write_text
-from sigmatune.folders import recover, whole_folder
 from sigmatune.interop.exports import TARGETS
-from sigmatune.outputs import kind_of
-from sigmatune.solvers import load_plan
+from sigmatune.plan import load_plan
+from sigmatune.support import files, folders, outputs, run_folder
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_bytes, write_text
+from sigmatune.support.folders import recover, whole_folder
+from sigmatune.support.outputs import kind_of
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="links, modes and signals as Linux has them")
 PLAN = ("schedule", "karras", "-N", 3, "--plan")
@@ -121,7 +121,7 @@ def test_what_is_no_regular_file_is_no_output(tmp_path, capfd):
 @LINUX
 def test_where_the_program_prints_to_is_no_output(tmp_path):
     """Redirected to a file, /dev/stdout is a regular one; replacing it would cut off what is printed."""
-    code = "from sigmatune.files import write_text\ntry:\n    write_text('/dev/stdout', '')\nexcept ValueError as e: print(e)"
+    code = "from sigmatune.support.files import write_text\ntry:\n    write_text('/dev/stdout', '')\nexcept ValueError as e: print(e)"
     with (tmp_path / "out").open("w") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert "/dev/stdout is no regular file" in (tmp_path / "out").read_text()
@@ -515,7 +515,7 @@ def test_measurements_stay_where_the_plan_cannot_be_written(run, tmp_path, tiny,
             raise SigmaTuneError(f"cannot write {path}: No space left on device.")
         real(path, data)
 
-    monkeypatch.setattr("sigmatune.files.write_bytes", full)
+    monkeypatch.setattr("sigmatune.support.files.write_bytes", full)
     command = ("tune", tiny, *QUICK, "--method", "static", "-o", "p.json", "--no-report")
     code, _, err = run(*command)
     assert code == 2

@@ -20,23 +20,23 @@ from typer.testing import CliRunner
 import training as tiny
 from sigmatune import compile_plan, load, load_plan, sample
 from sigmatune.cli import app
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation import reference
-from sigmatune.evaluation.extractors import extractor
-from sigmatune.evaluation.guard import Difference
+from sigmatune.evaluation import reference_set as reference
+from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.stochastic_guard import Difference
 from sigmatune.models.bundled import bundled_folder
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.schedules import build
 from sigmatune.spectra.sources import open_images
-from sigmatune.training import finetune as training_of_levels
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training import plan_levels as training_of_levels
 from sigmatune.training.data import Pictures
-from sigmatune.training.finetune import Levelled, Trainable, digest_of, fine_tune, objective_of, save
+from sigmatune.training.plan_levels import Levelled, Trainable, digest_of, fine_tune, objective_of, save
 from sigmatune.training.recipe import Training
 from sigmatune.training.run import train
-from sigmatune.tuning import Settings as Noises
+from sigmatune.tuning import FinetuneSettings as Noises
 from sigmatune.tuning.error_table import tabulate
-from sigmatune.workflows.finetune import KEEP, Data, Settings, finetune, weights_of
-from sigmatune.workflows.judge import Verdict
+from sigmatune.workflows.finetune import KEEP, Data, FinetuneSettings, finetune, weights_of
+from sigmatune.workflows.judge import ImageVerdict
 
 QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
 NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=16)
@@ -199,7 +199,7 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
 
 
 def run(folder: Path, data: Data, **settings) -> object:
-    chosen = Settings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
+    chosen = FinetuneSettings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
     model = load("digits")
     return finetune("digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu")
 
@@ -255,7 +255,7 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
 )
 def test_a_gain_is_beyond_noise_in_one_space_and_a_loss_in_none(spans, gain):
     found = [Difference("fd", "", (low + high) / 2, low, high, 1.0, 1.0, 64, 8, 8, 0.95, 0) for low, high in spans]
-    assert Verdict(found).gain == gain
+    assert ImageVerdict(found).gain == gain
 
 
 def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):
@@ -273,7 +273,7 @@ def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):
 
 def test_bad_weights_are_no_gain(tmp_path, data, digits):
     """A rate that ruins the network: the old plan comes back, with the words."""
-    settings = Settings(rounds=1, training=QUICK.model_copy(update={"rate": 0.3}), noises=NOISES, method=KEEP)
+    settings = FinetuneSettings(rounds=1, training=QUICK.model_copy(update={"rate": 0.3}), noises=NOISES, method=KEEP)
     found = finetune(
         "digits", plan_for(digits), pictures(200), tmp_path / "run", data=data, settings=settings, device="cpu"
     )
@@ -296,7 +296,7 @@ def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, dat
 
 
 def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, digits):
-    settings = Settings(
+    settings = FinetuneSettings(
         rounds=1, training=QUICK.model_copy(update={"images": 128}), noises=NOISES, method=KEEP, distil=12, lora=2
     )
     found = finetune(
@@ -416,7 +416,7 @@ def test_other_models_are_refused():
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(tmp_path, data, digits, monkeypatch):
-    settings = Settings(rounds=1, training=QUICK, noises=NOISES, method=KEEP, save=5)
+    settings = FinetuneSettings(rounds=1, training=QUICK, noises=NOISES, method=KEEP, save=5)
     made = training_of_levels.Denoising.losses
 
     def broken(self, network, batch, seed):

@@ -32,9 +32,9 @@ import sigmatune
 from exact import gaussian
 from mutations import emptied, spoil
 from sigmatune import SigmaTuneError, cli
-from sigmatune.errors import MOST
 from sigmatune.interop import conformance, exports
 from sigmatune.noise import vp
+from sigmatune.support.errors import MOST
 
 SECONDS = 300
 """After so long an input has hung a command, on a machine however busy."""
@@ -97,7 +97,7 @@ def pictures(n=6, size=8, channels=1, seed=0):
 
 
 def spectra(folder):
-    from sigmatune.spectra.measure import measure
+    from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import save_measured
 
     save_measured(measure(pictures(12, 16)), folder / "spectrum.json")
@@ -159,8 +159,8 @@ def image_folder(folder):
 
 
 def reference(folder):
-    from sigmatune.evaluation import reference as references
-    from sigmatune.evaluation.extractors import extractor
+    from sigmatune.evaluation import reference_set as references
+    from sigmatune.evaluation.extractors import base as extractor
     from sigmatune.spectra.sources import open_images
 
     np.savez(folder / "x.npz", images=pictures(16, 8, 1))

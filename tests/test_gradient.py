@@ -10,18 +10,18 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import run
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.machine import run
+from sigmatune.core.schedule import Schedule
+from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
-from sigmatune.plan import Plan, sample
-from sigmatune.schedule import Schedule
+from sigmatune.plan import Plan, compile_plan, load_plan, sample
 from sigmatune.schedules import build
-from sigmatune.solvers import POSITION, SOLVERS, compile_plan, load_plan
+from sigmatune.solvers import POSITION, SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench
 from sigmatune.tuning.gradient import Freedom, Parameters, _Objective, tune_by_gradient
-from sigmatune.unrolled import rolled, unrolled
 
 DETERMINISTIC = [solver for solver in POSITION.values() if solver.deterministic() and solver.name != "multistep"]
 every_solver = pytest.mark.parametrize("solver", DETERMINISTIC, ids=lambda s: s.name)

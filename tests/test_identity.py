@@ -11,20 +11,19 @@ import pytest
 import torch
 
 from exact import gaussian
-from sigmatune import identity
-from sigmatune.denoiser import Counted, Guided
-from sigmatune.errors import PlanMismatch
+from sigmatune.core import identity
+from sigmatune.core.denoiser import Counted, Guided
+from sigmatune.core.identity import STRICT, TOLERANCE, add_weights, modules_held, name_in, same
+from sigmatune.core.schedule import Schedule
 from sigmatune.evaluation.generation import digest
-from sigmatune.identity import STRICT, TOLERANCE, add_weights, modules_held, name_in, same
 from sigmatune.models import load
 from sigmatune.models.network import NetworkDenoiser
-from sigmatune.models.phase_space import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork
 from sigmatune.noise import vp
-from sigmatune.plan import sample
-from sigmatune.plan_file import dumps
+from sigmatune.plan import compile_plan, load_plan, sample
+from sigmatune.plan.file import dumps
 from sigmatune.processes import PSLD
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import compile_plan, load_plan
+from sigmatune.support.errors import PlanMismatch
 from sigmatune.tuning import Settings, Workbench, tune
 
 SHAPE = (1, 4, 4)

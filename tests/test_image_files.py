@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose
 from PIL import Image, features
 
 from sets import noise_pictures
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra.listing import KINDS, listing, suffixes
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.data import load
 
 SEEN = noise_pictures(6, shape=(8, 8, 3))

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 import sigmatune as st
-from sigmatune import PlanMismatch, SigmaTuneError, rng
+from sigmatune import PlanMismatch, SigmaTuneError
+from sigmatune.core import rng
+from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.interop.diffusers import SigmaTuneScheduler, scheduler, starting_level
 from sigmatune.interop.native import native
 from sigmatune.models.capture import network_of
@@ -22,7 +24,6 @@ from sigmatune.models.predictions import predictions
 from sigmatune.noise import from_spec
 from sigmatune.plan import Plan
 from sigmatune.solvers import POSITION
-from sigmatune.unrolled import rolled, unrolled
 from tiny_pipelines import FAMILIES, Family, mask, picture
 
 SOLVER = {1: "dpmpp2m", 2: "unipc2", 5: "heun", 20: "dpmpp3m", 50: "dpmpp2m"}

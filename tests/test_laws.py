@@ -14,10 +14,11 @@ from scipy.spatial.distance import cdist
 
 from exact import gaussian
 from sets import drawn, drawn_same, statistics, statistics_of
-from sigmatune.denoiser import Observed
-from sigmatune.evaluation import guard, reference
+from sigmatune.core.denoiser import Observed
+from sigmatune.evaluation import reference_set as reference
+from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.estimate import folds, jackknife
-from sigmatune.evaluation.extractors.function import FunctionExtractor
+from sigmatune.evaluation.extractors.own_function import FunctionExtractor
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.metrics.neighbours import K
 from sigmatune.noise import VE
@@ -33,7 +34,7 @@ from sigmatune.statistics.moments import Moments
 from sigmatune.statistics.paired import TRIM, compare
 from sigmatune.tuning import Settings, Workbench
 from sigmatune.tuning.error_table import ErrorTable
-from sigmatune.workflows.judge import Data, Judge
+from sigmatune.workflows.judge import Judge, ReferenceData
 
 # ---------------------------------------------------------------------------------------------------------- intervals
 
@@ -208,7 +209,7 @@ def test_a_judge_ranks_and_decides_on_noises_that_never_meet():
     pictures = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), dtype=np.uint8)
     few = FunctionExtractor(lambda x: x.float().flatten(1)[:, :4], (1, 8, 8))
     known = reference.measure(open_images(pictures, layout="NHWC"), [few], name="noise")
-    judge = Judge(Data(known, few, n=64, seed=5), (1, 8, 8))
+    judge = Judge(ReferenceData(known, few, n=64, seed=5), (1, 8, 8))
     euler, heun = (SOLVERS[name] for name in ("euler", "heun"))
     plans = [Workbench(model).plan(build("karras", 2, model.path), solver.name) for solver in (euler, heun)]
     judge.score(observed, plans[0])

@@ -81,8 +81,8 @@ def test_on_a_terminal_lines_stand_above_the_bar_of_the_same_console(monkeypatch
     monkeypatch.setattr("sigmatune.cli.common.console", lambda: terminal)
     with logs.logged(1), progress_bar() as report:
         report("sampling", 1, 2)
-        logging.getLogger("sigmatune.files").info("wrote [bold]plan.json[/bold]")
-        logging.getLogger("sigmatune.files").debug("a detail")
+        logging.getLogger("sigmatune.support.files").info("wrote [bold]plan.json[/bold]")
+        logging.getLogger("sigmatune.support.files").debug("a detail")
     said = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text.getvalue())
     assert re.search(r"\d\d:\d\d:\d\d INFO +wrote \[bold\]plan.json\[/bold\] *\n", said), "names are no markup"
     assert "a detail" not in said

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import sigmatune as st
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import checkpoint
 from sigmatune.training.export import averaged, denoiser_of, save_model
 from sigmatune.training.lora import adapt, adapted, load_adapter, merged, save_adapter

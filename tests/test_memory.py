@@ -15,9 +15,9 @@ from numpy.testing import assert_allclose
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exact import gaussian
-from sigmatune.denoiser import Observed
+from sigmatune.core.denoiser import Observed
 from sigmatune.evaluation import doctor, generation
-from sigmatune.evaluation.extractors.pixels import Projections
+from sigmatune.evaluation.extractors.raw_pixels import Projections
 from sigmatune.noise import VE
 from sigmatune.schedules import build
 from sigmatune.statistics import pieces as module
@@ -26,7 +26,7 @@ from sigmatune.statistics.sliced import BLOCK, sliced_wasserstein
 from sigmatune.tuning import Settings, Workbench, stages, trajectory, tune, tune_on, workbench
 from sigmatune.tuning import gradient as by_gradient
 from sigmatune.tuning.error_table import tabulate
-from sigmatune.tuning.spectral import power_of
+from sigmatune.tuning.gaussian_optimum import power_of
 from sigmatune.tuning.surrogate import Surrogate
 
 MIB = 2**20
@@ -89,8 +89,8 @@ def test_projections_of_large_pictures_are_those_of_the_whole_matrix(monkeypatch
     directions = torch.from_numpy((drawn / np.linalg.norm(drawn, axis=0)).astype(np.float32))
     assert torch.equal(whole, (pictures.float() / 127.5 - 1).flatten(1) @ directions)
     for most in (0, 10**9):
-        monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.BLOCK", 700)
-        monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.MOST_KEPT", most)
+        monkeypatch.setattr("sigmatune.evaluation.extractors.raw_pixels.BLOCK", 700)
+        monkeypatch.setattr("sigmatune.evaluation.extractors.raw_pixels.MOST_KEPT", most)
         extractor = Projections()
         for _ in range(2):  # the second batch finds what the first has left
             torch.testing.assert_close(extractor.features(pictures)["projections"], whole, rtol=1e-4, atol=1e-4)
@@ -101,8 +101,8 @@ def test_projections_of_large_pictures_are_those_of_the_whole_matrix(monkeypatch
 
 
 def test_projections_of_a_large_picture_hold_one_block(monkeypatch):
-    monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.BLOCK", 2**13)
-    monkeypatch.setattr("sigmatune.evaluation.extractors.pixels.MOST_KEPT", 0)
+    monkeypatch.setattr("sigmatune.evaluation.extractors.raw_pixels.BLOCK", 2**13)
+    monkeypatch.setattr("sigmatune.evaluation.extractors.raw_pixels.MOST_KEPT", 0)
     picture = torch.zeros(1, 1, 256, 1024, dtype=torch.uint8)
     assert peak(lambda: Projections().features(picture)) < 5 * 2**13 * 128 * 8  # the whole matrix: 256 MiB
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import Empirical, GaussianMixture, GaussianSpectrum, gaussian
+from sigmatune.support.errors import SigmaTuneError
 
 INF = float("inf")
 SIGMAS = [1e-6, 0.002, 0.1, 0.5, 1.0, 3.0, 80.0, 1e6]
@@ -306,7 +306,7 @@ def test_draws_depend_on_seed_and_index_alone(name):
 
 
 def test_draws_are_independent_of_the_start_noise():
-    from sigmatune.rng import START, noise
+    from sigmatune.core.rng import START, noise
 
     model = GaussianSpectrum(np.ones((8, 8)), (1, 8, 8))
     start = noise(4, range(50), START, model.shape, dtype=torch.float64)

@@ -12,12 +12,12 @@ import torch
 from diffusers import DDIMPipeline, DDPMPipeline, UNet2DModel
 
 from exact import is_table
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models import load
-from sigmatune.models.diffusers import DiffusersDenoiser, load_diffusers
+from sigmatune.models.diffusers_networks import DiffusersDenoiser, load_diffusers
 from sigmatune.models.scheduler_config import READERS, read_process
 from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.schedules import FAMILIES, build
+from sigmatune.support.errors import SigmaTuneError
 
 SHAPE = (1, 8, 8)
 

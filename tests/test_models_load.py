@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.rng import START, noise
 from sigmatune.models import bundled_names, load
 from sigmatune.models.analytic import GaussianSpectrum
-from sigmatune.rng import START, noise
+from sigmatune.support.errors import SigmaTuneError
 
 
 def test_a_denoiser_passes_through():

@@ -10,11 +10,10 @@ import torch
 from diffusers import UNet2DModel
 
 from sigmatune import load
-from sigmatune.errors import SigmaTuneError
-from sigmatune.plan import sample
+from sigmatune.plan import compile_plan, sample
 from sigmatune.processes import PSLD
 from sigmatune.schedules import build
-from sigmatune.solvers import compile_plan
+from sigmatune.support.errors import SigmaTuneError
 
 CONFIG = {"_class_name": "PSLDScheduler", "prediction": "hsm-lower", "eps": 0.002, "time_scale": 999.0,
           "process": {"gamma": 0.02, "nu": 4.02}}  # fmt: skip

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import sigmatune as st
-from sigmatune import SigmaTuneError, rng
-from sigmatune.denoiser import Counted, Observed
-from sigmatune.machine import run
+from sigmatune import SigmaTuneError
+from sigmatune.core import rng
+from sigmatune.core.denoiser import Counted, Observed
+from sigmatune.core.machine import run
 from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import Flow, vp

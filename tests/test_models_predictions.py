@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sigmatune.denoiser import Observed
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Observed
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.models.function import from_callable
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.predictions import edm, predictions
 from sigmatune.noise import VE, Flow, Narrowed, NoisePath, vp
+from sigmatune.support.errors import SigmaTuneError
 
 SIGMA_DATA = 0.7
 PATHS: dict[str, NoisePath] = {

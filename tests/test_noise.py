@@ -12,8 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from exact import ALL_PATHS as PATHS
 from exact import SD, is_table
-from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import VE, VP, Flow, Narrowed, NoisePath, alpha_of, from_spec, s_of, shift, tables, unshift, vp
+from sigmatune.noise import VE, VP, Flow, Narrowed, NoisePath, alpha_of, from_spec, s_of, shift, unshift, vp
+from sigmatune.noise import beta_tables as tables
+from sigmatune.support.errors import SigmaTuneError
 
 INFINITE = ("vp zero snr", "flow", "flow shifted", "flow unshifted", "narrowed below")
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())

@@ -8,21 +8,21 @@ import torch
 from scipy.integrate import quad_vec
 
 from exact import gaussian, power_law
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import run
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.machine import run
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.analytic import GaussianMixture
-from sigmatune.models.phase_space import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork
 from sigmatune.noise import VE, Narrowed
 from sigmatune.phase_space import PHASE_SPACE, lift, prior_mismatch
 from sigmatune.phase_space.compose import Grid
 from sigmatune.phase_space.conjugate import conjugate
-from sigmatune.plan import sample
+from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.processes import PSLD, eps_of, x0_of
 from sigmatune.processes.parametrisation import mixed
-from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS, compile_plan, load_plan
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import errors, transfer, variance
 
 ALL = [*PHASE_SPACE, "reduced-babo", "naive-abo"]

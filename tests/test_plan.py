@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exact import PATHS, gaussian, unit
-from sigmatune import rng
-from sigmatune.denoiser import Counted
-from sigmatune.errors import PlanMismatch, SigmaTuneError
-from sigmatune.machine import Coefficients, Step, run
-from sigmatune.plan import Plan, sample
-from sigmatune.schedule import Schedule
+from sigmatune.core import rng
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.machine import Coefficients, Step, run
+from sigmatune.core.schedule import Schedule
+from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.schedules import build
-from sigmatune.solvers import POSITION, compile_plan
+from sigmatune.solvers import POSITION
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 SIGMAS = [40.0, 10.0, 2.0, 0.7, 0.2, 0.02, 0.0]
 
@@ -205,7 +205,7 @@ def test_gradients_flow_through_the_loop_and_leave_the_result_alone():
 
 
 def test_network_calls_count_guidance():
-    from sigmatune.denoiser import Guided
+    from sigmatune.core.denoiser import Guided
 
     model = gaussian()
     guided = Guided(model, gaussian(), 2.0, (0.5, 15.0))

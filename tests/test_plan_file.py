@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exact import PATHS, gaussian
-from sigmatune import plan_file
-from sigmatune.errors import PlanMismatch, SigmaTuneError
-from sigmatune.plan import Plan, sample
-from sigmatune.schedule import Schedule
+from sigmatune.core.schedule import Schedule
+from sigmatune.plan import Plan, compile_plan, load_plan, sample
+from sigmatune.plan import file as plan_file
 from sigmatune.schedules import build
-from sigmatune.solvers import POSITION, compile_plan, load_plan
+from sigmatune.solvers import POSITION
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def made(solver: str = "dpmpp2m", path: str = "vp") -> Plan:

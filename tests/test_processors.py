@@ -19,19 +19,19 @@ from diffusers import DDIMScheduler
 from numpy.testing import assert_array_equal
 
 from exact import ALL_PATHS, gaussian
-from sigmatune import PlanMismatch, SigmaTuneError, noise, plan_file
+from sigmatune import PlanMismatch, SigmaTuneError, noise
+from sigmatune.core.machine import digits
+from sigmatune.core.schedule import Schedule
 from sigmatune.interop import conformance, exports
 from sigmatune.interop.diffusers import SigmaTuneScheduler
 from sigmatune.interop.pipeline_checks import check_path
 from sigmatune.interop.runners import RUNNERS
-from sigmatune.machine import digits
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.noise import VE, VP, Narrowed, paired, vp
-from sigmatune.plan import sample
+from sigmatune.plan import compile_plan, load_plan, sample
+from sigmatune.plan import file as plan_file
 from sigmatune.rules import load_rule
-from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
-from sigmatune.solvers import compile_plan, load_plan
 from sigmatune.spectra.spectrum_file import load_measured
 from sigmatune.tuning import Settings, Workbench, discretisation
 from sigmatune.tuning.error_table import ErrorTable

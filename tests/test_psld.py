@@ -12,9 +12,9 @@ from scipy.integrate import quad_vec
 from scipy.linalg import expm
 
 from sigmatune import noise as paths
-from sigmatune.errors import SigmaTuneError
 from sigmatune.processes import PSLD, PhasePath, eps_of, perturb, score_of, x0_of
 from sigmatune.processes.psld import R, cholesky, flow, noise
+from sigmatune.support.errors import SigmaTuneError
 
 CLD = PSLD(gamma=0.0, nu=4.0)
 PROCESSES = [PSLD(), CLD, PSLD(gamma=3.0, nu=0.5, beta_start=0.1, beta_end=20.0), PSLD(gamma=0.02, nu=4.02, T=2.0)]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import sigmatune
-from sigmatune.errors import SigmaTuneError
 from sigmatune.phase_space import PHASE_SPACE
-from sigmatune.registry import Registry
 from sigmatune.solvers import POSITION, SOLVERS
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 ROOT = Path(sigmatune.__file__).parent
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
 from sigmatune.models import load
-from sigmatune.run_folder import LOCK
 from sigmatune.spectra import mixture_fit
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
+from sigmatune.support.run_folder import LOCK
 from sigmatune.training.data import load as pictures
-from sigmatune.training.finetune import Levelled, Trainable, fine_tune, objective_of
+from sigmatune.training.plan_levels import Levelled, Trainable, fine_tune, objective_of
 from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.recipe import write as recipe_text
 from sigmatune.training.run import prepare, train

@@ -15,17 +15,17 @@ import torch
 import sigmatune
 from exact import PATHS, gaussian
 from sigmatune import load, report, schedules
-from sigmatune.denoiser import Guided
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Guided
 from sigmatune.models.analytic import Empirical
 from sigmatune.noise import VE
 from sigmatune.plan import Plan
 from sigmatune.report.charts import octaves
-from sigmatune.report.measure import BUDGETS, interval, measure
+from sigmatune.report.measurements import BUDGETS, interval, measure
 from sigmatune.report.page import SECTIONS, page
 from sigmatune.report.residual import residual
 from sigmatune.report.svg import COLOURS, spread
 from sigmatune.statistics.paired import compare
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 
@@ -252,7 +252,7 @@ def test_labels_are_spread_and_stay_in_order():
 def undrawn(monkeypatch):
     """Leaves the charts out, which take most of a page's time, and the larger budgets."""
     monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")
-    monkeypatch.setattr("sigmatune.report.measure.BUDGETS", (4,))
+    monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.rng import START, noise
+from sigmatune.core.rng import START, noise
+from sigmatune.support.errors import SigmaTuneError
 
 
 def test_a_row_does_not_depend_on_the_rows_around_it():

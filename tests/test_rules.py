@@ -14,15 +14,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from exact import PATHS, gaussian
 from sigmatune import load_plan, load_rule
-from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.noise import VE, vp
-from sigmatune.plan import Plan, sample
+from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.rules import Control, SpectralRule, rule_file
 from sigmatune.rules.rule_file import load_any
 from sigmatune.schedules import build
-from sigmatune.solvers import POSITION, compile_plan
+from sigmatune.solvers import POSITION
 from sigmatune.spectra.mixture import Mixture
 from sigmatune.spectra.mixture_fit import fit
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 from test_spectra_mixture import images
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import VE, Flow, vp
-from sigmatune.schedule import Schedule, whole
+from sigmatune.support.errors import SigmaTuneError
 
 LOG_UNIFORM = Schedule([*np.geomspace(80, 0.01, 9), 0])
 INFINITE = Schedule([np.inf, 12, 4.5, 2, 0.75, 0.01, 0])

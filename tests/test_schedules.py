@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from exact import ALL_PATHS as PATHS
 from exact import SD
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import VE, Flow, Narrowed, vp
 from sigmatune.schedules import FAMILIES, build
+from sigmatune.support.errors import SigmaTuneError
 
 SPECTRA = [  # beyond the range on both sides, one ring alone, a single pixel, a flat one in between
     {"slope": 4.0, "rings": 128, "amplitude": 1e4, "kappa_min": 1e-3},

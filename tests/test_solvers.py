@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from exact import PATHS, gaussian, unit
-from sigmatune.denoiser import Counted, Denoiser, Observed
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import run
-from sigmatune.plan import sample
-from sigmatune.schedule import Schedule
+from sigmatune.core.denoiser import Counted, Denoiser, Observed
+from sigmatune.core.machine import run
+from sigmatune.core.schedule import Schedule
+from sigmatune.plan import compile_plan, sample
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.solvers import POSITION, SOLVERS, Solver, compile_plan
+from sigmatune.solvers import POSITION, SOLVERS, Solver
 from sigmatune.solvers.adams import adams
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import gain, variance
 
 ALL = list(POSITION)

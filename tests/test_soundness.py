@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from exact import gaussian
-from sigmatune import soundness
 from sigmatune.analysis.stepwise import analyze, chain
-from sigmatune.denoiser import Counted, Guided, Observed
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation.extractors.pixels import Projections
+from sigmatune.core import soundness
+from sigmatune.core.denoiser import Counted, Guided, Observed
+from sigmatune.core.schedule import Schedule
+from sigmatune.evaluation.extractors.raw_pixels import Projections
 from sigmatune.evaluation.generation import generate
 from sigmatune.models import load
 from sigmatune.models.network import NetworkDenoiser
-from sigmatune.models.phase_space import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork
 from sigmatune.noise import vp
 from sigmatune.phase_space import PHASE_SPACE
-from sigmatune.plan import sample
+from sigmatune.plan import compile_plan, sample
 from sigmatune.processes import PSLD
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, tune
 
 SHAPE = (1, 4, 4)

@@ -12,10 +12,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.rng import noise
 from sigmatune.models.analytic import GaussianSpectrum, filtered
 from sigmatune.noise import VE
-from sigmatune.rng import noise
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import QUANTISATION, Spectrum, rings, spectrum_of
 from sigmatune.spectra.advice import Density, coverage, training_density
@@ -29,7 +28,8 @@ from sigmatune.spectra.bounds import (
     sigma_min,
     tight_ends,
 )
-from sigmatune.tuning.spectral import Modes, error
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.gaussian_optimum import Modes, error
 
 SIDE, DRAWS = 8, 4_000
 RADIUS = np.hypot(np.fft.fftfreq(SIDE)[:, None] * SIDE, np.fft.fftfreq(SIDE)[None, :] * SIDE)

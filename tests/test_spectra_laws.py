@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra import QUANTISATION, Spectrum, rings, spectrum_of
-from sigmatune.spectra.laws import BrokenPowerLaw, PowerLaw, broken_power_law, power_law
+from sigmatune.spectra.power_laws import BrokenPowerLaw, PowerLaw, broken_power_law, power_law
+from sigmatune.support.errors import SigmaTuneError
 
 ONE = ("log_amplitude", "exponent")
 BROKEN = ("log_amplitude", "break", "low_exponent", "high_exponent")

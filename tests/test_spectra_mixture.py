@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import filtered
 from sigmatune.spectra import QUANTISATION, rapsd, rings
 from sigmatune.spectra.mixture import Mixture, Part, edited
 from sigmatune.spectra.mixture_fit import _law, _mixtures, _part, fit
+from sigmatune.support.errors import SigmaTuneError
 
 SIZE = 16
 
@@ -124,7 +124,7 @@ def test_draws_are_a_function_of_seed_and_index_alone():
 
 def test_a_draw_does_not_repeat_the_noise_that_the_image_starts_from():
     """Standard normal features, one per ring, so that the log-spectrum is the noise itself: on a channel of its own."""
-    from sigmatune.rng import START, noise
+    from sigmatune.core.rng import START, noise
     from sigmatune.spectra.mixture import SPECTRUM
 
     part = Part(np.ones(1), np.zeros((1, 2)), np.eye(2)[None], np.ones(3), 9)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra import QUANTISATION, WINDOWS, Running, Spectrum, rapsd, rings, spectrum_of
+from sigmatune.support.errors import SigmaTuneError
 
 SIZES = [(8, 8), (9, 9), (6, 11), (32, 32), (48, 20)]
 LENGTH = st.integers(1, 13)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra import spectrum_of
-from sigmatune.spectra.measure import measure
+from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.errors import SigmaTuneError
 
 
 def pixels(*shape, seed=0, dtype=np.uint8):

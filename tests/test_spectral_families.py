@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import VE, Flow, Narrowed, vp
 from sigmatune.schedules import FAMILIES, build
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
 from sigmatune.spectra import QUANTISATION, Spectrum
 from sigmatune.spectra.bounds import kappa_ends
 from sigmatune.spectra.curves import CURVES, KAPPA_MAX, KAPPA_MIN, frequency_focused, mixed, power_focused
+from sigmatune.support.errors import SigmaTuneError
 
 KAPPAS = {"kappa_min": 0.02, "kappa_max": 50.0}
 FIXED = {**KAPPAS, "widen": 0.0}

@@ -10,17 +10,17 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from sigmatune.analysis.spectrum_facts import facts_of
-from sigmatune.analysis.spectrum_picture import Noise, draw
-from sigmatune.errors import SigmaTuneError
+from sigmatune.analysis.spectrum_picture import NoisePanel, draw
+from sigmatune.core.rng import noise
 from sigmatune.models.analytic import filtered
 from sigmatune.noise import VE
-from sigmatune.rng import noise
+from sigmatune.plan import compile_plan
 from sigmatune.schedules import build
-from sigmatune.solvers import compile_plan
 from sigmatune.spectra.advice import Density
 from sigmatune.spectra.bounds import Ends, lost_variance, prior_mismatch
-from sigmatune.spectra.measure import measure
+from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.spectrum_file import load_measured, save_measured
+from sigmatune.support.errors import SigmaTuneError
 
 F = np.fft.fftfreq(16) * 16
 LAW = torch.from_numpy(0.5 * np.maximum(np.rint(np.hypot(F[:, None], F[None, :])), 1) ** -2.5)
@@ -94,12 +94,12 @@ def test_the_picture_draws_everything(data):
     ends = {"10 steps": Ends(20.0, 0.01)}
     density = {"proposed": Density(-1.0, 1.0)}
     svg = draw(
-        measured.all, title="two classes", classes=measured.classes, noise=Noise(density, ends, np.array([np.inf, 1.0])),
+        measured.all, title="two classes", classes=measured.classes, noise=NoisePanel(density, ends, np.array([np.inf, 1.0])),
         kind="svg",
     ).decode()  # fmt: skip
     assert svg.startswith("<?xml")
     assert svg == draw(
-        measured.all, title="two classes", classes=measured.classes, noise=Noise(density, ends, np.array([np.inf, 1.0])),
+        measured.all, title="two classes", classes=measured.classes, noise=NoisePanel(density, ends, np.array([np.inf, 1.0])),
         kind="svg",
     ).decode() or "clip" in svg  # fmt: skip
     assert draw(measured.all, title="plain")[:4] == b"\x89PNG"

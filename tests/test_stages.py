@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.unrolled import unrolled
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import Flow, vp
-from sigmatune.plan import sample
-from sigmatune.solvers import SOLVERS, load_plan
+from sigmatune.plan import load_plan, sample
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench, stages, tune, tune_on
 from sigmatune.tuning import climb as climbing
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.stages import STAGES, table_of
-from sigmatune.unrolled import unrolled
 
 SETTINGS = Settings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
 

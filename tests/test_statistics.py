@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.statistics.paired import compare
 from sigmatune.statistics.sliced import sliced_wasserstein
+from sigmatune.support.errors import SigmaTuneError
 
 
 def errors(n: int, effect: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

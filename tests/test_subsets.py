@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sets import noise_pictures
-from sigmatune.cli.evaluation import Measuring
+from sigmatune.cli.evaluation_options import Measuring
 from sigmatune.cli.finetune import reference_of
-from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.evaluate import Wanted
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.generation import pictures
-from sigmatune.evaluation.reference import measure
+from sigmatune.evaluation.reference_set import measure
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.subset import draw
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.data import load
 from sigmatune.training.run import prepare
 from training import recipe
@@ -138,7 +138,7 @@ def test_the_order_of_pictures_that_exist_is_mixed(classes):
 
 
 def test_rows_of_a_reference_are_drawn_by_class(classes, monkeypatch):
-    monkeypatch.setattr("sigmatune.evaluation.reference.ROWS", 8)
+    monkeypatch.setattr("sigmatune.evaluation.reference_set.ROWS", 8)
     found = measure(open_images(classes[0] / "folder"), [PIXELS]).statistics["pixels", "pixels"]
     assert sorted(known(found.rows, classes[1]) // 8) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert found.moments.n == 32, "moments are of all"

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from exact import gaussian
-from sigmatune.denoiser import Counted
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import VE, Flow, vp
-from sigmatune.schedule import Schedule
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench, surrogate
 from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 import sigmatune as st
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.conditioning import Conditioned
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import checkpoint, draws
 from sigmatune.training.objective import Objective
 from sigmatune.training.run import prepare, train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.recipe import Recipe, loads, read, write
 from sigmatune.training.run import prepare
 from sigmatune.training.trainer import Trainer

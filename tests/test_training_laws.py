@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sigmatune import noise
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.predictions import from_epsilon, from_v
 from sigmatune.spectra.bounds import lost_variance
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.spectrum import spectrum_of
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.averages import AVERAGES, Average, gamma_of
 from sigmatune.training.laws import LAWS, Domain, noise_law
 from sigmatune.training.objective import Denoising, scale_of

@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import load_file
 
 import sigmatune as st
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.models.phase_space import PhaseSpaceNetwork
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.models.psld_network import PhaseSpaceNetwork
 from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.processes import PSLD, PhasePath, eps_of, score_of
 from sigmatune.processes.parametrisation import mixed
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch
 from sigmatune.training.export import averaged, save_model
-from sigmatune.training.phase_space import ScoreMatching
 from sigmatune.training.recipe import read
 from sigmatune.training.run import prepare, train
+from sigmatune.training.score_matching import ScoreMatching
 from training import losses, recipe, same, trainer, written
 
 ROOT = Path(__file__).resolve().parent.parent

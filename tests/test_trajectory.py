@@ -7,18 +7,18 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sigmatune.denoiser import Counted, Guided
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Counted, Guided
+from sigmatune.core.rng import START, noise
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import sample
-from sigmatune.reference import HIGHEST
-from sigmatune.rng import START, noise
-from sigmatune.schedule import Schedule
+from sigmatune.plan.reference import HIGHEST
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.trajectory import _teacher, cost, nodes, tune_by_trajectory
-from sigmatune.tuning.workbench import Settings, Workbench
+from sigmatune.tuning.workbench import TuningSettings, Workbench
 
 F = np.fft.fftfreq(8) * 8
 POWER = np.maximum(np.hypot(F[:, None], F[None, :]), 0.5) ** -2.2
@@ -31,7 +31,7 @@ def mixture(path):
 
 
 def workbench(model=None, **settings):
-    return Workbench(model or mixture(VE(0.02, 40.0)), Settings(**{"tuning": 6, "micro_batch": 4, **settings}))
+    return Workbench(model or mixture(VE(0.02, 40.0)), TuningSettings(**{"tuning": 6, "micro_batch": 4, **settings}))
 
 
 def brute_force(bench, solver, steps, grid):

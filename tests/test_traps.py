@@ -16,8 +16,10 @@ import torch
 
 import sigmatune as st
 from exact import ALL_PATHS, gaussian, power_law
-from sigmatune import PlanMismatch, SigmaTuneError, rng
-from sigmatune.interop import exports, resolution, tables
+from sigmatune import PlanMismatch, SigmaTuneError
+from sigmatune.core import rng
+from sigmatune.interop import exports, resolution
+from sigmatune.interop import published_tables as tables
 from sigmatune.interop.diffusers import scheduler, starting_level
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
@@ -25,7 +27,7 @@ from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import POSITION
 from sigmatune.tuning import Settings, Workbench
-from sigmatune.tuning.spectral import Modes, optimal
+from sigmatune.tuning.gaussian_optimum import Modes, optimal
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
 EVERY_N = (1, 2, 3, 5, 10, 50, 71, 72, 100, 333, 1000)
@@ -285,7 +287,7 @@ def test_noise_that_depends_on_the_batch_size():
 
 def test_frechet_distance_of_the_best_of_several_seeds():
     """What a figure was computed on is fixed before it is known, and stands beside it: the seed, and rows 0 to n - 1."""
-    from sigmatune.evaluation.extractors import extractor
+    from sigmatune.evaluation.extractors import base as extractor
     from sigmatune.evaluation.generation import generate
 
     model = gaussian(SD)

@@ -15,14 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exact import PATHS, gaussian
-from sigmatune import plan_file, schedules
-from sigmatune.denoiser import Counted, Guided, Observed
-from sigmatune.errors import SigmaTuneError
+from sigmatune import schedules
+from sigmatune.core.denoiser import Counted, Guided, Observed
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.analytic import Empirical
 from sigmatune.noise import VE, Flow
-from sigmatune.plan import sample
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import POSITION, SOLVERS, compile_plan
+from sigmatune.plan import compile_plan, sample
+from sigmatune.plan import file as plan_file
+from sigmatune.solvers import POSITION, SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import Settings, Workbench, candidates
 from sigmatune.tuning import tune as tune_by
 from sigmatune.tuning import tune_on as tune_on_by

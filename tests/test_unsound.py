@@ -15,23 +15,23 @@ import sigmatune as st
 from exact import gaussian
 from sets import noise_pictures
 from sigmatune import compile_plan, schedules
-from sigmatune.denoiser import Guided, Wrapper
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Guided, Wrapper
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors.extractor import Extractor, Space
+from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace
 from sigmatune.evaluation.generation import generate, pictures
-from sigmatune.evaluation.reference import Reference, measure
-from sigmatune.evaluation.reference import load as load_reference
+from sigmatune.evaluation.reference_set import Reference, measure
+from sigmatune.evaluation.reference_set import load as load_reference
 from sigmatune.models.network import NetworkDenoiser
-from sigmatune.pixels import to_pixels
 from sigmatune.plan import sample
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.pixels import to_pixels
 from sigmatune.training import checkpoint, previews
 from sigmatune.training.export import fitting
-from sigmatune.training.finetune import Trainable
+from sigmatune.training.plan_levels import Trainable
 from sigmatune.training.run import train
 from sigmatune.training.trainer import Hooks
-from sigmatune.workflows.pictures import save_images, side_by_side
+from sigmatune.workflows.image_grids import save_images, side_by_side
 from tiny_pipelines import sd15
 from training import recipe, trainer, written
 
@@ -180,7 +180,7 @@ class Means(Extractor):
     """The mean of a picture, or what a test wants instead."""
 
     name, version, default = "means", "1", ("mean",)
-    spaces = {"mean": Space(1, "pixels")}  # noqa: RUF012
+    spaces = {"mean": FeatureSpace(1, "pixels")}  # noqa: RUF012
     bad: float | None = None
 
     def features(self, pictures):
@@ -263,7 +263,7 @@ def test_a_preview_that_fails_says_how_to_go_on(tmp_path, monkeypatch):
     def unsound(*_):
         raise SigmaTuneError("the model returned NaN or infinity.")
 
-    monkeypatch.setattr("sigmatune.training.task.sample", lambda *_, **__: unsound())
+    monkeypatch.setattr("sigmatune.training.training_task.sample", lambda *_, **__: unsound())
     with pytest.raises(
         SigmaTuneError, match=r"a preview failed: the model returned NaN or infinity; previews.every=0 trains on"
     ):

@@ -11,11 +11,11 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from sets import noise_pictures
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import base as extractor
 from sigmatune.evaluation.generation import pictures
-from sigmatune.spectra.measure import measure
+from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.data import load
 
 SEEN = noise_pictures(6, shape=(8, 8, 3))

@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.exact import EXACT
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.workflows.build_exact import build
 
 

@@ -40,8 +40,8 @@ CLOCKS = {"seconds", "peak_memory_mib", "created"}
 
 PRELOADED = (
     "optuna", "cmaes", "accelerate", "matplotlib.figure", "torch._dynamo", "diffusers.models.unets.unet_2d", "sigmatune.cli",
-    "sigmatune.tuning", "sigmatune.report", "sigmatune.report.leaderboard", "sigmatune.training.run",
-    "sigmatune.workflows.finetune", "sigmatune.analysis.stepwise", "sigmatune.analysis.pictures",
+    "sigmatune.tuning", "sigmatune.report", "sigmatune.report.leaderboard_page", "sigmatune.training.run",
+    "sigmatune.workflows.finetune", "sigmatune.analysis.stepwise", "sigmatune.analysis.figures",
     "sigmatune.evaluation.leaderboard", "sigmatune.evaluation.extractors.efficientnet",
 )  # fmt: skip
 """What all processes share, so that they need not import it."""
@@ -202,7 +202,7 @@ def timeless(value: Any) -> Any:
 
 def left_overs(folder: Path) -> list[str]:
     """Unfinished files and folders of ours."""
-    from sigmatune.run_folder import LOCK
+    from sigmatune.support.run_folder import LOCK
 
     return [str(path) for path in folder.rglob("*") if path.name.startswith(".sigmatune") and path.name != LOCK]
 
@@ -254,8 +254,8 @@ def measure(data: Path, out: Path) -> None:
     """Writes the statistics of images, so that not every process has to measure them."""
     import torch
 
-    from sigmatune.evaluation import reference
-    from sigmatune.evaluation.extractors import extractor
+    from sigmatune.evaluation import reference_set as reference
+    from sigmatune.evaluation.extractors import base as extractor
     from sigmatune.spectra.sources import open_images
 
     one = extractor("efficientnet-lite0", (1, 8, 8), device=torch.device("cpu"))

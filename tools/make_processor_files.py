@@ -76,9 +76,8 @@ def plans(known: Mapping[str, Any], store: Path) -> Iterator[tuple[str, Any]]:
     """Plans by the names of their files: the model, and what is special."""
     from dataclasses import replace
 
-    from sigmatune.plan import Plan
+    from sigmatune.plan import Plan, compile_plan
     from sigmatune.schedules import build
-    from sigmatune.solvers import compile_plan
 
     for name, solver in SOLVER.items():
         family = "karras" if name in ("vp", "edm") else "uniform-trailing"
@@ -122,7 +121,7 @@ def files(folder: Path) -> None:
 
     from sigmatune.interop import conformance, exports
     from sigmatune.plan import sample
-    from sigmatune.spectra.measure import measure
+    from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import save_measured
     from sigmatune.tuning.error_table import tabulate
 

@@ -48,7 +48,7 @@ NUMBERS = ("test_laws.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
     Mutant(
-        "solvers/solver.py",
+        "solvers/base.py",
         "(1 - sigmas[..., 1:] / sigmas[..., :-1])",
         "(1 + sigmas[..., 1:] / sigmas[..., :-1])",
         SOLVERS,
@@ -78,7 +78,7 @@ MUTANTS = (
     # Spectra: mirror images, means, divergences, ends, curves.
     Mutant("spectra/rings.py", "index[:, 1 : (width + 1) // 2] += kept + 1", "index[:, 1:] += kept + 1", RAPSD),
     Mutant("spectra/spectrum.py", "of_mean, 0) * (n / (n - 1))", "of_mean, 0)", RAPSD),
-    Mutant("spectra/laws.py", "2 / (spectrum.images *", "1 / (spectrum.images *", ("test_spectra_laws.py",)),
+    Mutant("spectra/power_laws.py", "2 / (spectrum.images *", "1 / (spectrum.images *", ("test_spectra_laws.py",)),
     Mutant("spectra/bounds.py", "total = 0.5 * (count * nats)", "total = (count * nats)", BOUNDS),
     Mutant("spectra/bounds.py", "np.divide(power * variance,", "np.divide(power * power,", BOUNDS),
     Mutant("spectra/bounds.py", "nats / steps ** (order + 1)", "nats / steps ** (order - 1)", BOUNDS),
@@ -113,14 +113,16 @@ MUTANTS = (
     Mutant(
         "evaluation/metrics/neighbours.py", "distances, K, axis=1)[:, K]", "distances, K, axis=1)[:, K - 1]", EVALUATION
     ),
-    Mutant("evaluation/metrics/frechet.py", "inverse.append(1 / some.n)", "inverse.append(some.n)", EVALUATION),
-    Mutant("evaluation/metrics/spectrum.py", "np.mean(gap**2)", "np.mean(gap)**2", EVALUATION),
+    Mutant(
+        "evaluation/metrics/frechet_distance.py", "inverse.append(1 / some.n)", "inverse.append(some.n)", EVALUATION
+    ),
+    Mutant("evaluation/metrics/spectrum_distance.py", "np.mean(gap**2)", "np.mean(gap)**2", EVALUATION),
     Mutant("evaluation/generation.py", "|{seed}|{plan.micro_batch}|", "|{plan.micro_batch}|", EVALUATION),
-    Mutant("evaluation/guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
+    Mutant("evaluation/stochastic_guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
     # Training: laws, weights, averages, what is told, what is kept.
     Mutant("training/laws/cosine.py", "4 * (noisy - clean) / np.sin", "2 * (noisy - clean) / np.sin", LAWS),
     Mutant("training/laws/log_normal.py", "2 * P_std * (above - below)", "2 * P_std", LAWS),
-    Mutant("training/laws/flow.py", "+ np.log(shift)))", "+ 0 * np.log(shift)))", LAWS),
+    Mutant("training/laws/logit_normal.py", "+ np.log(shift)))", "+ 0 * np.log(shift)))", LAWS),
     Mutant("training/laws/spectral_instance.py", "sigma[:, 1:])", "sigma[:, 1:] * 1.01)", LAWS),
     Mutant("training/weights/sigmoid.py", "(sigma**2 + np.exp(-b))", "(sigma**2 + np.exp(b))", LAWS),
     Mutant("training/weights/sigmoid.py", "-2 * training_density", "-1 * training_density", LAWS),
@@ -144,31 +146,36 @@ MUTANTS = (
     Mutant("workflows/finetune.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
     Mutant("workflows/finetune.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
     Mutant("workflows/judge.py", "not any(d.low > 0 for", "not any(d.low > 1e9 for", FINETUNE),
-    Mutant("training/finetune.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
-    Mutant("training/finetune.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
+    Mutant("training/plan_levels.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
+    Mutant("training/plan_levels.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
     Mutant("training/distillation.py", "rest - form.W[k + 1, j] * D", "rest + form.W[k + 1, j] * D", DISTILLATION),
     Mutant("training/distillation.py", "z[:, 0] = self.form.rho[0] * eps", "z[:, 0] = eps / 2", DISTILLATION),
     Mutant(
         "training/lora.py", 'value.requires_grad_(".lora_" in name)', "value.requires_grad_(True)", ("test_lora.py",)
     ),
-    Mutant("training/phase_space.py", "(self.process.T - self.eps) * uniform", "self.process.T * uniform", PSLD),
-    Mutant("training/phase_space.py", "self.process.kappa * self.process.mass", "self.process.kappa", PSLD),
+    Mutant("training/score_matching.py", "(self.process.T - self.eps) * uniform", "self.process.T * uniform", PSLD),
+    Mutant("training/score_matching.py", "self.process.kappa * self.process.mass", "self.process.kappa", PSLD),
     # Numbers that decide: noises that are kept apart, folds, weights of a bootstrap, widths of intervals, names in a store.
     Mutant("workflows/judge.py", "self.data.n, self.data.seed + 1)", "self.data.n, self.data.seed)", NUMBERS),
     Mutant("workflows/judge.py", "self.few, self.data.seed)", "self.few, self.data.seed + 1)", NUMBERS),
     Mutant("evaluation/metrics/neighbours.py", "_radii(within[np.ix_(keep, keep)])", "_radii(within)[keep]", NUMBERS),
     Mutant("evaluation/metrics/neighbours.py", "inside.sum(axis=1).mean() / K", "inside.sum(axis=1).mean()", NUMBERS),
-    Mutant("evaluation/metrics/frechet.py", "total - part for part", "total for part", NUMBERS),
-    Mutant("evaluation/metrics/sliced.py", "rows[keep], LEVELS", "rows, LEVELS", NUMBERS),
+    Mutant("evaluation/metrics/frechet_distance.py", "total - part for part", "total for part", NUMBERS),
+    Mutant("evaluation/metrics/sliced_wasserstein.py", "rows[keep], LEVELS", "rows, LEVELS", NUMBERS),
     Mutant("evaluation/estimate.py", "(1 + CONFIDENCE) / 2)", "CONFIDENCE)", NUMBERS),
-    Mutant("evaluation/guard.py", "- n * np.outer(mean, mean)", "- np.outer(mean, mean)", NUMBERS),
+    Mutant("evaluation/stochastic_guard.py", "- n * np.outer(mean, mean)", "- np.outer(mean, mean)", NUMBERS),
     Mutant(
-        "evaluation/guard.py",
+        "evaluation/stochastic_guard.py",
         "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])\n    low",
         "[1 - CONFIDENCE, CONFIDENCE])\n    low",
         NUMBERS,
     ),
-    Mutant("evaluation/guard.py", "value = ours(once) - theirs(once)", "value = theirs(once) - ours(once)", NUMBERS),
+    Mutant(
+        "evaluation/stochastic_guard.py",
+        "value = ours(once) - theirs(once)",
+        "value = theirs(once) - ours(once)",
+        NUMBERS,
+    ),
     Mutant("evaluation/metrics/kernel.py", "np.square(weights) @ self.sizes", "weights @ self.sizes", NUMBERS),
     Mutant(
         "statistics/paired.py", "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]", "[1 - CONFIDENCE, CONFIDENCE]", NUMBERS
@@ -225,9 +232,9 @@ MUTANTS = (
         ("test_conformance.py",),
     ),
     Mutant("models/pipeline.py", "range(a, b)) for", "range(0, b)) for", ("test_models_pipeline.py",)),
-    Mutant("machine.py", "call: int = k + 1", "call: int = k", LOOP),
-    Mutant("machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
-    Mutant("plan.py", "own, given = [rows[i] for i in part]", "own, given = rows[: len(part)]", LOOP),
+    Mutant("core/machine.py", "call: int = k + 1", "call: int = k", LOOP),
+    Mutant("core/machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
+    Mutant("plan/plan.py", "own, given = [rows[i] for i in part]", "own, given = rows[: len(part)]", LOOP),
 )
 
 

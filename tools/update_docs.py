@@ -38,16 +38,18 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer, RawFencedCodeBlo
 from sybil.parsers.rest.lexers import DirectiveLexer
 
 from sigmatune import cli, models, report
-from sigmatune.evaluation import generation, leaderboard, reference
-from sigmatune.evaluation.extractors import extractor
-from sigmatune.evaluation.extractors.pixels import PixelValues, Projections, Rings
+from sigmatune.core.schedule import Schedule
+from sigmatune.evaluation import generation, leaderboard
+from sigmatune.evaluation import reference_set as reference
+from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
 from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
-from sigmatune.report import measure
-from sigmatune.schedule import Schedule
+from sigmatune.report import measurements as measure
 from sigmatune.spectra.sources import open_images
-from sigmatune.tuning import Settings, Workbench, guard, spectral, stages
+from sigmatune.tuning import Settings, Workbench, guard, stages
+from sigmatune.tuning import gaussian_optimum as spectral
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

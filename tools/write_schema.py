@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import sigmatune
-from sigmatune import plan_file
-from sigmatune.files import write_text
+from sigmatune.plan import file as plan_file
 from sigmatune.rules import rule_file
+from sigmatune.support.files import write_text
 
 if __name__ == "__main__":
     for name, schema in (("plan", plan_file.schema()), ("rule", rule_file.schema())):

@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
 from sigmatune.solvers import POSITION, Solver
 
 if TYPE_CHECKING:

@@ -31,31 +31,31 @@ _HOME = {
     "interop": "sigmatune.interop:",
     "sample": "sigmatune.plan",
     "tune": "sigmatune.tuning",
-    "Denoiser": "sigmatune.denoiser",
-    "Guided": "sigmatune.denoiser",
-    "Schedule": "sigmatune.schedule",
+    "Denoiser": "sigmatune.core.denoiser",
+    "Guided": "sigmatune.core.denoiser",
+    "Schedule": "sigmatune.core.schedule",
     "Plan": "sigmatune.plan",
     "SpectralRule": "sigmatune.rules",
-    "PlanMismatch": "sigmatune.errors",
-    "SigmaTuneError": "sigmatune.errors",
+    "PlanMismatch": "sigmatune.support.errors",
+    "SigmaTuneError": "sigmatune.support.errors",
 }
 
 if TYPE_CHECKING:
     from sigmatune import interop as interop
-    from sigmatune.denoiser import Denoiser as Denoiser
-    from sigmatune.denoiser import Guided as Guided
-    from sigmatune.errors import PlanMismatch as PlanMismatch
-    from sigmatune.errors import SigmaTuneError as SigmaTuneError
+    from sigmatune.core.denoiser import Denoiser as Denoiser
+    from sigmatune.core.denoiser import Guided as Guided
+    from sigmatune.core.schedule import Schedule as Schedule
     from sigmatune.models import load as load
     from sigmatune.plan import Plan as Plan
+    from sigmatune.plan import compile_plan as compile_plan
+    from sigmatune.plan import load_plan as load_plan
+    from sigmatune.plan import partial as partial
     from sigmatune.plan import sample as sample
     from sigmatune.rules import SpectralRule as SpectralRule
     from sigmatune.rules import load_rule as load_rule
-    from sigmatune.schedule import Schedule as Schedule
     from sigmatune.schedules import build as build_schedule
-    from sigmatune.solvers import compile_plan as compile_plan
-    from sigmatune.solvers import load_plan as load_plan
-    from sigmatune.solvers import partial as partial
+    from sigmatune.support.errors import PlanMismatch as PlanMismatch
+    from sigmatune.support.errors import SigmaTuneError as SigmaTuneError
     from sigmatune.tuning import tune as tune
 
 

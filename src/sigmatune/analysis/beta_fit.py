@@ -23,11 +23,11 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import betainc, betaincc
 
-from sigmatune.analysis.jackknife import Estimate, jackknife
+from sigmatune.analysis.jackknife import JackknifeEstimate, jackknife
 from sigmatune.analysis.result import Band, Of, Stepwise
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
-from sigmatune.schedule import whole
+from sigmatune.support.errors import SigmaTuneError
 
 PUBLISHED = ((0.5, 0.5), (0.6, 0.6))
 """The paper's parameters, chosen by hand: ADM-G and Stable Diffusion."""
@@ -100,10 +100,10 @@ class BetaFit:
         symmetric_divergence: The same for the symmetric fit.
     """
 
-    a: Estimate
-    b: Estimate
-    symmetric: Estimate
-    ratio: Estimate
+    a: JackknifeEstimate
+    b: JackknifeEstimate
+    symmetric: JackknifeEstimate
+    ratio: JackknifeEstimate
     divergence: float
     symmetric_divergence: float
 

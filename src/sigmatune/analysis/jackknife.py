@@ -23,7 +23,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Estimate:
+class JackknifeEstimate:
     """A number with its interval."""
 
     value: float
@@ -37,7 +37,7 @@ class Estimate:
 
 def jackknife(
     analysis: Stepwise, statistic: Callable[[Stepwise], Sequence[float]], *, log: bool = False
-) -> list[Estimate]:
+) -> list[JackknifeEstimate]:
     """Estimates several numbers with 95% intervals.
 
     Args:
@@ -54,4 +54,4 @@ def jackknife(
     error = np.sqrt((analysis.folds - 1) * left.var(axis=0))
     half = stdtrit(analysis.folds - 1, (1 + CONFIDENCE) / 2) * error
     ends = (back(value), back(value - half), back(value + half))
-    return [Estimate(*map(float, numbers)) for numbers in zip(*ends, strict=True)]
+    return [JackknifeEstimate(*map(float, numbers)) for numbers in zip(*ends, strict=True)]

@@ -25,12 +25,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sigmatune import reading
-from sigmatune.errors import SigmaTuneError, shown
-from sigmatune.files import write_bytes, write_text
+from sigmatune.core.schedule import validate
 from sigmatune.noise import Array
-from sigmatune.outputs import archive
-from sigmatune.schedule import validate
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError, shown
+from sigmatune.support.files import write_bytes, write_text
+from sigmatune.support.outputs import archive
 
 Of = Literal["x", "x0"]
 """The state x in the model's own scaling, or the network's estimate of the clean image."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.spectra.advice import EDM, Density, coverage, training_density
 from sigmatune.spectra.bounds import at_resolution, kappa_ends, lost_variance, prior_mismatch, tight_ends
-from sigmatune.spectra.laws import broken_power_law, power_law
-from sigmatune.spectra.measure import Measured
+from sigmatune.spectra.measured_spectra import Measured
+from sigmatune.spectra.power_laws import broken_power_law, power_law
 from sigmatune.spectra.spectrum import Spectrum
+from sigmatune.support.errors import SigmaTuneError
 
 BUDGETS = (5, 10, 20, 50)
 """Numbers of steps that ends are proposed for."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sigmatune.outputs import picture_metadata
 from sigmatune.spectra.advice import Density
 from sigmatune.spectra.bounds import Ends
 from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
+from sigmatune.support.outputs import picture_metadata
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoisePanel:
     """What the right panel shows.
 
     Attributes:
@@ -45,7 +45,7 @@ def draw(
     law: Any = None,
     law_label: str = "",
     classes: Mapping[str, Spectrum] | None = None,
-    noise: Noise | None = None,
+    noise: NoisePanel | None = None,
     kind: str = "png",
 ) -> bytes:
     """Draws P(k) with its scatter over images and its law, and beside it the noise levels.
@@ -67,7 +67,7 @@ def draw(
     figure = Figure(figsize=(11, 4.2), dpi=130, facecolor="white")
     left, right = figure.subplots(1, 2)
     _power(left, spectrum, law, law_label, classes or {})
-    _noise(right, noise or Noise())
+    _noise(right, noise or NoisePanel())
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(visible=True, which="major", alpha=0.25)
@@ -106,7 +106,7 @@ def _power(axis: Axes, spectrum: Spectrum, law: Any, law_label: str, classes: Ma
     axis.legend(frameon=False, fontsize=8.5)
 
 
-def _noise(axis: Axes, noise: Noise) -> None:
+def _noise(axis: Axes, noise: NoisePanel) -> None:
     log_sigma = np.linspace(np.log(5e-4), np.log(500), 600)
     tallest = 0.0
     for (label, density), colour in zip(noise.densities.items(), (BLUE, ORANGE, GREEN), strict=False):

@@ -28,20 +28,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sigmatune import identity, soundness
 from sigmatune.analysis.result import Stepwise
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import make_folder, write_bytes
-from sigmatune.machine import Step
+from sigmatune.core import identity, soundness
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.machine import Step
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, close
-from sigmatune.pixels import first_unsound
-from sigmatune.plan import Plan, sample
-from sigmatune.reading import sealed, unsealed
-from sigmatune.schedule import whole
+from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.schedules import build
-from sigmatune.solvers import compile_plan
 from sigmatune.spectra.rings import binning, rings, whole_rings
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import make_folder, write_bytes
+from sigmatune.support.pixels import first_unsound
+from sigmatune.support.reading import sealed, unsealed
 
 STEPS = 200
 FOLDS = 10

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sigmatune.analysis.beta_fit import PUBLISHED, BetaFit, against_fit, fit_beta
-from sigmatune.analysis.jackknife import Estimate, jackknife
+from sigmatune.analysis.jackknife import JackknifeEstimate, jackknife
 from sigmatune.analysis.result import Of, Stepwise
 
 
-def band_medians(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -> tuple[Estimate, Estimate, Estimate]:
+def band_medians(
+    analysis: Stepwise, of: Of = "x", *, relative: bool = True
+) -> tuple[JackknifeEstimate, JackknifeEstimate, JackknifeEstimate]:
     """Median tau of the change of the low band, of the high band, and their difference, with intervals.
 
     Raises:
@@ -83,7 +85,7 @@ def summary(analysis: Stepwise) -> dict[str, Any]:
     }
 
 
-def _medians(analysis: Stepwise) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
+def _medians(analysis: Stepwise) -> dict[str, tuple[JackknifeEstimate, JackknifeEstimate, JackknifeEstimate]]:
     return {
         "state": band_medians(analysis),
         "state, without k = 0": band_medians(analysis, relative=False),

@@ -31,7 +31,7 @@ from sigmatune.cli import (
     train,
     tune,
 )
-from sigmatune.errors import SigmaTuneError, sentence
+from sigmatune.support.errors import SigmaTuneError, sentence
 
 app = typer.Typer(
     name="sigmatune",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Force, load_model, may_write, measuring, progress_bar
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.analysis.result import Stepwise
@@ -37,14 +37,14 @@ def analyze(
 
     A run that was stopped goes on where it was, as it does in `tune`.
     """
-    from sigmatune.analysis.pictures import rendered
+    from sigmatune.analysis.figures import rendered
     from sigmatune.analysis.stepwise import analyze as run
     from sigmatune.analysis.stepwise import chain
     from sigmatune.analysis.summary import summary
-    from sigmatune.files import write_bytes
-    from sigmatune.schedule import whole
+    from sigmatune.core.schedule import whole
     from sigmatune.schedules import FAMILIES
     from sigmatune.solvers import SOLVERS
+    from sigmatune.support.files import write_bytes
 
     if out.suffix != ".npz":
         raise SigmaTuneError(f"an analysis is written as .npz, not {out.suffix or 'without an ending'!r}.")

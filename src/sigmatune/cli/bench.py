@@ -10,11 +10,11 @@ import typer
 
 from sigmatune.cli.common import Force, Several, Values, load_model, may_write, measuring, progress_bar
 from sigmatune.cli.evaluate import family_of
-from sigmatune.cli.evaluation import Measuring, left_out, listed, number
-from sigmatune.errors import SigmaTuneError
+from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.leaderboard import Entry, Row
 
 
@@ -22,7 +22,7 @@ SHOWN = 2
 """Figures in the terminal's table; all of them are in the JSON and on the page."""
 
 
-class Command(Several):
+class BenchCommand(Several):
     """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
 
     options = ("--calls",)
@@ -52,11 +52,11 @@ def bench(
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
     """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals."""
+    from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
     from sigmatune.evaluation.evaluate import check
-    from sigmatune.files import write_text
-    from sigmatune.report import leaderboard as page
-    from sigmatune.schedule import whole
+    from sigmatune.report import leaderboard_page as page
+    from sigmatune.support.files import write_text
 
     if out.suffix != ".json":
         raise SigmaTuneError(f"a leaderboard is written as .json, not {out.suffix or 'without an ending'!r}.")
@@ -94,7 +94,7 @@ def bench(
 def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: str) -> list[Entry]:
     from sigmatune import schedules
     from sigmatune.evaluation.leaderboard import Entry, entries
-    from sigmatune.solvers import load_plan
+    from sigmatune.plan import load_plan
 
     chosen = []
     for text in listed(families):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import load_model, measuring, progress_bar
-from sigmatune.cli.evaluation import Measuring, left_out
-from sigmatune.errors import SigmaTuneError
+from sigmatune.cli.evaluation_options import Measuring, left_out
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
@@ -33,10 +33,10 @@ def by_spectrum(
     Raises:
         SigmaTuneError: if the spectrum or the reference is not known, or there are too few pictures; nothing is written.
     """
-    from sigmatune.plan_file import dumps
+    from sigmatune.plan.file import dumps
     from sigmatune.tuning.own_spectrum import own_modes
-    from sigmatune.workflows.by_spectrum import tune_by_spectrum
-    from sigmatune.workflows.judge import Data
+    from sigmatune.workflows.judge import ReferenceData
+    from sigmatune.workflows.tune_by_spectrum import tune_by_spectrum
 
     modes = own_modes(source, data)
     model = load_model(source, device, given)
@@ -47,7 +47,7 @@ def by_spectrum(
         known = asked.data(source, wanted, progress)
         if known is None:
             raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
-        compared = Data(known, wanted.extractor, images, seed, work)
+        compared = ReferenceData(known, wanted.extractor, images, seed, work)
         for calls, file in files.items():
             plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
             plans[calls].save(file)

@@ -13,12 +13,12 @@ import typer
 from typer.core import TyperCommand
 
 from sigmatune.cli.logs import console
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
 
 
 class Several(TyperCommand):
@@ -106,7 +106,7 @@ def may_write(
     homes: Sequence[Path] = (),
     force: bool,
 ) -> None:
-    """Decides whether a command may write, before any work is done; see :func:`sigmatune.outputs.check`.
+    """Decides whether a command may write, before any work is done; see :func:`sigmatune.support.outputs.check`.
 
     Args:
         files: What it writes, each with its kind.
@@ -118,8 +118,8 @@ def may_write(
     Raises:
         SigmaTuneError: if it may not.
     """
-    from sigmatune import outputs
     from sigmatune.models.bundled import bundled_names
+    from sigmatune.support import outputs
 
     read = [*inputs, *([] if model in bundled_names() else [model])]
     outputs.check(files, folders=folders, homes=homes, inputs=read, force=force)
@@ -132,7 +132,7 @@ def measuring(work: Path) -> Iterator[None]:
     Raises:
         SigmaTuneError: if another process holds it, or it cannot be written to.
     """
-    from sigmatune.run_folder import LOCK, held
+    from sigmatune.support.run_folder import LOCK, held
 
     with held(work):
         try:
@@ -202,7 +202,7 @@ def conditions(
     """
     given: dict[str, Any] = {"negative_prompt": negative, "guidance": guidance, "interval": interval}
     if prompts is not None:
-        from sigmatune.reading import WORDS, text_of
+        from sigmatune.support.reading import WORDS, text_of
 
         text = text_of(prompts, kind="prompts", most=WORDS)
         lines = [line.strip() for line in text.split("\n")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from sigmatune.cli.common import Force, may_write, progress_bar
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 
 def conformance(

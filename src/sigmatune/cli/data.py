@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sigmatune.cli.common import progress_bar
-from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.support.errors import SigmaTuneError, unknown_name
 
 if TYPE_CHECKING:
     from sigmatune.noise import Array
@@ -20,7 +20,7 @@ MEASURED = ".json"
 
 
 @dataclass(frozen=True)
-class Data:
+class DataOptions:
     """The command's options about data; empty means not given.
 
     Attributes:
@@ -81,7 +81,7 @@ class Data:
 
     def power(self, *, quiet: bool) -> Array:
         """Measures the mean power of the data or of one class, and edits it, (K,)."""
-        from sigmatune.spectra.measure import measure
+        from sigmatune.spectra.measured_spectra import measure
         from sigmatune.spectra.mixture import Mixture, edited
         from sigmatune.spectra.rings import whole_rings
         from sigmatune.spectra.spectrum_file import load_measured
@@ -123,8 +123,8 @@ class Data:
     @property
     def _fitted(self) -> bool:
         """Whether the source is the file of a mixture."""
-        from sigmatune.json_file import format_of
         from sigmatune.spectra.mixture import FORMAT
+        from sigmatune.support.json_file import format_of
 
         return self.source.endswith(MEASURED) and format_of(self.source) == FORMAT
 

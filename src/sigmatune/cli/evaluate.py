@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Force, Values, load_model, may_write, measuring, options, progress_bar
-from sigmatune.cli.evaluation import Measuring, left_out, listed, table
-from sigmatune.errors import SigmaTuneError
+from sigmatune.cli.evaluation_options import Measuring, left_out, listed, table
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.evaluate import Wanted
     from sigmatune.evaluation.generation import Progress, Sample
-    from sigmatune.evaluation.guard import Difference
-    from sigmatune.evaluation.reference import Reference
-    from sigmatune.evaluation.result import Figure
+    from sigmatune.evaluation.record import Figure
+    from sigmatune.evaluation.reference_set import Reference
+    from sigmatune.evaluation.stochastic_guard import Difference
     from sigmatune.plan import Plan
 
 
@@ -67,8 +67,8 @@ def evaluate(
     With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is beyond
     noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
     """
-    from sigmatune.evaluation.result import save
-    from sigmatune.schedule import whole
+    from sigmatune.core.schedule import whole
+    from sigmatune.evaluation.record import save
 
     if save_reference is not None and save_reference.suffix != ".npz":
         raise SigmaTuneError(f"statistics are written as .npz, not as {save_reference}.")
@@ -158,8 +158,9 @@ class _Job:
     def rival(self, text: str, own: Plan) -> tuple[Denoiser, Plan]:
         """The plan of a file, or of a schedule with the solver and the calls of the first plan."""
         from sigmatune import schedules
-        from sigmatune.calls import largest
-        from sigmatune.solvers import SOLVERS, compile_plan
+        from sigmatune.plan import compile_plan
+        from sigmatune.plan.calls import largest
+        from sigmatune.solvers import SOLVERS
 
         if Path(text).is_file():
             return self.loaded(Path(text))
@@ -192,7 +193,7 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
 def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str]) -> _Done:
     """Measures a plan's pictures, and how they differ from a rival's."""
     from sigmatune.evaluation.evaluate import check, figures
-    from sigmatune.evaluation.paired import paired
+    from sigmatune.evaluation.paired_distance import paired
 
     told = job.loaded(job.plan)
     rival = job.rival(against, told[1]) if against else None
@@ -225,7 +226,7 @@ def family_of(text: str) -> tuple[str, dict[str, float]]:
 
 
 def _compared(own: Sample, rival: Sample, wanted: Wanted, data: Reference, seed: int) -> list[Difference]:
-    from sigmatune.evaluation.guard import DISTANCES, compare
+    from sigmatune.evaluation.stochastic_guard import DISTANCES, compare
 
     found = []
     for distance in [name for name in DISTANCES if name in wanted.metrics]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from sigmatune.cli.common import Force, may_write
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 
 def export(
@@ -23,10 +23,10 @@ def export(
 
     Refused, with the reason, where the target cannot express the plan.
     """
-    from sigmatune.files import write_text
     from sigmatune.interop.exports import TARGETS
     from sigmatune.interop.exports import export as made
-    from sigmatune.solvers import load_plan
+    from sigmatune.plan import load_plan
+    from sigmatune.support.files import write_text
 
     if plan == "list":
         for target in TARGETS.values():

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Force, Values, may_write, progress_bar
-from sigmatune.cli.evaluation import Measuring, left_out
+from sigmatune.cli.evaluation_options import Measuring, left_out
 from sigmatune.cli.train import Teller
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.evaluation.evaluate import Wanted
-    from sigmatune.evaluation.reference import Reference
+    from sigmatune.evaluation.reference_set import Reference
     from sigmatune.training.data import Pictures
     from sigmatune.training.recipe import Training
     from sigmatune.workflows.finetune import Result
@@ -71,10 +71,10 @@ def finetune(
     Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. Where the new weights are not beyond
     noise better there is no OUT/model, and the words are "no gain". A run that was stopped goes on where it was.
     """
-    from sigmatune.run_folder import held
     from sigmatune.spectra.values import checked
+    from sigmatune.support.run_folder import held
     from sigmatune.training.data import load
-    from sigmatune.workflows.finetune import Data, Settings
+    from sigmatune.workflows.finetune import Data, FinetuneSettings
     from sigmatune.workflows.finetune import finetune as run
 
     if plan is not None and calls is not None:
@@ -84,7 +84,7 @@ def finetune(
     if dtype not in ("float32", "bfloat16"):
         raise SigmaTuneError(f"--dtype is float32 or bfloat16, not {dtype!r}.")
     training = training_of(images=images, batch=batch, rate=rate, precision=precision, seed=seed)
-    settings = Settings(
+    settings = FinetuneSettings(
         rounds=rounds, training=training, elsewhere=elsewhere, flip=flip, method=method, distil=distil, lora=lora,
         budget=int(budget) if budget.isdigit() else budget, dtype=dtype,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def finetune(
 
 def start_of(plan: Path | None, calls: int | None) -> Any:
     """The plan that is started from, or the number of calls that one is tuned for."""
-    from sigmatune.solvers import load_plan
+    from sigmatune.plan import load_plan
 
     return load_plan(plan) if plan is not None else 8 if calls is None else calls
 
@@ -134,7 +134,7 @@ def reference_of(
     model: str, measuring: Measuring, wanted: Wanted, images: Pictures, progress: Callable[[str, int, int], None]
 ) -> Reference:
     """What pictures are compared with: given, a bundled model's own, or the training images."""
-    from sigmatune.evaluation.reference import measure
+    from sigmatune.evaluation.reference_set import measure
     from sigmatune.models.bundled import reference_file
     from sigmatune.spectra.sources import open_images
 

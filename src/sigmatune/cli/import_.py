@@ -9,7 +9,7 @@ import typer
 
 from sigmatune.cli.common import Force, load_model, may_write
 from sigmatune.cli.schedule import noise_path
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.noise import NoisePath
@@ -26,9 +26,10 @@ def import_(
     force: Force = False,
 ) -> None:
     """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
-    from sigmatune.interop import exports, tables
-    from sigmatune.reading import text_of
-    from sigmatune.solvers import compile_plan
+    from sigmatune.interop import exports
+    from sigmatune.interop import published_tables as tables
+    from sigmatune.plan import compile_plan
+    from sigmatune.support.reading import text_of
 
     if source == "list":
         for table in tables.TABLES.values():
@@ -60,8 +61,8 @@ def _listed(text: str, kind: str, path: NoisePath | None):  # type: ignore[no-un
     """The schedule of a bare list."""
     import numpy as np
 
+    from sigmatune.core.schedule import Schedule
     from sigmatune.interop.exports.target import numbers_in
-    from sigmatune.schedule import Schedule
 
     if kind not in ("ve", "flow"):
         raise SigmaTuneError(f"the kind of a list is ve (sigma) or flow (tau), not {kind!r}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sigmatune.errors import of_memory, reason
+from sigmatune.support.errors import of_memory, reason
 
 LEAST = 2**30
 """Bytes of address space (``ulimit -v``) below which torch cannot even be imported."""

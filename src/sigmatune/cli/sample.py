@@ -22,7 +22,7 @@ from sigmatune.cli.common import (
     may_write,
     progress_bar,
 )
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Command(Several):
+class SampleCommand(Several):
     """``--labels 0 1 2`` is ``--labels 0 --labels 1 --labels 2``."""
 
     options = ("--labels",)
@@ -70,14 +70,14 @@ def sample(
 
     Image i has the prompt or label number i, from the start again where there are fewer.
     """
-    from sigmatune import soundness
     from sigmatune.cli.untuned import Untuned
+    from sigmatune.core import soundness
+    from sigmatune.core.schedule import whole
     from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
     from sigmatune.rules.rule_file import load_any
-    from sigmatune.schedule import whole
     from sigmatune.solvers import SOLVERS
-    from sigmatune.workflows.pictures import save_images
+    from sigmatune.workflows.image_grids import save_images
 
     if out.suffix not in (".png", ".npz"):
         raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")

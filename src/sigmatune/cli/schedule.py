@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Force, load_model, may_write, options
-from sigmatune.cli.data import Data
-from sigmatune.errors import SigmaTuneError
+from sigmatune.cli.data import DataOptions
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
+    from sigmatune.core.schedule import Schedule
     from sigmatune.noise import NoisePath
-    from sigmatune.schedule import Schedule
 
 
 def schedule(
@@ -48,9 +48,10 @@ def schedule(
     force: Force = False,
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
-    from sigmatune.files import write_text
+    from sigmatune.plan import compile_plan
     from sigmatune.schedules import FAMILIES
-    from sigmatune.solvers import SOLVERS, compile_plan
+    from sigmatune.solvers import SOLVERS
+    from sigmatune.support.files import write_text
 
     may_write((out, "schedule"), (plan, "rule" if per_image else "plan"), model=model, inputs=[data], force=force)
     if bool(family) == bool(by_option):
@@ -62,7 +63,7 @@ def schedule(
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
-    given = Data(data or _own_spectra(model, family), label, size, texture, per_image, mean, reduction)
+    given = DataOptions(data or _own_spectra(model, family), label, size, texture, per_image, mean, reduction)
     own = _own(option, sigma_min, sigma_max)
     given.check(family, own, plan, out)
     denoiser = load_model(model, "cpu") if model else None
@@ -120,7 +121,9 @@ def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) ->
     return {name: end for name, end in ends.items() if end is not None} | own
 
 
-def _built(family: str, steps: int, path: NoisePath, own: dict[str, Any], data: Data, *, quiet: bool) -> Schedule:
+def _built(
+    family: str, steps: int, path: NoisePath, own: dict[str, Any], data: DataOptions, *, quiet: bool
+) -> Schedule:
     """The schedule; that of the data's mean spectrum if there are data. A rule's stands for all of its rows."""
     from sigmatune.schedules import build
 
@@ -135,7 +138,7 @@ def _write_rule(
     built: Schedule,
     path: NoisePath,
     denoiser: Denoiser | None,
-    data: Data,
+    data: DataOptions,
     *,
     solver: str,
     chosen: dict[str, Any],
@@ -177,7 +180,7 @@ def noise_path(name: str) -> NoisePath:
         SigmaTuneError: for an unknown name.
     """
     from sigmatune import noise
-    from sigmatune.registry import Registry
+    from sigmatune.support.registry import Registry
 
     kind, _, shift = name.partition(":")
     if kind == "flow" and shift:

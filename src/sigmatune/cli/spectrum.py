@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Force, may_write, progress_bar
-from sigmatune.cli.evaluation import left_out
-from sigmatune.errors import SigmaTuneError
+from sigmatune.cli.evaluation_options import left_out
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.noise import Array
     from sigmatune.spectra.advice import Density
-    from sigmatune.spectra.measure import Measured
+    from sigmatune.spectra.measured_spectra import Measured
 
 PICTURES = (".png", ".svg")
 
@@ -44,10 +44,10 @@ def spectrum(
 ) -> None:
     """Measure the spectrum of a data set; propose noise ranges and training constants from it."""
     from sigmatune.analysis.spectrum_facts import facts_of
-    from sigmatune.files import write_bytes
     from sigmatune.spectra.advice import Density
-    from sigmatune.spectra.measure import measure
+    from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
+    from sigmatune.support.files import write_bytes
 
     if picture is not None and picture.suffix not in PICTURES:
         raise SigmaTuneError(f"a picture is written as .png or .svg, not {picture.suffix or 'without an ending'!r}.")
@@ -88,7 +88,7 @@ def spectrum(
 
 
 def _levels(plan: Path) -> Array:
-    from sigmatune.solvers import load_plan
+    from sigmatune.plan import load_plan
 
     schedule = load_plan(plan).schedule
     if schedule.rows is not None:
@@ -98,10 +98,10 @@ def _levels(plan: Path) -> Array:
 
 def _picture(measured: Measured, data: str, trained: Density, levels: Array | None, order: int, kind: str) -> bytes:
     from sigmatune.analysis.spectrum_facts import BUDGETS
-    from sigmatune.analysis.spectrum_picture import Noise, draw
+    from sigmatune.analysis.spectrum_picture import NoisePanel, draw
     from sigmatune.spectra.advice import EDM, training_density
     from sigmatune.spectra.bounds import Ends, tight_ends
-    from sigmatune.spectra.laws import power_law
+    from sigmatune.spectra.power_laws import power_law
 
     spectrum = measured.all
     try:
@@ -122,7 +122,7 @@ def _picture(measured: Measured, data: str, trained: Density, levels: Array | No
         law=law,
         law_label=label,
         classes=measured.classes,
-        noise=Noise(densities, {**ends, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])}, levels),
+        noise=NoisePanel(densities, {**ends, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])}, levels),
         kind=kind,
     )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Force, may_write, progress_bar
-from sigmatune.cli.evaluation import left_out
-from sigmatune.errors import SigmaTuneError
+from sigmatune.cli.evaluation_options import left_out
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.training.recipe import Recipe

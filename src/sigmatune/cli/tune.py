@@ -26,17 +26,17 @@ from sigmatune.cli.common import (
     measuring,
     progress_bar,
 )
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
-    from sigmatune.tuning import Settings
+    from sigmatune.tuning import TuningSettings
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.workbench import Progress
 
 
-class Command(Several):
+class TuneCommand(Several):
     """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
 
     options = ("--calls", "--labels")
@@ -100,7 +100,7 @@ def tune(
     A model with prompts or labels is tuned on some of them, chooses on others, and is judged on others again.
     """
     from sigmatune.solvers import SOLVERS
-    from sigmatune.tuning import Settings
+    from sigmatune.tuning import TuningSettings
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.tuner import stages_of
 
@@ -109,7 +109,7 @@ def tune(
     for number in calls:
         SOLVERS[solver].steps_for(number)
     stages_of(method, coefficients=coefficients)
-    settings = Settings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
+    settings = TuningSettings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
     work = run or out.with_name(f"{out.stem}.run")
     written = [*((file, "plan") for file in files.values()), (page, "report")]
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
@@ -151,13 +151,13 @@ class _Job:
     method: str
     coefficients: bool
     spending: Budget
-    settings: Settings
+    settings: TuningSettings
     work: Path
     study: str | None
 
     def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
         """Tunes, writes plans and report, and says what came out."""
-        from sigmatune.plan_file import dumps
+        from sigmatune.plan.file import dumps
 
         denoiser = load_model(self.model, self.device, self.given)
         with measuring(self.work), progress_bar(quiet=as_json) as progress:

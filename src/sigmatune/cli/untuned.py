@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import options
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
+    from sigmatune.core.schedule import Schedule
     from sigmatune.plan import Plan
-    from sigmatune.schedule import Schedule
 
 AUTO = "auto"
 POWERS = {"uniform": 1.0, "quadratic": 2.0}
@@ -46,8 +46,9 @@ class Untuned:
         Raises:
             SigmaTuneError: for options that are none or do not go together, or calls that pay for no step.
         """
-        from sigmatune.calls import largest
-        from sigmatune.solvers import SOLVERS, compile_plan
+        from sigmatune.plan import compile_plan
+        from sigmatune.plan.calls import largest
+        from sigmatune.solvers import SOLVERS
 
         chosen = SOLVERS[self.solver]
         own = self._own(chosen.defaults)
@@ -90,9 +91,10 @@ class Untuned:
         return schedules.build(family, steps, denoiser.path, **given)
 
     def _by_spectrum(self, denoiser: Denoiser, steps: int, own: dict[str, Any]) -> Plan:
-        from sigmatune.solvers import SOLVERS, compile_plan
-        from sigmatune.tuning.by_spectrum import choose
+        from sigmatune.plan import compile_plan
+        from sigmatune.solvers import SOLVERS
         from sigmatune.tuning.own_spectrum import own_modes
+        from sigmatune.tuning.spectral_search import choose
 
         name = SOLVERS[self.solver].name
         found = choose(name, steps, own_modes(self.source, self.data), denoiser.path, **own)

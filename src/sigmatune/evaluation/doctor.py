@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.evaluate import Wanted, figures
 from sigmatune.evaluation.generation import Progress, pictures
-from sigmatune.evaluation.reference import measure
-from sigmatune.evaluation.result import Figure
-from sigmatune.pixels import Pixels
+from sigmatune.evaluation.record import Figure
+from sigmatune.evaluation.reference_set import measure
 from sigmatune.spectra.sources import open_images
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.pixels import Pixels
 
 Spoil = Callable[[Pixels], Pixels]
 

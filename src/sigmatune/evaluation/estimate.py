@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 Rows = np.typing.NDArray[np.int64]
 """Numbers of rows, (k,)."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.extractors import Extractor, Subspace
-from sigmatune.evaluation.extractors.pixels import Projections, Rings
+from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 from sigmatune.evaluation.generation import Progress, Sample
 from sigmatune.evaluation.metrics import METRICS, Metric
-from sigmatune.evaluation.reference import Reference
-from sigmatune.evaluation.result import Figure, Settings, versions
+from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
+from sigmatune.evaluation.reference_set import Reference
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def figures(
         if progress is not None:
             progress("metrics", done, len(jobs))
         known = reference.space(name, space) if reference is not None and metric.needs_reference else None
-        settings = Settings(
+        settings = EvaluationSettings(
             n=sample.n,
             reference=reference.spec() if reference is not None and metric.needs_reference else None,
             extractor=specs[name],

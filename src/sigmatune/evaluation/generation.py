@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune import identity, soundness
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core import identity, soundness
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import whole
 from sigmatune.evaluation.extractors import Extractor
-from sigmatune.evaluation.extractors.extractor import Features
-from sigmatune.files import make_folder, write_bytes
-from sigmatune.pixels import Pixels, to_pixels
+from sigmatune.evaluation.extractors.base import Features
 from sigmatune.plan import Plan, sample
-from sigmatune.reading import sealed, unsealed
-from sigmatune.schedule import whole
 from sigmatune.spectra.images import Images
-from sigmatune.threads import side_by_side
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import make_folder, write_bytes
+from sigmatune.support.pixels import Pixels, to_pixels
+from sigmatune.support.reading import sealed, unsealed
+from sigmatune.support.threads import side_by_side
 
 logger = logging.getLogger(__name__)
 

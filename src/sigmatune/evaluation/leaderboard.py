@@ -15,15 +15,15 @@ from typing import Any
 from scipy.special import stdtr
 
 from sigmatune import schedules, solvers
-from sigmatune.calls import largest
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.estimate import CONFIDENCE, Estimate
 from sigmatune.evaluation.evaluate import Wanted, check, figures
 from sigmatune.evaluation.generation import Progress, generate
-from sigmatune.evaluation.reference import Reference
-from sigmatune.evaluation.result import Figure
+from sigmatune.evaluation.record import Figure
+from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan
+from sigmatune.plan.calls import largest
+from sigmatune.support.errors import SigmaTuneError
 
 FORMAT = "sigmatune/leaderboard"
 VERSION = 1

@@ -28,18 +28,20 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from sigmatune import noise, plan_file, rng, schedules
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
-from sigmatune.interop.exports.files import read as read_plan
-from sigmatune.json_file import Strict, validated
-from sigmatune.machine import run
+from sigmatune import noise, schedules
+from sigmatune.core import rng
+from sigmatune.core.machine import run
+from sigmatune.core.schedule import Schedule
+from sigmatune.interop.exports.to_files import read as read_plan
 from sigmatune.models.analytic import Analytic
 from sigmatune.noise import NoisePath
-from sigmatune.plan import Plan
-from sigmatune.reading import parsed, text_of
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import POSITION, compile_plan
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan import file as plan_file
+from sigmatune.solvers import POSITION
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
+from sigmatune.support.json_file import Strict, validated
+from sigmatune.support.reading import parsed, text_of
 
 Case = Mapping[str, Any]
 Answer = Mapping[str, Any]
@@ -211,7 +213,7 @@ def _case_of(line: str, number: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CaseVerdict:
     """How a program did on one case.
 
     Attributes:
@@ -227,30 +229,30 @@ class Verdict:
     refused: bool = False
 
 
-def judge(case: Case, given: Answer) -> Verdict:
+def judge(case: Case, given: Answer) -> CaseVerdict:
     """Compares an answer with what a case expects."""
     name, expected = case["name"], case["expected"]
     if "refused" in given:
-        return Verdict(name, passed=False, reason=str(given["refused"]), refused=True)
+        return CaseVerdict(name, passed=False, reason=str(given["refused"]), refused=True)
     try:
         calls = [(float(t), float(sigma)) for t, sigma in given["calls"]]
         end = np.array([float(x) for x in given["end"]])
     except (KeyError, TypeError, ValueError) as error:
-        return Verdict(name, passed=False, reason=f"the answer cannot be read: {error}")
+        return CaseVerdict(name, passed=False, reason=f"the answer cannot be read: {error}")
     wanted = [(float(t), float(sigma)) for t, sigma in expected["calls"]]
     if len(calls) != len(wanted):
-        return Verdict(name, passed=False, reason=f"{len(calls)} network calls instead of {len(wanted)}")
+        return CaseVerdict(name, passed=False, reason=f"{len(calls)} network calls instead of {len(wanted)}")
     path = noise.from_spec(case["plan"]["noise_path"])
     for k, (pair, pair_0) in enumerate(zip(calls, wanted, strict=True)):
         if not _same_pair(path, pair, pair_0):
             (t, sigma), (t_0, sigma_0) = pair, pair_0
             said = f"(t, sigma) = ({t:.9g}, {sigma:.9g}) instead of ({t_0:.9g}, {sigma_0:.9g})"
-            return Verdict(name, passed=False, reason=f"call {k} receives {said}")
+            return CaseVerdict(name, passed=False, reason=f"call {k} receives {said}")
     target = np.array(expected["end"])
     off = float(np.abs(end - target).max()) if end.shape == target.shape else math.inf
     if not off <= END * max(1.0, float(np.abs(target).max())):
-        return Verdict(name, passed=False, reason=f"the end is off by {off:.3g}")
-    return Verdict(name, passed=True)
+        return CaseVerdict(name, passed=False, reason=f"the end is off by {off:.3g}")
+    return CaseVerdict(name, passed=True)
 
 
 def _same_pair(path: NoisePath, given: tuple[float, float], expected: tuple[float, float]) -> bool:
@@ -263,7 +265,7 @@ def _same_pair(path: NoisePath, given: tuple[float, float], expected: tuple[floa
     return same_level and abs(t - t_0) <= float(path.time_tolerance(t_0))
 
 
-def check(runner: Runner, found: Iterable[Case]) -> list[Verdict]:
+def check(runner: Runner, found: Iterable[Case]) -> list[CaseVerdict]:
     """Runs a program over cases; an error that it raises is a failure of the case."""
     verdicts = []
     for case in found:
@@ -273,7 +275,7 @@ def check(runner: Runner, found: Iterable[Case]) -> list[Verdict]:
         except SigmaTuneError as error:
             given = {"refused": str(error)}
         except Exception as error:  # noqa: BLE001 - somebody else's program
-            verdicts.append(Verdict(case["name"], passed=False, reason=f"{type(error).__name__}: {error}"))
+            verdicts.append(CaseVerdict(case["name"], passed=False, reason=f"{type(error).__name__}: {error}"))
             continue
         verdicts.append(judge(case, given))
     return verdicts

@@ -3,7 +3,7 @@ r"""A plan inside any diffusers pipeline: the network receives exactly the (t, s
 A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network, applies
 guidance, and hands the network's output to ``step``, which returns the next latents. :class:`SigmaTuneScheduler` puts a plan
 into these calls: one t per network call, also for solvers of several calls per step (``order`` is 1), in floating point, and
-between two calls the state machine of :mod:`sigmatune.machine`, in the model's own scaling (:mod:`sigmatune.interop.native`).
+between two calls the state machine of :mod:`sigmatune.core.machine`, in the model's own scaling (:mod:`sigmatune.interop.native`).
 
 What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the number of
 its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is refused; start
@@ -26,17 +26,18 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from sigmatune import noise, plan_file, rng
-from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune import noise
+from sigmatune.core import rng
+from sigmatune.core.machine import Machine
 from sigmatune.interop.native import dtype_of, first_state, native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, is_default_list, warn_of_pipeline
-from sigmatune.machine import Machine
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.models.scheduler_config import config_of, read_process
-from sigmatune.pixels import first_unsound
-from sigmatune.plan import Plan
-from sigmatune.solvers import compile_plan
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan import file as plan_file
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
+from sigmatune.support.pixels import first_unsound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sigmatune import noise, rng
-from sigmatune.errors import SigmaTuneError
+from sigmatune import noise
+from sigmatune.core import rng
+from sigmatune.core.machine import Machine
 from sigmatune.interop.native import dtype_of, first_state, input_first
-from sigmatune.machine import Machine
 from sigmatune.models.network import process_of
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
+from sigmatune.support.errors import SigmaTuneError
 
 Kind = Literal["ve", "flow"]
 Model = Callable[..., torch.Tensor]

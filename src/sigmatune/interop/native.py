@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import NoisePath
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.models.network import process_of
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import Plan
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def is_default_list(sigmas: Sequence[float]) -> bool:

@@ -21,13 +21,12 @@ from typing import Literal
 import numpy as np
 
 from sigmatune import noise
-from sigmatune.errors import PlanMismatch, SigmaTuneError
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.models.network import process_of
 from sigmatune.noise import Flow, NoisePath
-from sigmatune.options import positive
-from sigmatune.plan import Plan
-from sigmatune.schedule import Schedule, whole
-from sigmatune.solvers import compile_plan
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.support.errors import PlanMismatch, SigmaTuneError
+from sigmatune.support.options import positive
 
 
 def mu(patches: int, first: tuple[float, float] = (256, 0.5), second: tuple[float, float] = (4096, 1.15)) -> float:

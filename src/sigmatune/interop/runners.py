@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from sigmatune import noise
-from sigmatune.errors import SigmaTuneError
 from sigmatune.interop import exports
 from sigmatune.interop.conformance import Answer, Case, Runner, Values, answer, core, plan_of
 from sigmatune.interop.k_diffusion import kind_of, sampler, sigmas_of
-from sigmatune.registry import Registry
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 Tensor = torch.Tensor
 

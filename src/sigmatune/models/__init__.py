@@ -1,4 +1,4 @@
-"""Models: everything that becomes a :class:`~sigmatune.denoiser.Denoiser`."""
+"""Models: everything that becomes a :class:`~sigmatune.core.denoiser.Denoiser`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.folders import recover
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.exact import is_exact, load_exact
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.folders import recover
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def load(source: Any, **options: Any) -> Denoiser:
     Args:
         source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; that of an exact
             denoiser, ``"exact:cifar10-mixture-16"`` (:func:`~sigmatune.models.exact.load_exact`); a diffusers folder or hub id
-            (:func:`~sigmatune.models.diffusers.load_diffusers`, and for pipelines with a condition or latents
+            (:func:`~sigmatune.models.diffusers_networks.load_diffusers`, and for pipelines with a condition or latents
             :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
             (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a function D(x, sigma) with ``shape=``
             (:func:`~sigmatune.models.function.from_callable`).
@@ -48,7 +48,7 @@ def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
     if is_exact(source):
         return load_exact(source, **options)
     if isinstance(source, str | os.PathLike):
-        from sigmatune.models.diffusers import load_diffusers
+        from sigmatune.models.diffusers_networks import load_diffusers
         from sigmatune.models.load_pipeline import load_pipeline
         from sigmatune.models.source import needs_pipeline
 

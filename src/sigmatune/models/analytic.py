@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 from scipy.special import ndtr
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.identity import touched
-from sigmatune.machine import digits
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.identity import touched
+from sigmatune.core.machine import digits
+from sigmatune.core.rng import START, noise
 from sigmatune.models.predictions import alpha_s
 from sigmatune.noise import VE, NoisePath
-from sigmatune.rng import START, noise
+from sigmatune.support.errors import SigmaTuneError
 
 Tensor = torch.Tensor
 Numbers = npt.ArrayLike | Tensor

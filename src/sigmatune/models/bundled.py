@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sigmatune.errors import unknown_name
 from sigmatune.models.exact import exact_folder, is_exact
+from sigmatune.support.errors import unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError, reason
+from sigmatune.support.errors import SigmaTuneError, reason
 
 STATES, TIME = ("sample", "hidden_states"), "timestep"
 RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")

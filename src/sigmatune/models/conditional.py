@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser, Guided
-from sigmatune.errors import SigmaTuneError, unknown_name
-from sigmatune.identity import Identity
+from sigmatune.core.denoiser import Denoiser, Guided
+from sigmatune.core.identity import Identity
 from sigmatune.models.conditioning import Conditioned, Conditioning
-from sigmatune.models.diffusers import DiffusersDenoiser
+from sigmatune.models.diffusers_networks import DiffusersDenoiser
 from sigmatune.models.pipeline import shares
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import plain
+from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.options import plain
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -179,7 +179,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return other
 
     def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
-        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.denoiser.Guided`."""
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.denoiser.Guided`."""
         return Guided(self, self.without_class(), scale, interval)
 
     def _copy(self) -> ConditionalDenoiser:

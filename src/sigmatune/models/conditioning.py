@@ -30,10 +30,10 @@ import torch
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 
-from sigmatune.errors import SigmaTuneError, reason
-from sigmatune.files import make_folder, write_text
-from sigmatune.json_file import Strict
 from sigmatune.models.source import WEIGHTS, read_json
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.json_file import Strict
 
 FREQUENCIES = 8
 """Octaves of the logSNR's embedding: periods of 2 pi / 2^j, j = -5..2, from 200 down to 1.6 in logSNR."""

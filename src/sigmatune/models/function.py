@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from sigmatune.denoiser import Denoiser, checked_output
-from sigmatune.errors import SigmaTuneError
-from sigmatune.identity import Identity, module_of
+from sigmatune.core.denoiser import Denoiser, checked_output
+from sigmatune.core.identity import Identity, module_of
 from sigmatune.models.network import name_of, pick_device
 from sigmatune.noise import VE
+from sigmatune.support.errors import SigmaTuneError
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError, reason, unknown_name
 from sigmatune.models.capture import capture
 from sigmatune.models.network import pick_device
 from sigmatune.models.pipeline import LABEL_FIRST, TEXT_LAST, PipelineDenoiser
+from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
 
 
 def from_pipeline(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser, checked_output
-from sigmatune.errors import SigmaTuneError
-from sigmatune.identity import Identity, big, module_of, same, tensors_of
+from sigmatune.core.denoiser import Denoiser, checked_output
+from sigmatune.core.identity import Identity, big, module_of, same, tensors_of
 from sigmatune.models.predictions import Prediction, predictions
 from sigmatune.noise import Array, NoisePath
-from sigmatune.pixels import unsound_weight
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.pixels import unsound_weight
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -25,7 +25,7 @@ class NetworkDenoiser(Denoiser):
 
     t is the path's exact inverse of sigma, handed over in float32 (float64 to a float64 network). It is rounded to a
     whole number only if the network embeds whole timesteps, and then only a sigma that
-    :meth:`~sigmatune.denoiser.Denoiser.snap` has made consistent is accepted. Conversions run in the state's dtype with
+    :meth:`~sigmatune.core.denoiser.Denoiser.snap` has made consistent is accepted. Conversions run in the state's dtype with
     float64 coefficients. Gradients flow to z, to sigma and to whatever the network's parameters allow.
 
     Args:

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.identity import Identity, add_weights, numbers_of
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.identity import Identity, add_weights, numbers_of
 from sigmatune.models.capture import Condition, Sent, network_of
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
-from sigmatune.pixels import first_unsound, unsound_weight
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.pixels import first_unsound, unsound_weight
 
 TEXT_LAST, LABEL_FIRST = (
     "noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)",

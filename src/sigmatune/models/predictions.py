@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.registry import Registry
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 Tensor = torch.Tensor
 

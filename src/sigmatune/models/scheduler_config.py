@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.predictions import Prediction, edm, predictions
-from sigmatune.noise import VE, VP, Flow, NoisePath, tables, vp
+from sigmatune.noise import VE, VP, Flow, NoisePath, vp
+from sigmatune.noise import beta_tables as tables
 from sigmatune.noise import from_spec as noise_path
+from sigmatune.support.errors import SigmaTuneError
 
 Config = Mapping[str, Any]
 

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sigmatune import reading
-from sigmatune.errors import SigmaTuneError, reason, shown
-from sigmatune.folders import recover
 from sigmatune.models.exact import is_exact
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError, reason, shown
+from sigmatune.support.folders import recover
 
 logger = logging.getLogger(__name__)
 

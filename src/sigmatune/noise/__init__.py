@@ -26,22 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import tables
+from sigmatune.noise import beta_tables as tables
 from sigmatune.noise.around import Narrowed, Paired, paired
 from sigmatune.noise.flow import Flow, shift, unshift
-from sigmatune.noise.path import (
-    LEVEL_TOLERANCE,
-    TIME_TOLERANCE,
-    Array,
-    Levels,
-    NoisePath,
-    alpha_of,
-    close,
-    s_of,
-)
+from sigmatune.noise.path import LEVEL_TOLERANCE, TIME_TOLERANCE, Array, Levels, NoisePath, alpha_of, close, s_of
 from sigmatune.noise.ve import VE
 from sigmatune.noise.vp import VP, vp
+from sigmatune.support.errors import SigmaTuneError
 
 
 def from_spec(spec: Mapping[str, Any]) -> NoisePath:

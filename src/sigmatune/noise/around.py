@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise.path import Array, Levels, NoisePath
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise.path import Array, Levels, NoisePath
+from sigmatune.support.errors import SigmaTuneError
 
 
 def shift(tau: Levels, by: float) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 Array = npt.NDArray[np.float64]
 Levels = float | Array

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise.path import LEVEL_TOLERANCE, Array, Levels, NoisePath
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.noise import tables
+from sigmatune.noise import beta_tables as tables
 from sigmatune.noise.path import Array, Levels, NoisePath
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def vp(
 ) -> VP:
     r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it.
 
-    The bits are the same on every machine: see :mod:`sigmatune.noise.tables`.
+    The bits are the same on every machine: see :mod:`sigmatune.noise.beta_tables`.
 
     Args:
         betas: ``linear``; ``scaled_linear`` (linear in sqrt(beta), Stable Diffusion); ``cosine`` (Nichol and Dhariwal,

@@ -4,11 +4,11 @@ Names of the form ``naive-LETTERS``, ``reduced-LETTERS`` and ``conjugate-LETTERS
 of :mod:`~sigmatune.phase_space.splitting`; the usual ones are listed.
 """
 
+from sigmatune.core.solver import Solver
 from sigmatune.phase_space import conjugate, euler_maruyama, sscs
 from sigmatune.phase_space.lift import LiftedScore, lift, prior_mismatch
 from sigmatune.phase_space.splitting import by_name, splitting
-from sigmatune.registry import Registry
-from sigmatune.solver import Solver
+from sigmatune.support.registry import Registry
 
 _WORDS = ("oba", "bao", "obab", "ba", "bab")
 _ALL = (

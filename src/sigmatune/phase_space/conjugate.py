@@ -23,10 +23,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.phase_space.compose import Grid, Op, Step, matrix
 from sigmatune.phase_space.sampler import solver
 from sigmatune.processes.psld import PSLD, cholesky
+from sigmatune.support.errors import SigmaTuneError
 
 Tensor = torch.Tensor
 NODES = 12

@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 import torch
 
+from sigmatune.core.solver import Solver
 from sigmatune.phase_space.compose import Ask, Grid, Op, Step, matrix
 from sigmatune.phase_space.conjugate import asked_root, integral
 from sigmatune.phase_space.sampler import solver
-from sigmatune.solver import Solver
 
 Tensor = torch.Tensor
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sigmatune.denoiser import Denoiser
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.processes import PSLD
 from sigmatune.processes.parametrisation import mixed
-from sigmatune.processes.psld import Law
+from sigmatune.processes.psld import GaussianLaw
 
 Tensor = torch.Tensor
 
@@ -69,7 +69,7 @@ def lift(denoiser: Denoiser, process: PSLD | None = None) -> LiftedScore:
     return LiftedScore(denoiser, process or PSLD())
 
 
-def unit_row(law: Law) -> Tensor:
+def unit_row(law: GaussianLaw) -> Tensor:
     """The row that makes the denoiser's unit state, y / sqrt(1 + sigma_eff^2), out of (x, m); (..., 1, 2)."""
     return law.estimator * torch.rsqrt(1 + 1 / law.information)[..., None, None]
 

@@ -1,7 +1,7 @@
 """What a phase-space sampler is: a step of updates and asks, made into a solver of noise levels like every other one.
 
 A sampler file holds one function, ``step(grid, *, option=default, ...)``, which returns the updates of a step in order, and one
-:class:`~sigmatune.solver.Solver` made of it here. The options of the process are the same for all and are added here.
+:class:`~sigmatune.core.solver.Solver` made of it here. The options of the process are the same for all and are added here.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
+from sigmatune.core.solver import Solver
 from sigmatune.phase_space.compose import Grid, Step, compiled
 from sigmatune.processes import PSLD
-from sigmatune.solver import Solver
+from sigmatune.support.errors import SigmaTuneError
 
 PROCESS: dict[str, float] = PSLD().spec()
 """The options that every phase-space solver has, with CIFAR-10's values of the papers."""

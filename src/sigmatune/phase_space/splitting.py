@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.solver import Solver
 from sigmatune.phase_space.compose import Ask, Grid, Op, Step
 from sigmatune.phase_space.conjugate_splitting import conjugate_of
 from sigmatune.phase_space.sampler import solver
 from sigmatune.phase_space.updates import check, update_a, update_b, update_o
-from sigmatune.solver import Solver
+from sigmatune.support.errors import SigmaTuneError
 
 RULES = ("naive", "reduced")
 CONJUGATE = "conjugate"

@@ -30,8 +30,8 @@ from typing import Literal, get_args
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.phase_space.compose import Grid, Op, matrix
+from sigmatune.support.errors import SigmaTuneError
 
 Form = Literal["consistent", "exponents", "noise"]
 

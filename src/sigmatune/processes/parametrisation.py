@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.processes.psld import PSLD, Matching, cholesky
+from sigmatune.support.errors import SigmaTuneError
 
 Tensor = torch.Tensor
 

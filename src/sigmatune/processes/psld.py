@@ -37,9 +37,9 @@ from typing import Any, Literal
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import LEVEL_TOLERANCE
-from sigmatune.options import number
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import number
 
 Tensor = torch.Tensor
 Matching = Literal["hsm", "dsm"]
@@ -55,7 +55,7 @@ EARLIEST = 1e-12
 
 
 @dataclass(frozen=True)
-class Law:
+class GaussianLaw:
     """The Gaussian law of (x, m) given x0, and what follows from it.
 
     Attributes:
@@ -171,14 +171,14 @@ class PSLD:
         v = self.transition(t)[..., 1]
         return fresh + self.kappa * self.mass * v[..., :, None] * v[..., None, :]
 
-    def law(self, t: Tensor) -> Law:
+    def law(self, t: Tensor) -> GaussianLaw:
         """All that (x, m) and x0 have to do with each other at time t, averaged over the initial momentum."""
         transition, fresh = self.transition(t), self.covariance(t, "dsm")
         a, v, first = transition[..., 0], transition[..., 1], self.kappa * self.mass
         covariance = fresh + first * v[..., :, None] * v[..., None, :]
         determinant = det(fresh) + first * _form(adjugate(fresh), v)  # a lemma in which nothing cancels
         precision = adjugate(covariance) / determinant[..., None, None]
-        return Law(a, covariance, determinant, precision, _form(adjugate(covariance), a) / determinant)
+        return GaussianLaw(a, covariance, determinant, precision, _form(adjugate(covariance), a) / determinant)
 
     def information(self, t: Tensor) -> Tensor:
         """g(t) = a' Sigma^-1 a, what (x, m) says of x0, 1 / variance; (...)."""

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from sigmatune.analysis.result import Stepwise
 from sigmatune.analysis.stepwise import SMALLEST, analyze, chain
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
 from sigmatune.plan import Plan
-from sigmatune.report import measure, page
+from sigmatune.report import measurements as measure
+from sigmatune.report import page
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
 from sigmatune.tuning.workbench import Workbench
 
 __all__ = ["glance", "write"]

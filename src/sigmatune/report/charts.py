@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sigmatune.noise import Array
-from sigmatune.report.facts import Curve, Group, View
+from sigmatune.report.facts import ErrorCurve, Group, View
 from sigmatune.report.svg import BG, DEFAULT, FG, GRID, MUTED, OTHER, PLAN, chart, end_labels, log_ticks
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def error_chart(group: Group, name: str) -> str:
     return chart(draw, (400, 400), name, label)
 
 
-def _look(group: Group, curve: Curve) -> tuple[str, str, float]:
+def _look(group: Group, curve: ErrorCurve) -> tuple[str, str, float]:
     rival = curve.name in group.names
     return short(curve.name), DEFAULT if rival else OTHER, 2.0 if rival else 1.1
 
 
-def _curve(axis: Axes, curve: Curve, colour: str, width: float, mark: str) -> None:
+def _curve(axis: Axes, curve: ErrorCurve, colour: str, width: float, mark: str) -> None:
     points = list(curve.points.values())
     x, y = [p.calls for p in points], [p.mean for p in points]
     front = {PLAN: 4, DEFAULT: 3}.get(colour, 2)

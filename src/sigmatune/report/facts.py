@@ -39,7 +39,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ErrorCurve:
     """Error against calls of one way to choose the levels; points by number of steps."""
 
     name: str
@@ -80,8 +80,8 @@ class Group:
     """
 
     solver: str
-    defaults: list[Curve]
-    tuned: Curve
+    defaults: list[ErrorCurve]
+    tuned: ErrorCurve
     pairs: dict[int, Pair]
     reference: torch.Tensor
     reference_calls: int
@@ -118,7 +118,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ReportFacts:
     """Everything that a report shows.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from sigmatune.report.facts import Measured, View
+from sigmatune.report.facts import ReportFacts, View
 
 
 def budget(view: View) -> str:
@@ -36,7 +36,7 @@ def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def each(measured: Measured, body: Sequence[str]) -> str:
+def each(measured: ReportFacts, body: Sequence[str]) -> str:
     """One block per plan, with a heading where there are several."""
     several = len(measured.views) > 1
     return "".join(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sigmatune import __version__
 from sigmatune.analysis.result import Stepwise
-from sigmatune.report import sections, stepwise, words
-from sigmatune.report.facts import Measured, View
+from sigmatune.report import sections, words
+from sigmatune.report import stepwise_section as stepwise
+from sigmatune.report.facts import ReportFacts, View
 from sigmatune.report.html import budget, p
 from sigmatune.report.style import STYLE
 
@@ -27,7 +28,7 @@ FREQUENCIES = ("frequencies", "Which frequencies change when")
 
 
 def page(
-    measured: Measured,
+    measured: ReportFacts,
     source: str | None = None,
     files: Sequence[Path] | None = None,
     analysis: Stepwise | None = None,
@@ -35,7 +36,7 @@ def page(
     """Builds the whole page.
 
     Args:
-        measured: What :func:`sigmatune.report.measure.measure` found.
+        measured: What :func:`sigmatune.report.measurements.measure` found.
         source: What :func:`sigmatune.load` takes for the model, for the code that the page shows.
         files: The plans' files, for the same purpose.
         analysis: What :func:`sigmatune.analysis.stepwise.analyze` found; no section without it.

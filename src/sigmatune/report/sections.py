@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sigmatune.report import charts, pictures, usage, words
-from sigmatune.report.facts import Group, Measured, Pair, Point, View
+from sigmatune.report import charts, usage, words
+from sigmatune.report import inline_images as pictures
+from sigmatune.report.facts import Group, Pair, Point, ReportFacts, View
 from sigmatune.report.html import budget, each, p, table, three
 
 
-def curves(measured: Measured) -> str:
+def curves(measured: ReportFacts) -> str:
     """Error against calls: chart and tables."""
     parts = []
     for i, group in enumerate(measured.groups):
@@ -28,7 +29,7 @@ def curves(measured: Measured) -> str:
     return "".join(parts)
 
 
-def _curve_note(group: Group, measured: Measured) -> str:
+def _curve_note(group: Group, measured: ReportFacts) -> str:
     text = (
         f"Typical error: geometric mean over the first {measured.rows} held-out noises of the root mean square distance to "
         "the converged solution from the same noise, in the model's own scale; bars are 95% bootstrap intervals over noises. "
@@ -83,7 +84,7 @@ def _all_table(group: Group) -> str:
     return table(["", *(f"{calls[n]} calls" for n in steps)], rows)
 
 
-def samples(measured: Measured) -> str:
+def samples(measured: ReportFacts) -> str:
     """The same noises through defaults and plans."""
     if not pictures.drawable(measured.shape):
         return p("Samples of this model are no pictures with one or three channels, so there is nothing to show here.")
@@ -104,7 +105,7 @@ def samples(measured: Measured) -> str:
     return "".join(parts)
 
 
-def _budget_block(pair: Pair, group: Group, measured: Measured) -> str:
+def _budget_block(pair: Pair, group: Group, measured: ReportFacts) -> str:
     calls = pair.default.calls
     default = pictures.strip(pair.default.images, measured.value_range, f"{pair.name}, {calls} calls")
     who = (
@@ -124,7 +125,7 @@ def _strip(who: str, images: str) -> str:
     return f'<div class="strip"><div class="who">{who}</div>{images}</div>'
 
 
-def levels(measured: Measured) -> str:
+def levels(measured: ReportFacts) -> str:
     """The levels of every schedule, and calls per octave."""
     colours = "orange the tuned plan, blue the best default" if any(v.gain for v in measured.views) else "blue the plan"
     note = (
@@ -140,14 +141,14 @@ def levels(measured: Measured) -> str:
     return p(note, "note") + each(measured, body)
 
 
-def _tight(view: View, measured: Measured) -> str:
+def _tight(view: View, measured: ReportFacts) -> str:
     if view.exact is None:
         return ""
     sentence = words.ends_sentence(view, measured.shape[0], min(measured.shape[-2:]), measured.sigma_min)
     return p(sentence, "note") if sentence else ""
 
 
-def residuals(measured: Measured) -> str:
+def residuals(measured: ReportFacts) -> str:
     """Where in the image, and at which frequency, the error sits."""
     if any(view.residual is None for view in measured.views):
         return p(
@@ -183,7 +184,7 @@ def _map(label: str, image: str, colours: str, ends: Sequence[str]) -> str:
     return f'<figure><b>{label}</b><img alt="map of the squared error, {label}" src="{image}">{bar}</figure>'
 
 
-def evidence(measured: Measured) -> str:
+def evidence(measured: ReportFacts) -> str:
     """The verdicts, and how they were reached."""
     body = []
     for view in measured.views:
@@ -198,7 +199,7 @@ def evidence(measured: Measured) -> str:
     return each(measured, body)
 
 
-def cost(measured: Measured) -> str:
+def cost(measured: ReportFacts) -> str:
     """What finding the plans cost."""
     spent = [words.cost(view) for view in measured.views]
     kinds = list(dict.fromkeys(kind for column in spent for kind in column))
@@ -234,7 +235,7 @@ def _stages(view: View) -> str:
     return table(head, rows) + p(text, "note") if rows else ""
 
 
-def use(measured: Measured, source: str | None, files: Sequence[Path] | None) -> str:
+def use(measured: ReportFacts, source: str | None, files: Sequence[Path] | None) -> str:
     """How to use the plans."""
     body = []
     for i, view in enumerate(measured.views):

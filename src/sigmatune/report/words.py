@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import exp, isinf
 from typing import Any
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.report.charts import edges_of, octaves, short
-from sigmatune.report.facts import Measured, View
+from sigmatune.report.facts import ReportFacts, View
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import Spectrum
 from sigmatune.spectra.bounds import tight_ends
+from sigmatune.support.errors import SigmaTuneError
 
 
 def headline(view: View) -> tuple[str, str]:
@@ -141,7 +141,7 @@ def map_sentence(view: View) -> str:
     return f"Mean squared error over the image: {plan.mean_square:.3g} tuned, {default.mean_square:.3g} default."
 
 
-def own_cost(measured: Measured) -> str:
+def own_cost(measured: ReportFacts) -> str:
     """What the report itself cost."""
     spent = measured.cost
     count, seconds = spent["network_evaluations"], spent["seconds"]

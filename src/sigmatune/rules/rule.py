@@ -22,17 +22,17 @@ import numpy as np
 from scipy.special import ndtr
 from torch import float64
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.rng import START, noise
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import plain
-from sigmatune.plan import MICRO_BATCH, Plan
-from sigmatune.rng import START, noise
-from sigmatune.schedule import Schedule, whole
+from sigmatune.plan import MICRO_BATCH, Plan, compile_plan
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.solvers import SOLVERS
 from sigmatune.spectra.mixture import Mixture, edited
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import plain
 
 DRAWN = frozenset({"spectrum", *LAW})
 """The options of a spectral family that say what the spectrum is."""

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from sigmatune import json_file, noise
-from sigmatune.files import write_text
-from sigmatune.json_file import Strict
+from sigmatune import noise
 from sigmatune.rules.rule import Control, SpectralRule
 from sigmatune.spectra.mixture import Mixture, MixtureFields
+from sigmatune.support import json_file
+from sigmatune.support.files import write_text
+from sigmatune.support.json_file import Strict
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
@@ -109,9 +110,9 @@ def load_any(path: str | Path) -> Plan | SpectralRule:
     """Reads a plan file or a rule file, by the format that it states.
 
     Raises:
-        SigmaTuneError: as :func:`load_rule` and :func:`sigmatune.solvers.load_plan`.
+        SigmaTuneError: as :func:`load_rule` and :func:`sigmatune.plan.load_plan`.
     """
-    from sigmatune.solvers import load_plan
+    from sigmatune.plan import load_plan
 
     return load_rule(path) if json_file.format_of(path) == FORMAT else load_plan(path)
 

@@ -16,11 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, Narrowed, NoisePath
-from sigmatune.options import number
-from sigmatune.registry import Registry
-from sigmatune.schedule import Schedule, whole
 from sigmatune.schedules import (
     beta,
     karras,
@@ -32,7 +29,10 @@ from sigmatune.schedules import (
     spectral,
     uniform,
 )
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import number
+from sigmatune.support.registry import Registry
 
 _ALL = (
     uniform.TRAILING,

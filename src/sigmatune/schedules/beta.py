@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import betaincinv
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import positive
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.options import positive
 
 
 def inclusive(steps: int, path: NoisePath, *, a: float = 0.6, b: float = 0.6) -> Array:

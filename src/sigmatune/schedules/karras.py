@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import positive
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.options import positive
 
 
 def karras(steps: int, path: NoisePath, *, rho: float = 7.0) -> Array:

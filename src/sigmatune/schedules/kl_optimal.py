@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import positive
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.options import positive
 
 
 def kl_optimal(steps: int, path: NoisePath, *, c: float = 1.0) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
 
 
 def log_uniform(steps: int, path: NoisePath) -> Array:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.errors import SigmaTuneError
 
 
 def measured(steps: int, path: NoisePath, *, density: list[float] | None = None) -> Array:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import positive
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import positive
 
 
 def phase_time(  # noqa: PLR0913 (the process's options)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, NoisePath
-from sigmatune.options import known_options, positive
-from sigmatune.schedule import whole
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import known_options, positive
 
 if TYPE_CHECKING:
     from sigmatune.spectra.curves import Curve

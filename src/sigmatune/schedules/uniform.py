@@ -11,7 +11,7 @@ uniform-trailing    T (1 - i / N)                                    sigma_max, 
 =================== ================================================ =====================================
 
 Positions are real numbers, computed one by one: no rounding, and no stride to add up, so trailing cannot overshoot to
-t = -1. Models of whole timesteps round afterwards (:meth:`sigmatune.denoiser.Denoiser.snap`).
+t = -1. Models of whole timesteps round afterwards (:meth:`sigmatune.core.denoiser.Denoiser.snap`).
 
 Reference: Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2023), https://arxiv.org/abs/2305.08891,
 table 2.
@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedules.family import Family
+from sigmatune.schedules.base import Family
+from sigmatune.support.errors import SigmaTuneError
 
 
 def linspace(steps: int, path: NoisePath) -> Array:

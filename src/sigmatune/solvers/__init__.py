@@ -8,27 +8,16 @@ from typing import Any
 
 import torch
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.machine import Coefficients
+from sigmatune.core.schedule import Schedule
 from sigmatune.phase_space import PHASE_SPACE, by_name
 from sigmatune.plan import Plan
-from sigmatune.plan_file import read
-from sigmatune.registry import Registry
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import (
-    ancestral,
-    deis,
-    dpmpp2m,
-    dpmpp3m,
-    euler,
-    heun,
-    ipndm,
-    multistep,
-    sde_dpmpp2m,
-    unipc,
-)
-from sigmatune.solvers.solver import Solver
+from sigmatune.plan.file import read
+from sigmatune.solvers import ancestral, deis, dpmpp2m, dpmpp3m, euler, heun, ipndm, multistep, sde_dpmpp2m, unipc
+from sigmatune.solvers.base import Solver
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 _ALL = (
     euler.SOLVER,

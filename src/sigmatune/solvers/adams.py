@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError
 
 NODES = 32
 """Gauss-Legendre points per step; a test checks the weights against closed forms up to h = 12 in log sigma."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
-from sigmatune.solvers.solver import Solver, assemble, no_history, one_call_each, scales
+from sigmatune.core.machine import Coefficients
+from sigmatune.solvers.base import Solver, assemble, no_history, one_call_each, scales
+from sigmatune.support.errors import SigmaTuneError
 
 
 def ancestral(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta: float = 1.0) -> Coefficients:

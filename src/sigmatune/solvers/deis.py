@@ -11,10 +11,10 @@ from functools import partial
 
 import torch
 
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
+from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.multistep import multistep
-from sigmatune.solvers.solver import Solver, one_call_each
 
 
 def deis(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, order: int = 3) -> Coefficients:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.solvers.adams import inverse_distances, log_steps
+from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.multistep import multistep
-from sigmatune.solvers.solver import Solver, one_call_each
 
 
 def dpmpp2m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
+from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.dpmpp2m import middle
 from sigmatune.solvers.multistep import multistep
-from sigmatune.solvers.solver import Solver, one_call_each
 
 
 def dpmpp3m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.machine import Coefficients
-from sigmatune.solvers.solver import Solver, assemble, euler_step, no_history, one_call_each
+from sigmatune.core.machine import Coefficients
+from sigmatune.solvers.base import Solver, assemble, euler_step, no_history, one_call_each
 
 
 def euler(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.machine import Coefficients
-from sigmatune.solvers.solver import Solver, assemble, euler_step, no_history, scales
+from sigmatune.core.machine import Coefficients
+from sigmatune.solvers.base import Solver, assemble, euler_step, no_history, scales
 
 
 def heun(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None) -> Coefficients:

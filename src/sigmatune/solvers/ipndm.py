@@ -13,10 +13,10 @@ from functools import partial
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
+from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.multistep import multistep
-from sigmatune.solvers.solver import Solver, one_call_each
+from sigmatune.support.errors import SigmaTuneError
 
 ADAMS_BASHFORTH = (
     (1.0, 0.0, 0.0, 0.0),

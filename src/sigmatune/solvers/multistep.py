@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.solvers.adams import Output
-from sigmatune.solvers.solver import Solver, assemble, euler_step, one_call_each, scales
+from sigmatune.solvers.base import Solver, assemble, euler_step, one_call_each, scales
+from sigmatune.support.errors import SigmaTuneError
 
 Weights = Sequence[Sequence[float]] | torch.Tensor
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
+from sigmatune.solvers.base import Solver, assemble, one_call_each, scales
 from sigmatune.solvers.dpmpp2m import middle
-from sigmatune.solvers.solver import Solver, assemble, one_call_each, scales
+from sigmatune.support.errors import SigmaTuneError
 
 
 def sde_dpmpp2m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta: float = 1.0) -> Coefficients:

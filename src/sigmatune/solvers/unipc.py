@@ -21,10 +21,10 @@ from functools import partial
 
 import torch
 
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
+from sigmatune.solvers.base import Solver, assemble, euler_step, one_call_each
 from sigmatune.solvers.dpmpp2m import middle
-from sigmatune.solvers.solver import Solver, assemble, euler_step, one_call_each
 
 
 def unipc(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, order: int = 2) -> Coefficients:

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 from sigmatune.spectra.images import Images
-from sigmatune.spectra.laws import broken_power_law, power_law
-from sigmatune.spectra.measure import Measured, measure
+from sigmatune.spectra.measured_spectra import Measured, measure
+from sigmatune.spectra.power_laws import broken_power_law, power_law
 from sigmatune.spectra.rapsd import WINDOWS, rapsd
 from sigmatune.spectra.rings import rings
 from sigmatune.spectra.sources import open_images

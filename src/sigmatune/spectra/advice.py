@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
+from sigmatune.support.errors import SigmaTuneError
 
 EDM: Mapping[str, float] = {"sigma_min": 0.002, "sigma_max": 80.0, "P_mean": -1.2, "P_std": 1.2, "sigma_data": 0.5}
 """EDM's published constants, to compare with."""

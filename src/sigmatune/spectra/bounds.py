@@ -42,13 +42,13 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
-from sigmatune.options import positive
-from sigmatune.schedule import whole
 from sigmatune.spectra.curves import KAPPA_MAX, KAPPA_MIN
 from sigmatune.spectra.rings import binning, whole_rings
 from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import positive
 
 Direction = Literal["marginal", "start", "image"]
 
@@ -249,7 +249,7 @@ def at_resolution(spectrum: Spectrum, side: int, slope: float) -> Spectrum:
     Args:
         spectrum: The data's, without corners: rings that are not whole are not used.
         side: The other short side in pixels; the shape stays.
-        slope: a, of :func:`sigmatune.spectra.laws.power_law`.
+        slope: a, of :func:`sigmatune.spectra.power_laws.power_law`.
 
     Returns:
         The spectrum about 0 and about the mean; the statistics over images stay behind.

@@ -33,10 +33,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import LEVEL_TOLERANCE, Array
-from sigmatune.registry import Registry
 from sigmatune.spectra.spectrum import QUANTISATION
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 KAPPA_MIN, KAPPA_MAX = 0.01, 20.0
 """Signal-to-noise ratios at the two ends; the paper's are not public, these are measured (``benchmarks/ends.py``)."""

@@ -9,15 +9,15 @@ from typing import Any
 
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError, reason
-from sigmatune.spectra.images import Images, Target
+from sigmatune.spectra.images import ImageFormat, Images
 from sigmatune.spectra.sources import Named, from_pictures
 from sigmatune.spectra.subset import Indices
+from sigmatune.support.errors import SigmaTuneError, reason
 
 ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:\w+)?")
 
 
-def open_dataset(source: str, batch: int, target: Target) -> Images | None:
+def open_dataset(source: str, batch: int, target: ImageFormat) -> Images | None:
     """Opens a data set by its id, ``owner/name`` or ``owner/name:split`` (of the split ``train`` by default).
 
     Args:

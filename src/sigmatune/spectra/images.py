@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.pixels import first_unsound
-from sigmatune.schedule import whole
+from sigmatune.core.schedule import whole
 from sigmatune.spectra.listing import told
 from sigmatune.spectra.subset import Indices, draw
 from sigmatune.spectra.values import Scale, Values, far
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.pixels import first_unsound
 
 Numbers = np.typing.NDArray[Any]
 Batches = Callable[[Indices | None], Iterator[torch.Tensor]]
@@ -110,7 +110,7 @@ def left_out_told(about: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Target:
+class ImageFormat:
     """What images are brought to.
 
     Attributes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats whose files Pillow knows, but leaves to other programs."""

@@ -27,13 +27,13 @@ from pydantic import Field
 from scipy.special import ndtr
 from torch import float64
 
-from sigmatune import json_file
-from sigmatune.errors import SigmaTuneError, unknown_name
-from sigmatune.files import write_text
-from sigmatune.json_file import Strict
+from sigmatune.core.rng import START, noise
 from sigmatune.noise import Array
-from sigmatune.options import number
-from sigmatune.rng import START, noise
+from sigmatune.support import json_file
+from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.files import write_text
+from sigmatune.support.json_file import Strict
+from sigmatune.support.options import number
 
 FORMAT: Final = "sigmatune/spectra"
 VERSION: Final = 1

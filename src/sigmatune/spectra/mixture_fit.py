@@ -16,13 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
-from sigmatune.schedule import whole
 from sigmatune.spectra.mixture import Mixture, Part
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.rings import binning
 from sigmatune.spectra.spectrum import QUANTISATION
+from sigmatune.support.errors import SigmaTuneError
 
 Labels = Sequence[Any] | torch.Tensor | None
 Batches = torch.Tensor | Iterable[torch.Tensor | tuple[torch.Tensor, Labels]]

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.lib import format as npy
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError, reason
-from sigmatune.reading import ARRAYS, MIB, regular, size
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.reading import ARRAYS, MIB, regular, size
 
 KEYS = ("images", "x", "data", "arr_0")
 """Where images are looked for, in this order."""

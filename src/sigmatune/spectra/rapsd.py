@@ -22,9 +22,9 @@ import torch
 from scipy.fft import dctn
 from scipy.signal import windows
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.registry import Registry
 from sigmatune.spectra.rings import Transform, binning
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 WINDOWS: Registry[Callable[[int], np.typing.NDArray[np.float64]]] = Registry(
     "window",

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError
 
 Transform = Literal["fft", "dct"]
 

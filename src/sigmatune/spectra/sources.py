@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.options import number
-from sigmatune.schedule import whole
+from sigmatune.core.schedule import whole
 from sigmatune.spectra import npz
 from sigmatune.spectra.image_file import BACKGROUND, array_of, is_floating, pixels_of
-from sigmatune.spectra.images import Images, Numbers, Target, sound
+from sigmatune.spectra.images import ImageFormat, Images, Numbers, sound
 from sigmatune.spectra.listing import Listing, listing, suffixes, told
 from sigmatune.spectra.subset import Indices
 from sigmatune.spectra.values import Ends, Scale, Values, checked
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import number
 
 Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
 Runs = Callable[[int], Iterator[Numbers]]
@@ -74,7 +74,7 @@ def open_images(
     low, high = (number(value, "value_range") for value in _pair(value_range))
     if low >= high:
         raise SigmaTuneError(f"value_range must rise, like (-1, 1), not {value_range!r}.")
-    target = Target(low, high, None if size is None else whole(size, "size"), checked(values))
+    target = ImageFormat(low, high, None if size is None else whole(size, "size"), checked(values))
     batch = whole(batch, "batch")
     if layout not in get_args(Layout):
         raise SigmaTuneError(f"layout must be one of {', '.join(get_args(Layout))}, not {layout!r}.")
@@ -113,7 +113,7 @@ def _pair(value_range: Any) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-def _folder(path: Path, batch: int, target: Target) -> Images:
+def _folder(path: Path, batch: int, target: ImageFormat) -> Images:
     found = listing(path) if path.is_dir() else Listing([path] if path.suffix.lower() in suffixes() else [])
     files = found.files
     if not files:
@@ -132,7 +132,7 @@ def _folder(path: Path, batch: int, target: Target) -> Images:
 
 def from_pictures(
     name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
-    target: Target, found: Listing | None = None,
+    target: ImageFormat, found: Listing | None = None,
 ) -> Images:  # fmt: skip
     """Images of named pictures, which are decoded while they are read."""
 
@@ -149,7 +149,7 @@ def from_pictures(
     )  # fmt: skip
 
 
-def decoded(pictures: Iterable[Named], batch: int, target: Target, scale: Scale) -> Iterator[torch.Tensor]:
+def decoded(pictures: Iterable[Named], batch: int, target: ImageFormat, scale: Scale) -> Iterator[torch.Tensor]:
     """Reads named pictures in order; the first says how many channels and pixels all of them have."""
     held: list[torch.Tensor] = []
     shape: tuple[int, ...] = ()
@@ -180,7 +180,7 @@ def _decoded(picture: Path | Image.Image) -> Numbers:
 
 
 def _arrays(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], runs: Runs, layout: Layout, batch: int, target: Target,
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], runs: Runs, layout: Layout, batch: int, target: ImageFormat,
     labels: list[str] | None = None,
 ) -> Images:  # fmt: skip
     count, per_image = (shape or (0,))[0], max(int(np.prod(shape[1:])), 1)
@@ -260,13 +260,13 @@ def _slices(source: torch.Tensor | Numbers) -> Runs:
     return runs
 
 
-def _npy(path: Path, layout: Layout, batch: int, target: Target) -> Images:
+def _npy(path: Path, layout: Layout, batch: int, target: ImageFormat) -> Images:
     with npz.reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     return _arrays(str(path), array.shape, array.dtype, _slices(array), layout, batch, target)
 
 
-def _npz(path: Path, key: str | None, layout: Layout, batch: int, target: Target) -> Images:
+def _npz(path: Path, key: str | None, layout: Layout, batch: int, target: ImageFormat) -> Images:
     stored = npz.choose(path, key)
     labels = npz.labels(path, stored)
     return _arrays(f"{stored.name} of {path}", stored.shape, stored.dtype, stored.runs, layout, batch, target, labels)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune import card
-from sigmatune.errors import SigmaTuneError, reason
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
-from sigmatune.options import number
-from sigmatune.schedule import whole
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.rings import Transform, binning
+from sigmatune.support import card
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.options import number
 
 QUANTISATION = (2 / 255) ** 2 / 12
 """Variance that 8-bit rounding adds to pixels in [-1, 1], 5.13e-6: less power than this cannot be told from none."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sigmatune import reading
-from sigmatune.errors import SigmaTuneError, shown
-from sigmatune.files import write_text
-from sigmatune.spectra.measure import Measured
+from sigmatune.spectra.measured_spectra import Measured
 from sigmatune.spectra.spectrum import Spectrum
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError, shown
+from sigmatune.support.files import write_text
 
 FORMAT, VERSION = "sigmatune/spectrum", 1
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.schedule import whole
+from sigmatune.core.schedule import whole
+from sigmatune.support.errors import SigmaTuneError
 
 Indices = npt.NDArray[np.int64]
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 Values = Literal["auto", "0..1", "-1..1", "0..255", "0..65535", "as-is"]
 Ends = tuple[float, float]

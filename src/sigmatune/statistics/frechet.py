@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
 from sigmatune.statistics.moments import Moments
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True, eq=False)

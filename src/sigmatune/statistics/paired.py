@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError
 
 TRIM = 0.1
 CONFIDENCE = 0.95

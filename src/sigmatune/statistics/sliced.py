@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 
 BLOCK = 8192
 """Numbers of a sample that are projected at a time: the directions of a whole large image would not fit into memory."""

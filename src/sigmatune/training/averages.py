@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from scipy.optimize import brentq
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.options import full_options, known_options
-from sigmatune.registry import Registry
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import full_options, known_options
+from sigmatune.support.registry import Registry
 
 Decay = Callable[[int], float]
 

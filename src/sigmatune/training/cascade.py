@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.data import Pictures
 
 

@@ -20,11 +20,11 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from sigmatune import json_file, reading
-from sigmatune.errors import SigmaTuneError, reason
-from sigmatune.files import write_bytes
-from sigmatune.identity import add_weights
-from sigmatune.json_file import Strict
+from sigmatune.core.identity import add_weights
+from sigmatune.support import json_file, reading
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.files import write_bytes
+from sigmatune.support.json_file import Strict
 from sigmatune.training.averages import Average, trained
 
 FORMAT, VERSION = "sigmatune/checkpoint", 1

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune import reading
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra import npz
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
 from sigmatune.spectra.subset import draw
 from sigmatune.spectra.values import Values
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 
 logger = logging.getLogger(__name__)

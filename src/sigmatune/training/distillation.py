@@ -1,6 +1,6 @@
 r"""Distillation on a plan's levels: the network learns to take the plan's few steps where it would take many.
 
-A deterministic plan from pure noise has the triangular form (:mod:`sigmatune.unrolled`)
+A deterministic plan from pure noise has the triangular form (:mod:`sigmatune.core.unrolled`)
 
 .. math:: z_k = \rho_k \epsilon + \sum_{j < k} W_{kj} D_j, \qquad \text{result} = z_K.
 
@@ -39,18 +39,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Step, run
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.machine import Step, run
+from sigmatune.core.schedule import whole
+from sigmatune.core.unrolled import Unrolled, unrolled
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.predictions import Prediction
 from sigmatune.plan import Plan, check_fit
-from sigmatune.schedule import whole
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch
 from sigmatune.training.objective import Objective
 from sigmatune.training.teacher import CALLS, followed, teacher_plan
-from sigmatune.unrolled import Unrolled, unrolled
 
 PROBE = 2**63
 """The step whose noises :meth:`Following.scaled` measures on; no training gets there."""

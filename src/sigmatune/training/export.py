@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
-from sigmatune.folders import whole_folder
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.models.diffusers import DiffusersDenoiser
+from sigmatune.models.diffusers_networks import DiffusersDenoiser
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
+from sigmatune.support.folders import whole_folder
 from sigmatune.training.averages import Average
 from sigmatune.training.lora import adapted, merged
 from sigmatune.training.networks import process_of

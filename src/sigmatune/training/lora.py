@@ -23,11 +23,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from sigmatune import reading
-from sigmatune.errors import SigmaTuneError, reason, unknown_name
-from sigmatune.files import make_folder, write_bytes, write_text
+from sigmatune.core.schedule import whole
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.schedule import whole
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.support.files import make_folder, write_bytes, write_text
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.scheduler_config import Process, read_process
-from sigmatune.training.recipe import Network
-from sigmatune.training.recipe import Process as ProcessSection
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training.recipe import Network, ProcessSection
 
 
 def scheduler_of(process: ProcessSection, sigma_data: float) -> Any:

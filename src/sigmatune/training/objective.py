@@ -9,7 +9,7 @@ image. Here is the usual one,
 with a noise law (:mod:`sigmatune.training.laws`) and a weight (:mod:`sigmatune.training.weights`). D is made of the
 network by the same code that samples from it (:class:`sigmatune.models.network.NetworkDenoiser`), so any noise path and
 any prediction type train alike. A network of another kind, such as one with two channels per colour for phase space
-(:mod:`sigmatune.training.phase_space`), brings an objective of its own.
+(:mod:`sigmatune.training.score_matching`), brings an objective of its own.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import NoisePath
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch
-from sigmatune.training.laws.law import Law
-from sigmatune.training.weights.weight import Function
+from sigmatune.training.laws.base import Law
+from sigmatune.training.weights.base import Function
 
 
 class Objective(ABC):

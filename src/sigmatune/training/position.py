@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.plan import Plan
@@ -18,12 +18,12 @@ from sigmatune.training.laws import LAWS, Domain, Law
 from sigmatune.training.networks import build, process_of, scheduler_of
 from sigmatune.training.objective import Denoising, scale_of
 from sigmatune.training.recipe import Recipe
-from sigmatune.training.task import Material, Task
-from sigmatune.training.weights import WEIGHTS, Data
+from sigmatune.training.training_task import Material, TrainingTask
+from sigmatune.training.weights import WEIGHTS, DataFacts
 
 
 @dataclass(frozen=True, eq=False)
-class Position(Task):
+class Position(TrainingTask):
     """Denoises images at the levels of a noise law.
 
     Attributes:
@@ -47,7 +47,7 @@ class Position(Task):
         scheduler = scheduler_of(recipe.process, spectrum.deviation or 0.5)
         process = process_of(scheduler)
         law = LAWS[recipe.noise.law].made(Domain(process.path, shape, spectrum), recipe.noise.options)
-        about = Data(recipe.process.sigma_data or spectrum.deviation or 0.5, spectrum)
+        about = DataFacts(recipe.process.sigma_data or spectrum.deviation or 0.5, spectrum)
         weight = WEIGHTS[recipe.loss.weight].made(about, recipe.loss.options)
         classes = material.data.classes if recipe.model.classes else ()
         ends = law.ends(probe)

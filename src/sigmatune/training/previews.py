@@ -10,14 +10,13 @@ import torch
 from PIL import Image
 
 from sigmatune import schedules
-from sigmatune.denoiser import Denoiser
-from sigmatune.files import make_folder, write_bytes
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Array
-from sigmatune.pixels import to_pixels
-from sigmatune.plan import Plan
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import compile_plan
-from sigmatune.training.laws.law import Law
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.support.files import make_folder, write_bytes
+from sigmatune.support.pixels import to_pixels
+from sigmatune.training.laws.base import Law
 
 SOLVER = "dpmpp2m"
 WIDTH = 128

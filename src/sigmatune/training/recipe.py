@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from sigmatune import json_file, reading
-from sigmatune.errors import REASON, SigmaTuneError, reason, shortened, shown, visible
-from sigmatune.json_file import Strict
 from sigmatune.spectra.values import Values
+from sigmatune.support import json_file, reading
+from sigmatune.support.errors import REASON, SigmaTuneError, reason, shortened, shown, visible
+from sigmatune.support.json_file import Strict
 
 
 class Section(Strict):
@@ -26,7 +26,7 @@ class Section(Strict):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Data(Section):
+class DataSection(Section):
     """Where images come from."""
 
     source: str = Field(default="", description="folder, .npz, .npy or a data set of the hub")
@@ -40,7 +40,7 @@ class Data(Section):
     most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
 
 
-class Process(Section):
+class ProcessSection(Section):
     """The noise path and what the network predicts."""
 
     kind: Literal["edm", "vp", "flow", "psld"] = "edm"
@@ -64,17 +64,17 @@ class Process(Section):
 
 
 OF_PHASE_SPACE = {"gamma", "nu", "kappa", "beta_start", "beta_end", "T", "eps", "matching", "root"}
-"""The fields of :class:`Process` that count for psld alone."""
+"""The fields of :class:`ProcessSection` that count for psld alone."""
 
 
-class Noise(Section):
+class NoiseSection(Section):
     """The noise law; a network of phase space takes none, its time is uniform."""
 
     law: str = "spectral-normal"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Loss(Section):
+class LossSection(Section):
     """The loss weight; a network of phase space takes none, its loss is that of eps."""
 
     weight: str = "edm"
@@ -148,10 +148,10 @@ class Recipe(Section):
 
     name: str = "model"
     about: str = Field(default="", description="what it is and what it costs, for people")
-    data: Data = Field(default_factory=Data)
-    process: Process = Field(default_factory=Process)
-    noise: Noise = Field(default_factory=Noise)
-    loss: Loss = Field(default_factory=Loss)
+    data: DataSection = Field(default_factory=DataSection)
+    process: ProcessSection = Field(default_factory=ProcessSection)
+    noise: NoiseSection = Field(default_factory=NoiseSection)
+    loss: LossSection = Field(default_factory=LossSection)
     model: Network = Field(default_factory=Network)
     training: Training = Field(default_factory=Training)
     averages: list[AverageOf] = Field(default=[AverageOf()], min_length=1, description="the first is sampled and saved")

@@ -11,31 +11,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import make_folder, write_text
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.run_folder import held
 from sigmatune.spectra import mixture_fit
 from sigmatune.spectra.spectrum import Spectrum
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.run_folder import held
 from sigmatune.training import cascade, checkpoint, previews
 from sigmatune.training.averages import Average
 from sigmatune.training.data import Pictures, Progress, load
 from sigmatune.training.export import averaged, rehearse, save_model
 from sigmatune.training.networks import parameters
 from sigmatune.training.objective import Objective
-from sigmatune.training.phase_space import PhaseSpace
 from sigmatune.training.position import Position
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
-from sigmatune.training.task import Material, Task
+from sigmatune.training.score_matching import PhaseSpace
 from sigmatune.training.trainer import Hooks, Report, Trainer, lines
+from sigmatune.training.training_task import Material, TrainingTask
 
 RECIPE = "recipe.yaml"
 SMALLEST = 4
 """Pixels of the shorter side from which spectra are fitted."""
 
-TASKS: Mapping[str, type[Task]] = {"edm": Position, "vp": Position, "flow": Position, "psld": PhaseSpace}
+TASKS: Mapping[str, type[TrainingTask]] = {"edm": Position, "vp": Position, "flow": Position, "psld": PhaseSpace}
 """What is trained, by the kind of process."""
 
 
@@ -51,7 +51,7 @@ class Job:
 
     recipe: Recipe
     material: Material
-    task: Task
+    task: TrainingTask
 
     @property
     def data(self) -> Pictures:

@@ -1,7 +1,7 @@
 r"""The plan that a teacher walks by, and which plans can follow it (:mod:`sigmatune.training.distillation`).
 
 A teacher has to pass the levels of the plan that follows it. Between them its own levels are as even in log sigma as they can
-be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.reference`) at fewer calls.
+be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.plan.reference`) at fewer calls.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import Schedule, whole
+from sigmatune.core.unrolled import Unrolled, unrolled
 from sigmatune.noise import Array, close
-from sigmatune.plan import Plan
-from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
-from sigmatune.schedule import Schedule, whole
-from sigmatune.solvers import SOLVERS, compile_plan
-from sigmatune.unrolled import Unrolled, unrolled
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan.reference import HIGHEST, REFERENCE_SOLVER
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 
 CALLS = 32
 """Network calls of a teacher unless said otherwise."""

@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from sigmatune import reading
-from sigmatune.errors import SigmaTuneError, reason, unknown_name
-from sigmatune.files import make_folder, write_text
-from sigmatune.pixels import unsound_weight
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.pixels import unsound_weight
 from sigmatune.training import checkpoint
 from sigmatune.training.averages import Average, trained
 from sigmatune.training.data import Pictures

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from sigmatune.tuning.tuner import tune, tune_on
-from sigmatune.tuning.workbench import Settings, Workbench
+from sigmatune.tuning.workbench import TuningSettings, Workbench
 
 __all__ = ["Settings", "Workbench", "tune", "tune_on"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
 from sigmatune.plan import Plan
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import Workbench
 
 

@@ -31,15 +31,15 @@ import numpy as np
 import torch
 
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError, reason
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array
-from sigmatune.options import positive
-from sigmatune.plan import Plan
-from sigmatune.reference import HIGHEST
-from sigmatune.schedule import Schedule, whole
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan.reference import HIGHEST
+from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.frechet import frechet_distance
 from sigmatune.statistics.sliced import sliced_wasserstein
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.options import positive
 from sigmatune.tuning.search import repair
 from sigmatune.tuning.workbench import Workbench
 
@@ -61,7 +61,7 @@ OBJECTIVES = ("paired", "sliced-wasserstein", "frechet")
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What is searched.
 
     Attributes:
@@ -106,7 +106,7 @@ class Found:
 def tune_by_trials(
     bench: Workbench,
     calls: int,
-    space: Space,
+    space: SearchSpace,
     *,
     sampler: Sampler = "tpe",
     trials: int = 60,
@@ -207,7 +207,7 @@ def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
 class _Builder:
     """From a trial to its plan."""
 
-    def __init__(self, bench: Workbench, space: Space, calls: int) -> None:
+    def __init__(self, bench: Workbench, space: SearchSpace, calls: int) -> None:
         self.bench, self.space, self.path = bench, space, bench.model.path
         self.steps = {name: SOLVERS[name].steps_for(calls) for name in space.solvers}
         self.infinite = bool(np.isinf(self.path.sigma_max))
@@ -265,7 +265,7 @@ class _Builder:
             self.bench.spend("search", rows * plan.network_calls(self.bench.model))
 
 
-def _objective(bench: Workbench, objective: Objective | str, space: Space) -> Objective:
+def _objective(bench: Workbench, objective: Objective | str, space: SearchSpace) -> Objective:
     if callable(objective):
         return objective
     if objective not in OBJECTIVES:

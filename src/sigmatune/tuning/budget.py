@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import Workbench
 
 TUNING = ("search", "table", "trajectory", "gradient")

@@ -12,10 +12,10 @@ from itertools import product
 from typing import Any
 
 from sigmatune import schedules
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import digits
+from sigmatune.core.machine import digits
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import NoisePath
-from sigmatune.schedule import Schedule
+from sigmatune.support.errors import SigmaTuneError
 
 WHOLE: dict[str, list[dict[str, Any]]] = {
     "uniform-leading": [{}],

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sigmatune.calls import most_per_call
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule
 from sigmatune.plan import Plan
-from sigmatune.schedule import Schedule
+from sigmatune.plan.calls import most_per_call
 from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task, payable

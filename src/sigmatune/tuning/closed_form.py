@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients
+from sigmatune.core.machine import Coefficients
 from sigmatune.noise import Array
-from sigmatune.solvers.solver import scales
+from sigmatune.solvers.base import scales
+from sigmatune.support.errors import SigmaTuneError
 
 
 def transfer(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:

@@ -30,9 +30,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedule import Schedule, whole
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.error_table import ErrorTable
 
 Weighting = Literal["riemann", "kl"]

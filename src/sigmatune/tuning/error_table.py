@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from scipy.optimize import isotonic_regression
 
-from sigmatune import reading
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_text
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.rng import noise
+from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
-from sigmatune.rng import noise
-from sigmatune.schedule import whole
 from sigmatune.statistics.pieces import pieces
+from sigmatune.support import reading
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
 
 FORMAT, VERSION = "sigmatune/error-table", 1
 TABLE_NOISE = 0xE7A81E

@@ -10,7 +10,7 @@ log sigma, from the top of the range to its bottom, are a softmax with a smalles
 again on the way back (checkpointing), so that memory holds one call's, not K.
 
 - ``queries``: ask the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
-- ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.unrolled`), zero at
+- ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.core.unrolled`), zero at
   first. With tied sums each row of corrections adds up to 0, so that a denoiser that always says the same is still
   integrated exactly; free sums and the start noise's weights can also make up for what the network and the range leave out.
 
@@ -35,17 +35,17 @@ import torch
 from scipy.optimize import OptimizeResult, minimize
 from torch.utils.checkpoint import checkpoint
 
-from sigmatune.denoiser import Wrapper
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients, digits, run
+from sigmatune.core.denoiser import Wrapper
+from sigmatune.core.machine import Coefficients, digits, run
+from sigmatune.core.schedule import Schedule, whole
+from sigmatune.core.unrolled import Unrolled, rolled, unrolled
 from sigmatune.noise import Array
-from sigmatune.options import positive
 from sigmatune.plan import Plan
-from sigmatune.reference import HIGHEST
-from sigmatune.schedule import Schedule, whole
+from sigmatune.plan.reference import HIGHEST
 from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import positive
 from sigmatune.tuning.workbench import Workbench
-from sigmatune.unrolled import Unrolled, rolled, unrolled
 
 Loss = Literal["log", "l2", "robust"]
 Sums = Literal["tied", "free"]

@@ -13,11 +13,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.plan import Plan
-from sigmatune.reference import REFERENCE_FAMILY, REFERENCE_SOLVER
+from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER
 from sigmatune.statistics.paired import Comparison, compare
 from sigmatune.statistics.sliced import sliced_wasserstein
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench, rounding
 
 

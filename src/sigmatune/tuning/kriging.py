@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
-from sigmatune.reference import HIGHEST
-from sigmatune.schedule import Schedule
+from sigmatune.plan.reference import HIGHEST
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.surrogate import MODES, Surrogate
 from sigmatune.tuning.workbench import Workbench

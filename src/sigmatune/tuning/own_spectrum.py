@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.json_file import format_of
 from sigmatune.models.bundled import spectra_file
-from sigmatune.spectra.measure import measure
+from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.mixture import FORMAT, Mixture
 from sigmatune.spectra.rings import binning
 from sigmatune.spectra.spectrum_file import load_measured
-from sigmatune.tuning.spectral import Modes
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.json_file import format_of
+from sigmatune.tuning.gaussian_optimum import Modes
 
 
 def own_modes(source: str, data: str = "") -> Modes:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from cmaes import CMA
 
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Array, NoisePath
-from sigmatune.reference import HIGHEST
-from sigmatune.schedule import Schedule
+from sigmatune.plan.reference import HIGHEST
 
 SPACING = 0.01
 """Smallest distance of two levels in log sigma."""

@@ -27,21 +27,21 @@ from contextlib import suppress
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Array
-from sigmatune.registry import Registry
-from sigmatune.schedule import Schedule
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import spectrum_of
 from sigmatune.spectra.bounds import tight_ends
 from sigmatune.statistics.pieces import pieces
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
 from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
+from sigmatune.tuning.gaussian_optimum import Regulariser, optimal, power_of
 from sigmatune.tuning.gradient import Freedom, Parameters, tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.search import search
-from sigmatune.tuning.spectral import Regulariser, optimal, power_of
 from sigmatune.tuning.task import Proposals, Stage, Task, payable, surrogate_of
 from sigmatune.tuning.workbench import Workbench
 
@@ -256,7 +256,7 @@ def _by_trials(sampler: blackbox.Sampler) -> Callable[[Task], Proposals]:
         if not task.best or not task.pays(task.trial(task.best[0])):
             return []
         found = blackbox.tune_by_trials(
-            task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.Space([task.solver], blackbox.USUAL[sampler]),
+            task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.SearchSpace([task.solver], blackbox.USUAL[sampler]),
             sampler=sampler, trials=task.bench.settings.evaluations, study=task.bench.study,
             affordable=lambda plan: task.pays(task.trial(plan)),
         )  # fmt: skip

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sigmatune.files import make_folder, write_bytes
 from sigmatune.noise import Array
-from sigmatune.reading import sealed, unsealed
+from sigmatune.support.files import make_folder, write_bytes
+from sigmatune.support.reading import sealed, unsealed
 
 logger = logging.getLogger(__name__)
 

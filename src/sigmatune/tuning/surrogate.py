@@ -30,11 +30,11 @@ from scipy.fft import dctn
 from scipy.interpolate import CubicSpline
 from scipy.optimize import OptimizeResult, minimize
 
-from sigmatune.machine import Coefficients, Step
+from sigmatune.core.machine import Coefficients, Step
+from sigmatune.core.rng import START, noise
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
-from sigmatune.rng import START, noise
-from sigmatune.solvers.solver import scales
+from sigmatune.solvers.base import scales
 from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning.gradient import Parameters
 from sigmatune.tuning.workbench import Workbench

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule
 from sigmatune.plan import Plan
-from sigmatune.schedule import Schedule
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.budget import Allowance
 from sigmatune.tuning.surrogate import Surrogate
 from sigmatune.tuning.workbench import Workbench

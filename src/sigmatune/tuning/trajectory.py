@@ -32,15 +32,15 @@ from math import comb
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.machine import Coefficients, Step
+from sigmatune.core.machine import Coefficients, Step
+from sigmatune.core.rng import START, noise
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, sample
-from sigmatune.reference import HIGHEST, REFERENCE_SOLVER
-from sigmatune.rng import START, noise
-from sigmatune.schedule import Schedule, whole
+from sigmatune.plan.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.solvers import SOLVERS, Solver
 from sigmatune.statistics.pieces import pieces
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import Workbench, rounding
 
 GRID = 40

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, overload
 
 from sigmatune import schedules
-from sigmatune.calls import most_per_call
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.plan import Plan
-from sigmatune.schedule import Schedule, whole
+from sigmatune.plan.calls import most_per_call
 from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task
-from sigmatune.tuning.workbench import Progress, Settings, Workbench
+from sigmatune.tuning.workbench import Progress, TuningSettings, Workbench
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def tune(
     method: str = ...,
     coefficients: bool = ...,
     budget: Spending = ...,
-    settings: Settings | None = ...,
+    settings: TuningSettings | None = ...,
     store: Path | None = ...,
     progress: Progress | None = ...,
 ) -> Plan: ...
@@ -53,7 +53,7 @@ def tune(
     method: str = ...,
     coefficients: bool = ...,
     budget: Spending = ...,
-    settings: Settings | None = ...,
+    settings: TuningSettings | None = ...,
     store: Path | None = ...,
     progress: Progress | None = ...,
 ) -> dict[int, Plan]: ...
@@ -67,7 +67,7 @@ def tune(  # noqa: PLR0913 - the front door
     method: str = "auto",
     coefficients: bool = False,
     budget: Spending = None,
-    settings: Settings | None = None,
+    settings: TuningSettings | None = None,
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> Plan | dict[int, Plan]:
@@ -85,7 +85,7 @@ def tune(  # noqa: PLR0913 - the front door
         coefficients: In place of the gradient over the levels, one over levels and the plan's own coefficients.
         budget: What tuning itself may spend for all ``calls`` together, the reference and the guard not counted: network
             evaluations of single images such as 20000, or a time such as "10min" (:class:`~sigmatune.tuning.budget.Budget`).
-        settings: How many noises; :class:`Settings` by default.
+        settings: How many noises; :class:`TuningSettings` by default.
         store: A folder in which measurements are kept, so that a killed run goes on where it was.
         progress: Sees what is being done.
 
@@ -141,7 +141,7 @@ def tune_on(
         why = "samples in phase space" if SOLVERS[solver].augmented else "adds noise"
         raise SigmaTuneError(
             f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic solver "
-            "of position, or choose by the spectrum and a distance to data with sigmatune.workflows.by_spectrum."
+            "of position, or choose by the spectrum and a distance to data with sigmatune.workflows.tune_by_spectrum."
         )
     solver, per_call = SOLVERS[solver].name, most_per_call(bench.model)
     steps = {n: SOLVERS[solver].steps_for(n // per_call) for n in sorted(set(wanted), reverse=True)}

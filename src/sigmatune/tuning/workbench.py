@@ -25,15 +25,16 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from sigmatune import identity, solvers, soundness
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune import solvers
+from sigmatune.core import identity, soundness
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, Plan, sample
-from sigmatune.reference import reference_plan
-from sigmatune.schedule import Schedule, whole
+from sigmatune.plan.reference import reference_plan
 from sigmatune.statistics.pieces import pieces
-from sigmatune.threads import side_by_side
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.threads import side_by_side
 from sigmatune.tuning.store import Store
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ one comparison of two plans takes with two references."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class TuningSettings:
     """How much work tuning may do.
 
     Attributes:
@@ -128,13 +129,13 @@ class Workbench:
     def __init__(
         self,
         model: Denoiser,
-        settings: Settings | None = None,
+        settings: TuningSettings | None = None,
         *,
         store: Path | None = None,
         study: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.settings = settings or Settings()
+        self.settings = settings or TuningSettings()
         self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
         self.progress = progress
         self.store, self.study = store, study
@@ -153,7 +154,7 @@ class Workbench:
 
     @property
     def name(self) -> str:
-        """What the model is called in the store (:func:`sigmatune.identity.name_in`)."""
+        """What the model is called in the store (:func:`sigmatune.core.identity.name_in`)."""
         own = identity.name(self.model)
         if own not in self._names:
             self._names[own] = identity.name_in(self.store, own)
@@ -163,7 +164,7 @@ class Workbench:
         """Refuses a model on which nothing can be measured, before anything is measured on it; the first time it is called.
 
         Raises:
-            SigmaTuneError: naming what to do; see :mod:`sigmatune.soundness`.
+            SigmaTuneError: naming what to do; see :mod:`sigmatune.core.soundness`.
         """
         if not self._checked:
             self.spend("check", soundness.check(self.model, self.settings.rows("tuning")[0]) + self._renewing)

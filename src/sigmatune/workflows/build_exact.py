@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from scipy.fft import dct
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.folders import whole_folder
 from sigmatune.models.exact import EXACT, Exact
+from sigmatune.models.exact.builds import Exactly, Fit, Source, read, sha256, write
+from sigmatune.models.exact.class_mixture import Basis
 from sigmatune.models.exact.empirical import in_range
-from sigmatune.models.exact.mixture import Basis
-from sigmatune.models.exact.store import Exactly, Fit, Source, read, sha256, write
 from sigmatune.noise import vp
-from sigmatune.pixels import to_pixels
 from sigmatune.spectra.rings import rings
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import QUANTISATION
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.folders import whole_folder
+from sigmatune.support.pixels import to_pixels
 
 Tensor = torch.Tensor
 Progress = Callable[[str], None]
@@ -170,7 +170,7 @@ def fit_mixture(
         progress: Told which class is being done.
 
     Returns:
-        The arrays of a :class:`~sigmatune.models.exact.mixture.ClassMixture`, and how they were fitted.
+        The arrays of a :class:`~sigmatune.models.exact.class_mixture.ClassMixture`, and how they were fitted.
     """
     shape = tuple(data.images.shape[1:])
     ring = rings(shape[1], shape[2], "dct")
@@ -257,9 +257,9 @@ def cells_of(channels: int, ring: np.ndarray) -> Tensor:
 
 def beside(folder: Path, exact: Exact, model: Exactly, images: Sorted, n: int, progress: Progress) -> None:
     """Writes what a bundled model has beside its weights: the reference set's statistics and the spectra."""
-    from sigmatune.evaluation.extractors import extractor
-    from sigmatune.evaluation.extractors.pixels import Projections, Rings
-    from sigmatune.evaluation.reference import measure
+    from sigmatune.evaluation.extractors import base as extractor
+    from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
+    from sigmatune.evaluation.reference_set import measure
     from sigmatune.spectra.mixture_fit import fit
 
     x, labels, name = drawn(model, exact, images, n)

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.files import write_bytes
 from sigmatune.models import load
 from sigmatune.plan import Plan
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_bytes
 from sigmatune.tuning import Settings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.workbench import Progress
-from sigmatune.workflows.pictures import side_by_side
+from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10

@@ -3,13 +3,13 @@ r"""Weights and plan in turn: fine-tune on the plan's levels, measure the model 
 A round is three steps, each kept on disk when it is done:
 
 1. **train**: the network is fitted on to the levels at which the plan asks it, each weighed by what the result hears of an
-   error there, and a small share elsewhere (:mod:`sigmatune.training.finetune`); or it learns to land where the old model
+   error there, and a small share elsewhere (:mod:`sigmatune.training.plan_levels`); or it learns to land where the old model
    lands after many steps (:mod:`sigmatune.training.distillation`);
 2. **tabulate**: :math:`e(\sigma)` of the old and of the new weights, on and off the levels;
 3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds for the
    new weights draw pictures of validation noises; the one nearest to the data goes on.
 
-What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.unrolled`): with the last network input
+What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.core.unrolled`): with the last network input
 :math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
 
 .. math:: w_j = \sqrt{1 + q^2} \, \lvert W_{K-1,j} \rvert, \quad j < K - 1, \qquad w_{K-1} = 1
@@ -38,35 +38,34 @@ import numpy as np
 import torch
 
 from sigmatune import schedules
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import whole
+from sigmatune.core.unrolled import unrolled
 from sigmatune.evaluation.generation import Progress
-from sigmatune.files import make_folder, write_text
-from sigmatune.folders import copy as copy_folder
-from sigmatune.folders import whole_folder
 from sigmatune.models import load
 from sigmatune.noise import Array
-from sigmatune.plan import Plan
-from sigmatune.plan_file import dumps
-from sigmatune.reading import text_of
-from sigmatune.run_folder import held
-from sigmatune.schedule import whole
-from sigmatune.solvers import compile_plan, load_plan
+from sigmatune.plan import Plan, compile_plan, load_plan
+from sigmatune.plan.file import dumps
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.folders import copy as copy_folder
+from sigmatune.support.folders import whole_folder
+from sigmatune.support.reading import text_of
+from sigmatune.support.run_folder import held
 from sigmatune.training import checkpoint
 from sigmatune.training.data import Pictures
-from sigmatune.training.finetune import Levelled, Trainable, fine_tune, following, objective_of
 from sigmatune.training.objective import Objective
+from sigmatune.training.plan_levels import Levelled, Trainable, fine_tune, following, objective_of
 from sigmatune.training.recipe import AverageOf, Saving, Training
 from sigmatune.training.teacher import followed
 from sigmatune.training.trainer import Report
 from sigmatune.training.trainer import lines as log_of
-from sigmatune.tuning import Settings as Noises
+from sigmatune.tuning import FinetuneSettings as Noises
 from sigmatune.tuning import Workbench, discretisation, tune_on
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
 from sigmatune.tuning.tuner import stages_of
-from sigmatune.unrolled import unrolled
-from sigmatune.workflows.judge import Data, Judge
+from sigmatune.workflows.judge import Judge, ReferenceData
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ NOISES = Noises(tuning=16, validation=24, held_out=32, evaluations=30)
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """How a fine-tuning goes.
 
     Attributes:
@@ -163,8 +162,8 @@ def finetune(  # noqa: PLR0913 - the front door
     images: Pictures,
     folder: str | Path,
     *,
-    data: Data,
-    settings: Settings | None = None,
+    data: ReferenceData,
+    settings: FinetuneSettings | None = None,
     solver: str = "dpmpp2m",
     labels: Sequence[str] | None = None,
     device: str = "auto",
@@ -192,7 +191,7 @@ def finetune(  # noqa: PLR0913 - the front door
             with another fine-tuning or in which another process works, or a loss that is not finite any more; one sentence,
             and what is done stays.
     """
-    job = _Job(source, images, Path(folder), data, settings or Settings(), labels, device, progress, log)
+    job = _Job(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
     with held(job.folder):
         return job.run(plan, solver)
 
@@ -202,8 +201,8 @@ class _Job:
     source: str | Path
     images: Pictures
     folder: Path
-    data: Data
-    settings: Settings
+    data: ReferenceData
+    settings: FinetuneSettings
     labels: Sequence[str] | None
     device: str
     progress: Progress | None

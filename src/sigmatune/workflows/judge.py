@@ -2,7 +2,7 @@ r"""Pictures decide: where no row has one right answer, sets of pictures are com
 
 Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean log
 Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are compared by a
-bootstrap of pairs (:mod:`sigmatune.evaluation.guard`). There is a gain only if the interval lies below zero in one space and
+bootstrap of pairs (:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below zero in one space and
 above zero in none.
 """
 
@@ -15,25 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune import soundness
-from sigmatune.denoiser import Denoiser
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core import soundness
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import whole
 from sigmatune.evaluation.evaluate import Wanted, check
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.generation import Progress, Sample, evaluations, generate
-from sigmatune.evaluation.guard import Difference, compare
-from sigmatune.evaluation.reference import Reference
+from sigmatune.evaluation.reference_set import Reference
+from sigmatune.evaluation.stochastic_guard import Difference, compare
 from sigmatune.plan import Plan
-from sigmatune.schedule import whole
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
+from sigmatune.support.errors import SigmaTuneError
 
 LEAST = 64
 """Fewest pictures that a comparison is made of."""
 
 
 @dataclass(frozen=True)
-class Data:
+class ReferenceData:
     """What pictures are compared with.
 
     Attributes:
@@ -52,7 +52,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ImageVerdict:
     """What the held-out pictures say of ours against a rival.
 
     Attributes:
@@ -96,7 +96,7 @@ class Judge:
         SigmaTuneError: if there are fewer than 64 pictures, or the data do not fit the model.
     """
 
-    def __init__(self, data: Data, shape: tuple[int, ...], progress: Progress | None = None) -> None:
+    def __init__(self, data: ReferenceData, shape: tuple[int, ...], progress: Progress | None = None) -> None:
         if whole(data.n, "the number of pictures") < LEAST:
             raise SigmaTuneError(f"sets of fewer than {LEAST} pictures cannot be told apart; ask for 1000 or more.")
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
@@ -105,7 +105,7 @@ class Judge:
         check(self.wanted, data.reference, tuple(shape))
 
     def check(self, model: Denoiser) -> None:
-        """Refuses a model whose pictures would depend on more than their noise; see :mod:`sigmatune.soundness`."""
+        """Refuses a model whose pictures would depend on more than their noise; see :mod:`sigmatune.core.soundness`."""
         price, name = soundness.check(model), model.fingerprint()
         self.spent += 0 if name in self._checked else price
         self._checked.add(name)
@@ -119,10 +119,10 @@ class Judge:
             found.append(np.log(max(Gaussian.of(Moments.of(rows)).distance(known.gaussian), 1e-12)))
         return float(np.mean(found))
 
-    def verdict(self, ours: tuple[Denoiser, Plan], rival: tuple[Denoiser, Plan]) -> Verdict:
+    def verdict(self, ours: tuple[Denoiser, Plan], rival: tuple[Denoiser, Plan]) -> ImageVerdict:
         """Ours against a rival on the held-out noises."""
         mine, theirs = (self._sample(*one, self.data.n, self.data.seed + 1) for one in (ours, rival))
-        return Verdict([
+        return ImageVerdict([
             compare(
                 mine.rows(name, space.base), theirs.rows(name, space.base), self.data.reference.space(name, space), "fd",
                 space=space.name, seed=self.data.seed,

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from sigmatune.evaluation.extractors.base import Extractor, Subspace
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
-from sigmatune.evaluation.extractors.extractor import Extractor, Subspace
-from sigmatune.evaluation.extractors.function import FunctionExtractor, imported
 from sigmatune.evaluation.extractors.inception import Inception
-from sigmatune.evaluation.extractors.pixels import PixelValues
-from sigmatune.registry import Registry
+from sigmatune.evaluation.extractors.own_function import FunctionExtractor, imported
+from sigmatune.evaluation.extractors.raw_pixels import PixelValues
+from sigmatune.support.registry import Registry
 
 EXTRACTORS: Registry[Callable[..., Extractor]] = Registry(
     "extractor",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation.extractors.extractor import Extractor, Space, rgb
+from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace, rgb
+from sigmatune.support.errors import SigmaTuneError
 
 TEXTURE = 10
 """The block after which the texture features are taken: its 112 channels see 16 x 16 cells of the resized picture."""
@@ -36,8 +36,8 @@ class EfficientNetLite0(Extractor):
     name = "efficientnet-lite0"
     version = "1"
     normalisation = "to [-1, 1]"
-    spaces: Mapping[str, Space] = {
-        "block10": Space(112, "texture"), "head": Space(1280, "semantic"), "logits": Space(1000, "logits")
+    spaces: Mapping[str, FeatureSpace] = {
+        "block10": FeatureSpace(112, "texture"), "head": FeatureSpace(1280, "semantic"), "logits": FeatureSpace(1000, "logits")
     }  # fmt: skip
     default = ("block10", "head-pca64")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.evaluation.extractors.extractor import Extractor, Space
+from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace
+from sigmatune.support.errors import SigmaTuneError
 
 FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
@@ -40,7 +40,10 @@ class Inception(Extractor):
     version = "1"
     resize = "299 x 299, bilinear, as the TensorFlow graph of 2015 does it"
     normalisation = "(x - 128) / 128"
-    spaces: Mapping[str, Space] = {"pool": Space(2048, "semantic"), "logits": Space(1008, "logits")}
+    spaces: Mapping[str, FeatureSpace] = {
+        "pool": FeatureSpace(2048, "semantic"),
+        "logits": FeatureSpace(1008, "logits"),
+    }
     default = ("pool", "pool-pca64")
 
     def __init__(self, file: str | Path | None = None, device: torch.device | str = "cpu") -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sigmatune.evaluation.metrics import frechet, inception_score, kernel, neighbours, sliced, spectrum
-from sigmatune.evaluation.metrics.metric import Metric
-from sigmatune.registry import Registry
+from sigmatune.evaluation.metrics import frechet_distance as frechet
+from sigmatune.evaluation.metrics import inception_score, kernel, neighbours
+from sigmatune.evaluation.metrics import sliced_wasserstein as sliced
+from sigmatune.evaluation.metrics import spectrum_distance as spectrum
+from sigmatune.evaluation.metrics.base import Metric
+from sigmatune.support.registry import Registry
 
 METRICS: Registry[Metric] = Registry(
     "metric",

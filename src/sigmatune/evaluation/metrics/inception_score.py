@@ -18,11 +18,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
-from sigmatune.evaluation.extractors.extractor import Features
-from sigmatune.evaluation.metrics.metric import Metric
-from sigmatune.evaluation.reference import Statistics
+from sigmatune.evaluation.extractors.base import Features
+from sigmatune.evaluation.metrics.base import Metric
+from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.support.errors import SigmaTuneError
 
 
 def score(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:  # noqa: ARG001 (needs none)

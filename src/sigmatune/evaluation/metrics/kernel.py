@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.estimate import Estimate, Rows, folds
-from sigmatune.evaluation.extractors.extractor import Features
-from sigmatune.evaluation.metrics.metric import Metric
-from sigmatune.evaluation.reference import Statistics
+from sigmatune.evaluation.extractors.base import Features
+from sigmatune.evaluation.metrics.base import Metric
+from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError
 
 MOST = 10_000
 """Rows of either side; the work grows with their product."""

@@ -21,12 +21,12 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
-from sigmatune.evaluation.extractors.extractor import Features
-from sigmatune.evaluation.metrics.metric import Metric
-from sigmatune.evaluation.reference import Statistics
+from sigmatune.evaluation.extractors.base import Features
+from sigmatune.evaluation.metrics.base import Metric
+from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError
 
 K = 5
 MOST = 5000

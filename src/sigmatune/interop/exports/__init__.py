@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sigmatune.interop.exports import a1111, comfyui, diffusers, files, k_diffusion, sd_cpp
-from sigmatune.interop.exports.target import HEADER, Target, read_statement
+from sigmatune.interop.exports import to_a1111 as a1111
+from sigmatune.interop.exports import to_comfyui as comfyui
+from sigmatune.interop.exports import to_diffusers as diffusers
+from sigmatune.interop.exports import to_files as files
+from sigmatune.interop.exports import to_k_diffusion as k_diffusion
+from sigmatune.interop.exports import to_sd_cpp as sd_cpp
+from sigmatune.interop.exports.target import HEADER, ExportTarget, read_statement
 from sigmatune.plan import Plan
-from sigmatune.registry import Registry
+from sigmatune.support.registry import Registry
 
 _ALL = (
     files.TARGET,
@@ -19,7 +24,7 @@ _ALL = (
     sd_cpp.TARGET,
 )
 
-TARGETS: Registry[Target] = Registry(
+TARGETS: Registry[ExportTarget] = Registry(
     "export target",
     {target.name: target for target in _ALL},
     aliases={"forge": "a1111", "stable-diffusion.cpp": "sd.cpp", "plan": "json"},

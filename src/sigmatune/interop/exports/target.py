@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 
 from sigmatune import noise
-from sigmatune.errors import SigmaTuneError
+from sigmatune.core.schedule import Schedule
 from sigmatune.models.network import process_of
-from sigmatune.options import plain
-from sigmatune.plan import Plan
-from sigmatune.reading import parsed
-from sigmatune.schedule import Schedule
-from sigmatune.solvers import SOLVERS, compile_plan
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import plain
+from sigmatune.support.reading import parsed
 
 HEADER = "sigmatune export "
 
 
 @dataclass(frozen=True)
-class Target:
+class ExportTarget:
     """A program that takes plans.
 
     Attributes:
@@ -59,7 +59,7 @@ def listed(
     flow: Sequence[str] = ("euler",),
     eta: Sequence[str] = (),
     trailing_zero: bool = True,
-) -> Target:
+) -> ExportTarget:
     """Makes a target that takes a list of levels and the name of a sampler.
 
     Args:
@@ -95,7 +95,7 @@ def listed(
             raise SigmaTuneError(f"the levels in this {name} export are not those that its first line states.")
         return plan
 
-    return Target(name, write, read, summary)
+    return ExportTarget(name, write, read, summary)
 
 
 def statement(

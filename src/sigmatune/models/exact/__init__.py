@@ -1,6 +1,6 @@
 """Exact denoisers of real data by name, ``exact:cifar10-mixture-16``: models whose converged samples are data.
 
-A ``mixture`` has one Gaussian for each class (:mod:`~sigmatune.models.exact.mixture`), an ``empirical`` is the data set itself
+A ``mixture`` has one Gaussian for each class (:mod:`~sigmatune.models.exact.class_mixture`), an ``empirical`` is the data set itself
 (:mod:`~sigmatune.models.exact.empirical`). They are built from fetched data by one command, kept in a cache folder, and run on
 DDPM's linear betas, so that they have timesteps like most networks.
 """
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.errors import SigmaTuneError
-from sigmatune.registry import Registry
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
-    from sigmatune.denoiser import Denoiser
+    from sigmatune.core.denoiser import Denoiser
 
 PREFIX = "exact:"
 
@@ -42,7 +42,7 @@ class Exact:
     @property
     def folder(self) -> Path:
         """Where it is kept, built or not."""
-        from sigmatune.models.exact.store import cache
+        from sigmatune.models.exact.builds import cache
 
         return cache() / "exact" / self.name
 
@@ -106,7 +106,7 @@ def load_exact(
     import torch
 
     from sigmatune.models.conditional import conditional
-    from sigmatune.models.exact.store import read
+    from sigmatune.models.exact.builds import read
     from sigmatune.models.network import pick_device
 
     where = pick_device(device)

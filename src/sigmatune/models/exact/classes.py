@@ -11,11 +11,11 @@ from typing import Self
 import numpy as np
 import torch
 
-from sigmatune.denoiser import Denoiser, Guided
-from sigmatune.errors import SigmaTuneError, unknown_name
+from sigmatune.core.denoiser import Denoiser, Guided
 from sigmatune.models.analytic import Analytic
 from sigmatune.models.pipeline import shares
 from sigmatune.noise import Array
+from sigmatune.support.errors import SigmaTuneError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Classes(Analytic):
         return other
 
     def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
-        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.denoiser.Guided`."""
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.denoiser.Guided`."""
         return Guided(self, self.without_class(), scale, interval)
 
     def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:

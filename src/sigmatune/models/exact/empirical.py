@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.models.analytic import Empirical, choose
 from sigmatune.models.exact.classes import Classes
 from sigmatune.noise import NoisePath, vp
+from sigmatune.support.errors import SigmaTuneError
 
 Tensor = torch.Tensor
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sigmatune.registry import Registry
-from sigmatune.training.laws import (
-    cosine,
-    ddpm,
-    flow,
-    levels,
-    log_normal,
-    log_uniform,
-    spectral,
-    spectral_instance,
-    spectral_normal,
-)
-from sigmatune.training.laws.law import Domain, Drawn, Law, LawKind
+from sigmatune.support.registry import Registry
+from sigmatune.training.laws import cosine, ddpm, levels, log_normal, spectral_instance, spectral_normal
+from sigmatune.training.laws import log_uniform_noise as log_uniform
+from sigmatune.training.laws import logit_normal as flow
+from sigmatune.training.laws import spectral_mean as spectral
+from sigmatune.training.laws.base import Domain, Drawn, Law, LawKind
 
 _MODULES = (ddpm, log_normal, log_uniform, cosine, flow, spectral_normal, spectral, spectral_instance, levels)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array
-from sigmatune.options import positive
-from sigmatune.training.laws.law import Domain, LawKind, Shared
+from sigmatune.support.options import positive
+from sigmatune.training.laws.base import Domain, LawKind, Shared
 
 
 def cosine(domain: Domain, *, base: float = 32.0) -> Shared:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, vp
-from sigmatune.training.laws.law import Domain, LawKind, Shared
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training.laws.base import Domain, LawKind, Shared
 
 
 def ddpm(domain: Domain, *, table: str = "linear") -> Shared:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
-from sigmatune.training.laws.law import Domain, Law, LawKind
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training.laws.base import Domain, Law, LawKind
 
 
 class Levels(Law):

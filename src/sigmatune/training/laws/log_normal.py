@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array
-from sigmatune.options import positive
-from sigmatune.training.laws.law import Domain, LawKind, Shared
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import positive
+from sigmatune.training.laws.base import Domain, LawKind, Shared
 
 
 def log_normal(domain: Domain, *, P_mean: float = -1.2, P_std: float = 1.2) -> Shared:

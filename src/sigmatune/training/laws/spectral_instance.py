@@ -21,8 +21,8 @@ import torch
 from sigmatune.noise import Array, NoisePath
 from sigmatune.spectra.curves import CURVES, KAPPA_MAX, KAPPA_MIN, Curve
 from sigmatune.spectra.rapsd import rapsd
-from sigmatune.training.laws.law import Domain, Drawn, Law, LawKind
-from sigmatune.training.laws.spectral import curve_of
+from sigmatune.training.laws.base import Domain, Drawn, Law, LawKind
+from sigmatune.training.laws.spectral_mean import curve_of
 
 
 class PerImage(Law):

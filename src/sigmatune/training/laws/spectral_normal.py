@@ -8,9 +8,9 @@ as :func:`sigmatune.spectra.advice.training_density` derives it; EDM's law witho
 
 from __future__ import annotations
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra.advice import training_density
-from sigmatune.training.laws.law import Domain, LawKind, Shared
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training.laws.base import Domain, LawKind, Shared
 from sigmatune.training.laws.log_normal import log_normal
 
 

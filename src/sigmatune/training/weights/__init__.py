@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sigmatune.registry import Registry
-from sigmatune.training.weights import edm, min_snr, powers, sigmoid, spectral
-from sigmatune.training.weights.weight import Data, Function, Weight
+from sigmatune.support.registry import Registry
+from sigmatune.training.weights import edm, min_snr, powers, sigmoid
+from sigmatune.training.weights import spectral_bias as spectral
+from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 _WEIGHTS = (
     edm.WEIGHT,
@@ -28,7 +29,7 @@ WEIGHTS: Registry[Weight] = Registry(
 """Loss weights by name."""
 
 
-def loss_weight(name: str, data: Data, options: Mapping[str, Any] | None = None) -> Function:
+def loss_weight(name: str, data: DataFacts, options: Mapping[str, Any] | None = None) -> Function:
     """Makes a loss weight, a function of sigma.
 
     Args:

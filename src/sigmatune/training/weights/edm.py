@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.options import positive
-from sigmatune.training.weights.weight import Data, Function, Weight
+from sigmatune.support.options import positive
+from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
-def edm(data: Data, *, sigma_data: float | None = None) -> Function:
+def edm(data: DataFacts, *, sigma_data: float | None = None) -> Function:
     """Weighs every level so that an untrained preconditioned network has the same loss at all of them.
 
     References:

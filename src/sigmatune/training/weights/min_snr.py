@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.options import positive
-from sigmatune.training.weights.weight import Data, Function, Weight
+from sigmatune.support.options import positive
+from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
-def min_snr(data: Data, *, gamma: float = 5.0) -> Function:  # noqa: ARG001 - all have one signature
+def min_snr(data: DataFacts, *, gamma: float = 5.0) -> Function:  # noqa: ARG001 - all have one signature
     """Caps the signal-to-noise ratio.
 
     References:

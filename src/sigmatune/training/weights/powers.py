@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.training.weights.weight import Data, Function, Weight
+from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
-def image(data: Data) -> Function:  # noqa: ARG001 - all have one signature
+def image(data: DataFacts) -> Function:  # noqa: ARG001 - all have one signature
     """Weighs the error of the clean image equally at all levels."""
     return np.ones_like
 
 
-def epsilon(data: Data) -> Function:  # noqa: ARG001
+def epsilon(data: DataFacts) -> Function:  # noqa: ARG001
     """Weighs the error of the predicted noise equally.
 
     References:
@@ -25,7 +25,7 @@ def epsilon(data: Data) -> Function:  # noqa: ARG001
     return lambda sigma: np.asarray(sigma**-2)
 
 
-def velocity(data: Data) -> Function:  # noqa: ARG001
+def velocity(data: DataFacts) -> Function:  # noqa: ARG001
     """Weighs the error of the predicted velocity equally.
 
     References:

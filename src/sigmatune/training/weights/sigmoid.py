@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sigmatune.errors import SigmaTuneError
 from sigmatune.spectra.advice import training_density
-from sigmatune.training.weights.weight import Data, Function, Weight
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
-def sigmoid(data: Data, *, b: float = -3.0) -> Function:  # noqa: ARG001 - all have one signature
+def sigmoid(data: DataFacts, *, b: float = -3.0) -> Function:  # noqa: ARG001 - all have one signature
     r"""Weighs the error of the noise by a sigmoid of :math:`b - \lambda`.
 
     References:
@@ -37,7 +37,7 @@ def sigmoid(data: Data, *, b: float = -3.0) -> Function:  # noqa: ARG001 - all h
     return lambda sigma: np.asarray(1 / (sigma**2 + np.exp(-b)))
 
 
-def spectral_bias(data: Data) -> float:
+def spectral_bias(data: DataFacts) -> float:
     r"""The bias that the spectrum asks for, :math:`b = -\operatorname{mean}_k \log P_k`.
 
     Raises:
@@ -48,7 +48,7 @@ def spectral_bias(data: Data) -> float:
     return -2 * training_density(data.spectrum).mean
 
 
-def from_spectrum(data: Data, *, offset: float = 0.0) -> Function:
+def from_spectrum(data: DataFacts, *, offset: float = 0.0) -> Function:
     """The sigmoid weight with the spectrum's bias.
 
     References:

@@ -1,0 +1,108 @@
+"""What ``sigmatune evaluate`` and ``sigmatune bench`` share: the extractor, what is measured, and the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigmatune.cli.common import progress_bar
+from sigmatune.support.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.evaluation.evaluate import Wanted
+    from sigmatune.evaluation.record import Figure
+    from sigmatune.evaluation.reference_set import Reference
+
+EXTRACTOR = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The options about metrics; empty means not given."""
+
+    metrics: str
+    extractor: str
+    spaces: str
+    reference: str
+    size: int
+    device: str
+    values: str = "auto"
+
+    def wanted(self, shape: tuple[int, ...]) -> Wanted:
+        """What is to be measured of pictures of a shape.
+
+        Raises:
+            SigmaTuneError: for an unknown name, or one that makes no sense here.
+        """
+        from sigmatune.evaluation.evaluate import Wanted
+        from sigmatune.evaluation.extractors import base as extractor
+        from sigmatune.models.network import pick_device
+
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(shape)} is none.")
+        made = extractor(self.extractor or EXTRACTOR, shape, device=pick_device(self.device))
+        return Wanted.of(listed(self.metrics), made, listed(self.spaces))
+
+    def data(self, model: str, wanted: Wanted, progress: Callable[[str, int, int], None]) -> Reference | None:
+        """The reference: given, or a bundled model's own; None if nothing needs one.
+
+        Raises:
+            SigmaTuneError: if it cannot be read or is missing.
+        """
+        from sigmatune.evaluation import reference_set as reference
+        from sigmatune.evaluation.evaluate import check
+        from sigmatune.models.bundled import reference_file
+        from sigmatune.spectra.sources import open_images
+        from sigmatune.spectra.values import checked as values_of
+
+        if not wanted.needs_reference:
+            return None
+        bundled = reference_file(model)
+        if not self.reference:
+            if bundled is None:
+                check(wanted, None, ())
+            return None if bundled is None else reference.load(bundled)
+        if reference.is_statistics(Path(self.reference)):
+            return reference.load(self.reference)
+        images = open_images(self.reference, size=self.size or None, values=values_of(self.values))
+        return reference.measure(images, wanted.extractors, progress=progress)
+
+
+def left_out(records: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """What was left out of folders, one line each."""
+    from sigmatune.spectra.images import left_out_told
+
+    return [text for about in records if about and (text := left_out_told(about))]
+
+
+def listed(text: str) -> list[str]:
+    """The names in a text, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def table(figures: list[Figure]) -> None:
+    """Prints figures, one per line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title_justify="left")
+    for name, side in (("metric", "left"), ("space", "left"), ("value", "right"), ("95% interval", "right"),
+                       ("better", "left"), ("n", "right")):  # fmt: skip
+        shown.add_column(name, justify="left" if side == "left" else "right")
+    for figure in figures:
+        low, high = figure.estimate.interval
+        shown.add_row(
+            figure.name, figure.settings.space, number(figure.estimate.value), f"{number(low)} to {number(high)}",
+            figure.better, f"{figure.settings.n:,}",
+        )  # fmt: skip
+    Console().print(shown)
+
+
+def number(value: float) -> str:
+    """A figure with three or four digits."""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+__all__ = ["Measuring", "left_out", "listed", "number", "progress_bar", "table"]

@@ -1,0 +1,71 @@
+"""Any function of pictures as an extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from sigmatune.evaluation.extractors.base import CHUNK, Extractor, FeatureSpace
+from sigmatune.support.errors import SigmaTuneError
+
+
+class FunctionExtractor(Extractor):
+    """Wraps a function from uint8 pictures (B, C, H, W) to float features (B, d), or to several by name.
+
+    Its name is the function's; its version is the attribute ``version`` of the function, if it has one.
+
+    Args:
+        function: The function, or a torch module.
+        shape: Shape of one picture, (C, H, W); it is called once to see what it returns.
+
+    Raises:
+        SigmaTuneError: if it does not return such features.
+    """
+
+    default: tuple[str, ...] = ()
+
+    def __init__(self, function: Callable[[torch.Tensor], Any], shape: tuple[int, ...]) -> None:
+        kind = function if hasattr(function, "__qualname__") else type(function)
+        self.name = f"{kind.__module__}:{kind.__qualname__}"
+        self.version = str(getattr(function, "version", "not stated"))
+        self.resize = self.normalisation = "the function's own"
+        self.function = function
+        self.spaces: Mapping[str, FeatureSpace] = {}
+        with torch.no_grad():
+            outputs = self._called(torch.zeros(CHUNK, *shape, dtype=torch.uint8))
+        for values in outputs.values():
+            if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != CHUNK:
+                raise SigmaTuneError(
+                    f"{self.name} must return features (B, d) of B pictures, floats, one row for each."
+                )
+        self.spaces = {
+            name: FeatureSpace(values.shape[1], "logits" if name == "logits" else "other")
+            for name, values in outputs.items()
+        }
+        self.default = tuple(name for name in self.spaces if name != "logits") or tuple(self.spaces)
+
+    def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self._called(pictures)
+
+    def _called(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs = self.function(pictures)
+        return dict(outputs) if isinstance(outputs, Mapping) else {"features": outputs}
+
+
+def imported(text: str) -> Callable[[torch.Tensor], Any]:
+    """The function that ``module:name`` names.
+
+    Raises:
+        SigmaTuneError: if there is none.
+    """
+    module, _, name = text.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SigmaTuneError(f"there is no function {text!r} ({error}); write module:function.") from None
+    if not callable(found):
+        raise SigmaTuneError(f"{text} is no function of pictures.")
+    return found  # type: ignore[no-any-return]

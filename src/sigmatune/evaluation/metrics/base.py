@@ -1,0 +1,38 @@
+"""What a metric of two sets of pictures is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sigmatune.evaluation.estimate import Estimate
+from sigmatune.evaluation.extractors.base import Features, Kind
+from sigmatune.evaluation.reference_set import Statistics
+
+Better = Literal["lower", "higher"]
+Source = Literal["chosen", "projections", "rings"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        title: What it is called in tables.
+        better: For each of its figures by name, which direction is better.
+        estimate: Computes its figures from the features of the generated pictures, (n, D), and the reference's statistics
+            (None if it needs none).
+        source: The extractor whose features it takes: the one that the user chooses, or one of its own.
+        kinds: The kinds of space that it makes sense in.
+        default: Whether it is reported unless others are asked for.
+        needs_reference: Whether it compares with data.
+    """
+
+    title: str
+    better: Mapping[str, Better]
+    estimate: Callable[[Features, Statistics | None], Mapping[str, Estimate]]
+    source: Source = "chosen"
+    kinds: tuple[Kind, ...] = ("texture", "semantic", "pixels", "other")
+    default: bool = True
+    needs_reference: bool = True

@@ -1,0 +1,38 @@
+r"""Sliced Wasserstein distance of the pictures themselves, in [-1, 1], over fixed random directions.
+
+.. math:: SW_2^2 = \overline{\int_0^1 \big( F^{-1}_{\theta^T x}(u) - F^{-1}_{\theta^T y}(u) \big)^2 du}
+
+References:
+    | Sliced and Radon Wasserstein Barycenters of Measures (Bonneel et al., 2015)
+    | https://doi.org/10.1007/s10851-014-0506-3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
+from sigmatune.evaluation.extractors.base import Features
+from sigmatune.evaluation.metrics.base import Metric
+from sigmatune.evaluation.reference_set import Statistics
+
+LEVELS = (np.arange(500) + 0.5) / 500
+"""Where the quantile functions are compared, so that samples of different size can be."""
+
+
+def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
+    """The distance per direction, 0 for equal sets."""
+    assert reference is not None
+    theirs = np.quantile(reference.rows.astype(np.float64), LEVELS, axis=0)
+    rows = reference.seen(features)
+
+    def of(keep: Rows) -> float:
+        return float(np.sqrt(np.mean((np.quantile(rows[keep], LEVELS, axis=0) - theirs) ** 2)))
+
+    (found,) = jackknife(len(rows), of)
+    return {"sw": found}
+
+
+METRIC = Metric("Sliced Wasserstein distance", {"sw": "lower"}, distance, source="projections")

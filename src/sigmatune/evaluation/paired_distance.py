@@ -1,0 +1,77 @@
+"""The paired error of a plan: how far its pictures are from the converged solution of the same noises.
+
+The typical error is exp of the trimmed mean over rows of the log of the root mean square over the image, in the model's
+scale: that of :mod:`sigmatune.statistics.paired`, here for one plan alone. It needs no data and says nothing of the data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
+from sigmatune.evaluation.generation import Progress, end_points
+from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
+from sigmatune.noise import Array
+from sigmatune.plan import Plan
+from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER, reference_plan
+from sigmatune.statistics.paired import TRIM
+from sigmatune.support.errors import SigmaTuneError
+
+MOST = 256
+"""Rows; the reference solution of each costs as much as dozens of plans."""
+
+FIRST, LAST = 48, 384
+CHANGE = 0.01
+"""The reference's steps are doubled until the typical error moves by less than this share of itself."""
+
+
+def paired(
+    model: Denoiser,
+    plan: Plan,
+    n: int,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Figure:
+    """Measures the paired error on the first n noises, at most :data:`MOST`.
+
+    Raises:
+        SigmaTuneError: for a stochastic plan, or if the reference does not converge.
+    """
+    if not plan.coefficients.deterministic:
+        raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
+    rows = range(min(n, MOST))
+    own = end_points(model, plan, rows, seed=seed, folder=folder).double()
+
+    def errors(steps: int) -> Array:
+        exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=progress)
+        rms = (own - exact.double()).flatten(1).square().mean(dim=1).sqrt()
+        return np.asarray(rms.clamp(min=1e-12).log().numpy())
+
+    steps, now = FIRST, errors(FIRST)
+    while True:
+        before, steps = now, 2 * steps
+        if steps > LAST:
+            raise SigmaTuneError(
+                f"the reference did not converge within {LAST} steps, so paired errors mean nothing here."
+            )
+        now = errors(steps)
+        if abs(trim_mean(now, TRIM) - trim_mean(before, TRIM)) < CHANGE:
+            break
+
+    def typical(keep: Rows) -> float:
+        return float(np.exp(trim_mean(now[keep], TRIM)))
+
+    (found,) = jackknife(len(now), typical)
+    solution = {"name": f"{REFERENCE_FAMILY}, {REFERENCE_SOLVER}", "steps": steps, "n": len(rows)}
+    origin = {"seed": seed, "indices": [0, len(rows)]}
+    dtype = model.arithmetic()
+    settings = EvaluationSettings(
+        len(rows), solution, {"name": "none", "dtype": dtype}, "data", origin, dtype, versions()
+    )
+    return Figure("paired", "lower", Estimate(found.value, found.left), settings)

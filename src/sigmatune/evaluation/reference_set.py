@@ -1,0 +1,305 @@
+"""What generated pictures are compared with: the statistics of a data set in the spaces of some extractors.
+
+Moments are of all pictures, taken in one pass in float64. Distances between single pictures (kernels, neighbours, sorted
+projections) use rows of at most ``ROWS`` of them, which a fixed seed chooses. The file is an ``.npz`` of plain arrays; of
+wide spaces it may hold no more than the span of the first principal components.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from sigmatune.evaluation.extractors import Extractor, Subspace
+from sigmatune.evaluation.extractors.base import Features, principal
+from sigmatune.evaluation.generation import Progress, in_pixels
+from sigmatune.noise import Array
+from sigmatune.spectra import npz
+from sigmatune.spectra.images import Images
+from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.moments import Moments
+from sigmatune.support import json_file
+from sigmatune.support.errors import SigmaTuneError, reason, shown
+from sigmatune.support.files import write_bytes
+from sigmatune.support.json_file import Strict
+from sigmatune.support.outputs import archive
+from sigmatune.support.reading import parsed
+
+ROWS = 10_000
+FORMAT = "sigmatune/reference"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What is known of a data set in one space.
+
+    Attributes:
+        moments: Of all pictures.
+        rows: The features of some of them, (m, d).
+        basis: (D, d): what a picture's features are multiplied by first; None for the identity.
+    """
+
+    moments: Moments
+    rows: Features
+    basis: Array | None = None
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian with these moments."""
+        return Gaussian.of(self.moments)
+
+    def projected(self, components: int) -> Statistics:
+        """The span of the first principal components.
+
+        Raises:
+            SigmaTuneError: if fewer are known.
+        """
+        width = len(self.moments.mean)
+        if components > width:
+            raise SigmaTuneError(f"the reference knows {width} components of this space, fewer than {components}.")
+        basis = principal(self.moments.covariance, components)
+        whole = basis if self.basis is None else self.basis @ basis
+        return Statistics(self.moments.projected(basis), (self.rows @ basis).astype(np.float32), whole)
+
+    def seen(self, features: Features) -> Array:
+        """Features of other pictures in these coordinates, (n, d) of float64.
+
+        Raises:
+            SigmaTuneError: for features of another width.
+        """
+        values = np.asarray(features, dtype=np.float64)
+        width = len(self.moments.mean) if self.basis is None else len(self.basis)
+        if values.shape[-1] != width:
+            raise SigmaTuneError(
+                f"the reference has {width} features a picture and these have {values.shape[-1]}; measure it again."
+            )
+        return values if self.basis is None else values @ self.basis
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The statistics of a data set.
+
+    Attributes:
+        name: Where it comes from.
+        n: How many pictures it holds.
+        shape: Of one picture, (C, H, W).
+        extractors: The :meth:`~sigmatune.evaluation.extractors.Extractor.spec` of each extractor by name.
+        statistics: By (extractor, space).
+        about: What was read and how, where the pictures themselves were measured.
+    """
+
+    name: str
+    n: int
+    shape: tuple[int, ...]
+    extractors: Mapping[str, Mapping[str, Any]]
+    statistics: Mapping[tuple[str, str], Statistics]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    _spaces: dict[tuple[str, str], Statistics] = field(default_factory=dict, repr=False)
+
+    def check(self, extractor: Extractor, shape: tuple[int, ...]) -> None:
+        """Refuses to be compared with pictures of another shape or features of another extractor.
+
+        Raises:
+            SigmaTuneError: saying which.
+        """
+        if tuple(shape) != tuple(self.shape):
+            raise SigmaTuneError(
+                f"the reference {self.name} holds pictures of shape (C, H, W) = {tuple(self.shape)} and these are "
+                f"{tuple(shape)}; take another reference, or --size."
+            )
+        stored = self.extractors.get(extractor.name)
+        if stored != extractor.spec():
+            have = "; ".join(
+                f"{s.get('name')} version {s.get('version')}, {s.get('resize')}" for s in self.extractors.values()
+            )
+            own = extractor.spec()
+            raise SigmaTuneError(
+                f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
+                f"{own['resize']}; pass the pictures themselves as the reference."
+            )
+
+    def space(self, extractor: str, wanted: Subspace) -> Statistics:
+        """The statistics in a space or in the span of its first principal components.
+
+        Raises:
+            SigmaTuneError: if the reference does not know that much of the space.
+        """
+        key = extractor, wanted.name
+        if key not in self._spaces:
+            stored = self.statistics.get((extractor, wanted.base))
+            if stored is None or (wanted.components is None and stored.basis is not None):
+                have = ", ".join(_told(space, s) for (name, space), s in self.statistics.items() if name == extractor)
+                raise SigmaTuneError(
+                    f"the reference {self.name} has {have or 'nothing'} of {extractor}, not {wanted.name}; "
+                    "pass the pictures themselves as the reference."
+                )
+            self._spaces[key] = stored if wanted.components is None else stored.projected(wanted.components)
+        return self._spaces[key]
+
+    def spec(self) -> dict[str, Any]:
+        """What identifies the reference, JSON-ready; stands with every figure."""
+        return {"name": self.name, "n": self.n, "shape": list(self.shape)}
+
+    def save(
+        self, path: str | Path, *, most: int = ROWS, components: Mapping[str, int] | None = None, half: bool = False
+    ) -> None:
+        """Writes the statistics atomically.
+
+        Args:
+            path: The ``.npz`` file.
+            most: At most that many rows.
+            components: Of these spaces only so many principal components.
+            half: Rows in float16 and covariances in float32.
+        """
+        arrays: dict[str, np.typing.NDArray[Any]] = {}
+        for (name, space), full in self.statistics.items():
+            kept = full.projected(components[space]) if components and space in components else full
+            place = f"{name}/{space}"
+            arrays[f"{place}/mean"] = kept.moments.mean
+            with np.errstate(over="ignore"):  # looked at below
+                arrays[f"{place}/covariance"] = kept.moments.covariance.astype(np.float32 if half else np.float64)
+                arrays[f"{place}/rows"] = kept.rows[:most].astype(np.float16 if half else np.float32)
+            if kept.basis is not None:
+                arrays[f"{place}/basis"] = kept.basis.astype(np.float32)
+        unsound = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
+        if unsound is not None:
+            how = "does not fit into half precision; save it with half=False" if half else "is not finite"
+            raise SigmaTuneError(f"{unsound} of the reference {self.name} {how}.")
+        header = {
+            "format": FORMAT, "version": VERSION, "name": self.name, "n": self.n, "shape": list(self.shape),
+            "extractors": self.extractors,
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        write_bytes(path, archive(buffer.getvalue(), "reference"))
+
+
+def _told(space: str, statistics: Statistics) -> str:
+    return space if statistics.basis is None else f"{space}-pca{len(statistics.moments.mean)}"
+
+
+def measure(
+    images: Images, extractors: Sequence[Extractor], *, name: str | None = None, progress: Progress | None = None
+) -> Reference:
+    """Takes the statistics of images in one pass; memory does not grow with their number.
+
+    Args:
+        images: The data.
+        extractors: What features to take.
+        name: What to call it; the images' own name by default.
+        progress: Sees the pictures done.
+
+    Raises:
+        SigmaTuneError: if there are fewer than two, or they are no pictures or cannot be read.
+    """
+    if images.count < 2:
+        raise SigmaTuneError(f"{images.name} holds one picture; a reference needs at least two, and rather thousands.")
+    generator = np.random.default_rng(0)
+    chosen = generator.permutation(images.some(ROWS))
+    place = np.full(images.count, -1)
+    place[chosen] = np.arange(len(chosen))
+    moments: dict[tuple[str, str], Moments] = {}
+    rows: dict[tuple[str, str], Features] = {}
+    done, shape = 0, (0, 0, 0)
+    for pixels in in_pixels(images):
+        shape = (pixels.shape[3], *pixels.shape[1:3])
+        places = place[done : done + len(pixels)]
+        for extractor in extractors:
+            for space, features in extractor(pixels).items():
+                if extractor.spaces[space].kind == "logits":  # of scores, which compare with nothing
+                    continue
+                key = extractor.name, space
+                if key not in rows:
+                    rows[key] = np.empty((len(chosen), features.shape[1]), np.float32)
+                rows[key][places[places >= 0]] = features[places >= 0]
+                found = Moments.of(features.astype(np.float64))
+                moments[key] = moments[key] + found if key in moments else found
+        done += len(pixels)
+        if progress is not None:
+            progress("reference", done, images.count)
+    statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
+    specs = {extractor.name: extractor.spec() for extractor in extractors}
+    return Reference(name or images.name, images.count, shape, specs, statistics, images.about())
+
+
+def load(path: str | Path) -> Reference:
+    """Reads statistics that :meth:`Reference.save` has written; nothing is ever unpickled.
+
+    Raises:
+        SigmaTuneError: if it is no such file.
+    """
+    path = Path(path)
+    stored = npz.whole(path)
+    with npz.reading(path):
+        try:
+            header = parsed(str(stored["header"]))
+            if not isinstance(header, dict):
+                raise SigmaTuneError(f"its header must be an object, not {shown(header)}.")
+            if header["format"] != FORMAT or header["version"] != VERSION:
+                raise SigmaTuneError(
+                    f"{path} is of {header['format']} {header['version']}; known is {FORMAT} {VERSION}."
+                )
+            fields = json_file.validated(header, HeaderFields, "its header")
+            n = fields.n
+            statistics = {}
+            for place in [key.removesuffix("/mean") for key in stored if key.endswith("/mean")]:
+                extractor, _, space = place.rpartition("/")
+                moments = Moments(
+                    n, stored[f"{place}/mean"], stored[f"{place}/covariance"].astype(np.float64) * (n - 1)
+                )
+                basis = stored[f"{place}/basis"].astype(np.float64) if f"{place}/basis" in stored else None
+                rows = stored[f"{place}/rows"].astype(np.float32)
+                if not all(np.isfinite(array).all() for array in (moments.mean, moments.scatter, rows)):
+                    raise SigmaTuneError(f"NaN or infinity in {place}; measure the reference again.")
+                _check_shapes(place, moments, rows, basis)
+                statistics[extractor, space] = Statistics(moments, rows, basis)
+            return Reference(fields.name, n, tuple(fields.shape), fields.extractors, statistics)
+        except SigmaTuneError as error:
+            raise SigmaTuneError(f"{path} holds no statistics of a reference: {error}") from None
+        except (KeyError, TypeError) as error:
+            raise SigmaTuneError(f"{path} holds no statistics of a reference ({reason(error)}).") from None
+
+
+class HeaderFields(Strict):
+    """What a file of statistics says of itself."""
+
+    format: Literal["sigmatune/reference"]
+    version: Literal[1]
+    name: str
+    n: int = Field(ge=2)
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=3, max_length=3)
+    extractors: dict[str, dict[str, Any]]
+
+
+def _check_shapes(place: str, moments: Moments, rows: Features, basis: Array | None) -> None:
+    """Refuses arrays of a space that do not fit together: mean (d,), covariance (d, d), rows (m, d), basis (D, d)."""
+    shapes = {"covariance": moments.scatter.shape, "rows": rows.shape, "basis": () if basis is None else basis.shape}
+    width = moments.mean.shape[-1] if moments.mean.ndim == 1 else -1
+    fits = {
+        "covariance": (width, width),
+        "rows": (*rows.shape[:1], width),
+        "basis": () if basis is None else (*basis.shape[:1], width),
+    }
+    wrong = next((name for name, shape in shapes.items() if shape != fits[name]), None)
+    if wrong is not None or moments.mean.dtype.kind != "f":
+        raise SigmaTuneError(
+            f"{wrong or 'mean'} of {place} is of another kind or shape than the rest; measure it again."
+        )
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a file holds statistics rather than pictures; never fails."""
+    try:
+        return path.suffix.lower() == ".npz" and path.is_file() and "header" in npz.arrays(path)
+    except SigmaTuneError:
+        return False

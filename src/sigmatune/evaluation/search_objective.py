@@ -1,0 +1,51 @@
+"""A distance to data as the objective of a black-box search, for deterministic plans and such that add noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import whole
+from sigmatune.evaluation.evaluate import Wanted, check
+from sigmatune.evaluation.extractors import Extractor
+from sigmatune.evaluation.generation import generate
+from sigmatune.evaluation.reference_set import Reference
+from sigmatune.plan import Plan
+from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.moments import Moments
+
+
+class FrechetObjective:
+    """The squared Frechet distance of a plan's pictures to data; a function of the plan for ``tune_by_trials``.
+
+    A plan that is chosen by it is only as good as the noises that it was chosen on: evaluate it with another seed.
+
+    Args:
+        model: The denoiser.
+        reference: The data.
+        extractor: Whose features.
+        space: Which of them; narrow ones need fewer pictures.
+        n: Pictures per plan.
+        seed: Of their noise.
+        folder: Keeps the features, so that a stopped search goes on for nothing.
+
+    Raises:
+        SigmaTuneError: if the reference is of other pictures or extractors or does not know the space.
+    """
+
+    def __init__(
+        self, model: Denoiser, reference: Reference, extractor: Extractor, space: str, *, n: int = 512, seed: int = 0,
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.wanted = Wanted.of(["fd"], extractor, [space])
+        check(self.wanted, reference, tuple(model.pixel_shape))
+        self.known = reference.space(extractor.name, self.wanted.spaces[0])
+        self.model, self.n, self.seed, self.folder = model, whole(n, "n"), seed, folder
+        self.__qualname__ = f"frechet to {reference.spec()} in {space} of {extractor.spec()}, n {n}, seed {seed}"
+
+    def __call__(self, plan: Plan) -> float:
+        """The distance of a plan's pictures."""
+        extractor, base = self.wanted.extractor, self.wanted.spaces[0].base
+        sample = generate(self.model, plan, self.n, [extractor], seed=self.seed, folder=self.folder, keep=False)
+        rows = self.known.seen(sample.rows(extractor.name, base))
+        return Gaussian.of(Moments.of(rows)).distance(self.known.gaussian)

@@ -1,0 +1,150 @@
+r"""The guard for plans that add noise: no row has one right answer, so sets of pictures are compared instead of rows.
+
+Both plans make pictures from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement, and
+the interval is that of the resampled differences around the difference itself:
+
+.. math:: \Delta = d(x, y) - d(x', y), \qquad [\Delta + q_{.025}, \Delta + q_{.975}], \quad
+          q \text{ of } \Delta^* - \overline{\Delta^*}
+
+The centring takes out that resampled sets hold fewer different pictures, which makes every distance larger. There is a gain
+only if the whole interval lies below zero.
+
+Reference: Bootstrap Methods and Their Application (Davison and Hinkley, 1997), https://doi.org/10.1017/CBO9780511802843
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from sigmatune.evaluation.estimate import Rows
+from sigmatune.evaluation.extractors.base import Features
+from sigmatune.evaluation.metrics.kernel import MOST, kernel_sums
+from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.noise import Array
+from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.moments import Moments
+from sigmatune.support.errors import SigmaTuneError
+
+BLOCKS, RESAMPLES, CONFIDENCE = 100, 500, 0.95
+Distance = Literal["fd", "kid"]
+DISTANCES: tuple[Distance, ...] = ("fd", "kid")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A plan's distance to the data minus that of its rival.
+
+    Attributes:
+        distance, space: Which one, and where.
+        value: The difference; negative where the plan is better.
+        low, high: Its interval.
+        plan, rival: The two distances.
+        n: Pictures of each.
+        blocks, resamples, confidence, seed: Of the bootstrap.
+    """
+
+    distance: str
+    space: str
+    value: float
+    low: float
+    high: float
+    plan: float
+    rival: float
+    n: int
+    blocks: int
+    resamples: int
+    confidence: float
+    seed: int
+
+    @property
+    def gain(self) -> bool:
+        """Whether the whole interval lies below zero."""
+        return self.high < 0
+
+    @property
+    def _named(self) -> str:
+        return f"{self.distance} {self.space}".rstrip()
+
+    @property
+    def verdict(self) -> str:
+        """What it comes to, in one sentence."""
+        span = f"{self.value:.3g} ({self.confidence:.0%} interval {self.low:.3g} to {self.high:.3g})"
+        if self.gain:
+            return f"gain: on the same {self.n} noises the plan's {self._named} differs from its rival's by {span}."
+        if self.low > 0:
+            return f"no gain: the plan is worse; its {self._named} differs from its rival's by {span}."
+        return f"no gain: on the same {self.n} noises the two cannot be told apart; {self._named} differs by {span}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, JSON-ready."""
+        return asdict(self) | {"gain": self.gain, "verdict": self.verdict}
+
+
+def compare(
+    plan: Features, rival: Features, reference: Statistics, distance: Distance = "fd", *, space: str = "", seed: int = 0
+) -> Difference:
+    """Compares two sets of pictures with the data.
+
+    Args:
+        plan, rival: Features of the pictures of the same noises in the same order, (n, D).
+        reference: The data's statistics in the same space.
+        distance: ``"fd"`` or ``"kid"``.
+        space: What the space is called.
+        seed: Of the bootstrap.
+
+    Raises:
+        SigmaTuneError: unless both have the same number of rows, at least four.
+    """
+    if plan.shape != rival.shape or len(plan) < 4:
+        raise SigmaTuneError(
+            f"the guard compares pictures of the same noises, at least 4, not {len(plan)} with {len(rival)}."
+        )
+    make = {"fd": _frechet, "kid": _kernel}[distance]
+    n = len(plan) if distance == "fd" else min(len(plan), MOST)
+    parts = list(np.array_split(np.arange(n), min(BLOCKS, n // 2)))
+    ours, theirs = (make(reference.seen(rows[:n]), parts, reference) for rows in (plan, rival))
+    once = np.ones(len(parts))
+    value = ours(once) - theirs(once)
+    draws = np.random.default_rng(seed).multinomial(len(parts), once / len(parts), size=RESAMPLES).astype(np.float64)
+    resampled = np.array([ours(weights) - theirs(weights) for weights in draws])
+    tails = np.quantile(resampled - resampled.mean(), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = value + tails
+    return Difference(
+        distance,
+        space,
+        value,
+        float(low),
+        float(high),
+        ours(once),
+        theirs(once),
+        n,
+        len(parts),
+        RESAMPLES,
+        CONFIDENCE,
+        seed,
+    )
+
+
+def _frechet(rows: Array, parts: list[Rows], reference: Statistics) -> Callable[[Array], float]:
+    rows = rows - reference.moments.mean  # near zero, so that sums of squares lose nothing
+    sizes = np.array([len(part) for part in parts], dtype=np.float64)
+    sums = np.array([rows[part].sum(axis=0) for part in parts])
+    squares = np.array([(rows[part].T @ rows[part]).ravel() for part in parts])
+    theirs = Gaussian(np.zeros_like(reference.gaussian.mean), reference.gaussian.root)
+
+    def distance(weights: Array) -> float:
+        n = float(weights @ sizes)
+        mean = weights @ sums / n
+        scatter = (weights @ squares).reshape(len(mean), -1) - n * np.outer(mean, mean)
+        return Gaussian.of(Moments(int(n), mean, scatter)).distance(theirs)
+
+    return distance
+
+
+def _kernel(rows: Array, parts: list[Rows], reference: Statistics) -> Callable[[Array], float]:
+    sums = kernel_sums(rows, reference.rows.astype(np.float64), parts)
+    return sums.distance

@@ -1,0 +1,46 @@
+"""k-diffusion, and whatever takes its lists: a Python line that makes the tensor, and the sampler to call with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sigmatune.interop.exports.target import listed, numbers_in
+from sigmatune.support.errors import SigmaTuneError
+
+SAMPLERS = {
+    "euler": "sample_euler",
+    "heun": "sample_heun",
+    "dpmpp2m": "sample_dpmpp_2m",
+    "ancestral": "sample_euler_ancestral",
+    "sde-dpmpp2m": "sample_dpmpp_2m_sde",
+}
+
+
+def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:
+    kind = "sigma of x0 + sigma eps" if stated["sigma_kind"] == "ve" else "tau of (1 - tau) x0 + tau eps"
+    eta = stated["solver_options"].get("eta")
+    extra = "" if eta is None else f", eta={eta!r}"
+    levels = ", ".join(map(repr, sigmas))
+    return (
+        f"# {header}\n# {kind}, shift: {stated['shift']}, final 0 included; {stated['steps']} steps, {stated['calls']} calls: "
+        f"k_diffusion.sampling.{stated['sampler']}(model, x, sigmas{extra})\nsigmas = torch.tensor([{levels}])\n"
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    found = re.search(r"sigmas = torch\.tensor\(\[(.*?)\]\)", text, flags=re.DOTALL)
+    if found is None:
+        raise SigmaTuneError("this text holds no line sigmas = torch.tensor([...]).")
+    return numbers_in(found[1])
+
+
+TARGET = listed(
+    "k-diffusion",
+    SAMPLERS,
+    _layout,
+    _numbers,
+    "a torch tensor with the final 0, for k_diffusion.sampling",
+    eta=("ancestral", "sde-dpmpp2m"),
+)

@@ -1,0 +1,171 @@
+"""How exact denoisers are kept: arrays as safetensors, a card as JSON, in a cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sigmatune.models.exact import Exact
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture
+from sigmatune.models.exact.empirical import ClassEmpirical
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.json_file import Strict, parse
+from sigmatune.support.json_file import read as read_file
+
+Exactly = ClassMixture | ClassEmpirical
+FORMAT: Literal["sigmatune/exact"] = "sigmatune/exact"
+VERSION: Literal[1] = 1
+ARRAYS, CARD = "denoiser.safetensors", "card.json"
+
+
+class Source(Strict):
+    """Where the data come from."""
+
+    name: str
+    origin: str
+    licence: str
+    file: str
+    sha256: str
+
+
+class Fit(Strict):
+    """How a mixture's covariances were estimated.
+
+    Attributes:
+        full_modes: m, the modes with full covariance, of all.
+        all_modes: d.
+        full_rings: The last ring of modes with full covariance; None where all are full.
+        shrinkage: Share of the diagonal in each class's full covariance.
+        floor: Power that is added to every variance, that of rounding to 8 bits.
+    """
+
+    full_modes: int
+    all_modes: int
+    full_rings: int | None
+    shrinkage: dict[str, float]
+    floor: float
+
+
+class Card(Strict):
+    """What is known of an exact denoiser.
+
+    Attributes:
+        shape: (C, H, W).
+        n: Images it was made of.
+        classes: How many of each class.
+        sha256: Of its arrays.
+        path: Its noise path.
+        fit: How it was fitted; none for an empirical one.
+        command: What built it.
+        versions: With what.
+    """
+
+    format: Literal["sigmatune/exact"]
+    version: Literal[1]
+    name: str
+    kind: Literal["mixture", "empirical"]
+    shape: list[int]
+    n: int
+    classes: dict[str, int]
+    source: Source
+    sha256: str
+    path: dict[str, Any]
+    fit: Fit | None
+    command: str
+    versions: dict[str, str]
+
+
+def cache() -> Path:
+    """The folder of what was built: $SIGMATUNE_CACHE, else sigmatune in $XDG_CACHE_HOME, else in ~/.cache."""
+    chosen = os.environ.get("SIGMATUNE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sigmatune"
+
+
+def write(folder: Path, arrays: Mapping[str, torch.Tensor], **fields: Any) -> Card:
+    """Writes arrays and card into a folder that exists.
+
+    Args:
+        folder: Where to.
+        arrays: What :func:`read` makes a denoiser of.
+        fields: Those of :class:`Card` that do not follow from the arrays.
+    """
+    from safetensors.torch import save_file
+
+    save_file({name: array.contiguous() for name, array in arrays.items()}, folder / ARRAYS)
+    card = Card(format=FORMAT, version=VERSION, sha256=sha256(folder / ARRAYS), **fields)
+    (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def read_card(folder: Path) -> Card:
+    """Reads a card.
+
+    Raises:
+        SigmaTuneError: if it is missing or is none.
+    """
+    return read_file(
+        folder / CARD, lambda text: parse(text, Card, kind="exact denoiser's card", form=FORMAT, version=VERSION),
+        kind="card",
+    )  # fmt: skip
+
+
+def read(
+    exact: Exact,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+) -> Exactly:
+    """Makes the denoiser of what was built.
+
+    Args:
+        exact: What its name stands for.
+        dtype: Of products and states.
+        device: Where they live.
+        folder: Where it is; in the cache by default.
+
+    Raises:
+        SigmaTuneError: if it is not built, or its files are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from sigmatune.noise import from_spec
+
+    folder = folder or exact.folder
+    if not (folder / CARD).is_file():
+        raise SigmaTuneError(f"exact:{exact.name} is not built in {folder.parent}; run {exact.command} once.")
+    card, again = read_card(folder), f"run {exact.command} again"
+    try:
+        if sha256(folder / ARRAYS) != card.sha256:
+            raise SigmaTuneError(f"{folder / ARRAYS} is not the file that its card describes; {again}.")
+        arrays = load_file(folder / ARRAYS)
+    except (OSError, SafetensorError) as error:
+        raise SigmaTuneError(f"{folder / ARRAYS} cannot be read ({error}); {again}.") from None
+    how: dict[str, Any] = {
+        "path": from_spec(card.path),
+        "dtype": dtype,
+        "device": device,
+        "classes": tuple(card.classes),
+    }
+    model: Exactly
+    if card.kind == "empirical":
+        model = ClassEmpirical(arrays["images"], list(card.classes.values()), **how)
+    else:
+        basis = Basis(arrays["colours"], arrays["rows"], arrays["columns"], arrays["order"])
+        model = ClassMixture(arrays["weights"], arrays["means"], arrays["variances"], arrays["axes"], basis, **how)
+    model.digest = card.sha256
+    return model
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

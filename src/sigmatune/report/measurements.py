@@ -1,0 +1,199 @@
+r"""What a report shows, measured on the noises that the guard has already judged on.
+
+Nothing here chooses a plan: the held-out noises are looked at again only after the verdict. End points and references
+that the guard has paid for are taken from the workbench's memory.
+
+The same row's error is :math:`e_i`, the paired error of :mod:`sigmatune.tuning.workbench`; typical means its geometric
+mean over rows, with a bootstrap interval over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+from sigmatune import schedules
+from sigmatune.core.schedule import whole
+from sigmatune.noise import Array, close
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan.calls import most_per_call
+from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
+from sigmatune.report.residual import residual
+from sigmatune.solvers import SOLVERS
+from sigmatune.statistics.paired import CONFIDENCE, RESAMPLES, compare
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.baseline import baseline
+from sigmatune.tuning.workbench import Workbench
+
+BUDGETS = (4, 6, 8, 10, 20)
+SHOWN = 8
+"""How many noises are shown as pictures: the first ones of the held-out range, not chosen by anyone."""
+
+
+def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> ReportFacts:
+    """Measures what a report on tuned plans shows.
+
+    Args:
+        bench: The workbench on which the plans were tuned.
+        plans: The plans, with their evidence.
+        rows: Held-out noises for error against calls, at most all of them; each costs the sum of the budgets' calls, times
+            the number of static defaults and one.
+
+    Raises:
+        SigmaTuneError: if there is no plan, or one was not tuned on this workbench.
+    """
+    rows = min(whole(rows, "rows"), bench.settings.held_out)
+    if rows < 2:
+        raise SigmaTuneError("a report needs at least 2 noises.")
+    _check(bench, plans)
+    cost = bench.meter()
+    names = dict.fromkeys(_solver(plan) for plan in plans)
+    groups = [_group(bench, name, [p for p in plans if _solver(p) == name], rows) for name in names]
+    views = [_view(bench, plan) for plan in plans]
+    spent = cost()
+    spent["network_evaluations"] = spent["network_evaluations"].get("report", 0)
+    path, held_out = bench.model.path, bench.settings.held_out
+    return ReportFacts(
+        tuple(bench.model.shape), bench.model.value_range, path.sigma_min, rows, held_out, views, groups, spent
+    )
+
+
+def _check(bench: Workbench, plans: Sequence[Plan]) -> None:
+    if not plans:
+        raise SigmaTuneError("a report needs at least one tuned plan.")
+    seen = bench.settings.rows("held_out")
+    for plan in plans:
+        if not plan.evidence:
+            raise SigmaTuneError(
+                "a report shows the evidence of tuned plans, and this plan carries none; tune it first."
+            )
+        if plan.fingerprint is None or not bench.model.is_model_of(plan.fingerprint):
+            raise SigmaTuneError("this plan was tuned for another model than the workbench's.")
+        judged = plan.evidence["rows"]
+        if (judged["seed"], *judged["held_out"]) != (bench.settings.seed, seen.start, seen.stop):
+            raise SigmaTuneError(
+                "this plan was judged on other noises than the workbench's; give the settings it was tuned with."
+            )
+
+
+def _solver(plan: Plan) -> str:
+    return str((plan.tuned_for or {}).get("solver", plan.solver))
+
+
+def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group:
+    reference_steps = max((plan.evidence or {})["reference"]["steps"] for plan in plans)
+    own = {plan.steps: plan for plan in reversed(plans)}
+    steps = _steps(bench, solver, own)
+    families = schedules.defaults(bench.model.path, bench.model.default_schedule)
+
+    def default(family: str, options: dict[str, float], n: int) -> Plan:
+        return bench.plan(schedules.build(family, n, bench.model.path, **options), solver)
+
+    makers = {label: partial(default, family, options) for label, family, options in families}
+    curves = {label: _defined(make, steps) for label, make in makers.items()}
+    tuned = _defined(partial(_at, bench, own), steps)
+    # What was judged has all its end points in the workbench's memory; the rest is sampled side by side.
+    judged = {(label, n) for label in curves for n, p in own.items() if (p.evidence or {})["baseline"] == label}
+    missing = [plan for label, plans in curves.items() for n, plan in plans.items() if (label, n) not in judged]
+    missing += [plan for n, plan in tuned.items() if n not in own]
+    bench.prefetch(missing, "held_out", rows=rows, purpose="report")
+
+    def point(plan: Plan, *, judged: bool, exact: bool = False) -> Point:
+        return _point(bench, plan, rows, reference_steps, judged=judged, exact=exact)
+
+    defaults = [
+        ErrorCurve(label, {n: point(plan, judged=(label, n) in judged) for n, plan in found.items()})
+        for label, found in curves.items()
+    ]
+    found = ErrorCurve("plan", {n: point(plan, judged=n in own, exact=n in own) for n, plan in tuned.items()})
+    reference = bench.reference("held_out", reference_steps)[: min(SHOWN, rows)]
+    names = list(dict.fromkeys((plan.evidence or {})["baseline"] for plan in plans))
+    pairs = {n: pair for n in steps if (pair := _pair(bench, n, defaults, found, own.get(n))) is not None}
+    calls = bench.reference_plan(reference_steps).network_calls(bench.model)
+    gain = any((plan.evidence or {})["gain"] for plan in plans)
+    return Group(solver, [c for c in defaults if c.points], found, pairs, reference, calls, names, gain)
+
+
+def _defined(make: Callable[[int], Plan], steps: Sequence[int]) -> dict[int, Plan]:
+    """The plans of a curve where it exists: not at any number of steps, and not twice on a whole timestep."""
+    found = {}
+    for n in steps:
+        with suppress(SigmaTuneError):
+            found[n] = make(n)
+    return found
+
+
+def _steps(bench: Workbench, solver: str, own: dict[int, Plan]) -> list[int]:
+    """The numbers of steps to show: those of the plans, and the largest that fit the usual budgets."""
+    per_call = most_per_call(bench.model)
+    steps = set(own)
+    for budget in BUDGETS:
+        if budget // per_call >= SOLVERS[solver].calls(1):
+            steps.add(SOLVERS[solver].steps_for(budget // per_call))
+    return sorted(steps)
+
+
+def _at(bench: Workbench, own: dict[int, Plan], n: int) -> Plan:
+    """The plan of n steps, or the curve of levels of the nearest tuned plan, read at n steps."""
+    if n in own:
+        return own[n]
+    tuned = [plan for plan in own.values() if (plan.evidence or {})["gain"]]
+    if not tuned:
+        raise SigmaTuneError("no plan is a tuned one, so there is no curve.")
+    plan = min(tuned, key=lambda plan: (abs(np.log(plan.steps / n)), plan.steps))
+    return compile_plan(plan.schedule.resample(n), plan.solver, bench.model, **plan.solver_options)
+
+
+def _point(bench: Workbench, plan: Plan, rows: int, reference_steps: int, *, judged: bool, exact: bool) -> Point:
+    asked = None if judged else rows
+    errors = bench.errors(plan, "held_out", rows=asked, reference_steps=reference_steps, purpose="report")[:rows]
+    images = bench.outputs(plan, "held_out", rows=asked, purpose="report")[: min(SHOWN, rows)]
+    low, high = interval(errors, seed=bench.settings.seed)
+    mean, levels = float(np.exp(np.log(errors).mean())), plan.coefficients.q.numpy()
+    return Point(plan.network_calls(bench.model), plan.steps, errors, mean, low, high, images, levels, exact)
+
+
+def interval(errors: Array, *, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap interval of the geometric mean of positive errors, (rows,), over rows."""
+    logs = np.log(errors)
+    draws = np.random.default_rng(seed).integers(len(logs), size=(RESAMPLES, len(logs)))
+    low, high = np.exp(np.quantile(logs[draws].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    return float(low), float(high)
+
+
+def _pair(bench: Workbench, n: int, defaults: list[ErrorCurve], tuned: ErrorCurve, own: Plan | None) -> Pair | None:
+    present = [curve for curve in defaults if n in curve.points]
+    if own is not None:
+        present = [curve for curve in present if curve.name == (own.evidence or {})["baseline"]]
+    if not present:
+        return None
+    best = min(present, key=lambda curve: curve.points[n].mean)
+    default, plan = best.points[n], tuned.points.get(n)
+    same = plan is None or (
+        plan.levels.shape == default.levels.shape and bool(close(plan.levels, default.levels).all())
+    )
+    ratio = None if plan is None or same else compare(plan.errors, default.errors, seed=bench.settings.seed)
+    return Pair(default, best.name, plan, ratio)
+
+
+def _view(bench: Workbench, plan: Plan) -> View:
+    default, evidence = baseline(bench, plan), plan.evidence or {}
+    own, others = (evidence["baseline"], default.coefficients.q.numpy()), []
+    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
+        try:
+            other = bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), default.solver)
+        except SigmaTuneError:
+            continue
+        if label != evidence["baseline"]:
+            others.append((label, other.coefficients.q.numpy()))
+    mine = [("tuned plan", plan.coefficients.q.numpy())] if evidence["gain"] else []
+    levels = [*mine, own, *others]
+    if len(bench.model.shape) != 3 or min(bench.model.shape[1:]) < 2:
+        return View(plan, default, levels, None, None)
+    exact = bench.reference("held_out", evidence["reference"]["steps"])
+    ends = [bench.outputs(which, "held_out", purpose="report") for which in (plan, default)]
+    first, second = (residual(x.double() - exact.double()) for x in ends)
+    return View(plan, default, levels, (first, second), residual(exact.double()))

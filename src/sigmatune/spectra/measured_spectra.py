@@ -1,0 +1,87 @@
+"""The spectrum of a data set and of each of its classes, in one pass over it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sigmatune.spectra.sources import open_images
+from sigmatune.spectra.spectrum import Running, Spectrum
+from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.options import known_options
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        all: The spectrum of all images.
+        classes: The spectrum of each class, by label; empty unless it was asked for.
+        about: What was read and how (:meth:`sigmatune.spectra.images.Images.about`).
+    """
+
+    all: Spectrum
+    classes: dict[str, Spectrum] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measure(
+    source: str | Path | torch.Tensor | np.typing.NDArray[Any],
+    *,
+    by_class: bool = False,
+    progress: Progress | None = None,
+    **how: Any,
+) -> Measured:
+    """Measures spectra; memory is one batch, and the mean image of each class.
+
+    >>> measure(np.full((2, 8, 8), 255, dtype=np.uint8)).all.power.tolist()
+    [64.0, 0.0, 0.0, 0.0, 0.0]
+
+    Args:
+        source: As for :func:`sigmatune.spectra.sources.open_images`.
+        by_class: Measure every class as well.
+        progress: Called as progress("spectrum", images done, images in total) after every batch.
+        how: Options of ``open_images`` (value_range, values, size, layout, key, batch) and of
+            :class:`sigmatune.spectra.Running` (corners, window, transform, per_channel).
+
+    Raises:
+        SigmaTuneError: for an option that neither has, for classes of images without labels, and as both do.
+    """
+    reading, measuring = known_options(open_images), known_options(Running)
+    for name in how:
+        if name not in reading and name not in measuring:
+            raise unknown_name("option of a spectrum", name, [*reading, *measuring])
+    images = open_images(source, **{name: value for name, value in how.items() if name in reading})
+    logger.info("measuring the spectrum of %d images of %s", images.count, images.name)
+    if by_class and not images.labels:
+        raise SigmaTuneError(
+            f"{images.name} has no class labels; sort the images into one subfolder per class, "
+            "or add an array 'labels' to the .npz file."
+        )
+
+    def running() -> Running:
+        return Running(**{name: value for name, value in how.items() if name in measuring})
+
+    everything, classes, done = running(), {label: running() for label in images.classes if by_class}, 0
+    for batch, labels in images:
+        everything.add(batch)
+        if by_class:
+            where = np.array(labels)
+            for label in np.unique(where):
+                classes[str(label)].add(batch[torch.from_numpy(where == label)])
+        done += len(batch)
+        if progress is not None:
+            progress("spectrum", done, images.count)
+    spectra = {label: part.spectrum() for label, part in classes.items()}
+    return Measured(everything.spectrum(), spectra, images.about())

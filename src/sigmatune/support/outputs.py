@@ -1,0 +1,193 @@
+"""What a command may write, decided by one function before any work is done.
+
+- A file that SigmaTune wrote, of the same kind, may be replaced, and so may an empty one: the same command can be run again.
+- Anything else, and a file that is read-only, stays as it is unless that is insisted on.
+- What a command reads is never written to, nor anything inside a folder that it reads.
+- Outputs are regular files (links are followed), and two of them never are one.
+
+Every file that SigmaTune writes says what it is where its format has a place for that: JSON in ``"format"``, HTML as its
+generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states what its
+numbers mean.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import WRITE_BITS, may_be_made, regular, tidy
+from sigmatune.support.run_folder import is_run_folder
+
+SAYS = {
+    "plan": "plan file",
+    "rule": "rule file",
+    "report": "report",
+    "samples": "file of samples",
+    "evaluation": "evaluation",
+    "reference": "file of statistics",
+    "leaderboard": "leaderboard",
+    "schedule": "schedule",
+    "spectrum": "spectrum",
+    "analysis": "analysis",
+    "export": "export",
+    "demo": "picture of the demo",
+    "conformance": "file of cases",
+}
+"""What a file of each kind is called."""
+
+_HEAD, _TAIL = 65_536, 256
+_KIND = b"sigmatune/(" + "|".join(SAYS).encode() + b")"
+_MARKS = (
+    re.compile(rb'\A\s*\{\s*"format"\s*:\s*"' + _KIND + rb'"'),
+    re.compile(rb'\A<!doctype html>.{0,1000}?<meta name="generator" content="' + _KIND + rb'">', re.DOTALL),
+    re.compile(rb"\A\x89PNG\r\n\x1a\n.{0,1000}?Software\x00" + _KIND, re.DOTALL),
+    re.compile(rb"\A<\?xml.{0,2000}?<dc:title>" + _KIND + rb"</dc:title>", re.DOTALL),
+)
+_EXPORT = re.compile(rb'\A(# sigmatune export \{|\{\s*("sigmatune export":|"_class_name": "SigmaTuneScheduler"))')
+_ARCHIVE = re.compile(_KIND + rb"\Z")
+
+
+def check(
+    files: Sequence[tuple[Path | None, str]],
+    *,
+    folders: Sequence[Path] = (),
+    homes: Sequence[Path] = (),
+    inputs: Iterable[str | Path | None] = (),
+    force: bool = False,
+) -> None:
+    """Refuses to write where something would be lost, or where nothing can be written.
+
+    Args:
+        files: What is to be written, and of what kind, a name in ``SAYS``; None is left out.
+        folders: Run folders whose files have names that nobody else gives; they need not exist.
+        homes: Run folders whose files have names that others may give, so that nothing in them may be read.
+        inputs: What is read; empty ones, and names that are no files here, do not count.
+        force: Replace files of others and read-only ones, and work in folders of others. An input is never replaced.
+
+    Raises:
+        SigmaTuneError: naming the first file or folder that must not or cannot be written.
+    """
+    given = [(path, kind) for path, kind in files if path is not None]
+    read = [place for source in inputs if source and (place := _place(source)).exists()]
+    for path, kind in given:
+        if str(path) == "-":
+            raise SigmaTuneError("outputs are files, and - is none; give the name of a file.")
+        target = regular(path)
+        if not target.parent.is_dir():
+            raise SigmaTuneError(f"there is no folder {path.parent}; make it first.")
+        _refuse_inputs(path, target, read)
+        _refuse_foreign(path, target, kind, force=force)
+    for folder in [*folders, *homes]:
+        target = Path(os.path.realpath(folder))
+        if target.exists() and not target.is_dir():
+            raise SigmaTuneError(f"{folder} is a file; give the run folder another name.")
+        _refuse_inputs(folder, target, read)
+        _refuse_foreign_folder(folder, target, force=force)
+    for home in homes:
+        _refuse_inside(home, read)
+    _refuse_twice([*(path for path, _ in given), *folders, *homes])
+    for folder in {regular(path).parent for path, _ in given}:
+        _try(folder)
+
+
+def _place(source: str | Path) -> Path:
+    """Where an input lies if it is a file or a folder here: links followed, and the user's home for ~."""
+    try:
+        return Path(os.path.realpath(Path(source).expanduser()))
+    except (RuntimeError, ValueError):  # there is no such user
+        return Path(source)
+
+
+def _refuse_inputs(path: Path, target: Path, read: Sequence[Path]) -> None:
+    for source in read:
+        if target == source or (target.exists() and target.samefile(source)):
+            raise SigmaTuneError(f"{path} is what this command reads, which is never written to; give another name.")
+        if source.is_dir() and any(_same(parent, source) for parent in target.parents):
+            raise SigmaTuneError(f"{path} lies in {source}, which this command reads; write it somewhere else.")
+
+
+def _refuse_inside(home: Path, read: Sequence[Path]) -> None:
+    for source in read:
+        if any(_same(parent, Path(os.path.realpath(home))) for parent in source.parents):
+            raise SigmaTuneError(f"{source} is read and lies in {home}, which is written to; give another folder.")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
+
+
+def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool) -> None:
+    if not target.exists() or force:
+        return
+    if not stat.S_IMODE(target.stat().st_mode) & WRITE_BITS or not os.access(target, os.W_OK):
+        raise SigmaTuneError(f"{path} is read-only; give another name, or --force to replace it.")
+    there = kind_of(target)
+    if target.stat().st_size and there != kind:
+        also = f"; it is a {SAYS[there]}" if there in SAYS else ""
+        raise SigmaTuneError(
+            f"{path} exists and is no {SAYS[kind]} that SigmaTune wrote{also}; give another name, or --force to replace it."
+        )
+
+
+def _refuse_foreign_folder(folder: Path, target: Path, *, force: bool) -> None:
+    if not force and target.exists() and any(target.iterdir()) and not is_run_folder(target):
+        raise SigmaTuneError(
+            f"{folder} holds files and is no run folder of SigmaTune's; give another folder, or --force to work in it."
+        )
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        place = os.path.realpath(path)
+        if place in seen:
+            raise SigmaTuneError(f"two outputs of this command cannot both be {path}; give one of them another name.")
+        seen[place] = path
+
+
+def _try(folder: Path) -> None:
+    tidy(folder)
+    try:
+        may_be_made(folder)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot write into the folder {folder}: {error.strerror or error}.") from None
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of a file that SigmaTune wrote, such as ``"plan"``; None for any other, and for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(max(path.stat().st_size - _TAIL, 0))
+            tail = file.read(_TAIL)
+    except OSError:
+        return None
+    if head[:4] == b"PK\x03\x04":
+        found = _ARCHIVE.search(tail)
+        return found[1].decode() if found else None
+    for mark in _MARKS:
+        if found := mark.search(head):
+            return found[1].decode()
+    return "export" if _EXPORT.search(head) else None
+
+
+def archive(data: bytes, kind: str) -> bytes:
+    """The bytes of an .npz with a comment that says what it is; its arrays stay as they are."""
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as opened:
+        opened.comment = f"sigmatune/{kind}".encode()
+    return buffer.getvalue()
+
+
+def picture_metadata(kind: str, ending: str) -> Mapping[str, str | None]:
+    """What matplotlib is to write into a picture, ``metadata=``: what it is, and nothing that changes from day to day."""
+    return {"Title": f"sigmatune/{kind}", "Date": None} if ending == "svg" else {"Software": f"sigmatune/{kind}"}
+
+
+__all__ = ["SAYS", "archive", "check", "kind_of", "picture_metadata"]

@@ -1,0 +1,44 @@
+"""From data in a model's value range to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sigmatune.support.errors import SigmaTuneError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def first_unsound(values: torch.Tensor) -> int | None:
+    """The first row, of (n, ...), that holds NaN or an infinite value; None if there is none."""
+    if bool(
+        values.sum().isfinite()
+    ):  # which needs no memory; finite values whose sum overflows are looked at one by one
+        return None
+    unsound = torch.isfinite(values).flatten(1).all(dim=1).logical_not().nonzero()
+    return int(unsound[0]) if len(unsound) else None
+
+
+def unsound_weight(module: torch.nn.Module) -> str | None:
+    """The name of the first parameter or buffer that holds NaN or an infinite value; None if there is none."""
+    named = (*module.named_parameters(), *module.named_buffers())
+    return next((name for name, value in named if not bool(torch.isfinite(value).all())), None)
+
+
+def to_pixels(images: torch.Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Pixels:
+    """Turns images in a value range, (n, C, H, W) with one or three channels, into uint8 (n, H, W, C).
+
+    Raises:
+        SigmaTuneError: for another number of channels: such data is no picture. For NaN or infinity, which would be black.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise SigmaTuneError(f"data of shape {tuple(images.shape[1:])} is no picture; write it as .npz.")
+    if (bad := first_unsound(images)) is not None:
+        raise SigmaTuneError(
+            f"image {bad} holds NaN or infinity, so it is no picture; make it in float32, or mend the model."
+        )
+    low, high = value_range
+    scaled = ((images.detach().cpu().double() - low) * (255 / (high - low))).round().clamp(0, 255)
+    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy())

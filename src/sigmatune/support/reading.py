@@ -1,0 +1,279 @@
+"""Reading what people hand over: size and kind of a file are looked at before its first byte is read.
+
+Regular files only: a device, a pipe or a socket has no size and may never end. A text is read up to a stated number of bytes,
+as UTF-8. JSON is read as the standard has it (RFC 8259), and a little more strictly: no key twice, no number beyond float64, no
+NaN, lists and objects in one another no deeper than :data:`DEEPEST`. Arrays are weighed by what they unpack to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sigmatune.support.errors import SigmaTuneError, reason, shown
+
+MIB = 2**20
+TEXT = 64 * MIB
+"""Bytes of a JSON file or a list of levels: a plan with a schedule for each of ten thousand rows has some forty MiB."""
+
+WORDS = 16 * MIB
+"""Bytes of a file of prompts or labels."""
+
+RECIPE = MIB // 4
+"""Bytes of a YAML file, whose reader is slow."""
+
+ARRAYS = 2**30
+"""Bytes that a file of statistics or features may unpack to."""
+
+SEAL = hashlib.sha256().digest_size
+
+DEEPEST = 64
+"""How deeply lists and objects may lie in one another."""
+
+MOST_VALUES = 100_000
+"""Lists and mappings in a YAML file, counted as often as they are referred to."""
+
+KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+def regular(path: str | Path, *, most: int | None = None) -> Path:
+    """Returns the path of a regular file of at most so many bytes; links are followed.
+
+    Args:
+        path: The file.
+        most: Its size in bytes; None for any.
+
+    Raises:
+        SigmaTuneError: if there is none, it is something else, or it is larger.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise SigmaTuneError(f"cannot read {path}: {reason(error)}.") from None
+    if not stat.S_ISREG(found.st_mode):
+        what = next((name for test, name in KINDS.items() if test(found.st_mode)), "no regular file")
+        raise SigmaTuneError(f"cannot read {path}: it is {what}; pass a regular file.")
+    if most is not None and found.st_size > most:
+        raise SigmaTuneError(f"cannot read {path}: it has {size(found.st_size)}, and at most {size(most)} are read.")
+    return path
+
+
+def data_of(path: str | Path, *, most: int = TEXT) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        SigmaTuneError: as :func:`regular`, or if it cannot be read.
+    """
+    try:
+        with regular(path, most=most).open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise SigmaTuneError(f"cannot read {path}: {reason(error)}.") from None
+    if len(data) > most:  # files of /proc state no size
+        raise SigmaTuneError(f"cannot read {path}: at most {size(most)} are read.")
+    return data
+
+
+def text_of(path: str | Path, *, kind: str, most: int = TEXT) -> str:
+    """The text of a regular file.
+
+    Args:
+        path: The file.
+        kind: What such a file is called in messages, such as ``"plan"``.
+        most: Bytes that are read at most.
+
+    Raises:
+        SigmaTuneError: as :func:`data_of`, or if it is no UTF-8.
+    """
+    try:
+        return data_of(path, most=most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start} is no UTF-8"
+        raise SigmaTuneError(f"{path} is no {kind} file: it is not text ({where}); save it as UTF-8.") from None
+
+
+def json_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        SigmaTuneError: naming the file, as :func:`text_of` and :func:`parsed`.
+    """
+    text = text_of(path, kind=kind, most=most)
+    try:
+        return parsed(text, finite=finite)
+    except SigmaTuneError as error:
+        raise SigmaTuneError(f"{path}: {error}") from None
+
+
+def object_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> dict[str, Any]:
+    """What a JSON file holds, which has to be an object.
+
+    Raises:
+        SigmaTuneError: naming the file, as :func:`json_of`, or if it is something else.
+    """
+    raw = json_of(path, kind=kind, most=most, finite=finite)
+    if not isinstance(raw, dict):
+        raise SigmaTuneError(f"{path} is no {kind} file: it must hold a JSON object {{...}}, not {shown(raw)}.")
+    return raw
+
+
+def parsed(text: str, *, finite: bool = True) -> Any:
+    """What a text in JSON says.
+
+    Args:
+        text: The text.
+        finite: Refuse NaN and Infinity, which JSON does not have; our own logs write them.
+
+    Raises:
+        SigmaTuneError: with line and column for what is no JSON, and for what is read more strictly here.
+    """
+    given: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
+    try:
+        raw = json.loads(text, object_pairs_hook=_distinct, **given)
+    except json.JSONDecodeError as error:
+        what = "it starts with a byte-order mark" if text.startswith("\ufeff") else error.msg.lower()
+        at = f"line {error.lineno}, column {error.colno}"
+        raise SigmaTuneError(f"this is no JSON ({what}: {at}); mend it, or write the file anew.") from None
+    except RecursionError:
+        _too_deep()
+    except SigmaTuneError:
+        raise
+    except ValueError:  # Python's own limit on the digits of a whole number
+        raise SigmaTuneError("this holds a whole number of thousands of digits; write a smaller one.") from None
+    weighed(raw)
+    if re.search(r"\\u[dD][89abAB]", text):
+        _paired(raw)
+    return raw
+
+
+def sealed(data: bytes) -> bytes:
+    """Bytes with their digest behind them, as intermediate results are kept; readers of arrays do not look so far."""
+    return data + hashlib.sha256(data).digest()
+
+
+def unsealed(path: Path, *, most: int = 2 * ARRAYS) -> bytes | None:
+    """The bytes of an intermediate result; None if it is not there, not whole, or was changed: then it is made anew."""
+    try:
+        data = data_of(path, most=most)
+    except SigmaTuneError:
+        return None
+    body, seal = data[:-SEAL], data[-SEAL:]
+    return body if hashlib.sha256(body).digest() == seal else None
+
+
+def weighed(raw: Any, *, most: int | None = None) -> None:
+    """Refuses plain values that are nested too deeply, or hold too many lists and mappings.
+
+    Raises:
+        SigmaTuneError: for these.
+    """
+    layer, count = [raw], 0
+    for _ in range(DEEPEST + 1):
+        layer = [item for one in layer for item in _inside(one) if isinstance(item, dict | list)]
+        count += len(layer)
+        if most is not None and count > most:
+            raise SigmaTuneError(f"this holds more than {most:,} lists and mappings, repeats counted; write fewer.")
+        if not layer:
+            return
+    _too_deep()
+
+
+def fits(needed: int, what: str, cure: str) -> None:
+    """Refuses work that the machine's memory cannot hold, before it is begun.
+
+    Args:
+        needed: Bytes.
+        what: What needs them.
+        cure: What to do instead.
+
+    Raises:
+        SigmaTuneError: if less is free.
+    """
+    free = free_memory()
+    if needed > free:
+        raise SigmaTuneError(f"{what} needs {size(needed)} of memory and {size(free)} are free; {cure}.")
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process may still take: what the machine has, and what its limit (``ulimit -v``) leaves."""
+    free = _of_machine()
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            free = min(free, max(limit - taken, 0))
+    except (ImportError, OSError, ValueError):  # not on this system
+        pass
+    return free
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    for unit, name in ((2**40, "TiB"), (2**30, "GiB"), (MIB, "MiB"), (2**10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count} bytes"
+
+
+def _of_machine() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**62  # unknown: the system's own refusal has to do
+
+
+def _inside(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise SigmaTuneError(f"this holds the key {shown(twice)} twice in one object; keep one of them.")
+    return made
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise SigmaTuneError(f"this holds the number {shown(digits)}, which is beyond float64; write a smaller one.")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise SigmaTuneError(f"this holds {name}, which JSON does not have; write a finite number.")
+
+
+def _paired(raw: Any) -> None:
+    try:
+        json.dumps(raw, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise SigmaTuneError(
+            "this holds half of a surrogate pair, which is no character; write the text anew."
+        ) from None
+
+
+def _too_deep() -> NoReturn:
+    raise SigmaTuneError(f"this nests lists and objects deeper than {DEEPEST}; write the file anew.") from None

@@ -1,0 +1,272 @@
+r"""Spectrally optimal plans: the levels that serve Gaussian data with a given spectrum best, without a network call.
+
+The error of :mod:`~sigmatune.tuning.closed_form` is minimised over :math:`\log \sigma_0, \dots, \log \sigma_{N-1}`, the
+ends included. The N + 1 gaps, from the top of the range to the first level, between levels, and from the last level to
+the bottom, are a softmax times the range, so every point of the search is a valid schedule.
+
+The optimum is exact for a linear denoiser only, and a rule of high order can let its errors cancel there in a way that a
+network does not repay. Regularised, the levels serve several spectra at once and change their spacing slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import OptimizeResult, minimize
+
+from sigmatune import schedules
+from sigmatune.core.schedule import Schedule, whole
+from sigmatune.noise import Array, NoisePath
+from sigmatune.plan.reference import HIGHEST
+from sigmatune.solvers import SOLVERS
+from sigmatune.spectra import spectrum_of
+from sigmatune.statistics.pieces import pieces
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.closed_form import errors
+
+LEAST = 1e-6
+"""Share of the range that is left to the gaps in any case, so that levels never meet."""
+
+FEW = 8
+STOP = {"maxiter": 200, "ftol": 1e-13, "gtol": 1e-9}
+
+NEGLIGIBLE = 1e-7
+"""Added to the relative error before its logarithm is taken: an error below it is none, whatever cancels there."""
+
+SMALL_ENOUGH = float(np.log(1.01 * NEGLIGIBLE))
+"""An objective below this is not improved any more."""
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of Gaussian data, equal ones counted together.
+
+    Attributes:
+        power: P, (modes,), positive.
+        count: How many modes have it, (modes,).
+    """
+
+    power: Array
+    count: Array
+
+    @classmethod
+    def of_rings(cls, power: Any, count: Any) -> Modes:
+        """Takes the power of rings and how many modes each of them has, (K,) both.
+
+        Raises:
+            SigmaTuneError: if a power is negative or not finite, or all are 0.
+        """
+        flat = cls.of(power)  # refuses what is no spectrum
+        floor = flat.power.max() * 1e-12
+        return cls(np.maximum(np.asarray(power, dtype=np.float64), floor), np.asarray(count, dtype=np.float64))
+
+    @classmethod
+    def of(cls, power: Any) -> Modes:
+        """Collects the modes of a grid of powers of any shape.
+
+        Raises:
+            SigmaTuneError: if a power is negative or not finite, or all are 0.
+        """
+        flat = np.asarray(power, dtype=np.float64).reshape(-1)
+        if not np.isfinite(flat).all() or (flat < 0).any() or not (flat > 0).any():
+            raise SigmaTuneError("a spectrum needs finite powers of at least 0, and one above.")
+        floor = flat.max() * 1e-12  # a mode without power takes no part in any ratio
+        values, count = np.unique(np.maximum(flat, floor), return_counts=True)
+        return cls(values, count.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Regulariser:
+    """What keeps an optimum from serving one exact spectrum only.
+
+    Attributes:
+        scales: The spectrum is taken times each of these, and the relative errors are averaged.
+        smoothness: Weight of the mean squared second difference of log sigma, against the log of the error.
+    """
+
+    scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    smoothness: float = 0.1
+
+
+def error(solver: str, sigmas: Any, modes: Modes, **options: Any) -> float:
+    """The squared Wasserstein error per mode of a schedule on Gaussian data.
+
+    Args:
+        solver: A solver of the registry.
+        sigmas: Levels, (N + 1,), descending, ending in 0.
+        modes: The spectrum.
+        options: The solver's options.
+    """
+    return float(_error(solver, torch.tensor(np.array(sigmas, dtype=np.float64)), modes, (1.0,), options))
+
+
+def gradient(solver: str, sigmas: Any, modes: Modes, **options: Any) -> Array:
+    """The derivative of :func:`error` in the N positive levels, (N,)."""
+    levels = torch.tensor(np.array(sigmas, dtype=np.float64)[:-1], requires_grad=True)
+    value = _error(solver, torch.cat([levels, levels.new_zeros(1)]), modes, (1.0,), options)
+    return np.asarray(torch.autograd.grad(value, levels)[0].numpy())
+
+
+def optimal(
+    solver: str,
+    steps: int,
+    modes: Modes,
+    path: NoisePath,
+    *,
+    regulariser: Regulariser | None = None,
+    ends: tuple[float, float] | None = None,
+    **options: Any,
+) -> Schedule:
+    """Finds the schedule with the smallest closed-form error.
+
+    Args:
+        solver: A solver of the registry, deterministic or stochastic.
+        steps: N.
+        modes: The spectrum.
+        path: Bounds the levels; an infinite range is cut at 1000.
+        regulariser: None for the plain optimum.
+        ends: Fixes the first and the last positive level (N >= 2).
+        options: The solver's options, such as eta.
+
+    Returns:
+        The schedule, of family "spectrally-optimal".
+
+    Raises:
+        SigmaTuneError: for an unknown solver or option, or ends outside the path's range.
+    """
+    steps = whole(steps, "steps")
+    name, options = SOLVERS[solver].name, SOLVERS[solver].options(options)
+    highest = SOLVERS[solver].highest(**options)
+    low, high = np.log(path.sigma_min), np.log(min(path.sigma_max, HIGHEST, highest))
+    if ends is not None:
+        path.check(np.array(ends))
+        low, high = np.log(ends[1]), np.log(ends[0])
+    fixed = ends is not None
+
+    def levels(x: torch.Tensor) -> torch.Tensor:
+        gaps = (1 - LEAST) * torch.softmax(x, dim=0) + LEAST / len(x)
+        inner: torch.Tensor = high - (high - low) * torch.cumsum(gaps, dim=0)[:-1]
+        if fixed:
+            inner = torch.cat([inner.new_tensor([high]), inner, inner.new_tensor([low])])
+        return inner
+
+    def objective(x: Array) -> tuple[float, Array]:
+        point = torch.tensor(x, requires_grad=True)
+        y = levels(point)
+        sigmas = torch.cat([y.exp(), y.new_zeros(1)])
+        scales = (1.0,) if regulariser is None else regulariser.scales
+        relative = _error(name, sigmas, modes, scales, options) / float(np.average(modes.power, weights=modes.count))
+        value = torch.log(relative + NEGLIGIBLE)
+        if regulariser is not None and len(y) > 2:
+            value = value + regulariser.smoothness * y.diff(n=2).square().mean()
+        return value.item(), torch.autograd.grad(value, point)[0].numpy()
+
+    def coordinates(start: Array) -> Array:
+        gaps = -np.diff(start) if fixed else -np.diff(np.concatenate([[high], start, [low]]))
+        return np.asarray(np.log(np.maximum(gaps, 1e-4 * (high - low))))
+
+    def solved(x: Array) -> tuple[float, Array]:
+        if len(x) < 2:
+            return objective(x)[0], x
+        found = minimize(objective, x, jac=True, method="L-BFGS-B", options=STOP, callback=_stop_when_negligible)
+        return float(found.fun), found.x
+
+    starts = [np.linspace(high, low, steps)] if fixed else _starts(steps, modes, low, high)
+    # Few levels have several optima; many have one, and any start finds it.
+    begins = sorted((coordinates(start) for start in starts), key=lambda x: objective(x)[0])
+    tried = [solved(begins[0])]
+    for start in begins[1:] if steps <= FEW else []:
+        if tried[-1][0] < SMALL_ENOUGH:
+            break
+        tried.append(solved(start))
+    x = min(tried, key=lambda pair: pair[0])[1]
+    with torch.no_grad():
+        sigmas = np.clip(levels(torch.from_numpy(x)).exp().numpy(), path.sigma_min, path.sigma_max)
+    return Schedule(np.append(sigmas, 0.0), "spectrally-optimal", {"solver": name}).bound(path)
+
+
+def optimal_beta(solver: str, steps: int, modes: Modes, path: NoisePath, **options: Any) -> Schedule:
+    """Finds the Beta(a, b) timesteps (paper A) with the smallest closed-form error for a spectrum.
+
+    Args:
+        solver: A solver of the registry.
+        steps: N, at least 3: the ends do not depend on (a, b).
+        modes: The spectrum.
+        path: The model's noise path, in whose time the Beta distribution is.
+        options: The solver's options.
+
+    Returns:
+        The schedule, of family "beta", with its a and b among the options.
+
+    Raises:
+        SigmaTuneError: for fewer than three steps, or an unknown solver.
+    """
+    if whole(steps, "steps") < 3:
+        raise SigmaTuneError(
+            "with fewer than 3 steps every Beta distribution gives the same levels; ask for 3 or more."
+        )
+
+    def built(x: Array) -> Schedule:
+        a, b = np.exp(np.clip(x, -3, 3))
+        return schedules.build("beta", steps, path, a=float(a), b=float(b))
+
+    def objective(x: Array) -> float:
+        try:
+            return float(np.log(error(solver, built(x).sigmas, modes, **options) + NEGLIGIBLE))
+        except SigmaTuneError:  # so uneven that two levels meet
+            return float("inf")
+
+    start = np.log([0.6, 0.6])
+    found = minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-8, "maxiter": 400})
+    return built(found.x)
+
+
+def power_of(images: torch.Tensor) -> Modes | None:
+    """Estimates the spectrum of images: mean power about the mean image, averaged over rings of frequency.
+
+    Args:
+        images: (n, channels, height, width), n >= 2.
+
+    Returns:
+        The modes; None for data that are no images or do not vary.
+    """
+    if images.ndim != 4 or len(images) < 2:
+        return None
+    spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
+    power = spectrum.centred
+    if power is None or not power.max() > 0:
+        return None
+    present = spectrum.count > 0  # very oblong images leave rings without a mode
+    return Modes.of(np.repeat(power[present], spectrum.count[present].astype(int)))
+
+
+def _stop_when_negligible(intermediate_result: OptimizeResult) -> None:
+    if intermediate_result.fun < SMALL_ENOUGH:
+        raise StopIteration
+
+
+def _error(
+    solver: str, sigmas: torch.Tensor, modes: Modes, scales: Sequence[float], options: dict[str, Any]
+) -> torch.Tensor:
+    """The error per mode, averaged over the spectrum times each scale and divided by that scale."""
+    power = torch.from_numpy(np.concatenate([scale * modes.power for scale in scales]))
+    weight = torch.from_numpy(np.concatenate([modes.count / scale for scale in scales]))
+    found = errors(SOLVERS[solver].build(sigmas, **options), power)
+    return (found * weight).sum() / (len(scales) * float(modes.count.sum()))
+
+
+def _starts(steps: int, modes: Modes, low: float, high: float) -> list[Array]:
+    """Log levels to start from: even ones between two pairs of ends, and the KL-optimal curve of the typical mode."""
+    strongest, weakest = np.log(modes.power.max()) / 2, np.log(modes.power.min()) / 2
+    found = []
+    for up, down in ((1.5, -1.0), (3.0, 0.0)):
+        first, last = np.clip(strongest + up, low, high), np.clip(weakest + down, low, high)
+        found.append(np.linspace(max(first, last + 0.1), last, steps + 2)[1:-1])
+    scale = np.exp(np.average(np.log(modes.power), weights=modes.count) / 2)
+    angle = np.linspace(np.arctan(np.exp(high) / scale), np.arctan(np.exp(low) / scale), steps + 2)[1:-1]
+    found.append(np.log(scale * np.tan(angle)))
+    return [np.clip(start, low, high) for start in found]

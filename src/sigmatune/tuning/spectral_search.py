@@ -1,0 +1,160 @@
+r"""Chooses noise and levels of a solver for a spectrum, in closed form and without a network call.
+
+On Gaussian data the covariance of every linear sampler is exact, so how much noise to add, where to start, where to stop and
+how to space the levels in between are the minimum of a function of four numbers,
+
+.. math:: \min_{\lambda, p, \sigma_0, \epsilon} \; \log \sum_k n_k ( \sqrt{v_k} - \sqrt{P_k} )^2 \Big/ \sum_k n_k P_k ,
+
+("wasserstein"), or of :math:`\sum_k n_k ( \sqrt{v_k / P_k} - 1 )^2` ("relative", in which left-over noise in a weak mode counts
+as much as a wrong strong one, as it does for eyes and for features), instead of a grid search over sets of pictures. It is
+averaged over several scales of the spectrum, so that no error cancels on one alone. What comes out is a candidate: a guard with
+a distance to data has the last word (:mod:`sigmatune.workflows.tune_by_spectrum`).
+
+The amount of noise is lambda_s of splittings in phase space and eta of the stochastic solvers of position; the levels are
+``phase-time`` for the former and Karras' curve for the latter, or, with ``levels="free"``, any
+(:func:`~sigmatune.tuning.gaussian_optimum.optimal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+from sigmatune import schedules
+from sigmatune.core.schedule import Schedule, whole
+from sigmatune.noise import Array, NoisePath
+from sigmatune.plan.reference import HIGHEST
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.closed_form import errors
+from sigmatune.tuning.gaussian_optimum import NEGLIGIBLE, Modes, Regulariser, optimal
+
+Levels = Literal["curve", "free"]
+Measure = Literal["relative", "wasserstein"]
+
+MOST = 240
+"""Evaluations of the closed form."""
+
+STRENGTH = {"lambda_s": (0.02, 500.0), "eta": (0.02, 1.0)}
+"""The options that say how much noise is added, and the range that is searched."""
+
+
+@dataclass(frozen=True)
+class BySpectrum:
+    """What was chosen.
+
+    Attributes:
+        schedule: The levels.
+        options: The solver's options.
+        error: The measure of the choice, over the scales of the spectrum.
+        default: The same of the solver's default options on the default levels.
+    """
+
+    schedule: Schedule
+    options: dict[str, Any]
+    error: float
+    default: float
+
+
+def choose(
+    solver: str,
+    steps: int,
+    modes: Modes,
+    path: NoisePath,
+    *,
+    levels: Levels = "curve",
+    measure: Measure = "relative",
+    regulariser: Regulariser | None = None,
+    **options: Any,
+) -> BySpectrum:
+    """Chooses the amount of noise and the levels for a spectrum.
+
+    Args:
+        solver: A solver of the registry, deterministic or not.
+        steps: N.
+        modes: The spectrum of the data.
+        path: The model's noise path, which bounds the levels.
+        levels: "curve": the family of the solver with the best power and ends; "free": then every level by itself.
+        measure: How the error of a mode counts: against its own power, or against that of all.
+        regulariser: The scales of the spectrum, and how smooth free levels are; the usual ones by default.
+        options: Options of the solver that stay as they are given.
+
+    Raises:
+        SigmaTuneError: for an unknown solver or option, or levels of another kind.
+    """
+    steps, kept = whole(steps, "steps"), regulariser or Regulariser()
+    if levels not in get_args(Levels) or measure not in get_args(Measure):
+        raise SigmaTuneError(
+            f"levels are 'curve' or 'free' and a measure is 'relative' or 'wasserstein', not {levels!r} and {measure!r}."
+        )
+    chosen = SOLVERS[solver]
+    fixed = chosen.options(options)
+    strength = next((name for name in STRENGTH if name in fixed and name not in options), None)
+    family = _PhaseTime(fixed) if chosen.augmented else _Karras()
+    top = min(path.sigma_max, HIGHEST, chosen.highest(**fixed))
+    begin = np.array([0.0, *family.start])
+    power = np.outer(kept.scales, modes.power)
+
+    def read(x: Array) -> tuple[dict[str, Any], Callable[[], Schedule]]:
+        own = dict(fixed)
+        if strength is not None:
+            own[strength] = float(np.clip(np.exp(x[0]), *STRENGTH[strength]))
+        return own, lambda: family.schedule(steps, path, top, x[1:])
+
+    def value(own: dict[str, Any], schedule: Schedule) -> float:
+        with torch.no_grad():
+            table = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **own)
+            found = errors(table, torch.from_numpy(power.ravel())).numpy().reshape(power.shape)
+        if measure == "relative":
+            return float(((found / power) @ modes.count).mean() / modes.count.sum())
+        return float(((found @ modes.count) / (power @ modes.count)).mean())
+
+    def objective(x: Array) -> float:
+        own, made = read(x)
+        try:
+            return float(np.log(value(own, made()) + NEGLIGIBLE))
+        except SigmaTuneError:  # ends that cross, levels that meet
+            return 50.0
+
+    default = value(fixed, family.schedule(steps, path, top, np.array(family.start)))
+    simplex = begin + np.vstack([np.zeros(len(begin)), np.diag(family.spread)])
+    search = {"maxfev": MOST, "initial_simplex": simplex, "xatol": 1e-2, "fatol": 1e-4}
+    own, made = read(minimize(objective, begin, method="Nelder-Mead", options=search).x)
+    schedule = made()
+    if levels == "free":
+        free = optimal(solver, steps, modes, path, regulariser=kept, **own)
+        schedule = free if value(own, free) < value(own, schedule) else schedule
+    return BySpectrum(schedule, own, value(own, schedule), default)
+
+
+class _PhaseTime:
+    """The family of phase space: log power, share of log sigma_max, log eps."""
+
+    spread = (1.0, 0.4, -0.6, 1.0)
+
+    def __init__(self, process: dict[str, Any]) -> None:
+        names = ("gamma", "nu", "kappa", "beta_start", "beta_end", "T")
+        self.process = {name: process[name] for name in names}
+        self.start = (float(np.log(2.0)), 0.0, float(np.log(1e-3)))
+
+    def schedule(self, steps: int, path: NoisePath, top: float, x: Array) -> Schedule:
+        power, eps = float(np.exp(x[0])), float(np.exp(x[2]))
+        high = float(np.clip(top * np.exp(min(x[1], 0.0)), path.sigma_min, top))
+        return schedules.build("phase-time", steps, path, sigma_max=high, power=power, eps=eps, **self.process)
+
+
+class _Karras:
+    """Karras' curve: log rho, and both ends in log sigma."""
+
+    spread = (-0.7, 0.5, -1.0, 1.0)
+    start = (float(np.log(7.0)), 0.0, 0.0)
+
+    def schedule(self, steps: int, path: NoisePath, top: float, x: Array) -> Schedule:
+        low = float(np.clip(path.sigma_min * np.exp(max(x[2], 0.0)), path.sigma_min, top))
+        high = float(np.clip(top * np.exp(min(x[1], 0.0)), low, top))
+        return schedules.build("karras", steps, path, sigma_min=low, sigma_max=high, rho=float(np.exp(x[0])))

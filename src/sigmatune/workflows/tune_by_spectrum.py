@@ -1,0 +1,134 @@
+"""Tuning where no row has one right answer: plans that add noise, and plans of phase space.
+
+The amount of noise and the levels are chosen for the data's spectrum in closed form (:mod:`sigmatune.tuning.spectral_search`), at
+the cost of no network call. Then pictures decide (:mod:`sigmatune.workflows.judge`): on validation noises every candidate
+and every default draws pictures, and the best of each kind goes on; on held-out noises these two are compared, once.
+
+Without a gain the default is returned, with the words "no gain".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sigmatune import schedules
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation.generation import Progress
+from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan.calls import largest
+from sigmatune.solvers import SOLVERS
+from sigmatune.tuning.gaussian_optimum import Modes
+from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
+from sigmatune.workflows.judge import ImageVerdict, Judge, ReferenceData
+
+KINDS: tuple[tuple[Levels, Measure, bool], ...] = (
+    ("curve", "relative", True),
+    ("curve", "wasserstein", True),
+    ("curve", "relative", False),
+    ("free", "relative", False),
+)
+"""What is chosen: how free the levels are, how the error of a mode counts, and whether the amount of noise is chosen, too."""
+
+Named = tuple[str, Plan]
+
+
+def tune_by_spectrum(
+    model: Denoiser, calls: int, solver: str, modes: Modes, data: ReferenceData, *, progress: Progress | None = None
+) -> Plan:
+    """Chooses noise and levels by the spectrum and lets pictures judge.
+
+    Args:
+        model: The model.
+        calls: Network calls per picture; guidance counts.
+        solver: A solver of the registry.
+        modes: The spectrum of the model's data.
+        data: What the pictures are compared with.
+        progress: Sees the pictures done.
+
+    Returns:
+        The plan, with evidence and cost; the chosen one, or the best default where there is no gain.
+
+    Raises:
+        SigmaTuneError: if the calls pay for no step, there are fewer than 64 pictures, or the data do not fit the model.
+    """
+    name = SOLVERS[solver].name
+    judge, began = Judge(data, tuple(model.shape), progress), time.monotonic()
+    ranked = {}
+    candidates = _candidates(model, name, calls, modes)
+    for kind, plans in (("default", _defaults(model, name, calls)), ("chosen", candidates)):
+        ranked[kind] = [(label, plan, judge.score(model, plan)) for label, plan in plans]
+    best = {kind: min(found, key=lambda entry: entry[2]) for kind, found in ranked.items()}
+    judged = judge.verdict((model, best["chosen"][1]), (model, best["default"][1]))
+    label, plan, _ = best["chosen" if judged.gain else "default"]
+    evidence = {
+        "verdict": _verdict(judged, best["default"][0]),
+        "gain": judged.gain,
+        "baseline": best["default"][0],
+        "chosen": label,
+        "differences": [d.to_dict() for d in judged.differences],
+        "validation": [
+            {"label": name, "kind": kind, "mean_log_frechet_distance": score}
+            for kind, found in ranked.items() for name, _, score in found
+        ],
+        **judge.about(),
+        "dtype": model.arithmetic(),
+    }  # fmt: skip
+    spent = judge.spent
+    cost = {"network_evaluations": {"pictures": spent, "total": spent}, "seconds": time.monotonic() - began}
+    tuned_for = {"calls": calls, "solver": name, "guidance": model.guidance, "resolution": list(model.shape[1:])}
+    return plan.with_notes(evidence=evidence, cost=cost, tuned_for=tuned_for)
+
+
+def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
+    found: list[Named] = []
+    known = SOLVERS[solver].defaults
+    for levels, measure, noise in KINDS:
+        kept = {} if noise else {name: value for name, value in known.items() if name in STRENGTH}
+        choice = partial(_chosen, model, solver, modes, {"levels": levels, "measure": measure, **kept})
+        plan = largest(choice, SOLVERS[solver], calls, model)
+        strength = {key: value for key, value in plan.solver_options.items() if key in STRENGTH}
+        said = ", ".join(
+            [f"{levels} by the spectrum, {measure} error", *(f"{key}={value:.3g}" for key, value in strength.items())]
+        )
+        found.append((said, plan))
+    return found
+
+
+def _chosen(model: Denoiser, solver: str, modes: Modes, given: Mapping[str, Any], steps: int) -> Plan:
+    made = choose(solver, steps, modes, model.path, **given)
+    return compile_plan(made.schedule, solver, model, **made.options)
+
+
+def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:
+    """The published settings: the papers' two grids in phase space, the static list elsewhere."""
+    if SOLVERS[solver].augmented:
+        high = min(model.path.sigma_max, SOLVERS[solver].highest())
+        listed: Sequence[tuple[str, str, dict[str, float]]] = [
+            (f"{said} grid, lambda_s=1", "phase-time", {"power": power, "sigma_max": high})
+            for said, power in (("quadratic", 2.0), ("uniform", 1.0))
+        ]
+    else:
+        listed = schedules.defaults(model.path, model.default_schedule)
+
+    def built(family: str, options: Mapping[str, float], steps: int) -> Plan:
+        return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
+
+    return [
+        (label, largest(partial(built, family, options), SOLVERS[solver], calls, model))
+        for label, family, options in listed
+    ]
+
+
+def _verdict(judged: ImageVerdict, rival: str) -> str:
+    if judged.gain:
+        return (
+            f"gain: on {judged.n} held-out noises the Frechet distances beat those of the best default, {rival}: "
+            f"{judged.spans}."
+        )
+    return (
+        f"no gain: on {judged.n} held-out noises the choice is not beyond noise better than {rival}, "
+        f"so this is that default: {judged.spans}."
+    )
