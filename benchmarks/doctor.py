@@ -19,7 +19,7 @@ from guard import HERE, machine
 
 from sigmatune.evaluation.doctor import examine
 from sigmatune.evaluation.evaluate import Wanted
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.support.files import write_text
 from sigmatune.support.pixels import Pixels
 

@@ -29,7 +29,7 @@ from guard import machine
 from sigmatune import build_schedule, compile_plan, load
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.generation import generate
 from sigmatune.models.bundled import reference_file
 from sigmatune.models.exact import EXACT

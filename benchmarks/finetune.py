@@ -36,7 +36,7 @@ from sigmatune import compile_plan, load, load_plan, schedules
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.generation import generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.models.bundled import reference_file

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sigmatune.core.machine import Step
+from sigmatune.core.loop import Step
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan import sample
 from sigmatune.tuning import Workbench, discretisation

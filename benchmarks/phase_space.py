@@ -26,7 +26,7 @@ import torch
 from guard import HERE, machine
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import VE, Narrowed
 from sigmatune.phase_space import PHASE_SPACE

@@ -39,7 +39,7 @@ from sigmatune.spectra.rings import rings
 from sigmatune.statistics.paired import CONFIDENCE
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.run_folder import LOCK
-from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.tuning import TuningSettings, Workbench, tune_on
 
 GAMMA = 0.5772156649015329
 
@@ -648,7 +648,7 @@ def test_a_report_has_the_section_only_with_an_analysis(tmp_path, monkeypatch):
         "sigmatune.report.charts.chart", lambda *_: ""
     )  # the other sections' charts take most of the time
     monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
-    settings = Settings(tuning=4, validation=4, held_out=8, evaluations=2, reference_steps=8, micro_batch=4)
+    settings = TuningSettings(tuning=4, validation=4, held_out=8, evaluations=2, reference_steps=8, micro_batch=4)
     bench = Workbench(gaussian(vp()), settings)
     plan = tune_on(bench, 4, solver="euler")
     found = report.glance(bench)

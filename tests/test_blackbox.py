@@ -13,10 +13,10 @@ from sigmatune.noise import Flow, vp
 from sigmatune.schedules import build
 from sigmatune.statistics.frechet import frechet_distance
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench
 from sigmatune.tuning.blackbox import TIMESTEPS, USUAL, SearchSpace, _Builder, tune_by_trials
 
-SETTINGS = Settings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=24)
+SETTINGS = TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=24)
 
 
 def workbench(path="vp", **options):

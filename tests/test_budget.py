@@ -6,7 +6,7 @@ import pytest
 
 from exact import gaussian
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench, tune
+from sigmatune.tuning import TuningSettings, Workbench, tune
 from sigmatune.tuning.budget import Allowance, Budget
 
 
@@ -47,7 +47,9 @@ def test_an_allowance_is_what_is_left_and_can_be_shared():
 
 
 def test_a_time_is_kept():
-    settings = Settings(tuning=8, validation=8, held_out=8, micro_batch=8, evaluations=100_000, reference_steps=16)
+    settings = TuningSettings(
+        tuning=8, validation=8, held_out=8, micro_batch=8, evaluations=100_000, reference_steps=16
+    )
     plan = tune(gaussian(), calls=4, solver="euler", method="search", settings=settings, budget="1s")
     assert plan.evidence["verdict"]
     assert sum(stage["seconds"] for stage in plan.cost["stages"]) < 20

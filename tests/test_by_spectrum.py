@@ -13,7 +13,7 @@ from exact import power_law
 from sigmatune import load
 from sigmatune.cli import app
 from sigmatune.evaluation import reference_set as reference
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.models.bundled import reference_file
 from sigmatune.noise import VE, Narrowed, vp
 from sigmatune.plan import compile_plan, load_plan

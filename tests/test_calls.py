@@ -14,10 +14,10 @@ from sigmatune.plan import compile_plan, sample
 from sigmatune.plan.calls import largest, most_per_call
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, tune
+from sigmatune.tuning import TuningSettings, tune
 
 INTERVALS = [(0.0, float("inf")), (2.0, 20.0), (0.5, 0.9), (2.0, 2.0001), (90.0, 100.0)]
-QUICK = Settings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
+QUICK = TuningSettings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
 
 
 def guided(interval, scale=3.0):

@@ -171,10 +171,10 @@ def test_device_auto_takes_an_accelerator(monkeypatch):
 
 
 def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(run, tmp_path, tiny, brief, monkeypatch):
-    from sigmatune.tuning import Settings
+    from sigmatune.tuning import TuningSettings
     from sigmatune.workflows import demo
 
-    monkeypatch.setattr(demo, "SMALL", Settings(8, 8, 8, 2, reference_steps=16))
+    monkeypatch.setattr(demo, "SMALL", TuningSettings(8, 8, 8, 2, reference_steps=16))
     monkeypatch.setattr(demo, "BUDGET", 1000)
     shutil.copytree(tiny, "mine")
     code, out, err = run("demo", "--smoke", "--model", "mine", "--out", "shown")

@@ -12,8 +12,8 @@ import torch
 
 from sigmatune import SigmaTuneError
 from sigmatune.interop import conformance
-from sigmatune.interop.conformance import STEPS, check, judge, plan_of, runner_of
-from sigmatune.interop.runners import RUNNERS
+from sigmatune.interop.conformance import STEPS, check, judge, plan_of
+from sigmatune.interop.runners import RUNNERS, runner_of
 from sigmatune.solvers import POSITION
 from test_documents import ROOT
 

@@ -17,7 +17,7 @@ from diffusers import (
 from exact import gaussian
 from sigmatune.core import rng
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.noise import vp
 from sigmatune.plan import compile_plan, sample

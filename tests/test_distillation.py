@@ -10,7 +10,7 @@ import sigmatune as st
 from exact import PATHS, gaussian
 from sigmatune import schedules
 from sigmatune.core.denoiser import Counted
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.models.conditional import ConditionalDenoiser

@@ -16,8 +16,7 @@ from sigmatune import compile_plan, load, schedules
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.evaluate import Wanted, check, figures
-from sigmatune.evaluation.extractors import EXTRACTORS
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import EXTRACTORS, extractor
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Rings
 from sigmatune.evaluation.generation import end_points, generate, pictures
@@ -293,10 +292,10 @@ def test_pictures_are_refused_in_one_sentence(tmp_path, digits, plan):
 def test_the_paired_error_is_that_of_the_workbench(digits, plan, tmp_path):
     from scipy.stats import trim_mean
 
-    from sigmatune.tuning import Settings, Workbench
+    from sigmatune.tuning import TuningSettings, Workbench
 
     found = paired(digits, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
-    bench = Workbench(digits, Settings(tuning=8, validation=1, held_out=8, reference_steps=192, micro_batch=8))
+    bench = Workbench(digits, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=192, micro_batch=8))
     assert_allclose(found.estimate.value, np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1)), rtol=0.02)
     assert found.settings.reference["steps"] >= 96
     stochastic = compile_plan(schedules.build("karras", 3, digits.path), "ancestral", digits)
@@ -424,7 +423,7 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
 
 def test_a_search_may_go_by_the_distance_to_data(digits, tmp_path):
     from sigmatune.evaluation.search_objective import FrechetObjective
-    from sigmatune.tuning import Settings, Workbench
+    from sigmatune.tuning import TuningSettings, Workbench
     from sigmatune.tuning.blackbox import SearchSpace, tune_by_trials
 
     known = reference.load(reference_file("digits"))
@@ -433,7 +432,7 @@ def test_a_search_may_go_by_the_distance_to_data(digits, tmp_path):
     own = PixelValues()
     data = reference.measure(open_images(noise_pictures(60, shape=(8, 8, 1))), [own])
     objective = FrechetObjective(digits, data, own, "pixels-pca4", n=24, seed=5, folder=tmp_path)
-    bench = Workbench(digits, Settings(tuning=8, validation=8, held_out=8, micro_batch=8))
+    bench = Workbench(digits, TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8))
     found = tune_by_trials(bench, 3, SearchSpace(["ancestral"], "beta", eta=(0.0, 1.0)), trials=4, objective=objective)
     assert found.plan.solver == "ancestral"
     assert found.value == objective(found.plan)

@@ -18,8 +18,7 @@ from hypothesis import strategies as some
 import sigmatune as st
 from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.core.unrolled import rolled, unrolled
-from sigmatune.interop import exports, resolution
-from sigmatune.interop import published_tables as tables
+from sigmatune.interop import exports, resolution, tables
 from sigmatune.interop.exports import TARGETS
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan

@@ -121,7 +121,7 @@ def test_what_is_no_regular_file_is_no_output(tmp_path, capfd):
 @LINUX
 def test_where_the_program_prints_to_is_no_output(tmp_path):
     """Redirected to a file, /dev/stdout is a regular one; replacing it would cut off what is printed."""
-    code = "from sigmatune.support.files import write_text\ntry:\n    write_text('/dev/stdout', '')\nexcept ValueError as e: print(e)"
+    code = "from sigmatune.support.files import write_text as w\ntry:\n w('/dev/stdout', '')\nexcept ValueError as e: print(e)"
     with (tmp_path / "out").open("w") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert "/dev/stdout is no regular file" in (tmp_path / "out").read_text()

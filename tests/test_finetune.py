@@ -21,7 +21,7 @@ import training as tiny
 from sigmatune import compile_plan, load, load_plan, sample
 from sigmatune.cli import app
 from sigmatune.evaluation import reference_set as reference
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.stochastic_guard import Difference
 from sigmatune.models.bundled import bundled_folder
 from sigmatune.models.conditional import ConditionalDenoiser
@@ -33,10 +33,10 @@ from sigmatune.training.data import Pictures
 from sigmatune.training.plan_levels import Levelled, Trainable, digest_of, fine_tune, objective_of, save
 from sigmatune.training.recipe import Training
 from sigmatune.training.run import train
-from sigmatune.tuning import FinetuneSettings as Noises
+from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning.error_table import tabulate
-from sigmatune.workflows.finetune import KEEP, Data, FinetuneSettings, finetune, weights_of
-from sigmatune.workflows.judge import ImageVerdict
+from sigmatune.workflows.finetune import KEEP, FinetuneSettings, finetune, weights_of
+from sigmatune.workflows.judge import ImageVerdict, ReferenceData
 
 QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
 NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=16)
@@ -57,11 +57,11 @@ def digits():
     return load("digits")
 
 
-def compared(folder: Path) -> Data:
+def compared(folder: Path) -> ReferenceData:
     """Pictures are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
     used = extractor("pixels", (1, 8, 8))
     known = reference.measure(open_images(pictures().values.permute(0, 2, 3, 1).numpy()), [used])
-    return Data(known, used, n=64, folder=folder)
+    return ReferenceData(known, used, n=64, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
 # --------------------------------------------------------------------------------------------------------------- in turn
 
 
-def run(folder: Path, data: Data, **settings) -> object:
+def run(folder: Path, data: ReferenceData, **settings) -> object:
     chosen = FinetuneSettings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
     model = load("digits")
     return finetune("digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu")

@@ -160,7 +160,7 @@ def image_folder(folder):
 
 def reference(folder):
     from sigmatune.evaluation import reference_set as references
-    from sigmatune.evaluation.extractors import base as extractor
+    from sigmatune.evaluation.extractors import extractor
     from sigmatune.spectra.sources import open_images
 
     np.savez(folder / "x.npz", images=pictures(16, 8, 1))

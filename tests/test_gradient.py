@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from sigmatune.core.denoiser import Counted
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
@@ -20,12 +20,12 @@ from sigmatune.plan import Plan, compile_plan, load_plan, sample
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench
 from sigmatune.tuning.gradient import Freedom, Parameters, _Objective, tune_by_gradient
 
 DETERMINISTIC = [solver for solver in POSITION.values() if solver.deterministic() and solver.name != "multistep"]
 every_solver = pytest.mark.parametrize("solver", DETERMINISTIC, ids=lambda s: s.name)
-SETTINGS = Settings(tuning=12, validation=12, held_out=12, micro_batch=8, reference_steps=64)
+SETTINGS = TuningSettings(tuning=12, validation=12, held_out=12, micro_batch=8, reference_steps=64)
 
 
 def mixture(path=None, seed=0):
@@ -117,7 +117,9 @@ def test_zero_is_the_start():
 
 def test_the_levels_found_are_a_minimum():
     """Nelder-Mead, which needs no gradient, finds nothing better."""
-    bench = Workbench(mixture(), Settings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=64))
+    bench = Workbench(
+        mixture(), TuningSettings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=64)
+    )
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     ends = bench.model.path.sigma_min, bench.model.path.sigma_max
     objective = _Objective(bench, Parameters(start, "euler", ends, Freedom()), None, lambda price: True)
@@ -134,7 +136,9 @@ def test_the_levels_found_are_a_minimum():
 
 
 def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
-    bench = Workbench(mixture(), Settings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=64))
+    bench = Workbench(
+        mixture(), TuningSettings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=64)
+    )
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     scores = {"start": bench.score(bench.plan(start, "euler"), "held_out")}
     for name, freedom in (

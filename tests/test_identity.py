@@ -24,10 +24,10 @@ from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.plan.file import dumps
 from sigmatune.processes import PSLD
 from sigmatune.support.errors import PlanMismatch
-from sigmatune.tuning import Settings, Workbench, tune
+from sigmatune.tuning import TuningSettings, Workbench, tune
 
 SHAPE = (1, 4, 4)
-QUICK = Settings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
+QUICK = TuningSettings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
 
 
 class Net(torch.nn.Module):

@@ -16,11 +16,11 @@ import pytest
 
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import vp
-from sigmatune.tuning import Settings, tune
+from sigmatune.tuning import TuningSettings, tune
 from test_documents import ROOT
 
 CALLS = [2, 3]
-SETTINGS = Settings(tuning=8, validation=8, held_out=16, evaluations=3, micro_batch=8, reference_steps=32)
+SETTINGS = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=3, micro_batch=8, reference_steps=32)
 
 
 def job(folder: Path) -> None:

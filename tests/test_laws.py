@@ -32,7 +32,7 @@ from sigmatune.spectra.sources import open_images
 from sigmatune.statistics.frechet import Gaussian, frechet_distance
 from sigmatune.statistics.moments import Moments
 from sigmatune.statistics.paired import TRIM, compare
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench
 from sigmatune.tuning.error_table import ErrorTable
 from sigmatune.workflows.judge import Judge, ReferenceData
 
@@ -230,7 +230,7 @@ def test_a_judge_ranks_and_decides_on_noises_that_never_meet():
 
 def test_what_a_store_keeps_is_found_again_under_the_same_conditions_only(tmp_path):
     """Whatever a measurement depends on is part of its name: rows, seed, micro-batch, solver, levels, model."""
-    settings = Settings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
+    settings = TuningSettings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
 
     def errors(model, settings, solver="euler", split="tuning", rho=7.0, store=tmp_path):
         bench = Workbench(model, settings, store=store)
@@ -241,9 +241,9 @@ def test_what_a_store_keeps_is_found_again_under_the_same_conditions_only(tmp_pa
     first = errors(model, settings)
     assert_allclose(errors(model, settings), first, rtol=0)
     changes = {
-        "seed": (model, Settings(**{**vars(settings), "seed": 1})),
-        "reference": (model, Settings(**{**vars(settings), "reference_steps": 16})),
-        "rows": (model, Settings(**{**vars(settings), "tuning": 3})),
+        "seed": (model, TuningSettings(**{**vars(settings), "seed": 1})),
+        "reference": (model, TuningSettings(**{**vars(settings), "reference_steps": 16})),
+        "rows": (model, TuningSettings(**{**vars(settings), "tuning": 3})),
         "path": (gaussian(VE(0.02, 30.0)), settings),
         "size": (gaussian(VE(0.02, 20.0), size=6), settings),
     }
@@ -256,7 +256,7 @@ def test_what_a_store_keeps_is_found_again_under_the_same_conditions_only(tmp_pa
             options
         )
     before = {file: file.read_bytes() for file in tmp_path.glob("*.npy")}
-    errors(model, Settings(**{**vars(settings), "micro_batch": 3}))  # whose bits may be others
+    errors(model, TuningSettings(**{**vars(settings), "micro_batch": 3}))  # whose bits may be others
     assert len(list(tmp_path.glob("*.npy"))) > len(before)
     assert all(file.read_bytes() == content for file, content in before.items()), "what is kept never changes"
 

@@ -23,14 +23,14 @@ from sigmatune.schedules import build
 from sigmatune.statistics import pieces as module
 from sigmatune.statistics.pieces import pieces
 from sigmatune.statistics.sliced import BLOCK, sliced_wasserstein
-from sigmatune.tuning import Settings, Workbench, stages, trajectory, tune, tune_on, workbench
+from sigmatune.tuning import TuningSettings, Workbench, stages, trajectory, tune, tune_on, workbench
 from sigmatune.tuning import gradient as by_gradient
 from sigmatune.tuning.error_table import tabulate
 from sigmatune.tuning.gaussian_optimum import power_of
 from sigmatune.tuning.surrogate import Surrogate
 
 MIB = 2**20
-SETTINGS = Settings(tuning=6, validation=4, held_out=8, reference_steps=12, micro_batch=2, evaluations=6)
+SETTINGS = TuningSettings(tuning=6, validation=4, held_out=8, reference_steps=12, micro_batch=2, evaluations=6)
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -13,7 +13,8 @@ from diffusers import DDIMPipeline, DDPMPipeline, UNet2DModel
 
 from exact import is_table
 from sigmatune.models import load
-from sigmatune.models.diffusers_networks import DiffusersDenoiser, load_diffusers
+from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
+from sigmatune.models.diffusers_networks import load_diffusers
 from sigmatune.models.scheduler_config import READERS, read_process
 from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.schedules import FAMILIES, build

@@ -15,15 +15,15 @@ import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.core import rng
 from sigmatune.core.denoiser import Counted, Observed
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import Flow, vp
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench
 from tiny_pipelines import FAMILIES, PROMPTS, SD_BETAS, SIZE, mask, picture, sd2_v
 
 INF = float("inf")
-SETTINGS = Settings(6, 6, 8, evaluations=4, reference_steps=16, micro_batch=4)
+SETTINGS = TuningSettings(6, 6, 8, evaluations=4, reference_steps=16, micro_batch=4)
 WORDS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("cat", "dog", "tree")]
 
 
@@ -365,7 +365,7 @@ def test_the_bundled_latent_model_is_tuned_in_its_latents():
     """On something real: the tuned plan beats the best default of the same solver on held-out noises and labels."""
     model = st.load("cifar10-latent", labels=list(range(10)), guidance=1.5)
     assert (model.shape, model.pixel_shape) == ((4, 8, 8), (3, 32, 32))
-    settings = Settings(16, 16, 32, evaluations=24, reference_steps=24, micro_batch=16)
+    settings = TuningSettings(16, 16, 32, evaluations=24, reference_steps=24, micro_batch=16)
     plan = st.tune(model, calls=8, solver="euler", method="search", settings=settings)
     assert plan.steps == 4
     assert plan.evidence["gain"]

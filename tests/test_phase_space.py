@@ -9,7 +9,7 @@ from scipy.integrate import quad_vec
 
 from exact import gaussian, power_law
 from sigmatune.core.denoiser import Counted
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.models.psld_network import PhaseSpaceNetwork

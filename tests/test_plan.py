@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from exact import PATHS, gaussian, unit
 from sigmatune.core import rng
 from sigmatune.core.denoiser import Counted
-from sigmatune.core.machine import Coefficients, Step, run
+from sigmatune.core.loop import Step, run
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.table import Coefficients
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION

@@ -20,8 +20,8 @@ from numpy.testing import assert_array_equal
 
 from exact import ALL_PATHS, gaussian
 from sigmatune import PlanMismatch, SigmaTuneError, noise
-from sigmatune.core.machine import digits
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.table import digits
 from sigmatune.interop import conformance, exports
 from sigmatune.interop.diffusers import SigmaTuneScheduler
 from sigmatune.interop.pipeline_checks import check_path
@@ -33,7 +33,7 @@ from sigmatune.plan import file as plan_file
 from sigmatune.rules import load_rule
 from sigmatune.schedules import build
 from sigmatune.spectra.spectrum_file import load_measured
-from sigmatune.tuning import Settings, Workbench, discretisation
+from sigmatune.tuning import TuningSettings, Workbench, discretisation
 from sigmatune.tuning.error_table import ErrorTable
 from test_documents import ROOT, tool
 
@@ -185,7 +185,7 @@ def edited(change, solver="dpmpp2m", path=None):
 
 
 def read(text):
-    return plan_file.loads(text, lambda s, name, options: compile_plan(s, name, **options).coefficients)
+    return plan_file.loads(text)
 
 
 def times(by, k=1):
@@ -314,7 +314,7 @@ def test_names_of_measurements_do_not_hear_the_last_bits():
 
 def test_a_run_folder_of_another_machine_is_found_again(tmp_path):
     model = gaussian(vp(), size=4)
-    small = Settings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
+    small = TuningSettings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
     schedule = build("kl-optimal", 3, model.path)
     first = Workbench(model, small, store=tmp_path)
     first.errors(first.plan(schedule, "dpmpp2m"), "tuning")

@@ -26,10 +26,10 @@ from sigmatune.report.residual import residual
 from sigmatune.report.svg import COLOURS, spread
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 
-TINY = Settings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
+TINY = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
 
 
 def tuned(model, calls=4, solver="euler", settings=TINY):
@@ -258,7 +258,7 @@ def undrawn(monkeypatch):
 @pytest.fixture(scope="module")
 def small():
     """A real model's, with as little work as there can be."""
-    return tuned(load("digits"), 2, settings=Settings(2, 2, 8, 1, reference_steps=8, micro_batch=8))
+    return tuned(load("digits"), 2, settings=TuningSettings(2, 2, 8, 1, reference_steps=8, micro_batch=8))
 
 
 @pytest.mark.parametrize("named", [True, False])

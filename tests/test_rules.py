@@ -122,7 +122,7 @@ def test_the_file_states_what_defaults_were(tmp_path, spectra):
 
 
 def test_the_published_schema_is_the_one_that_files_follow(spectra):
-    published = json.loads(resources.files("sigmatune").joinpath("rule.schema.json").read_text())
+    published = json.loads(resources.files("sigmatune.rules").joinpath("rule.schema.json").read_text())
     assert published == rule_file.schema(), "run `python tools/write_schema.py`"
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(json.loads(rule_file.dumps(ruled(spectra))), published)

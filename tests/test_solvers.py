@@ -10,7 +10,7 @@ import torch
 
 from exact import PATHS, gaussian, unit
 from sigmatune.core.denoiser import Counted, Denoiser, Observed
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan import compile_plan, sample
 from sigmatune.schedules import FAMILIES, build

@@ -24,10 +24,10 @@ from sigmatune.plan import compile_plan, sample
 from sigmatune.processes import PSLD
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, tune
+from sigmatune.tuning import TuningSettings, tune
 
 SHAPE = (1, 4, 4)
-QUICK = Settings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
+QUICK = TuningSettings(tuning=8, validation=8, held_out=8, evaluations=10, reference_steps=16, micro_batch=8)
 HALF = (torch.float16, torch.bfloat16)
 GRID = Schedule([80.0, 5.0, 1.0, 0.1, 0.0])
 
@@ -214,7 +214,7 @@ FLAT = {
 @pytest.mark.parametrize(("solver", "shape"), [("euler", (1, 1, 4)), ("dpmpp2m", (1, 1, 1))])
 @pytest.mark.parametrize("name", FLAT)
 def test_where_every_plan_is_exact_there_is_no_gain(name, solver, shape):
-    settings = Settings(tuning=4, validation=4, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
+    settings = TuningSettings(tuning=4, validation=4, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
     for method in ("discretisation", "trajectory"):
         plan = tune(load(FLAT[name], shape=shape), 3, solver=solver, method=method, settings=settings)
         assert plan.evidence["gain"] is False

@@ -11,13 +11,13 @@ from sigmatune.noise import Flow, vp
 from sigmatune.plan import load_plan, sample
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench, stages, tune, tune_on
+from sigmatune.tuning import TuningSettings, Workbench, stages, tune, tune_on
 from sigmatune.tuning import climb as climbing
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.stages import STAGES, table_of
 
-SETTINGS = Settings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
+SETTINGS = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
 
 
 def mixture(path=None):

@@ -17,7 +17,7 @@ from sets import noise_pictures
 from sigmatune.cli.evaluation_options import Measuring
 from sigmatune.cli.finetune import reference_of
 from sigmatune.evaluation.evaluate import Wanted
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.generation import pictures
 from sigmatune.evaluation.reference_set import measure
 from sigmatune.spectra.sources import open_images

@@ -12,12 +12,12 @@ from sigmatune.noise import VE, Flow, vp
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench, surrogate
+from sigmatune.tuning import TuningSettings, Workbench, surrogate
 from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging
 from sigmatune.tuning.surrogate import MODES, Surrogate
 
-SETTINGS = Settings(tuning=12, validation=8, held_out=8, micro_batch=6, reference_steps=64)
+SETTINGS = TuningSettings(tuning=12, validation=8, held_out=8, micro_batch=6, reference_steps=64)
 
 
 def mixture(path=None, shape=(3, 4, 5)):
@@ -66,7 +66,7 @@ def test_for_gaussian_data_the_answer_beside_the_path_is_exact():
     """Where the denoiser is linear the stand-in differs from it only by the spectrum that it had to estimate."""
     power = np.array([1.0, 0.3, 0.1, 0.01])
     model = GaussianMixture(np.ones(1), np.zeros((1, 4)), np.diag(power)[None], vp("linear"))
-    bench = Workbench(model, Settings(tuning=400, validation=8, held_out=8, micro_batch=100, reference_steps=64))
+    bench = Workbench(model, TuningSettings(tuning=400, validation=8, held_out=8, micro_batch=100, reference_steps=64))
     stand_in = Surrogate(bench)
     for name, solver in POSITION.items():
         if solver.deterministic():

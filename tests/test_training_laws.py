@@ -15,7 +15,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.averages import AVERAGES, Average, gamma_of
 from sigmatune.training.laws import LAWS, Domain, noise_law
 from sigmatune.training.objective import Denoising, scale_of
-from sigmatune.training.weights import WEIGHTS, Data, loss_weight
+from sigmatune.training.weights import WEIGHTS, DataFacts, loss_weight
 from sigmatune.training.weights.sigmoid import spectral_bias
 
 PATH = noise.VE(0.002, 80.0)
@@ -151,7 +151,7 @@ def test_the_levels_of_a_plan_are_drawn_as_often_as_they_are_asked_for():
     assert others.min() < 0.01
     assert others.max() > 50
     with pytest.raises(SigmaTuneError, match="density"):
-        scale_of(one, loss_weight("edm", Data(0.5)), IMAGES, 0.5, density=True)
+        scale_of(one, loss_weight("edm", DataFacts(0.5)), IMAGES, 0.5, density=True)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_options_that_are_none_are_refused(name, options, says):
 
 # --------------------------------------------------------------------------------------------------------------- weights
 
-DATA = Data(0.5, spectrum_of(IMAGES))
+DATA = DataFacts(0.5, spectrum_of(IMAGES))
 SIGMA = np.geomspace(0.002, 80, 200)
 
 
@@ -214,14 +214,14 @@ def test_the_sigmoid_weight_is_what_the_paper_writes():
 
 def test_the_spectral_weights_follow_the_spectrum():
     white = torch.randn(4000, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5
-    flat = Data(0.5, spectrum_of(white, corners=True))
+    flat = DataFacts(0.5, spectrum_of(white, corners=True))
     np.testing.assert_allclose(loss_weight("spectral", flat)(SIGMA), loss_weight("edm", flat)(SIGMA), rtol=0.01)
     np.testing.assert_allclose(
         loss_weight("spectral", DATA)(SIGMA) * lost_variance(DATA.spectrum, SIGMA), 1, rtol=1e-12
     )
     power = np.asarray(DATA.spectrum.centred)[1:]
     assert spectral_bias(DATA) == pytest.approx(-np.log(power).mean(), rel=1e-9)
-    louder = Data(1.0, spectrum_of(2 * IMAGES))
+    louder = DataFacts(1.0, spectrum_of(2 * IMAGES))
     assert spectral_bias(louder) == pytest.approx(spectral_bias(DATA) - 2 * np.log(2), abs=1e-4)
     assert loss_weight("min-snr", DATA, {"gamma": 5.0})(np.array([0.1, 1.0])).tolist() == [5.0, 1.0]
 
@@ -229,7 +229,7 @@ def test_the_spectral_weights_follow_the_spectrum():
 def test_weights_that_need_a_spectrum_say_so():
     for name in ("spectral", "sigmoid-spectral"):
         with pytest.raises(SigmaTuneError, match="measure it first"):
-            loss_weight(name, Data(0.5))
+            loss_weight(name, DataFacts(0.5))
     with pytest.raises(SigmaTuneError, match="measure it first"):
         noise_law("spectral", Domain(PATH, (3, 16, 16)), {})
 
@@ -257,7 +257,10 @@ def test_the_loss_of_the_best_denoiser_of_white_data_is_one(name, density):
 
     data = 0.5 * torch.randn(4096, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     batch = Batch(data, torch.full((4096,), -1), torch.arange(4096), range(4096), 0)
-    one, of = noise_law(name, Domain(PATH, (3, 4, 4)), {}), loss_weight("edm" if not density else "sigmoid", Data(0.5))
+    one, of = (
+        noise_law(name, Domain(PATH, (3, 4, 4)), {}),
+        loss_weight("edm" if not density else "sigmoid", DataFacts(0.5)),
+    )
     scale = scale_of(one, of, data[:4], 0.5, density=density)
     if name == "log-normal" and not density:
         assert scale == pytest.approx(1, abs=1e-9)

@@ -18,15 +18,14 @@ import sigmatune as st
 from exact import ALL_PATHS, gaussian, power_law
 from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.core import rng
-from sigmatune.interop import exports, resolution
-from sigmatune.interop import published_tables as tables
+from sigmatune.interop import exports, resolution, tables
 from sigmatune.interop.diffusers import scheduler, starting_level
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import POSITION
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench
 from sigmatune.tuning.gaussian_optimum import Modes, optimal
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -287,7 +286,7 @@ def test_noise_that_depends_on_the_batch_size():
 
 def test_frechet_distance_of_the_best_of_several_seeds():
     """What a figure was computed on is fixed before it is known, and stands beside it: the seed, and rows 0 to n - 1."""
-    from sigmatune.evaluation.extractors import base as extractor
+    from sigmatune.evaluation.extractors import extractor
     from sigmatune.evaluation.generation import generate
 
     model = gaussian(SD)
@@ -302,7 +301,7 @@ def test_single_prompt_tuning_sold_as_a_model_schedule():
     family = PIPELINES["sd15"]
     model = st.load(family.pipe(), **family.load)
     with pytest.raises(SigmaTuneError, match="at least 3 different ones, not 1"):
-        Workbench(model, Settings(4, 4, 8))
+        Workbench(model, TuningSettings(4, 4, 8))
 
 
 def test_training_snr_weights_from_the_wrong_betas():

@@ -24,7 +24,7 @@ from sigmatune.plan import compile_plan, sample
 from sigmatune.plan import file as plan_file
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import Settings, Workbench, candidates
+from sigmatune.tuning import TuningSettings, Workbench, candidates
 from sigmatune.tuning import tune as tune_by
 from sigmatune.tuning import tune_on as tune_on_by
 from sigmatune.tuning.climb import Climb
@@ -35,7 +35,7 @@ from sigmatune.tuning.stages import FINALISTS
 DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
 # What is tested here holds for every method; this one is fast on exact models.
 tune, tune_on = partial(tune_by, method="search"), partial(tune_on_by, method="search")
-QUICK = Settings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=32)
+QUICK = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=32)
 
 
 def test_the_three_kinds_of_noise_never_meet():
@@ -81,7 +81,7 @@ def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
     # The evidence can be had again from the plan file alone, on a workbench that has seen no tuning.
     bench = shared(path, "judging")
     model = bench.model
-    back = plan_file.loads(plan_file.dumps(plan), lambda s, name, given: compile_plan(s, name, **given).coefficients)
+    back = plan_file.loads(plan_file.dumps(plan))
     label = plan.evidence["baseline"]
     family, options = next((f, o) for name, f, o in schedules.defaults(model.path) if name == label)
     default = compile_plan(schedules.build(family, back.steps, model.path, **options), solver, model)
@@ -202,7 +202,8 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
 
 def test_tuning_is_reproducible_and_depends_on_the_seed():
     plans = [
-        tune(gaussian(), calls=4, solver="euler", settings=Settings(**{**vars(QUICK), "seed": s})) for s in (0, 0, 1)
+        tune(gaussian(), calls=4, solver="euler", settings=TuningSettings(**{**vars(QUICK), "seed": s}))
+        for s in (0, 0, 1)
     ]
     assert plans[0].schedule == plans[1].schedule
     assert plans[0].evidence == plans[1].evidence
@@ -281,7 +282,7 @@ def test_bad_budgets_are_refused(calls, message):
     with pytest.raises(SigmaTuneError, match="did you mean 'euler'"):
         tune(gaussian(), calls=4, solver="eular", settings=QUICK)
     with pytest.raises(SigmaTuneError, match="held-out"):
-        Settings(held_out=4)
+        TuningSettings(held_out=4)
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=30))

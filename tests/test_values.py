@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from sets import noise_pictures
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.generation import pictures
 from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.sources import open_images

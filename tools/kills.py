@@ -255,7 +255,7 @@ def measure(data: Path, out: Path) -> None:
     import torch
 
     from sigmatune.evaluation import reference_set as reference
-    from sigmatune.evaluation.extractors import base as extractor
+    from sigmatune.evaluation.extractors import extractor
     from sigmatune.spectra.sources import open_images
 
     one = extractor("efficientnet-lite0", (1, 8, 8), device=torch.device("cpu"))

@@ -94,10 +94,10 @@ def plans(known: Mapping[str, Any], store: Path) -> Iterator[tuple[str, Any]]:
 
 def tuned(model: Any, method: str = "search", store: Path | None = None) -> Any:
     """A plan of four calls, found in a few seconds."""
-    from sigmatune.tuning import Settings, tune
+    from sigmatune.tuning import TuningSettings, tune
 
     small = {"tuning": 8, "validation": 8, "held_out": 8, "evaluations": 6, "reference_steps": 32, "micro_batch": 8}
-    plan = tune(model, 4, solver="euler", method=method, settings=Settings(**small), store=store)
+    plan = tune(model, 4, solver="euler", method=method, settings=TuningSettings(**small), store=store)
     return plan.with_notes(cost=None)
 
 

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from fit_spectra import images
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 from sigmatune.evaluation.reference_set import measure
 from sigmatune.models.bundled import bundled_folder

@@ -41,20 +41,20 @@ from sigmatune import cli, models, report
 from sigmatune.core.schedule import Schedule
 from sigmatune.evaluation import generation, leaderboard
 from sigmatune.evaluation import reference_set as reference
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
 from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
 from sigmatune.report import measurements as measure
 from sigmatune.spectra.sources import open_images
-from sigmatune.tuning import Settings, Workbench, guard, stages
+from sigmatune.tuning import TuningSettings, Workbench, guard, stages
 from sigmatune.tuning import gaussian_optimum as spectral
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-SMALL = Settings(tuning=8, validation=8, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
+SMALL = TuningSettings(tuning=8, validation=8, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
 PICTURES = 24
 
 GIVEN = "def my_denoiser(x, sigma):\n    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)\n"
@@ -96,7 +96,7 @@ def little_tuning() -> Iterator[None]:
     def exact(bench: Workbench) -> bool:
         return isinstance(bench.model, Analytic)
 
-    def made(self: Workbench, model: models.Denoiser, settings: Settings | None = None, **rest: Any) -> None:
+    def made(self: Workbench, model: models.Denoiser, settings: TuningSettings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
     def descended(bench: Workbench, *rest: Any, iterations: int, **named: Any) -> Plan:

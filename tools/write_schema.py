@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import sigmatune
-from sigmatune.plan import file as plan_file
-from sigmatune.rules import rule_file
+from sigmatune import plan, rules
+from sigmatune.plan.document import schema as plan_schema
+from sigmatune.rules.document import schema as rule_schema
 from sigmatune.support.files import write_text
 
 if __name__ == "__main__":
-    for name, schema in (("plan", plan_file.schema()), ("rule", rule_file.schema())):
-        target = Path(sigmatune.__file__).with_name(f"{name}.schema.json")
+    for name, package, schema in (("plan.schema.json", plan, plan_schema()), ("rule.schema.json", rules, rule_schema())):
+        target = Path(str(package.__file__)).with_name(name)
         write_text(target, json.dumps(schema, indent=2) + "\n")

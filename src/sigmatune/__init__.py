@@ -24,10 +24,10 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a
 _HOME = {
     "load": "sigmatune.models",
     "build_schedule": "sigmatune.schedules:build",
-    "compile_plan": "sigmatune.solvers",
-    "load_plan": "sigmatune.solvers",
+    "compile_plan": "sigmatune.plan",
+    "load_plan": "sigmatune.plan",
     "load_rule": "sigmatune.rules",
-    "partial": "sigmatune.solvers",
+    "partial": "sigmatune.plan",
     "interop": "sigmatune.interop:",
     "sample": "sigmatune.plan",
     "tune": "sigmatune.tuning",

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from sigmatune.analysis.result import Stepwise
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.machine import Step
+from sigmatune.core.loop import Step
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan, sample

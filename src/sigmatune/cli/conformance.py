@@ -29,6 +29,7 @@ def conformance(
     {"refused": "the reason"}.
     """
     from sigmatune.interop import conformance as suite
+    from sigmatune.interop.runners import runner_of
 
     if write is not None:
         if not write.is_dir():
@@ -36,7 +37,7 @@ def conformance(
         may_write((write / suite.FILE, "conformance"), inputs=[vectors], force=force)
         print(f"written to {suite.write(write)}")
         return
-    chosen = suite.runner_of(runner)
+    chosen = runner_of(runner)
     found = suite.cases() if vectors is None else suite.read(vectors)
     verdicts = []
     with progress_bar(quiet=as_json) as report:

@@ -37,7 +37,7 @@ class Measuring:
             SigmaTuneError: for an unknown name, or one that makes no sense here.
         """
         from sigmatune.evaluation.evaluate import Wanted
-        from sigmatune.evaluation.extractors import base as extractor
+        from sigmatune.evaluation.extractors import extractor
         from sigmatune.models.network import pick_device
 
         if len(shape) != 3 or shape[0] not in (1, 3):

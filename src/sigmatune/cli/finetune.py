@@ -74,8 +74,9 @@ def finetune(
     from sigmatune.spectra.values import checked
     from sigmatune.support.run_folder import held
     from sigmatune.training.data import load
-    from sigmatune.workflows.finetune import Data, FinetuneSettings
+    from sigmatune.workflows.finetune import FinetuneSettings
     from sigmatune.workflows.finetune import finetune as run
+    from sigmatune.workflows.judge import ReferenceData
 
     if plan is not None and calls is not None:
         raise SigmaTuneError("give a plan or a number of calls, not both.")
@@ -95,7 +96,7 @@ def finetune(
         measuring = Measuring("fd", "", "", reference, 0, device, values)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
-        compared = Data(known, wanted.extractor, pictures, seed, out / "pictures")
+        compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures")
         result = run(
             model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=bar,
             log=None if as_json or sys.stderr.isatty() else Teller(batch),

@@ -26,8 +26,7 @@ def import_(
     force: Force = False,
 ) -> None:
     """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
-    from sigmatune.interop import exports
-    from sigmatune.interop import published_tables as tables
+    from sigmatune.interop import exports, tables
     from sigmatune.plan import compile_plan
     from sigmatune.support.reading import text_of
 

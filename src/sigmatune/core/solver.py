@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import full_options, known_options
 

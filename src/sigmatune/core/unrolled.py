@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.support.errors import SigmaTuneError
 
 

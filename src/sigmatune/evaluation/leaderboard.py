@@ -21,7 +21,7 @@ from sigmatune.evaluation.evaluate import Wanted, check, figures
 from sigmatune.evaluation.generation import Progress, generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.reference_set import Reference
-from sigmatune.plan import Plan
+from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
 from sigmatune.support.errors import SigmaTuneError
 
@@ -98,7 +98,7 @@ def entries(
 
 
 def _built(model: Denoiser, solver: str, family: str, options: Mapping[str, float], steps: int) -> Plan:
-    return solvers.compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
+    return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
 
 def measured(  # noqa: PLR0913 (who competes, in what, on what)

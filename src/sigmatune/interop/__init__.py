@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from sigmatune.interop import diffusers as diffusers
     from sigmatune.interop import exports as exports
     from sigmatune.interop import k_diffusion as k_diffusion
-    from sigmatune.interop import published_tables as tables
     from sigmatune.interop import resolution as resolution
+    from sigmatune.interop import tables as tables
 
 _MODULES = ("conformance", "diffusers", "exports", "k_diffusion", "resolution", "tables")
 

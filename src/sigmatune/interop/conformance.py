@@ -14,11 +14,8 @@ writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import shlex
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +27,13 @@ from pydantic import Field
 
 from sigmatune import noise, schedules
 from sigmatune.core import rng
-from sigmatune.core.machine import run
+from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
-from sigmatune.interop.exports.to_files import read as read_plan
 from sigmatune.models.analytic import Analytic
 from sigmatune.noise import NoisePath
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan import file as plan_file
+from sigmatune.plan.file import loads as read_plan
 from sigmatune.solvers import POSITION
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
@@ -279,45 +276,3 @@ def check(runner: Runner, found: Iterable[Case]) -> list[CaseVerdict]:
             continue
         verdicts.append(judge(case, given))
     return verdicts
-
-
-def runner_of(name: str) -> Runner:
-    """A runner by its name: one of ours, ``module:function``, or a command.
-
-    Raises:
-        SigmaTuneError: if there is none.
-    """
-    from sigmatune.interop.runners import RUNNERS
-
-    if RUNNERS.knows(name):
-        return RUNNERS[name]
-    module, colon, function = name.partition(":")
-    if colon and "/" not in module and " " not in name:
-        try:
-            made: Runner = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise SigmaTuneError(f"there is no function {name}: {error}.") from None
-        return made
-    return _command(name)
-
-
-def _command(line: str) -> Runner:
-    """Runs a command for each case: JSON in, JSON out."""
-    words = shlex.split(line)
-
-    def call(case: Case) -> Answer:
-        done = subprocess.run(words, input=json.dumps(case) + "\n", capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip()[-200:]}")
-        given: Answer = json.loads(done.stdout.strip().splitlines()[-1])
-        return given
-
-    if not words or not _exists(words[0]):
-        raise SigmaTuneError(f"there is no runner {line!r}: neither one of ours, nor module:function, nor a command.")
-    return call
-
-
-def _exists(word: str) -> bool:
-    from shutil import which
-
-    return which(word) is not None

@@ -3,7 +3,7 @@ r"""A plan inside any diffusers pipeline: the network receives exactly the (t, s
 A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network, applies
 guidance, and hands the network's output to ``step``, which returns the next latents. :class:`SigmaTuneScheduler` puts a plan
 into these calls: one t per network call, also for solvers of several calls per step (``order`` is 1), in floating point, and
-between two calls the state machine of :mod:`sigmatune.core.machine`, in the model's own scaling (:mod:`sigmatune.interop.native`).
+between two calls the state machine of :mod:`sigmatune.core.loop`, in the model's own scaling (:mod:`sigmatune.interop.native`).
 
 What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the number of
 its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is refused; start
@@ -28,19 +28,19 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise
 from sigmatune.core import rng
-from sigmatune.core.machine import Machine
+from sigmatune.core.loop import Machine
 from sigmatune.interop.native import dtype_of, first_state, native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, is_default_list, warn_of_pipeline
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.models.scheduler_config import config_of, read_process
-from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 from sigmatune.support.pixels import first_unsound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Tensor = torch.Tensor
 
@@ -87,7 +87,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         num_train_timesteps: int = 1000,
         use_flow_sigmas: bool = False,
     ) -> None:
-        self._plan = plan_file.loads(json.dumps(plan), _build)
+        self._plan = plan_file.loads(json.dumps(plan))
         if self._plan.path is None:
             raise SigmaTuneError(
                 "the plan names no noise path; make the scheduler with sigmatune.interop.diffusers.scheduler."
@@ -378,10 +378,6 @@ def starting_level(plan: Plan, strength: float) -> float:
     path = noise.from_spec(plan.path)
     first = float(plan.schedule.sigmas[0])
     return first if strength == 1 else min(float(path.at_position(max(1.0, strength * path.levels))), first)
-
-
-def _build(schedule: Any, name: str, options: Mapping[str, Any]) -> Any:
-    return compile_plan(schedule, name, **options).coefficients
 
 
 def _spelled(prediction: Prediction) -> tuple[str, float | None, int]:

@@ -16,7 +16,7 @@ import torch
 
 from sigmatune import noise
 from sigmatune.core import rng
-from sigmatune.core.machine import Machine
+from sigmatune.core.loop import Machine
 from sigmatune.interop.native import dtype_of, first_state, input_first
 from sigmatune.models.network import process_of
 from sigmatune.noise import Array

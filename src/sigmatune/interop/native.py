@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import NoisePath
 from sigmatune.support.errors import SigmaTuneError

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import json
+import shlex
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -150,3 +154,45 @@ RUNNERS: Registry[Runner] = Registry(
     {"core": core, "diffusers": diffusers, "k-sampler": k_sampler, "k-diffusion": k_diffusion},
     aliases={"comfyui": "k-sampler"},
 )
+
+
+def runner_of(name: str) -> Runner:
+    """A runner by its name: one of ours, ``module:function``, or a command.
+
+    Raises:
+        SigmaTuneError: if there is none.
+    """
+    from sigmatune.interop.runners import RUNNERS
+
+    if RUNNERS.knows(name):
+        return RUNNERS[name]
+    module, colon, function = name.partition(":")
+    if colon and "/" not in module and " " not in name:
+        try:
+            made: Runner = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise SigmaTuneError(f"there is no function {name}: {error}.") from None
+        return made
+    return _command(name)
+
+
+def _command(line: str) -> Runner:
+    """Runs a command for each case: JSON in, JSON out."""
+    words = shlex.split(line)
+
+    def call(case: Case) -> Answer:
+        done = subprocess.run(words, input=json.dumps(case) + "\n", capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip()[-200:]}")
+        given: Answer = json.loads(done.stdout.strip().splitlines()[-1])
+        return given
+
+    if not words or not _exists(words[0]):
+        raise SigmaTuneError(f"there is no runner {line!r}: neither one of ours, nor module:function, nor a command.")
+    return call
+
+
+def _exists(word: str) -> bool:
+    from shutil import which
+
+    return which(word) is not None

@@ -18,8 +18,8 @@ from scipy.special import ndtr
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.identity import touched
-from sigmatune.core.machine import digits
 from sigmatune.core.rng import START, noise
+from sigmatune.core.table import digits
 from sigmatune.models.predictions import alpha_s
 from sigmatune.noise import VE, NoisePath
 from sigmatune.support.errors import SigmaTuneError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sigmatune.models.exact import exact_folder, is_exact
+from sigmatune.models.exact_names import exact_folder, is_exact
 from sigmatune.support.errors import unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"

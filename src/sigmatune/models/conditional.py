@@ -21,7 +21,7 @@ import torch
 from sigmatune.core.denoiser import Denoiser, Guided
 from sigmatune.core.identity import Identity
 from sigmatune.models.conditioning import Conditioned, Conditioning
-from sigmatune.models.diffusers_networks import DiffusersDenoiser
+from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
 from sigmatune.models.pipeline import shares
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import Array, NoisePath

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sigmatune.models.exact import is_exact
+from sigmatune.models.exact_names import is_exact
 from sigmatune.support import reading
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.folders import recover

@@ -6,7 +6,7 @@ Every sampler of phase space is a string of updates of u = (x, m) that are linea
 
 and of places where a score is asked for. Between two such places the updates multiply out to one F, B and Q; the score of a
 lifted denoiser, :math:`s = \Sigma^{-1} (a D - u)`, or of a native network, :math:`s = -L^{-T} \hat\epsilon`, is put in, and
-what is left is a table of :class:`~sigmatune.core.machine.Coefficients` of width 2, for the one loop.
+what is left is a table of :class:`~sigmatune.core.table.Coefficients` of width 2, for the one loop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.phase_space.lift import unit_row
 from sigmatune.processes.parametrisation import inverse_root
 from sigmatune.processes.psld import PSLD, Matching, cholesky

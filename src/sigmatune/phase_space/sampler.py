@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from sigmatune.core.machine import Coefficients
 from sigmatune.core.solver import Solver
+from sigmatune.core.table import Coefficients
 from sigmatune.phase_space.compose import Grid, Step, compiled
 from sigmatune.processes import PSLD
 from sigmatune.support.errors import SigmaTuneError

@@ -1,7 +1,7 @@
 r"""What a call costs, and how many steps a number of network evaluations pays for.
 
-A call at level sigma costs :meth:`~sigmatune.core.denoiser.Denoiser.calls_at` network evaluations per image: one, or what guidance
-asks for there, two inside its interval and one outside. A plan costs the sum over its levels
+A call at level sigma costs :meth:`~sigmatune.core.denoiser.Denoiser.calls_at` network evaluations per image: one, or what
+guidance asks for there, two inside its interval and one outside. A plan costs the sum over its levels
 (:meth:`~sigmatune.plan.Plan.network_calls`). So the number of steps that a budget pays for depends on where the levels are:
 
 - of a schedule that is known, :func:`largest` takes the most steps whose own levels fit;
@@ -17,7 +17,7 @@ import numpy as np
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.identity import HIGHEST
 from sigmatune.core.solver import Solver
-from sigmatune.plan import Plan
+from sigmatune.plan.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 
 LEVELS = 200

@@ -1,27 +1,23 @@
-"""A plan: a schedule and a solver compiled to a linear state machine, and how images are sampled with it."""
+"""A plan: a schedule and a solver compiled to a linear state machine."""
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from sigmatune import noise
-from sigmatune.core import soundness
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.machine import Coefficients, Step, run
-from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of, whole
+from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of
+from sigmatune.core.table import Coefficients
+from sigmatune.plan.document import FORMAT, VERSION, PlanFile, lists, plain, table_of
 from sigmatune.support import card
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
-from sigmatune.support.pixels import first_unsound
-
-logger = logging.getLogger(__name__)
+from sigmatune.support.files import write_text
 
 REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
@@ -120,11 +116,38 @@ class Plan:
         """The noise path that the plan was made for, if any; at the plan's own levels its t are those of the plan's file."""
         return None if self.path is None else noise.paired(noise.from_spec(self.path), self.pairs)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the plan file, atomically; see :mod:`sigmatune.plan.file`."""
-        from sigmatune.plan.file import write
+    def document(self) -> PlanFile:
+        """The fields of the plan's file."""
+        q, path = self.coefficients.q.numpy(), self.noise_path()
+        return PlanFile(
+            format=FORMAT,
+            version=VERSION,
+            sigma_kind="ve",
+            sigmas=self.schedule.sigmas.tolist(),
+            steps=self.steps,
+            calls=self.calls,
+            network_sigmas=q.tolist(),
+            network_times=None if path is None else path.time(q).tolist(),
+            solver=self.solver,
+            solver_options=lists(self.solver_options),
+            family=self.schedule.family,
+            family_options=dict(self.schedule.options),
+            noise_path=plain(self.path),
+            model=self.fingerprint,
+            micro_batch=self.micro_batch,
+            table=table_of(self.coefficients) if self.solver == "custom" else None,
+            tuned_for=plain(self.tuned_for),
+            evidence=plain(self.evidence),
+            cost=plain(self.cost),
+        )
 
-        write(self, path)
+    def save(self, path: str | Path) -> None:
+        """Writes the plan file, atomically; see :mod:`sigmatune.plan.file`.
+
+        Raises:
+            SigmaTuneError: if the folder does not exist or cannot be written to.
+        """
+        write_text(path, self.document().text())
 
 
 class Rule(Protocol):
@@ -162,116 +185,3 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
         warnings.warn(
             "this plan was made for another model; its evidence does not carry over.", PlanMismatch, stacklevel=3
         )
-
-
-def sample(  # noqa: PLR0913 (the library's main function: each is something that users need)
-    denoiser: Denoiser,
-    plan: Plan | Rule,
-    n: int | None = None,
-    *,
-    seed: int = 0,
-    indices: Sequence[int] | None = None,
-    x0: torch.Tensor | None = None,
-    micro_batch: int | None = None,
-    on_step: Callable[[Step], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> torch.Tensor:
-    """Samples images with a plan or a rule. Row i depends on (seed, index i) alone, bit for bit, for any requested batch.
-
-    Args:
-        denoiser: The model.
-        plan: The plan, deterministic or stochastic, shared or one per row; or a rule, which makes one per row.
-        n: How many rows, with indices 0..n-1. Give either ``n`` or ``indices``.
-        seed: Seed of all noise.
-        indices: The rows' indices in the noise.
-        x0: Images to start from (at the plan's first level) instead of pure noise, (n, *shape).
-        micro_batch: The network is always called with this many rows, padded with zeros; the plan's own by default.
-        on_step: Sees every network call.
-        progress: Called with (calls done, calls in all), in units of one micro-batch's call.
-
-    Returns:
-        Clean data in the model's scale, (n, *shape), on the model's device.
-
-    Raises:
-        SigmaTuneError: if the plan does not fit the model, the arguments do not fit together, or the model draws or couples
-            rows as far as that shows without more calls (:mod:`sigmatune.core.soundness`); if the model returns NaN or infinity,
-            with the call, the row and what to try.
-    """
-    if (n is None) == (indices is None):
-        raise SigmaTuneError("give either n, the number of images, or indices.")
-    rows = list(range(whole(n, "n"))) if indices is None else list(indices)
-    if not isinstance(plan, Plan):
-        denoiser, plan = plan.together(seed, rows, denoiser)
-    size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
-    if soundness.suspicious(denoiser):
-        soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
-    check_fit(plan, denoiser)
-    if plan.coefficients.rows not in (None, len(rows)):
-        raise SigmaTuneError(
-            f"the plan has one schedule for each of {plan.coefficients.rows} rows, but {len(rows)} are asked."
-        )
-    if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
-        raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
-    if x0 is not None and (bad := first_unsound(x0)) is not None:
-        raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or mend it.")
-    path = noise.paired(denoiser.path, plan.pairs)
-    if path is not denoiser.path:
-        denoiser = denoiser.with_path(path)
-    logger.debug(
-        "sampling %d rows: %s, %d steps, %d calls, seed %d", len(rows), plan.solver, plan.steps, plan.calls, seed
-    )
-    out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
-    with torch.no_grad():
-        for part in _parts(len(rows), size):
-
-            def sampled(hook: Callable[[Step], None] | None, part: range = part) -> torch.Tensor:
-                own, given = [rows[i] for i in part], None if x0 is None else x0[part.start : part.stop].to(out)
-                table = plan.coefficients.at(part)
-                return run(table, denoiser, seed=seed, indices=own, x0=given, micro_batch=size, on_step=hook)
-
-            found = sampled(_placed(on_step, progress, part, len(rows), plan.calls, size))
-            if (bad := first_unsound(found)) is not None:
-                raise _unsound(denoiser, sampled, plan.calls, bad, rows[part.start + bad])
-            out[part.start : part.stop] = found
-    return out
-
-
-def _unsound(
-    denoiser: Denoiser, sampled: Callable[[Callable[[Step], None]], Any], calls: int, bad: int, row: int
-) -> SigmaTuneError:
-    """The error for a row that became NaN or infinite; runs it again to say in which call, so that no sound run pays."""
-
-    def look(step: Step) -> None:
-        if not bool(torch.isfinite(step.x0[bad]).all()):
-            raise denoiser.unsound(
-                f"in call {step.call + 1} of {calls} (sigma {float(step.sigma[bad]):.4g}), image {row}"
-            )
-
-    try:
-        sampled(look)
-    except SigmaTuneError as error:
-        return error
-    return denoiser.unsound(f"in image {row}, whose calls were all finite")
-
-
-def _parts(rows: int, size: int) -> Iterator[range]:
-    return (range(first, min(first + size, rows)) for first in range(0, rows, size))
-
-
-def _placed(
-    on_step: Callable[[Step], None] | None,
-    progress: Callable[[int, int], None] | None,
-    part: range,
-    rows: int,
-    calls: int,
-    size: int,
-) -> Callable[[Step], None]:
-    """Turns a run's own row numbers into those of the whole request, and reports progress."""
-
-    def hook(step: Step) -> None:
-        if on_step is not None:
-            on_step(replace(step, rows=part))
-        if progress is not None:
-            progress(part.start // size * calls + step.call + 1, -(-rows // size) * calls)
-
-    return hook

@@ -7,7 +7,8 @@ import numpy as np
 from sigmatune import schedules
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
-from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan.compiler import compile_plan
+from sigmatune.plan.plan import Plan
 
 REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
 """Of the published families and the solvers, this pair has the smallest error at 48-384 calls on 1/f^a spectra."""

@@ -14,7 +14,7 @@ Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import MICRO_BATCH, Plan, compile_plan
+from sigmatune.rules.document import FORMAT, VERSION, ControlFields, RuleFile
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra.mixture import Mixture, edited
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.files import write_text
 from sigmatune.support.options import plain
 
 DRAWN = frozenset({"spectrum", *LAW})
@@ -217,10 +219,29 @@ class SpectralRule:
         return told, replace(plan, fingerprint=told.fingerprint()) if mine else plan
 
     def save(self, path: str | Path) -> None:
-        """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`."""
-        from sigmatune.rules.rule_file import write
+        """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`.
 
-        write(self, path)
+        Raises:
+            SigmaTuneError: if the folder does not exist or cannot be written to.
+        """
+        write_text(path, self.document().text())
+
+    def document(self) -> RuleFile:
+        """The fields of the rule's file."""
+        return RuleFile(
+            format=FORMAT,
+            version=VERSION,
+            family=self.family,
+            options=dict(self.options),
+            steps=self.steps,
+            solver=self.solver,
+            solver_options=dict(self.solver_options),
+            spectra=self.spectra.fields(),
+            control=ControlFields(**asdict(self.control)),
+            noise_path=self.path.spec(),
+            model=self.fingerprint,
+            micro_batch=self.micro_batch,
+        )
 
     def _mean(self) -> Array:
         return self.spectra.mean(self.control.label)

@@ -6,83 +6,19 @@ else is needed to run it: neither the images nor the library that fitted the mix
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-from pydantic import Field
 
 from sigmatune import noise
+from sigmatune.plan import Plan, load_plan
+from sigmatune.rules.document import FORMAT, VERSION, RuleFile
 from sigmatune.rules.rule import Control, SpectralRule
-from sigmatune.spectra.mixture import Mixture, MixtureFields
+from sigmatune.spectra.mixture import Mixture
 from sigmatune.support import json_file
-from sigmatune.support.files import write_text
-from sigmatune.support.json_file import Strict
-
-if TYPE_CHECKING:
-    from sigmatune.plan import Plan
-
-FORMAT: Final = "sigmatune/rule"
-VERSION: Final = 1
-
-
-class ControlFields(Strict):
-    """What steers the spectra: :class:`sigmatune.rules.Control`."""
-
-    label: str | None = Field(default=None, description="the class whose spectra are drawn; all data by default")
-    mean: bool = Field(default=False, description="the mean spectrum in every row instead of a draw")
-    texture: float = Field(default=0.0, description="every spectrum is multiplied by k to this power")
-    amplitude: float = Field(default=1.0, gt=0, description="every spectrum is multiplied by this")
-    by_class: bool = Field(default=False, description="a class is drawn for every row and told to the network")
-    shuffled: bool = Field(
-        default=False, description="with by_class, spectra of another class than the one that is told"
-    )
-
-
-class RuleFile(Strict):
-    """The fields of a rule file, version 1."""
-
-    format: Literal["sigmatune/rule"]
-    version: Literal[1]
-    family: str = Field(description="the schedule family that turns a spectrum into levels")
-    options: dict[str, Any] = Field(description="the family's options, and ends that are fixed")
-    steps: int = Field(ge=1, description="N")
-    solver: str
-    solver_options: dict[str, Any] = Field(default_factory=dict)
-    spectra: MixtureFields = Field(description="the Gaussian mixture that spectra are drawn from by (seed, index)")
-    control: ControlFields = Field(default_factory=ControlFields)
-    noise_path: dict[str, Any]
-    model: str | None = Field(default=None, description="fingerprint of the model that the rule was made for")
-    micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
-
-
-def write(rule: SpectralRule, path: str | Path) -> None:
-    """Writes a rule file atomically.
-
-    Raises:
-        SigmaTuneError: if the folder does not exist or cannot be written to.
-    """
-    write_text(path, dumps(rule))
 
 
 def dumps(rule: SpectralRule) -> str:
     """Returns the text of a rule file."""
-    fields = RuleFile(
-        format=FORMAT,
-        version=VERSION,
-        family=rule.family,
-        options=dict(rule.options),
-        steps=rule.steps,
-        solver=rule.solver,
-        solver_options=dict(rule.solver_options),
-        spectra=rule.spectra.fields(),
-        control=ControlFields(**asdict(rule.control)),
-        noise_path=rule.path.spec(),
-        model=rule.fingerprint,
-        micro_batch=rule.micro_batch,
-    )
-    return json.dumps(fields.model_dump(mode="json", exclude_none=True), indent=2, allow_nan=False) + "\n"
+    return rule.document().text()
 
 
 def loads(text: str) -> SpectralRule:
@@ -112,14 +48,7 @@ def load_any(path: str | Path) -> Plan | SpectralRule:
     Raises:
         SigmaTuneError: as :func:`load_rule` and :func:`sigmatune.plan.load_plan`.
     """
-    from sigmatune.plan import load_plan
-
     return load_rule(path) if json_file.format_of(path) == FORMAT else load_plan(path)
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of rule files, as published in ``rule.schema.json``."""
-    return json_file.schema(RuleFile)
 
 
 def _made(fields: RuleFile) -> SpectralRule:

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.machine import Coefficients
-from sigmatune.core.schedule import Schedule
 from sigmatune.phase_space import PHASE_SPACE, by_name
-from sigmatune.plan import Plan
-from sigmatune.plan.file import read
 from sigmatune.solvers import ancestral, deis, dpmpp2m, dpmpp3m, euler, heun, ipndm, multistep, sde_dpmpp2m, unipc
 from sigmatune.solvers.base import Solver
-from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
 _ALL = (
@@ -57,74 +47,4 @@ POSITION: Mapping[str, Solver] = {solver.name: solver for solver in _ALL}
 """The solvers whose state are positions alone: those that are not ``augmented``."""
 
 
-def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser | None = None, **options: Any) -> Plan:
-    """Compiles a schedule and a solver into a plan.
-
-    Args:
-        schedule: The noise levels, shared or one grid per row.
-        solver: A name from the registry.
-        denoiser: The model that it is for: checks the range, moves the levels onto a whole-timestep network's own,
-            and records path and fingerprint.
-        options: The solver's own options, such as eta.
-
-    Raises:
-        SigmaTuneError: for an unknown solver or option, or levels that the model does not know.
-    """
-    chosen = SOLVERS[solver]
-    if denoiser is not None and denoiser.solver_options is not None:
-        if not chosen.augmented:
-            raise SigmaTuneError(
-                f"this network was trained in phase space and {chosen.name} samples position only; use a solver such as "
-                "reduced-oba."
-            )
-        options = {**denoiser.solver_options, **options}
-    if denoiser is None:
-        full = chosen.options(options)
-        coefficients = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **full)
-        return Plan(schedule, chosen.name, coefficients, solver_options=full)
-    levels = denoiser.snap(schedule.sigmas[..., :-1])
-    if denoiser.integer_time:
-        schedule = schedule.moved(levels, "snapped")
-    plan = compile_plan(schedule, solver, **options)
-    return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint())
-
-
-def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
-    """The plan that starts at a noise level instead of its first: img2img, with the strength said in noise.
-
-    Args:
-        plan: A plan of one of the solvers, one schedule for all rows.
-        sigma: Where to start, from the last positive level up to the first.
-        steps: How many steps to take; by default the plan's levels below ``sigma`` stay as they are.
-
-    Raises:
-        SigmaTuneError: if sigma is outside, or the coefficients are no solver's, so that they hold for their levels only.
-    """
-    if plan.solver == "custom" or plan.solver_options.get("weights") is not None:
-        raise SigmaTuneError(
-            "the plan's coefficients were learned for its own levels; start from a plan of one of the solvers instead."
-        )
-    schedule = plan.schedule.partial(sigma, steps)
-    made = compile_plan(schedule, plan.solver, **plan.solver_options)
-    notes = {"path": plan.path, "fingerprint": plan.fingerprint, "micro_batch": plan.micro_batch}
-    return made.with_notes(**notes, tuned_for=plan.tuned_for)
-
-
-def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
-    """Reads a plan file and compiles it; the levels are those of the file, bit for bit.
-
-    Args:
-        path: A file that :meth:`Plan.save` wrote.
-        solver: Run the levels with another solver than they were tuned for; warns.
-
-    Raises:
-        SigmaTuneError: if the file is no plan of a known version, or names an unknown solver.
-    """
-
-    def build(schedule: Schedule, name: str, options: Mapping[str, Any]) -> Coefficients:
-        return compile_plan(schedule, name, **options).coefficients
-
-    return read(path, build, solver=solver)
-
-
-__all__ = ["POSITION", "SOLVERS", "Solver", "compile_plan", "load_plan", "partial"]
+__all__ = ["POSITION", "SOLVERS", "Solver"]

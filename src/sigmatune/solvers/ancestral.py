@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.base import Solver, assemble, no_history, one_call_each, scales
 from sigmatune.support.errors import SigmaTuneError
 

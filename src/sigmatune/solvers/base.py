@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import torch
 
-from sigmatune.core.machine import Coefficients
 from sigmatune.core.solver import Solver, one_call_each
+from sigmatune.core.table import Coefficients
 from sigmatune.support.errors import SigmaTuneError
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
 from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.multistep import multistep

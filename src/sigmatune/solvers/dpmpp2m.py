@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import inverse_distances, log_steps
 from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.multistep import multistep

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
 from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.dpmpp2m import middle

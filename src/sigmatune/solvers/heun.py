@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.base import Solver, assemble, euler_step, no_history, scales
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.base import Solver, one_call_each
 from sigmatune.solvers.multistep import multistep
 from sigmatune.support.errors import SigmaTuneError

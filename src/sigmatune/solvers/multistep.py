@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import Output
 from sigmatune.solvers.base import Solver, assemble, euler_step, one_call_each, scales
 from sigmatune.support.errors import SigmaTuneError

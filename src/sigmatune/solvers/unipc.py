@@ -21,7 +21,7 @@ from functools import partial
 
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
 from sigmatune.solvers.base import Solver, assemble, euler_step, one_call_each
 from sigmatune.solvers.dpmpp2m import middle

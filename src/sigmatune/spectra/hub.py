@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from sigmatune.spectra.decoding import Named, from_pictures
 from sigmatune.spectra.images import ImageFormat, Images
-from sigmatune.spectra.sources import Named, from_pictures
 from sigmatune.spectra.subset import Indices
 from sigmatune.support.errors import SigmaTuneError, reason
 

@@ -8,29 +8,25 @@ asked to. What black and white are is told in :mod:`sigmatune.spectra.values`, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 
 from sigmatune.core.schedule import whole
 from sigmatune.spectra import npz
-from sigmatune.spectra.image_file import BACKGROUND, array_of, is_floating, pixels_of
+from sigmatune.spectra.decoding import _MOST_VALUES, Named, from_pictures
 from sigmatune.spectra.images import ImageFormat, Images, Numbers, sound
 from sigmatune.spectra.listing import Listing, listing, suffixes, told
 from sigmatune.spectra.subset import Indices
-from sigmatune.spectra.values import Ends, Scale, Values, checked
+from sigmatune.spectra.values import Ends, Scale, Values, checked, limits_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import number
 
 Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
 Runs = Callable[[int], Iterator[Numbers]]
-Named = tuple[str, Path | Image.Image]
-
-_MOST_VALUES = 2**24  # of a batch, 64 MiB of float32: 256 photographs of 1024 x 1024 would be 3 GiB
 
 
 def open_images(
@@ -130,52 +126,6 @@ def _folder(path: Path, batch: int, target: ImageFormat) -> Images:
     return from_pictures(name, len(files), labels, pictures, batch, target, found)
 
 
-def from_pictures(
-    name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
-    target: ImageFormat, found: Listing | None = None,
-) -> Images:  # fmt: skip
-    """Images of named pictures, which are decoded while they are read."""
-
-    def limits() -> Ends:
-        ends = [_limits(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
-                if is_floating(one)]  # fmt: skip
-        return min(low for low, _ in ends), max(high for _, high in ends)
-
-    scale = Scale(target.values, name, limits, files=True)
-    left_out, empty = ({}, ()) if found is None else (found.left_out, found.empty)
-    return Images(
-        name, count, tuple(sorted(set(labels or ()))), labels, lambda some: decoded(pictures(some), batch, target, scale),
-        scale, left_out, empty, {"transparency": f"over {BACKGROUND}"},
-    )  # fmt: skip
-
-
-def decoded(pictures: Iterable[Named], batch: int, target: ImageFormat, scale: Scale) -> Iterator[torch.Tensor]:
-    """Reads named pictures in order; the first says how many channels and pixels all of them have."""
-    held: list[torch.Tensor] = []
-    shape: tuple[int, ...] = ()
-    first = ""
-    for file, picture in pictures:
-        image = target(_decoded(picture)[None], lambda _, file=file: file, scale)[0]  # type: ignore[misc]
-        shape, first = shape or tuple(image.shape), first or file
-        if len(image) > shape[0]:
-            raise SigmaTuneError(f"{file} is in colour but {first} is grey; put them into folders of their own.")
-        if image.shape[1:] != shape[1:]:
-            (height, width), (rows, columns) = image.shape[1:], shape[1:]
-            raise SigmaTuneError(
-                f"{first} has {columns} x {rows} pixels but {file} has {width} x {height}; choose one with size."
-            )
-        held.append(image.expand(shape))
-        if len(held) >= min(batch, max(1, _MOST_VALUES // image[0].numel() // shape[0])):
-            yield torch.stack(held)
-            held = []
-    if held:
-        yield torch.stack(held)
-
-
-def _decoded(picture: Path | Image.Image) -> Numbers:
-    return pixels_of(picture) if isinstance(picture, Path) else array_of(picture)
-
-
 # ------------------------------------------------------------------------------------------------------------ arrays
 
 
@@ -189,7 +139,7 @@ def _arrays(
     def limits() -> Ends:
         ends, done = [], 0
         for run in runs(size):
-            ends.append(_limits(sound(run, lambda i, done=done: f"image {done + i} of {name}")))  # type: ignore[misc]
+            ends.append(limits_of(sound(run, lambda i, done=done: f"image {done + i} of {name}")))  # type: ignore[misc]
             done += len(run)
         return min(low for low, _ in ends), max(high for _, high in ends)
 
@@ -218,10 +168,6 @@ def _picked(runs: Iterator[Numbers], some: Indices | None, size: int) -> Iterato
             held, indices = [], []
     if sum(map(len, held)):
         yield np.concatenate(indices), np.concatenate(held)
-
-
-def _limits(values: torch.Tensor) -> Ends:
-    return float(values.min()), float(values.max())
 
 
 def _axes(shape: tuple[int, ...], layout: Layout, name: str) -> Layout:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 
 from sigmatune.support.errors import SigmaTuneError
 
@@ -123,3 +124,8 @@ def far(low: float, high: float, ends: Ends) -> float | None:
     """A number that lies far outside a range; None if there is none."""
     slack = (ends[1] - ends[0]) / 2
     return low if low < ends[0] - slack else high if high > ends[1] + slack else None
+
+
+def limits_of(values: torch.Tensor) -> Ends:
+    """The least and the largest number."""
+    return float(values.min()), float(values.max())

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.machine import Step, run
+from sigmatune.core.loop import Step, run
 from sigmatune.core.schedule import whole
 from sigmatune.core.unrolled import Unrolled, unrolled
 from sigmatune.models.network import NetworkDenoiser

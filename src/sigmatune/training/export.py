@@ -28,7 +28,7 @@ import torch
 
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.models.diffusers_networks import DiffusersDenoiser
+from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 from sigmatune.support.folders import whole_folder

@@ -32,7 +32,7 @@ from sigmatune.models import load
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.models.diffusers_networks import DiffusersDenoiser
+from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
 from sigmatune.models.source import WEIGHTS, layout, locate, needs_pipeline
 from sigmatune.noise import Array
 from sigmatune.plan import Plan

@@ -5,4 +5,4 @@ from __future__ import annotations
 from sigmatune.tuning.tuner import tune, tune_on
 from sigmatune.tuning.workbench import TuningSettings, Workbench
 
-__all__ = ["Settings", "Workbench", "tune", "tune_on"]
+__all__ = ["TuningSettings", "Workbench", "tune", "tune_on"]

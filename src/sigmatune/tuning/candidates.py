@@ -12,8 +12,8 @@ from itertools import product
 from typing import Any
 
 from sigmatune import schedules
-from sigmatune.core.machine import digits
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.table import digits
 from sigmatune.noise import NoisePath
 from sigmatune.support.errors import SigmaTuneError
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.core.machine import Coefficients
+from sigmatune.core.table import Coefficients
 from sigmatune.noise import Array
 from sigmatune.solvers.base import scales
 from sigmatune.support.errors import SigmaTuneError

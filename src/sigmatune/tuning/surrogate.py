@@ -30,8 +30,9 @@ from scipy.fft import dctn
 from scipy.interpolate import CubicSpline
 from scipy.optimize import OptimizeResult, minimize
 
-from sigmatune.core.machine import Coefficients, Step
+from sigmatune.core.loop import Step
 from sigmatune.core.rng import START, noise
+from sigmatune.core.table import Coefficients
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.solvers.base import scales

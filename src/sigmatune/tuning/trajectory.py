@@ -32,9 +32,10 @@ from math import comb
 import numpy as np
 import torch
 
-from sigmatune.core.machine import Coefficients, Step
+from sigmatune.core.loop import Step
 from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule, whole
+from sigmatune.core.table import Coefficients
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, sample
 from sigmatune.plan.reference import HIGHEST, REFERENCE_SOLVER

@@ -25,12 +25,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from sigmatune import solvers
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array
-from sigmatune.plan import MICRO_BATCH, Plan, sample
+from sigmatune.plan import MICRO_BATCH, Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
@@ -172,7 +171,7 @@ class Workbench:
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
         """Compiles a schedule for this workbench's model."""
-        return solvers.compile_plan(schedule, solver, self.model)
+        return compile_plan(schedule, solver, self.model)
 
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
         """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.

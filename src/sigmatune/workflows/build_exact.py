@@ -257,7 +257,7 @@ def cells_of(channels: int, ring: np.ndarray) -> Tensor:
 
 def beside(folder: Path, exact: Exact, model: Exactly, images: Sorted, n: int, progress: Progress) -> None:
     """Writes what a bundled model has beside its weights: the reference set's statistics and the spectra."""
-    from sigmatune.evaluation.extractors import base as extractor
+    from sigmatune.evaluation.extractors import extractor
     from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
     from sigmatune.evaluation.reference_set import measure
     from sigmatune.spectra.mixture_fit import fit

@@ -12,7 +12,7 @@ from sigmatune.models import load
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_bytes
-from sigmatune.tuning import Settings, Workbench, tune_on
+from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.workbench import Progress
 from sigmatune.workflows.image_grids import side_by_side
@@ -21,8 +21,8 @@ CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
 
-FULL = Settings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
-SMALL = Settings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
+FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
+SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
 BUDGET = 5_000
 """Network evaluations of single images that tuning may spend on both cases."""
 

@@ -9,8 +9,8 @@ A round is three steps, each kept on disk when it is done:
 3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds for the
    new weights draw pictures of validation noises; the one nearest to the data goes on.
 
-What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.core.unrolled`): with the last network input
-:math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
+What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.core.unrolled`): with the last network
+input :math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
 
 .. math:: w_j = \sqrt{1 + q^2} \, \lvert W_{K-1,j} \rvert, \quad j < K - 1, \qquad w_{K-1} = 1
 
@@ -60,7 +60,7 @@ from sigmatune.training.recipe import AverageOf, Saving, Training
 from sigmatune.training.teacher import followed
 from sigmatune.training.trainer import Report
 from sigmatune.training.trainer import lines as log_of
-from sigmatune.tuning import FinetuneSettings as Noises
+from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning import Workbench, discretisation, tune_on
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
@@ -473,4 +473,4 @@ def _discretised(model: Denoiser, table: ErrorTable, plan: Plan, solver: str) ->
     return found
 
 
-__all__ = ["Data", "Result", "Settings", "finetune", "solver_of", "weights_of"]
+__all__ = ["FinetuneSettings", "ReferenceData", "Result", "finetune", "solver_of", "weights_of"]

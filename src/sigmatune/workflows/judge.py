@@ -2,8 +2,8 @@ r"""Pictures decide: where no row has one right answer, sets of pictures are com
 
 Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean log
 Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are compared by a
-bootstrap of pairs (:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below zero in one space and
-above zero in none.
+bootstrap of pairs (:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below zero in one
+space and above zero in none.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ import numpy as np
 
 from sigmatune import noise
 from sigmatune.interop.exports.target import HEADER, ExportTarget, stated_plan, statement
-from sigmatune.interop.exports.to_files import read as read_plan
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import predictions
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
+from sigmatune.plan.file import loads as read_plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.reading import parsed
 

@@ -1,81 +1,22 @@
 """Exact denoisers of real data by name, ``exact:cifar10-mixture-16``: models whose converged samples are data.
 
-A ``mixture`` has one Gaussian for each class (:mod:`~sigmatune.models.exact.class_mixture`), an ``empirical`` is the data set itself
-(:mod:`~sigmatune.models.exact.empirical`). They are built from fetched data by one command, kept in a cache folder, and run on
-DDPM's linear betas, so that they have timesteps like most networks.
+A ``mixture`` has one Gaussian for each class (:mod:`~sigmatune.models.exact.class_mixture`), an ``empirical`` is the data set
+itself (:mod:`~sigmatune.models.exact.empirical`). They are built from fetched data by one command, kept in a cache folder, and
+run on DDPM's linear betas, so that they have timesteps like most networks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigmatune.models.exact_names import EXACT, PREFIX, Exact, exact_folder, is_exact
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
     from sigmatune.core.denoiser import Denoiser
-
-PREFIX = "exact:"
-
-
-@dataclass(frozen=True)
-class Exact:
-    """What a name stands for.
-
-    Attributes:
-        name: The name, without the prefix.
-        data: The data set.
-        kind: ``"mixture"`` or ``"empirical"``.
-        size: Height and width in pixels.
-    """
-
-    name: str
-    data: str
-    kind: str
-    size: int
-
-    @property
-    def folder(self) -> Path:
-        """Where it is kept, built or not."""
-        from sigmatune.models.exact.builds import cache
-
-        return cache() / "exact" / self.name
-
-    @property
-    def command(self) -> str:
-        """What builds it."""
-        return f"python tools/build_exact.py {self.name}"
-
-
-EXACT: Registry[Exact] = Registry(
-    "exact denoiser",
-    {
-        name: Exact(name, data, kind, size)
-        for data in ("cifar10", "emoji")
-        for kind in ("mixture", "empirical")
-        for size in (16, 32)
-        for name in [f"{data}-{kind}-{size}"]
-    },
-)
-
-
-def is_exact(source: object) -> bool:
-    """Whether a source reads as the name of an exact denoiser."""
-    return isinstance(source, str) and source.startswith(PREFIX)
-
-
-def exact_folder(source: str) -> Path:
-    """The folder of an exact denoiser by its whole name, such as ``exact:cifar10-mixture-16``; built or not.
-
-    Raises:
-        SigmaTuneError: for an unknown name.
-    """
-    return EXACT[source.removeprefix(PREFIX)].folder
 
 
 def load_exact(

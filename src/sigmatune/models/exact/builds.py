@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from sigmatune.models.exact import Exact
 from sigmatune.models.exact.class_mixture import Basis, ClassMixture
 from sigmatune.models.exact.empirical import ClassEmpirical
+from sigmatune.models.exact_names import Exact
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.json_file import Strict, parse
 from sigmatune.support.json_file import read as read_file
@@ -78,14 +77,6 @@ class Card(Strict):
     fit: Fit | None
     command: str
     versions: dict[str, str]
-
-
-def cache() -> Path:
-    """The folder of what was built: $SIGMATUNE_CACHE, else sigmatune in $XDG_CACHE_HOME, else in ~/.cache."""
-    chosen = os.environ.get("SIGMATUNE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sigmatune"
 
 
 def write(folder: Path, arrays: Mapping[str, torch.Tensor], **fields: Any) -> Card:

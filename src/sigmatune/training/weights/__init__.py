@@ -43,4 +43,4 @@ def loss_weight(name: str, data: DataFacts, options: Mapping[str, Any] | None = 
     return WEIGHTS[name].made(data, options or {})
 
 
-__all__ = ["WEIGHTS", "Data", "Function", "Weight", "loss_weight"]
+__all__ = ["WEIGHTS", "DataFacts", "Function", "Weight", "loss_weight"]

@@ -18,126 +18,16 @@ c_k has p rows and b_k p columns, one for each of these *ports*.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from sigmatune.core import rng
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.program import Pivot, Update, program_of
 from sigmatune.core.soundness import check_padding
-from sigmatune.noise import Array
-from sigmatune.support.errors import SigmaTuneError
-
-
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """The arrays of the linear state machine, all float64; ``...`` is empty or one row axis (R,).
-
-    Args:
-        q: Levels at which the network is asked, (..., K).
-        A: State to state, (..., K, w, w).
-        b: Denoiser output to state, (..., K, w).
-        c: State to network input, and to the result for the last entry, (..., K + 1, w).
-        start: Start noises to state, (..., w, m).
-        origin: Start image to state, (..., w).
-        G: Noises of each call to state, (..., K, w, g); g = 0 for a deterministic plan.
-        double: The state is kept in float64 (on devices that have it), whatever the network's dtype.
-
-    With p > 1 ports c is (..., K + 1, p, w), of whose last entry the first row makes the result, and b is (..., K, w, p).
-
-    Raises:
-        SigmaTuneError: if the shapes do not fit together or an entry is not finite.
-    """
-
-    q: torch.Tensor
-    A: torch.Tensor
-    b: torch.Tensor
-    c: torch.Tensor
-    start: torch.Tensor
-    origin: torch.Tensor
-    G: torch.Tensor
-    double: bool = False
-
-    def __post_init__(self) -> None:
-        rows, (calls, width) = self.q.shape[:-1], self.A.shape[-3:-1]
-        several = self.ports > 1
-        expected = {
-            "q": (calls,),
-            "A": (calls, width, width),
-            "b": (calls, width, self.ports) if several else (calls, width),
-            "c": (calls + 1, self.ports, width) if several else (calls + 1, width),
-            "start": (width, self.start.shape[-1]),
-            "origin": (width,),
-            "G": (calls, width, self.G.shape[-1]),
-        }
-        for name, shape in expected.items():
-            value: torch.Tensor = getattr(self, name)
-            if value.shape != (*rows, *shape):
-                raise SigmaTuneError(f"coefficients {name} have shape {tuple(value.shape)}, not {(*rows, *shape)}.")
-            if name != "q" and not torch.isfinite(value).all():
-                raise SigmaTuneError(f"coefficients {name} are not finite.")
-
-    def __repr__(self) -> str:
-        return (
-            f"Coefficients(calls={self.calls}, width={self.width}, ports={self.ports}, rows={self.rows}, "
-            f"deterministic={self.deterministic})"
-        )
-
-    @property
-    def calls(self) -> int:
-        """K, the number of network calls."""
-        return int(self.A.shape[-3])
-
-    @property
-    def width(self) -> int:
-        """w, the number of tensors that the state holds."""
-        return int(self.A.shape[-1])
-
-    @property
-    def ports(self) -> int:
-        """p, the number of tensors that the network takes and returns at once."""
-        return int(self.c.shape[-2]) if self.c.ndim - self.q.ndim == 2 else 1
-
-    @property
-    def rows(self) -> int | None:
-        """R if there is one sampler per row, None if all rows share one."""
-        return int(self.q.shape[0]) if self.q.ndim == 2 else None
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether no noise is added on the way."""
-        return not bool((self.G != 0).any())
-
-    def tobytes(self) -> bytes:
-        """The bits of all that decides what is computed from noise."""
-        return b"|".join(array.tobytes() for array in self._deciding())
-
-    def digits(self) -> bytes:
-        """The same to nine digits, for digests that name results: a run folder then serves other processors too."""
-        return b"|".join(digits(array) for array in self._deciding())
-
-    def _deciding(self) -> list[Array]:
-        return [getattr(self, name).numpy() for name in ("q", "A", "b", "c", "start", "G")]
-
-    def at(self, rows: Sequence[int]) -> Coefficients:
-        """Selects rows; a shared table is returned as it is."""
-        if self.rows is None:
-            return self
-        pick = list(rows)
-        names = ("q", "A", "b", "c", "start", "origin", "G")
-        return replace(self, **{name: getattr(self, name)[pick] for name in names})
-
-
-def digits(values: Array) -> bytes:
-    """The first 30 binary digits of some numbers, for digests that name results: in the last ones processors differ.
-
-    They are counted from the point, or from the number's own first digit where it is above 1.
-    """
-    known = np.where(np.isfinite(values), values, 0.0)
-    scale = np.ldexp(1.0, 30 - np.frexp(np.maximum(np.abs(known), 1.0))[1])
-    return np.where(np.isfinite(values), np.rint(known * scale) / scale + 0.0, values).tobytes()  # + 0: there is no -0
+from sigmatune.core.table import Coefficients
 
 
 @dataclass(frozen=True)
@@ -236,7 +126,7 @@ class Machine:
         self.coefficients, self.dtype, self.device = coefficients, dtype, device
         self._ones, self._fused = (1,) * ndim, fused
         several = coefficients.ports > 1
-        self.program, A, b = ([], coefficients.A, coefficients.b) if several else _program(coefficients)
+        self.program, A, b = ([], coefficients.A, coefficients.b) if several else program_of(coefficients)
         tables = (A, b, coefficients.c, coefficients.G)
         axes = (3, 3, 3, 3) if several else (3, 2, 2, 3)
         self._entries = [
@@ -408,90 +298,3 @@ def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int, 
     if first:
         check_padding(answers[len(z) :].detach(), torch.finfo(denoiser.network_dtype or denoiser.dtype).eps)
     return answers[: len(z)]
-
-
-Update = tuple[int, list[int], int, list[int]]
-"""Row i of the state, the rows that it is made of (itself first), whether D enters (0 or 1), and the noises."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pivot:
-    """Puts a new row of the state into the memory of D, from which the rows that depend on it in a circle then take it.
-
-    Args:
-        output: Weight of D, (...).
-        sources: Weights of the state's rows, (..., w).
-        used: Which of them are not zero.
-    """
-
-    output: torch.Tensor
-    sources: torch.Tensor
-    used: list[int]
-
-
-def _program(
-    coefficients: Coefficients,
-) -> tuple[list[tuple[list[int], list[list[Update] | Pivot]]], torch.Tensor, torch.Tensor]:
-    r"""Lists, per call, which tensors really take part and in which order they can be replaced without copies.
-
-    Rows that depend on each other in a circle (A needs the old B, B the old A) are untied by a pivot: a row that contains
-    D is computed in D's memory, and in the other rows D is eliminated,
-
-    .. math:: D = (S_i' - \textstyle\sum_j A_{ij} S_j) / b_i.
-
-    Returns:
-        Per call (the state's rows that make z, groups of updates); and A and b with D eliminated where that was needed. A
-        group of several updates is a circle without a pivot, computed before any of them is replaced.
-    """
-    A, b = coefficients.A, coefficients.b
-    eliminated, pivoted = (A, b), False
-
-    def used(value: torch.Tensor) -> Any:  # nested lists of booleans: not zero in some row
-        nonzero = value.detach() != 0
-        return (nonzero if coefficients.rows is None else nonzero.any(dim=0)).tolist()
-
-    state, output, noise, inputs = map(used, (A, b, coefficients.G, coefficients.c))
-    everywhere = (b.detach() != 0).reshape(-1, *b.shape[-2:]).all(dim=0).tolist()  # D enters in every row
-    program: list[tuple[list[int], list[list[Update] | Pivot]]] = []
-    for k in range(coefficients.calls):
-        groups: list[list[Update] | Pivot] = []
-        waiting = set(range(coefficients.width))
-        while waiting:
-            needed = {j for i in waiting for j, yes in enumerate(state[k][i]) if yes and j != i}
-            free = next((i for i in sorted(waiting) if i not in needed), None)
-            if free is not None:
-                groups.append([_update(free, state[k], output[k], noise[k])])
-                waiting.remove(free)
-                continue
-            able = [i for i in sorted(waiting) if everywhere[k][i] and not any(noise[k][i])]
-            pivot = min(
-                able, key=lambda i: (sum(state[k][i]), -i), default=None
-            )  # the one that the others take least from
-            if pivot is None or any(isinstance(group, Pivot) for group in groups):
-                groups.append([_update(i, state[k], output[k], noise[k]) for i in sorted(waiting)])
-                break
-            used_rows = [j for j, yes in enumerate(state[k][pivot]) if yes]
-            groups.append(Pivot(b[..., k, pivot], A[..., k, pivot, :], used_rows))
-            if not pivoted:  # the originals stay: what is differentiated through them must not change
-                eliminated, pivoted = (A.clone(), b.clone()), True
-            rest, share = _eliminate(A[..., k, :, :], b[..., k, :], pivot, waiting)
-            eliminated[0][..., k, :, :], eliminated[1][..., k, :] = rest, share
-            state[k], output[k] = used(rest), used(share)
-        program.append(([j for j, yes in enumerate(inputs[k]) if yes], groups))
-    return [*program, ([j for j, yes in enumerate(inputs[-1]) if yes], [])], *eliminated
-
-
-def _update(i: int, state: Any, output: Any, noise: Any) -> Update:
-    sources = [i] * state[i][i] + [j for j, yes in enumerate(state[i]) if yes and j != i]
-    return i, sources, int(output[i]), [m for m, yes in enumerate(noise[i]) if yes]
-
-
-def _eliminate(A: torch.Tensor, b: torch.Tensor, pivot: int, waiting: set[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """One call's A and b, (..., w, w) and (..., w), in which the waiting rows take the pivot's new value in D's place."""
-    share = b / b[..., pivot, None]
-    rest = A - share.unsqueeze(-1) * A[..., pivot, None, :]
-    rest[..., pivot, :] = 0
-    for i in {*range(b.shape[-1])} - waiting:  # what has its new value already stays as it is
-        share = share.clone()
-        rest[..., i, :], share[..., i] = A[..., i, :], b[..., i]
-    return rest, share

@@ -1,8 +1,8 @@
 r"""Published tables of noise levels, as their makers print them, with where they come from.
 
 A table is the list of levels of its own number of steps; at another number the curve through them is read
-(:meth:`~sigmatune.core.schedule.Schedule.resample`). The Align Your Steps tables have one more entry than steps: with it a sampler
-would stop above 0, and users replace it by the final 0, as here.
+(:meth:`~sigmatune.core.schedule.Schedule.resample`). The Align Your Steps tables have one more entry than steps: with it a
+sampler would stop above 0, and users replace it by the final 0, as here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,66 @@
+"""Compiles a schedule and a solver into a plan, and makes the plan that starts at a noise level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.schedule import Schedule
+from sigmatune.plan.plan import Plan
+from sigmatune.solvers import SOLVERS
+from sigmatune.support.errors import SigmaTuneError
+
+
+def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser | None = None, **options: Any) -> Plan:
+    """Compiles a schedule and a solver into a plan.
+
+    Args:
+        schedule: The noise levels, shared or one grid per row.
+        solver: A name from the registry.
+        denoiser: The model that it is for: checks the range, moves the levels onto a whole-timestep network's own,
+            and records path and fingerprint.
+        options: The solver's own options, such as eta.
+
+    Raises:
+        SigmaTuneError: for an unknown solver or option, or levels that the model does not know.
+    """
+    chosen = SOLVERS[solver]
+    if denoiser is not None and denoiser.solver_options is not None:
+        if not chosen.augmented:
+            raise SigmaTuneError(
+                f"this network was trained in phase space and {chosen.name} samples position only; use a solver such as "
+                "reduced-oba."
+            )
+        options = {**denoiser.solver_options, **options}
+    if denoiser is None:
+        full = chosen.options(options)
+        coefficients = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **full)
+        return Plan(schedule, chosen.name, coefficients, solver_options=full)
+    levels = denoiser.snap(schedule.sigmas[..., :-1])
+    if denoiser.integer_time:
+        schedule = schedule.moved(levels, "snapped")
+    plan = compile_plan(schedule, solver, **options)
+    return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint())
+
+
+def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
+    """The plan that starts at a noise level instead of its first: img2img, with the strength said in noise.
+
+    Args:
+        plan: A plan of one of the solvers, one schedule for all rows.
+        sigma: Where to start, from the last positive level up to the first.
+        steps: How many steps to take; by default the plan's levels below ``sigma`` stay as they are.
+
+    Raises:
+        SigmaTuneError: if sigma is outside, or the coefficients are no solver's, so that they hold for their levels only.
+    """
+    if plan.solver == "custom" or plan.solver_options.get("weights") is not None:
+        raise SigmaTuneError(
+            "the plan's coefficients were learned for its own levels; start from a plan of one of the solvers instead."
+        )
+    schedule = plan.schedule.partial(sigma, steps)
+    made = compile_plan(schedule, plan.solver, **plan.solver_options)
+    notes = {"path": plan.path, "fingerprint": plan.fingerprint, "micro_batch": plan.micro_batch}
+    return made.with_notes(**notes, tuned_for=plan.tuned_for)
