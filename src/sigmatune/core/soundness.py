@@ -54,8 +54,8 @@ def check(model: Denoiser, index: int = 0) -> int:
         index: The row in the noise that is asked for, for models that are told something about each row.
 
     Returns:
-        The network evaluations of single rows that this takes, also where this process has asked the model before: what a
-        result says it cost does not depend on what else ran.
+        How many network evaluations of single rows this takes. A model that this process has asked before counts as much,
+        so that what a result says it cost does not depend on what else ran.
 
     Raises:
         SigmaTuneError: naming what to do.

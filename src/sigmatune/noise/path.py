@@ -53,7 +53,7 @@ class NoisePath(ABC):
 
     @abstractmethod
     def time(self, sigma: Levels) -> Array:
-        """The network's time at a noise level: the exact inverse of :meth:`sigma`."""
+        """The network's time at a noise level: the exact inverse of :meth:`~sigmatune.noise.path.NoisePath.sigma`."""
 
     @abstractmethod
     def at_position(self, position: Levels) -> Array:

@@ -39,7 +39,7 @@ Nested = Numbers | Twice | Thrice | Annotated[list[Thrice], Field(fail_fast=True
 
 
 class TableFields(Strict):
-    """The coefficient arrays of :class:`sigmatune.core.table.Coefficients`, as nested lists."""
+    """The coefficient arrays of the linear state machine, as nested lists."""
 
     q: Levels | Annotated[list[Levels], Field(fail_fast=True)]
     A: Nested

@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from sigmatune.core.denoiser import Denoiser
+
+class Worker(Protocol):
+    """What works on the parts: it says where it computes, and whether it may be asked twice at a time."""
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may call it at once."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
 
 
 @contextmanager
-def side_by_side(parts: int, model: Denoiser) -> Iterator[Callable[..., Iterator[Any]]]:
+def side_by_side(parts: int, worker: Worker) -> Iterator[Callable[..., Iterator[Any]]]:
     """Yields a ``map`` that shares torch's threads out to up to ``parts`` calls at a time, in the order of its arguments.
 
     On a CPU this is faster than one call after the other on all threads, and, unlike threads that wait for one another, it
-    does not suffer from another busy process. Elsewhere, and for a model that must not be called twice at a time, it is
+    does not suffer from another busy process. Elsewhere, and for a worker that must not be called twice at a time, it is
     the ordinary ``map``.
     """
     threads = torch.get_num_threads()
-    jobs = min(threads, parts if model.concurrent and model.device.type == "cpu" else 1)
+    jobs = min(threads, parts if worker.concurrent and worker.device.type == "cpu" else 1)
     if jobs <= 1:
         yield map
         return
