@@ -11,6 +11,9 @@ from sigmatune.rules.document import schema as rule_schema
 from sigmatune.support.files import write_text
 
 if __name__ == "__main__":
-    for name, package, schema in (("plan.schema.json", plan, plan_schema()), ("rule.schema.json", rules, rule_schema())):
+    for name, package, schema in (
+        ("plan.schema.json", plan, plan_schema()),
+        ("rule.schema.json", rules, rule_schema()),
+    ):
         target = Path(str(package.__file__)).with_name(name)
         write_text(target, json.dumps(schema, indent=2) + "\n")

@@ -17,8 +17,11 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sigmatune.support.moved import forward_modules
+
 __version__ = "0.1.0"
 
+forward_modules()
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program listens
 
 _HOME = {

@@ -18,6 +18,7 @@ from sigmatune.spectra.values import Values
 from sigmatune.support import json_file, reading
 from sigmatune.support.errors import REASON, SigmaTuneError, reason, shortened, shown, visible
 from sigmatune.support.json_file import Strict
+from sigmatune.support.moved import forward_names
 
 
 class Section(Strict):
@@ -251,3 +252,6 @@ def write(recipe: Recipe) -> str:
     import yaml
 
     return str(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+
+
+__getattr__ = forward_names(__name__, {"Process": "ProcessSection"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sigmatune.support.moved import forward_names
 from sigmatune.tuning.tuner import tune, tune_on
 from sigmatune.tuning.workbench import TuningSettings, Workbench
 
+__getattr__ = forward_names(__name__, {"Settings": "TuningSettings"})
 __all__ = ["TuningSettings", "Workbench", "tune", "tune_on"]

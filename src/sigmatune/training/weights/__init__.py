@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sigmatune.support.moved import forward_names
 from sigmatune.support.registry import Registry
 from sigmatune.training.weights import edm, min_snr, powers, sigmoid
 from sigmatune.training.weights import spectral_bias as spectral
@@ -43,4 +44,5 @@ def loss_weight(name: str, data: DataFacts, options: Mapping[str, Any] | None = 
     return WEIGHTS[name].made(data, options or {})
 
 
+__getattr__ = forward_names(__name__, {"Data": "DataFacts"})
 __all__ = ["WEIGHTS", "DataFacts", "Function", "Weight", "loss_weight"]
