@@ -232,9 +232,9 @@ MUTANTS = (
         ("test_conformance.py",),
     ),
     Mutant("models/pipeline.py", "range(a, b)) for", "range(0, b)) for", ("test_models_pipeline.py",)),
-    Mutant("core/machine.py", "call: int = k + 1", "call: int = k", LOOP),
-    Mutant("core/machine.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
-    Mutant("plan/plan.py", "own, given = [rows[i] for i in part]", "own, given = rows[: len(part)]", LOOP),
+    Mutant("core/loop.py", "call: int = k + 1", "call: int = k", LOOP),
+    Mutant("core/program.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
+    Mutant("plan/sampling.py", "own, given = [rows[i] for i in part]", "own, given = rows[: len(part)]", LOOP),
 )
 
 

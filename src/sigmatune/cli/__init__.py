@@ -57,7 +57,7 @@ for command in (
     demo,
 ):
     function = command.__name__.rpartition(".")[2]
-    app.command(function.strip("_"), cls=getattr(command, "Command", None))(getattr(command, function))
+    app.command(function.strip("_"), cls=getattr(command, "COMMAND", None))(getattr(command, function))
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]

@@ -28,6 +28,9 @@ class BenchCommand(Several):
     options = ("--calls",)
 
 
+COMMAND = BenchCommand
+
+
 def bench(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
     families: str = typer.Option(

@@ -37,6 +37,9 @@ class SampleCommand(Several):
     options = ("--labels",)
 
 
+COMMAND = SampleCommand
+
+
 def sample(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
     plan: Path | None = typer.Argument(None, help="Plan file or rule file; none with --solver and --calls."),

@@ -42,6 +42,9 @@ class TuneCommand(Several):
     options = ("--calls", "--labels")
 
 
+COMMAND = TuneCommand
+
+
 def tune(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
     calls: list[int] = typer.Option([8], help="Network calls per image; several share what tuning measures: 4 6 8 10."),
