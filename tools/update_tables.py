@@ -473,7 +473,7 @@ def finetune_table(result: dict | None) -> str:
             rows.append([label, "seconds of training", *took, *["not measured"] * (len(budgets) - len(took))])
     known = first["figures"][0]["settings"]["reference"]
     note = (
-        f"{result['n']:,} pictures of the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
+        f"{result['n']:,} images from the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
         f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + significantly better, - "
         f"significantly worse than the baseline grid, by paired differences. {made_by(result)}"
     )
