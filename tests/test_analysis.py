@@ -571,7 +571,7 @@ def test_a_measured_plan_survives_its_file(analysis, tmp_path):
     assert sigmatune.load_plan(tmp_path / "plan.json").schedule == schedule
 
 
-# ------------------------------------------------------------------------------------------ pictures, command line, report
+# ------------------------------------------------------------------------------------------ images, command line, report
 
 
 def test_the_change_map_is_read_from_noise_to_data(analysis):

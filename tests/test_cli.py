@@ -88,7 +88,7 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief):
     few, many = (np.load(name)["images"] for name in ("few.npz", "many.npz"))
     assert few.shape == (3, 8, 8, 1)
     np.testing.assert_array_equal(few, many[:3])
-    assert many.std() > 30  # pictures, not grey
+    assert many.std() > 30  # images, not grey
 
 
 def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny, monkeypatch):
@@ -349,7 +349,7 @@ def test_any_solver_makes_a_plan_that_samples(run, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Two classes of little pictures, smooth and rough, as files of images and as one array."""
+    """Two classes of little images, smooth and rough, as files of images and as one array."""
     rng = np.random.default_rng(0)
     for name, blur in (("smooth", 8), ("rough", 1)):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -88,7 +88,7 @@ def test_evaluate_takes_pictures_that_exist(run, files):
 def test_evaluate_refuses_bad_input_in_one_sentence(run, files, arguments, words):
     (files / "broken").mkdir()
     for name in ("broken", "second"):
-        (files / "broken" / f"{name}.png").write_bytes(b"no picture")
+        (files / "broken" / f"{name}.png").write_bytes(b"no image")
     before = sorted(files.rglob("*"))
     code, _, err = run("evaluate", *arguments)
     assert code == 2, err

@@ -1,4 +1,4 @@
-"""Weights and plan in turn: the loss is the plan's, the old folder stays, pictures judge, and kills change nothing."""
+"""Weights and plan in turn: the loss is the plan's, the old folder stays, images judge, and kills change nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def digits():
 
 
 def compared(folder: Path) -> Data:
-    """Pictures are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
+    """Images are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
     used = extractor("pixels", (1, 8, 8))
     known = reference.measure(open_images(pictures().values.permute(0, 2, 3, 1).numpy()), [used])
     return Data(known, used, n=64, folder=folder)
@@ -386,7 +386,7 @@ def files(tmp_path_factory) -> Path:
         (["--method", "nothing"], "nothing"),
         (["--budget", "soon"], "soon"),
         (["--dtype", "int8"], "--dtype is float32 or bfloat16"),
-        (["--pictures", "8"], "sets of fewer than 64 pictures cannot be told apart"),
+        (["--pictures", "8"], "sets of fewer than 64 images cannot be told apart"),
         (["--distil", "-1"], "distil must be a whole number of at least 1"),
     ],
 )

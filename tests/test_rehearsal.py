@@ -40,7 +40,7 @@ def steps(monkeypatch):
 
 
 def classes(folder, **counts):
-    """A folder of classes with so many pictures each."""
+    """A folder of classes with so many images each."""
     seen, _ = images(sum(counts.values()))
     start = 0
     for name, count in counts.items():

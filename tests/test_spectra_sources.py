@@ -148,7 +148,7 @@ def test_modes_of_image_files(mode, channels, tmp_path):
     if mode == "I;16":
         expected = np.asarray(image) / 65535 * 2 - 1
     elif mode == "F":
-        expected = np.asarray(image) / 255.0 * 2 - 1  # a picture of numbers up to 255
+        expected = np.asarray(image) / 255.0 * 2 - 1  # an image of numbers up to 255
     else:
         plain = image.convert("L" if channels == 1 else "RGB")
         expected = np.moveaxis(np.asarray(plain).reshape(3, 2, channels), 2, 0) / 255.0 * 2 - 1

@@ -1,4 +1,4 @@
-"""Spectrum files, the facts of a spectrum, its picture, and ``sigmatune spectrum``."""
+"""Spectrum files, the facts of a spectrum, its figure, and ``sigmatune spectrum``."""
 
 import json
 import math
@@ -146,7 +146,7 @@ def test_bad_input_leaves_nothing_behind(run, data, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.png")
-    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "b.png").write_bytes(b"no figure")
     nothing = tmp_path / "nothing"
     cases = [
         ([nothing], "nothing"),

@@ -1,4 +1,4 @@
-"""NaN and infinity never become a picture, a feature or a file: one sentence says where they came from and what to try."""
+"""NaN and infinity never become an image, a feature or a file: one sentence says where they came from and what to try."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_decoder_that_overflows_is_refused_everywhere(tmp_path, monkeypatch):
 def test_no_picture_is_drawn_or_written(tmp_path, value):
     images = torch.zeros(3, 3, 4, 4)
     images[1, 0, 2, 2] = value
-    with pytest.raises(SigmaTuneError, match="image 1 holds NaN or infinity, so it is no picture"):
+    with pytest.raises(SigmaTuneError, match="image 1 holds NaN or infinity, so it is not an image"):
         to_pixels(images)
     for name, data in (("a.png", images), ("a.npz", images), ("b.npz", torch.cat([images] * 2, dim=1))):
         with pytest.raises(SigmaTuneError, match="image 1 holds NaN or infinity"):
@@ -177,7 +177,7 @@ def test_no_picture_is_drawn_or_written(tmp_path, value):
 
 
 class Means(Extractor):
-    """The mean of a picture, or what a test wants instead."""
+    """The mean of an image, or what a test wants instead."""
 
     name, version, default = "means", "1", ("mean",)
     spaces = {"mean": Space(1, "pixels")}  # noqa: RUF012
@@ -195,7 +195,7 @@ def test_no_feature_is_unsound(value):
     extractor = Means()
     extractor.bad = value
     with pytest.raises(
-        SigmaTuneError, match="extractor means returned NaN or infinity for picture 3 in its space mean"
+        SigmaTuneError, match="extractor means returned NaN or infinity for image 3 in its space mean"
     ):
         pictures(open_images(noise_pictures(8)), [extractor])
 

@@ -1,4 +1,4 @@
-"""Which stored numbers are black and white: the same pictures in every kind of number are the same pictures."""
+"""Which stored numbers are black and white: the same images in every kind of number are the same images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_evaluate_gives_one_figure_for_one_set_of_pictures(run, tmp_path):
         "evaluate", "--images", "b.npz", "--reference", "a.npz", "--extractor", "pixels", "--values", "as-is"
     )
     assert code == 2
-    assert "metrics are of pictures" in err
+    assert "metrics are of images" in err
 
 
 def test_all_numbers_decide_and_not_the_first_batch():
@@ -108,7 +108,7 @@ def test_what_cannot_be_told_is_refused_with_what_to_pass(values, says):
         (np.full((1, 2, 2), 1, np.uint8), "auto", 2 / 255 - 1),  # uint8 is 0..255, whatever it holds
         (np.full((1, 2, 2), True), "auto", 1.0),
         (np.full((1, 2, 2), 7.5), "as-is", 7.5),
-        (np.full((1, 2, 2), 255, np.uint8), "as-is", 1.0),  # whole numbers are pictures all the same
+        (np.full((1, 2, 2), 255, np.uint8), "as-is", 1.0),  # whole numbers are images all the same
         (np.full((1, 2, 2), 1.2), "0..1", 1.4),  # what bicubic resizing goes beyond the ends
     ],
 )

@@ -36,7 +36,7 @@ SAYS = {
     "spectrum": "spectrum",
     "analysis": "analysis",
     "export": "export",
-    "demo": "picture of the demo",
+    "demo": "demo image",
     "conformance": "file of cases",
 }
 """What a file of each kind is called."""
@@ -186,7 +186,7 @@ def archive(data: bytes, kind: str) -> bytes:
 
 
 def picture_metadata(kind: str, ending: str) -> Mapping[str, str | None]:
-    """What matplotlib is to write into a picture, ``metadata=``: what it is, and nothing that changes from day to day."""
+    """What matplotlib is to write into a figure, ``metadata=``: what it is, and nothing that changes from day to day."""
     return {"Title": f"sigmatune/{kind}", "Date": None} if ending == "svg" else {"Software": f"sigmatune/{kind}"}
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a stepwise analysis: where each frequency changes, band by band, and the densities over time.
+"""Figures of a stepwise analysis: where each frequency changes, band by band, and the densities over time.
 
 They read from left to right as an image is made: pure noise on the left, the clean image on the right. Colours are those of
 Okabe and Ito and a diverging map that colour-blind readers can tell apart.

@@ -1,4 +1,4 @@
-"""A spectrum as a picture: power against frequency, and the noise levels that it asks for."""
+"""A spectrum as a figure: power against frequency, and the noise levels that it asks for."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def draw(
         kind: ``"png"`` or ``"svg"``.
 
     Returns:
-        The picture.
+        The figure.
     """
     from matplotlib.figure import Figure
 

@@ -36,7 +36,7 @@ def bench(
     solvers: str = typer.Option("euler,dpmpp2m", help="Solvers, separated by commas."),
     calls: list[int] = typer.Option([4, 6, 8, 10], help="Network calls per image: 4 6 8 10 20."),
     plans: str = typer.Option("", help="Plan files that compete too, separated by commas."),
-    n: int = typer.Option(2000, "--n", "-n", help="How many pictures of each, of the seeds 0 to n - 1."),
+    n: int = typer.Option(2000, "--n", "-n", help="How many images of each, of the seeds 0 to n - 1."),
     metrics: str = typer.Option("fd", help="fd,kid,is,prdc,sw,spectrum,fd-infinite; the first one ranks."),
     reference: str = typer.Option("", help="Data, as in `evaluate`; a bundled model brings its own."),
     extractor: str = typer.Option("", help="As in `evaluate`."),
@@ -46,7 +46,7 @@ def bench(
     seed: int = typer.Option(0, help="Seed of the noise."),
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
     run: Path | None = typer.Option(None, help="Folder of features, which a later run goes on from."),
-    keep: bool = typer.Option(False, "--keep", help="Keep the pictures too, not the features alone."),
+    keep: bool = typer.Option(False, "--keep", help="Keep the images too, not the features alone."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
     force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
@@ -123,7 +123,7 @@ def _print(rows: list[Row]) -> None:
     from sigmatune.report.charts import short
 
     first = rows[0].figures[:SHOWN]
-    title = f"{first[0].settings.n:,} pictures each, 95% intervals over seeds; * on the Pareto front"
+    title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; * on the Pareto front"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("calls", "schedule", "solver"):
         shown.add_column(name, justify="right" if name == "calls" else "left", no_wrap=True)

@@ -13,7 +13,7 @@ REPORT_ROWS = 8
 
 
 def demo(
-    out: Path = typer.Option(Path("demo"), help="Folder for the plans, the picture and the report; made if missing."),
+    out: Path = typer.Option(Path("demo"), help="Folder for the plans, the figure and the report; made if missing."),
     model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
     force: Force = False,

@@ -1,4 +1,4 @@
-"""``sigmatune evaluate``: figures of a plan's pictures, with the settings that they mean nothing without."""
+"""``sigmatune evaluate``: figures of a plan's images, with the settings that they mean nothing without."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 MANY = 10_000
-"""Pictures of a plan unless another number is asked for."""
+"""Images of a plan unless another number is asked for."""
 
 
 def evaluate(
     model: str = typer.Argument("", help="cifar10, digits, a diffusers folder, or a hub id; none with --images."),
-    plan: Path | None = typer.Option(None, help="Plan file whose pictures are evaluated."),
-    images: str = typer.Option("", help="Pictures that exist already, instead of a model and a plan."),
+    plan: Path | None = typer.Option(None, help="Plan file whose images are evaluated."),
+    images: str = typer.Option("", help="Images that exist already, instead of a model and a plan."),
     n: int | None = typer.Option(
         None,
         "--n",
         "-n",
-        help="How many pictures, of the indices 0 to n - 1 (10000); of --images so many are drawn, each class its share (all).",
+        help="How many images, of the indices 0 to n - 1 (10000); of --images so many are drawn, each class its share (all).",
     ),
     metrics: str = typer.Option("", help="fd,kid,is,prdc,sw,spectrum,fd-infinite,paired; by default the first six."),
     against: str = typer.Option(
@@ -54,15 +54,15 @@ def evaluate(
     batch: int | None = typer.Option(
         None, help="Images sampled at once, 256 by default and fewer where they are large; no figure changes."
     ),
-    run: Path | None = typer.Option(None, help="Folder of pictures and features, which a later run goes on from."),
-    features_only: bool = typer.Option(False, "--features-only", help="Keep features and no pictures."),
+    run: Path | None = typer.Option(None, help="Folder of images and features, which a later run goes on from."),
+    features_only: bool = typer.Option(False, "--features-only", help="Keep features and no images."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
     force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
-    """Measure how good a plan's pictures are: distances to data, with intervals, resumable.
+    """Measure how good a plan's images are: distances to data, with intervals, resumable.
 
     With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is beyond
     noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
@@ -75,7 +75,7 @@ def evaluate(
     if n is not None:
         whole(n, "n")
     if bool(images) == bool(plan) or bool(plan) != bool(model):
-        raise SigmaTuneError("give a model and its --plan, or --images, pictures that exist already.")
+        raise SigmaTuneError("give a model and its --plan, or --images, images that exist already.")
     if images and (against or "paired" in listed(metrics)):
         raise SigmaTuneError("--against and paired need a model and a --plan, not --images.")
     work = run or out.with_name(f"{out.stem}.run")
@@ -99,7 +99,7 @@ def evaluate(
         print(out.read_text(encoding="utf-8").rstrip())
         return
     done.show()
-    print(f"written to {out}" + (f"; pictures and features: {work} (a later run goes on from them)" if model else ""))
+    print(f"written to {out}" + (f"; images and features: {work} (a later run goes on from them)" if model else ""))
 
 
 @dataclass
@@ -174,7 +174,7 @@ class _Job:
 
 
 def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progress: Progress) -> _Done:
-    """Measures n pictures that exist already, drawn by the seed, or all."""
+    """Measures n images that exist already, drawn by the seed, or all."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.generation import pictures
     from sigmatune.spectra.sources import open_images
@@ -190,7 +190,7 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
 
 
 def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str]) -> _Done:
-    """Measures a plan's pictures, and how they differ from a rival's."""
+    """Measures a plan's images, and how they differ from a rival's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired import paired
 

@@ -31,7 +31,7 @@ class Measuring:
     values: str = "auto"
 
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
-        """What is to be measured of pictures of a shape.
+        """What is to be measured of images of a shape.
 
         Raises:
             SigmaTuneError: for an unknown name, or one that makes no sense here.
@@ -41,7 +41,7 @@ class Measuring:
         from sigmatune.models.network import pick_device
 
         if len(shape) != 3 or shape[0] not in (1, 3):
-            raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(shape)} is none.")
+            raise SigmaTuneError(f"metrics need images, not data of shape {tuple(shape)}.")
         made = extractor(self.extractor or EXTRACTOR, shape, device=pick_device(self.device))
         return Wanted.of(listed(self.metrics), made, listed(self.spaces))
 

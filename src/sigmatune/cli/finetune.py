@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sigmatune.workflows.finetune import Result
 
 MOST = 10_000
-"""Training images that pictures are compared with where no reference is given."""
+"""Training images that images are compared with where no reference is given."""
 
 
 def finetune(
@@ -41,7 +41,7 @@ def finetune(
     elsewhere: float = typer.Option(0.1, help="Share of the images that is taken off the plan's levels."),
     flip: bool = typer.Option(False, "--flip", help="Mirror images by chance."),
     precision: str = typer.Option("no", help="Arithmetic of training: no (float32), bf16, fp16."),
-    dtype: str = typer.Option("float32", help="Arithmetic of the network in tuning and pictures: float32 or bfloat16."),
+    dtype: str = typer.Option("float32", help="Arithmetic of the network in tuning and images: float32 or bfloat16."),
     method: str = typer.Option("auto", help="How the levels are chosen again: auto, a tuning stage, or keep."),
     budget: str = typer.Option(
         "20000", help="What one choice may spend: network evaluations, or a time (300s, 10min)."
@@ -57,7 +57,7 @@ def finetune(
     out: Path = typer.Option(
         Path("finetuned"), "--out", "-o", help="Folder of everything; a run in it is gone on with."
     ),
-    pictures: int = typer.Option(1000, help="Pictures that the verdict is made of."),
+    pictures: int = typer.Option(1000, help="Images that the verdict is made of."),
     reference: str = typer.Option(
         "", help="Data or statistics to compare with; a bundled model's own, or the training images, by default."
     ),
@@ -66,7 +66,7 @@ def finetune(
     as_json: bool = typer.Option(False, "--json", help="Print the evidence as JSON instead of a summary."),
     force: Force = False,
 ) -> None:
-    """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out pictures judge.
+    """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out images judge.
 
     Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. Where the new weights are not beyond
     noise better there is no OUT/model, and the words are "no gain". A run that was stopped goes on where it was.
@@ -133,7 +133,7 @@ def training_of(**given: Any) -> Training:
 def reference_of(
     model: str, measuring: Measuring, wanted: Wanted, images: Pictures, progress: Callable[[str, int, int], None]
 ) -> Reference:
-    """What pictures are compared with: given, a bundled model's own, or the training images."""
+    """What images are compared with: given, a bundled model's own, or the training images."""
     from sigmatune.evaluation.reference import measure
     from sigmatune.models.bundled import reference_file
     from sigmatune.spectra.sources import open_images

@@ -38,7 +38,7 @@ def spectrum(
     p_mean: float = typer.Option(-1.2, help="Your training's mean of log sigma; EDM's by default."),
     p_std: float = typer.Option(1.2, help="Your training's standard deviation of log sigma; EDM's by default."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
-    picture: Path | None = typer.Option(None, help="Draw it to this .png or .svg."),
+    picture: Path | None = typer.Option(None, help="Plot the spectrum to this .png or .svg."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
     force: Force = False,
 ) -> None:
@@ -50,7 +50,7 @@ def spectrum(
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
 
     if picture is not None and picture.suffix not in PICTURES:
-        raise SigmaTuneError(f"a picture is written as .png or .svg, not {picture.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"the plot must be a .png or .svg file, not {picture.suffix or 'without an ending'!r}.")
     may_write((out, "spectrum"), (picture, "spectrum"), inputs=(data, plan), force=force)
     trained, levels = Density(p_mean, p_std), None if plan is None else _levels(plan)
     if data.endswith(".json"):
@@ -82,7 +82,7 @@ def spectrum(
     _show(facts)
     for line in left_out([about]):
         print(line)
-    for what, file in (("spectra", out), ("picture", picture)):
+    for what, file in (("spectra", out), ("plot", picture)):
         if file is not None:
             print(f"{what}: {file}")
 

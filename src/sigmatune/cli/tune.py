@@ -63,7 +63,7 @@ def tune(
     tuning: int = typer.Option(48, help="Noises that the search sees."),
     validation: int = typer.Option(48, help="Noises that choose among candidates and among defaults."),
     held_out: int = typer.Option(96, help="Noises that the guard judges on, used once."),
-    images: int = typer.Option(1000, help="Solvers with noise or of phase space: pictures that the guard compares."),
+    images: int = typer.Option(1000, help="Solvers with noise or of phase space: images that the guard compares."),
     reference: str = typer.Option(
         "", help="For them: data or statistics to compare with; a bundled model brings its own."
     ),
@@ -92,7 +92,7 @@ def tune(
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
     Solvers that add noise or sample in phase space have no error noise by noise: their noise and levels are chosen for the
-    data's spectrum, and sets of pictures are compared with data.
+    data's spectrum, and sets of images are compared with data.
 
     Measurements are kept in a folder beside the plan file: a run that was stopped goes on where it was, and one with other
     calls, solvers or methods uses what fits. The folder may be deleted at any time.
@@ -118,7 +118,7 @@ def tune(
     of_pictures = {"--reference": reference, "--data": data}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not SOLVERS[solver].paired():
-        without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and judged by pictures")
+        without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and judged by images")
         by_spectrum(
             model, files, solver, images=images, reference=reference, data=data, seed=seed, device=device, work=work,
             as_json=as_json, given=given,

@@ -1,8 +1,8 @@
-"""A doctor for metrics: does a metric in a space order pictures sensibly, before anybody believes its figures?
+"""A doctor for metrics: does a metric in a space order images sensibly, before anybody believes its figures?
 
 Two disjoint halves of the data are one and the same distribution: what a metric says of them is its floor. Then one half is
 spoilt, more and more. A metric is healthy if the floor lies below every spoilt half and each kind of damage is ordered by its
-strength. Mirrored pictures are shown too: photographs should hardly change, digits should.
+strength. Mirrored images are shown too: photographs should hardly change, digits should.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SERIES: dict[str, dict[str, Spoil]] = {
 """Kinds of damage, each from weak to strong."""
 
 NOT_ASKED = {"precision": ("classes",), "density": ("classes",)}
-"""Damage that a figure is not meant to see: these two ask how real each picture is, not whether all kinds are there."""
+"""Damage that a figure is not meant to see: these two ask how real each image is, not whether all kinds are there."""
 
 CLASSES = (0.5, 0.2)
 """Shares of the classes that are left, from many to few."""
@@ -63,7 +63,7 @@ CLASSES = (0.5, 0.2)
 
 @dataclass(frozen=True)
 class Finding:
-    """What a metric said of one set of pictures.
+    """What a metric said of one set of images.
 
     Attributes:
         what: The damage; ``"other half"`` for none.
@@ -102,17 +102,17 @@ def examine(
     """Examines metrics on a data set.
 
     Args:
-        pixels: Pictures in random order, uint8 (n, H, W, C); one half is the reference.
+        pixels: Images in random order, uint8 (n, H, W, C); one half is the reference.
         wanted: What to examine.
-        classes: The class of each picture, to see whether missing classes are noticed.
+        classes: The class of each image, to see whether missing classes are noticed.
         progress: Sees the sets done.
 
     Raises:
-        SigmaTuneError: for fewer than 40 pictures, or another number of classes.
+        SigmaTuneError: for fewer than 40 images, or another number of classes.
     """
     half = len(pixels) // 2
     if half < 20 or (classes is not None and len(classes) != len(pixels)):
-        raise SigmaTuneError(f"the doctor needs at least 40 pictures and a class for each, not {len(pixels)}.")
+        raise SigmaTuneError(f"the doctor needs at least 40 images and a class for each, not {len(pixels)}.")
     known = measure(open_images(pixels[:half], layout="NHWC"), wanted.extractors, name="one half")
     other = pixels[half : 2 * half]
     sets = {"other half": other, "mirrored": mirrored(other)}
@@ -133,7 +133,7 @@ def examine(
 
 
 def _few(pixels: Pixels, classes: list[str]) -> dict[str, Pixels]:
-    """As many pictures, drawn from a part of the classes."""
+    """As many images, drawn from a part of the classes."""
     names = sorted(set(classes))
     labels, rng = np.array(classes), np.random.default_rng(0)
     found = {}

@@ -1,8 +1,8 @@
-r"""A figure with its interval, from leaving out one fold of the generated pictures at a time.
+r"""A figure with its interval, from leaving out one fold of the generated images at a time.
 
 .. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad \theta \pm t_{G - 1} \, se
 
-The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of pictures
+The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of images
 that start from the same noises are compared by the jackknife of their difference, in which what they share cancels.
 
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
@@ -80,7 +80,7 @@ def folds(n: int) -> list[Rows]:
         SigmaTuneError: for fewer than four rows, of which no two folds can be made.
     """
     if n < 4:
-        raise SigmaTuneError(f"a figure with an interval needs at least 4 pictures, not {n}.")
+        raise SigmaTuneError(f"a figure with an interval needs at least 4 images, not {n}.")
     return list(np.array_split(np.arange(n), min(FOLDS, n // 2)))
 
 

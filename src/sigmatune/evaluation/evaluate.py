@@ -1,4 +1,4 @@
-"""Figures of a set of pictures: which metrics, in which spaces of which extractors, against which data."""
+"""Figures of a set of images: which metrics, in which spaces of which extractors, against which data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sigmatune.evaluation.result import Figure, Settings, versions
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be measured; resolved, and refused if it makes no sense, before any picture is made.
+    """What is to be measured; resolved, and refused if it makes no sense, before any image is made.
 
     Attributes:
         metrics: By name.
@@ -70,10 +70,10 @@ class Wanted:
 
 
 def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -> None:
-    """Refuses what cannot be measured, before any picture is made.
+    """Refuses what cannot be measured, before any image is made.
 
     Raises:
-        SigmaTuneError: if the reference is missing, of other pictures or extractors, or knows too little of a space.
+        SigmaTuneError: if the reference is missing, of other images or extractors, or knows too little of a space.
     """
     if reference is None:
         if wanted.needs_reference:
@@ -90,7 +90,7 @@ def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -
 def figures(
     sample: Sample, wanted: Wanted, reference: Reference | None, *, progress: Progress | None = None
 ) -> list[Figure]:
-    """Measures a set of pictures.
+    """Measures a set of images.
 
     Args:
         sample: Their features.
@@ -99,7 +99,7 @@ def figures(
         progress: Sees the figures done.
 
     Raises:
-        SigmaTuneError: as :func:`check` does, if there are too few pictures, or for a figure that is no finite number.
+        SigmaTuneError: as :func:`check` does, if there are too few images, or for a figure that is no finite number.
     """
     check(wanted, reference, sample.shape)
     jobs = [(metric, *place) for metric in wanted.metrics.values() for place in wanted.places(metric)]
@@ -123,6 +123,6 @@ def figures(
         )
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
-                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; look at the pictures.")
+                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; look at the images.")
             found.append(Figure(label, metric.better[label], estimate, settings))
     return found

@@ -1,12 +1,12 @@
-r"""The guard for plans that add noise: no row has one right answer, so sets of pictures are compared instead of rows.
+r"""The guard for plans that add noise: no row has one right answer, so sets of images are compared instead of rows.
 
-Both plans make pictures from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement, and
+Both plans make images from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement, and
 the interval is that of the resampled differences around the difference itself:
 
 .. math:: \Delta = d(x, y) - d(x', y), \qquad [\Delta + q_{.025}, \Delta + q_{.975}], \quad
           q \text{ of } \Delta^* - \overline{\Delta^*}
 
-The centring takes out that resampled sets hold fewer different pictures, which makes every distance larger. There is a gain
+The centring takes out that resampled sets hold fewer different images, which makes every distance larger. There is a gain
 only if the whole interval lies below zero.
 
 Reference: Bootstrap Methods and Their Application (Davison and Hinkley, 1997), https://doi.org/10.1017/CBO9780511802843
@@ -43,7 +43,7 @@ class Difference:
         value: The difference; negative where the plan is better.
         low, high: Its interval.
         plan, rival: The two distances.
-        n: Pictures of each.
+        n: Images of each.
         blocks, resamples, confidence, seed: Of the bootstrap.
     """
 
@@ -87,10 +87,10 @@ class Difference:
 def compare(
     plan: Features, rival: Features, reference: Statistics, distance: Distance = "fd", *, space: str = "", seed: int = 0
 ) -> Difference:
-    """Compares two sets of pictures with the data.
+    """Compares two sets of images with the data.
 
     Args:
-        plan, rival: Features of the pictures of the same noises in the same order, (n, D).
+        plan, rival: Features of the images of the same noises in the same order, (n, D).
         reference: The data's statistics in the same space.
         distance: ``"fd"`` or ``"kid"``.
         space: What the space is called.
@@ -101,7 +101,7 @@ def compare(
     """
     if plan.shape != rival.shape or len(plan) < 4:
         raise SigmaTuneError(
-            f"the guard compares pictures of the same noises, at least 4, not {len(plan)} with {len(rival)}."
+            f"the guard compares images of the same noises, at least 4, not {len(plan)} with {len(rival)}."
         )
     make = {"fd": _frechet, "kid": _kernel}[distance]
     n = len(plan) if distance == "fd" else min(len(plan), MOST)

@@ -16,7 +16,7 @@ from sigmatune.statistics.moments import Moments
 
 
 class FrechetObjective:
-    """The squared Frechet distance of a plan's pictures to data; a function of the plan for ``tune_by_trials``.
+    """The squared Frechet distance of a plan's images to data; a function of the plan for ``tune_by_trials``.
 
     A plan that is chosen by it is only as good as the noises that it was chosen on: evaluate it with another seed.
 
@@ -24,13 +24,13 @@ class FrechetObjective:
         model: The denoiser.
         reference: The data.
         extractor: Whose features.
-        space: Which of them; narrow ones need fewer pictures.
-        n: Pictures per plan.
+        space: Which of them; narrow ones need fewer images.
+        n: Images per plan.
         seed: Of their noise.
         folder: Keeps the features, so that a stopped search goes on for nothing.
 
     Raises:
-        SigmaTuneError: if the reference is of other pictures or extractors or does not know the space.
+        SigmaTuneError: if the reference is of other images or extractors or does not know the space.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FrechetObjective:
         self.__qualname__ = f"frechet to {reference.spec()} in {space} of {extractor.spec()}, n {n}, seed {seed}"
 
     def __call__(self, plan: Plan) -> float:
-        """The distance of a plan's pictures."""
+        """The distance of a plan's images."""
         extractor, base = self.wanted.extractor, self.wanted.spaces[0].base
         sample = generate(self.model, plan, self.n, [extractor], seed=self.seed, folder=self.folder, keep=False)
         rows = self.known.seen(sample.rows(extractor.name, base))

@@ -1,4 +1,4 @@
-"""The paired error of a plan: how far its pictures are from the converged solution of the same noises.
+"""The paired error of a plan: how far its images are from the converged solution of the same noises.
 
 The typical error is exp of the trimmed mean over rows of the log of the root mean square over the image, in the model's
 scale: that of :mod:`sigmatune.statistics.paired`, here for one plan alone. It needs no data and says nothing of the data.

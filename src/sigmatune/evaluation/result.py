@@ -22,15 +22,15 @@ PACKAGES = ("sigmatune", "torch", "numpy", "scipy", "torchmetrics", "efficientne
 
 @dataclass(frozen=True)
 class Settings:
-    """What a figure depends on besides the pictures.
+    """What a figure depends on besides the images.
 
     Attributes:
-        n: Pictures that were generated.
+        n: Images that were generated.
         reference: What they were compared with, its n and shape; None for figures that need none.
         extractor: Name, version, resize, normalisation and dtype.
         space: The extractor's space.
-        seeds: Seed and index range of the noises, or what the pictures are.
-        dtype: Of the model's arithmetic, or of the pictures.
+        seeds: Seed and index range of the noises, or what the images are.
+        dtype: Of the model's arithmetic, or of the images.
         versions: Of the packages.
     """
 
@@ -44,7 +44,7 @@ class Settings:
 
     def comparable(self, other: Settings) -> str | None:
         """Why two figures must not be compared; None if they may."""
-        for name, told in (("n", "numbers of pictures"), ("reference", "references"), ("extractor", "extractors"),
+        for name, told in (("n", "numbers of images"), ("reference", "references"), ("extractor", "extractors"),
                            ("space", "spaces")):  # fmt: skip
             if getattr(self, name) != getattr(other, name):
                 return f"they are of different {told}, {getattr(self, name)} and {getattr(other, name)}"
@@ -71,7 +71,7 @@ class Figure:
         """The difference to another figure, paired if both are of the same noises.
 
         Raises:
-            SigmaTuneError: if they are of different metrics, numbers of pictures, references, extractors or spaces.
+            SigmaTuneError: if they are of different metrics, numbers of images, references, extractors or spaces.
         """
         why = self.settings.comparable(other.settings)
         if self.name != other.name:

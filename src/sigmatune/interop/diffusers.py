@@ -296,7 +296,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if abs(t - self._times[0]) <= 1e-3:
             if self._native.origin is None:
                 raise SigmaTuneError(
-                    "this plan's state holds more than the picture (learned coefficients, a momentum), so it does not say how "
+                    "this plan's state holds more than the image (learned coefficients, a momentum), so it does not say how "
                     "to start from an image; use a plan of one of the solvers of position."
                 )
             return self._native.origin, self._native.start

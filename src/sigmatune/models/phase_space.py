@@ -143,7 +143,7 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
         device: Where to move it: None for the CPU.
 
     Raises:
-        SigmaTuneError: if the channels are not twice those of pictures, or the configuration cannot be read.
+        SigmaTuneError: if the channels are not twice those of images, or the configuration cannot be read.
     """
     known = {"process", "prediction", "eps", "time_scale"}
     own = {key: value for key, value in config.items() if not key.startswith("_")}
@@ -154,7 +154,7 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
     channels = unet.config.in_channels
     if channels % 2 or unet.config.out_channels != channels:
         raise SigmaTuneError(
-            f"a phase-space network has twice the channels of its pictures in and out, not {channels} and "
+            f"a phase-space network has twice the channels of its images in and out, not {channels} and "
             f"{unet.config.out_channels}."
         )
     size, where = unet.config.sample_size, pick_device(device)

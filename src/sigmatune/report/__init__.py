@@ -1,6 +1,6 @@
 """The report: one HTML file that shows what tuning found, how sure it is, what it cost, and how to use it.
 
-The file loads nothing: styles, charts (SVG) and pictures are inside it, and there are no scripts.
+The file loads nothing: styles, charts (SVG) and images are inside it, and there are no scripts.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def page(found: Mapping[str, Any]) -> str:
     title = f"{found['source']}: which schedule for few calls"
     verdicts = "".join(p(sentence, "see") for sentence in found["verdict"])
     charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
-    what = f"{found['n']:,} pictures of each, of the same noises (seed {found['seed']})"
+    what = f"{found['n']:,} images of each, of the same noises (seed {found['seed']})"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'

@@ -30,7 +30,7 @@ from sigmatune.tuning.workbench import Workbench
 
 BUDGETS = (4, 6, 8, 10, 20)
 SHOWN = 8
-"""How many noises are shown as pictures: the first ones of the held-out range, not chosen by anyone."""
+"""How many noises are shown as images: the first ones of the held-out range, not chosen by anyone."""
 
 
 def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> Measured:

@@ -86,7 +86,7 @@ def _all_table(group: Group) -> str:
 def samples(measured: Measured) -> str:
     """The same noises through defaults and plans."""
     if not pictures.drawable(measured.shape):
-        return p("Samples of this model are no pictures with one or three channels, so there is nothing to show here.")
+        return p("This model's samples are not images with one or three channels, so there is nothing to show here.")
     parts = []
     for group in measured.groups:
         parts.append(f"<h3>{escape(group.solver)}</h3>" * (len(measured.groups) > 1))

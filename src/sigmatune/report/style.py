@@ -1,4 +1,4 @@
-"""The page's style: light and dark, desktop and phone; no fonts, scripts or pictures from elsewhere.
+"""The page's style: light and dark, desktop and phone; no fonts, scripts or images from elsewhere.
 
 Colours: the tuned plan is orange and its rival blue (from the palette of Okabe and Ito, which colour-blind readers can
 tell apart), everything else grey.

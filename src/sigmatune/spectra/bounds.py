@@ -240,9 +240,9 @@ def kappa_ends(
 
 
 def at_resolution(spectrum: Spectrum, side: int, slope: float) -> Spectrum:
-    r"""The spectrum of the same pictures at another resolution.
+    r"""The spectrum of the same images at another resolution.
 
-    A picture of m times the side has the same content at the same number of cycles per image, and with the orthonormal
+    An image of m times the side has the same content at the same number of cycles per image, and with the orthonormal
     transform :math:`m^2` times its power; rings that the measured one does not have continue its last like
     :math:`k^{-a}`. Fewer pixels keep the rings that they have (an ideal low-pass filter).
 

@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
         if path.suffix.lower() in (".npz", ".npy"):
             yield
             return
-        with warnings.catch_warnings():  # a picture of more than 89 million pixels is refused
+        with warnings.catch_warnings():  # an image of more than 89 million pixels is refused
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except SigmaTuneError:

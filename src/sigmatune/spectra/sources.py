@@ -53,7 +53,7 @@ def open_images(
         value_range: What black and white become.
         values: What they are in the stored numbers: ``"0..1"``, ``"-1..1"``, ``"0..255"``, ``"0..65535"``; ``"auto"``, by the
             kind of number and, for floating point, by the least and the largest of all (:mod:`sigmatune.spectra.values`);
-            ``"as-is"``: floating point is no picture, such as latents, and taken as it is.
+            ``"as-is"``: floating point is not an image, such as latents, and taken as it is.
         size: Crop the central square and resize it to size x size (bicubic, antialiased, not clipped), up or down.
         layout: Axes of an array: ``"NHW"``, ``"NHWC"``, ``"NCHW"``, or ``"auto"``: three axes are NHW; of four the last one
             is the channels if it has 1 to 4 entries and the second more than 4, otherwise the second is.
@@ -134,7 +134,7 @@ def from_pictures(
     name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
     target: Target, found: Listing | None = None,
 ) -> Images:  # fmt: skip
-    """Images of named pictures, which are decoded while they are read."""
+    """Images from named files, which are decoded as they are read."""
 
     def limits() -> Ends:
         ends = [_limits(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
@@ -150,7 +150,7 @@ def from_pictures(
 
 
 def decoded(pictures: Iterable[Named], batch: int, target: Target, scale: Scale) -> Iterator[torch.Tensor]:
-    """Reads named pictures in order; the first says how many channels and pixels all of them have."""
+    """Decodes named images in order; the first fixes the number of channels and pixels of all."""
     held: list[torch.Tensor] = []
     shape: tuple[int, ...] = ()
     first = ""

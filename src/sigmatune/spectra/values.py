@@ -103,12 +103,12 @@ def checked(values: str) -> Values:
 
 
 def recognised(low: float, high: float, name: str) -> str:
-    """The range of floating-point pictures with this least and this largest number.
+    """The range of floating-point images with this least and this largest number.
 
     Raises:
         SigmaTuneError: if it cannot be told.
     """
-    say = "say which by values, or 'as-is' for data that is no picture"
+    say = "say which by values, or 'as-is' for data that is not an image"
     if low == high:
         raise SigmaTuneError(f"{name} holds nothing but {low:.4g}, from which black and white cannot be told; {say}.")
     for known in ("0..1", "-1..1", "0..255"):

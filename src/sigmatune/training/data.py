@@ -1,8 +1,8 @@
-r"""Training images in memory: pictures as 8-bit pixels, anything else as floating point.
+r"""Training data in memory: images as 8-bit pixels, anything else as floating point.
 
 They come from wherever :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``, tensors, data sets
-of the hub. Pictures are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any saved
-picture is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image
+of the hub. Images are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any saved
+image is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image
 once, in an order of its own, and whether an image is mirrored depends on its place.
 """
 
@@ -155,14 +155,14 @@ def load(  # noqa: PLR0913 (a recipe's section on data)
         source, size, key: As for :func:`sigmatune.spectra.sources.open_images`.
         labels: A file of class labels, ``.npy``, ``.json`` or ``.txt``, one for each image in the order of the source;
             by default the source's own, if it has some.
-        bits: 8 for pictures, 32 for floating point such as latents.
+        bits: 8 for images, 32 for floating point such as latents.
         values: What black and white are, as for ``open_images``; with 32 bits floating point is taken as it is by default.
         most: Draw so many images, of each class as many as its share.
         seed: Of that draw.
         progress: Sees the images read.
 
     Raises:
-        SigmaTuneError: for no image, images of several sizes, values that are no pictures, or labels that do not fit.
+        SigmaTuneError: for no image, images of several sizes, values that are not images, or labels that do not fit.
     """
     images = open_images(source, size=size, key=key, values="as-is" if bits == 32 and values == "auto" else values)
     if labels is not None:
@@ -225,11 +225,11 @@ def _stored(values: torch.Tensor, name: str, bits: int, *, resized: bool) -> tor
     if bits == 32:
         return values.clone()
     if bits != 8:
-        raise SigmaTuneError(f"images are kept in 8 bits (pictures) or 32 (floating point), not {bits!r}.")
+        raise SigmaTuneError(f"bits must be 8 (images) or 32 (floating point), not {bits!r}.")
     steps = (values + 1) * 127.5
     pixels = steps.round().clamp(0, 255)
     if not resized and float((steps - pixels).abs().max()) > GRID * 127.5:
         raise SigmaTuneError(
-            f"{name} holds floating-point values between the steps of 8-bit pictures; set bits to 32, or save them as uint8."
+            f"{name} holds floating-point values between the steps of 8-bit images; set bits to 32, or save them as uint8."
         )
     return pixels.to(torch.uint8)

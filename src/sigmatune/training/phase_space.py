@@ -15,7 +15,7 @@ step needs no simulation. With t uniform between the first trained time and T, a
 The minimiser is :math:`\epsilon^* = -L^T \nabla \log p_t(x, m)` for both and for either root (lower or upper): one score, which
 :func:`~sigmatune.processes.parametrisation.score_of` gives back. What differs is the noise of a step of training, and the loss
 that is left at the optimum, which is lower for hsm: more of the state is noise that the network is asked for. The loss of eps
-weighs scores by :math:`1 / \lVert L^{-T} \rVert^2`, the papers' choice for pictures.
+weighs scores by :math:`1 / \lVert L^{-T} \rVert^2`, the papers' choice for images.
 
 References:
     | A Complete Recipe for Diffusion Generative Models (Pandey & Mandt, 2023), https://arxiv.org/abs/2303.01748

@@ -1,4 +1,4 @@
-"""Grids of pictures while training, from the same noises every time, so that they can be compared."""
+"""Grids of images while training, from the same noises every time, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sigmatune.training.laws.law import Law
 
 SOLVER = "dpmpp2m"
 WIDTH = 128
-"""Pixels that a picture is at least shown in."""
+"""Pixels that an image is at least shown in."""
 
 
 def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Schedule:
@@ -29,7 +29,7 @@ def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Sche
 
     Args:
         law: The noise law of the training.
-        images: As many training images as pictures are made; a law of each image takes its curve.
+        images: As many training images as previews; a law of each image takes its curve.
         steps: N.
         model: Whose noise path it is.
     """
@@ -44,7 +44,7 @@ def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Sche
 def planned(
     model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] | None, calls: int
 ) -> tuple[Denoiser, Plan]:
-    """The denoiser and the plan of as many pictures as there are images, with the images' classes and curves.
+    """Builds the denoiser and the plan for one preview per training image, with these images' classes and curves.
 
     Args:
         model: The averaged network.
@@ -58,7 +58,7 @@ def planned(
 
 
 def write(file: Path, images: torch.Tensor, value_range: tuple[float, float]) -> None:
-    """Writes a square grid of pictures as PNG, small ones enlarged without smoothing.
+    """Writes a square grid of images as PNG, small ones enlarged without smoothing.
 
     Raises:
         SigmaTuneError: if the file cannot be written.

@@ -34,7 +34,7 @@ class Data(Section):
     labels: str | None = Field(default=None, description="file of class labels, one per image")
     size: int | None = Field(default=None, ge=1, description="crop and resize to this many pixels")
     low: int | None = Field(default=None, ge=1, description="cascade: learn what is missing from images of this size")
-    bits: Literal[8, 32] = Field(default=8, description="8 for pictures, 32 for floating point")
+    bits: Literal[8, 32] = Field(default=8, description="8 for images, 32 for floating point")
     values: Values = Field(default="auto", description="what black and white are in the stored numbers")
     flip: bool = Field(default=False, description="mirror images by chance")
     most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
@@ -126,7 +126,7 @@ class AverageOf(Section):
 
 
 class Previews(Section):
-    """Pictures made while training, always from the same noises."""
+    """Images made while training, always from the same noises."""
 
     every: int = Field(default=100_000, ge=0, description="images seen between two grids; 0 for none")
     n: int = Field(default=16, ge=1)

@@ -90,7 +90,7 @@ class Job:
 
     @property
     def drawable(self) -> bool:
-        """Whether what is learned are pictures."""
+        """Whether the model learns images."""
         return self.material.probe.shape[1] in (1, 3)
 
     @property
@@ -166,7 +166,7 @@ def train(
 
     Args:
         recipe: What to train; :func:`sigmatune.training.recipe.read` reads one.
-        folder: The run folder: checkpoint, log, pictures, TensorBoard's files, and at the end ``model/``.
+        folder: The run folder: checkpoint, log, images, TensorBoard's files, and at the end ``model/``.
         source: Data instead of the recipe's.
         device: "auto", or "cpu" to insist.
         progress: Called as progress(what, done, total).
@@ -244,7 +244,7 @@ def is_copy(file: Path, recipe: Recipe, folder: Path) -> bool:
 
 
 def _preview(job: Job, trainer: Trainer, file: Path) -> None:
-    """Pictures with the classes and curves of some training images."""
+    """Previews with the classes and curves of some training images."""
     if not job.drawable:
         return
     model, (images, labels) = job.model(trainer.averages[0]), job.shown

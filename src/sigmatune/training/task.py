@@ -100,6 +100,6 @@ class Task(ABC):
         """
 
     def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
-        """Samples as many pictures as there are images, from the same noises every time; the arguments of :meth:`preview`."""
+        """Samples one preview per training image, from the same noises every time; the arguments of :meth:`preview`."""
         told, plan = self.preview(model, images, labels, calls)
         return sample(told, plan, len(images), seed=SEED).cpu()

@@ -6,7 +6,7 @@ how to space the levels in between are the minimum of a function of four numbers
 .. math:: \min_{\lambda, p, \sigma_0, \epsilon} \; \log \sum_k n_k ( \sqrt{v_k} - \sqrt{P_k} )^2 \Big/ \sum_k n_k P_k ,
 
 ("wasserstein"), or of :math:`\sum_k n_k ( \sqrt{v_k / P_k} - 1 )^2` ("relative", in which left-over noise in a weak mode counts
-as much as a wrong strong one, as it does for eyes and for features), instead of a grid search over sets of pictures. It is
+as much as a wrong strong one, as it does for eyes and for features), instead of a grid search over sets of images. It is
 averaged over several scales of the spectrum, so that no error cancels on one alone. What comes out is a candidate: a guard with
 a distance to data has the last word (:mod:`sigmatune.workflows.by_spectrum`).
 

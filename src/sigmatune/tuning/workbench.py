@@ -263,7 +263,7 @@ class Workbench:
             ]
             return np.asarray(torch.cat(e).clamp(min=least).numpy())
 
-        if split == "held_out":  # looked at again: distances, pictures, finer references
+        if split == "held_out":  # looked at again: distances, images, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
         digests: dict[str, Digest] = {f"e{steps}": root_mean_square}
         if split == "tuning" and rows is None:

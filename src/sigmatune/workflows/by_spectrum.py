@@ -1,8 +1,8 @@
 """Tuning where no row has one right answer: plans that add noise, and plans of phase space.
 
 The amount of noise and the levels are chosen for the data's spectrum in closed form (:mod:`sigmatune.tuning.by_spectrum`), at
-the cost of no network call. Then pictures decide (:mod:`sigmatune.workflows.judge`): on validation noises every candidate
-and every default draws pictures, and the best of each kind goes on; on held-out noises these two are compared, once.
+the cost of no network call. Then images decide (:mod:`sigmatune.workflows.judge`): on validation noises every candidate
+and every default draws images, and the best of each kind goes on; on held-out noises these two are compared, once.
 
 Without a gain the default is returned, with the words "no gain".
 """
@@ -38,21 +38,21 @@ Named = tuple[str, Plan]
 def tune_by_spectrum(
     model: Denoiser, calls: int, solver: str, modes: Modes, data: Data, *, progress: Progress | None = None
 ) -> Plan:
-    """Chooses noise and levels by the spectrum and lets pictures judge.
+    """Chooses noise and levels by the spectrum and lets images judge.
 
     Args:
         model: The model.
-        calls: Network calls per picture; guidance counts.
+        calls: Network calls per image; guidance counts.
         solver: A solver of the registry.
         modes: The spectrum of the model's data.
-        data: What the pictures are compared with.
-        progress: Sees the pictures done.
+        data: What the images are compared with.
+        progress: Sees the images done.
 
     Returns:
         The plan, with evidence and cost; the chosen one, or the best default where there is no gain.
 
     Raises:
-        SigmaTuneError: if the calls pay for no step, there are fewer than 64 pictures, or the data do not fit the model.
+        SigmaTuneError: if the calls pay for no step, there are fewer than 64 images, or the data do not fit the model.
     """
     name = SOLVERS[solver].name
     judge, began = Judge(data, tuple(model.shape), progress), time.monotonic()

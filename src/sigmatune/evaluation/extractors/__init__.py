@@ -36,8 +36,8 @@ def extractor(
     """Makes an extractor.
 
     Args:
-        source: A name in :data:`EXTRACTORS`, ``module:function``, a function of uint8 pictures, or an extractor.
-        shape: Shape of one picture, (C, H, W).
+        source: A name in :data:`EXTRACTORS`, ``module:function``, a function of uint8 images, or an extractor.
+        shape: Shape of one image, (C, H, W).
         device: Where a network runs.
 
     Raises:

@@ -19,6 +19,6 @@ METRICS: Registry[Metric] = Registry(
     },
     aliases={"fid": "fd"},
 )
-"""The metrics of a set of pictures against a reference, by the name that the command line knows."""
+"""The metrics of a set of images against a reference, by the name that the command line knows."""
 
 __all__ = ["METRICS", "Metric"]

@@ -1,6 +1,6 @@
-r"""Frechet distance, and what it would be for infinitely many pictures.
+r"""Frechet distance, and what it would be for infinitely many images.
 
-The distance of n pictures is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and the
+The distance of n images is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and the
 extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
 
 References:
@@ -29,16 +29,16 @@ from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 
 SHARES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
-"""Parts of the pictures that the extrapolation looks at."""
+"""Parts of the images that the extrapolation looks at."""
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
-    """The squared Frechet distance; warns where there are fewer pictures than features."""
+    """The squared Frechet distance; warns where there are fewer images than features."""
     rows, theirs = _rows(features, reference)
     n, width = rows.shape
     if n < width:
         warnings.warn(
-            f"{n} pictures cannot fill {width} dimensions, so this Frechet distance is mostly bias; take more, or a projection "
+            f"{n} images cannot fill {width} dimensions, so this Frechet distance is mostly bias; take more, or a projection "
             "such as -pca64.",
             stacklevel=2,
         )
@@ -53,7 +53,7 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
 
 
 def extrapolated(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
-    """The squared Frechet distance for infinitely many pictures."""
+    """The squared Frechet distance for infinitely many images."""
     rows, theirs = _rows(features, reference)
     parts = [Moments.of(rows[fold]) for fold in folds(len(rows))]
     everything = _limit(parts, theirs)
@@ -64,7 +64,7 @@ def extrapolated(features: Features, reference: Statistics | None) -> Mapping[st
 def _rows(features: Features, reference: Statistics | None) -> tuple[Array, Gaussian]:
     assert reference is not None
     if len(features) < 4:
-        raise SigmaTuneError(f"a Frechet distance with an interval needs at least 4 pictures, not {len(features)}.")
+        raise SigmaTuneError(f"a Frechet distance with an interval needs at least 4 images, not {len(features)}.")
     return reference.seen(features), reference.gaussian
 
 

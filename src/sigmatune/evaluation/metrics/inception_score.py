@@ -1,4 +1,4 @@
-r"""Inception-type score: how sure a classifier is of each picture, and how different the pictures are for it.
+r"""Inception-type score: how sure a classifier is of each image, and how different the images are for it.
 
 .. math:: IS = \exp \, E_x \, KL \big( p(y | x) \, \| \, p(y) \big)
 

@@ -1,4 +1,4 @@
-"""What a metric of two sets of pictures is."""
+"""What a metric of two sets of images is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Metric:
     Attributes:
         title: What it is called in tables.
         better: For each of its figures by name, which direction is better.
-        estimate: Computes its figures from the features of the generated pictures, (n, D), and the reference's statistics
+        estimate: Computes its figures from the features of the generated images, (n, D), and the reference's statistics
             (None if it needs none).
         source: The extractor whose features it takes: the one that the user chooses, or one of its own.
         kinds: The kinds of space that it makes sense in.

@@ -1,4 +1,4 @@
-r"""Sliced Wasserstein distance of the pictures themselves, in [-1, 1], over fixed random directions.
+r"""Sliced Wasserstein distance of the images themselves, in [-1, 1], over fixed random directions.
 
 .. math:: SW_2^2 = \overline{\int_0^1 \big( F^{-1}_{\theta^T x}(u) - F^{-1}_{\theta^T y}(u) \big)^2 du}
 
