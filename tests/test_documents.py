@@ -144,7 +144,7 @@ def test_what_the_page_of_phase_space_says_of_pictures():
     cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
     others = {name for name, _ in cells} - {"reduced-oba"}
     spectral = "reduced-oba, noise and levels by the spectrum"
-    ahead = {  # beyond noise, of reduced OBA, in textures and in meanings
+    ahead = {  # significantly, of reduced OBA, in the texture and in the semantic space
         (name, calls): tuple(
             minus(cells[name, calls], "reduced-oba", "fd", space)["high"] < 0 for space in ("block10", "head-pca64")
         )
@@ -213,7 +213,7 @@ def test_what_the_page_of_fine_tuning_says_of_levels_and_weights():
     assert (found["n"], len(cells)) == (2000, 20)
 
     def sign(entry: str, calls: int, rival: str, space: str) -> str:
-        """Better or worse beyond noise, or neither."""
+        """Significantly better or worse, or neither."""
         gap = minus(cells[entry, calls], rival, "fd", space)
         return "better" if gap["high"] < 0 else "worse" if gap["low"] > 0 else "neither"
 

@@ -89,7 +89,7 @@ def test_inception_runs_from_a_torchscript_file_of_its_interface(tmp_path, monke
     assert_allclose(np.exp(found["logits"]).sum(axis=1), 1, rtol=1e-5)
     assert own.spec()["weights"].startswith("sha256:")
     file.write_bytes(b"no script")
-    with pytest.raises(SigmaTuneError, match="no TorchScript"):
+    with pytest.raises(SigmaTuneError, match="not Inception as TorchScript"):
         extractor("inception", SHAPE)
 
 
@@ -158,7 +158,7 @@ def test_a_reference_refuses_other_pictures_and_other_extractors(tmp_path):
     other.version = "2"
     with pytest.raises(SigmaTuneError, match="has statistics of pixels version 1, none, not of pixels version 2"):
         check(Wanted.of(["fd"], other, ["pixels-pca4"]), found, SHAPE)
-    with pytest.raises(SigmaTuneError, match="fd compare with data; pass --reference"):
+    with pytest.raises(SigmaTuneError, match="fd need data to compare with; pass --reference"):
         check(wanted, None, SHAPE)
     with pytest.raises(SigmaTuneError, match="at least two"):
         reference.measure(open_images(noise_pictures(1)), [own])

@@ -191,7 +191,7 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
     assert new.classes == start.classes
     kept = torch.cat([value.flatten() for value in new.conditioner.parameters()])
     assert not torch.equal(kept, torch.cat([value.flatten() for value in start.model.conditioner.parameters()]))
-    with pytest.raises(SigmaTuneError, match="label them as the model does"):
+    with pytest.raises(SigmaTuneError, match="label them as in the model"):
         objective_of(start, Pictures(images.values, images.labels, ["x", "y", "z"]), Levelled(np.ones(1), np.ones(1)))
 
 
@@ -377,7 +377,7 @@ def files(tmp_path_factory) -> Path:
     [
         (["--plan", "other.json"], "the plan was tuned for another model"),
         (["--plan", "noisy.json"], "only a deterministic plan"),
-        (["--data", "large.npz", "--plan", "plan.json"], "give it images of its own shape"),
+        (["--data", "large.npz", "--plan", "plan.json"], "pass images of the model's shape"),
         (["--rate", "0"], "--rate 0.0: Input should be greater than 0"),
         (["--batch", "0"], "--batch 0: Input should be greater than or equal to 1"),
         (["--elsewhere", "1"], "the share off the levels must lie in [0, 1), not 1.0"),
@@ -386,7 +386,7 @@ def files(tmp_path_factory) -> Path:
         (["--method", "nothing"], "nothing"),
         (["--budget", "soon"], "soon"),
         (["--dtype", "int8"], "--dtype is float32 or bfloat16"),
-        (["--pictures", "8"], "sets of fewer than 64 images cannot be told apart"),
+        (["--pictures", "8"], "sets of fewer than 64 images cannot be compared"),
         (["--distil", "-1"], "distil must be a whole number of at least 1"),
     ],
 )

@@ -54,9 +54,9 @@ def test_a_spectrum_file_gives_back_every_bit(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "no JSON"),
-        ("[]", "no spectrum file"),
-        ('{"format": "sigmatune/plan"}', "no spectrum file"),
+        ("{", "not JSON"),
+        ("[]", "not a spectrum file"),
+        ('{"format": "sigmatune/plan"}', "not a spectrum file"),
         ('{"format": "sigmatune/spectrum", "version": 2}', "version 2"),
         ('{"format": "sigmatune/spectrum", "version": 1}', "lacks its spectra"),
         ('{"format": "sigmatune/spectrum", "version": 1, "all": {}, "classes": {}}', "no spectrum"),

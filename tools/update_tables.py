@@ -283,8 +283,8 @@ def source_table(result: dict) -> str:
     known, network = settings["reference"], settings["extractor"]
     note = (
         f"{' or '.join(sizes)} images from the same noises each, against {known['n']:,} {known['name']} in spaces of "
-        f"{network['name']} {network['version']} ({network['resize']}); ± is half a 95% jackknife interval. + significantly better, - "
-        f"significantly worse than {rival}, by paired differences. {made_by(result)}"
+        f"{network['name']} {network['version']} ({network['resize']}); ± is half a 95% jackknife interval. + "
+        f"significantly better, - significantly worse than {rival}, by paired differences. {made_by(result)}"
     )
     unit = "calls" if "calls" in first and first["solver"] != "euler" else "steps"
     return markdown(
@@ -474,8 +474,8 @@ def finetune_table(result: dict | None) -> str:
     known = first["figures"][0]["settings"]["reference"]
     note = (
         f"{result['n']:,} images from the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
-        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + significantly better, - "
-        f"significantly worse than the baseline grid, by paired differences. {made_by(result)}"
+        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + "
+        f"significantly better, - significantly worse than the baseline grid, by paired differences. {made_by(result)}"
     )
     return markdown(["entry", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 

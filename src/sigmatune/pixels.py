@@ -37,7 +37,7 @@ def to_pixels(images: torch.Tensor, value_range: tuple[float, float] = (-1.0, 1.
         raise SigmaTuneError(f"data of shape {tuple(images.shape[1:])} is not an image; write it as .npz.")
     if (bad := first_unsound(images)) is not None:
         raise SigmaTuneError(
-            f"image {bad} holds NaN or infinity, so it is not an image; make it in float32, or mend the model."
+            f"image {bad} holds NaN or infinity, so it is not an image; sample it in float32, or fix the model."
         )
     low, high = value_range
     scaled = ((images.detach().cpu().double() - low) * (255 / (high - low))).round().clamp(0, 255)

@@ -147,14 +147,15 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
     if plan.coefficients.ports != denoiser.ports:
         of = {1: "position only", 2: "position and momentum"}
         raise SigmaTuneError(
-            f"the plan's network is one of {of.get(plan.coefficients.ports)} and this one is of {of.get(denoiser.ports)}; "
-            "make the plan for this model."
+            f"the plan is for a network of {of.get(plan.coefficients.ports)} and this network is of "
+            f"{of.get(denoiser.ports)}; make the plan for this model."
         )
     q = plan.coefficients.q.numpy()
     denoiser.path.check(q)
     if denoiser.integer_time and not denoiser.path.agrees(q, np.rint(denoiser.path.time(q))).all():
         raise SigmaTuneError(
-            "this network knows whole timesteps only and the plan's levels lie between them; make the plan for this model."
+            "this network accepts whole timesteps only and the plan's levels lie between them; make the plan for this "
+            "model."
         )
     if plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
         warnings.warn(
@@ -206,12 +207,12 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     check_fit(plan, denoiser)
     if plan.coefficients.rows not in (None, len(rows)):
         raise SigmaTuneError(
-            f"the plan has one schedule for each of {plan.coefficients.rows} rows, but {len(rows)} are asked."
+            f"the plan has one schedule for each of {plan.coefficients.rows} rows, but {len(rows)} are requested."
         )
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
     if x0 is not None and (bad := first_unsound(x0)) is not None:
-        raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or mend it.")
+        raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or fix it.")
     path = noise.paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
         denoiser = denoiser.with_path(path)

@@ -91,7 +91,7 @@ class PlanFile(Strict):
     noise_path: dict[str, Any] | None = None
     model: str | None = Field(default=None, description="fingerprint of the model that the plan was made for")
     micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
-    table: TableFields | None = Field(default=None, description="coefficients that no formula gives")
+    table: TableFields | None = Field(default=None, description="learned coefficients")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
@@ -149,7 +149,7 @@ def read(
         solver: Use this solver instead of the file's; warns, because the levels were chosen for the file's.
 
     Raises:
-        SigmaTuneError: in one sentence, for anything that is no plan of a known version.
+        SigmaTuneError: in one sentence, for anything that is not a plan of a known version.
     """
     return json_file.read(path, lambda text: loads(text, build, solver=solver), kind="plan")
 
@@ -220,7 +220,7 @@ def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficien
         )
     levels = np.array(fields.network_sigmas, dtype=np.float64)
     if levels.shape != q.shape or not noise.close(levels, q).all():
-        raise SigmaTuneError("network_sigmas contradict the levels that the solver asks the network at.")
+        raise SigmaTuneError("network_sigmas contradict the levels at which the solver calls the network.")
     if fields.noise_path is None:
         return
     path = noise.from_spec(fields.noise_path)

@@ -119,15 +119,15 @@ def _check(model: Denoiser, index: int) -> None:
 
 def _draws(away: float) -> str:
     return (
-        f"the network answers the same input differently, by {away:.2g} of the answer, so nothing measured on it would hold; "
-        "put it in eval mode, network.eval(), and turn off dropout and whatever else draws or counts."
+        f"the network returns different outputs for the same input, by {away:.2g} of the output, so no measurement "
+        "would hold; put it in eval mode, network.eval(), and turn off dropout and anything else that draws or counts."
     )
 
 
 def _couples(away: float) -> str:
     return (
-        f"the network's answer for a row depends on the rows beside it, by {away:.2g} of the answer, so image i would depend "
-        "on its batch; put it in eval mode, network.eval(), or let it treat each row by itself."
+        f"the network's output for a row depends on the rows beside it, by {away:.2g} of the output, so image i would "
+        "depend on its batch; put it in eval mode, network.eval(), or make it treat each row independently."
     )
 
 

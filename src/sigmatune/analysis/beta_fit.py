@@ -74,7 +74,7 @@ def fit(edges: Array, parts: Array, *, symmetric: bool = False) -> tuple[float, 
         tight = {"xatol": 1e-6, "fatol": 1e-12, "maxfev": 2000}
         found = minimize(loss, _moments(edges, weights), method="Nelder-Mead", options=tight).x
     if np.abs(found).max() > _LIMIT - 1e-3:
-        raise SigmaTuneError("the change sits in a single place, which no Beta distribution fits; take more steps.")
+        raise SigmaTuneError("all change lies in one bin, which no Beta distribution fits; take more steps.")
     a, b = np.exp(found).tolist()
     return a, b
 

@@ -55,7 +55,7 @@ class Stepwise:
         about: Where it came from: model, path, shape, family, solver, n, seed, micro_batch. JSON-ready.
 
     Raises:
-        SigmaTuneError: if the arrays do not fit together or hold anything that is no number.
+        SigmaTuneError: if the arrays do not fit together or hold anything that is not a number.
     """
 
     taus: Array
@@ -78,7 +78,7 @@ class Stepwise:
                 f"sums of shape {self.sums_x.shape} and {self.sums_x0.shape}."
             )
         if not all(np.isfinite(getattr(self, name)).all() for name in _ARRAYS if name != "sigmas"):
-            raise SigmaTuneError("an analysis holds a value that is no finite number; run it again.")
+            raise SigmaTuneError("an analysis holds a value that is not a finite number; run it again.")
         falls = bool((np.diff(self.taus) < 0).all()) and self.taus[-1] == 0 and self.taus[0] <= self.levels * (1 + 1e-6)
         if not falls or (self.counts < 1).any() or len(self.modes) < 3:
             raise SigmaTuneError(
@@ -205,13 +205,11 @@ class Stepwise:
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             if isinstance(error, SigmaTuneError):
                 raise
-            raise SigmaTuneError(f"{path} is no analysis ({type(error).__name__}); run it again.") from None
+            raise SigmaTuneError(f"{path} is not an analysis ({type(error).__name__}); run it again.") from None
 
 
 def _npz(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".npz":
-        raise SigmaTuneError(
-            f"an analysis is kept in an .npz file, so give a name that ends in .npz, not {path.name!r}."
-        )
+        raise SigmaTuneError(f"an analysis is an .npz file; give a name that ends in .npz, not {path.name!r}.")
     return path

@@ -92,7 +92,7 @@ def analyze(
         progress: Called with (calls done, calls in all), in units of one micro-batch's call.
 
     Raises:
-        SigmaTuneError: if the data is no image, the plan does not fit, or the model returns NaN.
+        SigmaTuneError: if the data is not an image, the plan does not fit, or the model returns NaN.
     """
     plan = chain(model) if plan is None else plan
     n = _checked(model, plan, n)
@@ -228,7 +228,7 @@ def _checked(model: Denoiser, plan: Plan, n: int) -> int:
             f"an analysis needs images (C, H, W) of at least {SMALLEST} x {SMALLEST} pixels, not {tuple(model.shape)}."
         )
     if whole(n, "n") < 2:
-        raise SigmaTuneError("an analysis needs at least 2 samples, or it could not say how sure it is.")
+        raise SigmaTuneError("an analysis needs at least 2 samples to estimate its uncertainty.")
     q = plan.coefficients.q.numpy()
     levels = plan.schedule.sigmas[..., :-1]
     if q.shape != levels.shape or not close(q, levels).all() or q.ndim != 1:

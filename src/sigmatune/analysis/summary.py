@@ -25,7 +25,7 @@ def band_medians(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -> 
 
 
 def order_sentence(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -> str:
-    """Whether low frequencies change before high ones, as far as the samples can tell.
+    """States whether low frequencies change before high ones, as far as the samples can decide.
 
     Raises:
         SigmaTuneError: if nothing changes.
@@ -38,7 +38,7 @@ def order_sentence(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -
     if gap.high < 0:
         return f"High frequencies {what}change before low ones: {where}."
     return (
-        f"Whether low frequencies {what}change before high ones cannot be told from {analysis.n} samples: {where}, "
+        f"Whether low frequencies {what}change before high ones cannot be decided from {analysis.n} samples: {where}, "
         f"and their difference lies between {gap.low:.0f} and {gap.high:.0f}."
     )
 
@@ -51,7 +51,9 @@ def fit_sentence(found: BetaFit) -> str:
         shape = f"A symmetric Beta(a, a) may describe the change: {interval}"
     else:
         side = "clean" if ratio.value > 1 else "noisy"
-        shape = f"No symmetric Beta(a, a) describes the change, for there is more towards the {side} end: {interval}"
+        shape = (
+            f"No symmetric Beta(a, a) describes the change, because more of it lies towards the {side} end: {interval}"
+        )
     return (
         f"{shape}; the divergence from the measured density is {found.divergence:.3f} nats for the free fit and "
         f"{found.symmetric_divergence:.3f} for a = b."

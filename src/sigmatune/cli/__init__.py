@@ -35,7 +35,7 @@ from sigmatune.errors import SigmaTuneError, sentence
 
 app = typer.Typer(
     name="sigmatune",
-    help="Give it a diffusion model and a budget of network calls; it returns the noise levels that get the most out of it.",
+    help="Give it a diffusion model and a budget of network calls; it returns the noise levels that use it best.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},  # commands inherit it
     pretty_exceptions_enable=False,
@@ -76,7 +76,7 @@ def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
     verbose: int = typer.Option(
         0, "--verbose", "-v", count=True, show_default=False, metavar="",
-        help="Say on stderr what is being done; -vv says more. It stands before the command.",
+        help="Log progress to stderr; -vv logs more. Put it before the command.",
     ),
 ) -> None:  # fmt: skip
     if version:
@@ -120,7 +120,7 @@ def main() -> None:
         _fail(said)
     if code == INTERRUPTED:
         print(
-            "stopped; a tune, an analysis, a training or a fine-tuning that is run again goes on where it was.",
+            "stopped; run a tune, an analysis, a training or a fine-tuning again and it resumes where it was.",
             file=sys.stderr,
         )
     sys.exit(code)
@@ -134,9 +134,7 @@ def _usage(error: Any) -> str:
     """What a usage error says; of an option that is the program's own and not a command's, where it belongs."""
     option = getattr(error, "option_name", None)
     if option in ("-v", "--verbose"):
-        return (
-            f"{option} stands before the command, as in sigmatune {option} {getattr(error.ctx, 'info_name', None)} ..."
-        )
+        return f"{option} goes before the command, as in sigmatune {option} {getattr(error.ctx, 'info_name', None)} ..."
     return str(error.format_message())
 
 

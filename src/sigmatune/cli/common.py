@@ -92,9 +92,7 @@ def _lines(*, quiet: bool) -> Callable[[str, int, int], None]:
 
 Force = Annotated[
     bool,
-    typer.Option(
-        "--force", help="Also replace files that SigmaTune did not write and read-only ones; never what is read."
-    ),
+    typer.Option("--force", help="Also replace files that SigmaTune did not write and read-only ones; never an input."),
 ]
 
 
@@ -110,7 +108,7 @@ def may_write(
 
     Args:
         files: What it writes, each with its kind.
-        model: The model that it reads; a bundled name is no folder of the user's, even if one has the same name.
+        model: The model that it reads; a bundled name is not a folder of the user's, even if one has the same name.
         inputs: What else it reads.
         folders, homes: The run folders that it writes to.
         force: The option.
@@ -141,7 +139,7 @@ def measuring(work: Path) -> Iterator[None]:
             kept = work.is_dir() and any(path.name != LOCK for path in work.iterdir())
             if not kept or not str(error).startswith("cannot write"):
                 raise
-            raise SigmaTuneError(f"{str(error).rstrip('.')}; what was measured is kept in {work}.") from None
+            raise SigmaTuneError(f"{str(error).rstrip('.')}; the measurements so far are kept in {work}.") from None
 
 
 def load_model(source: str, device: str, condition: dict[str, Any] | None = None) -> Denoiser:
@@ -170,7 +168,7 @@ Prompts = Annotated[
     Path | None, typer.Option("--prompts", help="Text models: a file with one prompt per line, all different.")
 ]
 Labels = Annotated[list[int], typer.Option("--labels", help="Class-conditional models: the labels, such as 0 1 2.")]
-Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What guidance leads away from.")]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Prompt that guidance steers away from.")]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="Guidance scale, 1 for none; the pipeline's own by default.")
 ]
@@ -180,9 +178,7 @@ Interval = Annotated[
 ]
 Values = Annotated[
     str,
-    typer.Option(
-        "--values", help="What black and white are in the stored numbers: auto, 0..1, -1..1, 0..255, 0..65535."
-    ),
+    typer.Option("--values", help="Range of the stored numbers, black to white: auto, 0..1, -1..1, 0..255, 0..65535."),
 ]
 Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; the pipeline's own by default.")]
 

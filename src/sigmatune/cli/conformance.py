@@ -14,7 +14,7 @@ from sigmatune.errors import SigmaTuneError
 
 def conformance(
     runner: str = typer.Argument(
-        help="core, diffusers, k-sampler (the ComfyUI node's), k-diffusion; module:function; or a command, in quotes."
+        help="core, diffusers, k-sampler (the ComfyUI node's), k-diffusion; module:function; or a command in quotes."
     ),
     vectors: Path | None = typer.Option(None, help="File of cases; the published ones by default."),
     write: Path | None = typer.Option(

@@ -55,21 +55,21 @@ class Data:
         needs = {"label": self.label, "size": self.size, "texture": self.texture, "per-image": self.per_image}
         alone = next((name for name, value in needs.items() if value and not self.source), None)
         if alone:
-            raise SigmaTuneError(f"--{alone} is about data; also pass --data, a folder of images or a file.")
+            raise SigmaTuneError(f"--{alone} needs data; also pass --data, a folder of images or a file.")
         if self.mean and not self.per_image:
             raise SigmaTuneError(
-                "--mean is for rules; without --per-image the mean spectrum is what --data gives anyway."
+                "--mean is for rules; leave it out, because without --per-image --data gives the mean spectrum anyway."
             )
         if self.reduction not in ("law", "pca"):
             raise SigmaTuneError(f"--reduction is law or pca, not {self.reduction!r}.")
         if self.source and "spectrum" not in FAMILIES[family].defaults:
             able = ", ".join(name for name, member in FAMILIES.items() if "spectrum" in member.defaults)
-            raise SigmaTuneError(f"{family} reads no spectrum, so --data does not go with it; take one of {able}.")
+            raise SigmaTuneError(f"{family} uses no spectrum, so leave --data out or take one of {able}.")
         taken = next((name for name in ("spectrum", *LAW) if name in own), None)
         if self.source and taken:
-            raise SigmaTuneError(f"--data says what the spectrum is; leave the option {taken} out, or --data.")
+            raise SigmaTuneError(f"--data defines the spectrum; leave out the option {taken}, or --data.")
         if self.per_image and plan is None:
-            raise SigmaTuneError("--per-image makes a rule; say by --plan where to write it.")
+            raise SigmaTuneError("--per-image makes a rule; pass --plan, the file to write it to.")
         if self.per_image and out is not None:
             raise SigmaTuneError(
                 "--out is for the levels of one schedule; a rule has one per image and goes to --plan."

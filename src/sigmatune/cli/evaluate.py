@@ -30,19 +30,19 @@ MANY = 10_000
 def evaluate(
     model: str = typer.Argument("", help="cifar10, digits, a diffusers folder, or a hub id; none with --images."),
     plan: Path | None = typer.Option(None, help="Plan file whose images are evaluated."),
-    images: str = typer.Option("", help="Images that exist already, instead of a model and a plan."),
+    images: str = typer.Option("", help="Existing images, instead of a model and a plan."),
     n: int | None = typer.Option(
         None,
         "--n",
         "-n",
-        help="How many images, of the indices 0 to n - 1 (10000); of --images so many are drawn, each class its share (all).",
+        help="Number of images, with indices 0 to n - 1 (10000); of --images, a random draw by class (all).",
     ),
     metrics: str = typer.Option("", help="fd,kid,is,prdc,sw,spectrum,fd-infinite,paired; by default the first six."),
     against: str = typer.Option(
-        "", help="Plan file, or a schedule such as karras:rho=7, that the plan is compared with on the same noises."
+        "", help="Plan file, or a schedule such as karras:rho=7, to compare the plan with on the same noises."
     ),
     reference: str = typer.Option(
-        "", help="Data: a folder, an .npz, a hub data set, or statistics (.npz); a bundled model brings its own."
+        "", help="Data: a folder, an .npz, a hub data set, or statistics (.npz); a bundled model has its own."
     ),
     extractor: str = typer.Option(
         "", help="efficientnet-lite0 (default), efficientnet-lite0-224, inception, pixels, or module:function."
@@ -52,17 +52,17 @@ def evaluate(
     values: Values = "auto",
     seed: int = typer.Option(0, help="Seed of the noise; with --images, of the draw."),
     batch: int | None = typer.Option(
-        None, help="Images sampled at once, 256 by default and fewer where they are large; no figure changes."
+        None, help="Images sampled at once, 256 by default, fewer if they are large; does not change any figure."
     ),
-    run: Path | None = typer.Option(None, help="Folder of images and features, which a later run goes on from."),
-    features_only: bool = typer.Option(False, "--features-only", help="Keep features and no images."),
+    run: Path | None = typer.Option(None, help="Folder of images and features, from which a later run resumes."),
+    features_only: bool = typer.Option(False, "--features-only", help="Keep the features but not the images."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
     force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
-    """Measure how good a plan's images are: distances to data, with intervals, resumable.
+    """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
     With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is beyond
     noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
@@ -71,11 +71,11 @@ def evaluate(
     from sigmatune.schedule import whole
 
     if save_reference is not None and save_reference.suffix != ".npz":
-        raise SigmaTuneError(f"statistics are written as .npz, not as {save_reference}.")
+        raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
     if n is not None:
         whole(n, "n")
     if bool(images) == bool(plan) or bool(plan) != bool(model):
-        raise SigmaTuneError("give a model and its --plan, or --images, images that exist already.")
+        raise SigmaTuneError("give a model and its --plan, or existing --images.")
     if images and (against or "paired" in listed(metrics)):
         raise SigmaTuneError("--against and paired need a model and a --plan, not --images.")
     work = run or out.with_name(f"{out.stem}.run")
@@ -99,7 +99,7 @@ def evaluate(
         print(out.read_text(encoding="utf-8").rstrip())
         return
     done.show()
-    print(f"written to {out}" + (f"; images and features: {work} (a later run goes on from them)" if model else ""))
+    print(f"written to {out}" + (f"; images and features: {work} (a later run resumes from them)" if model else ""))
 
 
 @dataclass
@@ -174,7 +174,7 @@ class _Job:
 
 
 def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progress: Progress) -> _Done:
-    """Measures n images that exist already, drawn by the seed, or all."""
+    """Measures existing images: n of them, drawn by the seed, or all."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.generation import pictures
     from sigmatune.spectra.sources import open_images
@@ -218,7 +218,7 @@ def family_of(text: str) -> tuple[str, dict[str, float]]:
     """A schedule family with its options, ``karras:rho=7``.
 
     Raises:
-        SigmaTuneError: for an option that is no number.
+        SigmaTuneError: for an option that is not a number.
     """
     name, *given = text.split(":")
     return name, options(given)

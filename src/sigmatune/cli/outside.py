@@ -28,7 +28,7 @@ def told(error: Exception) -> str | None:
         return NO_MEMORY
     if isinstance(error, OSError) and error.errno in OF_MACHINE:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return f"the system refused: {where}{reason(error)}; mend that and run the same command again."
+        return f"the system refused: {where}{reason(error)}; fix that and run the same command again."
     return None
 
 

@@ -112,7 +112,7 @@ def examine(
     """
     half = len(pixels) // 2
     if half < 20 or (classes is not None and len(classes) != len(pixels)):
-        raise SigmaTuneError(f"the doctor needs at least 40 images and a class for each, not {len(pixels)}.")
+        raise SigmaTuneError(f"this test needs at least 40 images and a class for each, not {len(pixels)}.")
     known = measure(open_images(pixels[:half], layout="NHWC"), wanted.extractors, name="one half")
     other = pixels[half : 2 * half]
     sets = {"other half": other, "mirrored": mirrored(other)}

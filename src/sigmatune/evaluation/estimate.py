@@ -56,7 +56,7 @@ class Estimate:
     def __sub__(self, other: Estimate) -> Estimate:
         """The difference of two figures of the same rows."""
         if len(self.left) != len(other.left):
-            raise SigmaTuneError("two figures are compared only if they leave out the same folds.")
+            raise SigmaTuneError("only figures that leave out the same folds can be compared.")
         pairs = zip(self.left, other.left, strict=True)
         return Estimate(self.value - other.value, tuple(a - b for a, b in pairs))
 

@@ -78,7 +78,7 @@ def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -
     if reference is None:
         if wanted.needs_reference:
             named = ", ".join(name for name, metric in wanted.metrics.items() if metric.needs_reference)
-            raise SigmaTuneError(f"{named} compare with data; pass --reference, a folder of images or a file.")
+            raise SigmaTuneError(f"{named} need data to compare with; pass --reference, a folder of images or a file.")
         return
     for extractor in wanted.extractors:
         reference.check(extractor, shape)
@@ -99,7 +99,7 @@ def figures(
         progress: Sees the figures done.
 
     Raises:
-        SigmaTuneError: as :func:`check` does, if there are too few images, or for a figure that is no finite number.
+        SigmaTuneError: as :func:`check` does, if there are too few images, or for a figure that is not a finite number.
     """
     check(wanted, reference, sample.shape)
     jobs = [(metric, *place) for metric in wanted.metrics.values() for place in wanted.places(metric)]
@@ -123,6 +123,6 @@ def figures(
         )
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
-                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; look at the images.")
+                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; check the images.")
             found.append(Figure(label, metric.better[label], estimate, settings))
     return found

@@ -71,7 +71,7 @@ def _loaded(part: Path | dict[str, Features], space: str) -> Features:
         return part[space]
     data = unsealed(part)
     if data is None:
-        raise SigmaTuneError(f"{part} was changed while it was in use; run the same command again.")
+        raise SigmaTuneError(f"{part} changed while it was in use; run the same command again.")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return np.asarray(stored[space])
 
@@ -108,9 +108,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     n, batch = whole(n, "n"), _at_once(model, plan) if batch is None else whole(batch, "batch")
     rows = plan.coefficients.rows
     if rows is not None and n > rows:
-        raise SigmaTuneError(
-            f"the plan has a schedule for each of {rows} seeds, fewer than the {n} images asked for."
-        )
+        raise SigmaTuneError(f"the plan has a schedule for each of {rows} seeds, fewer than the {n} images requested.")
     if model.pixel_shape[0] not in (1, 3) or len(model.pixel_shape) != 3:
         raise SigmaTuneError(f"metrics need images, but the model returns data of shape {tuple(model.pixel_shape)}.")
     soundness.check(model)

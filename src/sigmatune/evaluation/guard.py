@@ -74,10 +74,10 @@ class Difference:
         """What it comes to, in one sentence."""
         span = f"{self.value:.3g} ({self.confidence:.0%} interval {self.low:.3g} to {self.high:.3g})"
         if self.gain:
-            return f"gain: on the same {self.n} noises the plan's {self._named} differs from its rival's by {span}."
+            return f"gain: on the same {self.n} noises the plan's {self._named} differs from the baseline's by {span}."
         if self.low > 0:
-            return f"no gain: the plan is worse; its {self._named} differs from its rival's by {span}."
-        return f"no gain: on the same {self.n} noises the two cannot be told apart; {self._named} differs by {span}."
+            return f"no gain: the plan is worse; its {self._named} differs from the baseline's by {span}."
+        return f"no gain: on the same {self.n} noises the two do not differ significantly; {self._named} differs by {span}."
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, JSON-ready."""

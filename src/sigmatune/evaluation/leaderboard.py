@@ -1,7 +1,7 @@
 """A leaderboard: schedules times solvers times budgets, all on the same noises, with intervals and a plain verdict.
 
-Differences are of pairs (the same noises), so that two entries can be told apart even where their own intervals overlap. The
-verdict names the best entry of each budget and says which others cannot be told from it.
+Differences are of pairs (the same noises), so two entries can differ significantly even where their own intervals
+overlap. The verdict names the best entry of each budget and the others that do not differ significantly from it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
 
 
 def behind(row: Row, best: Row) -> tuple[Estimate, bool]:
-    """How far an entry is behind another on the same noises, and whether that is beyond noise at 95%."""
+    """How far an entry is behind another on the same noises, and whether the difference is significant at 95%."""
     gap = row.main.minus(best.main)
     sign = 1 if row.main.better == "lower" else -1
     if gap.error == 0:
@@ -158,7 +158,7 @@ def behind(row: Row, best: Row) -> tuple[Estimate, bool]:
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """One sentence per budget: who is best, by how much, and who cannot be told from it."""
+    """One sentence per budget: the best entry, its margin, and the entries that do not differ significantly from it."""
     sentences = []
     order = ranked(rows)
     for budget in dict.fromkeys(row.entry.budget for row in order):
@@ -170,7 +170,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         beaten = [row for row in others if behind(row, best)[1]]
         if level:
             told = ", ".join(map(_named, level[:3])) + (f" and {len(level) - 3} more" if len(level) > 3 else "")
-            said += f"; beyond noise it is not better than {told}"
+            said += f"; it is not significantly better than {told}"
         if beaten:
             gap, _ = behind(beaten[0], best)
             ends = sorted(abs(end) for end in gap.interval)

@@ -27,7 +27,7 @@ class FrechetObjective:
         space: Which of them; narrow ones need fewer images.
         n: Images per plan.
         seed: Of their noise.
-        folder: Keeps the features, so that a stopped search goes on for nothing.
+        folder: Keeps the features, so that a stopped search resumes at no cost.
 
     Raises:
         SigmaTuneError: if the reference is of other images or extractors or does not know the space.

@@ -65,7 +65,7 @@ class Statistics:
         """
         width = len(self.moments.mean)
         if components > width:
-            raise SigmaTuneError(f"the reference knows {width} components of this space, fewer than {components}.")
+            raise SigmaTuneError(f"the reference has {width} components of this space, fewer than {components}.")
         basis = principal(self.moments.covariance, components)
         whole = basis if self.basis is None else self.basis @ basis
         return Statistics(self.moments.projected(basis), (self.rows @ basis).astype(np.float32), whole)
@@ -203,7 +203,7 @@ def measure(
         SigmaTuneError: if there are fewer than two, or they are not images or cannot be read.
     """
     if images.count < 2:
-        raise SigmaTuneError(f"{images.name} holds one image; a reference needs at least two, and rather thousands.")
+        raise SigmaTuneError(f"{images.name} holds one image; a reference needs at least two, preferably thousands.")
     generator = np.random.default_rng(0)
     chosen = generator.permutation(images.some(ROWS))
     place = np.full(images.count, -1)

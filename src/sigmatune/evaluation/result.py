@@ -77,7 +77,7 @@ class Figure:
         if self.name != other.name:
             why = f"one is {self.name} and the other {other.name}"
         if self.settings.seeds.get("seed") != other.settings.seeds.get("seed"):
-            why = why or "they are of different seeds, so that nothing cancels"
+            why = why or "they are of different seeds, so their noise does not cancel"
         if why:
             raise SigmaTuneError(f"these figures cannot be compared: {why}.")
         return self.estimate - other.estimate

@@ -164,9 +164,9 @@ def read(file: Path) -> list[dict[str, Any]]:
         found = [_case_of(line, i) for i, line in enumerate(cases, start=2)]
         stated = parsed(head)["cases"]
     except SigmaTuneError as error:
-        raise SigmaTuneError(f"{file} is no file of conformance cases of version {VERSION}: {error}") from None
+        raise SigmaTuneError(f"{file} is not a file of conformance cases of version {VERSION}: {error}") from None
     if stated != len(found):
-        raise SigmaTuneError(f"{file} states {stated} cases and holds {len(found)}; take the whole file.")
+        raise SigmaTuneError(f"{file} states {stated} cases but holds {len(found)}; use the complete file.")
     return found
 
 
@@ -202,7 +202,7 @@ def _case_of(line: str, number: int) -> dict[str, Any]:
     n, plan = len(made.variance), read_plan(json.dumps(made.plan))
     if len(made.start) != n or any(len(row) != n for row in made.noise) or plan.path is None:
         raise SigmaTuneError(
-            f"line {number}: a case needs a noise path and {n} numbers of start noise and of each noise."
+            f"line {number}: a case needs a noise path, and {n} numbers for the start noise and for each later noise."
         )
     return raw  # type: ignore[no-any-return]
 

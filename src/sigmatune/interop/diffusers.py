@@ -171,8 +171,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """
         if begin_index != self._lead:
             raise SigmaTuneError(
-                f"the pipeline has cut the plan's list of timesteps at {begin_index}, as a strength does; start from a noise "
-                "level instead: make the scheduler of partial(plan, sigma) and pass strength=1."
+                f"the pipeline cut the plan's list of timesteps at {begin_index}, as a strength does; start from a "
+                "noise level instead: make the scheduler of partial(plan, sigma) and pass strength=1."
             )
         self._call = 0
 
@@ -227,7 +227,10 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 last call, NaN or infinity.
         """
         if eta or use_clipped_model_output:
-            raise SigmaTuneError("eta and use_clipped_model_output are another sampler's; the plan has its own noise.")
+            raise SigmaTuneError(
+                "eta and use_clipped_model_output belong to another sampler; leave them out, the plan has its own "
+                "noise."
+            )
         k = self._call
         self._check_time(k, timestep)
         with torch.no_grad():
@@ -247,8 +250,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             bad := first_unsound(following)
         ) is not None:  # once a run: on an accelerator a look waits for all before it
             raise SigmaTuneError(
-                f"the pipeline's network made NaN or infinity of image {bad}; load it in float32 or bfloat16, or look "
-                "at its weights."
+                f"the pipeline's network returned NaN or infinity for image {bad}; load it in float32 or bfloat16, or "
+                "check its weights."
             )
         # A pipeline that makes a single step may take the estimate of the data as its result (PixArt does).
         return Output(prev_sample=following, pred_original_sample=following) if return_dict else (following, following)
@@ -262,8 +265,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             timestep = self._times[min(k, len(self._times) - 1)]  # reading it would make the accelerator wait
         if not known or abs(float(timestep) - self._times[k]) > 1e-3:
             raise SigmaTuneError(
-                f"t = {float(timestep):g} is not what this plan sends in call {max(k, 0)} of {self._plan.calls}; let the "
-                "pipeline go once through scheduler.timesteps after set_timesteps."
+                f"t = {float(timestep):g} is not the time of call {max(k, 0)} of {self._plan.calls} of this plan; let "
+                "the pipeline iterate once over scheduler.timesteps after set_timesteps."
             )
 
     def _prepared(self, sample: Tensor, generator: Any) -> Machine:
@@ -296,8 +299,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if abs(t - self._times[0]) <= 1e-3:
             if self._native.origin is None:
                 raise SigmaTuneError(
-                    "this plan's state holds more than the image (learned coefficients, a momentum), so it does not say how "
-                    "to start from an image; use a plan of one of the solvers of position."
+                    "this plan's state holds more than the image (learned coefficients, a momentum), so it does not "
+                    "define how to start from an image; use a plan of a position-space solver."
                 )
             return self._native.origin, self._native.start
         near = min(self._times, key=lambda own: abs(own - t))
@@ -309,7 +312,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if spec["kind"] == "flow" and not np.isclose(np.exp(mu), spec["shift"], rtol=1e-4):
             warnings.warn(
                 f"at this resolution the pipeline shifts time by {np.exp(mu):.4g} and the plan was made for a shift of "
-                f"{spec['shift']:.4g}; its noise levels are kept, its evidence does not carry over.",
+                f"{spec['shift']:.4g}; its noise levels are kept, but its evidence does not carry over.",
                 PlanMismatch,
                 stacklevel=3,
             )

@@ -116,8 +116,8 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
     c, calls, width = coefficients.c, coefficients.calls, coefficients.width
     if bool((c[:-1, 0] == 0).any()):
         raise SigmaTuneError(
-            "an input of the network does not depend on the first tensor of the plan's state, so a loop that holds nothing "
-            "but that input cannot run it; run it with sigmatune.sample."
+            "an input of the network does not depend on the first tensor of the plan's state, so a loop that holds "
+            "only that input cannot run it; run it with sigmatune.sample."
         )
     T = torch.eye(width, dtype=c.dtype).repeat(calls + 1, 1, 1)
     T[:-1, 0] = c[:-1] * scale[:, None]
@@ -130,8 +130,8 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
     start = T[0] @ coefficients.start
     if bool((start[0, 1:].abs() > 1e-9 * start[0, 0].abs()).any()):
         raise SigmaTuneError(
-            f"the first input of the network is made of {start.shape[-1]} noises, and other loops start from one; run it with "
-            "sigmatune.sample."
+            f"the first input of the network combines {start.shape[-1]} noises, and other loops start from one; run it "
+            "with sigmatune.sample."
         )
     return Coefficients(
         q=coefficients.q,

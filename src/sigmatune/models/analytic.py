@@ -31,7 +31,7 @@ DATA, CHOICE = 0xDA7A, 0xC401CE
 """Noise channels of drawn data, so that a draw never repeats the start noise of the same seed and index."""
 
 NEVER = 1e300
-"""Minus the exponent of what cannot be; finite, so that a chunk without any possible member is no NaN."""
+"""Minus the exponent of what cannot be; finite, so that a chunk without any possible member is not NaN."""
 
 
 class Analytic(Denoiser):
@@ -130,7 +130,7 @@ class GaussianMixture(Analytic):
         path: Binds schedules; EDM's range by default.
 
     Raises:
-        SigmaTuneError: if the arrays do not fit together, or are no weights, means and covariances.
+        SigmaTuneError: if the arrays do not fit together, or are not weights, means and covariances.
     """
 
     def __init__(self, weights: Numbers, means: Numbers, covariances: Numbers, path: NoisePath | None = None) -> None:

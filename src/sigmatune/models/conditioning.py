@@ -45,12 +45,10 @@ class ConditioningConfig(Strict):
     kind: Literal["SigmaTuneConditioning"] = Field(alias="_class_name")
     width: int = Field(ge=1, description="length of the vector that the network takes")
     classes: list[str] = Field(default_factory=list, description="names of the classes, in the order of their vectors")
-    ends: bool = Field(
-        default=False, description="the network is told the logSNR at both ends of the sample's schedule"
-    )
+    ends: bool = Field(default=False, description="the network takes the logSNR at both ends of the sample's schedule")
     images: int = Field(default=0, ge=0, description="channels of an image that is concatenated to the state")
     default_ends: tuple[float, float] | None = Field(
-        default=None, strict=False, description="sigma_min and sigma_max where nothing else is said"
+        default=None, strict=False, description="sigma_min and sigma_max by default"
     )
     curve: dict[str, Any] | None = Field(
         default=None, description="the spectral curve of training: family, kappa_min, kappa_max"

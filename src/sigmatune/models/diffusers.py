@@ -64,7 +64,7 @@ class DiffusersDenoiser(NetworkDenoiser):
         height, width = (size, size) if isinstance(size, int) else size
         channels = config.in_channels if config.out_channels >= config.in_channels else config.out_channels
         if not told and (config.class_embed_type is not None or config.num_class_embeds is not None):
-            raise SigmaTuneError("the network expects class labels; open it with st.load, and say which with label=.")
+            raise SigmaTuneError("the network expects class labels; open it with st.load and choose one with label=.")
         if not told and config.out_channels not in (config.in_channels, 2 * config.in_channels):
             raise SigmaTuneError(
                 "a denoiser has as many output as input channels, or twice as many, not "
@@ -176,7 +176,7 @@ def _denoiser(
     own = (folder / "conditioning" / "config.json").is_file()
     if not own and getattr(config, "num_class_embeds", None) is None:
         if not hasattr(config, "time_embedding_type"):
-            raise SigmaTuneError(f"{folder} holds a transformer without the conditioning/ that tells it what to do.")
+            raise SigmaTuneError(f"{folder} holds a transformer without its conditioning/; pass the complete folder.")
         return DiffusersDenoiser(unet, path, prediction, **where)
     from sigmatune.models.conditional import ConditionalDenoiser
     from sigmatune.models.conditioning import Conditioning

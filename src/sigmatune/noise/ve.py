@@ -58,7 +58,7 @@ class VE(NoisePath):
         return np.asarray(np.log(sigma) / 4 if self.clock == "quarter_log" else sigma)
 
     def time_tolerance(self, t: Levels) -> Array:
-        t = np.asarray(t, dtype=np.float64)  # it is no count of levels, but the level itself or a logarithm of it
+        t = np.asarray(t, dtype=np.float64)  # it is not a count of levels, but the level itself or a logarithm of it
         return LEVEL_TOLERANCE * (np.full_like(t, 0.25) if self.clock == "quarter_log" else np.abs(t))
 
     def alpha(self, t: Levels) -> Array:

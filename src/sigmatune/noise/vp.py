@@ -47,7 +47,7 @@ class VP(NoisePath):
         table.flags.writeable = False
         object.__setattr__(self, "alphas_cumprod", table)
         if not np.all(np.diff(self._log_sigma) > 0):
-            raise SigmaTuneError("two entries of alphas_cumprod are too close to be told apart as noise levels.")
+            raise SigmaTuneError("two entries of alphas_cumprod are too close to give different noise levels.")
 
     @property
     def levels(self) -> int:  # type: ignore[override]

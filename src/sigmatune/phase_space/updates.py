@@ -37,7 +37,7 @@ Form = Literal["consistent", "exponents", "noise"]
 
 
 def check(lambda_s: float, form: str) -> None:
-    """Refuses what is no lambda_s.
+    """Refuses what is not lambda_s.
 
     Raises:
         SigmaTuneError: for a negative or infinite lambda_s, or an unknown form.

@@ -32,16 +32,16 @@ def _curve_note(group: Group, measured: Measured) -> str:
     text = (
         f"Typical error: geometric mean over the first {measured.rows} held-out noises of the root mean square distance to "
         "the converged solution from the same noise, in the model's own scale; bars are 95% bootstrap intervals over noises. "
-        "Bars of two curves may overlap and the difference still be sure, because both run on the same noises: the table's "
-        f"ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
+        "Bars of two curves may overlap although the difference is significant, because both use the same noises: the "
+        f"table's ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
     )
     if group.gain:
         text += (
-            " Filled circles are plans as they were tuned; open circles are the nearest plan's curve of levels, resampled "
-            "to another number of calls for which it was not tuned."
+            " Filled circles are tuned plans; open circles are the nearest plan's curve of levels, resampled "
+            "to a number of calls for which it was not tuned."
         )
     if any(curve.name.endswith("(the model's own)") for curve in group.defaults):
-        text += " An asterisk marks the default that the model's makers set."
+        text += " An asterisk marks the default that the model's authors chose."
     return text
 
 
@@ -93,7 +93,9 @@ def samples(measured: Measured) -> str:
         parts.append(
             p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
         )
-        note = "The first held-out noises, not chosen by anyone. Numbers are the typical errors of the table above."
+        note = (
+            "These are the first held-out noises, not a selection. Numbers are the typical errors of the table above."
+        )
         if not group.gain:
             note += " No plan beat its default here, so only the best default is shown."
         parts.append(p(note, "note"))
@@ -151,7 +153,7 @@ def residuals(measured: Measured) -> str:
     """Where in the image, and at which frequency, the error sits."""
     if any(view.residual is None for view in measured.views):
         return p(
-            "Samples of this model are no images (C, H, W), so their error has no place in an image and no frequency."
+            "Samples of this model are not images (C, H, W), so their error has no place in an image and no frequency."
         )
     note = f"Over all {measured.held_out} held-out noises, as the guard saw them."
     return p(note, "note") + each(measured, [_residual(view, i) for i, view in enumerate(measured.views)])
@@ -206,7 +208,7 @@ def cost(measured: Measured) -> str:
     head = ["network evaluations for", *(budget(view) for view in measured.views)]
     note = (
         "A network evaluation is one image through the network once, padding included."
-        + " References are shared by the plans and stand in the cost of each." * (len(measured.views) > 1)
+        + " The plans share references; each plan's cost includes them." * (len(measured.views) > 1)
     )
     stages = each(measured, [_stages(view) for view in measured.views])
     return table(head, rows) + p(note, "note") + stages + p(words.own_cost(measured), "note")
@@ -228,8 +230,8 @@ def _stages(view: View) -> str:
     head = ["stage", "network evaluations", "seconds", "peak memory, MiB", "error, tuning noises", "validation noises",
             "change"]  # fmt: skip
     text = (
-        "The typical error of the leader after each stage, and by how much the stage lowered it on the validation noises. "
-        "Marked: stages that paid."
+        "The typical error of the best plan after each stage, and how much the stage lowered it on the validation "
+        "noises. Marked: stages that lowered the error."
     )
     return table(head, rows) + p(text, "note") if rows else ""
 
@@ -252,5 +254,5 @@ def use(measured: Measured, source: str | None, files: Sequence[Path] | None) ->
         "also names the timestep that the network receives at each call. The levels belong to this solver; with another one "
         "the evidence does not carry over."
     )
-    where = "Paths are those that were given to SigmaTune; run the code in the same folder." if files else ""
+    where = "Paths are as given to SigmaTune; run the code in the same folder." if files else ""
     return (p(where, "note") if where else "") + each(measured, body) + p(note, "note")

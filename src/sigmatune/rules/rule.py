@@ -96,9 +96,7 @@ class SpectralRule:
             raise SigmaTuneError(f"a rule needs a family that reads a spectrum: {able}, not {self.family}.")
         taken = DRAWN & set(self.options)
         if taken:
-            raise SigmaTuneError(
-                f"a rule draws its spectra, so the family's option {min(taken)} is not free; leave it out."
-            )
+            raise SigmaTuneError(f"a rule draws its spectra, so leave out the family's option {min(taken)}.")
         # Complete, so that a file means the same when a default changes.
         defaults = {name: value for name, value in FAMILIES[self.family].defaults.items() if name not in DRAWN}
         object.__setattr__(self, "options", plain({**defaults, **self.options}))
@@ -128,7 +126,7 @@ class SpectralRule:
             rest: As for the class; ``control`` draws a class for every row unless it is given.
 
         Raises:
-            SigmaTuneError: for a model whose noise law is no spectral curve.
+            SigmaTuneError: for a model whose noise law is not a spectral curve.
         """
         inner: Any = getattr(model, "conditional", model)
         family = trained_curve(model)

@@ -33,9 +33,9 @@ class ControlFields(Strict):
     mean: bool = Field(default=False, description="the mean spectrum in every row instead of a draw")
     texture: float = Field(default=0.0, description="every spectrum is multiplied by k to this power")
     amplitude: float = Field(default=1.0, gt=0, description="every spectrum is multiplied by this")
-    by_class: bool = Field(default=False, description="a class is drawn for every row and told to the network")
+    by_class: bool = Field(default=False, description="draw a class for every row and condition the network on it")
     shuffled: bool = Field(
-        default=False, description="with by_class, spectra of another class than the one that is told"
+        default=False, description="with by_class, spectra of another class than the network's condition"
     )
 
 
@@ -100,7 +100,7 @@ def load_rule(path: str | Path) -> SpectralRule:
     """Reads a rule file that :meth:`SpectralRule.save` wrote; it draws the same schedules, bit for bit.
 
     Raises:
-        SigmaTuneError: if the file is no rule of a known version, or names an unknown family or solver.
+        SigmaTuneError: if the file is not a rule of a known version, or names an unknown family or solver.
     """
     return json_file.read(path, loads, kind="rule")
 

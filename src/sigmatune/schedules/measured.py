@@ -39,7 +39,7 @@ def measured(steps: int, path: NoisePath, *, density: list[float] | None = None)
         N noise levels (sigma), descending.
 
     Raises:
-        SigmaTuneError: if the density is no list of numbers of at least 0, or all of them are 0.
+        SigmaTuneError: if the density is not a list of numbers of at least 0, or all of them are 0.
     """
     bins = _checked([1.0] if density is None else density)
     F = np.append(0, bins.cumsum())
@@ -59,4 +59,4 @@ def _checked(density: list[float]) -> Array:
     return np.asarray(values / largest)
 
 
-FAMILY = Family("measured", measured, "quantiles over time of a density that was measured, both ends included")
+FAMILY = Family("measured", measured, "quantiles over time of a measured density, both ends included")

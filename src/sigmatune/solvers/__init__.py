@@ -85,8 +85,8 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
     if denoiser is not None and denoiser.solver_options is not None:
         if not chosen.augmented:
             raise SigmaTuneError(
-                f"this network was trained in phase space and {chosen.name} samples position only; use a solver such as "
-                "reduced-oba."
+                f"this network was trained in phase space and {chosen.name} samples in position space; use a solver "
+                "such as reduced-oba."
             )
         options = {**denoiser.solver_options, **options}
     if denoiser is None:
@@ -129,7 +129,7 @@ def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
         solver: Run the levels with another solver than they were tuned for; warns.
 
     Raises:
-        SigmaTuneError: if the file is no plan of a known version, or names an unknown solver.
+        SigmaTuneError: if the file is not a plan of a known version, or names an unknown solver.
     """
 
     def build(schedule: Schedule, name: str, options: Mapping[str, Any]) -> Coefficients:

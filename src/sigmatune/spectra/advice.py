@@ -133,9 +133,7 @@ def guidance_interval(power: Any) -> tuple[float, float]:
     """
     rings = np.asarray(power, dtype=np.float64)
     if rings.ndim != 1 or len(rings) < 3 or not np.isfinite(rings).all() or not rings[1:].max() > QUANTISATION:
-        raise SigmaTuneError(
-            "a guidance interval needs the power of at least two rings beyond DC, not all of it nothing."
-        )
+        raise SigmaTuneError("a guidance interval needs the power of at least two rings beyond DC, not all zero.")
     fine = max(float(rings[(len(rings) - 1) // 2 :].max()), QUANTISATION)
     top = float(rings[1:].max())
     return math.sqrt(fine) if fine < top else 0.0, math.sqrt(top)

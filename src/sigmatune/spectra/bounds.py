@@ -76,7 +76,7 @@ class Ends:
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < np.inf:
             raise SigmaTuneError(
-                f"the ends {self.sigma_max:.4g} and {self.sigma_min:.4g} enclose no range of noise; tighten neither so much."
+                f"the ends {self.sigma_max:.4g} and {self.sigma_min:.4g} enclose no range of noise; tighten them less."
             )
 
 
@@ -297,7 +297,7 @@ def _root(spectrum: Spectrum, excess: Callable[[float], float]) -> float:
     power, _, count = _modes(spectrum)
     mean = float((count * power).sum() / count.sum())
     if not mean > 0:
-        raise SigmaTuneError("the data has no power at all, so no noise level is tight for it; check the images.")
+        raise SigmaTuneError("the data has no power at all, so no noise level is tight; check the images.")
     scale = 0.5 * np.log(mean)
     low, high = scale + np.log(LOWEST), scale + np.log(HIGHEST)
     if excess(low) * excess(high) > 0:

@@ -153,7 +153,7 @@ def frequency_focused(power: ArrayLike, *, kappa_min: float = KAPPA_MIN, kappa_m
         kappa_min, kappa_max: P / sigma^2 of the coarsest ring at v = 1 and of the finest at v = 0.
 
     Raises:
-        SigmaTuneError: for powers that are no finite numbers of at least 0, or kappas that are not 0 < min < max.
+        SigmaTuneError: for powers that are not finite numbers of at least 0, or kappas that are not 0 < min < max.
     """
     rings = _rings(power)
     knots = np.broadcast_to(np.linspace(0, 1, rings.shape[-1]), rings.shape)

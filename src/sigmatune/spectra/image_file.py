@@ -27,7 +27,7 @@ def pixels_of(file: Path) -> Numbers:
     """An image file, (1 or 3, H, W).
 
     Raises:
-        SigmaTuneError: if it cannot be read, is cut off, or is no image.
+        SigmaTuneError: if it cannot be read, is cut off, or is not an image.
     """
     with npz.reading(file), Image.open(file) as opened:
         return array_of(opened)

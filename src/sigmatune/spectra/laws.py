@@ -200,7 +200,9 @@ class _Points:
         if errors not in get_args(Errors):
             raise SigmaTuneError(f"errors come from 'modes' or 'images', not from {errors!r}.")
         if power is None or (errors == "images" and (spectrum.log_variance is None or spectrum.images < 2)):
-            raise SigmaTuneError("one image says nothing about the others; measure at least two, or use its own modes.")
+            raise SigmaTuneError(
+                "one image gives no variation between images; measure at least two, or use errors='modes'."
+            )
         if np.ndim(power) != 1:
             raise SigmaTuneError("a law describes one spectrum; measure without per_channel.")
         whole = min(whole_rings(*spectrum.size), spectrum.rings)

@@ -224,7 +224,7 @@ class Mixture:
         """Reads what :meth:`save` wrote, bit for bit.
 
         Raises:
-            SigmaTuneError: in one sentence, for anything that is no file of spectra of a known version.
+            SigmaTuneError: in one sentence, for anything that is not a file of spectra of a known version.
         """
 
         def loads(text: str) -> Mixture:
@@ -245,7 +245,7 @@ def edited(power: ArrayLike, *, texture: float = 0.0, amplitude: float = 1.0) ->
         amplitude: A, > 0.
 
     Raises:
-        SigmaTuneError: if texture is no finite number or amplitude is not positive.
+        SigmaTuneError: if texture is not a finite number or amplitude is not positive.
     """
     texture, amplitude = number(texture, "texture"), number(amplitude, "amplitude")
     if not amplitude > 0:

@@ -171,7 +171,7 @@ def _law(size: tuple[int, int]) -> tuple[Array, Array]:
 def _labelled(images: Batches, labels: Labels) -> Iterator[tuple[torch.Tensor, list[str | None]]]:
     """Batches with one name or None per image."""
     if not isinstance(images, torch.Tensor) and labels is not None:
-        raise SigmaTuneError("labels belong to a single tensor of images; of batches, yield (images, labels) pairs.")
+        raise SigmaTuneError("labels belong to a single tensor of images; for batches, yield (images, labels) pairs.")
     for item in [(images, labels)] if isinstance(images, torch.Tensor) else images:
         batch, own = item if isinstance(item, tuple) else (item, None)
         plain = own.tolist() if hasattr(own, "tolist") else own

@@ -57,7 +57,7 @@ def reading(path: Path) -> Iterator[None]:
         most = f"{Image.MAX_IMAGE_PIXELS:,}"
         raise SigmaTuneError(f"{path} has more than {most} pixels; make it smaller or leave it out.") from None
     except MemoryError:
-        raise SigmaTuneError(f"{path} asks for more memory than there is; leave it out.") from None
+        raise SigmaTuneError(f"{path} needs more memory than there is; leave it out.") from None
     except _BROKEN as error:
         raise SigmaTuneError(f"{path} cannot be read ({reason(error)}); replace the file or leave it out.") from None
 
@@ -159,7 +159,9 @@ def choose(path: Path, key: str | None) -> Stored:
     if name not in stored:
         listed = ", ".join(f"{array.name} {array.shape}" for array in stored.values()) or "nothing"
         wanted = "the images" if key is None else repr(key)
-        raise SigmaTuneError(f"cannot tell which array of {path} is {wanted}; it holds {listed}: choose one with key.")
+        raise SigmaTuneError(
+            f"it is unclear which array of {path} is {wanted}; it holds {listed}: choose one with key."
+        )
     if stored[name].dtype.hasobject:
         raise SigmaTuneError(f"{name} of {path} holds Python objects, which are never read; save plain numbers.")
     row = stored[name].bytes // max(stored[name].shape[0], 1) if stored[name].shape else 0

@@ -53,7 +53,7 @@ def rapsd(
         window: A window in :data:`WINDOWS`, scaled to leave the power of white noise unchanged. The mean of each channel
             is taken out before and its power put back into ring 0, for otherwise it leaks into the first rings.
         transform: ``"fft"`` or ``"dct"`` (no edges, half-integer frequencies).
-        per_channel: Keep the channels apart, as for latents, whose channels are no colours.
+        per_channel: Keep the channels apart, as for latents, whose channels are not colours.
 
     Returns:
         (B, K), or (B, C, K) per channel; K = floor(min(H, W) / 2) + 1 without corners. The images' dtype and device.
@@ -69,7 +69,7 @@ def rapsd(
     height, width = images.shape[-2:]
     bins = binning(height, width, transform, corners=corners)
     if window is not None and transform == "dct":
-        raise SigmaTuneError("the cosine transform has no edges for a window to take away; leave the window out.")
+        raise SigmaTuneError("the cosine transform has no edges that need a window; leave the window out.")
     mean = None
     if window is not None:
         mean = images.mean(dim=(-2, -1), keepdim=True)

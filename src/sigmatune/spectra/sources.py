@@ -60,11 +60,11 @@ def open_images(
         key: Array of an ``.npz`` file; by default images, x, data, arr_0, or the only one of three or more axes.
         batch: At most that many images at a time; fewer where images are large, so that a batch stays under 64 MiB.
 
-    Of a folder, links are followed and hidden names left out; what else was left out, :attr:`Images.left_out` counts. A file
-    that cannot be read, is cut off or is no image is refused, never left out. Transparent pixels show white. The first image
-    decides whether all have one channel or three, in which case grey ones are repeated. Orientation of a photograph is as its
-    camera noted it; of several frames the first is read; colour of 16 bits is read in 8, as Pillow does. The arrays keep their
-    channels, alpha too.
+    In a folder, links are followed and hidden names skipped; :attr:`Images.left_out` counts everything else that was
+    skipped. A file that cannot be read, is truncated or is not an image is refused, never skipped. Transparent pixels
+    become white. The first image decides whether all have one channel or three; grey images among colour are repeated
+    over the channels. A photograph is oriented as its camera recorded; of several frames the first is read; Pillow
+    reads 16-bit colour in 8 bits. Arrays keep their channels, including alpha.
 
     Raises:
         SigmaTuneError: here for what is missing, empty, of an unknown type or ambiguous; while iterating for images that
@@ -158,7 +158,7 @@ def decoded(pictures: Iterable[Named], batch: int, target: Target, scale: Scale)
         image = target(_decoded(picture)[None], lambda _, file=file: file, scale)[0]  # type: ignore[misc]
         shape, first = shape or tuple(image.shape), first or file
         if len(image) > shape[0]:
-            raise SigmaTuneError(f"{file} is in colour but {first} is grey; put them into folders of their own.")
+            raise SigmaTuneError(f"{file} is in colour but {first} is grey; put them into separate folders.")
         if image.shape[1:] != shape[1:]:
             (height, width), (rows, columns) = image.shape[1:], shape[1:]
             raise SigmaTuneError(
@@ -238,11 +238,11 @@ def _axes(shape: tuple[int, ...], layout: Layout, name: str) -> Layout:
         return layout
     if len(shape) == 3:
         if shape[-1] in (3, 4) or shape[0] in (3, 4):  # one colour image, most likely
-            raise SigmaTuneError(f"{name} has shape {shape}: one image or several? Add an axis, or say layout='NHW'.")
+            raise SigmaTuneError(f"{name} has shape {shape}: one image or several? Add an axis, or pass layout='NHW'.")
         return "NHW"
     last, second = shape[-1] <= 4, shape[1] <= 4
     if last and second and shape[1:] != (1, 1, 1):
-        raise SigmaTuneError(f"{name} has shape {shape}, which is ambiguous; say layout='NHWC' or layout='NCHW'.")
+        raise SigmaTuneError(f"{name} has shape {shape}, which is ambiguous; pass layout='NHWC' or layout='NCHW'.")
     return "NHWC" if last and not second else "NCHW"
 
 

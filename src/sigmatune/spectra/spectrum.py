@@ -104,7 +104,7 @@ class Spectrum:
         """Reads what :meth:`to_dict` wrote.
 
         Raises:
-            SigmaTuneError: if it is no spectrum.
+            SigmaTuneError: if it is not a spectrum.
         """
         try:
             arrays = {
@@ -121,7 +121,7 @@ class Spectrum:
         except SigmaTuneError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise SigmaTuneError(f"this is no spectrum: {reason(error)}; measure it again.") from None
+            raise SigmaTuneError(f"this is not a spectrum: {reason(error)}; measure it again.") from None
 
 
 _ARRAYS = ("power", "count", "centred", "log_mean", "log_variance")

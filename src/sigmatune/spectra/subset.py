@@ -32,7 +32,7 @@ def draw(n: int, count: int, labels: Sequence[object] | None, seed: int = 0) -> 
         SigmaTuneError: if there are fewer than n, or the seed is none.
     """
     if whole(n, "n") > count:
-        raise SigmaTuneError(f"there are {count} images, fewer than the {n} asked for.")
+        raise SigmaTuneError(f"there are {count} images, fewer than the {n} requested.")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {seed!r}.")
     generator = np.random.Generator(np.random.Philox(key=np.uint64(seed)))

@@ -73,8 +73,8 @@ class Scale:
         by_type = np.dtype(dtype).name in BY_TYPE or dtype.kind == "f"
         if dtype.kind not in "biuf" or (not by_type and self.values in ("auto", "as-is")):
             raise SigmaTuneError(
-                f"{self.name} holds {dtype}; images are bool, uint8, uint16 or floating point: convert it, or say what whole "
-                "numbers are by values '0..255', '0..65535' or '0..1'."
+                f"{self.name} holds {dtype}; images are bool, uint8, uint16 or floating point: convert it, or state "
+                "the range of integers with values '0..255', '0..65535' or '0..1'."
             )
 
     def _found(self, dtype: np.dtype[Any]) -> str:
@@ -85,8 +85,8 @@ class Scale:
             return "as-is" if self.values == "as-is" else recognised(*self.limits(), self.name)
         if dtype.name == "uint16" and self.values == "auto" and not self.files and (top := self.limits()[1]) <= 255:
             raise SigmaTuneError(
-                f"{self.name} holds uint16 and nothing above {top:.0f}, which is nearly black in 16 bits; say values '0..255' "
-                "if it has 8, or '0..65535'."
+                f"{self.name} holds uint16 and nothing above {top:.0f}, which is nearly black in 16 bits; pass values "
+                "'0..255' if it has 8 bits, or '0..65535'."
             )
         return BY_TYPE[dtype.name]
 
@@ -108,9 +108,9 @@ def recognised(low: float, high: float, name: str) -> str:
     Raises:
         SigmaTuneError: if it cannot be told.
     """
-    say = "say which by values, or 'as-is' for data that is not an image"
+    say = "pass values, or 'as-is' for data that is not an image"
     if low == high:
-        raise SigmaTuneError(f"{name} holds nothing but {low:.4g}, from which black and white cannot be told; {say}.")
+        raise SigmaTuneError(f"{name} holds nothing but {low:.4g}, which does not reveal its range; {say}.")
     for known in ("0..1", "-1..1", "0..255"):
         black, white = RANGES[known]
         slack = HALF * (white - black)

@@ -121,7 +121,7 @@ def restore(
             )
             for name, value in trained(network):
                 moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
-                if moments["step"] in file.keys():  # noqa: SIM118 - the file is no mapping
+                if moments["step"] in file.keys():  # noqa: SIM118 - the file is not a mapping
                     found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
                     if [found[kind].numel() for kind in moments] != [1, value.numel(), value.numel()]:
                         raise RuntimeError(f"the optimiser's moments of {name} are of another shape")
@@ -161,4 +161,4 @@ def _state(file: Any, path: Path) -> State:
         told = str(error).rstrip(".").removeprefix(f"{path} is damaged: ")
         raise SigmaTuneError(f"{path} is damaged ({told}); delete it to start again.") from None
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise SigmaTuneError(f"{path} is no checkpoint of this version; choose another run folder.") from None
+        raise SigmaTuneError(f"{path} is not a checkpoint of this version; choose another run folder.") from None

@@ -117,8 +117,8 @@ class Following(Objective):
         missed = set(self.levels[1:]) - set(self.fine.coefficients.q.tolist())
         if missed:
             raise SigmaTuneError(
-                f"the teacher's plan does not stop at sigma {max(missed):.6g} of the plan that is to follow it; leave it to "
-                "teacher_plan()."
+                f"the teacher's plan does not stop at sigma {max(missed):.6g} of the student's plan; build the "
+                "teacher's plan with teacher_plan()."
             )
         self.teacher, self.prediction = teacher, prediction
         self.classes, self.drop, self.ends = tuple(classes), float(drop), ends
@@ -220,7 +220,7 @@ class Following(Objective):
         ]
         loss = float((torch.stack(missed) * self.weight).mean())
         if not loss > 1e-12 * float(walk.target.square().mean()):
-            raise SigmaTuneError("the plan does what the teacher does already; there is nothing to distil.")
+            raise SigmaTuneError("the plan already matches the teacher; there is nothing to distil.")
         other = copy.copy(self)
         other.scale = 1 / loss
         return other

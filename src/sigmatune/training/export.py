@@ -138,7 +138,7 @@ def _write(
 
     kept = merged(network) if adapted(network) else network
     if recipe.saving.half:
-        fitting(kept, torch.float16, "train on with --set saving.half=false, the checkpoint is kept")
+        fitting(kept, torch.float16, "continue with --set saving.half=false, the checkpoint is kept")
         kept = copy.deepcopy(kept).half()
     backbone: Any = kept.backbone
     place = "transformer" if network.transformer else "unet"

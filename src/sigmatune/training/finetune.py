@@ -72,7 +72,7 @@ class Trainable:
         """Opens a model: a bundled name, a folder of diffusers, or a hub id.
 
         Raises:
-            SigmaTuneError: if it is no network that this trainer knows.
+            SigmaTuneError: if it is not a network that this trainer knows.
         """
         name = str(source)
         if name not in bundled_names() and needs_pipeline(name):
@@ -86,15 +86,17 @@ class Trainable:
             )
         model = load(name)
         if not isinstance(model, DiffusersDenoiser):
-            raise SigmaTuneError(f"{name} is no diffusers network of position, which is what is fine-tuned.")
+            raise SigmaTuneError(f"{name} is not a position-space diffusers network; fine-tuning needs one.")
         if (unsound := unsound_weight(model.network)) is not None:  # type: ignore[arg-type]
-            raise SigmaTuneError(f"the weight {unsound} of {name} holds NaN or infinity; start from sound weights.")
+            raise SigmaTuneError(f"the weight {unsound} of {name} holds NaN or infinity; start from intact weights.")
         if model.integer_time:
             raise SigmaTuneError(
-                f"the network of {name} knows whole timesteps only; fine-tuning needs levels in between."
+                f"the network of {name} accepts whole timesteps only; fine-tuning needs levels in between."
             )
         if isinstance(model, ConditionalDenoiser) and model.conditioner is not None and model.conditioner.images:
-            raise SigmaTuneError(f"{name} is a stage of a cascade, which is told an image; train it on by its recipe.")
+            raise SigmaTuneError(
+                f"{name} is a stage of a cascade, which takes an image; continue its training with its recipe."
+            )
         return cls(folder, model)
 
     def network(self) -> Conditioned:
@@ -185,14 +187,14 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
     model = start.model
     if data.shape != tuple(model.shape):
         raise SigmaTuneError(
-            f"the images of {data.name} have the shape {data.shape}, the model makes {tuple(model.shape)}; give it images "
-            "of its own shape."
+            f"the images of {data.name} have the shape {data.shape}, the model's {tuple(model.shape)}; pass images "
+            "of the model's shape."
         )
     conditioner = model.conditioner if isinstance(model, ConditionalDenoiser) else None
     if start.classes and tuple(data.classes) != start.classes:
         raise SigmaTuneError(
-            f"the model knows the classes {', '.join(start.classes)}, the images of {data.name} have "
-            f"{', '.join(data.classes) or 'none'}; label them as the model does."
+            f"the model has the classes {', '.join(start.classes)}, the images of {data.name} have "
+            f"{', '.join(data.classes) or 'none'}; label them as in the model."
         )
     told = start.told_ends
     law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(data.some(PROBE))
@@ -308,7 +310,7 @@ def _unneeded(_: str, names: Sequence[str]) -> set[str]:
 def _dtype(network: Path) -> torch.dtype:
     """The dtype that a network's weights are stored in."""
     with safe_open(sorted(network.glob(f"{WEIGHTS}*.safetensors"))[0], framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - the file is no mapping
+        for name in file.keys():  # noqa: SIM118 - the file is not a mapping
             found: torch.dtype = file.get_tensor(name).dtype
             if found.is_floating_point:
                 return found

@@ -89,7 +89,7 @@ def save_adapter(network: Conditioned, folder: str | Path) -> None:
     """
     peft, folder = _peft(), Path(folder)
     if not adapted(network):
-        raise SigmaTuneError("there are no adapters in this network; put some in with adapt().")
+        raise SigmaTuneError("this network has no adapters; add them with adapt().")
     backbone: Any = network.backbone
     values = peft.get_peft_model_state_dict(backbone)
     tensors = {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in values.items()}
@@ -128,14 +128,14 @@ def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
         _remove(network, fold=False)
         for name, value in network.named_parameters():
             value.requires_grad_(flags[name])
-        raise SigmaTuneError(f"the adapter in {folder} was made for another network; load one that fits this one.")
+        raise SigmaTuneError(f"the adapter in {folder} belongs to another network; load one that fits this network.")
     peft.set_peft_model_state_dict(network.backbone, found)
     return network
 
 
 def _inject(network: Conditioned, config: Any, seed: int) -> None:
     if adapted(network):
-        raise SigmaTuneError("this network has adapters already; fold them in first, with merged().")
+        raise SigmaTuneError("this network already has adapters; merge them first with merged().")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _peft().inject_adapter_in_model(config, network.backbone)

@@ -139,7 +139,5 @@ def scale_of(law: Law, weight: Function, images: torch.Tensor, sigma_data: float
     each = weight(sigma.ravel()).reshape(sigma.shape) * white * (law.slope(rows, images) if density else 1.0)
     mean = float(each.mean())
     if not (np.isfinite(mean) and mean > 0):
-        raise SigmaTuneError(
-            "this loss cannot be weighed by the density of its noise law, which has none; set density off."
-        )
+        raise SigmaTuneError("the noise law of this loss has no density to multiply with; set loss.density to false.")
     return 1 / mean

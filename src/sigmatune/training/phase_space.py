@@ -103,7 +103,7 @@ class PhaseSpace(Task):
         }
         if any(own.values()):
             raise SigmaTuneError(
-                "a network of phase space (process.kind psld) is a unet that is told nothing and learns eps at uniform times; "
+                "a phase-space network (process.kind psld) is an unconditional unet that learns eps at uniform times; "
                 f"leave out {', '.join(name for name, there in own.items() if there)}."
             )
         process_of(recipe.process)

@@ -25,7 +25,7 @@ WIDTH = 128
 
 
 def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Schedule:
-    """The schedule of a preview: the law's own curve for some images, the usual one for laws that are no spectral curve.
+    """The schedule of a preview: the law's own curve for some images, the usual one for other laws.
 
     Args:
         law: The noise law of the training.

@@ -33,11 +33,13 @@ class Data(Section):
     key: str | None = Field(default=None, description="array of an .npz")
     labels: str | None = Field(default=None, description="file of class labels, one per image")
     size: int | None = Field(default=None, ge=1, description="crop and resize to this many pixels")
-    low: int | None = Field(default=None, ge=1, description="cascade: learn what is missing from images of this size")
+    low: int | None = Field(default=None, ge=1, description="cascade: learn the residual over images of this size")
     bits: Literal[8, 32] = Field(default=8, description="8 for images, 32 for floating point")
-    values: Values = Field(default="auto", description="what black and white are in the stored numbers")
-    flip: bool = Field(default=False, description="mirror images by chance")
-    most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
+    values: Values = Field(default="auto", description="range of the stored numbers, black to white")
+    flip: bool = Field(default=False, description="mirror images at random")
+    most: int | None = Field(
+        default=None, ge=1, description="number of images to draw, by training.seed, each class its share"
+    )
 
 
 class Process(Section):
@@ -52,13 +54,13 @@ class Process(Section):
     shift: float = Field(default=1.0, gt=0, description="flow only")
     gamma: float = Field(default=0.01, ge=0, description="psld only: friction and noise of the position")
     nu: float = Field(default=4.01, ge=0, description="psld only: friction and noise of the momentum")
-    kappa: float = Field(default=0.04, gt=0, description="psld only: variance of the first momentum, in units of M")
+    kappa: float = Field(default=0.04, gt=0, description="psld only: variance of the initial momentum, in units of M")
     beta_start: float = Field(default=8.0, gt=0, description="psld only: beta at t = 0")
     beta_end: float = Field(default=8.0, gt=0, description="psld only: beta at t = T")
     T: float = Field(default=1.0, gt=0, description="psld only: the last time")
     eps: float = Field(default=1e-3, gt=0, description="psld only: the first time that is trained on")
     matching: Literal["hsm", "dsm"] = Field(
-        default="hsm", description="psld only: average the first momentum, or draw it"
+        default="hsm", description="psld only: marginalise the initial momentum, or draw it"
     )
     root: Literal["lower", "upper"] = Field(default="lower", description="psld only: triangular root of the covariance")
 
@@ -79,7 +81,9 @@ class Loss(Section):
 
     weight: str = "edm"
     options: dict[str, Any] = Field(default_factory=dict)
-    density: bool = Field(default=False, description="multiply by -dlambda/du, so that the law does not weigh")
+    density: bool = Field(
+        default=False, description="multiply by -dlambda/du, so that the law sets only how often a level is drawn"
+    )
 
 
 class Network(Section):
@@ -94,9 +98,9 @@ class Network(Section):
     patch: int = Field(default=2, ge=1, description="transformer: pixels of a patch's side")
     groups: int = Field(default=8, ge=1, description="unet: groups of the normalisation")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="unet")
-    classes: bool = Field(default=False, description="tell the network the class")
+    classes: bool = Field(default=False, description="condition the network on the class")
     drop: float = Field(default=0.1, ge=0, lt=1, description="share of images whose class is left out")
-    ends: bool = Field(default=False, description="tell the network the ends of the schedule")
+    ends: bool = Field(default=False, description="condition the network on the ends of the schedule")
 
 
 class Training(Section):
@@ -104,7 +108,7 @@ class Training(Section):
 
     images: int = Field(default=1_000_000, ge=1, description="images seen in all")
     batch: int = Field(default=128, ge=1, description="images per step, over all processes")
-    accumulation: int = Field(default=1, ge=1, description="parts that a process's share of a batch is taken in")
+    accumulation: int = Field(default=1, ge=1, description="parts into which a process splits its share of a batch")
     rate: float = Field(default=1e-3, gt=0, description="learning rate")
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = Field(default=100, ge=0, description="steps over which the rate rises")
@@ -147,7 +151,7 @@ class Recipe(Section):
     """All that a training is."""
 
     name: str = "model"
-    about: str = Field(default="", description="what it is and what it costs, for people")
+    about: str = Field(default="", description="purpose and cost, for people")
     data: Data = Field(default_factory=Data)
     process: Process = Field(default_factory=Process)
     noise: Noise = Field(default_factory=Noise)
@@ -192,7 +196,7 @@ def loads(text: str, name: str = "the recipe") -> Recipe:
     """Reads the text of a recipe; see :func:`read`."""
     raw = yaml_of(text, name)
     if not isinstance(raw, dict):
-        raise SigmaTuneError(f"{name} is no recipe: it must hold sections such as data, noise and training.")
+        raise SigmaTuneError(f"{name} is not a recipe: it must have sections such as data, noise and training.")
     return checked(raw, name)
 
 
@@ -209,7 +213,7 @@ def yaml_of(text: str, name: str) -> Any:
     """What a text in YAML says, in plain values.
 
     Raises:
-        SigmaTuneError: for what is no YAML, a key that stands twice, or values that are nested too deeply or refer to one
+        SigmaTuneError: for what is not YAML, a key that stands twice, or values that are nested too deeply or refer to one
             another without end.
     """
     import yaml
@@ -227,10 +231,10 @@ def yaml_of(text: str, name: str) -> Any:
         mark = error.problem_mark
         at = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
         what = shortened(visible(error.problem or "it cannot be read"), REASON)
-        raise SigmaTuneError(f"{name} is no YAML ({what}{at}); mend it there.") from None
+        raise SigmaTuneError(f"{name} is not YAML ({what}{at}); fix it there.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         # A date that is none is a ValueError, a list as a key a TypeError.
-        raise SigmaTuneError(f"{name} is no YAML ({reason(error)}); put texts into quotes.") from None
+        raise SigmaTuneError(f"{name} is not YAML ({reason(error)}); put texts into quotes.") from None
     return raw
 
 

@@ -139,7 +139,7 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
 def _check_classes(recipe: Recipe, data: Pictures) -> None:
     """Refuses classes that the network could not learn, or that the spectra at the end could not be fitted to."""
     if recipe.model.classes and (empty := data.about.get("empty_folders")):
-        raise SigmaTuneError(f"the class {empty[0]} of {data.name} holds no image; put some in, or delete the folder.")
+        raise SigmaTuneError(f"the class {empty[0]} of {data.name} holds no image; add some, or delete the folder.")
     if not _fits_spectra(recipe, data):
         return
     names = [data.classes[i] for i in data.labels.tolist()] if data.classes else [None] * len(data)
@@ -252,7 +252,7 @@ def _preview(job: Job, trainer: Trainer, file: Path) -> None:
         made = job.task.pictures(model, images, labels, job.recipe.previews.calls)
     except SigmaTuneError as error:
         raise SigmaTuneError(
-            f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains on without."
+            f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains without previews."
         ) from None
     previews.write(file, made, model.value_range)
 

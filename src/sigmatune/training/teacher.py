@@ -41,8 +41,8 @@ def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str 
     steps = chosen.steps_for(whole(calls, "calls"))
     if steps < len(fixed):
         raise SigmaTuneError(
-            f"a teacher that passes the plan's levels and both ends of the range takes {chosen.calls(len(fixed))} calls or "
-            f"more, not {calls}."
+            f"a teacher that stops at the plan's levels and both ends of the range needs {chosen.calls(len(fixed))} "
+            f"calls or more, not {calls}."
         )
     levels = _refined(fixed, steps)
     if teacher.integer_time:
@@ -80,13 +80,13 @@ def followed(plan: Plan) -> Unrolled:
     q, effect = form.q, torch.diagonal(form.W, offset=-1)
     if not bool((q[1:] < q[:-1]).all()):
         raise SigmaTuneError(
-            "the plan asks at a level twice, or at a higher one after a lower, so one state would have two targets; follow "
-            "a teacher with a plan of falling levels, such as one of dpmpp2m."
+            "the plan calls the network at one level twice, or at a higher level after a lower one, so one state would "
+            "have two targets; take a plan with falling levels, such as one of dpmpp2m."
         )
     if bool((effect == 0).any()):
         k = int((effect == 0).nonzero()[0])
         raise SigmaTuneError(
-            f"the plan's call {k + 1} does not enter what is asked next, so that nothing could be learned there; take a "
-            "plan whose every step uses its own output."
+            f"the output of the plan's call {k + 1} does not affect the next call, so the network cannot learn there; "
+            "take a plan whose every step uses its own output."
         )
     return form

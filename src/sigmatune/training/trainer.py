@@ -110,7 +110,7 @@ class Trainer:
         learned = trained(network)
         if not learned:
             raise SigmaTuneError(
-                "no parameter of the network requires a gradient, so there is nothing to train; put adapters in, or call "
+                "no parameter of the network requires a gradient, so there is nothing to train; add adapters, or call "
                 "network.requires_grad_(True)."
             )
         self.bare, self.objective, self.data, self.settings = network, objective, data, settings
@@ -367,4 +367,4 @@ def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) 
             step_scheduler_with_optimizer=False,
         )
     except (ValueError, ImportError, RuntimeError) as error:
-        raise SigmaTuneError(f"this machine cannot train so: {reason(error)}.") from None
+        raise SigmaTuneError(f"this machine cannot train with these settings: {reason(error)}.") from None

@@ -19,7 +19,7 @@ def baseline(bench: Workbench, plan: Plan) -> Plan:
         SigmaTuneError: if the plan carries no evidence, or the model has no such default.
     """
     if not plan.evidence:
-        raise SigmaTuneError("this plan carries no evidence, so it was judged against nothing.")
+        raise SigmaTuneError("this plan carries no evidence, so it has no baseline; tune it first.")
     label, solver = plan.evidence["baseline"], (plan.tuned_for or {}).get("solver", plan.solver)
     for name, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         if name == label:

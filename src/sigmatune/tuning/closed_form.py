@@ -39,7 +39,7 @@ def transfer(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
         SigmaTuneError: for the table of a network of phase space, whose score no denoiser of position gives.
     """
     if coefficients.ports > 1:
-        raise SigmaTuneError("closed forms are of denoisers of position; this plan is for a network of phase space.")
+        raise SigmaTuneError("closed forms need a position-space plan; this plan is for a phase-space network.")
     alpha, s = scales(coefficients.q)
     d = alpha[:, None] * power / (alpha[:, None] ** 2 * power + s[:, None] ** 2)
     outer = coefficients.b[:, :, None] * coefficients.c[:-1, None, :]

@@ -87,12 +87,12 @@ class ErrorTable:
         """Reads a table.
 
         Raises:
-            SigmaTuneError: if there is no such file, or it is no error table of this version.
+            SigmaTuneError: if there is no such file, or it is not an error table of this version.
         """
         try:
             fields = reading.json_of(path, kind="error table")
             if (fields["format"], fields["version"]) != (FORMAT, VERSION):
-                raise SigmaTuneError(f"{path} is no error table of version {VERSION}.")
+                raise SigmaTuneError(f"{path} is not an error table of version {VERSION}.")
             sigma, error, scatter = (
                 np.array(fields[name], dtype=np.float64) for name in ("sigma", "error", "standard_error")
             )
@@ -100,7 +100,7 @@ class ErrorTable:
         except SigmaTuneError:
             raise
         except (KeyError, TypeError, ValueError):
-            raise SigmaTuneError(f"{path} is no error table; measure it again.") from None
+            raise SigmaTuneError(f"{path} is not an error table; measure it again.") from None
 
 
 def tabulate(

@@ -105,12 +105,12 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
         )
     elif not judged.converged:
         verdict = (
-            f"no gain: the reference did not converge within {judged.reference_steps} steps, so nothing can be said about "
-            f"the tuned plan and this is the best static default, {default_label}."
+            f"no gain: the reference did not converge within {judged.reference_steps} steps, so the comparison of "
+            f"the tuned plan is inconclusive and this is the best static default, {default_label}."
         )
     else:
         verdict = (
-            f"no gain: on {c.rows} held-out noises the tuned plan is not beyond noise better than {default_label} "
+            f"no gain: on {c.rows} held-out noises the tuned plan is not significantly better than {default_label} "
             f"(ratio {ratio['value']:.2f}, {c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f}), "
             "so this is that default."
         )

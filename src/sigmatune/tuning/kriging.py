@@ -75,7 +75,7 @@ def tune_by_kriging(
     best, waited = min(space.scores), 0
     for done in range(trials):
         if bench.progress is not None:
-            bench.progress(f"{known[0].steps} steps: corrected stand-in", done, trials)
+            bench.progress(f"{known[0].steps} steps: corrected surrogate", done, trials)
         proposed = space.proposal()
         if proposed is None or not affordable(proposed) or waited >= PATIENCE:
             break

@@ -24,9 +24,7 @@ def own_modes(source: str, data: str = "") -> Modes:
     """
     file = data or spectra_file(source)
     if file is None:
-        raise SigmaTuneError(
-            f"the spectrum of {source}'s data is not known; pass --data, images that it was trained on."
-        )
+        raise SigmaTuneError(f"the spectrum of {source}'s data is not known; pass its training images with --data.")
     if str(file).endswith(".json"):
         if format_of(file) == FORMAT:
             found = Mixture.load(file)

@@ -60,7 +60,7 @@ class Modes:
         Raises:
             SigmaTuneError: if a power is negative or not finite, or all are 0.
         """
-        flat = cls.of(power)  # refuses what is no spectrum
+        flat = cls.of(power)  # refuses what is not a spectrum
         floor = flat.power.max() * 1e-12
         return cls(np.maximum(np.asarray(power, dtype=np.float64), floor), np.asarray(count, dtype=np.float64))
 
@@ -232,7 +232,7 @@ def power_of(images: torch.Tensor) -> Modes | None:
         images: (n, channels, height, width), n >= 2.
 
     Returns:
-        The modes; None for data that are no images or do not vary.
+        The modes; None for data that are not images or do not vary.
     """
     if images.ndim != 4 or len(images) < 2:
         return None

@@ -49,7 +49,7 @@ MOST = 512
 """Most modes that are followed."""
 
 WIDE = 1024
-"""Data that are no images and have more numbers than this are taken as they are, without principal axes."""
+"""Data that are not images and have more numbers than this are taken as they are, without principal axes."""
 
 FAINT = 1e-9
 """Least power of a mode, as a share of the strongest."""
@@ -147,7 +147,7 @@ class Surrogate:
             found[calls - 1 - step.call, 0, where] = self.modes(step.z)
             found[calls - 1 - step.call, 1, where] = self.modes(step.x0)
             if bench.progress is not None:
-                bench.progress("path of the reference", step.call + 1, calls)
+                bench.progress("reference trajectory", step.call + 1, calls)
 
         sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
         return np.asarray(found.numpy())

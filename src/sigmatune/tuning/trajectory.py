@@ -114,9 +114,7 @@ def nodes(bench: Workbench, grid: int, ends: tuple[float, float] | None = None) 
     high, low = ends or (path.sigma_max, path.sigma_min)
     path.check(np.array([high, low]))
     if not high > low:
-        raise SigmaTuneError(
-            f"the ends of a grid are two levels, the high above the low, not {high:.6g} and {low:.6g}."
-        )
+        raise SigmaTuneError(f"a grid needs a high end above its low end, not {high:.6g} and {low:.6g}.")
     head = np.array([high] if np.isinf(high) else [])
     top = HIGHEST if len(head) else high
     levels = np.geomspace(top, low, grid - len(head))
@@ -152,7 +150,7 @@ def _extra(solver: Solver) -> int:
 def _usable(name: str) -> Solver:
     solver = SOLVERS[name]
     if not solver.paired():
-        raise SigmaTuneError(f"{solver.name} adds noise; only a deterministic solver has paths that can be compared.")
+        raise SigmaTuneError(f"{solver.name} adds noise; only deterministic solvers have comparable trajectories.")
     return solver
 
 

@@ -140,8 +140,9 @@ def tune_on(
     if not SOLVERS[solver].paired():
         why = "samples in phase space" if SOLVERS[solver].augmented else "adds noise"
         raise SigmaTuneError(
-            f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic solver "
-            "of position, or choose by the spectrum and a distance to data with sigmatune.workflows.by_spectrum."
+            f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic "
+            "position-space solver, or choose by the spectrum and a distance to data with "
+            "sigmatune.workflows.by_spectrum."
         )
     solver, per_call = SOLVERS[solver].name, most_per_call(bench.model)
     steps = {n: SOLVERS[solver].steps_for(n // per_call) for n in sorted(set(wanted), reverse=True)}

@@ -129,6 +129,6 @@ def _verdict(judged: Verdict, rival: str) -> str:
             f"{judged.spans}."
         )
     return (
-        f"no gain: on {judged.n} held-out noises the choice is not beyond noise better than {rival}, "
+        f"no gain: on {judged.n} held-out noises the choice is not significantly better than {rival}, "
         f"so this is that default: {judged.spans}."
     )

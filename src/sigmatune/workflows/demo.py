@@ -97,7 +97,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
             panels.append((f"{calls} calls\ntuned", _shown(bench, plan)))
     panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
     picture = out / f"{name}.png"
-    title = f"{name}: the same noises at few calls, by the best static default and by the tuned plan"
+    title = f"{name}: the same noises at few calls, with the best static default and with the tuned plan"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range, kind="demo"))
     notes.append(f"same noises side by side: {picture}")
     return Demo(name, rows, notes, plans, files, bench)

@@ -341,8 +341,8 @@ class _Job:
         said = (
             f"gain: on {verdict.n} held-out noises new weights and plan beat the old ones: {verdict.spans}."
             if verdict.gain
-            else f"no gain: on {verdict.n} held-out noises new weights and plan are not beyond noise better than the old "
-            f"ones, so there is no new model: {verdict.spans}."
+            else f"no gain: on {verdict.n} held-out noises new weights and plan are not significantly better than the "
+            f"old ones, so there is no new model: {verdict.spans}."
         )
         evidence = {
             "verdict": said,

@@ -98,7 +98,7 @@ class Judge:
 
     def __init__(self, data: Data, shape: tuple[int, ...], progress: Progress | None = None) -> None:
         if whole(data.n, "the number of images") < LEAST:
-            raise SigmaTuneError(f"sets of fewer than {LEAST} images cannot be told apart; ask for 1000 or more.")
+            raise SigmaTuneError(f"sets of fewer than {LEAST} images cannot be compared; use 1000 or more.")
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
         self._checked: set[str] = set()
         self.few = max(data.n // 4, LEAST)

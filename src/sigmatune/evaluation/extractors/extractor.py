@@ -38,7 +38,7 @@ class Space:
 class Extractor(ABC):
     """Maps uint8 images to features in one or more spaces.
 
-    A new version number is due whenever the same image would get other numbers.
+    Raise the version whenever the same image would get other numbers.
 
     Attributes:
         name, version: Stand with every figure.
@@ -93,7 +93,7 @@ class Extractor(ABC):
                 if (bad := first_unsound(own)) is not None:
                     raise SigmaTuneError(
                         f"the extractor {self.name} returned NaN or infinity for image {first + bad} in its space {name}; "
-                        "mend it, or take another one."
+                        "fix it, or take another extractor."
                     )
                 values.append(own.numpy())
         return {name: np.concatenate(values) for name, values in found.items()}

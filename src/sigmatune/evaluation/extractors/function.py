@@ -38,9 +38,7 @@ class FunctionExtractor(Extractor):
             outputs = self._called(torch.zeros(CHUNK, *shape, dtype=torch.uint8))
         for values in outputs.values():
             if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != CHUNK:
-                raise SigmaTuneError(
-                    f"{self.name} must return features (B, d) of B images, floats, one row for each."
-                )
+                raise SigmaTuneError(f"{self.name} must return float features (B, d) for B images, one row for each.")
         self.spaces = {
             name: Space(values.shape[1], "logits" if name == "logits" else "other") for name, values in outputs.items()
         }
@@ -66,5 +64,5 @@ def imported(text: str) -> Callable[[torch.Tensor], Any]:
     except (ImportError, AttributeError, ValueError) as error:
         raise SigmaTuneError(f"there is no function {text!r} ({error}); write module:function.") from None
     if not callable(found):
-        raise SigmaTuneError(f"{text} is no function of images.")
+        raise SigmaTuneError(f"{text} is not a function of images.")
     return found  # type: ignore[no-any-return]

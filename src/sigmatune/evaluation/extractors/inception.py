@@ -33,7 +33,7 @@ class Inception(Extractor):
         device: Where it runs.
 
     Raises:
-        SigmaTuneError: if there is no such file and it cannot be downloaded, or it is no TorchScript.
+        SigmaTuneError: if there is no such file and it cannot be downloaded, or it is not TorchScript.
     """
 
     name = "inception"
@@ -49,7 +49,7 @@ class Inception(Extractor):
             self._weights = hashlib.sha256(path.read_bytes()).hexdigest()
             self.network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError, ValueError) as error:
-            raise SigmaTuneError(f"{path} is no TorchScript of Inception ({str(error).splitlines()[0]}).") from None
+            raise SigmaTuneError(f"{path} is not Inception as TorchScript ({str(error).splitlines()[0]}).") from None
         self.device = device
 
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -71,7 +71,7 @@ def _downloaded() -> Path:
             torch.hub.download_url_to_file(URL, str(path), progress=False)
         except OSError as error:
             raise SigmaTuneError(
-                f"the weights of Inception are not here and {URL} cannot be reached ({error}); download it by hand and set "
-                f"{VARIABLE} to the file, or take --extractor efficientnet-lite0."
+                f"Inception's weights are missing and {URL} cannot be reached ({error}); download the file yourself "
+                f"and set {VARIABLE} to its path, or take --extractor efficientnet-lite0."
             ) from None
     return path

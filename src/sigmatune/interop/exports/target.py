@@ -110,8 +110,8 @@ def statement(
         raise SigmaTuneError(f"{name} takes one list of levels, and this plan has one per row; export a row of it.")
     if plan.solver == "custom" or plan.solver_options.get("weights") is not None:
         raise SigmaTuneError(
-            f"{name} takes levels and the name of a sampler, and this plan's coefficients are no sampler's; export it to json "
-            "or diffusers, or run it with the ComfyUI node."
+            f"{name} takes levels and the name of a sampler, and this plan's coefficients are not a sampler's; export "
+            "it to json or diffusers, or run it with the ComfyUI node."
         )
     path = None if plan.path is None else noise.from_spec(plan.path)
     process = {} if path is None else process_of(path)
@@ -193,9 +193,9 @@ def numbers_in(text: str) -> list[float]:
     """The numbers of a comma-separated list.
 
     Raises:
-        SigmaTuneError: if something in it is no number.
+        SigmaTuneError: if something in it is not a number.
     """
     try:
         return [float(part) for part in text.replace("\n", " ").split(",") if part.strip()]
     except ValueError:
-        raise SigmaTuneError(f"{text.strip()[:40]!r} is no comma-separated list of numbers.") from None
+        raise SigmaTuneError(f"{text.strip()[:40]!r} is not a comma-separated list of numbers.") from None

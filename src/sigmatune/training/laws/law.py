@@ -57,7 +57,7 @@ class Domain:
             SigmaTuneError: if no spectrum was measured.
         """
         if self.spectrum is None:
-            raise SigmaTuneError("this noise law is read off the data's spectrum; measure it first.")
+            raise SigmaTuneError("this noise law needs the data's spectrum; measure it first.")
         return np.asarray(self.spectrum.power.reshape(-1, self.spectrum.rings).mean(axis=0))
 
 

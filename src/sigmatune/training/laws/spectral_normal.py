@@ -30,7 +30,7 @@ def spectral_normal(domain: Domain, *, by: str = "rings") -> Shared:
         SigmaTuneError: if no spectrum was measured, or for another weighting.
     """
     if domain.spectrum is None:
-        raise SigmaTuneError("this noise law is read off the data's spectrum; measure it first.")
+        raise SigmaTuneError("this noise law needs the data's spectrum; measure it first.")
     density = training_density(domain.spectrum, by=by)
     return log_normal(domain, P_mean=density.mean, P_std=density.std)
 

@@ -31,4 +31,4 @@ def edm(data: Data, *, sigma_data: float | None = None) -> Function:
     return lambda sigma: np.asarray((sigma**2 + sigma_d**2) / (sigma * sigma_d) ** 2)
 
 
-WEIGHT = Weight("edm", edm, "one over the error of white data")
+WEIGHT = Weight("edm", edm, "inverse error of white data")

@@ -44,7 +44,7 @@ def spectral_bias(data: Data) -> float:
         SigmaTuneError: if no spectrum was measured.
     """
     if data.spectrum is None:
-        raise SigmaTuneError("this weight is read off the data's spectrum; measure it first.")
+        raise SigmaTuneError("this weight needs the data's spectrum; measure it first.")
     return -2 * training_density(data.spectrum).mean
 
 

@@ -33,7 +33,7 @@ def spectral(data: Data) -> Function:
     """
     spectrum = data.spectrum
     if spectrum is None:
-        raise SigmaTuneError("this weight is read off the data's spectrum; measure it first.")
+        raise SigmaTuneError("this weight needs the data's spectrum; measure it first.")
 
     def weight(sigma: Array) -> Array:
         return np.asarray(1 / lost_variance(spectrum, sigma))
@@ -41,4 +41,4 @@ def spectral(data: Data) -> Function:
     return weight
 
 
-WEIGHT = Weight("spectral", spectral, "one over the error of Gaussian data of this spectrum")
+WEIGHT = Weight("spectral", spectral, "inverse error of Gaussian data with this spectrum")
