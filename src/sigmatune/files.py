@@ -1,8 +1,8 @@
 """Writing files so that a reader sees the old one or the new one, never half of one.
 
-A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when whole.
-While it is written it is locked, and the kernel lets go of the lock when its process dies; so what a killed process left can be
-distinguished from those of a living process, and :func:`tidy` removes the former.
+A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when
+whole. While it is written it is locked, and the kernel lets go of the lock when its process dies; so what a killed
+process left can be distinguished from those of a living process, and :func:`tidy` removes the former.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> None:
     """Writes a file atomically: under another name beside it, flushed to disk, then renamed.
 
-    Links are followed; a file that is replaced keeps its mode and, as far as the system lets us, its owner; a new one has the
-    mode that the umask leaves.
+    Links are followed; a file that is replaced keeps its mode and, as far as the system lets us, its owner; a new one
+    has the mode that the umask leaves.
 
     Args:
         path: The file.

@@ -6,9 +6,9 @@ Every sampler that is linear in the denoiser's outputs is data:
     z_k = c_k \cdot S_k, \quad D_k = D(z_k; q_k), \quad
     S_{k+1} = A_k S_k + b_k D_k + G_k \epsilon_k, \qquad k = 0, \dots, K - 1, \qquad \text{result} = c_K \cdot S_K
 
-S is a stack of w tensors of the shape of the data (w, the *width*: 1 for Euler, 2 for a two-step method), K the number of
-network calls, q_k the noise level at which the network is asked. The run starts from
-:math:`S_0 = \text{start} \, \epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
+S is a stack of w tensors of the shape of the data (w, the *width*: 1 for Euler, 2 for a two-step method), K the number
+of network calls, q_k the noise level at which the network is asked. The run starts from :math:`S_0 = \text{start} \,
+\epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
 
 A solver (:mod:`sigmatune.solvers`) is a function from noise levels to these arrays. With a leading row axis the arrays
 hold one sampler per row. A network of phase space takes and returns p = 2 tensors at once, position and momentum; then
@@ -215,8 +215,8 @@ def run(
 class Machine:
     """The state between network calls, and how a call's output moves it: the loop's body, for whoever owns the loop.
 
-    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the end
-    take :meth:`result`.
+    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the
+    end take :meth:`result`.
 
     Args:
         coefficients: The table.
@@ -434,8 +434,8 @@ def _program(
 ) -> tuple[list[tuple[list[int], list[list[Update] | Pivot]]], torch.Tensor, torch.Tensor]:
     r"""Lists, per call, which tensors really take part and in which order they can be replaced without copies.
 
-    Rows that depend on each other in a circle (A needs the old B, B the old A) are untied by a pivot: a row that contains
-    D is computed in D's memory, and in the other rows D is eliminated,
+    Rows that depend on each other in a circle (A needs the old B, B the old A) are untied by a pivot: a row that
+    contains D is computed in D's memory, and in the other rows D is eliminated,
 
     .. math:: D = (S_i' - \textstyle\sum_j A_{ij} S_j) / b_i.
 

@@ -1,13 +1,14 @@
 """What a command may write, decided by one function before any work is done.
 
-- A file that SigmaTune wrote, of the same kind, may be replaced, and so may an empty one: the same command can be run again.
+- A file that SigmaTune wrote, of the same kind, may be replaced, and so may an empty one: the same command can be run
+  again.
 - Anything else, and a file that is read-only, stays as it is unless that is insisted on.
 - What a command reads is never written to, nor anything inside a folder that it reads.
 - Outputs are regular files (links are followed), and two of them never are one.
 
-Every file that SigmaTune writes says what it is where its format has a place for that: JSON in ``"format"``, HTML as its
-generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states what its
-numbers mean.
+Every file that SigmaTune writes says what it is where its format has a place for that: JSON in ``"format"``, HTML as
+its generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states
+what its numbers mean.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Plan files: JSON that loads back bit for bit, states its meaning, and is refused when it is not understood.
 
 Levels are written in their shortest form that reads back to the same float64 (an infinite first level as ``"inf"``).
-Next to them stand the pairs (t, sigma) that the network is to receive. They are what runs, on any machine: the noise path,
-which another processor or library may have rounded in another way, is only compared with them, by
-:meth:`NoisePath.agrees <sigmatune.noise.path.NoisePath.agrees>`. Writing is atomic: a reader sees the old file or the new one,
-never half of one.
+Next to them stand the pairs (t, sigma) that the network is to receive. They are what runs, on any machine: the noise
+path, which another processor or library may have rounded in another way, is only compared with them, by
+:meth:`NoisePath.agrees <sigmatune.noise.path.NoisePath.agrees>`. Writing is atomic: a reader sees the old file or the
+new one, never half of one.
 """
 
 from __future__ import annotations

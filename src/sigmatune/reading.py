@@ -1,8 +1,9 @@
 """Reading what people hand over: size and kind of a file are looked at before its first byte is read.
 
-Regular files only: a device, a pipe or a socket has no size and may never end. A text is read up to a stated number of bytes,
-as UTF-8. JSON is read as the standard has it (RFC 8259), and a little more strictly: no key twice, no number beyond float64, no
-NaN, lists and objects in one another no deeper than :data:`DEEPEST`. Arrays are weighed by what they unpack to.
+Regular files only: a device, a pipe or a socket has no size and may never end. A text is read up to a stated number of
+bytes, as UTF-8. JSON is read as the standard has it (RFC 8259), and a little more strictly: no key twice, no number
+beyond float64, no NaN, lists and objects in one another no deeper than :data:`DEEPEST`. Arrays are weighed by what they
+unpack to.
 """
 
 from __future__ import annotations

@@ -154,9 +154,9 @@ def against_fit(
     """Says how far a hand-picked Beta(a, a) is from what was measured and from what was fitted.
 
     Returns:
-        ``a``; ``half_widths``: distance of log a to the symmetric fit in half widths of its interval, above 1 is outside, None
-        where all samples agree and there is no width;
-        ``total_variation``, ``divergence``: to the measured shares; ``total_variation_to_fit``: to the free fit.
+        ``a``; ``half_widths``: distance of log a to the symmetric fit in half widths of its interval, above 1 is
+        outside, None where all samples agree and there is no width; ``total_variation``, ``divergence``: to the
+        measured shares; ``total_variation_to_fit``: to the free fit.
     """
     edges, parts = analysis.parts(of, relative=relative)
     mine, best = beta_parts(edges, a, a), beta_parts(edges, found.a.value, found.b.value)

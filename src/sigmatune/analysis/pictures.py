@@ -1,7 +1,7 @@
 """Figures of a stepwise analysis: where each frequency changes, band by band, and the densities over time.
 
-They read from left to right as an image is made: pure noise on the left, the clean image on the right. Colours are those of
-Okabe and Ito and a diverging map that colour-blind readers can tell apart.
+They read from left to right as an image is made: pure noise on the left, the clean image on the right. Colours are
+those of Okabe and Ito and a diverging map that colour-blind readers can tell apart.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A long chain is run, and at every network call the spectrum of the state and of 
 
 .. math:: L(k) = \frac{1}{C \, n_k} \sum_c \sum_{\mathrm{round}(r) = k} \log |F_c|, \qquad F = \mathrm{fft2}(x) / \sqrt{HW}
 
-the radial mean of the log-magnitude spectrum: the mean of the log, as in the paper, not the log of the mean. For a Gaussian
-mode of variance v the two differ by a constant, :math:`E \log |F|^2 = \log v - \gamma` for complex modes and
-:math:`\log v - \gamma - \log 2` for the few real ones (:math:`\gamma = 0.577`), which changes do not see. The state is taken
-in the model's own scaling; that adds the log of one number to all of L and leaves L(k) - L(0) as it is.
+the radial mean of the log-magnitude spectrum: the mean of the log, as in the paper, not the log of the mean. For a
+Gaussian mode of variance v the two differ by a constant, :math:`E \log |F|^2 = \log v - \gamma` for complex modes and
+:math:`\log v - \gamma - \log 2` for the few real ones (:math:`\gamma = 0.577`), which changes do not see. The state is
+taken in the model's own scaling; that adds the log of one number to all of L and leaves L(k) - L(0) as it is.
 
 Only sums over samples are kept, never an image: memory does not depend on the number of samples.
 

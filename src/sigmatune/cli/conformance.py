@@ -25,8 +25,8 @@ def conformance(
 ) -> None:
     """Run the conformance suite against a program: 0 if nothing fails, 1 if something does.
 
-    A command reads one case per run as a line of JSON and writes a line of JSON, {"calls": [[t, sigma], ...], "end": [...]}, or
-    {"refused": "the reason"}.
+    A command reads one case per run as a line of JSON and writes a line of JSON, {"calls": [[t, sigma], ...], "end":
+    [...]}, or {"refused": "the reason"}.
     """
     from sigmatune.interop import conformance as suite
 

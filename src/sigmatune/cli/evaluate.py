@@ -64,8 +64,8 @@ def evaluate(
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
-    With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is beyond
-    noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
+    With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is
+    beyond noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
     """
     from sigmatune.evaluation.result import save
     from sigmatune.schedule import whole

@@ -9,10 +9,9 @@ from sigmatune.errors import of_memory, reason
 LEAST = 2**30
 """Bytes of address space (``ulimit -v``) below which torch cannot even be imported."""
 
-OF_MACHINE = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.ENODEV, errno.ENXIO, errno.ETXTBSY, errno.EBUSY,
-    errno.ESTALE,
+OF_MACHINE = { errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.ENODEV, errno.ENXIO,
+    errno.ETXTBSY, errno.EBUSY, errno.ESTALE,
 }  # fmt: skip
 """Errors of the system that no program can rule out by looking first."""
 

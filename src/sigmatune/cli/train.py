@@ -35,9 +35,9 @@ def train(
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
 
-    A stopped run, however, resumes from its last checkpoint; on a CPU its losses are then bit-identical.
-    For several processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk
-    that all of them see.
+    A stopped run, however, resumes from its last checkpoint; on a CPU its losses are then bit-identical. For several
+    processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk that all
+    of them see.
     """
     from sigmatune.training.recipe import Recipe, read
     from sigmatune.training.run import is_copy

@@ -94,8 +94,8 @@ def tune(
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
-    Solvers that add noise or sample in phase space have no error per noise: their noise and levels are optimised for the
-    data's spectrum, and a comparison of sets of images with data decides.
+    Solvers that add noise or sample in phase space have no error per noise: their noise and levels are optimised for
+    the data's spectrum, and a comparison of sets of images with data decides.
 
     Measurements are kept in a folder beside the plan file: a stopped run resumes where it was, and a run with other
     calls, solvers or methods reuses what applies. You can delete the folder at any time.

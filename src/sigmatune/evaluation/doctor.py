@@ -1,8 +1,8 @@
 """A doctor for metrics: does a metric in a space order images sensibly, before anybody believes its figures?
 
-Two disjoint halves of the data are one and the same distribution: what a metric says of them is its floor. Then one half is
-spoilt, more and more. A metric is healthy if the floor lies below every spoilt half and each kind of damage is ordered by its
-strength. Mirrored images are shown too: photographs should hardly change, digits should.
+Two disjoint halves of the data are one and the same distribution: what a metric says of them is its floor. Then one
+half is spoilt, more and more. A metric is healthy if the floor lies below every spoilt half and each kind of damage is
+ordered by its strength. Mirrored images are shown too: photographs should hardly change, digits should.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@ r"""A figure with its interval, from leaving out one fold of the generated image
 
 .. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad \theta \pm t_{G - 1} \, se
 
-The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of images
-that start from the same noises are compared by the jackknife of their difference, in which what they share cancels.
+The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of
+images that start from the same noises are compared by the jackknife of their difference, in which what they share
+cancels.
 
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
 """

@@ -1,7 +1,7 @@
 """Images for evaluation, in shards by (seed, index): bounded memory, resumable, and the same whatever is asked for at once.
 
-A shard is at most ``SHARD`` images and the unit of work that a kill can cost. In a run folder every shard of images
-and of features is a file of its own, written atomically; several evaluations, of other metrics, extractors or numbers of
+A shard is at most ``SHARD`` images and the unit of work that a kill can cost. In a run folder every shard of images and
+of features is a file of its own, written atomically; several evaluations, of other metrics, extractors or numbers of
 images, share what they have in common.
 """
 
@@ -152,8 +152,8 @@ def _shards(n: int) -> list[tuple[int, int]]:
 def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:
     """Extracts the features of images that exist already: of all, or of n that are drawn, of each class its share.
 
-    The rows come in an order that the seed chooses, because folds and metrics of a bounded size take rows as they come and a
-    folder is sorted by class.
+    The rows come in an order that the seed chooses, because folds and metrics of a bounded size take rows as they come
+    and a folder is sorted by class.
 
     Args:
         images: The images.

@@ -1,13 +1,13 @@
 r"""The guard for plans that add noise: no row has one right answer, so sets of images are compared instead of rows.
 
-Both plans make images from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement, and
-the interval is that of the resampled differences around the difference itself:
+Both plans make images from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement,
+and the interval is that of the resampled differences around the difference itself:
 
 .. math:: \Delta = d(x, y) - d(x', y), \qquad [\Delta + q_{.025}, \Delta + q_{.975}], \quad
           q \text{ of } \Delta^* - \overline{\Delta^*}
 
-The centring takes out that resampled sets hold fewer different images, which makes every distance larger. There is a gain
-only if the whole interval lies below zero.
+The centring takes out that resampled sets hold fewer different images, which makes every distance larger. There is a
+gain only if the whole interval lies below zero.
 
 Reference: Bootstrap Methods and Their Application (Davison and Hinkley, 1997), https://doi.org/10.1017/CBO9780511802843
 """

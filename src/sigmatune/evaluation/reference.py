@@ -1,8 +1,8 @@
 """What generated images are compared with: the statistics of a data set in the spaces of some extractors.
 
 Moments are of all images, taken in one pass in float64. Distances between single images (kernels, neighbours, sorted
-projections) use rows of at most ``ROWS`` of them, which a fixed seed chooses. The file is an ``.npz`` of plain arrays; of
-wide spaces it may hold no more than the span of the first principal components.
+projections) use rows of at most ``ROWS`` of them, which a fixed seed chooses. The file is an ``.npz`` of plain arrays;
+of wide spaces it may hold no more than the span of the first principal components.
 """
 
 from __future__ import annotations

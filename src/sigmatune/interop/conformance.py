@@ -4,12 +4,12 @@ A case is a plan file, Gaussian data with independent values of variance P, star
 
 .. math:: D(x; \sigma) = \frac{P}{P + \sigma^2} \, x, \qquad x = x_0 + \sigma \epsilon,
 
-so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order, and the
-end state. They are made by the state machine in float64; a program passes if its pairs are those of the plan within the
-tolerance of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
+so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order,
+and the end state. They are made by the state machine in float64; a program passes if its pairs are those of the plan
+within the tolerance of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
 
-A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines and
-writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.
+A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines
+and writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.
 """
 
 from __future__ import annotations

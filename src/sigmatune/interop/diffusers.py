@@ -1,13 +1,14 @@
 r"""A plan inside any diffusers pipeline: the network receives exactly the (t, sigma) of the file.
 
-A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network, applies
-guidance, and hands the network's output to ``step``, which returns the next latents. :class:`SigmaTuneScheduler` puts a plan
-into these calls: one t per network call, also for solvers of several calls per step (``order`` is 1), in floating point, and
-between two calls the state machine of :mod:`sigmatune.machine`, in the model's own scaling (:mod:`sigmatune.interop.native`).
+A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network,
+applies guidance, and hands the network's output to ``step``, which returns the next latents.
+:class:`SigmaTuneScheduler` puts a plan into these calls: one t per network call, also for solvers of several calls per
+step (``order`` is 1), in floating point, and between two calls the state machine of :mod:`sigmatune.machine`, in the
+model's own scaling (:mod:`sigmatune.interop.native`).
 
-What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the number of
-its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is refused; start
-from an image with :func:`partial` at strength 1.
+What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the
+number of its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is
+refused; start from an image with :func:`partial` at strength 1.
 
 Diffusers reads this module by its name when it loads a pipeline that was saved with this scheduler.
 """
@@ -54,8 +55,8 @@ class Output(SchedulerOutput):  # type: ignore[misc]
 class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """Runs a plan in a diffusers pipeline; made by :func:`scheduler`.
 
-    Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit for
-    bit.
+    Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit
+    for bit.
 
     Args:
         plan: The content of a plan file with its noise path, as a dictionary.
@@ -363,8 +364,8 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
 def starting_level(plan: Plan, strength: float) -> float:
     r"""Turns a pipeline's ``strength`` into the noise level to start from, for :func:`sigmatune.partial`.
 
-    It is the level at the position ``strength * T`` of the model's own time (before a shift), whatever the plan's levels and
-    their number: the level that a uniform grid has there. Strength 1 is the plan's first level.
+    It is the level at the position ``strength * T`` of the model's own time (before a shift), whatever the plan's
+    levels and their number: the level that a uniform grid has there. Strength 1 is the plan's first level.
 
     Args:
         plan: A plan with its noise path.

@@ -6,9 +6,9 @@ A loop that is not ours holds one tensor, the network's next input in the model'
 .. math:: S'_k = T_k S_k, \quad T_k = \begin{pmatrix} m_k c_k \\ 0 \;\; I \end{pmatrix}, \qquad
           A'_k = T_{k+1} A_k T_k^{-1}, \quad b'_k = T_{k+1} b_k, \quad G'_k = T_{k+1} G_k, \quad c'_k = e_0,
 
-in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in, a
-callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as all
-solvers have it and as learned coefficients have it unless they forget the start noise.
+in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in,
+a callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as
+all solvers have it and as learned coefficients have it unless they forget the start noise.
 
 Every prediction type here is affine in the network's output: :math:`D = u_k x_k + v_k f_k`.
 """

@@ -1,10 +1,10 @@
 r"""What a diffusers pipeline sends to its network, found by letting the pipeline send it.
 
-Every family conditions its network in its own way: text embeddings, pooled ones, sizes, masks, ids of positions, labels,
-residuals of a control network. All of that is prepared by the pipeline itself before its loop begins and is the same in every
-step. So the pipeline is called as its user would call it, is stopped at the first call of the network, and the arguments of
-that call are kept: the state and t are then ours to fill in, the rest is the condition. A prompt is encoded once this way, and
-nothing about a family has to be repeated here.
+Every family conditions its network in its own way: text embeddings, pooled ones, sizes, masks, ids of positions,
+labels, residuals of a control network. All of that is prepared by the pipeline itself before its loop begins and is the
+same in every step. So the pipeline is called as its user would call it, is stopped at the first call of the network,
+and the arguments of that call are kept: the state and t are then ours to fill in, the rest is the condition. A prompt
+is encoded once this way, and nothing about a family has to be repeated here.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class DiffusersDenoiser(NetworkDenoiser):
     r"""Wraps a UNet2DModel in memory; :func:`load_diffusers` does so from files.
 
     The network gets t as it was trained on it: the index into the beta table for VP, sigma for score models (whose
-    output diffusers already divides by sigma), log(sigma) / 4 for EDM, :math:`1000 \tau` for flow. A network of twice as
-    many output as input channels predicts a variance too, of which nothing is used.
+    output diffusers already divides by sigma), log(sigma) / 4 for EDM, :math:`1000 \tau` for flow. A network of twice
+    as many output as input channels predicts a variance too, of which nothing is used.
 
     Args:
         unet: The network; left as it is, except for where it lives.

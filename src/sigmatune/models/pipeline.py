@@ -7,8 +7,8 @@ prediction type are those of its scheduler, and guidance is the pipeline's,
 
 one batch for both, as the pipeline sends it. Data are latents; :meth:`PipelineDenoiser.decode` makes pixels of them.
 
-Row i of a run has the condition i modulo their number. While tuning, the ranges of rows that tune, validate and judge have
-conditions of their own, no two ranges the same one.
+Row i of a run has the condition i modulo their number. While tuning, the ranges of rows that tune, validate and judge
+have conditions of their own, no two ranges the same one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The variance-exploding path: data plus noise, as score models and EDM have it."""
+"""The variance-exploding path: data plus noise, as in score models and EDM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VE(NoisePath):
 
     Args:
         sigma_low, sigma_high: The model's range, 0 < low < high < inf.
-        clock: What the network calls t: ``sigma`` itself or EDM's ``quarter_log``, log(sigma) / 4.
+        clock: The network's t: ``sigma`` itself or EDM's ``quarter_log``, log(sigma) / 4.
         levels: How many positions the range is divided into; positions are linear in log sigma, as the time of score
             models and of EDM is.
     """

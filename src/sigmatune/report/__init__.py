@@ -35,8 +35,8 @@ def write(
 ) -> None:
     """Writes the report on tuned plans, atomically.
 
-    Measuring starts after the guard has judged; what the guard paid for is taken from the workbench's memory. The rest costs
-    about rows x 48 calls x (static defaults + 1) per solver.
+    Measuring starts after the guard has judged; what the guard paid for is taken from the workbench's memory. The rest
+    costs about rows x 48 calls x (static defaults + 1) per solver.
 
     Args:
         path: The HTML file to write.

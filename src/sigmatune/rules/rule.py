@@ -5,8 +5,8 @@ r"""A rule that draws a spectrum for every sample.
 
 The spectrum comes from a mixture (:mod:`sigmatune.spectra.mixture`), the curve from a spectral family
 (:mod:`sigmatune.schedules.spectral`), the coefficients from any solver. What is drawn can be steered: another class's
-mixture, the data's mean instead of a draw, or an edit of every spectrum. Whether an image follows the spectrum that its levels
-were made for is up to the model: one that is not told the spectrum has only the levels to go by.
+mixture, the data's mean instead of a draw, or an edit of every spectrum. Whether an image follows the spectrum that its
+levels were made for is up to the model: one that is not told the spectrum has only the levels to go by.
 
 Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222
 """

@@ -1,7 +1,8 @@
 """Rule files: JSON that holds all that the schedules of every (seed, index) follow from.
 
-Next to family, solver and noise path stand the numbers of the mixture that spectra are drawn from and the controls. Nothing
-else is needed to run it: neither the images nor the library that fitted the mixture. Written atomically, read strictly.
+Next to family, solver and noise path stand the numbers of the mixture that spectra are drawn from and the controls.
+Nothing else is needed to run it: neither the images nor the library that fitted the mixture. Written atomically, read
+strictly.
 """
 
 from __future__ import annotations

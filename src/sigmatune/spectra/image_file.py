@@ -1,7 +1,8 @@
 """One image of Pillow as numbers, in the bits that it is stored in.
 
-The first frame of several; turned as its camera noted; transparency over :data:`BACKGROUND`; palettes, CMYK and other colour
-spaces as RGB of 8 bits, to which Pillow also reduces colour of 16 bits. Grey of 16 bits and floating point stay what they are.
+The first frame of several; turned as its camera noted; transparency over :data:`BACKGROUND`; palettes, CMYK and other
+colour spaces as RGB of 8 bits, to which Pillow also reduces colour of 16 bits. Grey of 16 bits and floating point stay
+what they are.
 """
 
 from __future__ import annotations

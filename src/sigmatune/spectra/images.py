@@ -125,7 +125,7 @@ class Target:
     values: Values = "auto"
 
     def __call__(self, images: Numbers, names: Callable[[int], str], scale: Scale) -> torch.Tensor:
-        """Images (B, C, H, W) of any supported dtype as float32, scaled, cropped and resized; names(i) is for messages."""
+        """Converts images (B, C, H, W) to float32, scales, crops and resizes them; names(i) is for messages."""
         values, ends = sound(images, names), scale.of(images.dtype)
         if ends is not None:
             if scale.values != "auto" and (beyond := far(float(values.min()), float(values.max()), ends)) is not None:

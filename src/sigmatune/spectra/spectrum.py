@@ -1,8 +1,8 @@
-r"""A measured spectrum, and how it is measured over data that does not fit into memory.
+r"""A measured spectrum, and its measurement over data that does not fit into memory.
 
-Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean and
-variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well: the power
-about it is what the data's covariance has, and that is the P of Gaussian data.
+Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean
+and variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well:
+the power about it is the spectrum of the data's covariance, which is the P of Gaussian data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.rings import Transform, binning
 
 QUANTISATION = (2 / 255) ** 2 / 12
-"""Variance that 8-bit rounding adds to pixels in [-1, 1], 5.13e-6: less power than this cannot be told from none."""
+"""Variance that 8-bit rounding adds to pixels in [-1, 1], 5.13e-6: less power than this is indistinguishable from
+none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Spectrum:
         centred: Power about the mean image, shaped like ``power``, times n / (n - 1); None for a single image.
         log_mean, log_variance: Mean and variance (n - 1) over images of log P(k), P floored at :data:`QUANTISATION`.
         mean, deviation: Mean of all pixels and their standard deviation about it.
-        measured: How: corners, window, transform.
+        measured: The settings: corners, window, transform.
     """
 
     power: Array
@@ -183,7 +184,7 @@ class Running:
         return power
 
     def spectrum(self) -> Spectrum:
-        """What has been measured so far.
+        """The spectrum of all batches so far.
 
         Raises:
             SigmaTuneError: before the first batch.

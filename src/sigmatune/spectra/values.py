@@ -1,16 +1,17 @@
-"""Which stored numbers are black and white: told by the kind of number, recognised, or said by ``values``.
+"""Which stored numbers are black and white: known from the dtype, recognised, or given by ``values``.
 
 ============ ==========================================================================================================
 bool         0 and 1
-uint8        0 and 255, also where nothing above 1 is stored
+uint8        0 and 255, even if no value exceeds 1
 uint16       0 and 65535; an array without a number above 255 is refused, for it most likely holds 8 bits
 floating     0..1 if all numbers lie there; else -1..1 if they do; else 0..255 if none is negative and the largest is above
-             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of one value alone, is refused
+             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of one value alone, is
+                 refused
 other whole  refused; they can be said to be 0..1, 0..255 or 0..65535
 ============ ==========================================================================================================
 
-All numbers of a source decide together, never a batch. What is said is taken, and refused if a number lies beyond the ends by
-more than half their distance: then it was another range.
+All numbers of a source decide together, never a batch. A given range applies, but is refused if a number lies beyond
+its ends by more than half its width: then the data have another range.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Scale:
     """What black and white are in one source; numbers are looked at once, when the first batch is read.
 
     Args:
-        values: What was said.
+        values: The given range.
         name: Of the source, for messages.
         limits: Finds the least and the largest number of all.
-        files: Each file says by its format how many bits it has, so that dark ones are believed.
+        files: Each file's format states its bits, so dark images are accepted.
     """
 
     values: Values
@@ -56,7 +57,7 @@ class Scale:
         """Black and white of numbers of a kind; None for numbers that are taken as they are.
 
         Raises:
-            SigmaTuneError: if they cannot be told, with what to pass.
+            SigmaTuneError: if they are unclear; the message says what to pass.
         """
         kind = np.dtype(dtype).name
         if kind not in self._known:
@@ -69,7 +70,7 @@ class Scale:
         return ", ".join(sorted(set(self._known.values())))
 
     def check(self, dtype: np.dtype[Any]) -> None:
-        """Refuses kinds of numbers that are none of images, before anything is read."""
+        """Refuses dtypes that images never have, before anything is read."""
         by_type = np.dtype(dtype).name in BY_TYPE or dtype.kind == "f"
         if dtype.kind not in "biuf" or (not by_type and self.values in ("auto", "as-is")):
             raise SigmaTuneError(
@@ -92,7 +93,7 @@ class Scale:
 
 
 def checked(values: str) -> Values:
-    """Returns what was said, if it is known.
+    """Returns the given range if it is a known one.
 
     Raises:
         SigmaTuneError: otherwise.
@@ -106,7 +107,7 @@ def recognised(low: float, high: float, name: str) -> str:
     """The range of floating-point images with this least and this largest number.
 
     Raises:
-        SigmaTuneError: if it cannot be told.
+        SigmaTuneError: if the range is unclear.
     """
     say = "pass values, or 'as-is' for data that is not an image"
     if low == high:

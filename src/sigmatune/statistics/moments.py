@@ -23,7 +23,7 @@ from sigmatune.noise import Array
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and scatter of n rows of d numbers; values, not accumulators: joining makes new ones.
+    """Mean and scatter of n rows of d numbers; immutable values, not accumulators: joining returns a new object.
 
     Args:
         n: How many rows.

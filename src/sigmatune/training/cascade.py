@@ -2,9 +2,9 @@ r"""A cascade: a second model that learns what is missing from an enlarged small
 
 .. math:: r = x_0 - U(S(x_0)), \qquad x = U(c) + r
 
-S makes an image small by averaging squares of pixels, U enlarges it bicubically. The first stage makes c, the second is told
-U(c) and denoises the residual r. Its spectrum has little left at the coarse rings, so its spectral schedule is a short one,
-between tight ends of its own. C leaves cascades open; this is the plain way to give each stage its spectrum.
+S makes an image small by averaging squares of pixels, U enlarges it bicubically. The first stage makes c, the second is
+told U(c) and denoises the residual r. Its spectrum has little left at the coarse rings, so its spectral schedule is a
+short one, between tight ends of its own. C leaves cascades open; this is the plain way to give each stage its spectrum.
 
 References:
     | Cascaded Diffusion Models for High Fidelity Image Generation (Ho et al., 2021), https://arxiv.org/abs/2106.15282

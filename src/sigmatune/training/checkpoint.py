@@ -1,8 +1,8 @@
 r"""Checkpoints: one safetensors file that is replaced atomically, from which a run goes on as if nothing had happened.
 
-Because nothing random has a state (:mod:`sigmatune.training.draws`), what is kept is the weights, the optimiser's moments, the
-averages and the step; of a network of which only a part is trained, that part. A reader sees the old file or the new one, and
-a write that fails leaves the old one.
+Because nothing random has a state (:mod:`sigmatune.training.draws`), what is kept is the weights, the optimiser's
+moments, the averages and the step; of a network of which only a part is trained, that part. A reader sees the old file
+or the new one, and a write that fails leaves the old one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 r"""Training data in memory: images as 8-bit pixels, anything else as floating point.
 
-They come from wherever :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``, tensors, data sets
-of the hub. Images are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any saved
-image is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image
-once, in an order of its own, and whether an image is mirrored depends on its place.
+They come from wherever :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``, tensors, data
+sets of the hub. Images are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any
+saved image is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every
+image once, in an order of its own, and whether an image is mirrored depends on its place.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ A deterministic plan from pure noise has the triangular form (:mod:`sigmatune.un
 
 .. math:: z_k = \rho_k \epsilon + \sum_{j < k} W_{kj} D_j, \qquad \text{result} = z_K.
 
-The *teacher*, the same network at many steps, walks from the same noise :math:`\epsilon`; it passes the plan's levels in the
-states :math:`z^*_1, \dots, z^*_{K-1}` and ends in :math:`z^*_K = x^*`. The outputs that make the plan do the same follow by
-forward substitution, whatever its solver:
+The *teacher*, the same network at many steps, walks from the same noise :math:`\epsilon`; it passes the plan's levels
+in the states :math:`z^*_1, \dots, z^*_{K-1}` and ends in :math:`z^*_K = x^*`. The outputs that make the plan do the
+same follow by forward substitution, whatever its solver:
 
 .. math:: D^*_k = \frac{z^*_{k+1} - \rho_{k+1} \epsilon - \sum_{j < k} W_{k+1,j} D^*_j}{W_{k+1,k}}
 
@@ -16,14 +16,14 @@ own end points: the loss
 
 .. math:: L_k = w_k \, \frac{\lVert D_\theta(z^*_k; q_k) - D^*_k \rVert^2}{C H W}, \qquad w_k \propto W_{k+1,k}^2,
 
-is zero for it and for no other. With these weights every call counts by what it does: an error e of output k moves the next
-state by :math:`W_{k+1,k} \, e`, so that :math:`L_k` is the squared distance at which the plan, set out from the teacher's
-state, misses the teacher's next one; and in the unit state a miss of e is at the end, after the noise is gone, about one of
-e deviations of the data, whatever the level. No data are needed. Where a level is asked at twice, as by Heun's method, one
-state would have two targets, so such a plan is refused.
+is zero for it and for no other. With these weights every call counts by what it does: an error e of output k moves the
+next state by :math:`W_{k+1,k} \, e`, so that :math:`L_k` is the squared distance at which the plan, set out from the
+teacher's state, misses the teacher's next one; and in the unit state a miss of e is at the end, after the noise is
+gone, about one of e deviations of the data, whatever the level. No data are needed. Where a level is asked at twice, as
+by Heun's method, one state would have two targets, so such a plan is refused.
 
-The derivation is our own. Others let a student take one step for two of its teacher's, again and again, or ask for the same
-answer from all states of a path:
+The derivation is our own. Others let a student take one step for two of its teacher's, again and again, or ask for the
+same answer from all states of a path:
 
     | Progressive Distillation for Fast Sampling of Diffusion Models (Salimans & Ho, 2022), https://arxiv.org/abs/2202.00512
     | Consistency Models (Song et al., 2023), https://arxiv.org/abs/2303.01469
@@ -73,8 +73,9 @@ class Walk(NamedTuple):
 class Following(Objective):
     """Makes a network on a plan do what its teacher does in many steps.
 
-    Row r of a batch trains call r mod K of trajectory r // K. A teacher walks a trajectory once for all rows that a part of
-    the batch has of it. What a row learns depends on (seed, step, r) alone. The batch's images are not looked at.
+    Row r of a batch trains call r mod K of trajectory r // K. A teacher walks a trajectory once for all rows that a
+    part of the batch has of it. What a row learns depends on (seed, step, r) alone. The batch's images are not looked
+    at.
 
     Args:
         teacher: Walks, without gradients: most often the network itself, averaged, before it is distilled; or guided, and

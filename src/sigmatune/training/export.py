@@ -11,7 +11,8 @@ r"""A trained model as an ordinary diffusers pipeline folder.
 ======================= ===============================================================================================
 
 ``st.load`` opens all of it. Plain diffusers opens network and scheduler always, and samples from the pipeline where the
-network is told nothing and the process is one that its sampling loop knows (``vp``). A network of phase space it opens alone.
+network is told nothing and the process is one that its sampling loop knows (``vp``). A network of phase space it opens
+alone.
 """
 
 from __future__ import annotations

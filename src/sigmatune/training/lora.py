@@ -2,10 +2,10 @@ r"""Low-rank adapters: a large network is trained through few numbers beside its
 
 .. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in R^{r \times n}, \quad B \in R^{m \times r}, \quad B = 0 \text{ at first}
 
-W stays as it is; A and B of the chosen layers are trained, by the one :class:`~sigmatune.training.trainer.Trainer`, whose
-optimiser, averages and checkpoints hold nothing else. An adapted network begins as the network itself; what was learned is kept
-beside it (``save_adapter``, in the format of the library ``peft``, which does the work here) or folded into ordinary weights
-(``merged``), with which plain diffusers opens it.
+W stays as it is; A and B of the chosen layers are trained, by the one :class:`~sigmatune.training.trainer.Trainer`,
+whose optimiser, averages and checkpoints hold nothing else. An adapted network begins as the network itself; what was
+learned is kept beside it (``save_adapter``, in the format of the library ``peft``, which does the work here) or folded
+into ordinary weights (``merged``), with which plain diffusers opens it.
 
 Reference: LoRA: Low-Rank Adaptation of Large Language Models (Hu et al., 2021), https://arxiv.org/abs/2106.09685
 """

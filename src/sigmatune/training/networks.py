@@ -1,8 +1,8 @@
 """The networks that are trained, and the process around them, all as diffusers has them.
 
-Sizes come from a recipe; everything else is diffusers' own: UNet2DModel, with features that are scaled and shifted by the
-embedding (FiLM), and SD3Transformer2DModel, whose layer norms are (AdaLN-Zero). What they are told beyond state and time is
-:class:`sigmatune.models.conditioning.Conditioning`.
+Sizes come from a recipe; everything else is diffusers' own: UNet2DModel, with features that are scaled and shifted by
+the embedding (FiLM), and SD3Transformer2DModel, whose layer norms are (AdaLN-Zero). What they are told beyond state and
+time is :class:`sigmatune.models.conditioning.Conditioning`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""What a step minimises.
 
-The trainer knows steps, averages and checkpoints; what is learned is an :class:`Objective`: from a batch to one loss per
-image. Here is the usual one,
+The trainer knows steps, averages and checkpoints; what is learned is an :class:`Objective`: from a batch to one loss
+per image. Here is the usual one,
 
 .. math:: u \sim U(0, 1), \quad \sigma = \sigma(u), \quad L = w(\sigma) \, [-d\lambda/du] \,
           \frac{\lVert D(x_0 + \sigma\epsilon; \sigma \mid y, \lambda(0), \lambda(1)) - x_0 \rVert^2}{C H W}

@@ -1,21 +1,22 @@
 r"""Training in phase space: a network that predicts the noise of position and momentum at once.
 
-Phase-space Langevin diffusion (:mod:`sigmatune.processes.psld`) noises an image together with a momentum, in closed form, so a
-step needs no simulation. With t uniform between the first trained time and T, and L a triangular root of the covariance,
-:math:`\Sigma = L L^T`,
+Phase-space Langevin diffusion (:mod:`sigmatune.processes.psld`) noises an image together with a momentum, in closed
+form, so a step needs no simulation. With t uniform between the first trained time and T, and L a triangular root of the
+covariance, :math:`\Sigma = L L^T`,
 
 .. math:: t \sim U(t_\epsilon, T), \quad \epsilon \sim N(0, I), \quad (x, m)_t = \mu(t) + L(t) \, \epsilon, \qquad
           \mathcal{L} = \frac{\lVert \hat\epsilon((x, m)_t, t) - \epsilon \rVert^2}{2 C H W},
 
 ======= ================================================== ==================================================================
-``hsm`` :math:`\mu = a(t) \, x_0`                          hybrid score matching: the first momentum is averaged out, in Sigma
-``dsm`` :math:`\mu = e^{\int F} (x_0, m_0)`                denoising score matching: :math:`m_0 \sim N(0, \kappa M)` is drawn
+``hsm`` :math:`\mu = a(t) \, x_0`                          hybrid score matching: the first momentum is averaged out, in
+Sigma ``dsm`` :math:`\mu = e^{\int F} (x_0, m_0)`                denoising score matching: :math:`m_0 \sim N(0, \kappa
+M)` is drawn
 ======= ================================================== ==================================================================
 
-The minimiser is :math:`\epsilon^* = -L^T \nabla \log p_t(x, m)` for both and for either root (lower or upper): one score, which
-:func:`~sigmatune.processes.parametrisation.score_of` gives back. What differs is the noise of a step of training, and the loss
-that is left at the optimum, which is lower for hsm: more of the state is noise that the network is asked for. The loss of eps
-weighs scores by :math:`1 / \lVert L^{-T} \rVert^2`, the papers' choice for images.
+The minimiser is :math:`\epsilon^* = -L^T \nabla \log p_t(x, m)` for both and for either root (lower or upper): one
+score, which :func:`~sigmatune.processes.parametrisation.score_of` gives back. What differs is the noise of a step of
+training, and the loss that is left at the optimum, which is lower for hsm: more of the state is noise that the network
+is asked for. The loss of eps weighs scores by :math:`1 / \lVert L^{-T} \rVert^2`, the papers' choice for images.
 
 References:
     | A Complete Recipe for Diffusion Generative Models (Pandey & Mandt, 2023), https://arxiv.org/abs/2303.01748

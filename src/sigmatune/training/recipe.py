@@ -1,8 +1,8 @@
 """Recipes: all that a training is, in one YAML file that is checked before any work.
 
-An unknown key, a value of the wrong kind or out of range is refused with its place in the file. What has its own options
-(noise laws, loss weights, averages) names them under ``options``; they are checked when the thing is made, which is before
-training starts, too.
+An unknown key, a value of the wrong kind or out of range is refused with its place in the file. What has its own
+options (noise laws, loss weights, averages) names them under ``options``; they are checked when the thing is made,
+which is before training starts, too.
 """
 
 from __future__ import annotations

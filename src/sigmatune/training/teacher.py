@@ -1,7 +1,8 @@
 r"""The plan that a teacher walks by, and which plans can follow it (:mod:`sigmatune.training.distillation`).
 
-A teacher has to pass the levels of the plan that follows it. Between them its own levels are as even in log sigma as they can
-be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.reference`) at fewer calls.
+A teacher has to pass the levels of the plan that follows it. Between them its own levels are as even in log sigma as
+they can be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.reference`) at
+fewer calls.
 """
 
 from __future__ import annotations

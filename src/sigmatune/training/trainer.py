@@ -75,7 +75,8 @@ class Hooks:
 class Trainer:
     """Fits a network to an objective.
 
-    Only parameters that require gradients are trained, averaged and kept in checkpoints (:mod:`sigmatune.training.lora`).
+    Only parameters that require gradients are trained, averaged and kept in checkpoints
+    (:mod:`sigmatune.training.lora`).
 
     Args:
         network: The network; its parameters are changed.

@@ -17,10 +17,10 @@ def own_modes(source: str, data: str = "") -> Modes:
 
     Args:
         source: What the model was loaded from: a bundled name or a folder, beside whose weights ``spectra.json`` may lie.
-        data: Images, or a file of fitted spectra, to be taken instead.
+        data: Images, or a file of fitted spectra, to use instead.
 
     Raises:
-        SigmaTuneError: if there is none of them.
+        SigmaTuneError: if neither exists.
     """
     file = data or spectra_file(source)
     if file is None:

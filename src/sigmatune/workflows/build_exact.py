@@ -1,12 +1,12 @@
 r"""Builds the exact denoisers of real data: images by class, one Gaussian each, the reference set and the spectra beside them.
 
-A class has thousands of images, a full covariance at 32 x 32 millions of numbers. So, in a cosine transform, the rings of low
-frequency have a full covariance (``benchmarks/exact.py`` compares where it may end),
+A class has thousands of images, a full covariance at 32 x 32 millions of numbers. So, in a cosine transform, the rings
+of low frequency have a full covariance (``benchmarks/exact.py`` compares where it may end),
 
 .. math:: C = (1 - a) S + a \operatorname{diag} S + \text{floor}
 
-with the share a under which images that were left out are likeliest, and the modes beyond are independent, each with a power of
-its own that leans on the mean of its ring where images are few.
+with the share a under which images that were left out are likeliest, and the modes beyond are independent, each with a
+power of its own that leans on the mean of its ring where images are few.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Tuning where no row has one right answer: plans that add noise, and plans of phase space.
 
-The amount of noise and the levels are chosen for the data's spectrum in closed form (:mod:`sigmatune.tuning.by_spectrum`), at
-the cost of no network call. Then images decide (:mod:`sigmatune.workflows.judge`): on validation noises every candidate
-and every default draws images, and the best of each kind goes on; on held-out noises these two are compared, once.
+The amount of noise and the levels are chosen for the data's spectrum in closed form
+(:mod:`sigmatune.tuning.by_spectrum`), at the cost of no network call. Then images decide
+(:mod:`sigmatune.workflows.judge`): on validation noises every candidate and every default draws images, and the best of
+each kind goes on; on held-out noises these two are compared, once.
 
 Without a gain the default is returned, with the words "no gain".
 """

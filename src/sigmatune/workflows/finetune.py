@@ -2,22 +2,24 @@ r"""Weights and plan in turn: fine-tune on the plan's levels, measure the model 
 
 A round is three steps, each kept on disk when it is done:
 
-1. **train**: the network is fitted on to the levels at which the plan asks it, each weighed by what the result hears of an
-   error there, and a small share elsewhere (:mod:`sigmatune.training.finetune`); or it learns to land where the old model
-   lands after many steps (:mod:`sigmatune.training.distillation`);
+1. **train**: the network is fitted on to the levels at which the plan asks it, each weighed by what the result hears of
+   an error there, and a small share elsewhere (:mod:`sigmatune.training.finetune`); or it learns to land where the old
+   model lands after many steps (:mod:`sigmatune.training.distillation`);
 2. **tabulate**: :math:`e(\sigma)` of the old and of the new weights, on and off the levels;
-3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds for the
-   new weights draw images of validation noises; the one nearest to the data goes on.
+3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds
+   for the new weights draw images of validation noises; the one nearest to the data goes on.
 
-What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.unrolled`): with the last network input
-:math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
+What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.unrolled`): with the last network
+input :math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
 
 .. math:: w_j = \sqrt{1 + q^2} \, \lvert W_{K-1,j} \rvert, \quad j < K - 1, \qquad w_{K-1} = 1
 
-which for Euler's method is the weight of the discretisation loss, :math:`w_j = \sigma_{K-1} (1/\sigma_{j+1} - 1/\sigma_j)`.
+which for Euler's method is the weight of the discretisation loss, :math:`w_j = \sigma_{K-1} (1/\sigma_{j+1} -
+1/\sigma_j)`.
 
-At the end images of held-out noises decide, once (:mod:`sigmatune.workflows.judge`): new weights with the new plan against
-old weights with the old plan. There is a new model only if they are better beyond noise; else the words are "no gain".
+At the end images of held-out noises decide, once (:mod:`sigmatune.workflows.judge`): new weights with the new plan
+against old weights with the old plan. There is a new model only if they are better beyond noise; else the words are "no
+gain".
 
 Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
@@ -188,9 +190,9 @@ def finetune(  # noqa: PLR0913 - the front door
         log: Sees every line of the training's log.
 
     Raises:
-        SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a folder
-            with another fine-tuning or in which another process works, or a loss that is not finite any more; one sentence,
-            and what is done stays.
+        SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a
+            folder with another fine-tuning or in which another process works, or a loss that is not finite any more;
+            one sentence, and what is done stays.
     """
     job = _Job(source, images, Path(folder), data, settings or Settings(), labels, device, progress, log)
     with held(job.folder):

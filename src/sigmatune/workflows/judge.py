@@ -1,9 +1,9 @@
 r"""Images decide: where no row has one right answer, sets of images are compared with data.
 
-Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean log
-Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are compared by a
-bootstrap of pairs (:mod:`sigmatune.evaluation.guard`). There is a gain only if the interval lies below zero in one space and
-above zero in none.
+Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean
+log Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are
+compared by a bootstrap of pairs (:mod:`sigmatune.evaluation.guard`). There is a gain only if the interval lies below
+zero in one space and above zero in none.
 """
 
 from __future__ import annotations

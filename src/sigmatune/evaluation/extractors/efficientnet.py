@@ -18,8 +18,9 @@ TEXTURE = 10
 class EfficientNetLite0(Extractor):
     """Averages over positions of block 10 (texture) and of the head (semantic), and the 1000 logits.
 
-    Images are resized to ``size`` x ``size`` (bicubic, antialiased, not clipped) and mapped to [-1, 1]. The head has 1280
-    numbers, so that a Frechet distance in it needs many images; its first principal components in the reference do not.
+    Images are resized to ``size`` x ``size`` (bicubic, antialiased, not clipped) and mapped to [-1, 1]. The head has
+    1280 numbers, so that a Frechet distance in it needs many images; its first principal components in the reference do
+    not.
 
     References:
         | EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan and Le, 2019)

@@ -1,7 +1,7 @@
 r"""Frechet distance, and what it would be for infinitely many images.
 
-The distance of n images is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and the
-extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
+The distance of n images is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and
+the extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
 
 References:
     | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)

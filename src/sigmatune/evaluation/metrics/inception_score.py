@@ -2,8 +2,8 @@ r"""Inception-type score: how sure a classifier is of each image, and how differ
 
 .. math:: IS = \exp \, E_x \, KL \big( p(y | x) \, \| \, p(y) \big)
 
-Computed by torchmetrics with one split. It needs no reference and knows nothing of the data; with another classifier than
-Inception it is of another scale, so it is only compared within one extractor.
+Computed by torchmetrics with one split. It needs no reference and knows nothing of the data; with another classifier
+than Inception it is of another scale, so it is only compared within one extractor.
 
 References:
     | Improved Techniques for Training GANs (Salimans et al., 2016)

@@ -1,9 +1,10 @@
 r"""What an export is: the numbers as a program wants them, and one line that states what they mean.
 
-The line is JSON behind ``sigmatune export``: the target, whether the numbers are sigmas of :math:`x_0 + \sigma \epsilon`
-("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), what a shift has done to them, whether the final 0 is among
-them, how many steps and network calls they make with which sampler, and the plan's own levels and noise path, so that reading
-it gives back the plan bit for bit. What a program shows and what the line says must agree, or the text is refused.
+The line is JSON behind ``sigmatune export``: the target, whether the numbers are sigmas of :math:`x_0 + \sigma
+\epsilon` ("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), what a shift has done to them, whether the
+final 0 is among them, how many steps and network calls they make with which sampler, and the plan's own levels and
+noise path, so that reading it gives back the plan bit for bit. What a program shows and what the line says must agree,
+or the text is refused.
 """
 
 from __future__ import annotations

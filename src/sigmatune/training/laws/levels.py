@@ -2,9 +2,9 @@ r"""The levels of a plan: what fine-tuning trains on, with a small share elsewhe
 
 .. math:: u < r: \; \lambda \text{ uniform over the range}; \qquad u \ge r: \; \sigma_i \text{ with probability } p_i
 
-Fine-tuning a model on the levels that will be used makes it better there and worse elsewhere; the share r off the levels
-keeps the rest usable and measurable. Here :math:`\lambda(u)` is a staircase, not a curve: its slope is not defined, and a
-loss must not be multiplied by it.
+Fine-tuning a model on the levels that will be used makes it better there and worse elsewhere; the share r off the
+levels keeps the rest usable and measurable. Here :math:`\lambda(u)` is a staircase, not a curve: its slope is not
+defined, and a loss must not be multiplied by it.
 
 Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
 """

@@ -22,8 +22,8 @@ from sigmatune.training.laws.law import Domain, LawKind, Shared
 def curve_of(power: Array, path: NoisePath, options: Mapping[str, Any]) -> Curve:
     """The curve of a spectrum, or one per row, with its ends moved into the model's range.
 
-    An end beyond the range is the range's. Data without power (a constant image) would leave no range: then the whole one
-    is taken, as :mod:`sigmatune.schedules.spectral` does.
+    An end beyond the range is the range's. Data without power (a constant image) would leave no range: then the whole
+    one is taken, as :mod:`sigmatune.schedules.spectral` does.
 
     Args:
         power: P(k), (K,) or (R, K).

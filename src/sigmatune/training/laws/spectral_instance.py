@@ -2,10 +2,10 @@ r"""Spectral, per instance: every image is trained on the logSNR curve of its ow
 
 .. math:: P_i(k) = \mathrm{RAPSD}(x_i), \qquad \lambda_i(u) = \log \kappa(u) - \log P_i(f_i(u))
 
-A smooth image gets less noise, a rough one more at the fine end, and both are covered from "hidden" to "seen" by the same
-u. The network has to be told where it is: besides :math:`\lambda_i(u)` it gets the ends :math:`\lambda_i(0)` and
-:math:`\lambda_i(1)` (:mod:`sigmatune.models.conditioning`). To sample, spectra are drawn from a mixture that is fitted to
-the data and saved with the model (:mod:`sigmatune.rules`).
+A smooth image gets less noise, a rough one more at the fine end, and both are covered from "hidden" to "seen" by the
+same u. The network has to be told where it is: besides :math:`\lambda_i(u)` it gets the ends :math:`\lambda_i(0)` and
+:math:`\lambda_i(1)` (:mod:`sigmatune.models.conditioning`). To sample, spectra are drawn from a mixture that is fitted
+to the data and saved with the model (:mod:`sigmatune.rules`).
 
 The spectrum is measured on the images of the batch: mirrored or not, it is the same.
 """

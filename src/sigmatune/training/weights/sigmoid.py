@@ -2,14 +2,14 @@ r"""The sigmoid weight of SiD2, with a bias that is given or read off the spectr
 
 .. math:: w(\sigma) = e^b \, \mathrm{sigmoid}(\lambda - b) = \frac{1}{\sigma^2 + e^{-b}}
 
-The second form says what the bias is: a variance :math:`\sigma_b^2 = e^{-b}` below which less noise earns no more weight.
-With :math:`e^{-b} = \sigma_d^2` the weight is EDM's times :math:`\sigma^2 \sigma_d^2 / (\sigma^2 + \sigma_d^2)^2`, which fades
-at both ends.
+The second form says what the bias is: a variance :math:`\sigma_b^2 = e^{-b}` below which less noise earns no more
+weight. With :math:`e^{-b} = \sigma_d^2` the weight is EDM's times :math:`\sigma^2 \sigma_d^2 / (\sigma^2 +
+\sigma_d^2)^2`, which fades at both ends.
 
 **From the spectrum** (a question that C leaves open; derived here): a ring of power P passes from hidden to seen at
-:math:`\lambda_k = -\log P_k`. With :math:`b = \operatorname{mean}_k \lambda_k` over the rings k >= 1 the weight has its knee
-where the middle ring, in the geometric mean of powers, is half seen: rings coarser than that get the weight of the noise's
-error in full, finer ones less and less, whatever the resolution.
+:math:`\lambda_k = -\log P_k`. With :math:`b = \operatorname{mean}_k \lambda_k` over the rings k >= 1 the weight has its
+knee where the middle ring, in the geometric mean of powers, is half seen: rings coarser than that get the weight of the
+noise's error in full, finer ones less and less, whatever the resolution.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@ r"""One over the error that Gaussian data of the same spectrum would have: EDM's
 
 .. math:: w(\sigma) = \Big( \frac{1}{\sum_k n_k} \sum_k n_k \frac{P_k \sigma^2}{P_k + \sigma^2} \Big)^{-1}
 
-The sum is the error of the best denoiser of Gaussian data (Wiener's filter). With a flat spectrum it is EDM's weight. Images
-are not white: at medium noise most of their modes have nothing to lose, the best error is far below that of white data, and
-EDM's weight all but ignores the levels at which coarse structure is decided.
+The sum is the error of the best denoiser of Gaussian data (Wiener's filter). With a flat spectrum it is EDM's weight.
+Images are not white: at medium noise most of their modes have nothing to lose, the best error is far below that of
+white data, and EDM's weight all but ignores the levels at which coarse structure is decided.
 """
 
 from __future__ import annotations
