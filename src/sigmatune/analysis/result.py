@@ -1,4 +1,4 @@
-r"""What a stepwise analysis found: log-magnitude spectra along a chain, and what changes where.
+r"""The result of a stepwise analysis: log-magnitude spectra along a chain, and their changes.
 
 With :math:`L_\tau(k)` the mean of log|F| over samples, channels and the modes of ring k, at position :math:`\tau`,
 
@@ -52,7 +52,7 @@ class Stepwise:
         counts: Samples in each fold, (G,).
         modes: n_k, modes in each ring, (K,).
         levels: T, the positions of the path.
-        about: Where it came from: model, path, shape, family, solver, n, seed, micro_batch. JSON-ready.
+        about: Its provenance: model, path, shape, family, solver, n, seed, micro_batch. JSON-ready.
 
     Raises:
         SigmaTuneError: if the arrays do not fit together or hold anything that is not a number.
@@ -139,7 +139,7 @@ class Stepwise:
             Edges of the bins in [0, 1], rising, (N + 1,), and the share of the change in each bin, (N,), summing to 1.
 
         Raises:
-            SigmaTuneError: if nothing changes, as on a white spectrum, where all frequencies keep step with k = 0.
+            SigmaTuneError: if nothing changes, as on a white spectrum, where all frequencies change like k = 0.
         """
         mass = (self.density(of, band=band, relative=relative) * -np.diff(self.taus))[::-1]
         if mass.sum() < 1e-9:
@@ -150,7 +150,7 @@ class Stepwise:
         return self.shares[::-1].copy(), mass / mass.sum()
 
     def median(self, of: Of = "x", *, band: Band | None = None, relative: bool = True) -> float:
-        """The tau before and after which half of the change happens, read linearly inside a step.
+        """The tau at which half of the change is done, interpolated linearly inside a step.
 
         Raises:
             SigmaTuneError: if nothing changes.
@@ -183,7 +183,8 @@ class Stepwise:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            SigmaTuneError: if one of the two files is missing or broken, they are not of one run, or the version is unknown.
+            SigmaTuneError: if one of the two files is missing or broken, they are of different runs, or the version is
+                unknown.
         """
         path = _npz(path)
         beside = path.with_suffix(".json")

@@ -1,4 +1,4 @@
-"""What a stepwise analysis says, in numbers and in one sentence each; honest where it says nothing."""
+"""Summaries of a stepwise analysis in numbers and sentences, which also say when the samples decide nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def order_sentence(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -
 
 
 def fit_sentence(found: BetaFit) -> str:
-    """Whether the symmetric Beta distributions that the paper uses can describe the change."""
+    """States whether the paper's symmetric Beta distributions can describe the change."""
     ratio = found.ratio
     interval = f"b / a = {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     if ratio.low <= 1 <= ratio.high:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 2
-"""Figures in the terminal's table; all of them are in the JSON and on the page."""
+"""Most figures in the terminal's table; the JSON and the page hold all."""
 
 
 class Command(Several):

@@ -1,4 +1,4 @@
-"""``sigmatune tune`` for solvers that add noise or sample in phase space: the spectrum proposes, images judge."""
+"""``sigmatune tune`` for solvers that add noise or sample in phase space: the spectrum proposes, images decide."""
 
 from __future__ import annotations
 

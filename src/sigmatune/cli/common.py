@@ -1,4 +1,4 @@
-"""What several commands share: the progress bar, checks of output places, options in ``name=value`` form."""
+"""Shared by several commands: the progress bar, checks of outputs, options in ``name=value`` form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Several(TyperCommand):
-    """A command some of whose options take several values at once, as in ``--calls 4 6 8``.
+    """A command with options that take several values at once, as in ``--calls 4 6 8``.
 
     Attributes:
         options: These options, for each of which the command has a list.
@@ -50,7 +50,7 @@ class Several(TyperCommand):
 def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Shows progress on stderr and yields the function (what, done, total) that moves it.
 
-    A terminal gets a bar; anything else a line every quarter of a minute.
+    A terminal gets a bar; other outputs get a line every 15 seconds.
     """
     from rich.progress import (
         BarColumn,
@@ -107,11 +107,11 @@ def may_write(
     """Decides whether a command may write, before any work is done; see :func:`sigmatune.outputs.check`.
 
     Args:
-        files: What it writes, each with its kind.
+        files: Its outputs, each with its kind.
         model: The model that it reads; a bundled name is not a folder of the user's, even if one has the same name.
-        inputs: What else it reads.
+        inputs: Its other inputs.
         folders, homes: The run folders that it writes to.
-        force: The option.
+        force: The option ``--force``.
 
     Raises:
         SigmaTuneError: if it may not.
@@ -125,7 +125,7 @@ def may_write(
 
 @contextmanager
 def measuring(work: Path) -> Iterator[None]:
-    """Holds the run folder of a command, and says that the measurements stay where their result could not be written.
+    """Holds the run folder of a command; if the result cannot be written, the message says that the measurements stay.
 
     Raises:
         SigmaTuneError: if another process holds it, or it cannot be written to.
@@ -191,7 +191,7 @@ def conditions(
     interval: tuple[float, float] | None,
     size: int,
 ) -> dict[str, Any]:
-    """What the options of conditional models mean to :func:`sigmatune.load`; those that were not given are left out.
+    """Maps the options of conditional models to arguments of :func:`sigmatune.load`, without options that were not given.
 
     Raises:
         SigmaTuneError: if the file of prompts cannot be read or holds none.

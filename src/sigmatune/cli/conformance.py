@@ -1,4 +1,4 @@
-"""``sigmatune conformance``: does a program run plans as they were tuned?"""
+"""``sigmatune conformance``: tests whether a program runs plans as tuned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``sigmatune schedule`` does with a data set: its mean spectrum, or a rule that draws one per image."""
+"""The data options of ``sigmatune schedule``: a mean spectrum, or a rule that draws one per image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sigmatune.spectra.mixture import Mixture
 
 MEASURED = ".json"
-"""What the file of a measured spectrum or of a fitted mixture ends in."""
+"""The ending of files of measured spectra and fitted mixtures."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Data:
     Attributes:
         source: Folder, file of images, a measured spectrum or a fitted mixture.
         label: One class of it.
-        size: Crop and resize to this many pixels, 0 for as it is.
+        size: Crop and resize to this many pixels, 0 for no change.
         texture: Tilt of the spectrum.
         per_image: Fit a mixture and write a rule.
         mean: Every row of the rule has the mean spectrum.
-        reduction: What the mixture is over.
+        reduction: The features of the mixture.
     """
 
     source: str
@@ -42,7 +42,7 @@ class Data:
     reduction: str
 
     def check(self, family: str, own: Collection[str], plan: Path | None, out: Path | None) -> None:
-        """Refuses options that do not go together, before any work.
+        """Refuses contradictory options before any work.
 
         Raises:
             SigmaTuneError: naming the first.
@@ -135,7 +135,7 @@ class Data:
 
 
 def _say(about: Mapping[str, Any], *, quiet: bool) -> None:
-    """Says what was left out of a folder, beside what the command prints."""
+    """Reports skipped files of a folder, beside the command's output."""
     from sigmatune.spectra.images import left_out_told
 
     if not quiet and (text := left_out_told(about)):

@@ -9,7 +9,7 @@ import typer
 from sigmatune.cli.common import Force, may_write, progress_bar
 
 REPORT_ROWS = 8
-"""Noises for the report's error against calls: the whole demo is to take two minutes."""
+"""Noises for the report's error against calls, so that the whole demo takes two minutes."""
 
 
 def demo(

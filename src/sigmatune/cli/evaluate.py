@@ -1,4 +1,4 @@
-"""``sigmatune evaluate``: figures of a plan's images, with the settings that they mean nothing without."""
+"""``sigmatune evaluate``: figures of a plan's images, with all their settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 MANY = 10_000
-"""Images of a plan unless another number is asked for."""
+"""Default number of a plan's images."""
 
 
 def evaluate(
@@ -64,8 +64,8 @@ def evaluate(
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
-    With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is
-    beyond noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
+    With --against, a second plan runs on the same noises, and a bootstrap of pairs tests whether the difference is
+    significant; unlike the error that `tune` reports, this also works for plans that add noise.
     """
     from sigmatune.evaluation.result import save
     from sigmatune.schedule import whole
@@ -104,7 +104,7 @@ def evaluate(
 
 @dataclass
 class _Done:
-    """What was measured."""
+    """The measurements."""
 
     figures: list[Figure]
     data: Reference | None
@@ -112,13 +112,13 @@ class _Done:
     compared: list[Difference] = field(default_factory=list)
 
     def record(self, against: str) -> dict[str, Any]:
-        """What stands in the file beside the figures."""
+        """The record beside the figures in the file."""
         known = dict(self.data.about) if self.data is not None else {}
         compared = {"against": against, "differences": [one.to_dict() for one in self.compared]} if against else {}
         return {**self.origin, **compared, **({"reference_about": known} if known else {})}
 
     def show(self) -> None:
-        """Prints the figures, what was left out of folders, and the verdicts."""
+        """Prints the figures, the skipped files, and the verdicts."""
         table(self.figures)
         for line in left_out((self.origin.get("about"), None if self.data is None else self.data.about)):
             print(line)
@@ -128,7 +128,7 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is sampled, and how."""
+    """The plan, model and settings of sampling."""
 
     model: Denoiser
     plan: Path
@@ -148,7 +148,7 @@ class _Job:
         )  # fmt: skip
 
     def loaded(self, file: Path) -> tuple[Denoiser, Plan]:
-        """A plan and the model that runs it; a rule tells the model what it decides about every row."""
+        """A plan and the model that runs it; a rule conditions the model on its choices for every row."""
         from sigmatune.plan import Plan
         from sigmatune.rules.rule_file import load_any
 
@@ -190,7 +190,7 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
 
 
 def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str]) -> _Done:
-    """Measures a plan's images, and how they differ from a rival's."""
+    """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired import paired
 

@@ -1,4 +1,4 @@
-"""What ``sigmatune evaluate`` and ``sigmatune bench`` share: the extractor, what is measured, and the reference."""
+"""Shared by ``sigmatune evaluate`` and ``sigmatune bench``: the extractor, the metrics, and the reference."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Measuring:
     values: str = "auto"
 
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
-        """What is to be measured of images of a shape.
+        """The requested metrics for images of a shape.
 
         Raises:
-            SigmaTuneError: for an unknown name, or one that makes no sense here.
+            SigmaTuneError: for an unknown or unsuitable name.
         """
         from sigmatune.evaluation.evaluate import Wanted
         from sigmatune.evaluation.extractors import extractor
@@ -71,7 +71,7 @@ class Measuring:
 
 
 def left_out(records: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """What was left out of folders, one line each."""
+    """Reports of skipped files, one line per folder."""
     from sigmatune.spectra.images import left_out_told
 
     return [text for about in records if about and (text := left_out_told(about))]

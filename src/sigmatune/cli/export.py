@@ -1,4 +1,4 @@
-"""``sigmatune export``: a plan as another program takes it."""
+"""``sigmatune export``: a plan in another program's format."""
 
 from __future__ import annotations
 

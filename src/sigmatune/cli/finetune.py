@@ -1,4 +1,4 @@
-"""``sigmatune finetune``: makes a model's weights good at the levels of a plan, and the plan good for the weights."""
+"""``sigmatune finetune``: trains a model's weights at the levels of a plan, and tunes the plan for the weights."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def finetune(
 
 
 def start_of(plan: Path | None, calls: int | None) -> Any:
-    """The plan that is started from, or the number of calls that one is tuned for."""
+    """The plan to start from, or the number of calls for which to tune one."""
     from sigmatune.solvers import load_plan
 
     return load_plan(plan) if plan is not None else 8 if calls is None else calls
@@ -115,7 +115,7 @@ def training_of(**given: Any) -> Training:
     """The settings of a round.
 
     Raises:
-        SigmaTuneError: naming every value that makes no sense.
+        SigmaTuneError: naming every invalid value.
     """
     from pydantic import ValidationError
 
@@ -147,7 +147,7 @@ def reference_of(
 
 
 def summary(result: Result, out: Path) -> list[str]:
-    """What is said at the end, in lines."""
+    """The final summary, in lines."""
     cost: dict[str, Any] = dict(result.plan.cost or {})
     lines = [result.evidence["verdict"]]
     for number, told in enumerate(result.evidence["rounds"], start=1):

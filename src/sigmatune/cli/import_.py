@@ -25,7 +25,7 @@ def import_(
     steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
     force: Force = False,
 ) -> None:
-    """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
+    """Create a plan file from the output of `sigmatune export`, a list of levels, or a published table."""
     from sigmatune.interop import exports, tables
     from sigmatune.reading import text_of
     from sigmatune.solvers import compile_plan

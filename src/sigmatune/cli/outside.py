@@ -1,4 +1,4 @@
-"""What the machine refuses, as a sentence: memory, permissions, full disks. Nothing here is for errors of our own."""
+"""Turns refusals by the machine into a sentence: memory, permissions, full disks. Bugs are not handled here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OF_MACHINE = { errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUO
     errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.ENODEV, errno.ENXIO,
     errno.ETXTBSY, errno.EBUSY, errno.ESTALE,
 }  # fmt: skip
-"""Errors of the system that no program can rule out by looking first."""
+"""System errors that no prior check can rule out."""
 
 NO_MEMORY = (
     "there is not enough memory for this; free some, raise the limit (ulimit -v), or ask for less at a time, such as a smaller "
@@ -22,7 +22,7 @@ NO_MEMORY = (
 
 
 def told(error: Exception) -> str | None:
-    """The sentence for an error that the machine caused; None for any other, which is a bug."""
+    """The sentence for an error that the machine caused; None for any other error, which is a bug."""
     if of_memory(error):
         return NO_MEMORY
     if isinstance(error, OSError) and error.errno in OF_MACHINE:
@@ -32,7 +32,7 @@ def told(error: Exception) -> str | None:
 
 
 def check_memory() -> None:
-    """Refuses to begin where the limit on memory is so low that libraries die in the middle of being loaded.
+    """Refuses to start if the memory limit is so low that libraries crash while loading.
 
     Raises:
         MemoryError: below :data:`LEAST`.

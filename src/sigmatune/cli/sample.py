@@ -68,7 +68,7 @@ def sample(
 ) -> None:
     """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz.
 
-    Image i has the prompt or label number i, from the start again where there are fewer.
+    Image i uses prompt or label number i; shorter lists repeat.
     """
     from sigmatune import soundness
     from sigmatune.cli.untuned import Untuned
@@ -125,7 +125,7 @@ def sample(
 
 
 def told(plan: Plan) -> str:
-    """What an untuned plan is, in a line."""
+    """Describes an untuned plan in one line."""
     named = {
         **plan.schedule.options,
         **{k: v for k, v in plan.solver_options.items() if k in ("lambda_s", "form", "eta")},

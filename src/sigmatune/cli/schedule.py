@@ -121,10 +121,10 @@ def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) ->
 
 
 def _built(family: str, steps: int, path: NoisePath, own: dict[str, Any], data: Data, *, quiet: bool) -> Schedule:
-    """The schedule; that of the data's mean spectrum if there are data. A rule's stands for all of its rows."""
+    """The schedule; with data, that of their mean spectrum. A rule shows this schedule for all its rows."""
     from sigmatune.schedules import build
 
-    made = build(family, steps, path, **own)  # before the work, so that what is wrong fails at once
+    made = build(family, steps, path, **own)  # before the work, so that errors appear at once
     if data.per_image or not data.source:
         return made
     return build(family, steps, path, spectrum=data.power(quiet=quiet), **own)

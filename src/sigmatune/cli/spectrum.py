@@ -1,4 +1,4 @@
-"""``sigmatune spectrum``: what is in the data at which frequency, and what that says about noise."""
+"""``sigmatune spectrum``: the power of the data at each frequency, and its implications for noise."""
 
 from __future__ import annotations
 

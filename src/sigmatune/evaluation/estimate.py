@@ -1,10 +1,9 @@
-r"""A figure with its interval, from leaving out one fold of the generated images at a time.
+r"""A figure with its interval, by leaving out one fold of the generated images at a time.
 
 .. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad \theta \pm t_{G - 1} \, se
 
-The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of
-images that start from the same noises are compared by the jackknife of their difference, in which what they share
-cancels.
+The interval covers other seeds of the same model and plan, against the same reference. For two sets of images from the
+same noises, the jackknife of their difference cancels what they share.
 
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
 """
@@ -29,7 +28,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, and what it is without each fold.
+    """A number, and its value without each fold.
 
     Attributes:
         value: From all rows.
@@ -78,7 +77,7 @@ def folds(n: int) -> list[Rows]:
     """The rows of each fold, in order: at most :data:`FOLDS`, and never fewer than two rows in any of them.
 
     Raises:
-        SigmaTuneError: for fewer than four rows, of which no two folds can be made.
+        SigmaTuneError: for fewer than four rows, which do not fill two folds.
     """
     if n < 4:
         raise SigmaTuneError(f"a figure with an interval needs at least 4 images, not {n}.")

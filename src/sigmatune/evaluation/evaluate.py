@@ -19,12 +19,12 @@ from sigmatune.evaluation.result import Figure, Settings, versions
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be measured; resolved, and refused if it makes no sense, before any image is made.
+    """The requested measurements, resolved and validated before sampling starts.
 
     Attributes:
         metrics: By name.
         extractor: The chosen one.
-        spaces: Its spaces that distances are taken in.
+        spaces: Its spaces in which distances are measured.
     """
 
     metrics: dict[str, Metric]
@@ -50,14 +50,14 @@ class Wanted:
 
     @property
     def extractors(self) -> list[Extractor]:
-        """All whose features are needed."""
+        """All extractors whose features are needed."""
         own: dict[str, Extractor] = {"projections": Projections(), "rings": Rings()}
         sources = {metric.source for metric in self.metrics.values()}
         return [*([self.extractor] if "chosen" in sources else []), *(own[s] for s in own if s in sources)]
 
     @property
     def needs_reference(self) -> bool:
-        """Whether anything is compared with data."""
+        """Whether any metric needs data to compare with."""
         return any(metric.needs_reference for metric in self.metrics.values())
 
     def places(self, metric: Metric) -> list[tuple[str, Subspace]]:
@@ -70,10 +70,10 @@ class Wanted:
 
 
 def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -> None:
-    """Refuses what cannot be measured, before any image is made.
+    """Refuses impossible measurements before sampling starts.
 
     Raises:
-        SigmaTuneError: if the reference is missing, of other images or extractors, or knows too little of a space.
+        SigmaTuneError: if the reference is missing, of other images or extractors, or holds too little of a space.
     """
     if reference is None:
         if wanted.needs_reference:
@@ -95,7 +95,7 @@ def figures(
     Args:
         sample: Their features.
         wanted: What to measure.
-        reference: The data, if anything is compared with it.
+        reference: The data, if any metric needs it.
         progress: Sees the figures done.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Images for evaluation, in shards by (seed, index): bounded memory, resumable, and the same whatever is asked for at once.
+"""Images for evaluation, in shards by (seed, index): bounded memory, resumable, and independent of batching.
 
-A shard is at most ``SHARD`` images and the unit of work that a kill can cost. In a run folder every shard of images and
-of features is a file of its own, written atomically; several evaluations, of other metrics, extractors or numbers of
-images, share what they have in common.
+A shard is at most ``SHARD`` images; a kill costs at most one. In a run folder every shard of images and of features is
+a separate file, written atomically; evaluations with other metrics, extractors or numbers of images share the shards
+that they have in common.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SMALL = 64
 """Rows of a shard of end points, whose plans may be long."""
 
 LAYOUT = 1
-"""Part of the name of a run's folder; to be raised when the same name would come to mean other images."""
+"""Part of the name of a run's folder; raise it when the same name would mean other images."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -52,7 +52,7 @@ class Sample:
 
     Attributes:
         n: How many.
-        origin: Where they come from, JSON-ready; stands with every figure.
+        origin: Their source, JSON-ready; stated with every figure.
         shape: Of one image, (C, H, W).
     """
 
@@ -96,9 +96,9 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         n: How many images, with indices 0..n-1.
         extractors: What features to take.
         seed: Seed of the noise.
-        folder: A run folder; made if need be. Without it everything is kept in memory.
-        keep: Keep the images too; without them another extractor makes them anew.
-        batch: Images that are sampled at once; changes memory and speed and not one bit of the result. By default a shard,
+        folder: A run folder, created if missing. Without it everything stays in memory.
+        keep: Also keep the images; without them another extractor has to sample them again.
+        batch: Images that are sampled at once; changes memory and speed, but no bit of the result. By default a shard,
             or as many whole micro-batches of it as have :data:`AT_ONCE` numbers.
         progress: Sees the images done.
 
@@ -150,10 +150,10 @@ def _shards(n: int) -> list[tuple[int, int]]:
 
 
 def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:
-    """Extracts the features of images that exist already: of all, or of n that are drawn, of each class its share.
+    """Extracts the features of existing images: of all, or of a draw of n, each class its share.
 
-    The rows come in an order that the seed chooses, because folds and metrics of a bounded size take rows as they come
-    and a folder is sorted by class.
+    The seed shuffles the rows, because folds and metrics of bounded size take consecutive rows and folders are sorted
+    by class.
 
     Args:
         images: The images.
@@ -201,7 +201,7 @@ def _at_once(model: Denoiser, plan: Plan) -> int:
 
 
 class _Pixels:
-    """The images of one shard, made when they are first needed."""
+    """The images of one shard, sampled when first needed."""
 
     def __init__(
         self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, home: Path | None, *, keep: bool
@@ -234,7 +234,7 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
         own = replace(plan, coefficients=plan.coefficients.at(part))
         return sample(model, own, seed=seed, indices=part, micro_batch=size)
 
-    # As many as there are threads, even for one piece: with more threads for it, its bits could be others.
+    # As many as there are threads, even for one piece: more threads for a piece could change its bits.
     with side_by_side(torch.get_num_threads(), model) as spread:
         return torch.cat(list(spread(piece, pieces))).cpu()
 
@@ -248,7 +248,7 @@ def end_points(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """What a plan makes of some noises, before anything is rounded to pixels, (n, *shape); kept in the folder, if any."""
+    """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     found = []
     for first in range(0, len(rows), SMALL):
@@ -274,7 +274,7 @@ def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
 
 
 def _kept(file: Path) -> np.typing.NDArray[Any] | None:
-    """What :func:`_write` kept; None if it is not there, not whole, or was changed."""
+    """Reads what :func:`_write` kept; None if it is missing, incomplete, or changed."""
     data = unsealed(file)
     if data is not None:
         logger.debug("found in the run folder: %s", file)
@@ -301,7 +301,7 @@ def _name(shard: range) -> str:
 
 
 def digest(model: Denoiser, plan: Plan, seed: int, folder: Path | None = None) -> str:
-    """Names the images of a model, a plan and a seed; in a folder, as it knows the model from before."""
+    """Names the images of a model, a plan and a seed; in a folder, the model by the name recorded there."""
     name = identity.name_in(folder, identity.name(model))
     text = f"{LAYOUT}|{name}{model.decoder()}|{seed}|{plan.micro_batch}|".encode()
     return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]

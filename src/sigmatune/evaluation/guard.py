@@ -1,12 +1,12 @@
-r"""The guard for plans that add noise: no row has one right answer, so sets of images are compared instead of rows.
+r"""The guard for plans that add noise: no row has one correct image, so it compares sets of images.
 
-Both plans make images from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement,
-and the interval is that of the resampled differences around the difference itself:
+Both plans sample the same (seed, index) range. The bootstrap draws blocks of rows with replacement, the same for both
+plans, and centres the resampled differences on the difference itself:
 
 .. math:: \Delta = d(x, y) - d(x', y), \qquad [\Delta + q_{.025}, \Delta + q_{.975}], \quad
           q \text{ of } \Delta^* - \overline{\Delta^*}
 
-The centring takes out that resampled sets hold fewer different images, which makes every distance larger. There is a
+The centring removes a bias: resampled sets hold fewer distinct images, which enlarges every distance. There is a
 gain only if the whole interval lies below zero.
 
 Reference: Bootstrap Methods and Their Application (Davison and Hinkley, 1997), https://doi.org/10.1017/CBO9780511802843
@@ -36,10 +36,10 @@ DISTANCES: tuple[Distance, ...] = ("fd", "kid")
 
 @dataclass(frozen=True)
 class Difference:
-    """A plan's distance to the data minus that of its rival.
+    """A plan's distance to the data minus that of its baseline.
 
     Attributes:
-        distance, space: Which one, and where.
+        distance, space: Their names.
         value: The difference; negative where the plan is better.
         low, high: Its interval.
         plan, rival: The two distances.
@@ -71,7 +71,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What it comes to, in one sentence."""
+        """The verdict in one sentence."""
         span = f"{self.value:.3g} ({self.confidence:.0%} interval {self.low:.3g} to {self.high:.3g})"
         if self.gain:
             return f"gain: on the same {self.n} noises the plan's {self._named} differs from the baseline's by {span}."
@@ -130,7 +130,7 @@ def compare(
 
 
 def _frechet(rows: Array, parts: list[Rows], reference: Statistics) -> Callable[[Array], float]:
-    rows = rows - reference.moments.mean  # near zero, so that sums of squares lose nothing
+    rows = rows - reference.moments.mean  # near zero, so that sums of squares keep their digits
     sizes = np.array([len(part) for part in parts], dtype=np.float64)
     sums = np.array([rows[part].sum(axis=0) for part in parts])
     squares = np.array([(rows[part].T @ rows[part]).ravel() for part in parts])

@@ -1,4 +1,4 @@
-"""A leaderboard: schedules times solvers times budgets, all on the same noises, with intervals and a plain verdict.
+"""A leaderboard: schedules times solvers times budgets, all on the same noises, with intervals and a verdict.
 
 Differences are of pairs (the same noises), so two entries can differ significantly even where their own intervals
 overlap. The verdict names the best entry of each budget and the others that do not differ significantly from it.
@@ -31,13 +31,13 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What competes.
+    """A schedule and solver on the leaderboard.
 
     Attributes:
         name: The schedule, or the plan's file.
         solver: The solver.
-        budget: Calls that were asked for; a plan may need fewer.
-        plan: What runs.
+        budget: The requested calls; a plan may need fewer.
+        plan: The plan.
     """
 
     name: str
@@ -72,7 +72,7 @@ def entries(
     names: Sequence[str],
     budgets: Sequence[int],
 ) -> list[Entry]:
-    """Compiles every family with every solver for every budget; what a path does not allow is left out.
+    """Compiles every family with every solver for every budget; combinations that the path does not allow are left out.
 
     Args:
         model: The denoiser.
@@ -101,7 +101,7 @@ def _built(model: Denoiser, solver: str, family: str, options: Mapping[str, floa
     return solvers.compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
 
-def measured(  # noqa: PLR0913 (who competes, in what, on what)
+def measured(  # noqa: PLR0913 (entries, metrics and data)
     model: Denoiser,
     competitors: Sequence[Entry],
     wanted: Wanted,
@@ -134,7 +134,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _cost(row: Row) -> float:
-    """The main figure, turned so that less is better."""
+    """The main figure, with its sign chosen so that less is better."""
     value = row.main.estimate.value
     return value if row.main.better == "lower" else -value
 

@@ -1,4 +1,4 @@
-"""A distance to data as the objective of a black-box search, for deterministic plans and such that add noise."""
+"""A distance to data as the objective of a black-box search, for deterministic and stochastic plans."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sigmatune.statistics.moments import Moments
 class FrechetObjective:
     """The squared Frechet distance of a plan's images to data; a function of the plan for ``tune_by_trials``.
 
-    A plan that is chosen by it is only as good as the noises that it was chosen on: evaluate it with another seed.
+    A plan chosen by this objective may overfit its noises: evaluate it with another seed.
 
     Args:
         model: The denoiser.
         reference: The data.
-        extractor: Whose features.
-        space: Which of them; narrow ones need fewer images.
+        extractor: The extractor of the features.
+        space: The space; narrow spaces need fewer images.
         n: Images per plan.
-        seed: Of their noise.
+        seed: Seed of their noise.
         folder: Keeps the features, so that a stopped search resumes at no cost.
 
     Raises:
-        SigmaTuneError: if the reference is of other images or extractors or does not know the space.
+        SigmaTuneError: if the reference is of other images or extractors or lacks the space.
     """
 
     def __init__(

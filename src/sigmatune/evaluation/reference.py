@@ -1,8 +1,8 @@
-"""What generated images are compared with: the statistics of a data set in the spaces of some extractors.
+"""References: the statistics of a data set in the spaces of some extractors, for comparison with generated images.
 
-Moments are of all images, taken in one pass in float64. Distances between single images (kernels, neighbours, sorted
-projections) use rows of at most ``ROWS`` of them, which a fixed seed chooses. The file is an ``.npz`` of plain arrays;
-of wide spaces it may hold no more than the span of the first principal components.
+Moments cover all images, computed in one pass in float64. Distances between single images (kernels, neighbours, sorted
+projections) use at most ``ROWS`` images, chosen by a fixed seed. The file is an ``.npz`` of plain arrays; for wide
+spaces it may hold only the span of the first principal components.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What is known of a data set in one space.
+    """The statistics of a data set in one space.
 
     Attributes:
         moments: Of all images.
         rows: The features of some of them, (m, d).
-        basis: (D, d): what an image's features are multiplied by first; None for the identity.
+        basis: (D, d), applied to an image's features first; None for the identity.
     """
 
     moments: Moments
@@ -61,7 +61,7 @@ class Statistics:
         """The span of the first principal components.
 
         Raises:
-            SigmaTuneError: if fewer are known.
+            SigmaTuneError: if it holds fewer.
         """
         width = len(self.moments.mean)
         if components > width:
@@ -95,7 +95,7 @@ class Reference:
         shape: Of one image, (C, H, W).
         extractors: The :meth:`~sigmatune.evaluation.extractors.Extractor.spec` of each extractor by name.
         statistics: By (extractor, space).
-        about: What was read and how, where the images themselves were measured.
+        about: The source and how it was read, if the images themselves were measured.
     """
 
     name: str
@@ -107,10 +107,10 @@ class Reference:
     _spaces: dict[tuple[str, str], Statistics] = field(default_factory=dict, repr=False)
 
     def check(self, extractor: Extractor, shape: tuple[int, ...]) -> None:
-        """Refuses to be compared with images of another shape or features of another extractor.
+        """Refuses images of another shape or features of another extractor.
 
         Raises:
-            SigmaTuneError: saying which.
+            SigmaTuneError: naming the difference.
         """
         if tuple(shape) != tuple(self.shape):
             raise SigmaTuneError(
@@ -132,7 +132,7 @@ class Reference:
         """The statistics in a space or in the span of its first principal components.
 
         Raises:
-            SigmaTuneError: if the reference does not know that much of the space.
+            SigmaTuneError: if the reference holds less of the space.
         """
         key = extractor, wanted.name
         if key not in self._spaces:
@@ -147,7 +147,7 @@ class Reference:
         return self._spaces[key]
 
     def spec(self) -> dict[str, Any]:
-        """What identifies the reference, JSON-ready; stands with every figure."""
+        """The identity of the reference, JSON-ready; stated with every figure."""
         return {"name": self.name, "n": self.n, "shape": list(self.shape)}
 
     def save(
@@ -158,7 +158,7 @@ class Reference:
         Args:
             path: The ``.npz`` file.
             most: At most that many rows.
-            components: Of these spaces only so many principal components.
+            components: Keep only this many principal components of these spaces.
             half: Rows in float16 and covariances in float32.
         """
         arrays: dict[str, np.typing.NDArray[Any]] = {}
@@ -191,7 +191,7 @@ def _told(space: str, statistics: Statistics) -> str:
 def measure(
     images: Images, extractors: Sequence[Extractor], *, name: str | None = None, progress: Progress | None = None
 ) -> Reference:
-    """Takes the statistics of images in one pass; memory does not grow with their number.
+    """Measures the statistics of images in one pass; memory does not grow with their number.
 
     Args:
         images: The data.
@@ -216,7 +216,7 @@ def measure(
         places = place[done : done + len(pixels)]
         for extractor in extractors:
             for space, features in extractor(pixels).items():
-                if extractor.spaces[space].kind == "logits":  # of scores, which compare with nothing
+                if extractor.spaces[space].kind == "logits":  # of scores, which need no reference
                     continue
                 key = extractor.name, space
                 if key not in rows:
@@ -271,7 +271,7 @@ def load(path: str | Path) -> Reference:
 
 
 class HeaderFields(Strict):
-    """What a file of statistics says of itself."""
+    """The header of a file of statistics."""
 
     format: Literal["sigmatune/reference"]
     version: Literal[1]

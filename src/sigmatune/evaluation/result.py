@@ -1,4 +1,4 @@
-"""Figures that cannot be made, read or compared without their settings."""
+"""Figures that cannot be created, read or compared without their settings."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PACKAGES = ("sigmatune", "torch", "numpy", "scipy", "torchmetrics", "efficientne
 
 @dataclass(frozen=True)
 class Settings:
-    """What a figure depends on besides the images.
+    """The settings on which a figure depends besides the images.
 
     Attributes:
         n: Images that were generated.
-        reference: What they were compared with, its n and shape; None for figures that need none.
+        reference: The reference, its n and shape; None for figures without one.
         extractor: Name, version, resize, normalisation and dtype.
         space: The extractor's space.
-        seeds: Seed and index range of the noises, or what the images are.
+        seeds: Seed and index range of the noises, or the source of the images.
         dtype: Of the model's arithmetic, or of the images.
         versions: Of the packages.
     """
@@ -43,7 +43,7 @@ class Settings:
     versions: Mapping[str, str]
 
     def comparable(self, other: Settings) -> str | None:
-        """Why two figures must not be compared; None if they may."""
+        """Why two figures are not comparable; None if they are."""
         for name, told in (("n", "numbers of images"), ("reference", "references"), ("extractor", "extractors"),
                            ("space", "spaces")):  # fmt: skip
             if getattr(self, name) != getattr(other, name):
@@ -59,7 +59,7 @@ class Figure:
         name: ``fd``, ``precision``, ...
         better: Which direction is better.
         estimate: The number with its jackknife.
-        settings: Without which it would mean nothing.
+        settings: Its settings.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Figure:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that figures depend on, of those that are installed."""
+    """The versions of the installed packages on which figures depend."""
     found = {}
     for name in PACKAGES:
         try:

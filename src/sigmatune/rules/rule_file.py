@@ -1,8 +1,7 @@
-"""Rule files: JSON that holds all that the schedules of every (seed, index) follow from.
+"""Rule files: JSON from which the schedules of every (seed, index) follow.
 
-Next to family, solver and noise path stand the numbers of the mixture that spectra are drawn from and the controls.
-Nothing else is needed to run it: neither the images nor the library that fitted the mixture. Written atomically, read
-strictly.
+The file holds family, solver, noise path, the mixture of spectra and the controls. Running it needs neither the images
+nor the library that fitted the mixture. Written atomically, read strictly.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ VERSION: Final = 1
 
 
 class ControlFields(Strict):
-    """What steers the spectra: :class:`sigmatune.rules.Control`."""
+    """The controls of the spectra: :class:`sigmatune.rules.Control`."""
 
     label: str | None = Field(default=None, description="the class whose spectra are drawn; all data by default")
     mean: bool = Field(default=False, description="the mean spectrum in every row instead of a draw")

@@ -1,4 +1,4 @@
-r"""Averages of the weights over training: what is sampled from, and saved.
+r"""Averages of the weights over training, which are sampled and saved.
 
 .. math:: \bar\theta_k = \beta_k \bar\theta_{k-1} + (1 - \beta_k) \, \theta_k
 

@@ -1,4 +1,4 @@
-"""Grids of images while training, from the same noises every time, so that they can be compared."""
+"""Grids of images during training, from the same noises every time, for comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sigmatune.training.laws.law import Law
 
 SOLVER = "dpmpp2m"
 WIDTH = 128
-"""Pixels that an image is at least shown in."""
+"""Smallest side of a shown image in pixels."""
 
 
 def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Schedule:
@@ -31,7 +31,7 @@ def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Sche
         law: The noise law of the training.
         images: As many training images as previews; a law of each image takes its curve.
         steps: N.
-        model: Whose noise path it is.
+        model: The model with the noise path.
     """
     if law.curve is None:
         finite = bool(np.isfinite(model.path.sigma_max))
@@ -50,7 +50,7 @@ def planned(
         model: The averaged network.
         law: The noise law of the training.
         images: Training images, (n, C, H, W).
-        labels: Their classes, for a network that is told them.
+        labels: Their classes, for a class-conditional network.
         calls: Network calls.
     """
     told = model.conditioned(range(len(images)), labels, law.ends(images))

@@ -1,8 +1,7 @@
-"""Recipes: all that a training is, in one YAML file that is checked before any work.
+"""Recipes: all settings of a training in one YAML file, checked before any work.
 
-An unknown key, a value of the wrong kind or out of range is refused with its place in the file. What has its own
-options (noise laws, loss weights, averages) names them under ``options``; they are checked when the thing is made,
-which is before training starts, too.
+An unknown key, a value of the wrong kind or out of range is refused with its place in the file. Noise laws, loss
+weights and averages have their own ``options``, which are checked when they are built, also before training starts.
 """
 
 from __future__ import annotations
@@ -70,14 +69,14 @@ OF_PHASE_SPACE = {"gamma", "nu", "kappa", "beta_start", "beta_end", "T", "eps", 
 
 
 class Noise(Section):
-    """The noise law; a network of phase space takes none, its time is uniform."""
+    """The noise law; a phase-space network has none, its time is uniform."""
 
     law: str = "spectral-normal"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Loss(Section):
-    """The loss weight; a network of phase space takes none, its loss is that of eps."""
+    """The loss weight; a phase-space network has none, its loss is that of eps."""
 
     weight: str = "edm"
     options: dict[str, Any] = Field(default_factory=dict)
@@ -138,7 +137,7 @@ class Previews(Section):
 
 
 class Saving(Section):
-    """What is written, and when."""
+    """The outputs, and when they are written."""
 
     every: int = Field(default=500, ge=1, description="steps between checkpoints")
     log: int = Field(default=50, ge=1, description="steps between lines of the log")
@@ -148,7 +147,7 @@ class Saving(Section):
 
 
 class Recipe(Section):
-    """All that a training is."""
+    """All settings of a training."""
 
     name: str = "model"
     about: str = Field(default="", description="purpose and cost, for people")
@@ -201,7 +200,7 @@ def loads(text: str, name: str = "the recipe") -> Recipe:
 
 
 def checked(raw: dict[str, Any], name: str = "the recipe") -> Recipe:
-    """Makes a recipe of plain values.
+    """Builds a recipe from plain values.
 
     Raises:
         SigmaTuneError: in one sentence with the first problem and its place.
@@ -210,16 +209,16 @@ def checked(raw: dict[str, Any], name: str = "the recipe") -> Recipe:
 
 
 def yaml_of(text: str, name: str) -> Any:
-    """What a text in YAML says, in plain values.
+    """Parses a YAML text into plain values.
 
     Raises:
-        SigmaTuneError: for what is not YAML, a key that stands twice, or values that are nested too deeply or refer to one
-            another without end.
+        SigmaTuneError: for what is not YAML, a duplicate key, or values that are nested too deeply or refer to one
+            another in a cycle.
     """
     import yaml
 
     try:
-        loader = _loader(yaml)(text)  # a safe loader, which makes plain values only
+        loader = _loader(yaml)(text)  # a safe loader, which builds plain values only
         try:
             raw = loader.get_single_data()
         finally:
@@ -233,7 +232,7 @@ def yaml_of(text: str, name: str) -> Any:
         what = shortened(visible(error.problem or "it cannot be read"), REASON)
         raise SigmaTuneError(f"{name} is not YAML ({what}{at}); fix it there.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        # A date that is none is a ValueError, a list as a key a TypeError.
+        # An invalid date is a ValueError, a list as a key a TypeError.
         raise SigmaTuneError(f"{name} is not YAML ({reason(error)}); put texts into quotes.") from None
     return raw
 

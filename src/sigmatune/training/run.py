@@ -1,4 +1,4 @@
-"""From a recipe to a trained model: data, spectrum, what a process makes of them, trainer, model folder."""
+"""From a recipe to a trained model: data, spectrum, task, trainer, model folder."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from sigmatune.training.trainer import Hooks, Report, Trainer, lines
 
 RECIPE = "recipe.yaml"
 SMALLEST = 4
-"""Pixels of the shorter side from which spectra are fitted."""
+"""Smallest side in pixels for which spectra are fitted."""
 
 TASKS: Mapping[str, type[Task]] = {"edm": Position, "vp": Position, "flow": Position, "psld": PhaseSpace}
-"""What is trained, by the kind of process."""
+"""The task of every kind of process."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """All that a recipe stands for, before training.
+    """Everything that a recipe defines, before training.
 
     Attributes:
         recipe: The recipe.
-        material: The data, what is learned of them, and its spectrum.
-        task: What is trained, on what, and in which process.
+        material: The data, the learned images, and their spectrum.
+        task: The network, objective and process.
     """
 
     recipe: Recipe
@@ -65,7 +65,7 @@ class Job:
 
     @property
     def objective(self) -> Objective:
-        """What is minimised."""
+        """The objective."""
         return self.task.objective
 
     @property
@@ -75,7 +75,7 @@ class Job:
 
     @property
     def scheduler(self) -> Any:
-        """What the model's folder says of the process."""
+        """The scheduler of the model's folder."""
         return self.task.scheduler
 
     @property
@@ -95,7 +95,7 @@ class Job:
 
     @property
     def shown(self) -> tuple[torch.Tensor, list[str] | None]:
-        """The training images that previews go by, and their classes if the network is told them."""
+        """The training images behind previews, and their classes for a class-conditional network."""
         some = self.data.some(self.recipe.previews.n)
         told = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
         return self.data.at(some), told
@@ -106,7 +106,7 @@ class Job:
 
 
 def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None) -> Job:
-    """Reads the data and makes everything that is trained, with fresh weights.
+    """Reads the data and builds the task, with fresh weights.
 
     Args:
         recipe: What to train.

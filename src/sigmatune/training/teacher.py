@@ -1,8 +1,7 @@
-r"""The plan that a teacher walks by, and which plans can follow it (:mod:`sigmatune.training.distillation`).
+r"""The teacher's plan, and the plans that can follow it (:mod:`sigmatune.training.distillation`).
 
-A teacher has to pass the levels of the plan that follows it. Between them its own levels are as even in log sigma as
-they can be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.reference`) at
-fewer calls.
+A teacher has to pass the levels of the student's plan. Between them its own levels are as even in log sigma as
+possible, over the model's whole range: it is the tuning reference (:mod:`sigmatune.reference`) with fewer calls.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from sigmatune.solvers import SOLVERS, compile_plan
 from sigmatune.unrolled import Unrolled, unrolled
 
 CALLS = 32
-"""Network calls of a teacher unless said otherwise."""
+"""Default network calls of a teacher."""
 
 
 def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str = REFERENCE_SOLVER) -> Plan:
-    """Makes a teacher's plan, from sigma_max to sigma_min and 0 whatever the ends of the plan that is to follow.
+    """Builds a teacher's plan, from sigma_max to sigma_min and 0, whatever the ends of the student's plan.
 
     Args:
-        teacher: The model; one of whole timesteps takes every timestep once where the grid would be finer than they are.
-        plan: The plan whose levels, but for the first, are among the teacher's.
+        teacher: The model; a whole-timestep model uses every timestep once where the grid would be finer.
+        plan: The student's plan, whose levels, except the first, are among the teacher's.
         calls: The largest number of network calls.
         solver: A deterministic solver.
 
@@ -55,9 +54,9 @@ def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str 
 
 
 def _refined(fixed: Array, steps: int) -> Array:
-    """Levels of a number of steps among which are some fixed ones: the widest piece of log sigma is split, again and again.
+    """Refines fixed levels to a number of steps by repeatedly splitting the widest interval of log sigma.
 
-    The piece from infinity, which has no width, stays whole.
+    The interval from infinity, which has no width, stays whole.
     """
     width = np.abs(np.diff(np.log(fixed)))
     width[np.isinf(width)] = 0
@@ -75,7 +74,7 @@ def followed(plan: Plan) -> Unrolled:
     """The plan's triangular form.
 
     Raises:
-        SigmaTuneError: if no network could make the plan follow a teacher.
+        SigmaTuneError: for a plan that no network can make follow a teacher.
     """
     form = unrolled(plan.coefficients)
     q, effect = form.q, torch.diagonal(form.W, offset=-1)

@@ -1,4 +1,4 @@
-"""Features of EfficientNet-Lite0, trained on ImageNet: small, and its weights are an ordinary package."""
+"""Features of EfficientNet-Lite0, trained on ImageNet: small, with weights in an ordinary package."""
 
 from __future__ import annotations
 

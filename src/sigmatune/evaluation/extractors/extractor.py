@@ -1,4 +1,4 @@
-"""What turns images into numbers that distances are taken of."""
+"""Extractors map images to features, in which metrics measure distances."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Extractor(ABC):
     Raise the version whenever the same image would get other numbers.
 
     Attributes:
-        name, version: Stand with every figure.
-        resize, normalisation: What is done to an image first, in words; they stand with every figure too.
+        name, version: Stated with every figure.
+        resize, normalisation: The preprocessing of an image, in words; every figure states it.
         spaces: The outputs by name.
-        default: The spaces that are reported unless others are asked for.
+        default: The spaces that are reported by default.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Extractor(ABC):
         """
 
     def spec(self) -> dict[str, Any]:
-        """What identifies the extractor, JSON-ready."""
+        """The identity of the extractor, JSON-ready."""
         return {
             "name": self.name,
             "version": self.version,
@@ -112,7 +112,7 @@ class Subspace:
     """A space, or the span of its first principal components in the reference: ``head`` or ``head-pca64``.
 
     Attributes:
-        name: As it is asked for.
+        name: As requested.
         base: The extractor's space.
         components: How many principal components, None for all of the space.
         kind: What distances in it tell.

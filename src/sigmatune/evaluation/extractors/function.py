@@ -19,7 +19,7 @@ class FunctionExtractor(Extractor):
 
     Args:
         function: The function, or a torch module.
-        shape: Shape of one image, (C, H, W); it is called once to see what it returns.
+        shape: Shape of one image, (C, H, W); it is called once to inspect its output.
 
     Raises:
         SigmaTuneError: if it does not return such features.

@@ -1,4 +1,4 @@
-"""Features of the Inception network that published FID figures are made with."""
+"""Features of the Inception network behind published FID figures."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ VARIABLE = "SIGMATUNE_INCEPTION"
 class Inception(Extractor):
     """The pooled features (2048) and the logits (1008) of the TensorFlow Inception of 2015, in TorchScript.
 
-    The script resizes to 299 x 299 by itself, as the original graph does. It is looked for in the file that the
-    environment variable ``SIGMATUNE_INCEPTION`` names, then in torch's hub folder, and downloaded to there if there is
-    a network.
+    The script resizes to 299 x 299 by itself, as the original graph does. The search tries the file that the
+    environment variable ``SIGMATUNE_INCEPTION`` names, then torch's hub folder, and downloads the script there if a
+    network is available.
 
     References:
         | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)

@@ -16,7 +16,7 @@ from sigmatune.spectra.rapsd import rapsd
 MOST_PIXELS = 4096
 
 BLOCK, MOST_KEPT = 2**16, 2**19
-"""Values of an image whose directions are drawn at once, and those of which they are kept for the next batch."""
+"""Number of image values whose directions are drawn at once, and up to which they are kept for the next batch."""
 
 
 class PixelValues(Extractor):
@@ -66,7 +66,7 @@ class Projections(Extractor):
         return {"projections": found}
 
     def _drawn(self) -> Iterator[Array]:
-        """The rows of one random matrix, a block at a time: that of a large image would not fit into memory."""
+        """The rows of one random matrix, a block at a time, because it may not fit into memory."""
         rng, width = np.random.default_rng(0), self.spaces["projections"].width
         for first in range(0, self._length, BLOCK):
             yield rng.standard_normal((min(BLOCK, self._length - first), width))

@@ -1,4 +1,4 @@
-"""Metrics by name. A new one is a file with a ``METRIC`` and a line here; the laws of all metrics are tested over it."""
+"""Metrics by name. A new metric is a file with a ``METRIC`` and a line here; the law tests cover it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-r"""Frechet distance, and what it would be for infinitely many images.
+r"""Frechet distance, and its extrapolation to infinitely many images.
 
-The distance of n images is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and
-the extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
+The distance of n images is biased upwards by about c / n, where c depends on the plan. So only distances of equal n are
+comparable, and the extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
 
 References:
     | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
@@ -29,7 +29,7 @@ from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 
 SHARES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
-"""Parts of the images that the extrapolation looks at."""
+"""Parts of the images that the extrapolation uses."""
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:

@@ -1,4 +1,4 @@
-r"""Precision and recall, density and coverage: fidelity and diversity apart, by k nearest neighbours.
+r"""Precision and recall, density and coverage: fidelity and diversity separately, by k nearest neighbours.
 
 With :math:`B(y_j)` the ball around an image of the data that reaches to its k-th neighbour among the data, and
 :math:`B(x_i)` the same among the generated ones,
@@ -30,7 +30,7 @@ from sigmatune.noise import Array
 
 K = 5
 MOST = 5000
-"""Rows of either side, equally many; the memory grows with the square."""
+"""Most rows of either side; memory grows with the square."""
 
 
 def manifolds(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:

@@ -19,7 +19,7 @@ from sigmatune.evaluation.metrics.metric import Metric
 from sigmatune.evaluation.reference import Statistics
 
 LEVELS = (np.arange(500) + 0.5) / 500
-"""Where the quantile functions are compared, so that samples of different size can be."""
+"""Quantiles at which samples are compared, so that their sizes may differ."""
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:

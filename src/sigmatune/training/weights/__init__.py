@@ -33,7 +33,7 @@ def loss_weight(name: str, data: Data, options: Mapping[str, Any] | None = None)
 
     Args:
         name: A name in :data:`WEIGHTS`.
-        data: What it may know.
+        data: The statistics of the data.
         options: The weight's own options.
 
     Raises:

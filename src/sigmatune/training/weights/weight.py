@@ -1,4 +1,4 @@
-r"""What a loss weight is: a function of the noise level on the error of the clean image.
+r"""The definition of a loss weight: a function of the noise level on the error of the clean image.
 
 .. math:: L = E \; w(\sigma) \, [-d\lambda/du] \; \lVert D(x_0 + \sigma\epsilon; \sigma) - x_0 \rVert^2 / (C H W)
 
@@ -26,7 +26,7 @@ Function = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Data:
-    """What a weight may know about the data.
+    """The statistics of the data for a weight.
 
     Attributes:
         sigma_data: Standard deviation of the pixels.
