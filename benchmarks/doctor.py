@@ -1,4 +1,4 @@
-"""Which metric orders pictures sensibly, in which space: ``python benchmarks/doctor.py``.
+"""Which metric orders images sensibly, in which space: ``python benchmarks/doctor.py``.
 
 Halves of CIFAR-10's training images (from ``data/cifar10.npz``) and of scikit-learn's digits; one is the reference, the
 other is left alone, mirrored, noised, blurred, or keeps some of its classes. Writes ``benchmarks/results/doctor.json``.
@@ -31,7 +31,7 @@ SPACES = {
 
 
 def data(name: str, n: int) -> tuple[Pixels, list[str]]:
-    """At most 2n pictures in random order, and their classes."""
+    """At most 2n images in random order, and their classes."""
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -47,7 +47,7 @@ def data(name: str, n: int) -> tuple[Pixels, list[str]]:
 def main() -> None:
     """Examines everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=5000, help="pictures in each half of CIFAR-10")
+    parser.add_argument("--n", type=int, default=5000, help="images in each half of CIFAR-10")
     given = parser.parse_args()
     result = {
         "benchmark": "benchmarks/doctor.py",

@@ -66,7 +66,7 @@ SEED = 1000
 """Of the noises that are judged on; tuning and choosing see those of 0 and 1."""
 
 JUDGED = 256
-"""Pictures of the verdict within a fine-tuning; the table is of many more."""
+"""Images of the verdict within a fine-tuning; the table is of many more."""
 
 ENTRIES = ("baseline grid", "schedule only", "fine-tuning only", "both", "both in turn")
 
@@ -207,7 +207,7 @@ def main() -> None:
     """Measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="ablation", choices=("ablation", "psld"))
-    parser.add_argument("--n", type=int, help="pictures of each entry; 2000, or 1000 of phase space")
+    parser.add_argument("--n", type=int, help="images of each entry; 2000, or 1000 of phase space")
     parser.add_argument("--calls", type=int, nargs="+")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

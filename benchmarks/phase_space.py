@@ -233,7 +233,7 @@ def picture(cells: list[dict[str, Any]]) -> bytes:
 def main() -> None:
     """Measures, or draws again what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picture", action="store_true", help="only draw the picture from the results that are there")
+    parser.add_argument("--picture", action="store_true", help="only draw the figure from the results that are there")
     file, drawing = HERE / "results" / "phase_space.json", HERE.parent / "docs" / "phase_space.png"
     if parser.parse_args().picture:
         write_bytes(drawing, picture(json.loads(file.read_text())["cells"]))

@@ -1,4 +1,4 @@
-"""Pictures against data: the comparisons of the sources' papers, on cifar10: ``python benchmarks/sources.py a`` (b, d, peers).
+"""Images against data: the comparisons of the sources' papers, on cifar10: ``python benchmarks/sources.py a`` (b, d, peers).
 
 a      "Beta Sampling is All You Need" (Lee et al., 2024, https://arxiv.org/abs/2407.12173): with DDIM at 4 to 20 steps
        uniform timesteps, Beta(.5, .5) and Beta(.6, .6) as published, the Beta fitted to this model's own stepwise analysis,
@@ -118,7 +118,7 @@ class Suite:
         entries: Makes what is compared, by label.
         rivals: The labels that differences are taken to.
         steps: Numbers of steps, or of calls of samplers that take several for a step.
-        n, n_long: Pictures at up to and beyond 10 steps.
+        n, n_long: Images at up to and beyond 10 steps.
     """
 
     entries: Callable[[], dict[str, How]]
@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--steps", type=int, nargs="+", help="only these numbers of steps")
-    parser.add_argument("--n", type=int, help="another number of pictures, of all")
+    parser.add_argument("--n", type=int, help="another number of images, of all")
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"), help="the network's arithmetic")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     given = parser.parse_args()

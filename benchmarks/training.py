@@ -5,7 +5,7 @@ overhead     What per-image schedules add to a training step: CPU time of the la
 train        Trains the recipes ``cifar10-*-cpu`` into ``runs/training/``, one after the other (``--only`` for some).
 keep         Copies what was trained (``--only``) to ``benchmarks/models``: weights in float16 and the log, which the
              measurements then read.
-compare      Pictures of these models at 8, 32 and 64 calls against the training images: SiD2, EDM, the spectral curve of
+compare      Images of these models at 8, 32 and 64 calls against the training images: SiD2, EDM, the spectral curve of
              the mean, and one for each image: drawn, the data's mean, another class's. The same network, images, steps and
              batch, the same classes and noises. Frechet distance, kernel distance and Inception-type score with intervals, and
              differences to SiD2 of pairs. Trains what is not trained yet. Writes ``results/training.json`` after every cell.
@@ -67,7 +67,7 @@ ENTRIES = {
     "spectral, of the mean": ("cifar10-spectral-global-cpu", "spectral"),
     "EDM": ("cifar10-edm-cpu", "karras"),
 }
-"""What is compared: a recipe, and how the levels of its pictures are chosen."""
+"""What is compared: a recipe, and how the levels of its images are chosen."""
 
 
 def recipe_of(name: str) -> Recipe:
@@ -110,7 +110,7 @@ def keep(names: list[str]) -> None:
 
 
 def sampler(model: Any, spectra: Mixture, how: str, calls: int, n: int) -> tuple[Denoiser, Plan]:
-    """The plan of an entry, and the model that has been told the classes of its pictures."""
+    """The plan of an entry, and the model that has been told the classes of its images."""
     rule = SpectralRule.of(model, "spectral-mixed", calls, spectra, control=Control(by_class=True))
     labels, size = rule.labels(0, range(n)), int(model.shape[-1])
     if how in ("drawn", "mean", "shuffled"):
@@ -281,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("overhead", "train", "keep", "compare", "resolutions", "cascade"))
     parser.add_argument("--only", nargs="+", default=[], help="only these recipes")
-    parser.add_argument("--n", type=int, default=1000, help="pictures of each entry")
+    parser.add_argument("--n", type=int, default=1000, help="images of each entry")
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
     parser.add_argument("--reference", type=int, default=10_000, help="training images that are compared with")
     parser.add_argument("--steps", type=int, default=10, help="steps that the overhead is measured on")

@@ -290,7 +290,7 @@ def safetensors_bytes(draw: Draw, data: bytes) -> bytes:
 
 
 def picture_bytes(draw: Draw, data: bytes) -> bytes:
-    """A picture that is spoilt, or a few bytes that promise billions of pixels."""
+    """An image that is spoilt, or a few bytes that promise billions of pixels."""
     if draw(st.integers(0, 4)) == 0:
         width = draw(st.sampled_from([60_000, 12_000, 2**31 - 1, 0]))
         ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Pictures and features that several test files measure."""
+"""Images and features that several test files measure."""
 
 from __future__ import annotations
 

@@ -390,12 +390,12 @@ def test_broken_files_are_refused(analysis, tmp_path):
     refused("not from one run")
     path.write_bytes(whole)
     for broken, message in [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "does not describe an analysis"),
         (text.replace("sigmatune/analysis", "sigmatune/plan"), "does not describe"),
         (text.replace('"version": 1', '"version": 2'), "only version 1 is known"),
         (text.replace('"levels": 1000', '"levels": 10'), "fall from at most"),
-        (text.replace('"levels"', '"lovels"'), "is no analysis"),
+        (text.replace('"levels"', '"lovels"'), "is not an analysis"),
     ]:
         beside.write_text(broken)
         refused(message)
@@ -447,7 +447,7 @@ def test_what_no_beta_fits_is_refused():
     for parts in ([0] * 10, [-1] + [1] * 9, [np.nan] * 10, [1] * 9):
         with pytest.raises(SigmaTuneError, match="a fit needs bins"):
             fit(edges, np.array(parts, dtype=float))
-    with pytest.raises(SigmaTuneError, match="in a single place"):
+    with pytest.raises(SigmaTuneError, match="in one bin"):
         fit(np.linspace(0, 1, 2001), np.eye(2000)[700])
 
 
@@ -571,7 +571,7 @@ def test_a_measured_plan_survives_its_file(analysis, tmp_path):
     assert sigmatune.load_plan(tmp_path / "plan.json").schedule == schedule
 
 
-# ------------------------------------------------------------------------------------------ pictures, command line, report
+# ------------------------------------------------------------------------------------------ images, command line, report
 
 
 def test_the_change_map_is_read_from_noise_to_data(analysis):
@@ -627,7 +627,7 @@ def test_the_command_line(run, tmp_path, monkeypatch):
         (["digits", "--solver", "heun", "--steps", 5], "heun makes others"),
         (["digits", "--family", "uniform"], "did you mean"),
         (["digits", "--seed", -1, "--steps", 2], "seed"),
-        (["digits", "--out", "a.json"], "written as .npz"),
+        (["digits", "--out", "a.json"], "must be an .npz file"),
         (["digits", "--out", "no/a.npz"], "there is no folder no"),
         (["digits", "--store", "file"], "file is a file"),
         (["digits", "--device", "warp"], "warp"),

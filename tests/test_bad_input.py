@@ -82,14 +82,14 @@ def watched():
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"\xff", "byte 0 is no UTF-8"),
-        ("14.6, 1, 0".encode("utf-16"), "no UTF-8"),
+        (b"\xff", "byte 0 is not UTF-8"),
+        ("14.6, 1, 0".encode("utf-16"), "not UTF-8"),
         (b"", "states what its numbers mean"),
         (b"\0" * 100, "states what its numbers mean"),
         (b'sigmatune export {"target": "comfyui", "steps": NaN}', "NaN"),
-        (b"sigmatune export " + b'{"a":' * 5000 + b"}", "no JSON|deeper"),
+        (b"sigmatune export " + b'{"a":' * 5000 + b"}", "not JSON|deeper"),
         (b'sigmatune export {"target": 3}', "no export target '3'"),
-        (b'{"SigmaTuneScheduler": 1}', "no configuration"),
+        (b'{"SigmaTuneScheduler": 1}', "not a configuration"),
     ],
 )
 def test_texts_that_cannot_be_imported(refused, tmp_path, data, says):
@@ -105,7 +105,7 @@ def test_texts_that_cannot_be_imported(refused, tmp_path, data, says):
         ("name: 2024-13-45", "put texts into quotes"),
         ("name: 2024-01-05", "name must be a text in quotes"),
         ("[" * 20_000, "nested too deeply"),
-        ("- " * 20_000, "no YAML|nested too deeply|deeper"),
+        ("- " * 20_000, "not YAML|nested too deeply|deeper"),
         ("a: &a [*a]", "deeper than 64"),
         (
             "\n".join(["a0: &a0 [1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))]),
@@ -114,10 +114,10 @@ def test_texts_that_cannot_be_imported(refused, tmp_path, data, says):
         ("name: x\nname: y", "'name' stands twice"),
         ("training: {batch: 4, batch: 8}", "'batch' stands twice"),
         ("name: !!python/object/apply:os.system [id]", "could not determine a constructor"),
-        ("? [a]\n: 1", "no YAML"),
+        ("? [a]\n: 1", "not YAML"),
         ("training: {rate: .inf}", "training.rate must be a finite number"),
         ("training: {images: 1e30}", "training.images must be a whole number"),
-        ("name: \x1b[31m", "no YAML"),
+        ("name: \x1b[31m", "not YAML"),
     ],
 )
 def test_recipes(text, says):
@@ -132,7 +132,7 @@ def test_recipes(text, says):
         (lambda case: case.pop("name"), "line 2: name is missing"),
         (lambda case: case.update(plan=[]), "line 2: plan must be an object"),
         (lambda case: case["expected"].update(end=None), "line 2: expected.end must be a list"),
-        (lambda case: case.update(start=[0.0]), "4 numbers of start noise"),
+        (lambda case: case.update(start=[0.0]), "4 numbers for the start noise"),
         (lambda case: case["plan"].pop("noise_path"), "noise path"),
         (lambda case: case.update(variance=["4"] * 4), "variance.0 must be a number without quotes, not '4'"),
         (lambda case: case["plan"].update(sigmas=[1.0]), "no valid plan|two points|0 at the end"),
@@ -152,7 +152,7 @@ def test_conformance_cases_that_are_cut_off(refused, tmp_path):
     for text in ("", "\n", "[]\n", whole[0] + whole[1], whole[0] + whole[1] + whole[2][:50]):
         (tmp_path / "v.jsonl").write_text(text)
         assert (
-            "no file of conformance cases" in (said := refused("conformance", "core", "--vectors", "v.jsonl"))
+            "not a file of conformance cases" in (said := refused("conformance", "core", "--vectors", "v.jsonl"))
             or "states 2" in said
         )
 
@@ -165,7 +165,7 @@ def test_conformance_cases_that_are_cut_off(refused, tmp_path):
         ("model_index.json", "[]", "JSON object"),
         ("unet/config.json", '{"a":' * 20_000, "deeper than 64"),
         ("unet/config.json", '{"_class_name": ["UNet2DModel"]}', "only UNet2DModel"),
-        ("unet/config.json", "\x00", "no JSON"),
+        ("unet/config.json", "\x00", "not JSON"),
         ("scheduler/scheduler_config.json", '{"_class_name": "DDIMScheduler", "beta_start": "x"}', "DDIMScheduler"),
         ("scheduler/scheduler_config.json", '{"_class_name": {}}', "not supported"),
         (
@@ -200,7 +200,7 @@ def test_model_folders(refused, tmp_path, tiny, file, text, says):
         ({"seconds": -1.0}, "seconds must be"),
         ({"scaler": []}, "scaler must be"),
         ({"extra": 1}, "extra"),
-        ({"format": "x"}, "no checkpoint of this version"),
+        ({"format": "x"}, "not a checkpoint of this version"),
     ],
 )
 def test_checkpoints(tmp_path, state, says):

@@ -1,4 +1,4 @@
-"""Noise and levels by the spectrum, the guard by pictures, and the commands that use them."""
+"""Noise and levels by the spectrum, the guard by images, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_spectrum_of_a_model_s_data_is_found(tmp_path):
         own_modes("somewhere/else")
 
 
-# ----------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------------------------- images
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief):
     few, many = (np.load(name)["images"] for name in ("few.npz", "many.npz"))
     assert few.shape == (3, 8, 8, 1)
     np.testing.assert_array_equal(few, many[:3])
-    assert many.std() > 30  # pictures, not grey
+    assert many.std() > 30  # images, not grey
 
 
 def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_stopped_tune_goes_on(run, tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(workbench, "sample", interrupted)
     code, _, err = run(*arguments, "-o", "plan.json")
     assert code == 130
-    assert "goes on where it was" in err
+    assert "resumes where it was" in err
     assert not (tmp_path / "plan.json").exists()
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -268,7 +268,7 @@ def refused(run, folder, arguments, message):
         (["schedule", "uniform-trailing", "-N", 1001], "1000"),
         (["sample", "digits", "none.json"], "cannot read none.json"),
         (["sample", "digits", "good.json", "-n", 0], "n must be a whole number"),
-        (["sample", "digits", "good.json", "-o", "images.gif"], "written as .png or .npz"),
+        (["sample", "digits", "good.json", "-o", "images.gif"], "must be a .png or .npz"),
         (["sample", "digits", "good.json", "--solver", "heun"], "tuned for the solver euler, not heun"),
         (["sample", "folder", "good.json"], "folder"),
         (["tune", "pickled"], "pickled weights only"),
@@ -288,7 +288,7 @@ def refused(run, folder, arguments, message):
         (["tuna", "digits"], "tuna"),
         (["demo", "--model", "digit"], "digits"),
         (["schedule", "karras", "-N", 2.5], "--steps"),
-        (["schedule", "karras", "-p", "steps=3"], "steps is no option"),
+        (["schedule", "karras", "-p", "steps=3"], "steps is not an option"),
         (["schedule", "karras", "-p", "rho=0.0001"], "karras"),
         (["schedule", "karras", "-o", "no/where.json"], "there is no folder"),
     ],
@@ -349,7 +349,7 @@ def test_any_solver_makes_a_plan_that_samples(run, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Two classes of little pictures, smooth and rough, as files of images and as one array."""
+    """Two classes of little images, smooth and rough, as files of images and as one array."""
     rng = np.random.default_rng(0)
     for name, blur in (("smooth", 8), ("rough", 1)):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -422,18 +422,18 @@ def test_a_rule_is_made_checked_and_sampled(run, pictures, tmp_path):
         (["schedule"], "give one family"),
         (["schedule", "karras", "--family", "beta"], "give one family"),
         (["schedule", "--family", "karas"], "did you mean 'karras'"),
-        (["schedule", "karras", "--data", "data"], "karras reads no spectrum"),
+        (["schedule", "karras", "--data", "data"], "karras uses no spectrum"),
         (["schedule", "spectral-mixed", "--label", "smooth"], "also pass --data"),
-        (["schedule", "spectral-mixed", "--texture", 0.5], "--texture is about data"),
-        (["schedule", "spectral-mixed", "--per-image", "--plan", "rule.json"], "--per-image is about data"),
+        (["schedule", "spectral-mixed", "--texture", 0.5], "--texture needs data"),
+        (["schedule", "spectral-mixed", "--per-image", "--plan", "rule.json"], "--per-image needs data"),
         (["schedule", "spectral-mixed", "--data", "data", "--mean"], "--mean is for rules"),
-        (["schedule", "spectral-mixed", "--data", "data", "--per-image"], "--plan where to write"),
+        (["schedule", "spectral-mixed", "--data", "data", "--per-image"], "--plan, the file to write"),
         (["schedule", "spectral-mixed", "--data", "data", "--label", "smoth"], "did you mean 'smooth'"),
         (["schedule", "spectral-mixed", "--data", "data", "--texture", "nan"], "texture must be a finite number"),
         (["schedule", "spectral-mixed", "--data", "dota"], "there is no dota"),
         (["schedule", "spectral-mixed", "--data", "none.json"], "cannot read none.json"),
-        (["schedule", "spectral-mixed", "--data", "good.json"], "no spectrum file"),
-        (["schedule", "spectral-mixed", "--data", "data", "-p", "slope=3"], "leave the option slope out"),
+        (["schedule", "spectral-mixed", "--data", "good.json"], "not a spectrum file"),
+        (["schedule", "spectral-mixed", "--data", "data", "-p", "slope=3"], "leave out the option slope"),
         (["schedule", "spectral-mixed", "--data", "data", "-p", "kappa_min=90"], "kappa_min < kappa_max"),
         ([*RULE, "--plan", "no/rule.json"], "there is no folder no"),
         ([*RULE, "--plan", "rule.json", "-o", "levels.json"], "goes to --plan"),
@@ -441,7 +441,7 @@ def test_a_rule_is_made_checked_and_sampled(run, pictures, tmp_path):
         ([*RULE, "--plan", "rule.json", "--label", "smoth"], "did you mean 'smooth'"),
         ([*RULE, "--plan", "rule.json", "--solver", "eular"], "did you mean 'euler'"),
         ([*RULE, "--plan", "rule.json", "--texture", "nan"], "texture must be a finite number"),
-        ([*RULE, "--plan", "rule.json", "-p", "slope=3"], "leave the option slope out"),
+        ([*RULE, "--plan", "rule.json", "-p", "slope=3"], "leave out the option slope"),
         ([*RULE[:3], "good.json", "--per-image", "--plan", "rule.json"], "no images"),
         (["sample", "digits", "rule7.json"], "a rule of version 7, but only version 1"),
         (["check", "rule7.json"], "a rule of version 7, but only version 1"),

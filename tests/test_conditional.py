@@ -55,7 +55,7 @@ def test_a_row_is_told_its_own_and_does_not_depend_on_its_batch(model):
     torch.testing.assert_close(st.sample(told, table, indices=[2, 1], micro_batch=2), whole[[2, 1]], rtol=0, atol=0)
     assert told.fingerprint() == model.fingerprint()
     assert told.conditions() != model.conditioned(range(5), labels[::-1], ENDS).conditions() != "" == model.conditions()
-    with pytest.raises(SigmaTuneError, match=r"which rows these are"):
+    with pytest.raises(SigmaTuneError, match=r"select rows with rows"):
         told(torch.randn(3, 3, 8, 8), 1.0)
 
 
@@ -105,7 +105,7 @@ def test_wrappers_pass_it_on_and_count(model):
 def test_what_it_cannot_be_told_is_refused(model, folder):
     with pytest.raises(SigmaTuneError, match="no class 'cat'"):
         st.load(folder, label="cat")
-    with pytest.raises(SigmaTuneError, match="not trained without classes"):
+    with pytest.raises(SigmaTuneError, match="never trained without classes"):
         model.without_class().without_class()
     with pytest.raises(SigmaTuneError, match="images of shape"):
         model.given(images=torch.zeros(1, 3, 8, 8))
@@ -149,9 +149,9 @@ def test_a_diffusers_network_of_class_indices_is_told_them(tmp_path):
     eps = unet(z, t, torch.tensor([3, 3])).sample.detach()
     torch.testing.assert_close(model(z, sigma), (z - eps / np.sqrt(2)) * np.sqrt(2))
     assert model.classes == ("0", "1", "2", "3")
-    with pytest.raises(SigmaTuneError, match="has to be told a class"):
+    with pytest.raises(SigmaTuneError, match="needs a class"):
         st.load(tmp_path)(z, sigma)
-    with pytest.raises(SigmaTuneError, match="not trained without classes"):
+    with pytest.raises(SigmaTuneError, match="never trained without classes"):
         model.guided(2.0)
 
 

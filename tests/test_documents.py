@@ -144,7 +144,7 @@ def test_what_the_page_of_phase_space_says_of_pictures():
     cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
     others = {name for name, _ in cells} - {"reduced-oba"}
     spectral = "reduced-oba, noise and levels by the spectrum"
-    ahead = {  # beyond noise, of reduced OBA, in textures and in meanings
+    ahead = {  # significantly, of reduced OBA, in the texture and in the semantic space
         (name, calls): tuple(
             minus(cells[name, calls], "reduced-oba", "fd", space)["high"] < 0 for space in ("block10", "head-pca64")
         )
@@ -187,8 +187,8 @@ def test_what_the_page_of_training_says_of_spectral_schedules():
             value, low, high = gap(entry, 8, space)
             assert low < 0 < high
     said = {(32, "head-pca64"): 17, (64, "head-pca64"): 20, (32, "block10"): 7, (64, "block10"): 10}
-    text = (ROOT / "docs" / "training.md").read_text()
-    assert "by 17 % and 20 % among meanings, 7 % and 10 % among textures" in text
+    text = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    assert "by 17 % and 20 % in the semantic space, by 7 % and 10 % in the texture space" in text
     for (calls, space), percent in said.items():
         value, _, high = gap(drawn, calls, space)
         assert high < 0
@@ -213,7 +213,7 @@ def test_what_the_page_of_fine_tuning_says_of_levels_and_weights():
     assert (found["n"], len(cells)) == (2000, 20)
 
     def sign(entry: str, calls: int, rival: str, space: str) -> str:
-        """Better or worse beyond noise, or neither."""
+        """Significantly better or worse, or neither."""
         gap = minus(cells[entry, calls], rival, "fd", space)
         return "better" if gap["high"] < 0 else "worse" if gap["low"] > 0 else "neither"
 

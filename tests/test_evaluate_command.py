@@ -76,19 +76,19 @@ def test_evaluate_takes_pictures_that_exist(run, files):
         (("digits", "--plan", "a.json", "--reference", "broken"), "broken.png cannot be read"),
         (("digits", "--plan", "a.json", "--metrics", "sw", "--against", "b.json"), "ask for fd or kid"),
         (("digits", "--plan", "a.json", "--n", "0"), "n must be"),
-        (("digits",), "give a model and its --plan, or --images"),
+        (("digits",), "give a model and its --plan, or existing --images"),
         (("--images", "data.npz", "--against", "b.json"), "need a model and a --plan"),
         (("--images", "data.npz", *PIXELS), "pass --reference"),
         (("digits", "--plan", "nowhere.json"), "cannot read nowhere.json"),
         (("digits", "--plan", "a.json", "--out", "no/e.json"), "no folder no"),
-        (("digits", "--plan", "a.json", "--save-reference", "r.json"), "written as .npz"),
+        (("digits", "--plan", "a.json", "--save-reference", "r.json"), "must be an .npz file"),
         (("digits", "--plan", "a.json", "--run", "a.json"), "is a file"),
     ],
 )
 def test_evaluate_refuses_bad_input_in_one_sentence(run, files, arguments, words):
     (files / "broken").mkdir()
     for name in ("broken", "second"):
-        (files / "broken" / f"{name}.png").write_bytes(b"no picture")
+        (files / "broken" / f"{name}.png").write_bytes(b"no image")
     before = sorted(files.rglob("*"))
     code, _, err = run("evaluate", *arguments)
     assert code == 2, err
@@ -117,9 +117,9 @@ def test_bench_writes_a_leaderboard_and_goes_on(run, files):
     [
         (("--families", "karas"), "did you mean"),
         (("--families", "karras:rho"), "name=number"),
-        (("--families", ""), "nobody competes"),
+        (("--families", ""), "nothing to compare"),
         (("--solvers", "heun", "--calls", "0"), "at least 1 network calls"),
-        (("--out", "lb.html"), "written as .json"),
+        (("--out", "lb.html"), "must be a .json file"),
         (("--metrics", "paired"), "no metric"),
     ],
 )

@@ -90,7 +90,7 @@ def test_inception_runs_from_a_torchscript_file_of_its_interface(tmp_path, monke
     assert_allclose(np.exp(found["logits"]).sum(axis=1), 1, rtol=1e-5)
     assert own.spec()["weights"].startswith("sha256:")
     file.write_bytes(b"no script")
-    with pytest.raises(SigmaTuneError, match="no TorchScript"):
+    with pytest.raises(SigmaTuneError, match="not Inception as TorchScript"):
         extractor("inception", SHAPE)
 
 
@@ -159,7 +159,7 @@ def test_a_reference_refuses_other_pictures_and_other_extractors(tmp_path):
     other.version = "2"
     with pytest.raises(SigmaTuneError, match="has statistics of pixels version 1, none, not of pixels version 2"):
         check(Wanted.of(["fd"], other, ["pixels-pca4"]), found, SHAPE)
-    with pytest.raises(SigmaTuneError, match="fd compare with data; pass --reference"):
+    with pytest.raises(SigmaTuneError, match="fd need data to compare with; pass --reference"):
         check(wanted, None, SHAPE)
     with pytest.raises(SigmaTuneError, match="at least two"):
         reference.measure(open_images(noise_pictures(1)), [own])
@@ -192,7 +192,7 @@ def test_a_figure_has_its_settings_and_is_only_compared_with_its_like():
         assert a.to_dict()["settings"][name], name
     assert {"torch", "numpy", "sigmatune", "torchmetrics"} <= set(a.settings.versions)
     assert a.minus(a).value == a.minus(a).error == 0
-    with pytest.raises(SigmaTuneError, match="different numbers of pictures, 40 and 20"):
+    with pytest.raises(SigmaTuneError, match="different numbers of images, 40 and 20"):
         a.minus(b)
     with pytest.raises(SigmaTuneError, match="one is fd and the other kid"):
         a.minus(dataclasses.replace(a, name="kid"))
@@ -246,7 +246,7 @@ def test_figures_are_the_same_for_any_batch_and_after_a_stop(digits, plan, tmp_p
 
 def test_another_extractor_reads_the_pictures_that_are_kept(digits, plan, tmp_path, monkeypatch):
     generate(digits, plan, 10, [Rings()], folder=tmp_path)
-    monkeypatch.setattr("sigmatune.evaluation.generation.sample", lambda *a, **k: pytest.fail("pictures are there"))
+    monkeypatch.setattr("sigmatune.evaluation.generation.sample", lambda *a, **k: pytest.fail("images are there"))
     generate(digits, plan, 10, [PixelValues()], folder=tmp_path)
     with pytest.raises(pytest.fail.Exception):
         generate(digits, plan, 12, [PixelValues()], folder=tmp_path)  # another last shard
@@ -266,7 +266,7 @@ def test_a_plan_with_a_schedule_per_row_has_so_many_pictures(digits):
     rows = compile_plan(Schedule(grids, "custom"), "euler", digits)
     whole = generate(digits, rows, 5, [Rings()]).rows("rings", "rings")
     assert_array_equal(generate(digits, rows, 3, [Rings()]).rows("rings", "rings"), whole[:3])
-    with pytest.raises(SigmaTuneError, match="each of 5 seeds, fewer than the 6 pictures"):
+    with pytest.raises(SigmaTuneError, match="each of 5 seeds, fewer than the 6 images"):
         generate(digits, rows, 6, [Rings()])
 
 
@@ -274,7 +274,7 @@ def test_pictures_are_refused_in_one_sentence(tmp_path, digits, plan):
     with pytest.raises(SigmaTuneError, match="holds 4 images, fewer than the 9 asked for"):
         pictures(open_images(noise_pictures(4)), [Rings()], 9)
     broken = type("Broken", (), {})
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(SigmaTuneError, match=r"a\.png cannot be read"):
         pictures(open_images(tmp_path), [Rings()])
     del broken
@@ -374,7 +374,7 @@ def test_the_doctor_finds_a_healthy_metric_and_a_blind_one():
     (sick,) = examine(pixels, Wanted.of(["fd"], extractor(blind, (1, 8, 8))), classes=classes)
     assert "does not find noise 4 worse than other half" in sick.complaints["noise"]
     assert sick.to_dict()["healthy"] is False
-    with pytest.raises(SigmaTuneError, match="at least 40 pictures"):
+    with pytest.raises(SigmaTuneError, match="at least 40 images"):
         examine(pixels[:30], Wanted.of(["fd"], PixelValues()))
 
 

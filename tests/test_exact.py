@@ -249,7 +249,7 @@ def test_rows_follow_their_classes(name):
     by_rule = model.conditioned([7, 9], ["dog", None], None).rows([9, 7], padding=2)
     expected = [model.given(label)(z[i : i + 1], 0.5) for i, label in enumerate([None, "dog", None, None])]
     close(by_rule(z, 0.5), torch.cat(expected), 1e-12)
-    with pytest.raises(SigmaTuneError, match="nothing about row 8"):
+    with pytest.raises(SigmaTuneError, match="no condition for row 8"):
         by_rule.rows([8])(z, 0.5)
 
 
@@ -424,7 +424,7 @@ def test_damage_is_refused(cache, archive):
 
 
 def test_a_failed_build_leaves_nothing(cache, tmp_path, archive):
-    with pytest.raises(SigmaTuneError, match=r"no .*cifar10.npz; fetch it by python tools/fetch_cifar10.py"):
+    with pytest.raises(SigmaTuneError, match=r"no .*cifar10.npz; fetch it with python tools/fetch_cifar10.py"):
         build("cifar10-mixture-16", tmp_path / "cifar10.npz")
     np.savez(tmp_path / "bare.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
     with pytest.raises(SigmaTuneError, match="no labels"):

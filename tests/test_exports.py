@@ -113,7 +113,7 @@ def test_a_text_that_contradicts_itself_is_refused():
         exports.load(text.replace('"solver_options"', '"options"'))
     with pytest.raises(SigmaTuneError, match="no line"):
         exports.load("14.6, 1.0, 0.0", "comfyui")
-    with pytest.raises(SigmaTuneError, match="no configuration"):
+    with pytest.raises(SigmaTuneError, match="not a configuration"):
         exports.load("{}", "diffusers")
 
 
@@ -123,7 +123,7 @@ def test_a_text_that_contradicts_itself_is_refused():
 @pytest.mark.parametrize("target", LISTS)
 def test_what_a_list_of_levels_cannot_say_is_refused(target):
     for plan, reason in (
-        (learned(plan_on(SD, 3)), "coefficients are no sampler's"),
+        (learned(plan_on(SD, 3)), "coefficients are not a sampler's"),
         (plan_on(SD, 3, "unipc2"), "no sampler that computes unipc2's steps"),
         (plan_on(vp(zero_terminal_snr=True), 3), "starts from sigma = inf"),
         (st.compile_plan(st.Schedule(np.array([[3.0, 1.0, 0.0]] * 2)), "euler"), "one per row"),
@@ -332,7 +332,7 @@ def test_export_and_import_on_the_command_line(run, tmp_path):
     assert run("import", "levels.txt", "-o", "again.json")[0] == 0
     assert (tmp_path / "again.json").read_text() == (tmp_path / "plan.json").read_text()
     for wrong, reason in (
-        (("export", "plan.json"), "say what to export to"),
+        (("export", "plan.json"), "name the target"),
         (("export", "plan.json", "--to", "diffusers"), "--prediction"),
         (("export", "plan.json", "--to", "comfyui", "--prediction", "epsilon"), "belongs to --to diffusers"),
         (("export", "plan.json", "--to", "diffusers-stock"), "no sampler"),

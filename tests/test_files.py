@@ -124,7 +124,7 @@ def test_where_the_program_prints_to_is_no_output(tmp_path):
     code = "from sigmatune.support.files import write_text as w\ntry:\n w('/dev/stdout', '')\nexcept ValueError as e: print(e)"
     with (tmp_path / "out").open("w") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
-    assert "/dev/stdout is no regular file" in (tmp_path / "out").read_text()
+    assert "/dev/stdout is not a regular file" in (tmp_path / "out").read_text()
 
 
 def test_a_name_may_be_as_long_as_names_may_be(tmp_path):
@@ -217,7 +217,7 @@ def test_an_input_is_never_written_to(run, refused, tmp_path, tiny):
     for out in ("p.json", "link.json", "hard.json", "./p.json", tmp_path / "p.json"):
         for force in ((), ("--force",)):
             said = refused("export", "p.json", "--to", "json", "-o", out, *force)
-            assert "is what this command reads" in said
+            assert "is an input of this command" in said
     (tmp_path / "model").symlink_to(tiny)
     before = contents(tiny)
     for out in ("model/s.png", tiny / "unet/s.png", "model/unet/../s.png"):
@@ -244,7 +244,7 @@ def test_places_that_are_no_places(refused, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for out, said in (
-        ("/dev/null", "no regular file"), ("/dev/full", "no regular file"), ("pipe", "no regular file"), ("-", "- is none"),
+        ("/dev/null", "no regular file"), ("/dev/full", "no regular file"), ("pipe", "no regular file"), ("-", "files, not -"),
         ("folder", "is a folder"), ("no/p.json", "there is no folder no"), ("/proc/p.json", "cannot write into the folder"),
     ):  # fmt: skip
         for force in ((), ("--force",)):
@@ -269,7 +269,7 @@ def test_a_run_folder_is_one_of_ours_or_empty(run, refused, tmp_path, tiny):
         ("train", "--data", "d.npz", "-o", "photos"),
         ("finetune", tiny, "--data", "d.npz", "-o", "photos"),
     ):
-        assert "photos holds files and is no run folder" in refused(*command)
+        assert "photos holds files and is not a run folder" in refused(*command)
     for old in ("0123456789abcdef" * 2 + ".npy", "checkpoint.safetensors", "finetune.json"):
         folder = tmp_path / f"of-{old}"
         folder.mkdir()
@@ -519,7 +519,7 @@ def test_measurements_stay_where_the_plan_cannot_be_written(run, tmp_path, tiny,
     command = ("tune", tiny, *QUICK, "--method", "static", "-o", "p.json", "--no-report")
     code, _, err = run(*command)
     assert code == 2
-    assert err == "error: cannot write p.json: No space left on device; what was measured is kept in p.run.\n"
+    assert err == "error: cannot write p.json: No space left on device; the measurements so far are kept in p.run.\n"
     kept = names(tmp_path / "p.run")
     assert any(name.endswith(".npy") for name in kept)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Weights and plan in turn: the loss is the plan's, the old folder stays, pictures judge, and kills change nothing."""
+"""Weights and plan in turn: the loss is the plan's, the old folder stays, images judge, and kills change nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def digits():
 
 
 def compared(folder: Path) -> ReferenceData:
-    """Pictures are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
+    """Images are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
     used = extractor("pixels", (1, 8, 8))
     known = reference.measure(open_images(pictures().values.permute(0, 2, 3, 1).numpy()), [used])
     return ReferenceData(known, used, n=64, folder=folder)
@@ -191,7 +191,7 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
     assert new.classes == start.classes
     kept = torch.cat([value.flatten() for value in new.conditioner.parameters()])
     assert not torch.equal(kept, torch.cat([value.flatten() for value in start.model.conditioner.parameters()]))
-    with pytest.raises(SigmaTuneError, match="label them as the model does"):
+    with pytest.raises(SigmaTuneError, match="label them as in the model"):
         objective_of(start, Pictures(images.values, images.labels, ["x", "y", "z"]), Levelled(np.ones(1), np.ones(1)))
 
 
@@ -377,7 +377,7 @@ def files(tmp_path_factory) -> Path:
     [
         (["--plan", "other.json"], "the plan was tuned for another model"),
         (["--plan", "noisy.json"], "only a deterministic plan"),
-        (["--data", "large.npz", "--plan", "plan.json"], "give it images of its own shape"),
+        (["--data", "large.npz", "--plan", "plan.json"], "pass images of the model's shape"),
         (["--rate", "0"], "--rate 0.0: Input should be greater than 0"),
         (["--batch", "0"], "--batch 0: Input should be greater than or equal to 1"),
         (["--elsewhere", "1"], "the share off the levels must lie in [0, 1), not 1.0"),
@@ -386,7 +386,7 @@ def files(tmp_path_factory) -> Path:
         (["--method", "nothing"], "nothing"),
         (["--budget", "soon"], "soon"),
         (["--dtype", "int8"], "--dtype is float32 or bfloat16"),
-        (["--pictures", "8"], "sets of fewer than 64 pictures cannot be told apart"),
+        (["--pictures", "8"], "sets of fewer than 64 images cannot be compared"),
         (["--distil", "-1"], "distil must be a whole number of at least 1"),
     ],
 )

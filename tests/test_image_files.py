@@ -169,7 +169,7 @@ def test_every_type_is_read(tmp_path, ending):
 
 
 def see_through(mode):
-    """A picture whose left half is transparent and whose right half is opaque black."""
+    """An image whose left half is transparent and whose right half is opaque black."""
     alpha = np.repeat(np.array([[0, 0, 255, 255]], np.uint8), 4, axis=0)
     if mode in ("RGBA", "LA"):
         black = np.zeros((4, 4, len(mode) - 1), np.uint8)

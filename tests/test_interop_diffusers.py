@@ -434,13 +434,13 @@ def test_steps_out_of_order_and_options_of_other_samplers(sd):
     pipe, model, plan = sd
     made = scheduler(plan, pipe)
     x = torch.zeros(1, *model.shape)
-    with pytest.raises(SigmaTuneError, match="not what this plan sends in call 0"):
+    with pytest.raises(SigmaTuneError, match="not the time of call 0"):
         made.step(x, made.timesteps[1], x)
-    with pytest.raises(SigmaTuneError, match="another sampler's"):
+    with pytest.raises(SigmaTuneError, match="belong to another sampler"):
         made.step(x, made.timesteps[0], x, eta=0.5)
     for t in made.timesteps:
         x = made.step(x, t, x).prev_sample
-    with pytest.raises(SigmaTuneError, match="go once through"):
+    with pytest.raises(SigmaTuneError, match="iterate once over"):
         made.step(x, made.timesteps[-1], x)
 
 

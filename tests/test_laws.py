@@ -184,7 +184,7 @@ def _prdc(x, y):
 
 
 def test_precision_and_recall_by_their_definitions_and_without_each_fold():
-    """The balls around generated pictures reach to the neighbours that are left."""
+    """The balls around generated images reach to the neighbours that are left."""
     x, y = drawn(40, 3, 5, shift=0.4), drawn(40, 3, 6)
     found = list(METRICS["prdc"].estimate(x, statistics_of(y)).values())
     assert_allclose([one.value for one in found], _prdc(x, y), rtol=1e-6)

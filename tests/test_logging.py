@@ -103,8 +103,8 @@ def test_h_is_help_at_every_level(run, command):
     ("words", "says"),
     [
         (["-v"], "error: name a command, such as tune; sigmatune --help lists them.\n"),
-        (["tune", "digits", "-v"], "error: -v stands before the command, as in sigmatune -v tune ...\n"),
-        (["check", "--verbose", "x"], "error: --verbose stands before the command, as in sigmatune --verbose check ...\n"),
+        (["tune", "digits", "-v"], "error: -v goes before the command, as in sigmatune -v tune ...\n"),
+        (["check", "--verbose", "x"], "error: --verbose goes before the command, as in sigmatune --verbose check ...\n"),
         (["tune", "digits", "--verbos"], "error: No such option: --verbos"),
     ],
 )  # fmt: skip

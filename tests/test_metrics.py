@@ -93,7 +93,7 @@ def test_the_frechet_distance_is_zero_on_identical_sets_and_never_negative(n, d,
     assert_allclose(a.distance(b), frechet_distance(x, y), atol=1e-6 * scale)
 
 
-@pytest.mark.filterwarnings("ignore:30 pictures cannot fill")
+@pytest.mark.filterwarnings("ignore:30 images cannot fill")
 def test_fewer_pictures_than_dimensions_take_another_way_to_the_same_distance():
     x, y = drawn(30, 40), statistics_of(drawn(90, 40, 1))
     found = METRICS["fd"].estimate(x, y)["fd"]
@@ -105,15 +105,15 @@ def test_fewer_pictures_than_dimensions_take_another_way_to_the_same_distance():
 
 def test_a_frechet_distance_warns_of_few_pictures_and_refuses_too_few():
     y = statistics(drawn(100, 24))
-    with pytest.warns(UserWarning, match="10 pictures cannot fill 24 dimensions"):
+    with pytest.warns(UserWarning, match="10 images cannot fill 24 dimensions"):
         METRICS["fd"].estimate(drawn(10, 24, 1).astype(np.float32), y)
     for n in (0, 1, 3):
-        with pytest.raises(SigmaTuneError, match=f"at least 4 pictures, not {n}"):
+        with pytest.raises(SigmaTuneError, match=f"at least 4 images, not {n}"):
             METRICS["fd"].estimate(drawn(5, 24)[:n].astype(np.float32), y)
 
 
 def test_the_limit_at_infinite_n_takes_the_bias_out():
-    """Of one distribution against its own exact moments the distance is 0; the estimate from n pictures is not."""
+    """Of one distribution against its own exact moments the distance is 0; the estimate from n images is not."""
     d, n = 12, 600
     exact = Statistics(Moments(10**9, np.zeros(d), np.eye(d) * (10**9 - 1)), np.zeros((2, d), np.float32))
     raw, limit = [], []

@@ -393,7 +393,7 @@ def test_a_pickle_is_never_opened(pipeline, tmp_path, monkeypatch):
 
 def test_folders_that_are_no_model(pipeline, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "no diffusers model" in refusal(tmp_path / "empty")
+    assert "not a diffusers model" in refusal(tmp_path / "empty")
     (tmp_path / "file.safetensors").write_bytes(b"x")
     assert "is a file" in refusal(tmp_path / "file.safetensors")
     assert "no folder" in refusal(tmp_path / "absent")

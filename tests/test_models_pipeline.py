@@ -173,7 +173,7 @@ def test_row_i_has_prompt_i_whatever_the_batch():
         alone = st.load(pipe, **{**PROMPTS, "prompts": [WORDS[i % 4]]})
         torch.testing.assert_close(st.sample(alone, plan, indices=[i])[0], together[i], rtol=0, atol=1e-4)
     assert (together[2] - st.sample(alone, plan, indices=[2])[0]).abs().max() > 1e-3
-    with pytest.raises(SigmaTuneError, match="say which rows"):
+    with pytest.raises(SigmaTuneError, match="select rows"):
         model(torch.zeros(2, *model.shape), 1.0)
     with pytest.raises(SigmaTuneError, match="set up for 3 rows and got 2"):
         model.rows([0, 1, 2])(torch.zeros(2, *model.shape), 1.0)
@@ -215,7 +215,7 @@ def test_prompts_that_tune_choose_and_judge_are_disjoint():
     assert bench.model.conditioning == {"conditions": {"tuning": 2, "validation": 2, "held_out": 2}}
     assert bench.model.fingerprint() == model.fingerprint(), "the plan is for the model, not for its prompts"
     assert bench.model.conditions() != model.conditions()
-    with pytest.raises(SigmaTuneError, match="at least 3 different ones, not 2"):
+    with pytest.raises(SigmaTuneError, match="at least 3 different ones, better several hundred, not 2"):
         Workbench(load("sd15", prompts=WORDS[:2])[1], SETTINGS)
 
 
@@ -288,7 +288,7 @@ def test_a_pipeline_whose_clock_is_unknown_is_refused():
 
     other = Backwards(**pipe.components)
     other.__class__.__call__.__signature__ = inspect.signature(diffusers.StableDiffusion3Pipeline.__call__)
-    with pytest.raises(SigmaTuneError, match="clock is not known"):
+    with pytest.raises(SigmaTuneError, match="time variable is not supported"):
         st.load(other, prompts=["a"], guidance=1.0)
     assert pipe.transformer.forward == plain
 

@@ -372,7 +372,7 @@ def test_the_state_is_float64_and_the_network_gets_its_own_dtype():
 
 
 def test_an_image_can_be_started_from():
-    """x0 enters with a(t): from a late level the picture stays near the image."""
+    """x0 enters with a(t): from a late level the image stays near the image."""
     model = gaussian(Narrowed(VE(), 0.01, 80.0), size=4)
     x0 = model.draw(2)
     plan = compile_plan(build("phase-time", 30, Narrowed(model.path, 0.01, 0.05)), "reduced-oba", model)

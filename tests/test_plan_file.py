@@ -137,7 +137,7 @@ def edited(**changes):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[1, 2]", "no plan file"),
         ('{"format": "other"}', "no plan file"),
         (edited(version=2), "version 2, but only version 1 is known"),

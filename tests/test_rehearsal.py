@@ -40,7 +40,7 @@ def steps(monkeypatch):
 
 
 def classes(folder, **counts):
-    """A folder of classes with so many pictures each."""
+    """A folder of classes with so many images each."""
     seen, _ = images(sum(counts.values()))
     start = 0
     for name, count in counts.items():
@@ -56,7 +56,7 @@ def classes(folder, **counts):
     [
         ({"a": 8, "b": 1}, {}, "at least two images of class 'b'; .*or set saving.spectra to false"),
         ({"a": 8, "b": 1}, {"model": {"classes": False, "ends": True}}, "at least two images of class 'b'"),
-        ({"a": 8, "b": 0}, {}, "the class b of .* holds no image; put some in, or delete the folder"),
+        ({"a": 8, "b": 0}, {}, "the class b of .* holds no image; add some, or delete the folder"),
         ({"a": 8, "b": 0}, {"saving": SPECTRA | {"spectra": False}}, "the class b of .* holds no image"),
         ({"a": 12, "b": 12, "c": 12}, {"data": {"most": 4}}, "at least two images of class"),
     ],
@@ -151,7 +151,7 @@ def test_half_precision_that_overflows_keeps_the_checkpoint(tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run", run)
-        with pytest.raises(SigmaTuneError, match=r"reaches 7e\+04, more than float16 holds; train on with"):
+        with pytest.raises(SigmaTuneError, match=r"reaches 7e\+04, more than float16 holds; continue with"):
             train(one, tmp_path / "run", source=source, device="cpu")
     assert not (tmp_path / "run" / "model").exists()
     again = recipe(**small, saving=SPECTRA | {"spectra": False, "half": False})

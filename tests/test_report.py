@@ -57,7 +57,7 @@ def text(measured):
 def no_gain(case):
     """The same model's default, as the guard hands it out when nothing beats it."""
     bench, plan = case
-    verdict = "no gain: on 16 held-out noises the tuned plan is not beyond noise better."
+    verdict = "no gain: on 16 held-out noises the tuned plan is not significantly better."
     evidence = {
         **plan.evidence,
         "gain": False,
@@ -331,15 +331,15 @@ def test_all_noise_paths(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(6,), (3, 1, 1), (4, 8, 8)])
 def test_data_that_is_no_picture(shape, undrawn):
-    """A vector has no place and no frequency; a latent has both but is no picture."""
+    """A vector has no place and no frequency; a latent has both but is not an image."""
     data = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bench, plan = tuned(Empirical(data, VE()))
     found = measure(bench, [plan], rows=4)
     text = page(found)
     said = check_loads_nothing(text).said
-    assert "are no pictures" in said
+    assert "are not images" in said
     image = len(shape) == 3 and shape[-1] > 1
-    assert ("are no images" in said) is not image
+    assert ("are not images" in said) is not image
     assert (found.views[0].residual is not None) is image
 
 

@@ -55,7 +55,7 @@ def test_moments_and_distribution():
 
 
 def test_the_numbers_are_these():
-    """The stream is part of the promise that a seed means the same picture next year; never regenerate these."""
+    """The stream is part of the promise that a seed means the same image next year; never regenerate these."""
     golden = [
         (
             (0, 0, 0, 0),

@@ -79,9 +79,9 @@ class Taking(torch.nn.Module):
 
 
 BAD = {
-    "draws": (lambda: drawing, "answers the same input differently"),
-    "counts": (counting, "answers the same input differently"),
-    "dropout": (lambda: Taking(dropping()), "answers the same input differently"),
+    "draws": (lambda: drawing, "different outputs for the same input"),
+    "counts": (counting, "different outputs for the same input"),
+    "dropout": (lambda: Taking(dropping()), "different outputs for the same input"),
     "couples": (lambda: coupled, "depends on the rows beside it"),
     "batch norm": (lambda: Taking(normed()), "depends on the rows beside it"),
     "the size": (lambda: by_size, "depends on the rows beside it"),

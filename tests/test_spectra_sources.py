@@ -108,7 +108,7 @@ def test_layouts_and_dtypes(shape, layout, dtype, batch):
 
 def test_latents_pass_unchanged_where_that_is_said():
     latents = torch.randn(5, 4, 8, 8) * 9
-    refused("neither 0..1, -1..1 nor 0..255; say which by values, or 'as-is'", latents)
+    refused("neither 0..1, -1..1 nor 0..255; pass values, or 'as-is'", latents)
     assert torch.equal(everything(latents, values="as-is")[0], latents)
     assert torch.equal(everything(latents.requires_grad_(), values="as-is")[0], latents)
     half = latents.detach().bfloat16()
@@ -148,7 +148,7 @@ def test_modes_of_image_files(mode, channels, tmp_path):
     if mode == "I;16":
         expected = np.asarray(image) / 65535 * 2 - 1
     elif mode == "F":
-        expected = np.asarray(image) / 255.0 * 2 - 1  # a picture of numbers up to 255
+        expected = np.asarray(image) / 255.0 * 2 - 1  # an image of numbers up to 255
     else:
         plain = image.convert("L" if channels == 1 else "RGB")
         expected = np.moveaxis(np.asarray(plain).reshape(3, 2, channels), 2, 0) / 255.0 * 2 - 1
@@ -318,7 +318,7 @@ def test_python_objects_are_never_read(tmp_path):
         (np.zeros((4, 4)), {}, r"has shape \(4, 4\); images are \(n, H, W\)"),
         (np.zeros((0, 4, 4)), {}, "none empty"),
         (torch.zeros(()), {}, r"has shape \(\)"),
-        (np.zeros((2, 3, 2, 3)), {}, "ambiguous; say layout='NHWC' or layout='NCHW'"),
+        (np.zeros((2, 3, 2, 3)), {}, "ambiguous; pass layout='NHWC' or layout='NCHW'"),
         (np.zeros((32, 32, 3)), {}, "one image or several"),
         (np.zeros((3, 32, 32)), {}, "one image or several"),
         (np.zeros((2, 5, 5)), {"layout": "NCHW"}, "does not fit: it has 4 axes"),

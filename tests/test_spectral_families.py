@@ -169,7 +169,7 @@ def test_a_bump_is_reached_no_later_than_its_own_power_asks_for():
 @every_curve
 @pytest.mark.parametrize("slope", [1.5, 2.2, 3.0])
 def test_the_noisy_end_falls_by_log_four_per_doubling_of_resolution(make, slope):
-    """The same picture at twice the resolution has 4 times the power in each of its rings: the shift of simple diffusion."""
+    """The same image at twice the resolution has 4 times the power in each of its rings: the shift of simple diffusion."""
     small, large = make(law(slope, 16, 1.0), **KAPPAS), make(law(slope, 32, 4.0), **KAPPAS)
     assert_allclose(large.logsnr(1.0) - small.logsnr(1.0), -np.log(4), rtol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Spectrum files, the facts of a spectrum, its picture, and ``sigmatune spectrum``."""
+"""Spectrum files, the facts of a spectrum, its figure, and ``sigmatune spectrum``."""
 
 import json
 import math
@@ -54,9 +54,9 @@ def test_a_spectrum_file_gives_back_every_bit(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "no JSON"),
-        ("[]", "no spectrum file"),
-        ('{"format": "sigmatune/plan"}', "no spectrum file"),
+        ("{", "not JSON"),
+        ("[]", "not a spectrum file"),
+        ('{"format": "sigmatune/plan"}', "not a spectrum file"),
         ('{"format": "sigmatune/spectrum", "version": 2}', "version 2"),
         ('{"format": "sigmatune/spectrum", "version": 1}', "lacks its spectra"),
         ('{"format": "sigmatune/spectrum", "version": 1, "all": {}, "classes": {}}', "no spectrum"),
@@ -146,7 +146,7 @@ def test_bad_input_leaves_nothing_behind(run, data, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.png")
-    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "b.png").write_bytes(b"no figure")
     nothing = tmp_path / "nothing"
     cases = [
         ([nothing], "nothing"),

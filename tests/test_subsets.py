@@ -62,7 +62,7 @@ def test_a_draw_that_is_none():
 
 @pytest.fixture
 def classes(tmp_path):
-    """Four classes of 8 pictures, each of one brightness of its own; as a folder, .npz, .npy and arrays."""
+    """Four classes of 8 images, each of one brightness of its own; as a folder, .npz, .npy and arrays."""
     grain = noise_pictures(32, shape=(8, 8, 3)) // 16
     values = np.repeat(np.array([20, 90, 160, 230], np.uint8), 8)[:, None, None, None] + grain
     for i, image in enumerate(values):
@@ -122,7 +122,7 @@ PIXELS = extractor("pixels", (3, 8, 8), device=torch.device("cpu"))
 
 
 def known(rows, values):
-    """Which pictures some features are of."""
+    """Which images some features are of."""
     all_of_them = PIXELS(values)["pixels"]
     return np.array([np.flatnonzero((all_of_them == row).all(axis=1))[0] for row in rows])
 

@@ -1,4 +1,4 @@
-"""The stand-in for the network, and the search that corrects it."""
+"""The surrogate of the network, and the search that corrects it."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_on_the_teachers_path_it_is_the_network(path):
 
 
 def test_for_gaussian_data_the_answer_beside_the_path_is_exact():
-    """Where the denoiser is linear the stand-in differs from it only by the spectrum that it had to estimate."""
+    """Where the denoiser is linear the surrogate differs from it only by the spectrum that it had to estimate."""
     power = np.array([1.0, 0.3, 0.1, 0.01])
     model = GaussianMixture(np.ones(1), np.zeros((1, 4)), np.diag(power)[None], vp("linear"))
     bench = Workbench(model, TuningSettings(tuning=400, validation=8, held_out=8, micro_batch=100, reference_steps=64))

@@ -336,7 +336,7 @@ def test_a_cascade_learns_what_is_missing(tmp_path):
     torch.testing.assert_close(cascade.enlarged(cascade.small(originals, 4), 8), told)
     model = st.load(train(one, tmp_path / "run", source=source, device="cpu"))
     assert (tmp_path / "run/previews/0000000016.png").is_file()
-    with pytest.raises(SigmaTuneError, match="told an image"):
+    with pytest.raises(SigmaTuneError, match="needs an image"):
         model(torch.zeros(2, 3, 8, 8), 1.0)
     with pytest.raises(SigmaTuneError, match="images of shape"):
         model.given(images=told[:, :1])

@@ -34,7 +34,7 @@ SMALL = (
         ("model: {kind: cnn}", "model.kind must be 'unet' or 'transformer', not 'cnn'"),
         ("averages: []", "averages"),
         ("- 1", "no recipe"),
-        ("a: [", "no YAML"),
+        ("a: [", "not YAML"),
         ("", "no recipe"),
     ],
 )

@@ -229,7 +229,7 @@ def test_what_is_loaded_is_what_was_trained(tmp_path, matching, upper):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run folder with pictures, in half precision."""
+    """A run folder with images, in half precision."""
     folder = tmp_path_factory.mktemp("finished")
     one = recipe_of(
         training={"images": 16}, previews={"every": 16, "n": 4, "calls": 2}, saving={"half": True, "spectra": True}

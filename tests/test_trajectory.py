@@ -202,7 +202,7 @@ def test_refusals():
         tune_by_trajectory(bench, 4, "euler", grid=3)
     with pytest.raises(SigmaTuneError, match="outside the model's range"):
         tune_by_trajectory(bench, 4, "euler", ends=(80.0, 0.1))
-    with pytest.raises(SigmaTuneError, match="high above the low"):
+    with pytest.raises(SigmaTuneError, match="high end above its low end"):
         tune_by_trajectory(bench, 4, "euler", ends=(0.1, 10.0))
     with pytest.raises(SigmaTuneError, match="beam"):
         tune_by_trajectory(bench, 4, "euler", beam=0)

@@ -215,7 +215,7 @@ def test_a_higher_order_last_step_into_sigma_zero():
 
 
 def test_zero_terminal_snr_with_eps_prediction():
-    with pytest.raises(SigmaTuneError, match="says nothing about the data at sigma = inf"):
+    with pytest.raises(SigmaTuneError, match="carries no information about the data at sigma = inf"):
         NetworkDenoiser(lambda x, t: x, (1, 2, 2), vp(zero_terminal_snr=True), "epsilon")
     made = scheduler(
         plan_on(vp("scaled_linear", beta_start=0.00085, beta_end=0.012, zero_terminal_snr=True), 3),
@@ -300,7 +300,7 @@ def test_single_prompt_tuning_sold_as_a_model_schedule():
 
     family = PIPELINES["sd15"]
     model = st.load(family.pipe(), **family.load)
-    with pytest.raises(SigmaTuneError, match="at least 3 different ones, not 1"):
+    with pytest.raises(SigmaTuneError, match="at least 3 different ones, better several hundred, not 1"):
         Workbench(model, TuningSettings(4, 4, 8))
 
 

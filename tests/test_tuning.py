@@ -361,6 +361,6 @@ def test_the_search_for_ends_meets_the_best_of_all_combinations():
 
 def test_stochastic_solvers_are_refused_before_any_work():
     model = Counted(gaussian())
-    with pytest.raises(SigmaTuneError, match="tune a deterministic solver"):
+    with pytest.raises(SigmaTuneError, match="tune a deterministic position-space solver"):
         tune(model, calls=4, solver="ancestral", settings=QUICK)
     assert model.calls == 0

@@ -1,4 +1,4 @@
-"""NaN and infinity never become a picture, a feature or a file: one sentence says where they came from and what to try."""
+"""NaN and infinity never become an image, a feature or a file: one sentence says where they came from and what to try."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_to_try_depends_on_the_weights():
         for dtype in (torch.float16, torch.float32)
     ]
     assert "arithmetic overflows: load it with dtype=torch.float32" in made[0].remedy()
-    assert "look at what it is told" in made[1].remedy()
+    assert "check its conditions" in made[1].remedy()
     with torch.no_grad():
         linear.bias[1] = float("inf")
     assert "its weight bias holds NaN or infinity" in made[1].remedy()
@@ -146,11 +146,11 @@ def test_a_decoder_that_overflows_is_refused_everywhere(tmp_path, monkeypatch):
         kept = decoder.weight.clone()
         decoder.weight.mul_(3e38).mul_(3e38).clamp_(-3e38, 3e38)  # finite, and what it makes is not
     with pytest.raises(
-        SigmaTuneError, match="autoencoder made NaN or infinity of image 0: float32 overflows in it; load"
+        SigmaTuneError, match="autoencoder returned NaN or infinity for image 0: float32 overflows in it; load"
     ):
         model.decode(x)
     extractor = Means()
-    with pytest.raises(SigmaTuneError, match="autoencoder made NaN or infinity"):
+    with pytest.raises(SigmaTuneError, match="autoencoder returned NaN or infinity"):
         generate(model, plan, 2, [extractor], folder=tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.np*")) if (tmp_path / "run").exists() else True
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_a_decoder_that_overflows_is_refused_everywhere(tmp_path, monkeypatch):
 def test_no_picture_is_drawn_or_written(tmp_path, value):
     images = torch.zeros(3, 3, 4, 4)
     images[1, 0, 2, 2] = value
-    with pytest.raises(SigmaTuneError, match="image 1 holds NaN or infinity, so it is no picture"):
+    with pytest.raises(SigmaTuneError, match="image 1 holds NaN or infinity, so it is not an image"):
         to_pixels(images)
     for name, data in (("a.png", images), ("a.npz", images), ("b.npz", torch.cat([images] * 2, dim=1))):
         with pytest.raises(SigmaTuneError, match="image 1 holds NaN or infinity"):
@@ -177,7 +177,7 @@ def test_no_picture_is_drawn_or_written(tmp_path, value):
 
 
 class Means(Extractor):
-    """The mean of a picture, or what a test wants instead."""
+    """The mean of an image, or what a test wants instead."""
 
     name, version, default = "means", "1", ("mean",)
     spaces = {"mean": FeatureSpace(1, "pixels")}  # noqa: RUF012
@@ -194,9 +194,7 @@ class Means(Extractor):
 def test_no_feature_is_unsound(value):
     extractor = Means()
     extractor.bad = value
-    with pytest.raises(
-        SigmaTuneError, match="extractor means returned NaN or infinity for picture 3 in its space mean"
-    ):
+    with pytest.raises(SigmaTuneError, match="extractor means returned NaN or infinity for image 3 in its space mean"):
         pictures(open_images(noise_pictures(8)), [extractor])
 
 
@@ -265,7 +263,7 @@ def test_a_preview_that_fails_says_how_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr("sigmatune.training.training_task.sample", lambda *_, **__: unsound())
     with pytest.raises(
-        SigmaTuneError, match=r"a preview failed: the model returned NaN or infinity; previews.every=0 trains on"
+        SigmaTuneError, match=r"a preview failed: the model returned NaN or infinity; previews.every=0 trains without"
     ):
         train(one, tmp_path / "run", source=written(tmp_path), device="cpu")
     assert not list((tmp_path / "run").rglob("*.png"))
@@ -287,7 +285,7 @@ def test_weights_that_do_not_fit_are_refused():
 
 def test_fine_tuning_starts_from_sound_weights(broken):
     with pytest.raises(
-        SigmaTuneError, match=r"the weight .*conv_in.weight of .* holds NaN or infinity; start from sound weights"
+        SigmaTuneError, match=r"the weight .*conv_in.weight of .* holds NaN or infinity; start from intact weights"
     ):
         Trainable.of(broken)
 
@@ -307,7 +305,7 @@ def test_a_pipeline_s_own_loop_ends_in_one_sentence(value):
             latents = scheduler.step(output, t, latents).prev_sample
             continue
         with pytest.raises(
-            SigmaTuneError, match="network made NaN or infinity of image 1; load it in float32 or bfloat16"
+            SigmaTuneError, match="network returned NaN or infinity for image 1; load it in float32 or bfloat16"
         ):
             scheduler.step(output, t, latents)
 

@@ -1,4 +1,4 @@
-"""Which stored numbers are black and white: the same pictures in every kind of number are the same pictures."""
+"""Which stored numbers are black and white: the same images in every kind of number are the same images."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_evaluate_gives_one_figure_for_one_set_of_pictures(run, tmp_path):
         "evaluate", "--images", "b.npz", "--reference", "a.npz", "--extractor", "pixels", "--metrics", "fd"
     )
     assert code == 2
-    assert "neither 0..1, -1..1 nor 0..255; say which by values" in err
+    assert "neither 0..1, -1..1 nor 0..255; pass values" in err
     code, _, err = run(
         "evaluate", "--images", "b.npz", "--reference", "a.npz", "--extractor", "pixels", "--values", "as-is"
     )
     assert code == 2
-    assert "metrics are of pictures" in err
+    assert "metrics need images" in err
 
 
 def test_all_numbers_decide_and_not_the_first_batch():
@@ -78,14 +78,14 @@ def test_all_numbers_decide_and_not_the_first_batch():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (np.full((2, 8, 8), 0.5), "holds nothing but 0.5, from which black and white cannot be told"),
+        (np.full((2, 8, 8), 0.5), "holds nothing but 0.5, which does not reveal its range"),
         (np.zeros((2, 8, 8)), "holds nothing but 0"),
         (np.linspace(0, 1.5, 128).reshape(2, 8, 8), "holds 0 to 1.5, which is neither"),
         (np.linspace(0, 15, 128).reshape(2, 8, 8), "holds 0 to 15, which is neither"),
         (np.linspace(-1.2, 1, 128).reshape(2, 8, 8), "holds -1.2 to 1, which is neither"),
         (np.linspace(0, 65535, 128).reshape(2, 8, 8), "holds 0 to 6.554e[+]04, which is neither"),
-        (np.arange(128, dtype=np.uint16).reshape(2, 8, 8), "uint16 and nothing above 127.*say values '0..255'"),
-        (np.arange(128).reshape(2, 8, 8), "holds int64; .*by values '0..255'"),
+        (np.arange(128, dtype=np.uint16).reshape(2, 8, 8), "uint16 and nothing above 127.*pass values '0..255'"),
+        (np.arange(128).reshape(2, 8, 8), "holds int64; .*with values '0..255'"),
         (np.arange(128).reshape(2, 8, 8) % 2, "holds int64"),  # 0 and 1 in whole numbers are not guessed at
     ],
 )
@@ -108,7 +108,7 @@ def test_what_cannot_be_told_is_refused_with_what_to_pass(values, says):
         (np.full((1, 2, 2), 1, np.uint8), "auto", 2 / 255 - 1),  # uint8 is 0..255, whatever it holds
         (np.full((1, 2, 2), True), "auto", 1.0),
         (np.full((1, 2, 2), 7.5), "as-is", 7.5),
-        (np.full((1, 2, 2), 255, np.uint8), "as-is", 1.0),  # whole numbers are pictures all the same
+        (np.full((1, 2, 2), 255, np.uint8), "as-is", 1.0),  # whole numbers are images all the same
         (np.full((1, 2, 2), 1.2), "0..1", 1.4),  # what bicubic resizing goes beyond the ends
     ],
 )
@@ -118,7 +118,7 @@ def test_what_is_said_is_taken(values, said, expected):
 
 @pytest.mark.parametrize("said", ["0..1", "-1..1"])
 def test_what_is_said_and_cannot_be_is_refused(said):
-    with pytest.raises(SigmaTuneError, match=f"holds 255, far outside of the values {said} that were said"):
+    with pytest.raises(SigmaTuneError, match=f"holds 255, far outside the stated range {said}"):
         read(np.linspace(0, 255, 128).reshape(2, 8, 8), values=said)
 
 

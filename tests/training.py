@@ -18,7 +18,7 @@ CLASSES = 3
 
 
 def images(n: int = 48, size: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth 8-bit pictures of three classes, which differ in colour and smoothness, and their labels."""
+    """Smooth 8-bit images of three classes, which differ in colour and smoothness, and their labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % CLASSES
     k = np.maximum(np.hypot(*np.meshgrid(np.fft.fftfreq(size) * size, np.fft.fftfreq(size) * size)), 0.5)

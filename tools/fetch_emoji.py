@@ -51,7 +51,7 @@ def check_digest(archive: Path, sha256: str) -> None:
 
 
 def read_package(archive: Path, maker: str) -> tuple[list[np.ndarray], list[str]]:
-    """Returns the pictures, (64, 64, 3) uint8, on white, and their categories."""
+    """Returns the images, (64, 64, 3) uint8, on white, and their categories."""
     pictures, categories = [], []
     with tarfile.open(archive) as opened:
         members = {member.name: member for member in opened.getmembers()}
@@ -93,7 +93,7 @@ def main() -> None:
     with part.open("wb") as file:
         np.savez(file, images=np.stack(images), labels=np.array(labels))
     part.replace(args.out)
-    print(f"{args.out}: {len(images)} pictures of {len(set(labels))} categories")
+    print(f"{args.out}: {len(images)} images of {len(set(labels))} categories")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ MUTANTS = (
         "tuning/budget.py", "max(self.evaluations - besides, 0) * part + besides", "self.evaluations * part", BUDGET
     ),
     Mutant("statistics/frechet.py", "- 2 * cross", "- cross", ("test_blackbox.py",)),
-    # Evaluation: joined moments, the jackknife, pairs of a row with itself, the wrong neighbour, pictures under a wrong name.
+    # Evaluation: joined moments, the jackknife, pairs of a row with itself, the wrong neighbour, images under a wrong name.
     Mutant("statistics/moments.py", "* (self.n * other.n / n)", "* (other.n / n)", EVALUATION),
     Mutant("statistics/moments.py", "(part.n / n)", "(part.n / self.n)", EVALUATION),
     Mutant("evaluation/estimate.py", "(len(self.left) - 1) * np.var", "np.var", EVALUATION),

@@ -132,7 +132,7 @@ def little_tuning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def small() -> Iterator[None]:
-    """Makes networks small: bundled names load :func:`tiny_folder`, :func:`little_tuning`, few pictures to evaluate."""
+    """Makes networks small: bundled names load :func:`tiny_folder`, :func:`little_tuning`, few images to evaluate."""
     tiny, many = tiny_folder(), generation.generate
     latent = models.bundled_folder("cifar10-latent")  # small as it is
 
@@ -147,7 +147,7 @@ def small() -> Iterator[None]:
         mock.patch.object(leaderboard, "generate", few),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", message=f"{PICTURES} pictures cannot fill")  # true here, and on purpose
+        warnings.filterwarnings("ignore", message=f"{PICTURES} images cannot fill")  # true here, and on purpose
         yield
 
 

@@ -253,14 +253,14 @@ def doctor_table(result: dict) -> str:
             healthy, count = healthy + found["healthy"], count + 1
     sizes = ", ".join(f"{n:,} of {data}" for data, n in {p["data"]: p["n"] for p in result["examined"]}.items())
     note = (
-        f"Pictures in each half: {sizes}. Noise in grey levels of 255, blur in pixels. Ordered as it "
+        f"Images in each half: {sizes}. Noise in grey levels of 255, blur in pixels. Ordered as it "
         f"should be: {healthy} of {count}. {made_by(result)}"
     )
     return markdown(["data", "figure", *heads, "ordered"], rows, note)
 
 
 def source_table(result: dict) -> str:
-    """Frechet distance and score of every schedule, and where it differs from the first rival beyond noise."""
+    """Frechet distance and score of every schedule, and where it differs significantly from the first rival."""
     budgets = sorted({cell["steps"] for cell in result["cells"]})
     cells = {(cell["schedule"], cell["steps"]): cell for cell in result["cells"]}
     first = result["cells"][0]
@@ -282,9 +282,9 @@ def source_table(result: dict) -> str:
     settings = first["figures"][0]["settings"]
     known, network = settings["reference"], settings["extractor"]
     note = (
-        f"{' or '.join(sizes)} pictures of the same noises each, against {known['n']:,} {known['name']} in spaces of "
-        f"{network['name']} {network['version']} ({network['resize']}); ± is half a 95% jackknife interval. + better, - worse "
-        f"than {rival} beyond noise, of pairs. {made_by(result)}"
+        f"{' or '.join(sizes)} images from the same noises each, against {known['n']:,} {known['name']} in spaces of "
+        f"{network['name']} {network['version']} ({network['resize']}); ± is half a 95% jackknife interval. + "
+        f"significantly better, - significantly worse than {rival}, by paired differences. {made_by(result)}"
     )
     unit = "calls" if "calls" in first and first["solver"] != "euler" else "steps"
     return markdown(
@@ -431,7 +431,7 @@ def training_overhead_table(result: dict) -> str:
 
 
 def training_table(result: dict | None) -> str:
-    """Distances and scores of the laws, and where they differ from SiD2 beyond noise."""
+    """Distances and scores of the laws, and where they differ significantly from SiD2."""
     if result is None:
         return "Not measured yet: `python benchmarks/training.py compare` trains, samples and measures."
     budgets = sorted({cell["calls"] for cell in result["cells"]})
@@ -453,15 +453,15 @@ def training_table(result: dict | None) -> str:
     seen = next(iter(result["trainings"].values()))
     known = first["figures"][0]["settings"]["reference"]
     note = (
-        f"{seen['images']:,} images seen, {seen['parameters']:,} parameters, {result['solver']}; {result['n']:,} pictures of "
+        f"{seen['images']:,} images seen, {seen['parameters']:,} parameters, {result['solver']}; {result['n']:,} images from "
         f"the same classes and noises each, against {known['n']:,} training images; ± is half a 95% jackknife interval. + "
-        f"better, - worse than SiD2 beyond noise, of pairs. {made_by(result)}"
+        f"significantly better, - significantly worse than SiD2, by paired differences. {made_by(result)}"
     )
     return markdown(["trained and sampled", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 
 
 def finetune_table(result: dict | None) -> str:
-    """Distances of every way to fine-tune, and where they differ from the baseline beyond noise."""
+    """Distances of every way to fine-tune, and where they differ significantly from the baseline."""
     if result is None:
         return "Not measured yet: `python benchmarks/finetune.py` tunes, trains and measures."
     rows, budgets, cells, first = _by_calls(result, "baseline grid")
@@ -473,9 +473,9 @@ def finetune_table(result: dict | None) -> str:
             rows.append([label, "seconds of training", *took, *["not measured"] * (len(budgets) - len(took))])
     known = first["figures"][0]["settings"]["reference"]
     note = (
-        f"{result['n']:,} pictures of the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
-        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + better, - worse "
-        f"than the baseline grid beyond noise, of pairs. {made_by(result)}"
+        f"{result['n']:,} images from the same noises each, {result['solver']}, against {known['n']:,} {known['name']}; "
+        f"{max(seen, default=0):,} images seen by every fine-tuning; ± is half a 95% jackknife interval. + "
+        f"significantly better, - significantly worse than the baseline grid, by paired differences. {made_by(result)}"
     )
     return markdown(["entry", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 
@@ -487,9 +487,9 @@ def finetune_psld_table(result: dict | None) -> str:
     rows, budgets, _, first = _by_calls(result, "lifted")
     known, took = first["figures"][0]["settings"]["reference"], first["training"]
     note = (
-        f"CIFAR-10 at 16 x 16, {took['images']:,} images seen by both, {result['solver']}, {result['n']:,} pictures each, "
-        f"against {known['n']:,} training images; ± is half a 95% jackknife interval. + better, - worse than the lifted one "
-        f"beyond noise. {made_by(result)}"
+        f"CIFAR-10 at 16 x 16, {took['images']:,} images seen by both, {result['solver']}, {result['n']:,} images each, "
+        f"against {known['n']:,} training images; ± is half a 95% jackknife interval. + significantly better, - "
+        f"significantly worse than the lifted network. {made_by(result)}"
     )
     return markdown(["network", "figure", *(f"{calls} calls" for calls in budgets)], rows, note)
 
@@ -560,7 +560,7 @@ def exact_calls_table(result: dict) -> str:
             ]
             rows.append([family, figure["settings"]["space"], *shown])
     note = (
-        f"`{part['name']}`, Euler (DDIM), {part['n']:,} pictures of the same noises each, against {part['reference']['name']}; "
+        f"`{part['name']}`, Euler (DDIM), {part['n']:,} images from the same noises each, against {part['reference']['name']}; "
         "± is half a 95% jackknife interval. "
     )
     head = ["levels", "space", *(f"{calls} calls" for calls in budgets)]

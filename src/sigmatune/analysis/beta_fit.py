@@ -1,13 +1,13 @@
 r"""Beta distributions fitted to a change density, and the density's own transform.
 
-The measured change is a histogram: of the whole change, the share :math:`w_j` happens on the stretch
-:math:`[x_j, x_{j+1}]` of the way from clean image (x = 0) to noise (x = 1). Beta(a, b) is fitted by weighted maximum
-likelihood, its mass in every bin integrated exactly,
+The measured change is a histogram: the share :math:`w_j` of the whole change falls into the bin :math:`[x_j, x_{j+1}]`
+between clean image (x = 0) and noise (x = 1). Beta(a, b) is fitted by weighted maximum likelihood, its mass in every
+bin integrated exactly,
 
 .. math:: \max_{a, b} \sum_j w_j \log p_j, \qquad p_j = F_{a, b}(x_{j+1}) - F_{a, b}(x_j)
 
-(midpoints would be infinite or wrong where a Beta density is, at the ends). Since that is the smallest Kullback-Leibler
-divergence from measured to fitted shares, a poor fit shows as a large divergence.
+(densities at midpoints would be infinite or wrong at the ends). This minimises the Kullback-Leibler divergence from
+measured to fitted shares, so a poor fit has a large divergence.
 
 A schedule needs no Beta: the family ``measured`` places levels at the quantiles of the measured distribution itself.
 """
@@ -37,7 +37,7 @@ _LIMIT = np.log(100.0)
 
 def beta_parts(edges: Array, a: float, b: float) -> Array:
     """The mass of Beta(a, b) in bins, (M,), of edges in [0, 1], (M + 1,); scaled to sum to 1 if they leave a part out."""
-    # Differences of small numbers on either side of the mean, where those of numbers near 1 would lose their digits.
+    # Differences of small numbers on either side of the mean; differences of numbers near 1 would lose digits.
     split = int(np.searchsorted(edges, a / (a + b)))
     below, above = betainc(a, b, edges[: split + 1]), betaincc(a, b, edges[split:])
     mass = np.concatenate([np.diff(below), -np.diff(above)])
@@ -53,7 +53,7 @@ def fit(edges: Array, parts: Array, *, symmetric: bool = False) -> tuple[float, 
         symmetric: Fit a = b.
 
     Raises:
-        SigmaTuneError: if the histogram is none, or so narrow or so split that a or b leaves [0.01, 100].
+        SigmaTuneError: for an invalid histogram, or one so narrow or split that a or b leaves [0.01, 100].
     """
     edges, parts = np.asarray(edges, dtype=np.float64), np.asarray(parts, dtype=np.float64)
     rising = edges.shape == (len(parts) + 1,) and bool((np.diff(edges) > 0).all()) and edges[0] >= 0 and edges[-1] <= 1
@@ -74,13 +74,13 @@ def fit(edges: Array, parts: Array, *, symmetric: bool = False) -> tuple[float, 
         tight = {"xatol": 1e-6, "fatol": 1e-12, "maxfev": 2000}
         found = minimize(loss, _moments(edges, weights), method="Nelder-Mead", options=tight).x
     if np.abs(found).max() > _LIMIT - 1e-3:
-        raise SigmaTuneError("the change sits in a single place, which no Beta distribution fits; take more steps.")
+        raise SigmaTuneError("all change lies in one bin, which no Beta distribution fits; take more steps.")
     a, b = np.exp(found).tolist()
     return a, b
 
 
 def _moments(edges: Array, weights: Array) -> Array:
-    """Log a and log b of the Beta with the histogram's mean and variance: where the search begins."""
+    """Log a and log b of the Beta with the histogram's mean and variance: the start of the search."""
     middle = (edges[1:] + edges[:-1]) / 2
     mean = float(weights @ middle)
     variance = max(float(weights @ (middle - mean) ** 2), 1e-6)
@@ -93,7 +93,7 @@ class BetaFit:
     """Beta distributions fitted to a change density.
 
     Attributes:
-        a, b: The free fit, with jackknife intervals (see :mod:`sigmatune.analysis.jackknife` for what they cover).
+        a, b: The free fit, with jackknife intervals (:mod:`sigmatune.analysis.jackknife` says what they cover).
         symmetric: The fit of a = b.
         ratio: b / a of the free fit; above 1 there is more change towards the clean end.
         divergence: Kullback-Leibler divergence from the measured to the freely fitted shares, nats; 0 is a perfect fit.
@@ -144,19 +144,19 @@ def divergence(p: Array, q: Array) -> float:
 
 
 def total_variation(p: Array, q: Array) -> float:
-    """Half the sum of absolute differences of two lists of shares: the part of the mass that is elsewhere, in [0, 1]."""
+    """Half the sum of absolute differences of two lists of shares: the mass that differs, in [0, 1]."""
     return float(np.abs(p - q).sum() / 2)
 
 
 def against_fit(
     analysis: Stepwise, found: BetaFit, a: float, *, of: Of = "x", relative: bool = True
 ) -> dict[str, float | None]:
-    """Says how far a hand-picked Beta(a, a) is from what was measured and from what was fitted.
+    """Measures how far a hand-picked Beta(a, a) lies from the measured density and from the fit.
 
     Returns:
-        ``a``; ``half_widths``: distance of log a to the symmetric fit in half widths of its interval, above 1 is outside, None
-        where all samples agree and there is no width;
-        ``total_variation``, ``divergence``: to the measured shares; ``total_variation_to_fit``: to the free fit.
+        ``a``; ``half_widths``: distance of log a to the symmetric fit in half widths of its interval, above 1 is
+        outside, None where all samples agree and there is no width; ``total_variation``, ``divergence``: to the
+        measured shares; ``total_variation_to_fit``: to the free fit.
     """
     edges, parts = analysis.parts(of, relative=relative)
     mine, best = beta_parts(edges, a, a), beta_parts(edges, found.a.value, found.b.value)

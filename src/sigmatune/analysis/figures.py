@@ -1,7 +1,7 @@
-"""Pictures of a stepwise analysis: where each frequency changes, band by band, and the densities over time.
+"""Figures of a stepwise analysis: where each frequency changes, band by band, and the densities over time.
 
-They read from left to right as an image is made: pure noise on the left, the clean image on the right. Colours are those of
-Okabe and Ito and a diverging map that colour-blind readers can tell apart.
+They read from left to right in sampling order: pure noise on the left, the clean image on the right. Colours are those
+of Okabe and Ito and a diverging map, both safe for colour-blind readers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STYLE: dict[str, Any] = {
 def change_map(analysis: Stepwise, of: Of = "x", *, relative: bool = True, columns: int = COLUMNS) -> Array:
     """The change per percent of the way over (ring, tau), (K - 1, columns): k from 1, tau falling from T to 0.
 
-    Per percent of the way and not per step, so that chains of other lengths and spacings look alike.
+    Per percent of the way and not per step, so that chains of different lengths and spacings are comparable.
     """
     rate = analysis.change(of, relative=relative) / (-np.diff(analysis.shares)[:, None] * 100)
     middle = 1 - (np.arange(columns) + 0.5) / columns
@@ -96,7 +96,7 @@ def _title(analysis: Stepwise) -> str:
 
 
 def brightest(*maps: Array) -> float:
-    """The change at which the colours end: almost all of the maps lies below, single peaks do not wash out the rest."""
+    """The change at which the colour scale ends: a high quantile, so that single peaks do not wash out the rest."""
     return max(float(np.quantile(np.abs(shown), 0.98)) for shown in maps)
 
 
@@ -113,7 +113,7 @@ def draw_map(axis: Axes, analysis: Stepwise, most: float, *, of: Of = "x", relat
 
 
 def _tallest(analysis: Stepwise, of: Of, *, relative: bool) -> float:
-    """The highest rate of the band curves, but for single steps."""
+    """The highest rate of the band curves, single steps excepted."""
     rates = []
     for band in BANDS:
         edges, parts = analysis.parts(of, band=band, relative=relative)

@@ -1,10 +1,10 @@
-r"""Intervals of anything that is computed from a stepwise analysis, by leaving out one fold of samples at a time.
+r"""Intervals for any statistic of a stepwise analysis, by leaving out one fold of samples at a time.
 
 .. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad
           \theta \pm t_{G - 1} \, se
 
-with :math:`\theta_{(j)}` computed without fold j. The interval covers what other samples (noises) of the same model on the
-same chain would give. It says nothing about another chain, nor whether a curve fits.
+with :math:`\theta_{(j)}` computed without fold j. The interval covers the variation over samples (noises) of the same
+model on the same chain. It covers neither another chain nor the quality of a fit.
 
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
 """

@@ -1,4 +1,4 @@
-r"""What a stepwise analysis found: log-magnitude spectra along a chain, and what changes where.
+r"""The result of a stepwise analysis: log-magnitude spectra along a chain, and their changes.
 
 With :math:`L_\tau(k)` the mean of log|F| over samples, channels and the modes of ring k, at position :math:`\tau`,
 
@@ -52,10 +52,10 @@ class Stepwise:
         counts: Samples in each fold, (G,).
         modes: n_k, modes in each ring, (K,).
         levels: T, the positions of the path.
-        about: Where it came from: model, path, shape, family, solver, n, seed, micro_batch. JSON-ready.
+        about: Its provenance: model, path, shape, family, solver, n, seed, micro_batch. JSON-ready.
 
     Raises:
-        SigmaTuneError: if the arrays do not fit together or hold anything that is no number.
+        SigmaTuneError: if the arrays do not fit together or hold anything that is not a number.
     """
 
     taus: Array
@@ -78,7 +78,7 @@ class Stepwise:
                 f"sums of shape {self.sums_x.shape} and {self.sums_x0.shape}."
             )
         if not all(np.isfinite(getattr(self, name)).all() for name in _ARRAYS if name != "sigmas"):
-            raise SigmaTuneError("an analysis holds a value that is no finite number; run it again.")
+            raise SigmaTuneError("an analysis holds a value that is not a finite number; run it again.")
         falls = bool((np.diff(self.taus) < 0).all()) and self.taus[-1] == 0 and self.taus[0] <= self.levels * (1 + 1e-6)
         if not falls or (self.counts < 1).any() or len(self.modes) < 3:
             raise SigmaTuneError(
@@ -139,7 +139,7 @@ class Stepwise:
             Edges of the bins in [0, 1], rising, (N + 1,), and the share of the change in each bin, (N,), summing to 1.
 
         Raises:
-            SigmaTuneError: if nothing changes, as on a white spectrum, where all frequencies keep step with k = 0.
+            SigmaTuneError: if nothing changes, as on a white spectrum, where all frequencies change like k = 0.
         """
         mass = (self.density(of, band=band, relative=relative) * -np.diff(self.taus))[::-1]
         if mass.sum() < 1e-9:
@@ -150,7 +150,7 @@ class Stepwise:
         return self.shares[::-1].copy(), mass / mass.sum()
 
     def median(self, of: Of = "x", *, band: Band | None = None, relative: bool = True) -> float:
-        """The tau before and after which half of the change happens, read linearly inside a step.
+        """The tau at which half of the change is done, interpolated linearly inside a step.
 
         Raises:
             SigmaTuneError: if nothing changes.
@@ -183,7 +183,8 @@ class Stepwise:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            SigmaTuneError: if one of the two files is missing or broken, they are not of one run, or the version is unknown.
+            SigmaTuneError: if one of the two files is missing or broken, they are of different runs, or the version is
+                unknown.
         """
         path = _npz(path)
         beside = path.with_suffix(".json")
@@ -205,13 +206,11 @@ class Stepwise:
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             if isinstance(error, SigmaTuneError):
                 raise
-            raise SigmaTuneError(f"{path} is no analysis ({type(error).__name__}); run it again.") from None
+            raise SigmaTuneError(f"{path} is not an analysis ({type(error).__name__}); run it again.") from None
 
 
 def _npz(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".npz":
-        raise SigmaTuneError(
-            f"an analysis is kept in an .npz file, so give a name that ends in .npz, not {path.name!r}."
-        )
+        raise SigmaTuneError(f"an analysis is an .npz file; give a name that ends in .npz, not {path.name!r}.")
     return path

@@ -1,4 +1,4 @@
-"""Everything that a spectrum says about noise, in one JSON-ready dictionary."""
+"""Everything that a spectrum implies about noise, in one JSON-ready dictionary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.support.errors import SigmaTuneError
 
 BUDGETS = (5, 10, 20, 50)
-"""Numbers of steps that ends are proposed for."""
+"""Numbers of steps for which ends are proposed."""
 
 
 def facts_of(
@@ -29,8 +29,8 @@ def facts_of(
 
     Args:
         measured: The spectra, corners included.
-        order: Order of the solver that the ends are for.
-        trained: Density of training noise that a plan is held against; EDM's by default.
+        order: Order of the solver for which the ends are proposed.
+        trained: Density of training noise with which a plan is compared; EDM's by default.
         levels: Positive levels of a plan.
         resolution: Another short side in pixels.
 
@@ -38,7 +38,7 @@ def facts_of(
         SigmaTuneError: if the data has no power or does not vary.
     """
     spectrum = measured.all
-    # An image of one pixel has no frequency that a density could be made of.
+    # An image of one pixel has no frequencies for a density.
     density, by_modes = (
         training_density(spectrum, by=by) if min(spectrum.size) > 1 else None for by in ("rings", "modes")
     )
@@ -83,7 +83,7 @@ def facts_of(
 
 
 def _laws(spectrum: Spectrum) -> dict[str, Any]:
-    """The laws that there are enough rings for."""
+    """The laws for which there are enough rings."""
     found = {}
     for name, fit in (("power", power_law), ("broken", broken_power_law)):
         try:

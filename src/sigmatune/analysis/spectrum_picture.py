@@ -1,4 +1,4 @@
-"""A spectrum as a picture: power against frequency, and the noise levels that it asks for."""
+"""A spectrum as a figure: power against frequency, and the noise levels that it implies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from sigmatune.noise import Array
 
-# Wong's colours, which stay apart for the colour-blind.
+# Wong's colours, safe for colour-blind readers.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#888888"
 
 
 @dataclass(frozen=True)
 class NoisePanel:
-    """What the right panel shows.
+    """The content of the right panel.
 
     Attributes:
         densities: Densities of training noise by label.
@@ -52,7 +52,7 @@ def draw(
 
     Args:
         spectrum: The data's.
-        title: Stands above.
+        title: The title.
         law: Anything with ``power(k)``, such as a fitted power law.
         law_label: Its name in the legend.
         classes: Spectra of classes, drawn as thin lines.
@@ -60,7 +60,7 @@ def draw(
         kind: ``"png"`` or ``"svg"``.
 
     Returns:
-        The picture.
+        The figure.
     """
     from matplotlib.figure import Figure
 

@@ -4,10 +4,10 @@ A long chain is run, and at every network call the spectrum of the state and of 
 
 .. math:: L(k) = \frac{1}{C \, n_k} \sum_c \sum_{\mathrm{round}(r) = k} \log |F_c|, \qquad F = \mathrm{fft2}(x) / \sqrt{HW}
 
-the radial mean of the log-magnitude spectrum: the mean of the log, as in the paper, not the log of the mean. For a Gaussian
-mode of variance v the two differ by a constant, :math:`E \log |F|^2 = \log v - \gamma` for complex modes and
-:math:`\log v - \gamma - \log 2` for the few real ones (:math:`\gamma = 0.577`), which changes do not see. The state is taken
-in the model's own scaling; that adds the log of one number to all of L and leaves L(k) - L(0) as it is.
+the radial mean of the log-magnitude spectrum: the mean of the log, as in the paper, not the log of the mean. For a
+Gaussian mode of variance v the two differ by a constant, :math:`E \log |F|^2 = \log v - \gamma` for complex modes and
+:math:`\log v - \gamma - \log 2` for the few real ones (:math:`\gamma = 0.577`), which cancels in changes. The state is
+in the model's own scaling, which adds one constant to all of L and leaves L(k) - L(0) unchanged.
 
 Only sums over samples are kept, never an image: memory does not depend on the number of samples.
 
@@ -44,13 +44,13 @@ from sigmatune.support.reading import sealed, unsealed
 
 STEPS = 200
 FOLDS = 10
-"""Parts that the samples are split into, by index modulo this, for intervals; fewer samples make fewer folds."""
+"""Number of folds for intervals; sample i is in fold i modulo this; fewer samples make fewer folds."""
 
 FLOOR = 1e-6
 """Magnitudes of modes of the unit state below this are the rounding of float32 images and count as this."""
 
 SMALLEST = 4
-"""Pixels of the shorter side from which there is a low and a high band."""
+"""Smallest side in pixels with a low and a high band."""
 
 
 def chain(
@@ -61,8 +61,8 @@ def chain(
     Args:
         model: The model.
         steps: N; 200 by default, or all levels of the path if they are fewer.
-        solver: One that calls the network once per step: ``"euler"`` (DDIM), ``"ancestral"`` (DDPM), ``"dpmpp2m"``...
-        family: A schedule family; the uniform ones look at the model's own time evenly.
+        solver: A solver with one network call per step: ``"euler"`` (DDIM), ``"ancestral"`` (DDPM), ``"dpmpp2m"``...
+        family: A schedule family; the uniform families sample the model's own time evenly.
 
     Raises:
         SigmaTuneError: for a family or solver that is unknown or does not fit the model.
@@ -87,11 +87,11 @@ def analyze(
         n: How many samples, at least 2; sample i starts from the noise of (seed, i).
         plan: The chain, one network call per step; :func:`chain` of the model by default.
         seed: Seed of all noise.
-        store: A folder for the sums so far: a run that was killed goes on there and loses one micro-batch at most.
+        store: A folder for the sums so far: a killed run resumes there and loses at most one micro-batch.
         progress: Called with (calls done, calls in all), in units of one micro-batch's call.
 
     Raises:
-        SigmaTuneError: if the data is no image, the plan does not fit, or the model returns NaN.
+        SigmaTuneError: if the data is not an image, the plan does not fit, or the model returns NaN.
     """
     plan = chain(model) if plan is None else plan
     n = _checked(model, plan, n)
@@ -195,14 +195,14 @@ def log_magnitudes(images: torch.Tensor) -> Array:
 
 @lru_cache(maxsize=32)
 def _ring_of_modes(height: int, width: int) -> NDArray[np.int64]:
-    """The whole ring of every mode, or the number after the last one for those in the corners, (H W,); asked at every call."""
+    """The whole ring of every mode, or K for modes in the corners, (H W,); cached because every call needs it."""
     return np.minimum(rings(height, width), whole_rings(height, width)).ravel()
 
 
 def _add(
     model: Denoiser, plan: Plan, seed: int, rows: range, sums: Array, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Runs one micro-batch and adds what it shows to the sums, (2, G, N + 1, K)."""
+    """Runs one micro-batch and adds its spectra to the sums, (2, G, N + 1, K)."""
     fold = np.array(rows) % sums.shape[1]
     scale = np.log(model.path.state_scale(plan.schedule.sigmas[:-1]))
 
@@ -211,7 +211,7 @@ def _add(
             raise model.unsound(
                 f"in call {step.call + 1} of {plan.calls} (sigma {step.sigma[bad]:.4g}), image {rows[bad]}"
             )
-        # One row after the other: the same bits however the rows fall into micro-batches.
+        # One row after the other: the same bits for any micro-batches.
         np.add.at(sums[0, :, step.call], fold, log_magnitudes(step.z) + scale[step.call])
         np.add.at(sums[1, :, step.call], fold, log_magnitudes(step.x0))
 
@@ -227,7 +227,7 @@ def _checked(model: Denoiser, plan: Plan, n: int) -> int:
             f"an analysis needs images (C, H, W) of at least {SMALLEST} x {SMALLEST} pixels, not {tuple(model.shape)}."
         )
     if whole(n, "n") < 2:
-        raise SigmaTuneError("an analysis needs at least 2 samples, or it could not say how sure it is.")
+        raise SigmaTuneError("an analysis needs at least 2 samples to estimate its uncertainty.")
     q = plan.coefficients.q.numpy()
     levels = plan.schedule.sigmas[..., :-1]
     if q.shape != levels.shape or not close(q, levels).all() or q.ndim != 1:
@@ -238,7 +238,7 @@ def _checked(model: Denoiser, plan: Plan, n: int) -> int:
 
 
 def _moved(progress: Callable[[int, int], None] | None, before: int, total: int) -> Callable[[int, int], None] | None:
-    """A part's own progress as progress of the whole."""
+    """Maps the progress of a part to progress of the whole."""
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 

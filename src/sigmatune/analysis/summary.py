@@ -1,4 +1,4 @@
-"""What a stepwise analysis says, in numbers and in one sentence each; honest where it says nothing."""
+"""Summaries of a stepwise analysis in numbers and sentences, which also say when the samples decide nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def band_medians(
 
 
 def order_sentence(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -> str:
-    """Whether low frequencies change before high ones, as far as the samples can tell.
+    """States whether low frequencies change before high ones, as far as the samples can decide.
 
     Raises:
         SigmaTuneError: if nothing changes.
@@ -40,20 +40,22 @@ def order_sentence(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -
     if gap.high < 0:
         return f"High frequencies {what}change before low ones: {where}."
     return (
-        f"Whether low frequencies {what}change before high ones cannot be told from {analysis.n} samples: {where}, "
+        f"Whether low frequencies {what}change before high ones cannot be decided from {analysis.n} samples: {where}, "
         f"and their difference lies between {gap.low:.0f} and {gap.high:.0f}."
     )
 
 
 def fit_sentence(found: BetaFit) -> str:
-    """Whether the symmetric Beta distributions that the paper uses can describe the change."""
+    """States whether the paper's symmetric Beta distributions can describe the change."""
     ratio = found.ratio
     interval = f"b / a = {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     if ratio.low <= 1 <= ratio.high:
         shape = f"A symmetric Beta(a, a) may describe the change: {interval}"
     else:
         side = "clean" if ratio.value > 1 else "noisy"
-        shape = f"No symmetric Beta(a, a) describes the change, for there is more towards the {side} end: {interval}"
+        shape = (
+            f"No symmetric Beta(a, a) describes the change, because more of it lies towards the {side} end: {interval}"
+        )
     return (
         f"{shape}; the divergence from the measured density is {found.divergence:.3f} nats for the free fit and "
         f"{found.symmetric_divergence:.3f} for a = b."

@@ -35,7 +35,7 @@ from sigmatune.support.errors import SigmaTuneError, sentence
 
 app = typer.Typer(
     name="sigmatune",
-    help="Give it a diffusion model and a budget of network calls; it returns the noise levels that get the most out of it.",
+    help="Give it a diffusion model and a budget of network calls; it returns the noise levels that use it best.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},  # commands inherit it
     pretty_exceptions_enable=False,
@@ -61,13 +61,13 @@ for command in (
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]
-"""What every usage error is; typer brings its own copy of click, so the class is found from one that typer exports."""
+"""The base class of usage errors, found through a class that typer exports, because typer has its own copy of click."""
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, by the shells' convention."""
 
 CUT_OFF = 1
-"""The exit code after our output was closed, as by ``| head``; typer's own where it sees it first."""
+"""The exit code after the output was closed, as by ``| head``; the same as typer's own."""
 
 
 @app.callback(invoke_without_command=True)
@@ -76,7 +76,7 @@ def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
     verbose: int = typer.Option(
         0, "--verbose", "-v", count=True, show_default=False, metavar="",
-        help="Say on stderr what is being done; -vv says more. It stands before the command.",
+        help="Log progress to stderr; -vv logs more. Put it before the command.",
     ),
 ) -> None:  # fmt: skip
     if version:
@@ -92,11 +92,11 @@ def _root(
 def main() -> None:
     """Runs the command line: exit code 0, or 2 with one sentence for bad input.
 
-    What the machine refuses (memory, permissions, a full disk) is a sentence, too. An error of our own is a traceback.
+    Refusals by the machine (memory, permissions, a full disk) become a sentence, too. Only a bug prints a traceback.
     """
     warnings.showwarning = _warn
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows fewer characters gets their codes
+        if isinstance(stream, io.TextIOWrapper):  # a terminal with fewer characters gets escapes
             stream.reconfigure(errors="backslashreplace")
     if len(sys.argv) == 1:
         sys.argv.append("--help")
@@ -110,7 +110,7 @@ def main() -> None:
         _fail(_usage(error))
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = CUT_OFF
     except Exception as error:
@@ -120,7 +120,7 @@ def main() -> None:
         _fail(said)
     if code == INTERRUPTED:
         print(
-            "stopped; a tune, an analysis, a training or a fine-tuning that is run again goes on where it was.",
+            "stopped; run a tune, an analysis, a training or a fine-tuning again and it resumes where it was.",
             file=sys.stderr,
         )
     sys.exit(code)
@@ -131,12 +131,10 @@ def _warn(message: Warning | str, *_args: Any, **_kwargs: Any) -> None:
 
 
 def _usage(error: Any) -> str:
-    """What a usage error says; of an option that is the program's own and not a command's, where it belongs."""
+    """The message of a usage error; for a misplaced global option, it says where the option belongs."""
     option = getattr(error, "option_name", None)
     if option in ("-v", "--verbose"):
-        return (
-            f"{option} stands before the command, as in sigmatune {option} {getattr(error.ctx, 'info_name', None)} ..."
-        )
+        return f"{option} goes before the command, as in sigmatune {option} {getattr(error.ctx, 'info_name', None)} ..."
     return str(error.format_message())
 
 

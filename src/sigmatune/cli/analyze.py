@@ -35,7 +35,7 @@ def analyze(
 ) -> None:
     """Show which frequencies change at which noise level, and fit Beta distributions to it.
 
-    A run that was stopped goes on where it was, as it does in `tune`.
+    A stopped run resumes where it was, as in `tune`.
     """
     from sigmatune.analysis.figures import rendered
     from sigmatune.analysis.stepwise import analyze as run
@@ -47,7 +47,7 @@ def analyze(
     from sigmatune.support.files import write_bytes
 
     if out.suffix != ".npz":
-        raise SigmaTuneError(f"an analysis is written as .npz, not {out.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"an analysis must be an .npz file, not {out.suffix or 'without an ending'!r}.")
     files = [out.with_suffix(ending) for ending in (".npz", ".json", ".png", ".svg")]
     work = out.with_name(f".{out.name}.work") if store is None else store
     may_write(*((file, "analysis") for file in files), model=model, folders=[work], force=force)

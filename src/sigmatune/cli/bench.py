@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 2
-"""Figures in the terminal's table; all of them are in the JSON and on the page."""
+"""Most figures in the terminal's table; the JSON and the page hold all."""
 
 
 class BenchCommand(Several):
@@ -38,18 +38,18 @@ def bench(
     ),
     solvers: str = typer.Option("euler,dpmpp2m", help="Solvers, separated by commas."),
     calls: list[int] = typer.Option([4, 6, 8, 10], help="Network calls per image: 4 6 8 10 20."),
-    plans: str = typer.Option("", help="Plan files that compete too, separated by commas."),
-    n: int = typer.Option(2000, "--n", "-n", help="How many pictures of each, of the seeds 0 to n - 1."),
+    plans: str = typer.Option("", help="Plan files to include, separated by commas."),
+    n: int = typer.Option(2000, "--n", "-n", help="Images per entry, with indices 0 to n - 1."),
     metrics: str = typer.Option("fd", help="fd,kid,is,prdc,sw,spectrum,fd-infinite; the first one ranks."),
-    reference: str = typer.Option("", help="Data, as in `evaluate`; a bundled model brings its own."),
+    reference: str = typer.Option("", help="Data, as in `evaluate`; a bundled model has its own."),
     extractor: str = typer.Option("", help="As in `evaluate`."),
     spaces: str = typer.Option("", help="Spaces of the extractor; the first one ranks."),
     size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
     values: Values = "auto",
     seed: int = typer.Option(0, help="Seed of the noise."),
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
-    run: Path | None = typer.Option(None, help="Folder of features, which a later run goes on from."),
-    keep: bool = typer.Option(False, "--keep", help="Keep the pictures too, not the features alone."),
+    run: Path | None = typer.Option(None, help="Folder of features, from which a later run resumes."),
+    keep: bool = typer.Option(False, "--keep", help="Keep the images, not only the features."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
     force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
@@ -62,7 +62,7 @@ def bench(
     from sigmatune.support.files import write_text
 
     if out.suffix != ".json":
-        raise SigmaTuneError(f"a leaderboard is written as .json, not {out.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"a leaderboard must be a .json file, not {out.suffix or 'without an ending'!r}.")
     html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
     written = [(file, "leaderboard") for file in (out, html)]
     may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
@@ -91,7 +91,7 @@ def bench(
         print(line)
     for sentence in result["verdict"]:
         print(sentence)
-    print(f"written to {out} and {html}; features: {work} (a later run goes on from them)")
+    print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
 
 
 def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: str) -> list[Entry]:
@@ -113,7 +113,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
         budget = asked.get("calls", plan.calls)
         found.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))
     if not found:
-        raise SigmaTuneError("nobody competes; name schedules by --families or plan files by --plans.")
+        raise SigmaTuneError("there is nothing to compare; name schedules by --families or plan files by --plans.")
     return found
 
 
@@ -126,7 +126,7 @@ def _print(rows: list[Row]) -> None:
     from sigmatune.report.charts import short
 
     first = rows[0].figures[:SHOWN]
-    title = f"{first[0].settings.n:,} pictures each, 95% intervals over seeds; * on the Pareto front"
+    title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; * on the Pareto front"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("calls", "schedule", "solver"):
         shown.add_column(name, justify="right" if name == "calls" else "left", no_wrap=True)

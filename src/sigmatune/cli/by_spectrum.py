@@ -1,4 +1,4 @@
-"""``sigmatune tune`` for solvers that add noise or sample in phase space: the spectrum proposes, pictures judge."""
+"""``sigmatune tune`` for solvers that add noise or sample in phase space: the spectrum proposes, images decide."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def by_spectrum(
     """Tunes and writes one plan for each number of calls.
 
     Raises:
-        SigmaTuneError: if the spectrum or the reference is not known, or there are too few pictures; nothing is written.
+        SigmaTuneError: if the spectrum or the reference is not known, or there are too few images; nothing is written.
     """
     from sigmatune.plan.file import dumps
     from sigmatune.tuning.own_spectrum import own_modes
@@ -46,7 +46,9 @@ def by_spectrum(
     with measuring(work), progress_bar(quiet=as_json) as progress:
         known = asked.data(source, wanted, progress)
         if known is None:
-            raise SigmaTuneError("pictures are compared with data; pass --reference, a folder of images or a file.")
+            raise SigmaTuneError(
+                "this guard compares images with data; pass --reference, a folder of images or a file."
+            )
         compared = ReferenceData(known, wanted.extractor, images, seed, work)
         for calls, file in files.items():
             plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
@@ -59,7 +61,7 @@ def by_spectrum(
         print(line)
     for calls, file in files.items():
         print("\n".join(_summary(plans[calls], file)))
-    print(f"features: {work} (a later tune goes on from them; may be deleted)")
+    print(f"features: {work} (a later tune resumes from them; may be deleted)")
 
 
 def _summary(plan: Plan, file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""``sigmatune check``: is this a plan or rule file, and what does it say?"""
+"""``sigmatune check``: validates a plan or rule file and prints its content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sigmatune.rules import SpectralRule
 
 ROWS = 64
-"""Rows of a rule that are tried on a model."""
+"""Rows of a rule that the check tries on a model."""
 
 
 def check(
@@ -23,7 +23,7 @@ def check(
     model: str = typer.Option("", help="Also check that this model can run it."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
 ) -> None:
-    """Validate a plan or rule file and say what it holds; exit code 2 and one sentence if it is none."""
+    """Validate a plan or rule file and print its content; exit code 2 and one sentence if it is invalid."""
     from sigmatune.plan import Plan, check_fit
     from sigmatune.rules.rule_file import load_any
 

@@ -1,4 +1,4 @@
-"""What several commands share: the progress bar, checks of output places, options in ``name=value`` form."""
+"""Shared by several commands: the progress bar, checks of outputs, options in ``name=value`` form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Several(TyperCommand):
-    """A command some of whose options take several values at once, as in ``--calls 4 6 8``.
+    """A command with options that take several values at once, as in ``--calls 4 6 8``.
 
     Attributes:
         options: These options, for each of which the command has a list.
@@ -50,7 +50,7 @@ class Several(TyperCommand):
 def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Shows progress on stderr and yields the function (what, done, total) that moves it.
 
-    A terminal gets a bar; anything else a line every quarter of a minute.
+    A terminal gets a bar; other outputs get a line every 15 seconds.
     """
     from rich.progress import (
         BarColumn,
@@ -92,9 +92,7 @@ def _lines(*, quiet: bool) -> Callable[[str, int, int], None]:
 
 Force = Annotated[
     bool,
-    typer.Option(
-        "--force", help="Also replace files that SigmaTune did not write and read-only ones; never what is read."
-    ),
+    typer.Option("--force", help="Also replace files that SigmaTune did not write and read-only ones; never an input."),
 ]
 
 
@@ -109,11 +107,11 @@ def may_write(
     """Decides whether a command may write, before any work is done; see :func:`sigmatune.support.outputs.check`.
 
     Args:
-        files: What it writes, each with its kind.
-        model: The model that it reads; a bundled name is no folder of the user's, even if one has the same name.
-        inputs: What else it reads.
+        files: Its outputs, each with its kind.
+        model: The model that it reads; a bundled name is not a folder of the user's, even if one has the same name.
+        inputs: Its other inputs.
         folders, homes: The run folders that it writes to.
-        force: The option.
+        force: The option ``--force``.
 
     Raises:
         SigmaTuneError: if it may not.
@@ -127,7 +125,7 @@ def may_write(
 
 @contextmanager
 def measuring(work: Path) -> Iterator[None]:
-    """Holds the run folder of a command, and says that the measurements stay where their result could not be written.
+    """Holds the run folder of a command; if the result cannot be written, the message says that the measurements stay.
 
     Raises:
         SigmaTuneError: if another process holds it, or it cannot be written to.
@@ -141,7 +139,7 @@ def measuring(work: Path) -> Iterator[None]:
             kept = work.is_dir() and any(path.name != LOCK for path in work.iterdir())
             if not kept or not str(error).startswith("cannot write"):
                 raise
-            raise SigmaTuneError(f"{str(error).rstrip('.')}; what was measured is kept in {work}.") from None
+            raise SigmaTuneError(f"{str(error).rstrip('.')}; the measurements so far are kept in {work}.") from None
 
 
 def load_model(source: str, device: str, condition: dict[str, Any] | None = None) -> Denoiser:
@@ -170,7 +168,7 @@ Prompts = Annotated[
     Path | None, typer.Option("--prompts", help="Text models: a file with one prompt per line, all different.")
 ]
 Labels = Annotated[list[int], typer.Option("--labels", help="Class-conditional models: the labels, such as 0 1 2.")]
-Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What guidance leads away from.")]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Prompt that guidance steers away from.")]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="Guidance scale, 1 for none; the pipeline's own by default.")
 ]
@@ -180,9 +178,7 @@ Interval = Annotated[
 ]
 Values = Annotated[
     str,
-    typer.Option(
-        "--values", help="What black and white are in the stored numbers: auto, 0..1, -1..1, 0..255, 0..65535."
-    ),
+    typer.Option("--values", help="Range of the stored numbers, black to white: auto, 0..1, -1..1, 0..255, 0..65535."),
 ]
 Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; the pipeline's own by default.")]
 
@@ -195,7 +191,7 @@ def conditions(
     interval: tuple[float, float] | None,
     size: int,
 ) -> dict[str, Any]:
-    """What the options of conditional models mean to :func:`sigmatune.load`; those that were not given are left out.
+    """Maps the options of conditional models to arguments of :func:`sigmatune.load`, without options that were not given.
 
     Raises:
         SigmaTuneError: if the file of prompts cannot be read or holds none.

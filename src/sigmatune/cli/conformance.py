@@ -1,4 +1,4 @@
-"""``sigmatune conformance``: does a program run plans as they were tuned?"""
+"""``sigmatune conformance``: tests whether a program runs plans as tuned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 def conformance(
     runner: str = typer.Argument(
-        help="core, diffusers, k-sampler (the ComfyUI node's), k-diffusion; module:function; or a command, in quotes."
+        help="core, diffusers, k-sampler (the ComfyUI node's), k-diffusion; module:function; or a command in quotes."
     ),
     vectors: Path | None = typer.Option(None, help="File of cases; the published ones by default."),
     write: Path | None = typer.Option(
@@ -25,8 +25,8 @@ def conformance(
 ) -> None:
     """Run the conformance suite against a program: 0 if nothing fails, 1 if something does.
 
-    A command reads one case per run as a line of JSON and writes a line of JSON, {"calls": [[t, sigma], ...], "end": [...]}, or
-    {"refused": "the reason"}.
+    A command reads one case per run as a line of JSON and writes a line of JSON, {"calls": [[t, sigma], ...], "end":
+    [...]}, or {"refused": "the reason"}.
     """
     from sigmatune.interop import conformance as suite
     from sigmatune.interop.runners import runner_of

@@ -1,4 +1,4 @@
-"""What ``sigmatune schedule`` does with a data set: its mean spectrum, or a rule that draws one per image."""
+"""The data options of ``sigmatune schedule``: a mean spectrum, or a rule that draws one per image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sigmatune.spectra.mixture import Mixture
 
 MEASURED = ".json"
-"""What the file of a measured spectrum or of a fitted mixture ends in."""
+"""The ending of files of measured spectra and fitted mixtures."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class DataOptions:
     Attributes:
         source: Folder, file of images, a measured spectrum or a fitted mixture.
         label: One class of it.
-        size: Crop and resize to this many pixels, 0 for as it is.
+        size: Crop and resize to this many pixels, 0 for no change.
         texture: Tilt of the spectrum.
         per_image: Fit a mixture and write a rule.
         mean: Every row of the rule has the mean spectrum.
-        reduction: What the mixture is over.
+        reduction: The features of the mixture.
     """
 
     source: str
@@ -42,7 +42,7 @@ class DataOptions:
     reduction: str
 
     def check(self, family: str, own: Collection[str], plan: Path | None, out: Path | None) -> None:
-        """Refuses options that do not go together, before any work.
+        """Refuses contradictory options before any work.
 
         Raises:
             SigmaTuneError: naming the first.
@@ -55,21 +55,21 @@ class DataOptions:
         needs = {"label": self.label, "size": self.size, "texture": self.texture, "per-image": self.per_image}
         alone = next((name for name, value in needs.items() if value and not self.source), None)
         if alone:
-            raise SigmaTuneError(f"--{alone} is about data; also pass --data, a folder of images or a file.")
+            raise SigmaTuneError(f"--{alone} needs data; also pass --data, a folder of images or a file.")
         if self.mean and not self.per_image:
             raise SigmaTuneError(
-                "--mean is for rules; without --per-image the mean spectrum is what --data gives anyway."
+                "--mean is for rules; leave it out, because without --per-image --data gives the mean spectrum anyway."
             )
         if self.reduction not in ("law", "pca"):
             raise SigmaTuneError(f"--reduction is law or pca, not {self.reduction!r}.")
         if self.source and "spectrum" not in FAMILIES[family].defaults:
             able = ", ".join(name for name, member in FAMILIES.items() if "spectrum" in member.defaults)
-            raise SigmaTuneError(f"{family} reads no spectrum, so --data does not go with it; take one of {able}.")
+            raise SigmaTuneError(f"{family} uses no spectrum, so leave --data out or take one of {able}.")
         taken = next((name for name in ("spectrum", *LAW) if name in own), None)
         if self.source and taken:
-            raise SigmaTuneError(f"--data says what the spectrum is; leave the option {taken} out, or --data.")
+            raise SigmaTuneError(f"--data defines the spectrum; leave out the option {taken}, or --data.")
         if self.per_image and plan is None:
-            raise SigmaTuneError("--per-image makes a rule; say by --plan where to write it.")
+            raise SigmaTuneError("--per-image makes a rule; pass --plan, the file to write it to.")
         if self.per_image and out is not None:
             raise SigmaTuneError(
                 "--out is for the levels of one schedule; a rule has one per image and goes to --plan."
@@ -135,7 +135,7 @@ class DataOptions:
 
 
 def _say(about: Mapping[str, Any], *, quiet: bool) -> None:
-    """Says what was left out of a folder, beside what the command prints."""
+    """Reports skipped files of a folder, beside the command's output."""
     from sigmatune.spectra.images import left_out_told
 
     if not quiet and (text := left_out_told(about)):

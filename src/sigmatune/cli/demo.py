@@ -9,11 +9,11 @@ import typer
 from sigmatune.cli.common import Force, may_write, progress_bar
 
 REPORT_ROWS = 8
-"""Noises for the report's error against calls: the whole demo is to take two minutes."""
+"""Noises for the report's error against calls, so that the whole demo takes two minutes."""
 
 
 def demo(
-    out: Path = typer.Option(Path("demo"), help="Folder for the plans, the picture and the report; made if missing."),
+    out: Path = typer.Option(Path("demo"), help="Folder for the plans, the figure and the report; made if missing."),
     model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
     force: Force = False,

@@ -1,4 +1,4 @@
-"""``sigmatune evaluate``: figures of a plan's pictures, with the settings that they mean nothing without."""
+"""``sigmatune evaluate``: figures of a plan's images, with all their settings."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 
 MANY = 10_000
-"""Pictures of a plan unless another number is asked for."""
+"""Default number of a plan's images."""
 
 
 def evaluate(
     model: str = typer.Argument("", help="cifar10, digits, a diffusers folder, or a hub id; none with --images."),
-    plan: Path | None = typer.Option(None, help="Plan file whose pictures are evaluated."),
-    images: str = typer.Option("", help="Pictures that exist already, instead of a model and a plan."),
+    plan: Path | None = typer.Option(None, help="Plan file whose images are evaluated."),
+    images: str = typer.Option("", help="Existing images, instead of a model and a plan."),
     n: int | None = typer.Option(
         None,
         "--n",
         "-n",
-        help="How many pictures, of the indices 0 to n - 1 (10000); of --images so many are drawn, each class its share (all).",
+        help="Number of images, with indices 0 to n - 1 (10000); of --images, a random draw by class (all).",
     ),
     metrics: str = typer.Option("", help="fd,kid,is,prdc,sw,spectrum,fd-infinite,paired; by default the first six."),
     against: str = typer.Option(
-        "", help="Plan file, or a schedule such as karras:rho=7, that the plan is compared with on the same noises."
+        "", help="Plan file, or a schedule such as karras:rho=7, to compare the plan with on the same noises."
     ),
     reference: str = typer.Option(
-        "", help="Data: a folder, an .npz, a hub data set, or statistics (.npz); a bundled model brings its own."
+        "", help="Data: a folder, an .npz, a hub data set, or statistics (.npz); a bundled model has its own."
     ),
     extractor: str = typer.Option(
         "", help="efficientnet-lite0 (default), efficientnet-lite0-224, inception, pixels, or module:function."
@@ -52,30 +52,30 @@ def evaluate(
     values: Values = "auto",
     seed: int = typer.Option(0, help="Seed of the noise; with --images, of the draw."),
     batch: int | None = typer.Option(
-        None, help="Images sampled at once, 256 by default and fewer where they are large; no figure changes."
+        None, help="Images sampled at once, 256 by default, fewer if they are large; does not change any figure."
     ),
-    run: Path | None = typer.Option(None, help="Folder of pictures and features, which a later run goes on from."),
-    features_only: bool = typer.Option(False, "--features-only", help="Keep features and no pictures."),
+    run: Path | None = typer.Option(None, help="Folder of images and features, from which a later run resumes."),
+    features_only: bool = typer.Option(False, "--features-only", help="Keep the features but not the images."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
     as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
     force: Force = False,
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
 ) -> None:
-    """Measure how good a plan's pictures are: distances to data, with intervals, resumable.
+    """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
-    With --against the same noises go through a second plan, and a bootstrap of pairs says whether the difference is beyond
-    noise; unlike the error that `tune` reports, this holds for plans that add noise, too.
+    With --against, a second plan runs on the same noises, and a bootstrap of pairs tests whether the difference is
+    significant; unlike the error that `tune` reports, this also works for plans that add noise.
     """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation.record import save
 
     if save_reference is not None and save_reference.suffix != ".npz":
-        raise SigmaTuneError(f"statistics are written as .npz, not as {save_reference}.")
+        raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
     if n is not None:
         whole(n, "n")
     if bool(images) == bool(plan) or bool(plan) != bool(model):
-        raise SigmaTuneError("give a model and its --plan, or --images, pictures that exist already.")
+        raise SigmaTuneError("give a model and its --plan, or existing --images.")
     if images and (against or "paired" in listed(metrics)):
         raise SigmaTuneError("--against and paired need a model and a --plan, not --images.")
     work = run or out.with_name(f"{out.stem}.run")
@@ -99,12 +99,12 @@ def evaluate(
         print(out.read_text(encoding="utf-8").rstrip())
         return
     done.show()
-    print(f"written to {out}" + (f"; pictures and features: {work} (a later run goes on from them)" if model else ""))
+    print(f"written to {out}" + (f"; images and features: {work} (a later run resumes from them)" if model else ""))
 
 
 @dataclass
 class _Done:
-    """What was measured."""
+    """The measurements."""
 
     figures: list[Figure]
     data: Reference | None
@@ -112,13 +112,13 @@ class _Done:
     compared: list[Difference] = field(default_factory=list)
 
     def record(self, against: str) -> dict[str, Any]:
-        """What stands in the file beside the figures."""
+        """The record beside the figures in the file."""
         known = dict(self.data.about) if self.data is not None else {}
         compared = {"against": against, "differences": [one.to_dict() for one in self.compared]} if against else {}
         return {**self.origin, **compared, **({"reference_about": known} if known else {})}
 
     def show(self) -> None:
-        """Prints the figures, what was left out of folders, and the verdicts."""
+        """Prints the figures, the skipped files, and the verdicts."""
         table(self.figures)
         for line in left_out((self.origin.get("about"), None if self.data is None else self.data.about)):
             print(line)
@@ -128,7 +128,7 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is sampled, and how."""
+    """The plan, model and settings of sampling."""
 
     model: Denoiser
     plan: Path
@@ -148,7 +148,7 @@ class _Job:
         )  # fmt: skip
 
     def loaded(self, file: Path) -> tuple[Denoiser, Plan]:
-        """A plan and the model that runs it; a rule tells the model what it decides about every row."""
+        """A plan and the model that runs it; a rule conditions the model on its choices for every row."""
         from sigmatune.plan import Plan
         from sigmatune.rules.rule_file import load_any
 
@@ -175,7 +175,7 @@ class _Job:
 
 
 def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progress: Progress) -> _Done:
-    """Measures n pictures that exist already, drawn by the seed, or all."""
+    """Measures existing images: n of them, drawn by the seed, or all."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.generation import pictures
     from sigmatune.spectra.sources import open_images
@@ -191,7 +191,7 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
 
 
 def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str]) -> _Done:
-    """Measures a plan's pictures, and how they differ from a rival's."""
+    """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired_distance import paired
 
@@ -219,7 +219,7 @@ def family_of(text: str) -> tuple[str, dict[str, float]]:
     """A schedule family with its options, ``karras:rho=7``.
 
     Raises:
-        SigmaTuneError: for an option that is no number.
+        SigmaTuneError: for an option that is not a number.
     """
     name, *given = text.split(":")
     return name, options(given)

@@ -1,4 +1,4 @@
-"""What ``sigmatune evaluate`` and ``sigmatune bench`` share: the extractor, what is measured, and the reference."""
+"""Shared by ``sigmatune evaluate`` and ``sigmatune bench``: the extractor, the metrics, and the reference."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Measuring:
     values: str = "auto"
 
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
-        """What is to be measured of pictures of a shape.
+        """The requested metrics for images of a shape.
 
         Raises:
-            SigmaTuneError: for an unknown name, or one that makes no sense here.
+            SigmaTuneError: for an unknown or unsuitable name.
         """
         from sigmatune.evaluation.evaluate import Wanted
         from sigmatune.evaluation.extractors import extractor
         from sigmatune.models.network import pick_device
 
         if len(shape) != 3 or shape[0] not in (1, 3):
-            raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(shape)} is none.")
+            raise SigmaTuneError(f"metrics need images, not data of shape {tuple(shape)}.")
         made = extractor(self.extractor or EXTRACTOR, shape, device=pick_device(self.device))
         return Wanted.of(listed(self.metrics), made, listed(self.spaces))
 
@@ -71,7 +71,7 @@ class Measuring:
 
 
 def left_out(records: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """What was left out of folders, one line each."""
+    """Reports of skipped files, one line per folder."""
     from sigmatune.spectra.images import left_out_told
 
     return [text for about in records if about and (text := left_out_told(about))]

@@ -1,4 +1,4 @@
-"""``sigmatune export``: a plan as another program takes it."""
+"""``sigmatune export``: a plan in another program's format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def export(
             print(f"{target.name:16} {target.summary}")
         return
     if not to:
-        raise SigmaTuneError(f"say what to export to by --to: {', '.join(TARGETS)}.")
+        raise SigmaTuneError(f"name the target by --to: {', '.join(TARGETS)}.")
     may_write((out, "plan" if TARGETS[to].name == "json" else "export"), inputs=[plan], force=force)
     if prediction and TARGETS[to].name != "diffusers":
         raise SigmaTuneError("--prediction belongs to --to diffusers.")

@@ -1,4 +1,4 @@
-"""``sigmatune finetune``: makes a model's weights good at the levels of a plan, and the plan good for the weights."""
+"""``sigmatune finetune``: trains a model's weights at the levels of a plan, and tunes the plan for the weights."""
 
 from __future__ import annotations
 
@@ -23,41 +23,39 @@ if TYPE_CHECKING:
     from sigmatune.workflows.finetune import Result
 
 MOST = 10_000
-"""Training images that pictures are compared with where no reference is given."""
+"""How many training images serve as the reference if none is given."""
 
 
 def finetune(
     model: str = typer.Argument(help="A bundled name, a diffusers folder, or a hub id; its files are only read."),
-    data: str = typer.Option(..., help="Images that it is trained on: a folder, .npz, .npy, a data set of the hub."),
+    data: str = typer.Option(..., help="Training images: a folder, .npz, .npy, a data set of the hub."),
     plan: Path | None = typer.Option(None, help="Plan file, tuned for this model."),
     calls: int | None = typer.Option(
-        None, help="Instead of a plan: network calls per image, for which one is tuned (8)."
+        None, help="Instead of a plan: network calls per image, for which to tune one (8)."
     ),
     solver: str = typer.Option("dpmpp2m", help="Solver of that plan."),
-    rounds: int = typer.Option(2, help="How often training and choosing the levels take turns."),
+    rounds: int = typer.Option(2, help="How often to train and then choose the levels again."),
     images: int = typer.Option(32_000, help="Images seen in one round."),
     batch: int = typer.Option(64, help="Images per step."),
     rate: float = typer.Option(2e-4, help="Learning rate; it falls to 0 over a round."),
-    elsewhere: float = typer.Option(0.1, help="Share of the images that is taken off the plan's levels."),
-    flip: bool = typer.Option(False, "--flip", help="Mirror images by chance."),
+    elsewhere: float = typer.Option(0.1, help="Share of the images trained at levels off the plan."),
+    flip: bool = typer.Option(False, "--flip", help="Mirror images at random."),
     precision: str = typer.Option("no", help="Arithmetic of training: no (float32), bf16, fp16."),
-    dtype: str = typer.Option("float32", help="Arithmetic of the network in tuning and pictures: float32 or bfloat16."),
-    method: str = typer.Option("auto", help="How the levels are chosen again: auto, a tuning stage, or keep."),
-    budget: str = typer.Option(
-        "20000", help="What one choice may spend: network evaluations, or a time (300s, 10min)."
+    dtype: str = typer.Option(
+        "float32", help="Arithmetic of the network for tuning and sampling: float32 or bfloat16."
     ),
+    method: str = typer.Option("auto", help="How to choose the levels again: auto, a tuning stage, or keep."),
+    budget: str = typer.Option("20000", help="Budget of each choice: network evaluations, or a time (300s, 10min)."),
     distil: int = typer.Option(
-        0, help="Learn to land where the old model lands after this many calls, instead of from the images; 32, say."
+        0, help="Distil: learn from the old model's result after this many calls, such as 32, instead of from images."
     ),
     lora: int = typer.Option(0, help="Train adapters of this rank instead of the weights, for large networks."),
     key: str | None = typer.Option(None, help="Array of an .npz."),
     labels: str | None = typer.Option(None, help="File of class labels, one per image."),
     size: int | None = typer.Option(None, help="Crop and resize the images to this many pixels."),
     values: Values = "auto",
-    out: Path = typer.Option(
-        Path("finetuned"), "--out", "-o", help="Folder of everything; a run in it is gone on with."
-    ),
-    pictures: int = typer.Option(1000, help="Pictures that the verdict is made of."),
+    out: Path = typer.Option(Path("finetuned"), "--out", "-o", help="Folder of all results; a run in it resumes."),
+    pictures: int = typer.Option(1000, help="Images that decide the verdict."),
     reference: str = typer.Option(
         "", help="Data or statistics to compare with; a bundled model's own, or the training images, by default."
     ),
@@ -66,10 +64,10 @@ def finetune(
     as_json: bool = typer.Option(False, "--json", help="Print the evidence as JSON instead of a summary."),
     force: Force = False,
 ) -> None:
-    """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out pictures judge.
+    """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out images decide.
 
-    Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. Where the new weights are not beyond
-    noise better there is no OUT/model, and the words are "no gain". A run that was stopped goes on where it was.
+    Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. If the new weights are not
+    significantly better, there is no OUT/model, and the verdict is "no gain". A stopped run resumes where it was.
     """
     from sigmatune.spectra.values import checked
     from sigmatune.support.run_folder import held
@@ -108,7 +106,7 @@ def finetune(
 
 
 def start_of(plan: Path | None, calls: int | None) -> Any:
-    """The plan that is started from, or the number of calls that one is tuned for."""
+    """The plan to start from, or the number of calls for which to tune one."""
     from sigmatune.plan import load_plan
 
     return load_plan(plan) if plan is not None else 8 if calls is None else calls
@@ -118,7 +116,7 @@ def training_of(**given: Any) -> Training:
     """The settings of a round.
 
     Raises:
-        SigmaTuneError: naming every value that makes no sense.
+        SigmaTuneError: naming every invalid value.
     """
     from pydantic import ValidationError
 
@@ -134,7 +132,7 @@ def training_of(**given: Any) -> Training:
 def reference_of(
     model: str, measuring: Measuring, wanted: Wanted, images: Pictures, progress: Callable[[str, int, int], None]
 ) -> Reference:
-    """What pictures are compared with: given, a bundled model's own, or the training images."""
+    """The reference data: given, a bundled model's own, or the training images."""
     from sigmatune.evaluation.reference_set import measure
     from sigmatune.models.bundled import reference_file
     from sigmatune.spectra.sources import open_images
@@ -150,7 +148,7 @@ def reference_of(
 
 
 def summary(result: Result, out: Path) -> list[str]:
-    """What is said at the end, in lines."""
+    """The final summary, in lines."""
     cost: dict[str, Any] = dict(result.plan.cost or {})
     lines = [result.evidence["verdict"]]
     for number, told in enumerate(result.evidence["rounds"], start=1):
@@ -164,5 +162,5 @@ def summary(result: Result, out: Path) -> list[str]:
         f"{cost['seconds']:.0f} s"
     )
     if result.model is None:
-        return [*lines, f"evidence: {out / 'evidence.json'}; the plan as it was: {out / 'plan.json'}"]
+        return [*lines, f"evidence: {out / 'evidence.json'}; the unchanged plan: {out / 'plan.json'}"]
     return [*lines, f"model: {result.model}; its plan: {out / 'plan.json'}; evidence: {out / 'evidence.json'}"]

@@ -19,13 +19,13 @@ def import_(
     source: str = typer.Argument(help="A file, or a published table; `list` names these."),
     out: Path = typer.Option(Path("plan.json"), "--out", "-o", help="Plan file to write."),
     kind: str = typer.Option("", help="A bare list: ve (sigma) or flow (tau), after the shift, final 0 included."),
-    model: str = typer.Option("", help="Bare lists and tables: take the noise path of this model."),
+    model: str = typer.Option("", help="Bare lists and tables: use the noise path of this model."),
     path: str = typer.Option("", help="Or name it: vp-linear, vp-scaled-linear, vp-cosine, edm, flow, flow:SHIFT."),
     solver: str = typer.Option("dpmpp2m", help="Bare lists and tables: the plan's solver."),
     steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
     force: Force = False,
 ) -> None:
-    """Make a plan file of what `sigmatune export` wrote, of a list of levels, or of a published table."""
+    """Create a plan file from the output of `sigmatune export`, a list of levels, or a published table."""
     from sigmatune.interop import exports, tables
     from sigmatune.plan import compile_plan
     from sigmatune.support.reading import text_of
@@ -68,7 +68,7 @@ def _listed(text: str, kind: str, path: NoisePath | None):  # type: ignore[no-un
     values = np.array(numbers_in(text.strip().strip("[]")))
     if kind == "flow":
         if ((values < 0) | (values > 1)).any():
-            raise SigmaTuneError("tau lies in [0, 1]; a list of sigmas is of the kind ve.")
+            raise SigmaTuneError("tau lies in [0, 1]; pass --kind ve for a list of sigmas.")
         with np.errstate(divide="ignore"):
             values = values / (1 - values)
     made = Schedule(values, "given", {"source": "a list", "kind": kind})

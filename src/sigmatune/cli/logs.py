@@ -1,7 +1,7 @@
-"""``--verbose``: what the library logs, as lines on stderr for as long as a command runs.
+"""``--verbose``: shows the library's log on stderr while a command runs.
 
-Every module logs to a child of the logger ``sigmatune``, which says nothing unless someone listens: this module for the
-command line, ``logging.basicConfig(level=logging.INFO)`` in a program.
+Every module logs to a child of the logger ``sigmatune``, which is silent without a handler: this module adds one for
+the command line, ``logging.basicConfig(level=logging.INFO)`` in a program.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
-"""What is shown without ``--verbose``, with it, and with it twice."""
+"""Log levels without ``--verbose``, with it, and with it twice."""
 
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 
@@ -31,10 +31,10 @@ def console() -> Console:
 
 @contextmanager
 def logged(verbosity: int) -> Iterator[None]:
-    """Shows what is logged while the block runs.
+    """Shows the log while the block runs.
 
     Args:
-        verbosity: How often ``--verbose`` was given; 0 leaves everything as it is.
+        verbosity: How often ``--verbose`` was given; 0 changes nothing.
     """
     if not verbosity:
         yield

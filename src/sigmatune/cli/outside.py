@@ -1,4 +1,4 @@
-"""What the machine refuses, as a sentence: memory, permissions, full disks. Nothing here is for errors of our own."""
+"""Turns refusals by the machine into a sentence: memory, permissions, full disks. Bugs are not handled here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from sigmatune.support.errors import of_memory, reason
 LEAST = 2**30
 """Bytes of address space (``ulimit -v``) below which torch cannot even be imported."""
 
-OF_MACHINE = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.ENODEV, errno.ENXIO, errno.ETXTBSY, errno.EBUSY,
-    errno.ESTALE,
+OF_MACHINE = { errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EAGAIN, errno.ENODEV, errno.ENXIO,
+    errno.ETXTBSY, errno.EBUSY, errno.ESTALE,
 }  # fmt: skip
-"""Errors of the system that no program can rule out by looking first."""
+"""System errors that no prior check can rule out."""
 
 NO_MEMORY = (
     "there is not enough memory for this; free some, raise the limit (ulimit -v), or ask for less at a time, such as a smaller "
@@ -23,17 +22,17 @@ NO_MEMORY = (
 
 
 def told(error: Exception) -> str | None:
-    """The sentence for an error that the machine caused; None for any other, which is a bug."""
+    """The sentence for an error that the machine caused; None for any other error, which is a bug."""
     if of_memory(error):
         return NO_MEMORY
     if isinstance(error, OSError) and error.errno in OF_MACHINE:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return f"the system refused: {where}{reason(error)}; mend that and run the same command again."
+        return f"the system refused: {where}{reason(error)}; fix that and run the same command again."
     return None
 
 
 def check_memory() -> None:
-    """Refuses to begin where the limit on memory is so low that libraries die in the middle of being loaded.
+    """Refuses to start if the memory limit is so low that libraries crash while loading.
 
     Raises:
         MemoryError: below :data:`LEAST`.

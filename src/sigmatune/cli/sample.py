@@ -49,15 +49,15 @@ def sample(
     ),
     solver: str = typer.Option(
         "",
-        help="Without a plan file: sample by this solver. With one: insist on it; the plan must have been tuned for it.",
+        help="Without a plan file: sample with this solver. With a plan file: require that the plan was tuned for it.",
     ),
     calls: int = typer.Option(0, help="Without a plan file: network calls per image."),
     grid: str = typer.Option(
         "", help="Without a plan file: a family such as karras:rho=7; uniform, quadratic (phase space); auto."
     ),
-    lambda_s: str = typer.Option("", help="Noise of the position in phase space: a number, or auto, by the spectrum."),
+    lambda_s: str = typer.Option("", help="Noise of the position in phase space: a number, or auto (by the spectrum)."),
     solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
-    data: str = typer.Option("", help="Images whose spectrum auto goes by; a bundled model brings its own."),
+    data: str = typer.Option("", help="Images whose spectrum auto uses; a bundled model has its own."),
     seed: int = typer.Option(0, help="Seed of the noise."),
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
@@ -71,7 +71,7 @@ def sample(
 ) -> None:
     """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz.
 
-    Image i has the prompt or label number i, from the start again where there are fewer.
+    Image i uses prompt or label number i; shorter lists repeat.
     """
     from sigmatune.cli.untuned import Untuned
     from sigmatune.core import soundness
@@ -83,7 +83,7 @@ def sample(
     from sigmatune.workflows.image_grids import save_images
 
     if out.suffix not in (".png", ".npz"):
-        raise SigmaTuneError(f"images are written as .png or .npz, not {out.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"the output must be a .png or .npz file, not {out.suffix or 'without an ending'!r}.")
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
@@ -96,7 +96,7 @@ def sample(
     else:
         if calls or grid or lambda_s or solver_option or data:
             raise SigmaTuneError(
-                "a plan file says all that --calls, --grid, --lambda-s, --solver-option and --data say."
+                "a plan file already fixes --calls, --grid, --lambda-s, --solver-option and --data; leave them out."
             )
         loaded = load_any(plan)
         if solver and SOLVERS[solver].name != loaded.solver:
@@ -128,7 +128,7 @@ def sample(
 
 
 def told(plan: Plan) -> str:
-    """What an untuned plan is, in a line."""
+    """Describes an untuned plan in one line."""
     named = {
         **plan.schedule.options,
         **{k: v for k, v in plan.solver_options.items() if k in ("lambda_s", "form", "eta")},

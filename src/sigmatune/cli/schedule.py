@@ -25,26 +25,26 @@ def schedule(
     family: str = typer.Argument("", help="Family, such as karras, beta, spectral-mixed; `list` names them all."),
     by_option: str = typer.Option("", "--family", help="The family, instead of the argument."),
     steps: int = typer.Option(10, "--steps", "-N", help="Number of steps N; there are N + 1 points."),
-    model: str = typer.Option("", help="Take the noise path of this model."),
+    model: str = typer.Option("", help="Use the noise path of this model."),
     path: str = typer.Option("vp-linear", help="Noise path: vp-linear, vp-scaled-linear, vp-cosine, edm, flow."),
     option: list[str] = typer.Option([], "--option", "-p", help="The family's own option, such as rho=7."),
     sigma_min: float | None = typer.Option(None, help="End at this level instead of the path's."),
     sigma_max: float | None = typer.Option(None, help="Start at this level instead of the path's."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the JSON to this file."),
-    plan: Path | None = typer.Option(None, help="Write a plan of these levels, untuned, for `sigmatune sample`."),
+    plan: Path | None = typer.Option(None, help="Write an untuned plan with these levels, for `sigmatune sample`."),
     solver: str = typer.Option("dpmpp2m", help="The plan's solver."),
     solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
     data: str = typer.Option(
         "",
         help="Spectral families: images, or spectra saved as JSON; the model's own by default.",
     ),
-    label: str = typer.Option("", help="Take this class of the data."),
+    label: str = typer.Option("", help="Use this class of the data."),
     size: int = typer.Option(0, help="Crop and resize the data's images to this many pixels."),
     texture: float = typer.Option(0.0, help="Tilt the spectrum, P(k) k^texture; above 0 is more texture."),
     per_image: bool = typer.Option(False, "--per-image", help="Write a rule to --plan: a schedule per image."),
-    mean: bool = typer.Option(False, "--mean", help="A rule whose rows all have the mean spectrum."),
-    reduction: str = typer.Option("law", help="What a rule's spectra are drawn as: law or pca."),
+    mean: bool = typer.Option(False, "--mean", help="Make a rule that uses the mean spectrum in every row."),
+    reduction: str = typer.Option("law", help="How a rule draws spectra: law or pca."),
     force: Force = False,
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
@@ -116,7 +116,7 @@ def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) ->
     own = options(option)
     for name in ("name", "steps", "path"):
         if name in own:
-            raise SigmaTuneError(f"{name} is no option of a family; use the command's own options, see --help.")
+            raise SigmaTuneError(f"{name} is not an option of a family; use the command's own options, see --help.")
     ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
     return {name: end for name, end in ends.items() if end is not None} | own
 
@@ -124,10 +124,10 @@ def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) ->
 def _built(
     family: str, steps: int, path: NoisePath, own: dict[str, Any], data: DataOptions, *, quiet: bool
 ) -> Schedule:
-    """The schedule; that of the data's mean spectrum if there are data. A rule's stands for all of its rows."""
+    """The schedule; with data, that of their mean spectrum. A rule shows this schedule for all its rows."""
     from sigmatune.schedules import build
 
-    made = build(family, steps, path, **own)  # before the work, so that what is wrong fails at once
+    made = build(family, steps, path, **own)  # before the work, so that errors appear at once
     if data.per_image or not data.source:
         return made
     return build(family, steps, path, spectrum=data.power(quiet=quiet), **own)

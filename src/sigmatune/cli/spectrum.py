@@ -1,4 +1,4 @@
-"""``sigmatune spectrum``: what is in the data at which frequency, and what that says about noise."""
+"""``sigmatune spectrum``: the power of the data at each frequency, and its implications for noise."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ def spectrum(
     key: str = typer.Option("", help="Array of the .npz file."),
     layout: str = typer.Option("auto", help="Axes of an array: NHW, NHWC, NCHW or auto."),
     values: str = typer.Option(
-        "auto", help="What black and white are: auto, 0..1, -1..1, 0..255, 0..65535; as-is for latents and the like."
+        "auto",
+        help="Range of the stored numbers, black to white: auto, 0..1, -1..1, 0..255, 0..65535; as-is for latents.",
     ),
-    window: str = typer.Option("", help="Window against the edges' cross: hann, cosine, tukey."),
+    window: str = typer.Option("", help="Window against the cross that edges cause: hann, cosine, tukey."),
     dct: bool = typer.Option(False, "--dct", help="Cosine instead of Fourier transform: no edges."),
-    order: int = typer.Option(1, help="Order of the solver that the ends are for."),
-    resolution: int = typer.Option(0, help="Also say what another resolution needs (short side in pixels)."),
-    plan: Path | None = typer.Option(None, help="Plan file: where do its levels lie in the training noise?"),
+    order: int = typer.Option(1, help="Order of the solver for the proposed ends."),
+    resolution: int = typer.Option(0, help="Also report what another resolution needs (short side in pixels)."),
+    plan: Path | None = typer.Option(None, help="Plan file whose levels are compared with the training noise."),
     p_mean: float = typer.Option(-1.2, help="Your training's mean of log sigma; EDM's by default."),
     p_std: float = typer.Option(1.2, help="Your training's standard deviation of log sigma; EDM's by default."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
-    picture: Path | None = typer.Option(None, help="Draw it to this .png or .svg."),
+    picture: Path | None = typer.Option(None, help="Plot the spectrum to this .png or .svg."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
     force: Force = False,
 ) -> None:
@@ -50,7 +51,7 @@ def spectrum(
     from sigmatune.support.files import write_bytes
 
     if picture is not None and picture.suffix not in PICTURES:
-        raise SigmaTuneError(f"a picture is written as .png or .svg, not {picture.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"the plot must be a .png or .svg file, not {picture.suffix or 'without an ending'!r}.")
     may_write((out, "spectrum"), (picture, "spectrum"), inputs=(data, plan), force=force)
     trained, levels = Density(p_mean, p_std), None if plan is None else _levels(plan)
     if data.endswith(".json"):
@@ -82,7 +83,7 @@ def spectrum(
     _show(facts)
     for line in left_out([about]):
         print(line)
-    for what, file in (("spectra", out), ("picture", picture)):
+    for what, file in (("spectra", out), ("plot", picture)):
         if file is not None:
             print(f"{what}: {file}")
 

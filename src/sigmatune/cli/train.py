@@ -26,18 +26,18 @@ def train(
     ),
     data: str = typer.Option("", help="Images: a folder, .npz, .npy, a data set of the hub; instead of the recipe's."),
     out: Path | None = typer.Option(
-        None, "--out", "-o", help="Run folder, gone on from if it holds the same training; by default NAME.run."
+        None, "--out", "-o", help="Run folder; resumes if it holds the same training. By default NAME.run."
     ),
     change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
     device: str = typer.Option("auto", help="auto, or cpu."),
-    as_json: bool = typer.Option(False, "--json", help="Print what the training took as JSON instead of a summary."),
+    as_json: bool = typer.Option(False, "--json", help="Print the cost of the training as JSON instead of a summary."),
     force: Force = False,
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
 
-    A run that was stopped, however, goes on from its last checkpoint; on a CPU its losses are then the same to the bit.
-    For several processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk
-    that all of them see.
+    A stopped run, however, resumes from its last checkpoint; on a CPU its losses are then bit-identical. For several
+    processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk that all
+    of them see.
     """
     from sigmatune.training.recipe import Recipe, read
     from sigmatune.training.run import is_copy
@@ -136,5 +136,5 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
         try:
             place[key] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise SigmaTuneError(f"--set {change!r}: the value is no YAML.") from None
+            raise SigmaTuneError(f"--set {change!r}: the value is not YAML.") from None
     return checked(fields, "the recipe with --set")

@@ -47,7 +47,9 @@ COMMAND = TuneCommand
 
 def tune(
     model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
-    calls: list[int] = typer.Option([8], help="Network calls per image; several share what tuning measures: 4 6 8 10."),
+    calls: list[int] = typer.Option(
+        [8], help="Network calls per image; several numbers share their measurements: 4 6 8 10."
+    ),
     solver: str = typer.Option("dpmpp2m", help="Solver of the plan."),
     method: str = typer.Option("auto", help="auto, or one tuning stage by name (docs: Tuning)."),
     coefficients: bool = typer.Option(False, "--coefficients", help="Also tune the plan's coefficients, by gradient."),
@@ -55,32 +57,33 @@ def tune(
         Path("plan.json"), "--out", "-o", help="Plan file; for several numbers of calls plan-4.json, plan-6.json, ..."
     ),
     budget: str | None = typer.Option(
-        None, help="What tuning may spend: network evaluations of single images (20000), or a time (300s, 10min, 1h)."
+        None, help="Budget of tuning: network evaluations of single images (20000), or a time (300s, 10min, 1h)."
     ),
     evaluations: int = typer.Option(60, help="Schedules that search, cma-es, tpe and evolution may try."),
     study: str | None = typer.Option(
         None,
-        help="Database of cma-es, tpe and evolution, such as postgresql://..., which is trusted: Optuna keeps pickles in it, "
-        "which can run code. By default trials are kept in the run folder, as plain numbers.",
+        help="Database for cma-es, tpe and evolution, such as postgresql://...; use only one that you trust: "
+        "Optuna keeps pickles in it, which can run code. By default trials are kept in the run folder, as plain "
+        "numbers.",
     ),
-    tuning: int = typer.Option(48, help="Noises that the search sees."),
-    validation: int = typer.Option(48, help="Noises that choose among candidates and among defaults."),
-    held_out: int = typer.Option(96, help="Noises that the guard judges on, used once."),
-    images: int = typer.Option(1000, help="Solvers with noise or of phase space: pictures that the guard compares."),
+    tuning: int = typer.Option(48, help="Noises for the search."),
+    validation: int = typer.Option(48, help="Noises to choose among candidates and among defaults."),
+    held_out: int = typer.Option(96, help="Noises for the guard, used once."),
+    images: int = typer.Option(1000, help="Stochastic and phase-space solvers: images that the guard compares."),
     reference: str = typer.Option(
-        "", help="For them: data or statistics to compare with; a bundled model brings its own."
+        "", help="For those: data or statistics to compare with; a bundled model has its own."
     ),
     data: str = typer.Option(
-        "", help="For them: images whose spectrum they are tuned for; a bundled model brings its own."
+        "", help="For those: images whose spectrum they are tuned for; a bundled model has its own."
     ),
     micro_batch: int = typer.Option(16, help="Images per network call."),
     seed: int = typer.Option(0, help="Seed of all noise and of the search."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
     run: Path | None = typer.Option(
-        None, help="Folder of measurements, which a later tune goes on from; by default named after the plan file."
+        None, help="Folder of measurements, from which a later tune resumes; by default named after the plan file."
     ),
     report: Path | None = typer.Option(
-        None, help="Report to write, an HTML page; by default named after the plan file and beside it."
+        None, help="HTML report to write; by default beside the plan file and named after it."
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan file's JSON instead of a summary."),
@@ -94,13 +97,13 @@ def tune(
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
-    Solvers that add noise or sample in phase space have no error noise by noise: their noise and levels are chosen for the
-    data's spectrum, and sets of pictures are compared with data.
+    Solvers that add noise or sample in phase space have no error per noise: their noise and levels are optimised for
+    the data's spectrum, and a comparison of sets of images with data decides.
 
-    Measurements are kept in a folder beside the plan file: a run that was stopped goes on where it was, and one with other
-    calls, solvers or methods uses what fits. The folder may be deleted at any time.
+    Measurements are kept in a folder beside the plan file: a stopped run resumes where it was, and a run with other
+    calls, solvers or methods reuses what applies. You can delete the folder at any time.
 
-    A model with prompts or labels is tuned on some of them, chooses on others, and is judged on others again.
+    Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
     """
     from sigmatune.solvers import SOLVERS
     from sigmatune.tuning import TuningSettings
@@ -121,13 +124,13 @@ def tune(
     of_pictures = {"--reference": reference, "--data": data}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not SOLVERS[solver].paired():
-        without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and judged by pictures")
+        without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and tested on images")
         by_spectrum(
             model, files, solver, images=images, reference=reference, data=data, seed=seed, device=device, work=work,
             as_json=as_json, given=given,
         )  # fmt: skip
         return
-    without(of_pictures, f"{SOLVERS[solver].name} is judged noise by noise, without data")
+    without(of_pictures, f"{SOLVERS[solver].name} is tested noise by noise, without data")
     job = _Job(model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study)
     job.run(files, page, as_json=as_json)
 
@@ -175,7 +178,7 @@ class _Job:
             print("\n".join(summary(plans[number], file)))
         if page is not None:
             print(f"report: {page}")
-        print(f"measurements: {self.work} (a later tune goes on from them; may be deleted)")
+        print(f"measurements: {self.work} (a later tune resumes from them; may be deleted)")
 
     def _tuned(
         self, denoiser: Denoiser, files: dict[int, Path], page: Path | None, progress: Progress

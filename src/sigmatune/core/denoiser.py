@@ -36,7 +36,7 @@ class Denoiser(ABC):
         integer_time: The network can embed whole timesteps only.
         concurrent: May be called from several threads at once, because it keeps nothing between calls.
         ports: How many tensors the network takes and returns at once, side by side in the channels: 2 for a network of phase
-            space, which is no denoiser in the strict sense (:mod:`sigmatune.models.psld_network`).
+            space, which is not a denoiser in the strict sense (:mod:`sigmatune.models.psld_network`).
         solver_options: Options that a solver has to have for this model; set where ``ports`` is not 1.
         default_schedule: The schedule family that the model's makers set and its options, if known.
         value_range: Where the clean data lies; used when images are written.
@@ -111,7 +111,7 @@ class Denoiser(ABC):
         return ()
 
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
-        """The denoiser of some rows, told apart by their indices in the noise: what it is conditioned on follows them.
+        """Returns the denoiser for some rows, identified by their indices in the noise: its conditions follow them.
 
         Args:
             indices: The rows that the next batches hold, in order.
@@ -120,7 +120,7 @@ class Denoiser(ABC):
         return self
 
     def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:
-        """The denoiser that is told something about some rows, which :meth:`rows` finds; itself where it takes no such thing.
+        """Returns the denoiser with conditions for some rows, which :meth:`rows` selects; itself if it takes none.
 
         Args:
             indices: The rows' indices in the noise.
@@ -195,7 +195,7 @@ class Denoiser(ABC):
         return checked_output(self.denoise(z, levels), z, f"{type(self).__name__}.denoise")
 
     def snap(self, sigmas: Array) -> Array:
-        """Moves noise levels onto those that the network can tell apart: the identity for float-time networks.
+        """Moves noise levels onto those that the network distinguishes: the identity for float-time networks.
 
         A network of whole timesteps gets t rounded and sigma recomputed from the rounded t, so that the pair agrees.
 
@@ -209,7 +209,7 @@ class Denoiser(ABC):
         t = np.rint(self.path.time(sigmas))
         if np.any(np.diff(t, axis=-1) == 0):
             raise SigmaTuneError(
-                f"this network knows whole timesteps only and {sigmas.shape[-1]} levels fall on "
+                f"this network accepts whole timesteps only and {sigmas.shape[-1]} levels fall on "
                 f"{len(np.unique(t))} of them; ask for fewer steps or wider spacing."
             )
         return self.whole_time(sigmas)

@@ -1,18 +1,21 @@
 r"""Which model is it? A text that holds a model's weights, and where nothing else can, what it answers.
 
-Everything that is kept by model (stores, run folders, references, tables, plans) names it by this text, its *fingerprint*.
+Everything that is kept by model (stores, run folders, references, tables, plans) names it by this text, its
+*fingerprint*.
 
-- **Weights** are digested bit by bit: parameters and buffers of every module that takes part, the same on every machine.
-- **Answers** stand for what cannot be read, the code of a function D(x, sigma): a fixed probe of bit-exact noise goes through
-  it at a few levels, and of each answer y the root mean square and its projections on fixed noises are written down,
+- **Weights** are digested bit by bit: parameters and buffers of every module that takes part, the same on every
+  machine.
+- **Answers** stand for what cannot be read, the code of a function D(x, sigma): a fixed probe of bit-exact noise goes
+  through it at a few levels, and of each answer y the root mean square and its projections on fixed noises are written
+  down,
 
 .. math:: \sqrt{\overline{y^2}}, \quad \langle y, n_j \rangle / \sqrt{\dim y}, \qquad j = 1, 2, 3
 
   Kernels of another processor change them a little, so they are numbers and are compared with a tolerance
   (:func:`same`), relative to the root mean square of the level.
 
-A digest is computed once and again when a weight has been touched: the place, the version and the first number of every tensor
-are looked at whenever the fingerprint is asked for (1.5 ms for 184 tensors).
+A digest is computed once and again when a weight has been touched: the place, the version and the first number of every
+tensor are looked at whenever the fingerprint is asked for (1.5 ms for 184 tensors).
 """
 
 from __future__ import annotations

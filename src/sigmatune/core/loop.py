@@ -6,9 +6,9 @@ Every sampler that is linear in the denoiser's outputs is data:
     z_k = c_k \cdot S_k, \quad D_k = D(z_k; q_k), \quad
     S_{k+1} = A_k S_k + b_k D_k + G_k \epsilon_k, \qquad k = 0, \dots, K - 1, \qquad \text{result} = c_K \cdot S_K
 
-S is a stack of w tensors of the shape of the data (w, the *width*: 1 for Euler, 2 for a two-step method), K the number of
-network calls, q_k the noise level at which the network is asked. The run starts from
-:math:`S_0 = \text{start} \, \epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
+S is a stack of w tensors of the shape of the data (w, the *width*: 1 for Euler, 2 for a two-step method), K the number
+of network calls, q_k the noise level at which the network is asked. The run starts from :math:`S_0 = \text{start} \,
+\epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
 
 A solver (:mod:`sigmatune.solvers`) is a function from noise levels to these arrays. With a leading row axis the arrays
 hold one sampler per row. A network of phase space takes and returns p = 2 tensors at once, position and momentum; then
@@ -105,8 +105,8 @@ def run(
 class Machine:
     """The state between network calls, and how a call's output moves it: the loop's body, for whoever owns the loop.
 
-    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the end
-    take :meth:`result`.
+    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the
+    end take :meth:`result`.
 
     Args:
         coefficients: The table.

@@ -45,7 +45,7 @@ def noise(
         A CPU tensor, (len(indices), *shape).
 
     Raises:
-        SigmaTuneError: for a seed, index, call or channel that is no whole number in [0, 2^64).
+        SigmaTuneError: for a seed, index, call or channel that is not a whole number in [0, 2^64).
     """
     for name, value in [("seed", seed), ("call", call), ("channel", channel), *(("index", i) for i in indices)]:
         if not 0 <= value < 2**64 or int(value) != value:

@@ -95,7 +95,7 @@ class Schedule:
         :math:`\tau = \sigma / (1 + \sigma)`, when the first level is infinite) over the share of the way.
 
         Raises:
-            SigmaTuneError: for fewer than one step, or from one step to more (one level is no curve).
+            SigmaTuneError: for fewer than one step, or from one step to more (one level is not a curve).
         """
         steps = whole(steps, "steps")
         if steps == self.steps:
@@ -196,7 +196,7 @@ def drawing_of(schedule: Schedule) -> str:
 
 
 def validate(sigmas: npt.NDArray[np.float64]) -> None:
-    """Raises SigmaTuneError, in one sentence, for anything that is no schedule; see :class:`Schedule`."""
+    """Raises SigmaTuneError, in one sentence, for anything that is not a schedule; see :class:`Schedule`."""
     if sigmas.ndim not in (1, 2) or sigmas.shape[-1] < 2 or sigmas.size == 0:
         raise SigmaTuneError(
             f"a schedule needs at least two points, one level and the final 0, not shape {sigmas.shape}."

@@ -1,21 +1,22 @@
 r"""Can anything be measured on a network? Before any work, three calls say so.
 
-Whatever is promised here, paired errors, images by (seed, i), runs that go on where they were, holds for a function only: the
-same input gives the same answer, and a row's answer does not depend on the rows beside it. Dropout breaks the first, batch norm
-in training mode the second. So one row a is asked for three times, at a level in the middle of the range,
+Every promise, such as paired errors, images by (seed, i) and runs that resume where they were, holds only for a
+function: the same input gives the same answer, and a row's answer does not depend on the rows beside it. Dropout breaks
+the first, batch norm in training mode the second. So one row a is asked for three times, at a level in the middle of
+the range,
 
 .. math:: D([a, b]), \quad D([a, c]), \quad D([a])
 
 The first two go through the same kernels, so that they differ by next to nothing also in half precision: by more than
-:data:`SAME` only if the network draws or couples. In a batch of another size other kernels round differently, which a deep
-network in half precision shows by some percent; more than :data:`ALONE` means that the size itself enters. Only where the
-answers differ, further calls tell a network that draws from one that couples.
+:data:`SAME` only if the network draws or couples. In a batch of another size other kernels round differently, which a
+deep network in half precision shows by some percent; more than :data:`ALONE` means that the size itself enters. Only
+where the outputs differ, further calls distinguish a network that draws random numbers from one that couples rows.
 
 A model is asked once, and again when a module of it has been put into another mode.
 
-Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` asks only
-where a module stands in training mode that draws or couples there (:func:`suspicious`). It compares the rows of zeros that pad
-a batch, too, which costs no call (:func:`check_padding`).
+Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` asks
+only where a module stands in training mode that draws or couples there (:func:`suspicious`). It compares the rows of
+zeros that pad a batch, too, which costs no call (:func:`check_padding`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ ROWS = 5
 """Rows of the three calls."""
 
 REPEATS = 3
-"""How often the first call is repeated to tell a network that draws, seldom perhaps, from one that couples."""
+"""How often to repeat the first call, to distinguish a network that draws, perhaps rarely, from one that couples
+rows."""
 
 ALONE = 0.05
 """Largest difference of the answers in batches of two sizes: half precision stays below it."""
@@ -50,12 +52,12 @@ def check(model: Denoiser, index: int = 0) -> int:
     """Refuses a model whose answers are not those of a function of each row.
 
     Args:
-        model: The denoiser; what wraps it sees the calls, too.
-        index: The row in the noise that is asked for, for models that are told something about each row.
+        model: The denoiser; its wrappers see the calls, too.
+        index: The row of the noise, for models with a condition for each row.
 
     Returns:
-        How many network evaluations of single rows this takes. A model that this process has asked before counts as much,
-        so that what a result says it cost does not depend on what else ran.
+        The number of network evaluations of single rows. The count is the same even if this process checked the model
+        before, so a result's cost does not depend on other work.
 
     Raises:
         SigmaTuneError: naming what to do.
@@ -119,15 +121,15 @@ def _check(model: Denoiser, index: int) -> None:
 
 def _draws(away: float) -> str:
     return (
-        f"the network answers the same input differently, by {away:.2g} of the answer, so nothing measured on it would hold; "
-        "put it in eval mode, network.eval(), and turn off dropout and whatever else draws or counts."
+        f"the network returns different outputs for the same input, by {away:.2g} of the output, so no measurement "
+        "would hold; put it in eval mode, network.eval(), and turn off dropout and anything else that draws or counts."
     )
 
 
 def _couples(away: float) -> str:
     return (
-        f"the network's answer for a row depends on the rows beside it, by {away:.2g} of the answer, so image i would depend "
-        "on its batch; put it in eval mode, network.eval(), or let it treat each row by itself."
+        f"the network's output for a row depends on the rows beside it, by {away:.2g} of the output, so image i would "
+        "depend on its batch; put it in eval mode, network.eval(), or make it treat each row independently."
     )
 
 

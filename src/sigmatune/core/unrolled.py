@@ -2,8 +2,8 @@ r"""The triangular form of a plan: every network input as a sum of the start noi
 
 .. math:: z_k = \rho_k \epsilon + \sum_{j < k} W_{kj} D_j, \qquad \text{result} = \rho_K \epsilon + \sum_{j < K} W_{Kj} D_j
 
-Every deterministic plan from pure noise has one, whatever its solver; and every such table is a plan, of the widest memory: all
-outputs are kept. It is the form in which coefficients are learned.
+Every deterministic plan from pure noise has one, whatever its solver; and every such table is a plan, of the widest
+memory: all outputs are kept. It is the form in which coefficients are learned.
 """
 
 from __future__ import annotations

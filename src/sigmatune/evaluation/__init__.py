@@ -1,1 +1,1 @@
-"""Evaluation: metrics that carry their settings, the leaderboard, and a doctor for metrics."""
+"""Evaluation: metrics that carry their settings, the leaderboard, and a test of metrics."""

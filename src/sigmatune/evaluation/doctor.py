@@ -1,8 +1,9 @@
-"""A doctor for metrics: does a metric in a space order pictures sensibly, before anybody believes its figures?
+"""A test of metrics: does a metric in a space order damaged images correctly?
 
-Two disjoint halves of the data are one and the same distribution: what a metric says of them is its floor. Then one half is
-spoilt, more and more. A metric is healthy if the floor lies below every spoilt half and each kind of damage is ordered by its
-strength. Mirrored pictures are shown too: photographs should hardly change, digits should.
+Two disjoint halves of the data have the same distribution: their distance is the metric's floor. Then one half is
+damaged with increasing strength. A metric is sound if the floor lies below the distance of every damaged half and each
+kind of damage is ordered by its strength. The test also mirrors the images: the figures should hardly change for
+photographs, but should for digits.
 """
 
 from __future__ import annotations
@@ -55,15 +56,15 @@ SERIES: dict[str, dict[str, Spoil]] = {
 """Kinds of damage, each from weak to strong."""
 
 NOT_ASKED = {"precision": ("classes",), "density": ("classes",)}
-"""Damage that a figure is not meant to see: these two ask how real each picture is, not whether all kinds are there."""
+"""Damage that a figure does not measure: these two measure how realistic images are, not missing classes."""
 
 CLASSES = (0.5, 0.2)
-"""Shares of the classes that are left, from many to few."""
+"""Shares of the remaining classes, from many to few."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a metric said of one set of pictures.
+    """A metric's figure for one set of images.
 
     Attributes:
         what: The damage; ``"other half"`` for none.
@@ -79,9 +80,9 @@ class Diagnosis:
     """A metric in a space.
 
     Attributes:
-        metric, space: Which.
-        findings: What it said, in order.
-        complaints: What it got wrong, by kind of damage; none if it is healthy.
+        metric, space: Their names.
+        findings: Its figures, in order.
+        complaints: The kinds of damage that it orders wrongly; empty if it is sound.
     """
 
     metric: str
@@ -102,17 +103,17 @@ def examine(
     """Examines metrics on a data set.
 
     Args:
-        pixels: Pictures in random order, uint8 (n, H, W, C); one half is the reference.
-        wanted: What to examine.
-        classes: The class of each picture, to see whether missing classes are noticed.
+        pixels: Images in random order, uint8 (n, H, W, C); one half is the reference.
+        wanted: The metrics to test.
+        classes: The class of each image, to test whether missing classes are detected.
         progress: Sees the sets done.
 
     Raises:
-        SigmaTuneError: for fewer than 40 pictures, or another number of classes.
+        SigmaTuneError: for fewer than 40 images, or another number of classes.
     """
     half = len(pixels) // 2
     if half < 20 or (classes is not None and len(classes) != len(pixels)):
-        raise SigmaTuneError(f"the doctor needs at least 40 pictures and a class for each, not {len(pixels)}.")
+        raise SigmaTuneError(f"this test needs at least 40 images and a class for each, not {len(pixels)}.")
     known = measure(open_images(pixels[:half], layout="NHWC"), wanted.extractors, name="one half")
     other = pixels[half : 2 * half]
     sets = {"other half": other, "mirrored": mirrored(other)}
@@ -133,7 +134,7 @@ def examine(
 
 
 def _few(pixels: Pixels, classes: list[str]) -> dict[str, Pixels]:
-    """As many pictures, drawn from a part of the classes."""
+    """Draws the same number of images from a part of the classes."""
     names = sorted(set(classes))
     labels, rng = np.array(classes), np.random.default_rng(0)
     found = {}

@@ -1,9 +1,9 @@
-r"""A figure with its interval, from leaving out one fold of the generated pictures at a time.
+r"""A figure with its interval, by leaving out one fold of the generated images at a time.
 
 .. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad \theta \pm t_{G - 1} \, se
 
-The interval covers what other seeds of the same model and plan would give, against the same reference. Two sets of pictures
-that start from the same noises are compared by the jackknife of their difference, in which what they share cancels.
+The interval covers other seeds of the same model and plan, against the same reference. For two sets of images from the
+same noises, the jackknife of their difference cancels what they share.
 
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
 """
@@ -28,7 +28,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, and what it is without each fold.
+    """A number, and its value without each fold.
 
     Attributes:
         value: From all rows.
@@ -56,7 +56,7 @@ class Estimate:
     def __sub__(self, other: Estimate) -> Estimate:
         """The difference of two figures of the same rows."""
         if len(self.left) != len(other.left):
-            raise SigmaTuneError("two figures are compared only if they leave out the same folds.")
+            raise SigmaTuneError("only figures that leave out the same folds can be compared.")
         pairs = zip(self.left, other.left, strict=True)
         return Estimate(self.value - other.value, tuple(a - b for a, b in pairs))
 
@@ -77,10 +77,10 @@ def folds(n: int) -> list[Rows]:
     """The rows of each fold, in order: at most :data:`FOLDS`, and never fewer than two rows in any of them.
 
     Raises:
-        SigmaTuneError: for fewer than four rows, of which no two folds can be made.
+        SigmaTuneError: for fewer than four rows, which do not fill two folds.
     """
     if n < 4:
-        raise SigmaTuneError(f"a figure with an interval needs at least 4 pictures, not {n}.")
+        raise SigmaTuneError(f"a figure with an interval needs at least 4 images, not {n}.")
     return list(np.array_split(np.arange(n), min(FOLDS, n // 2)))
 
 

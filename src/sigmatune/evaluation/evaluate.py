@@ -1,4 +1,4 @@
-"""Figures of a set of pictures: which metrics, in which spaces of which extractors, against which data."""
+"""Figures of a set of images: which metrics, in which spaces of which extractors, against which data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sigmatune.support.errors import SigmaTuneError
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be measured; resolved, and refused if it makes no sense, before any picture is made.
+    """The requested measurements, resolved and validated before sampling starts.
 
     Attributes:
         metrics: By name.
         extractor: The chosen one.
-        spaces: Its spaces that distances are taken in.
+        spaces: Its spaces in which distances are measured.
     """
 
     metrics: dict[str, Metric]
@@ -50,14 +50,14 @@ class Wanted:
 
     @property
     def extractors(self) -> list[Extractor]:
-        """All whose features are needed."""
+        """All extractors whose features are needed."""
         own: dict[str, Extractor] = {"projections": Projections(), "rings": Rings()}
         sources = {metric.source for metric in self.metrics.values()}
         return [*([self.extractor] if "chosen" in sources else []), *(own[s] for s in own if s in sources)]
 
     @property
     def needs_reference(self) -> bool:
-        """Whether anything is compared with data."""
+        """Whether any metric needs data to compare with."""
         return any(metric.needs_reference for metric in self.metrics.values())
 
     def places(self, metric: Metric) -> list[tuple[str, Subspace]]:
@@ -70,15 +70,15 @@ class Wanted:
 
 
 def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -> None:
-    """Refuses what cannot be measured, before any picture is made.
+    """Refuses impossible measurements before sampling starts.
 
     Raises:
-        SigmaTuneError: if the reference is missing, of other pictures or extractors, or knows too little of a space.
+        SigmaTuneError: if the reference is missing, of other images or extractors, or holds too little of a space.
     """
     if reference is None:
         if wanted.needs_reference:
             named = ", ".join(name for name, metric in wanted.metrics.items() if metric.needs_reference)
-            raise SigmaTuneError(f"{named} compare with data; pass --reference, a folder of images or a file.")
+            raise SigmaTuneError(f"{named} need data to compare with; pass --reference, a folder of images or a file.")
         return
     for extractor in wanted.extractors:
         reference.check(extractor, shape)
@@ -90,16 +90,16 @@ def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -
 def figures(
     sample: Sample, wanted: Wanted, reference: Reference | None, *, progress: Progress | None = None
 ) -> list[Figure]:
-    """Measures a set of pictures.
+    """Measures a set of images.
 
     Args:
         sample: Their features.
         wanted: What to measure.
-        reference: The data, if anything is compared with it.
+        reference: The data, if any metric needs it.
         progress: Sees the figures done.
 
     Raises:
-        SigmaTuneError: as :func:`check` does, if there are too few pictures, or for a figure that is no finite number.
+        SigmaTuneError: as :func:`check` does, if there are too few images, or for a figure that is not a finite number.
     """
     check(wanted, reference, sample.shape)
     jobs = [(metric, *place) for metric in wanted.metrics.values() for place in wanted.places(metric)]
@@ -123,6 +123,6 @@ def figures(
         )
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
-                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; look at the pictures.")
+                raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; check the images.")
             found.append(Figure(label, metric.better[label], estimate, settings))
     return found

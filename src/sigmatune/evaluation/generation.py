@@ -1,8 +1,8 @@
-"""Pictures for evaluation, in shards by (seed, index): bounded memory, resumable, and the same whatever is asked for at once.
+"""Images for evaluation, in shards by (seed, index): bounded memory, resumable, and independent of batching.
 
-A shard is at most ``SHARD`` pictures and the unit of work that a kill can cost. In a run folder every shard of pictures
-and of features is a file of its own, written atomically; several evaluations, of other metrics, extractors or numbers of
-pictures, share what they have in common.
+A shard is at most ``SHARD`` images; a kill costs at most one. In a run folder every shard of images and of features is
+a separate file, written atomically; evaluations with other metrics, extractors or numbers of images share the shards
+that they have in common.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ logger = logging.getLogger(__name__)
 
 SHARD = 256
 AT_ONCE = 2**24
-"""Numbers of end points or pictures that are held as floating point at once, 64 MiB in single precision."""
+"""Numbers of end points or images that are held as floating point at once, 64 MiB in single precision."""
 
 SMALL = 64
 """Rows of a shard of end points, whose plans may be long."""
 
 LAYOUT = 1
-"""Part of the name of a run's folder; to be raised when the same name would come to mean other pictures."""
+"""Part of the name of a run's folder; raise it when the same name would mean other images."""
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The features of n pictures.
+    """The features of n images.
 
     Attributes:
         n: How many.
-        origin: Where they come from, JSON-ready; stands with every figure.
-        shape: Of one picture, (C, H, W).
+        origin: Their source, JSON-ready; stated with every figure.
+        shape: Of one image, (C, H, W).
     """
 
     n: int
@@ -71,7 +71,7 @@ def _loaded(part: Path | dict[str, Features], space: str) -> Features:
         return part[space]
     data = unsealed(part)
     if data is None:
-        raise SigmaTuneError(f"{part} was changed while it was in use; run the same command again.")
+        raise SigmaTuneError(f"{part} changed while it was in use; run the same command again.")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return np.asarray(stored[space])
 
@@ -88,31 +88,29 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> Sample:
-    """Samples pictures with a plan and extracts their features.
+    """Samples images with a plan and extracts their features.
 
     Args:
         model: The denoiser.
         plan: The plan, shared, or one schedule for each of at least n rows.
-        n: How many pictures, with indices 0..n-1.
+        n: How many images, with indices 0..n-1.
         extractors: What features to take.
         seed: Seed of the noise.
-        folder: A run folder; made if need be. Without it everything is kept in memory.
-        keep: Keep the pictures too; without them another extractor makes them anew.
-        batch: Pictures that are sampled at once; changes memory and speed and not one bit of the result. By default a shard,
+        folder: A run folder, created if missing. Without it everything stays in memory.
+        keep: Also keep the images; without them another extractor has to sample them again.
+        batch: Images that are sampled at once; changes memory and speed, but no bit of the result. By default a shard,
             or as many whole micro-batches of it as have :data:`AT_ONCE` numbers.
-        progress: Sees the pictures done.
+        progress: Sees the images done.
 
     Raises:
-        SigmaTuneError: if the model makes no pictures, the plan does not fit it or has fewer rows, or it returns NaN.
+        SigmaTuneError: if the model makes no images, the plan does not fit it or has fewer rows, or it returns NaN.
     """
     n, batch = whole(n, "n"), _at_once(model, plan) if batch is None else whole(batch, "batch")
     rows = plan.coefficients.rows
     if rows is not None and n > rows:
-        raise SigmaTuneError(
-            f"the plan has a schedule for each of {rows} seeds, fewer than the {n} pictures asked for."
-        )
+        raise SigmaTuneError(f"the plan has a schedule for each of {rows} seeds, fewer than the {n} images requested.")
     if model.pixel_shape[0] not in (1, 3) or len(model.pixel_shape) != 3:
-        raise SigmaTuneError(f"metrics are of pictures; data of shape {tuple(model.pixel_shape)} is none.")
+        raise SigmaTuneError(f"metrics need images, but the model returns data of shape {tuple(model.pixel_shape)}.")
     soundness.check(model)
     model.renew()
     key = digest(model, plan, seed, folder)
@@ -126,7 +124,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         for extractor in extractors:
             parts[extractor.name].append(_features(extractor, pixels, home, shard))
         if progress is not None:
-            progress("pictures", shard.stop, n)
+            progress("images", shard.stop, n)
     origin = {
         "model": model.fingerprint(),
         "plan": {"solver": plan.solver, "calls": plan.network_calls(model), "steps": plan.steps, "digest": key},
@@ -152,19 +150,19 @@ def _shards(n: int) -> list[tuple[int, int]]:
 
 
 def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:
-    """Extracts the features of pictures that exist already: of all, or of n that are drawn, of each class its share.
+    """Extracts the features of existing images: of all, or of a draw of n, each class its share.
 
-    The rows come in an order that the seed chooses, because folds and metrics of a bounded size take rows as they come and a
-    folder is sorted by class.
+    The seed shuffles the rows, because folds and metrics of bounded size take consecutive rows and folders are sorted
+    by class.
 
     Args:
-        images: The pictures.
+        images: The images.
         extractors: What features to take.
         n: How many; all by default.
         seed: Of draw and order.
 
     Raises:
-        SigmaTuneError: if there are fewer than n, or they are no pictures or cannot be read.
+        SigmaTuneError: if there are fewer than n, or they are not images or cannot be read.
     """
     chosen = images if n is None or n == images.count else images.drawn(n, seed)
     found: dict[str, dict[str, list[Features]]] = {extractor.name: {} for extractor in extractors}
@@ -185,13 +183,13 @@ def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = No
 
 
 def in_pixels(images: Images) -> Iterator[Pixels]:
-    """Images as uint8 pictures, batch by batch, (B, H, W, C).
+    """Converts images to uint8, batch by batch, (B, H, W, C).
 
     Raises:
-        SigmaTuneError: if they are no pictures.
+        SigmaTuneError: if they are not images.
     """
     if not images.pictures:
-        raise SigmaTuneError(f"metrics are of pictures, which {images.name} read 'as-is' is not; say other values.")
+        raise SigmaTuneError(f"metrics need images, but {images.name} was read 'as-is'; pass another value range.")
     for values, _ in images:
         yield to_pixels(values)
 
@@ -203,7 +201,7 @@ def _at_once(model: Denoiser, plan: Plan) -> int:
 
 
 class _Pixels:
-    """The pictures of one shard, made when they are first needed."""
+    """The images of one shard, sampled when first needed."""
 
     def __init__(
         self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, home: Path | None, *, keep: bool
@@ -236,7 +234,7 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
         own = replace(plan, coefficients=plan.coefficients.at(part))
         return sample(model, own, seed=seed, indices=part, micro_batch=size)
 
-    # As many as there are threads, even for one piece: with more threads for it, its bits could be others.
+    # As many as there are threads, even for one piece: more threads for a piece could change its bits.
     with side_by_side(torch.get_num_threads(), model) as spread:
         return torch.cat(list(spread(piece, pieces))).cpu()
 
@@ -250,7 +248,7 @@ def end_points(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """What a plan makes of some noises, before anything is rounded to pixels, (n, *shape); kept in the folder, if any."""
+    """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     found = []
     for first in range(0, len(rows), SMALL):
@@ -276,7 +274,7 @@ def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
 
 
 def _kept(file: Path) -> np.typing.NDArray[Any] | None:
-    """What :func:`_write` kept; None if it is not there, not whole, or was changed."""
+    """Reads what :func:`_write` kept; None if it is missing, incomplete, or changed."""
     data = unsealed(file)
     if data is not None:
         logger.debug("found in the run folder: %s", file)
@@ -303,7 +301,7 @@ def _name(shard: range) -> str:
 
 
 def digest(model: Denoiser, plan: Plan, seed: int, folder: Path | None = None) -> str:
-    """Names the pictures of a model, a plan and a seed; in a folder, as it knows the model from before."""
+    """Names the images of a model, a plan and a seed; in a folder, the model by the name recorded there."""
     name = identity.name_in(folder, identity.name(model))
     text = f"{LAYOUT}|{name}{model.decoder()}|{seed}|{plan.micro_batch}|".encode()
     return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""A leaderboard: schedules times solvers times budgets, all on the same noises, with intervals and a plain verdict.
+"""A leaderboard: schedules times solvers times budgets, all on the same noises, with intervals and a verdict.
 
-Differences are of pairs (the same noises), so that two entries can be told apart even where their own intervals overlap. The
-verdict names the best entry of each budget and says which others cannot be told from it.
+Differences are of pairs (the same noises), so two entries can differ significantly even where their own intervals
+overlap. The verdict names the best entry of each budget and the others that do not differ significantly from it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What competes.
+    """A schedule and solver on the leaderboard.
 
     Attributes:
         name: The schedule, or the plan's file.
         solver: The solver.
-        budget: Calls that were asked for; a plan may need fewer.
-        plan: What runs.
+        budget: The requested calls; a plan may need fewer.
+        plan: The plan.
     """
 
     name: str
@@ -72,7 +72,7 @@ def entries(
     names: Sequence[str],
     budgets: Sequence[int],
 ) -> list[Entry]:
-    """Compiles every family with every solver for every budget; what a path does not allow is left out.
+    """Compiles every family with every solver for every budget; combinations that the path does not allow are left out.
 
     Args:
         model: The denoiser.
@@ -101,7 +101,7 @@ def _built(model: Denoiser, solver: str, family: str, options: Mapping[str, floa
     return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
 
-def measured(  # noqa: PLR0913 (who competes, in what, on what)
+def measured(  # noqa: PLR0913 (entries, metrics and data)
     model: Denoiser,
     competitors: Sequence[Entry],
     wanted: Wanted,
@@ -134,7 +134,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _cost(row: Row) -> float:
-    """The main figure, turned so that less is better."""
+    """The main figure, with its sign chosen so that less is better."""
     value = row.main.estimate.value
     return value if row.main.better == "lower" else -value
 
@@ -149,7 +149,7 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
 
 
 def behind(row: Row, best: Row) -> tuple[Estimate, bool]:
-    """How far an entry is behind another on the same noises, and whether that is beyond noise at 95%."""
+    """How far an entry is behind another on the same noises, and whether the difference is significant at 95%."""
     gap = row.main.minus(best.main)
     sign = 1 if row.main.better == "lower" else -1
     if gap.error == 0:
@@ -158,7 +158,7 @@ def behind(row: Row, best: Row) -> tuple[Estimate, bool]:
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """One sentence per budget: who is best, by how much, and who cannot be told from it."""
+    """One sentence per budget: the best entry, its margin, and the entries that do not differ significantly from it."""
     sentences = []
     order = ranked(rows)
     for budget in dict.fromkeys(row.entry.budget for row in order):
@@ -170,7 +170,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         beaten = [row for row in others if behind(row, best)[1]]
         if level:
             told = ", ".join(map(_named, level[:3])) + (f" and {len(level) - 3} more" if len(level) > 3 else "")
-            said += f"; beyond noise it is not better than {told}"
+            said += f"; it is not significantly better than {told}"
         if beaten:
             gap, _ = behind(beaten[0], best)
             ends = sorted(abs(end) for end in gap.interval)

@@ -1,7 +1,8 @@
-"""The paired error of a plan: how far its pictures are from the converged solution of the same noises.
+"""The paired error of a plan: how far its images are from the converged solution of the same noises.
 
 The typical error is exp of the trimmed mean over rows of the log of the root mean square over the image, in the model's
-scale: that of :mod:`sigmatune.statistics.paired`, here for one plan alone. It needs no data and says nothing of the data.
+scale, as in :mod:`sigmatune.statistics.paired`, here for a single plan. It needs no data and measures no distance to
+data.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MOST = 256
 
 FIRST, LAST = 48, 384
 CHANGE = 0.01
-"""The reference's steps are doubled until the typical error moves by less than this share of itself."""
+"""The reference's steps are doubled until the typical error changes by less than this share of itself."""
 
 
 def paired(

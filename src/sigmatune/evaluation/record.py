@@ -1,4 +1,4 @@
-"""Figures that cannot be made, read or compared without their settings."""
+"""Figures that cannot be created, read or compared without their settings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ PACKAGES = ("sigmatune", "torch", "numpy", "scipy", "torchmetrics", "efficientne
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What a figure depends on besides the pictures.
+    """The settings on which a figure depends besides the images.
 
     Attributes:
-        n: Pictures that were generated.
-        reference: What they were compared with, its n and shape; None for figures that need none.
+        n: Images that were generated.
+        reference: The reference, its n and shape; None for figures without one.
         extractor: Name, version, resize, normalisation and dtype.
         space: The extractor's space.
-        seeds: Seed and index range of the noises, or what the pictures are.
-        dtype: Of the model's arithmetic, or of the pictures.
+        seeds: Seed and index range of the noises, or the source of the images.
+        dtype: Of the model's arithmetic, or of the images.
         versions: Of the packages.
     """
 
@@ -43,8 +43,8 @@ class EvaluationSettings:
     versions: Mapping[str, str]
 
     def comparable(self, other: EvaluationSettings) -> str | None:
-        """Why two figures must not be compared; None if they may."""
-        for name, told in (("n", "numbers of pictures"), ("reference", "references"), ("extractor", "extractors"),
+        """Why two figures are not comparable; None if they are."""
+        for name, told in (("n", "numbers of images"), ("reference", "references"), ("extractor", "extractors"),
                            ("space", "spaces")):  # fmt: skip
             if getattr(self, name) != getattr(other, name):
                 return f"they are of different {told}, {getattr(self, name)} and {getattr(other, name)}"
@@ -59,7 +59,7 @@ class Figure:
         name: ``fd``, ``precision``, ...
         better: Which direction is better.
         estimate: The number with its jackknife.
-        settings: Without which it would mean nothing.
+        settings: Its settings.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Figure:
         """The difference to another figure, paired if both are of the same noises.
 
         Raises:
-            SigmaTuneError: if they are of different metrics, numbers of pictures, references, extractors or spaces.
+            SigmaTuneError: if they are of different metrics, numbers of images, references, extractors or spaces.
         """
         why = self.settings.comparable(other.settings)
         if self.name != other.name:
             why = f"one is {self.name} and the other {other.name}"
         if self.settings.seeds.get("seed") != other.settings.seeds.get("seed"):
-            why = why or "they are of different seeds, so that nothing cancels"
+            why = why or "they are of different seeds, so their noise does not cancel"
         if why:
             raise SigmaTuneError(f"these figures cannot be compared: {why}.")
         return self.estimate - other.estimate
@@ -90,7 +90,7 @@ class Figure:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that figures depend on, of those that are installed."""
+    """The versions of the installed packages on which figures depend."""
     found = {}
     for name in PACKAGES:
         try:

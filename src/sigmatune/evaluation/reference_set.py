@@ -1,8 +1,8 @@
-"""What generated pictures are compared with: the statistics of a data set in the spaces of some extractors.
+"""References: the statistics of a data set in the spaces of some extractors, for comparison with generated images.
 
-Moments are of all pictures, taken in one pass in float64. Distances between single pictures (kernels, neighbours, sorted
-projections) use rows of at most ``ROWS`` of them, which a fixed seed chooses. The file is an ``.npz`` of plain arrays; of
-wide spaces it may hold no more than the span of the first principal components.
+Moments cover all images, computed in one pass in float64. Distances between single images (kernels, neighbours, sorted
+projections) use at most ``ROWS`` images, chosen by a fixed seed. The file is an ``.npz`` of plain arrays; for wide
+spaces it may hold only the span of the first principal components.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What is known of a data set in one space.
+    """The statistics of a data set in one space.
 
     Attributes:
-        moments: Of all pictures.
+        moments: Of all images.
         rows: The features of some of them, (m, d).
-        basis: (D, d): what a picture's features are multiplied by first; None for the identity.
+        basis: (D, d), applied to an image's features first; None for the identity.
     """
 
     moments: Moments
@@ -61,17 +61,17 @@ class Statistics:
         """The span of the first principal components.
 
         Raises:
-            SigmaTuneError: if fewer are known.
+            SigmaTuneError: if it holds fewer.
         """
         width = len(self.moments.mean)
         if components > width:
-            raise SigmaTuneError(f"the reference knows {width} components of this space, fewer than {components}.")
+            raise SigmaTuneError(f"the reference has {width} components of this space, fewer than {components}.")
         basis = principal(self.moments.covariance, components)
         whole = basis if self.basis is None else self.basis @ basis
         return Statistics(self.moments.projected(basis), (self.rows @ basis).astype(np.float32), whole)
 
     def seen(self, features: Features) -> Array:
-        """Features of other pictures in these coordinates, (n, d) of float64.
+        """Features of other images in these coordinates, (n, d) of float64.
 
         Raises:
             SigmaTuneError: for features of another width.
@@ -80,7 +80,7 @@ class Statistics:
         width = len(self.moments.mean) if self.basis is None else len(self.basis)
         if values.shape[-1] != width:
             raise SigmaTuneError(
-                f"the reference has {width} features a picture and these have {values.shape[-1]}; measure it again."
+                f"the reference has {width} features an image and these have {values.shape[-1]}; measure it again."
             )
         return values if self.basis is None else values @ self.basis
 
@@ -91,11 +91,11 @@ class Reference:
 
     Attributes:
         name: Where it comes from.
-        n: How many pictures it holds.
-        shape: Of one picture, (C, H, W).
+        n: How many images it holds.
+        shape: Of one image, (C, H, W).
         extractors: The :meth:`~sigmatune.evaluation.extractors.Extractor.spec` of each extractor by name.
         statistics: By (extractor, space).
-        about: What was read and how, where the pictures themselves were measured.
+        about: The source and how it was read, if the images themselves were measured.
     """
 
     name: str
@@ -107,14 +107,14 @@ class Reference:
     _spaces: dict[tuple[str, str], Statistics] = field(default_factory=dict, repr=False)
 
     def check(self, extractor: Extractor, shape: tuple[int, ...]) -> None:
-        """Refuses to be compared with pictures of another shape or features of another extractor.
+        """Refuses images of another shape or features of another extractor.
 
         Raises:
-            SigmaTuneError: saying which.
+            SigmaTuneError: naming the difference.
         """
         if tuple(shape) != tuple(self.shape):
             raise SigmaTuneError(
-                f"the reference {self.name} holds pictures of shape (C, H, W) = {tuple(self.shape)} and these are "
+                f"the reference {self.name} holds images of shape (C, H, W) = {tuple(self.shape)} and these are "
                 f"{tuple(shape)}; take another reference, or --size."
             )
         stored = self.extractors.get(extractor.name)
@@ -125,14 +125,14 @@ class Reference:
             own = extractor.spec()
             raise SigmaTuneError(
                 f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
-                f"{own['resize']}; pass the pictures themselves as the reference."
+                f"{own['resize']}; pass the images themselves as the reference."
             )
 
     def space(self, extractor: str, wanted: Subspace) -> Statistics:
         """The statistics in a space or in the span of its first principal components.
 
         Raises:
-            SigmaTuneError: if the reference does not know that much of the space.
+            SigmaTuneError: if the reference holds less of the space.
         """
         key = extractor, wanted.name
         if key not in self._spaces:
@@ -141,13 +141,13 @@ class Reference:
                 have = ", ".join(_told(space, s) for (name, space), s in self.statistics.items() if name == extractor)
                 raise SigmaTuneError(
                     f"the reference {self.name} has {have or 'nothing'} of {extractor}, not {wanted.name}; "
-                    "pass the pictures themselves as the reference."
+                    "pass the images themselves as the reference."
                 )
             self._spaces[key] = stored if wanted.components is None else stored.projected(wanted.components)
         return self._spaces[key]
 
     def spec(self) -> dict[str, Any]:
-        """What identifies the reference, JSON-ready; stands with every figure."""
+        """The identity of the reference, JSON-ready; stated with every figure."""
         return {"name": self.name, "n": self.n, "shape": list(self.shape)}
 
     def save(
@@ -158,7 +158,7 @@ class Reference:
         Args:
             path: The ``.npz`` file.
             most: At most that many rows.
-            components: Of these spaces only so many principal components.
+            components: Keep only this many principal components of these spaces.
             half: Rows in float16 and covariances in float32.
         """
         arrays: dict[str, np.typing.NDArray[Any]] = {}
@@ -191,19 +191,19 @@ def _told(space: str, statistics: Statistics) -> str:
 def measure(
     images: Images, extractors: Sequence[Extractor], *, name: str | None = None, progress: Progress | None = None
 ) -> Reference:
-    """Takes the statistics of images in one pass; memory does not grow with their number.
+    """Measures the statistics of images in one pass; memory does not grow with their number.
 
     Args:
         images: The data.
         extractors: What features to take.
         name: What to call it; the images' own name by default.
-        progress: Sees the pictures done.
+        progress: Sees the images done.
 
     Raises:
-        SigmaTuneError: if there are fewer than two, or they are no pictures or cannot be read.
+        SigmaTuneError: if there are fewer than two, or they are not images or cannot be read.
     """
     if images.count < 2:
-        raise SigmaTuneError(f"{images.name} holds one picture; a reference needs at least two, and rather thousands.")
+        raise SigmaTuneError(f"{images.name} holds one image; a reference needs at least two, preferably thousands.")
     generator = np.random.default_rng(0)
     chosen = generator.permutation(images.some(ROWS))
     place = np.full(images.count, -1)
@@ -216,7 +216,7 @@ def measure(
         places = place[done : done + len(pixels)]
         for extractor in extractors:
             for space, features in extractor(pixels).items():
-                if extractor.spaces[space].kind == "logits":  # of scores, which compare with nothing
+                if extractor.spaces[space].kind == "logits":  # of scores, which need no reference
                     continue
                 key = extractor.name, space
                 if key not in rows:
@@ -271,7 +271,7 @@ def load(path: str | Path) -> Reference:
 
 
 class HeaderFields(Strict):
-    """What a file of statistics says of itself."""
+    """The header of a file of statistics."""
 
     format: Literal["sigmatune/reference"]
     version: Literal[1]
@@ -298,7 +298,7 @@ def _check_shapes(place: str, moments: Moments, rows: Features, basis: Array | N
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether a file holds statistics rather than pictures; never fails."""
+    """Whether a file holds statistics rather than images; never fails."""
     try:
         return path.suffix.lower() == ".npz" and path.is_file() and "header" in npz.arrays(path)
     except SigmaTuneError:

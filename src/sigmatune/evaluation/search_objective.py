@@ -1,4 +1,4 @@
-"""A distance to data as the objective of a black-box search, for deterministic plans and such that add noise."""
+"""A distance to data as the objective of a black-box search, for deterministic and stochastic plans."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sigmatune.statistics.moments import Moments
 
 
 class FrechetObjective:
-    """The squared Frechet distance of a plan's pictures to data; a function of the plan for ``tune_by_trials``.
+    """The squared Frechet distance of a plan's images to data; a function of the plan for ``tune_by_trials``.
 
-    A plan that is chosen by it is only as good as the noises that it was chosen on: evaluate it with another seed.
+    A plan chosen by this objective may overfit its noises: evaluate it with another seed.
 
     Args:
         model: The denoiser.
         reference: The data.
-        extractor: Whose features.
-        space: Which of them; narrow ones need fewer pictures.
-        n: Pictures per plan.
-        seed: Of their noise.
-        folder: Keeps the features, so that a stopped search goes on for nothing.
+        extractor: The extractor of the features.
+        space: The space; narrow spaces need fewer images.
+        n: Images per plan.
+        seed: Seed of their noise.
+        folder: Keeps the features, so that a stopped search resumes at no cost.
 
     Raises:
-        SigmaTuneError: if the reference is of other pictures or extractors or does not know the space.
+        SigmaTuneError: if the reference is of other images or extractors or lacks the space.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FrechetObjective:
         self.__qualname__ = f"frechet to {reference.spec()} in {space} of {extractor.spec()}, n {n}, seed {seed}"
 
     def __call__(self, plan: Plan) -> float:
-        """The distance of a plan's pictures."""
+        """The distance of a plan's images."""
         extractor, base = self.wanted.extractor, self.wanted.spaces[0].base
         sample = generate(self.model, plan, self.n, [extractor], seed=self.seed, folder=self.folder, keep=False)
         rows = self.known.seen(sample.rows(extractor.name, base))

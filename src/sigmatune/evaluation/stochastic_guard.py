@@ -1,13 +1,13 @@
-r"""The guard for plans that add noise: no row has one right answer, so sets of pictures are compared instead of rows.
+r"""The guard for plans that add noise: no row has one correct image, so it compares sets of images.
 
-Both plans make pictures from the same (seed, index) range. Blocks of rows, the same of both, are drawn with replacement, and
-the interval is that of the resampled differences around the difference itself:
+Both plans sample the same (seed, index) range. The bootstrap draws blocks of rows with replacement, the same for both
+plans, and centres the resampled differences on the difference itself:
 
 .. math:: \Delta = d(x, y) - d(x', y), \qquad [\Delta + q_{.025}, \Delta + q_{.975}], \quad
           q \text{ of } \Delta^* - \overline{\Delta^*}
 
-The centring takes out that resampled sets hold fewer different pictures, which makes every distance larger. There is a gain
-only if the whole interval lies below zero.
+The centring removes a bias: resampled sets hold fewer distinct images, which enlarges every distance. There is a
+gain only if the whole interval lies below zero.
 
 Reference: Bootstrap Methods and Their Application (Davison and Hinkley, 1997), https://doi.org/10.1017/CBO9780511802843
 """
@@ -36,14 +36,14 @@ DISTANCES: tuple[Distance, ...] = ("fd", "kid")
 
 @dataclass(frozen=True)
 class Difference:
-    """A plan's distance to the data minus that of its rival.
+    """A plan's distance to the data minus that of its baseline.
 
     Attributes:
-        distance, space: Which one, and where.
+        distance, space: Their names.
         value: The difference; negative where the plan is better.
         low, high: Its interval.
         plan, rival: The two distances.
-        n: Pictures of each.
+        n: Images of each.
         blocks, resamples, confidence, seed: Of the bootstrap.
     """
 
@@ -71,13 +71,13 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What it comes to, in one sentence."""
+        """The verdict in one sentence."""
         span = f"{self.value:.3g} ({self.confidence:.0%} interval {self.low:.3g} to {self.high:.3g})"
         if self.gain:
-            return f"gain: on the same {self.n} noises the plan's {self._named} differs from its rival's by {span}."
+            return f"gain: on the same {self.n} noises the plan's {self._named} differs from the baseline's by {span}."
         if self.low > 0:
-            return f"no gain: the plan is worse; its {self._named} differs from its rival's by {span}."
-        return f"no gain: on the same {self.n} noises the two cannot be told apart; {self._named} differs by {span}."
+            return f"no gain: the plan is worse; its {self._named} differs from the baseline's by {span}."
+        return f"no gain: on the same {self.n} noises the two do not differ significantly; {self._named} differs by {span}."
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, JSON-ready."""
@@ -87,10 +87,10 @@ class Difference:
 def compare(
     plan: Features, rival: Features, reference: Statistics, distance: Distance = "fd", *, space: str = "", seed: int = 0
 ) -> Difference:
-    """Compares two sets of pictures with the data.
+    """Compares two sets of images with the data.
 
     Args:
-        plan, rival: Features of the pictures of the same noises in the same order, (n, D).
+        plan, rival: Features of the images of the same noises in the same order, (n, D).
         reference: The data's statistics in the same space.
         distance: ``"fd"`` or ``"kid"``.
         space: What the space is called.
@@ -101,7 +101,7 @@ def compare(
     """
     if plan.shape != rival.shape or len(plan) < 4:
         raise SigmaTuneError(
-            f"the guard compares pictures of the same noises, at least 4, not {len(plan)} with {len(rival)}."
+            f"the guard compares images of the same noises, at least 4, not {len(plan)} with {len(rival)}."
         )
     make = {"fd": _frechet, "kid": _kernel}[distance]
     n = len(plan) if distance == "fd" else min(len(plan), MOST)
@@ -130,7 +130,7 @@ def compare(
 
 
 def _frechet(rows: Array, parts: list[Rows], reference: Statistics) -> Callable[[Array], float]:
-    rows = rows - reference.moments.mean  # near zero, so that sums of squares lose nothing
+    rows = rows - reference.moments.mean  # near zero, so that sums of squares keep their digits
     sizes = np.array([len(part) for part in parts], dtype=np.float64)
     sums = np.array([rows[part].sum(axis=0) for part in parts])
     squares = np.array([(rows[part].T @ rows[part]).ravel() for part in parts])

@@ -4,12 +4,12 @@ A case is a plan file, Gaussian data with independent values of variance P, star
 
 .. math:: D(x; \sigma) = \frac{P}{P + \sigma^2} \, x, \qquad x = x_0 + \sigma \epsilon,
 
-so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order, and the
-end state. They are made by the state machine in float64; a program passes if its pairs are those of the plan within the
-tolerance of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
+so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order,
+and the end state. They are made by the state machine in float64; a program passes if its pairs are those of the plan
+within the tolerance of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
 
-A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines and
-writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.
+A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines
+and writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ def read(file: Path) -> list[dict[str, Any]]:
         found = [_case_of(line, i) for i, line in enumerate(cases, start=2)]
         stated = parsed(head)["cases"]
     except SigmaTuneError as error:
-        raise SigmaTuneError(f"{file} is no file of conformance cases of version {VERSION}: {error}") from None
+        raise SigmaTuneError(f"{file} is not a file of conformance cases of version {VERSION}: {error}") from None
     if stated != len(found):
-        raise SigmaTuneError(f"{file} states {stated} cases and holds {len(found)}; take the whole file.")
+        raise SigmaTuneError(f"{file} states {stated} cases but holds {len(found)}; use the complete file.")
     return found
 
 
@@ -201,7 +201,7 @@ def _case_of(line: str, number: int) -> dict[str, Any]:
     n, plan = len(made.variance), read_plan(json.dumps(made.plan))
     if len(made.start) != n or any(len(row) != n for row in made.noise) or plan.path is None:
         raise SigmaTuneError(
-            f"line {number}: a case needs a noise path and {n} numbers of start noise and of each noise."
+            f"line {number}: a case needs a noise path, and {n} numbers for the start noise and for each later noise."
         )
     return raw  # type: ignore[no-any-return]
 

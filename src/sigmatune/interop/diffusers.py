@@ -1,13 +1,14 @@
 r"""A plan inside any diffusers pipeline: the network receives exactly the (t, sigma) of the file.
 
-A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network, applies
-guidance, and hands the network's output to ``step``, which returns the next latents. :class:`SigmaTuneScheduler` puts a plan
-into these calls: one t per network call, also for solvers of several calls per step (``order`` is 1), in floating point, and
-between two calls the state machine of :mod:`sigmatune.core.loop`, in the model's own scaling (:mod:`sigmatune.interop.native`).
+A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network,
+applies guidance, and hands the network's output to ``step``, which returns the next latents.
+:class:`SigmaTuneScheduler` puts a plan into these calls: one t per network call, also for solvers of several calls per
+step (``order`` is 1), in floating point, and between two calls the state machine of :mod:`sigmatune.core.machine`, in the
+model's own scaling (:mod:`sigmatune.interop.native`).
 
-What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the number of
-its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is refused; start
-from an image with :func:`partial` at strength 1.
+What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the
+number of its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is
+refused; start from an image with :func:`partial` at strength 1.
 
 Diffusers reads this module by its name when it loads a pipeline that was saved with this scheduler.
 """
@@ -55,8 +56,8 @@ class Output(SchedulerOutput):  # type: ignore[misc]
 class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """Runs a plan in a diffusers pipeline; made by :func:`scheduler`.
 
-    Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit for
-    bit.
+    Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit
+    for bit.
 
     Args:
         plan: The content of a plan file with its noise path, as a dictionary.
@@ -172,8 +173,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """
         if begin_index != self._lead:
             raise SigmaTuneError(
-                f"the pipeline has cut the plan's list of timesteps at {begin_index}, as a strength does; start from a noise "
-                "level instead: make the scheduler of partial(plan, sigma) and pass strength=1."
+                f"the pipeline cut the plan's list of timesteps at {begin_index}, as a strength does; start from a "
+                "noise level instead: make the scheduler of partial(plan, sigma) and pass strength=1."
             )
         self._call = 0
 
@@ -228,7 +229,10 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 last call, NaN or infinity.
         """
         if eta or use_clipped_model_output:
-            raise SigmaTuneError("eta and use_clipped_model_output are another sampler's; the plan has its own noise.")
+            raise SigmaTuneError(
+                "eta and use_clipped_model_output belong to another sampler; leave them out, the plan has its own "
+                "noise."
+            )
         k = self._call
         self._check_time(k, timestep)
         with torch.no_grad():
@@ -248,8 +252,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             bad := first_unsound(following)
         ) is not None:  # once a run: on an accelerator a look waits for all before it
             raise SigmaTuneError(
-                f"the pipeline's network made NaN or infinity of image {bad}; load it in float32 or bfloat16, or look "
-                "at its weights."
+                f"the pipeline's network returned NaN or infinity for image {bad}; load it in float32 or bfloat16, or "
+                "check its weights."
             )
         # A pipeline that makes a single step may take the estimate of the data as its result (PixArt does).
         return Output(prev_sample=following, pred_original_sample=following) if return_dict else (following, following)
@@ -263,8 +267,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             timestep = self._times[min(k, len(self._times) - 1)]  # reading it would make the accelerator wait
         if not known or abs(float(timestep) - self._times[k]) > 1e-3:
             raise SigmaTuneError(
-                f"t = {float(timestep):g} is not what this plan sends in call {max(k, 0)} of {self._plan.calls}; let the "
-                "pipeline go once through scheduler.timesteps after set_timesteps."
+                f"t = {float(timestep):g} is not the time of call {max(k, 0)} of {self._plan.calls} of this plan; let "
+                "the pipeline iterate once over scheduler.timesteps after set_timesteps."
             )
 
     def _prepared(self, sample: Tensor, generator: Any) -> Machine:
@@ -297,8 +301,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if abs(t - self._times[0]) <= 1e-3:
             if self._native.origin is None:
                 raise SigmaTuneError(
-                    "this plan's state holds more than the picture (learned coefficients, a momentum), so it does not say how "
-                    "to start from an image; use a plan of one of the solvers of position."
+                    "this plan's state holds more than the image (learned coefficients, a momentum), so it does not "
+                    "define how to start from an image; use a plan of a position-space solver."
                 )
             return self._native.origin, self._native.start
         near = min(self._times, key=lambda own: abs(own - t))
@@ -310,7 +314,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if spec["kind"] == "flow" and not np.isclose(np.exp(mu), spec["shift"], rtol=1e-4):
             warnings.warn(
                 f"at this resolution the pipeline shifts time by {np.exp(mu):.4g} and the plan was made for a shift of "
-                f"{spec['shift']:.4g}; its noise levels are kept, its evidence does not carry over.",
+                f"{spec['shift']:.4g}; its noise levels are kept, but its evidence does not carry over.",
                 PlanMismatch,
                 stacklevel=3,
             )
@@ -361,8 +365,8 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
 def starting_level(plan: Plan, strength: float) -> float:
     r"""Turns a pipeline's ``strength`` into the noise level to start from, for :func:`sigmatune.partial`.
 
-    It is the level at the position ``strength * T`` of the model's own time (before a shift), whatever the plan's levels and
-    their number: the level that a uniform grid has there. Strength 1 is the plan's first level.
+    It is the level at the position ``strength * T`` of the model's own time (before a shift), whatever the plan's
+    levels and their number: the level that a uniform grid has there. Strength 1 is the plan's first level.
 
     Args:
         plan: A plan with its noise path.

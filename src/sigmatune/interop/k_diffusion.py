@@ -80,7 +80,7 @@ def sampler(plan: Plan) -> Callable[..., torch.Tensor]:
     ) -> torch.Tensor:
         if sigmas.shape != levels.shape or not torch.allclose(sigmas.cpu().float(), levels, rtol=1e-4, atol=1e-6):
             raise SigmaTuneError(
-                "the SIGMAS that were given to this sampler are not those of its plan; connect the plan's own, uncut."
+                "the SIGMAS of this sampler are not those of its plan; connect the plan's own, complete."
             )
         extra = dict(extra_args or {})
         seed, rows = int(extra.get("seed") or 0), range(len(x))

@@ -6,9 +6,9 @@ A loop that is not ours holds one tensor, the network's next input in the model'
 .. math:: S'_k = T_k S_k, \quad T_k = \begin{pmatrix} m_k c_k \\ 0 \;\; I \end{pmatrix}, \qquad
           A'_k = T_{k+1} A_k T_k^{-1}, \quad b'_k = T_{k+1} b_k, \quad G'_k = T_{k+1} G_k, \quad c'_k = e_0,
 
-in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in, a
-callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as all
-solvers have it and as learned coefficients have it unless they forget the start noise.
+in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in,
+a callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as
+all solvers have it and as learned coefficients have it unless they forget the start noise.
 
 Every prediction type here is affine in the network's output: :math:`D = u_k x_k + v_k f_k`.
 """
@@ -116,8 +116,8 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
     c, calls, width = coefficients.c, coefficients.calls, coefficients.width
     if bool((c[:-1, 0] == 0).any()):
         raise SigmaTuneError(
-            "an input of the network does not depend on the first tensor of the plan's state, so a loop that holds nothing "
-            "but that input cannot run it; run it with sigmatune.sample."
+            "an input of the network does not depend on the first tensor of the plan's state, so a loop that holds "
+            "only that input cannot run it; run it with sigmatune.sample."
         )
     T = torch.eye(width, dtype=c.dtype).repeat(calls + 1, 1, 1)
     T[:-1, 0] = c[:-1] * scale[:, None]
@@ -130,8 +130,8 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
     start = T[0] @ coefficients.start
     if bool((start[0, 1:].abs() > 1e-9 * start[0, 0].abs()).any()):
         raise SigmaTuneError(
-            f"the first input of the network is made of {start.shape[-1]} noises, and other loops start from one; run it with "
-            "sigmatune.sample."
+            f"the first input of the network combines {start.shape[-1]} noises, and other loops start from one; run it "
+            "with sigmatune.sample."
         )
     return Coefficients(
         q=coefficients.q,

@@ -1,16 +1,17 @@
 r"""Shift and resolution of flow models, as one invertible operation on noise levels.
 
-Shifting time by m multiplies every level by m: :math:`\tau' = m \tau / (1 + (m - 1) \tau)` is :math:`\sigma' = m \sigma`
-(:func:`sigmatune.noise.shift`). Static shifts are numbers (SD3: 3); dynamic ones follow the number of patches n of an image,
+Shifting time by m multiplies every level by m: :math:`\tau' = m \tau / (1 + (m - 1) \tau)` is :math:`\sigma' = m
+\sigma` (:func:`sigmatune.noise.shift`). Static shifts are numbers (SD3: 3); dynamic ones follow the number of patches n
+of an image,
 
 .. math:: m = e^{\mu}, \quad \mu = \mu_0 + (n - n_0) \frac{\mu_1 - \mu_0}{n_1 - n_0}
 
 through two points (Flux: :math:`(256, 0.5)` and :math:`(4096, 1.15)`).
 
-A plan is converted in one of two ways. *levels* keeps its noise levels: the same sigmas reach the network with the same t,
-because t is counted after the shift; only what a pipeline believes the shift to be changes. *positions* keeps where the levels
-lie in the time before the shift, so all of them are multiplied by the ratio of the shifts, as a pipeline does at another
-resolution. Either way the evidence belongs to the old setting.
+A plan is converted in one of two ways. *levels* keeps its noise levels: the same sigmas reach the network with the same
+t, because t is counted after the shift; only what a pipeline believes the shift to be changes. *positions* keeps where
+the levels lie in the time before the shift, so all of them are multiplied by the ratio of the shifts, as a pipeline
+does at another resolution. Either way the evidence belongs to the old setting.
 """
 
 from __future__ import annotations
@@ -108,9 +109,9 @@ def convert(plan: Plan, shift: float, *, keep: Literal["levels", "positions"] = 
 def sd3_reference(path: NoisePath, steps: int) -> Schedule:
     r"""The levels of SD3's reference implementation, whose last one is shifted twice ("sd3-ref").
 
-    Its grid runs evenly from the time of the largest to the time of the smallest level; these times are already shifted, and
-    the shift is applied to the whole grid again: invisible at the noisy end, where it changes nothing, and the reason why the
-    smallest level lies m times higher than the model's own. A named variant, not a repair of it.
+    Its grid runs evenly from the time of the largest to the time of the smallest level; these times are already
+    shifted, and the shift is applied to the whole grid again: invisible at the noisy end, where it changes nothing, and
+    the reason why the smallest level lies m times higher than the model's own. A named variant, not a repair of it.
 
     Source: https://github.com/Stability-AI/sd3-ref (Stability AI, 2024)
 

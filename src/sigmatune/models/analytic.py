@@ -1,8 +1,8 @@
 r"""Exact denoisers: data whose posterior mean E[x0 | z] is a formula.
 
-In the unit state, :math:`z = \alpha x_0 + s \epsilon` with :math:`\alpha = 1/\sqrt{1+\sigma^2}`, :math:`s = \sigma \alpha`,
-every formula below is regular at each level, sigma = inf (alpha = 0, s = 1) included. All arithmetic is float64; the result
-has z's dtype. A path binds schedules to a range of levels, but the denoisers answer at any level.
+In the unit state, :math:`z = \alpha x_0 + s \epsilon` with :math:`\alpha = 1/\sqrt{1+\sigma^2}`, :math:`s = \sigma
+\alpha`, every formula below is regular at each level, sigma = inf (alpha = 0, s = 1) included. All arithmetic is
+float64; the result has z's dtype. A path binds schedules to a range of levels, but the denoisers answer at any level.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DATA, CHOICE = 0xDA7A, 0xC401CE
 """Noise channels of drawn data, so that a draw never repeats the start noise of the same seed and index."""
 
 NEVER = 1e300
-"""Minus the exponent of what cannot be; finite, so that a chunk without any possible member is no NaN."""
+"""Minus the exponent of what cannot be; finite, so that a chunk without any possible member is not NaN."""
 
 
 class Analytic(Denoiser):
@@ -121,7 +121,8 @@ class GaussianMixture(Analytic):
     .. math:: D = \sum_k r_k \left[ \mu_k + \alpha C_k (\alpha^2 C_k + s^2)^{-1} (z - \alpha \mu_k) \right], \quad
               r_k \propto w_k \, \mathcal N(z; \alpha \mu_k, \alpha^2 C_k + s^2)
 
-    Each covariance is decomposed once; the responsibilities come from log densities, so they neither overflow nor vanish.
+    Each covariance is decomposed once; the responsibilities come from log densities, so they neither overflow nor
+    vanish.
 
     Args:
         weights: w, (K,), > 0, summing to 1.
@@ -130,7 +131,7 @@ class GaussianMixture(Analytic):
         path: Binds schedules; EDM's range by default.
 
     Raises:
-        SigmaTuneError: if the arrays do not fit together, or are no weights, means and covariances.
+        SigmaTuneError: if the arrays do not fit together, or are not weights, means and covariances.
     """
 
     def __init__(self, weights: Numbers, means: Numbers, covariances: Numbers, path: NoisePath | None = None) -> None:
@@ -208,8 +209,8 @@ class Empirical(Analytic):
 
     .. math:: D = \sum_i r_i x_i, \quad r_i \propto \exp\left( -\frac{\|z - \alpha x_i\|^2}{2 s^2} \right)
 
-    The images pass once, in chunks, as in attention: the largest exponent so far scales what has been summed, so nothing
-    overflows or vanishes at any level. Besides the images, memory is one number per row and image of a chunk.
+    The images pass once, in chunks, as in attention: the largest exponent so far scales what has been summed, so
+    nothing overflows or vanishes at any level. Besides the images, memory is one number per row and image of a chunk.
 
     References:
         | Online normalizer calculation for softmax (Milakov and Gimelshein, 2018)

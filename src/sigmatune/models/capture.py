@@ -1,10 +1,10 @@
 r"""What a diffusers pipeline sends to its network, found by letting the pipeline send it.
 
-Every family conditions its network in its own way: text embeddings, pooled ones, sizes, masks, ids of positions, labels,
-residuals of a control network. All of that is prepared by the pipeline itself before its loop begins and is the same in every
-step. So the pipeline is called as its user would call it, is stopped at the first call of the network, and the arguments of
-that call are kept: the state and t are then ours to fill in, the rest is the condition. A prompt is encoded once this way, and
-nothing about a family has to be repeated here.
+Every family conditions its network in its own way: text embeddings, pooled ones, sizes, masks, ids of positions,
+labels, residuals of a control network. All of that is prepared by the pipeline itself before its loop begins and is the
+same in every step. So the pipeline is called as its user would call it, is stopped at the first call of the network,
+and the arguments of that call are kept: the state and t are then ours to fill in, the rest is the condition. A prompt
+is encoded once this way, and nothing about a family has to be repeated here.
 """
 
 from __future__ import annotations
@@ -133,17 +133,15 @@ def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], told: Mapping[
     arguments = dict(seen["network"])
     state = next((key for key in STATES if isinstance(arguments.get(key), torch.Tensor)), None)
     if state is None or TIME not in arguments or "timesteps" not in told:
-        raise SigmaTuneError(
-            f"how a {name} calls its network is not understood: no state or no timestep is among the arguments."
-        )
+        raise SigmaTuneError(f"a {name} calls its network in an unknown way: the arguments lack a state or a timestep.")
     x = arguments.pop(state)
     sent = float(torch.as_tensor(arguments.pop(TIME)).reshape(-1)[0])
     listed = torch.as_tensor(told["timesteps"]).float()
     clock = next((c for c in (1.0, 1000.0) if bool((abs(listed / c - sent) <= 5e-3 * abs(sent) + 1e-9).any())), None)
     if clock is None:
         raise SigmaTuneError(
-            f"a {name} sends {sent:g} to its network where its scheduler says t = {float(listed[0]):g}; that clock is not "
-            "known here."
+            f"a {name} sends {sent:g} to its network where its scheduler says t = {float(listed[0]):g}; that time "
+            "variable is not supported."
         )
     control = seen.get("control")
     if control is not None:

@@ -107,13 +107,13 @@ class ConditionalDenoiser(DiffusersDenoiser):
         other.labels = None if label is None else self._index([label] if isinstance(label, str) else label)
         if ends is not None:
             if self.ends is None:
-                raise SigmaTuneError("this network is not told the ends of a schedule; leave them out.")
+                raise SigmaTuneError("this network does not take the ends of a schedule; leave them out.")
             other.ends = torch.tensor([ends], dtype=torch.float32, device=self.device)
         if images is not None:
             wanted = 0 if self.conditioner is None else self.conditioner.images
             if images.ndim != 4 or images.shape[1:] != (wanted, *self.shape[1:]):
                 raise SigmaTuneError(
-                    f"this network is told images of shape {(wanted, *self.shape[1:])}, not {tuple(images.shape[1:])}."
+                    f"this network takes images of shape {(wanted, *self.shape[1:])}, not {tuple(images.shape[1:])}."
                 )
             other.images = images.to(self.device, self.dtype)
         return other
@@ -142,7 +142,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
             return self
         if count < len(parts):
             raise SigmaTuneError(
-                f"tuning keeps {', '.join(name.replace('_', '-') for name in parts)} apart in their labels too, so give at "
+                f"{', '.join(name.replace('_', '-') for name in parts)} must use different labels, so give at "
                 f"least {len(parts)} different ones, or one for all, not {count}."
             )
         sizes = shares(count, [len(part) for part in parts.values()])
@@ -172,7 +172,8 @@ class ConditionalDenoiser(DiffusersDenoiser):
         """
         if self.conditioner is None or not self.classes:
             raise SigmaTuneError(
-                "this network was not trained without classes, so it cannot be guided by their absence."
+                "this network was never trained without classes, so classifier-free guidance cannot work; leave "
+                "guidance out."
             )
         other = self._copy()
         other.labels, other.classes = None, ()
@@ -192,7 +193,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         if unknown is not None:
             raise unknown_name("class", str(unknown), self.classes)
         if None in labels and self.conditioner is None:
-            raise SigmaTuneError("this network has to be told a class; it was not trained without.")
+            raise SigmaTuneError("this network needs a class; it was never trained without one.")
         index = {None: len(self.classes)} | {label: i for i, label in enumerate(self.classes)}
         return torch.tensor([index[label] for label in labels], device=self.device)
 
@@ -201,9 +202,9 @@ class ConditionalDenoiser(DiffusersDenoiser):
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         labels, ends, images = (self._of_batch(name, len(x_t)) for name in TOLD)
         if labels is None and self.module.indices:
-            raise SigmaTuneError("this network has to be told a class; choose one with label=.")
+            raise SigmaTuneError("this network needs a class; choose one with label=.")
         if images is None and self.conditioner is not None and self.conditioner.images:
-            raise SigmaTuneError("this network has to be told an image; give it one with given(images=...).")
+            raise SigmaTuneError("this network needs an image; give it one with given(images=...).")
         output: torch.Tensor = self.module(x_t, t, labels, ends, images)
         return output[:, : self.shape[0]]
 
@@ -218,14 +219,14 @@ class ConditionalDenoiser(DiffusersDenoiser):
         if not self._by_row(name):
             return value.expand(batch, *value.shape[1:])
         if self._indices is None or len(self._indices) > batch:
-            raise SigmaTuneError("this model is told something about each row; say which rows these are with rows().")
+            raise SigmaTuneError("this model has a condition for each row; select rows with rows().")
         places = [self._place(name, index, len(value)) for index in self._indices]
         return value[[*places, *places[:1] * (batch - len(places))]]
 
     def _place(self, name: str, index: int, count: int) -> int:
         if name in self._places:
             if index not in self._places[name]:
-                raise SigmaTuneError(f"this model was told nothing about row {index}.")
+                raise SigmaTuneError(f"this model has no condition for row {index}.")
             return self._places[name][index]
         if name == "labels":
             for part, own in self._parts:
@@ -287,11 +288,11 @@ def conditional(
         SigmaTuneError: for an unknown class, or a model that cannot be guided.
     """
     if label is not None and labels is not None:
-        raise SigmaTuneError("give label= for all rows or labels= for one after the other, not both.")
+        raise SigmaTuneError("give label= for all rows or labels= for a cycle of labels, not both.")
     chosen: Sequence[str | int] | None = [label] if label is not None else labels
     if chosen is not None:
         if not model.classes:
-            raise SigmaTuneError("this network knows no classes; leave the label out.")
+            raise SigmaTuneError("this network has no classes; leave the label out.")
         numbers = range(len(model.classes))
         named = [model.classes[one] if isinstance(one, int) and one in numbers else str(one) for one in chosen]
         model = model.given(named)

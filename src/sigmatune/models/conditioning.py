@@ -2,15 +2,15 @@ r"""What a network is told besides its state and its level: a class, and the end
 
 .. math:: e = W_2 \, \mathrm{silu}(W_1 [\, c_y; \; \gamma(\lambda(0)); \; \gamma(\lambda(1)) \,] + b_1) + b_2
 
-c is a table of vectors, one per class and one more that stands for no class (of which classifier-free guidance is made),
-:math:`\gamma` the sines and cosines of the logSNR at octaves of frequency. The vector e is what a diffusers network takes
-beside its time embedding: ``class_labels`` of a UNet2DModel of ``class_embed_type`` "identity", ``pooled_projections`` of an
-SD3Transformer2DModel. With ``resnet_time_scale_shift`` "scale_shift" a UNet turns it into a scale and a shift of every
-normalised feature map (FiLM); the transformer does the same in its adaptive layer norms (AdaLN). The network's time is
-the logSNR :math:`\lambda(u)` of the state itself.
+c is a table of vectors, one per class and one more that stands for no class (of which classifier-free guidance is
+made), :math:`\gamma` the sines and cosines of the logSNR at octaves of frequency. The vector e is what a diffusers
+network takes beside its time embedding: ``class_labels`` of a UNet2DModel of ``class_embed_type`` "identity",
+``pooled_projections`` of an SD3Transformer2DModel. With ``resnet_time_scale_shift`` "scale_shift" a UNet turns it into
+a scale and a shift of every normalised feature map (FiLM); the transformer does the same in its adaptive layer norms
+(AdaLN). The network's time is the logSNR :math:`\lambda(u)` of the state itself.
 
-A pipeline folder holds it as ``conditioning/config.json`` and ``conditioning/diffusion_pytorch_model.safetensors`` beside the
-network, which stays an ordinary one that diffusers opens alone.
+A pipeline folder holds it as ``conditioning/config.json`` and ``conditioning/diffusion_pytorch_model.safetensors``
+beside the network, which stays an ordinary one that diffusers opens alone.
 
 References:
     | FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018), https://arxiv.org/abs/1709.07871
@@ -45,12 +45,10 @@ class ConditioningConfig(Strict):
     kind: Literal["SigmaTuneConditioning"] = Field(alias="_class_name")
     width: int = Field(ge=1, description="length of the vector that the network takes")
     classes: list[str] = Field(default_factory=list, description="names of the classes, in the order of their vectors")
-    ends: bool = Field(
-        default=False, description="the network is told the logSNR at both ends of the sample's schedule"
-    )
+    ends: bool = Field(default=False, description="the network takes the logSNR at both ends of the sample's schedule")
     images: int = Field(default=0, ge=0, description="channels of an image that is concatenated to the state")
     default_ends: tuple[float, float] | None = Field(
-        default=None, strict=False, description="sigma_min and sigma_max where nothing else is said"
+        default=None, strict=False, description="sigma_min and sigma_max by default"
     )
     curve: dict[str, Any] | None = Field(
         default=None, description="the spectral curve of training: family, kappa_min, kappa_max"

@@ -102,7 +102,7 @@ def _denoiser(
     own = (folder / "conditioning" / "config.json").is_file()
     if not own and getattr(config, "num_class_embeds", None) is None:
         if not hasattr(config, "time_embedding_type"):
-            raise SigmaTuneError(f"{folder} holds a transformer without the conditioning/ that tells it what to do.")
+            raise SigmaTuneError(f"{folder} holds a transformer without its conditioning/; pass the complete folder.")
         return DiffusersDenoiser(unet, path, prediction, **where)
     from sigmatune.models.conditional import ConditionalDenoiser
     from sigmatune.models.conditioning import Conditioning

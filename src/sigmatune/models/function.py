@@ -22,9 +22,9 @@ HALF = (torch.float16, torch.bfloat16)
 class FunctionDenoiser(Denoiser):
     r"""Calls D(x, sigma) on the variance-exploding state :math:`x = x_0 + \sigma \epsilon = \sqrt{1 + \sigma^2} \, z`.
 
-    The function gets tensors of its own, which it may change, and what it returns is copied, so it may hand out one that it
-    keeps. States of half precision would round every step by up to 0.4 %, so they are float32 then and only the function's
-    input is half.
+    The function gets tensors of its own, which it may change, and what it returns is copied, so it may hand out one
+    that it keeps. States of half precision would round every step by up to 0.4 %, so they are float32 then and only the
+    function's input is half.
 
     References:
         | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022)

@@ -71,7 +71,7 @@ def from_pipeline(
         unconditional = capture(pipe, {**arguments, "prompt": negative_prompt or ""})
     guided = len(sent[0].state[1]) == 2 or unconditional is not None
     if guided != (scale != 1) or (len(sent[0].state[1]) == 2 and not _known_order(pipe)):
-        raise SigmaTuneError(f"how a {type(pipe).__name__} applies guidance is not known here; pass guidance=1.")
+        raise SigmaTuneError(f"the guidance of a {type(pipe).__name__} is not supported; pass guidance=1.")
     made = PipelineDenoiser(
         pipe,
         sent,
@@ -150,7 +150,7 @@ def _conditions(
         raise SigmaTuneError(f"a {name} needs a list of {'prompts=' if key == 'prompt' else 'labels='}.")
     if len(set(given)) < len(given):
         twice = next(value for i, value in enumerate(given) if value in given[:i])
-        raise SigmaTuneError(f"{twice!r} is given twice; conditions that tune and conditions that judge must differ.")
+        raise SigmaTuneError(f"{twice!r} is given twice; tuning and the final test need different conditions.")
     return key, [value if key == "prompt" else [value] for value in given]
 
 

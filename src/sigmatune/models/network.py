@@ -60,8 +60,8 @@ class NetworkDenoiser(Denoiser):
             )
         if self.prediction.needs_signal and np.isinf(path.sigma_max):
             raise SigmaTuneError(
-                f"a model of prediction type {self.prediction.name!r} says nothing about the data at sigma = inf, where "
-                "this noise path starts; give it a path without a zero-terminal-SNR level."
+                f"a model of prediction type {self.prediction.name!r} carries no information about the data at sigma = "
+                "inf, where this noise path starts; give it a path without a zero-terminal-SNR level."
             )
         self.network, self.shape, self.path = network, tuple(shape), path
         self.device, self.network_dtype = torch.device(device), dtype
@@ -96,7 +96,7 @@ class NetworkDenoiser(Denoiser):
         near = self.path.agrees(levels, t)
         if not near.all():
             raise SigmaTuneError(
-                f"this network knows whole timesteps only and sigma {levels[~near][0]:.6g} is none of them; "
+                f"this network accepts whole timesteps only and sigma {levels[~near][0]:.6g} is between two; "
                 "move the levels with snap() first."
             )
         return torch.from_numpy(t).long()
@@ -104,10 +104,10 @@ class NetworkDenoiser(Denoiser):
     def remedy(self) -> str:
         name = unsound_weight(self.network) if isinstance(self.network, torch.nn.Module) else None
         if name is not None:
-            return f"its weight {name} holds NaN or infinity, so load it from sound files"
+            return f"its weight {name} holds NaN or infinity, so load it from intact files"
         if self.network_dtype != torch.float32:
             return "its weights are finite, so its arithmetic overflows: load it with dtype=torch.float32"
-        return "its weights are finite, so it overflows there: look at what it is told, or at how it was trained"
+        return "its weights are finite, so its arithmetic overflows: check its conditions, or its training"
 
     def subject(self) -> object:
         return self.network

@@ -7,8 +7,8 @@ prediction type are those of its scheduler, and guidance is the pipeline's,
 
 one batch for both, as the pipeline sends it. Data are latents; :meth:`PipelineDenoiser.decode` makes pixels of them.
 
-Row i of a run has the condition i modulo their number. While tuning, the ranges of rows that tune, validate and judge have
-conditions of their own, no two ranges the same one.
+Row i of a run has the condition i modulo their number. While tuning, the ranges of rows that tune, validate and judge
+have conditions of their own, no two ranges the same one.
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ class PipelineDenoiser(NetworkDenoiser):
     def _of(self, batch: int) -> list[int]:
         """The condition of each row of a batch."""
         if self._rows is None and self._count > 1:
-            raise SigmaTuneError(
-                "this model has a condition for each row; say which rows these are with rows(indices)."
-            )
+            raise SigmaTuneError("this model has a condition for each row; select rows with rows(indices).")
         rows = self._rows or (0,) * batch
         if len(rows) != batch:
             raise SigmaTuneError(f"the model was set up for {len(rows)} rows and got {batch}.")
@@ -187,8 +185,8 @@ class PipelineDenoiser(NetworkDenoiser):
             return self
         if self._count < len(parts):
             raise SigmaTuneError(
-                f"tuning keeps {', '.join(name.replace('_', '-') for name in parts)} apart in their prompts or labels too, so "
-                f"give at least {len(parts)} different ones, not {self._count}; better several hundred."
+                f"{', '.join(name.replace('_', '-') for name in parts)} must use different prompts or labels, so "
+                f"give at least {len(parts)} different ones, better several hundred, not {self._count}."
             )
         sizes = shares(self._count, [len(part) for part in parts.values()])
         ends = np.cumsum([0, *sizes]).tolist()
@@ -235,8 +233,8 @@ class PipelineDenoiser(NetworkDenoiser):
             name = unsound_weight(coder)
             told = f"its weight {name} is not finite" if name else f"{coder.dtype} overflows in it"
             raise SigmaTuneError(
-                f"the autoencoder made NaN or infinity of image {bad}: {told.replace('torch.', '')}; load the pipeline, or its "
-                "VAE alone, from sound weights in float32 or bfloat16."
+                f"the autoencoder returned NaN or infinity for image {bad}: {told.replace('torch.', '')}; load the "
+                "pipeline, or its VAE alone, from sound weights in float32 or bfloat16."
             )
         return pixels
 

@@ -8,8 +8,9 @@ The folder is that of an ordinary diffusers pipeline whose UNet2DModel has 2 C c
     {"_class_name": "PSLDScheduler", "prediction": "hsm-lower", "eps": 0.001, "time_scale": 1000.0,
      "process": {"gamma": 0.01, "nu": 4.01, "kappa": 0.04, "beta_start": 8.0, "beta_end": 8.0, "T": 1.0}}
 
-The network receives (x, m) in their own scales and the time t times ``time_scale``. Such a network is no function of position
-alone, so it is no denoiser in the strict sense; the solvers of :mod:`sigmatune.phase_space` run it through its own score.
+The network receives (x, m) in their own scales and the time t times ``time_scale``. Such a network is not a function of
+position alone, so strictly it is not a denoiser; the solvers of :mod:`sigmatune.phase_space` run it through its own
+score.
 """
 
 from __future__ import annotations
@@ -143,18 +144,18 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
         device: Where to move it: None for the CPU.
 
     Raises:
-        SigmaTuneError: if the channels are not twice those of pictures, or the configuration cannot be read.
+        SigmaTuneError: if the channels are not twice those of images, or the configuration cannot be read.
     """
     known = {"process", "prediction", "eps", "time_scale"}
     own = {key: value for key, value in config.items() if not key.startswith("_")}
     if unknown := sorted(set(own) - known):
         raise SigmaTuneError(
-            f"the configuration of a {SCHEDULER} knows {', '.join(sorted(known))}, not {unknown[0]!r}."
+            f"the configuration of a {SCHEDULER} has the fields {', '.join(sorted(known))}, not {unknown[0]!r}."
         )
     channels = unet.config.in_channels
     if channels % 2 or unet.config.out_channels != channels:
         raise SigmaTuneError(
-            f"a phase-space network has twice the channels of its pictures in and out, not {channels} and "
+            f"a phase-space network has twice the channels of its images in and out, not {channels} and "
             f"{unet.config.out_channels}."
         )
     size, where = unet.config.sample_size, pick_device(device)

@@ -33,7 +33,7 @@ class Process:
     Args:
         path: The noise path.
         prediction: What the network predicts.
-        schedule: The schedule family that the sampler's makers set, with its options; none if it is no family of ours.
+        schedule: The schedule family that the sampler's makers set, with its options; none if it is not a family of ours.
         value_range: The range of the data.
     """
 

@@ -40,12 +40,12 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     if folder.exists():
         raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
     if is_exact(str(source)):
-        raise SigmaTuneError(f"{source} is exact: it has no network whose files could be read; pass a trained model.")
+        raise SigmaTuneError(f"{source} is exact and has no network files; pass a trained model.")
     if not re.fullmatch(HUB_ID, str(source)):
-        raise SigmaTuneError(f"there is no folder {source}, and that is no hub id (owner/name) either.")
+        raise SigmaTuneError(f"there is no folder {source}, and it is not a hub id (owner/name) either.")
     from huggingface_hub import snapshot_download
 
-    logger.info("asking the hub for %s", source)
+    logger.info("fetching %s from the hub", source)
     try:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=PATTERNS))
     except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
@@ -88,13 +88,14 @@ def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
     2022 (``config.json``, ``scheduler_config.json``), a bare UNet (``config.json``).
 
     Raises:
-        SigmaTuneError: if the folder is none of these, or a file is no JSON object.
+        SigmaTuneError: if the folder is none of these, or a file is not a JSON object.
     """
     parts = (folder / "unet", folder / "transformer", folder)
     unet = next((place for place in parts if (place / "config.json").is_file()), None)
     if unet is None:
         raise SigmaTuneError(
-            f"{folder} is no diffusers model: it holds no config.json, nor unet/config.json or transformer/config.json."
+            f"{folder} is not a diffusers model: it holds no config.json, nor unet/config.json or "
+            "transformer/config.json."
         )
     places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
     scheduler = next((place for place in places if place.is_file()), None)

@@ -1,11 +1,11 @@
 r"""Noise paths: how a model's own process mixes data and noise, and the exact inverse.
 
 A path is the pair :math:`\alpha(t), s(t)` of the model's own state :math:`\alpha x_0 + s \epsilon`. Everything else in
-SigmaTune speaks of the noise level
+SigmaTune uses the noise level
 
 .. math:: \sigma = s / \alpha, \quad \lambda = \log \mathrm{SNR} = -2 \log \sigma,
 
-so a path is needed in two places only: where a network wants its own ``t`` (:meth:`NoisePath.time`), and where a
+so only two places need a path: where a network wants its own ``t`` (:meth:`NoisePath.time`), and where a
 schedule family is defined over the model's time (:meth:`NoisePath.at_position`).
 
 ======== ============================= ============================== ==========================
@@ -70,7 +70,7 @@ def register(kind: str, read: Callable[[dict[str, Any]], NoisePath]) -> None:
 
     Args:
         kind: The ``kind`` of its spec.
-        read: Makes the path from the other fields of the spec; KeyError or TypeError mean fields that are none.
+        read: Builds the path from the other fields of the spec; KeyError or TypeError mean unknown or missing fields.
     """
     _FURTHER[kind] = read
 

@@ -14,7 +14,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 @dataclass(frozen=True, eq=False)
 class Around(NoisePath):
-    """A path around another one; everything that is not overridden is the inner one's.
+    """A path around another path; everything that is not overridden comes from the inner path.
 
     Args:
         inner: The model's own path.
@@ -67,8 +67,8 @@ class Narrowed(Around):
     """Restricts a path to a part of its range; positions are spread over that part, the network's time is unchanged.
 
     Args:
-        low, high: The new sigma_min and sigma_max, inside the path's range, to which what strays from it by rounding is
-            clipped; ``high`` may be infinite if the path's is.
+        low, high: The new sigma_min and sigma_max, inside the path's range, to which levels outside it by rounding are
+        clipped; ``high`` may be infinite if the path's is.
 
     Raises:
         SigmaTuneError: if the ends are not numbers with low < high, or lie outside the path's range.
@@ -119,7 +119,7 @@ class Narrowed(Around):
 class Paired(Around):
     """A path on which the network receives, at some levels, the t that a file states for them.
 
-    A pair that this path contradicts is left out: then the file was made for another path, and t is this one's.
+    A pair that contradicts this path is dropped: then the file was made for another path, and this path's t applies.
 
     Args:
         pairs: Levels and their t, (P, 2).
@@ -147,7 +147,7 @@ class Paired(Around):
 
 
 def paired(path: NoisePath, pairs: Array | None) -> NoisePath:
-    """The path with the pairs of a file; the path itself where it makes them to the bit, as on the machine of the file."""
+    """The path with the pairs of a file; the path itself if it computes the same bits, as on the file's own machine."""
     if pairs is None or np.array_equal(path.time(pairs[:, 0]), pairs[:, 1]):
         return path
     return Paired(path, pairs)

@@ -1,9 +1,9 @@
 r"""Beta tables, computed so that every machine gets the same bits.
 
-Models met these tables as torch made them: in float32, by kernels whose last bits differ between processors and versions. Here
-they are made of single additions, products, quotients and square roots, which IEEE 754 rounds alike everywhere, in the order
-in which torch's kernels for AVX2 and AVX-512 take them, which is what nearly every model met. Sines and exponentials, which
-libraries round each in its own way, are short series of such operations in float64.
+Models were trained with torch's tables: float32, from kernels whose last bits differ between processors and versions.
+This module uses single additions, products, quotients and square roots, which IEEE 754 rounds identically everywhere,
+in the order of torch's kernels for AVX2 and AVX-512, with which nearly every model was trained. Sines and exponentials,
+which every library rounds differently, are short series of such operations in float64.
 
 .. math:: \bar\alpha_t = \prod_{i \le t} (1 - \beta_i), \qquad \sigma_t = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}
 

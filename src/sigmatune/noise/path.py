@@ -1,4 +1,4 @@
-"""What a noise path is: the maps between a model's time, its noise level and the scales of its state."""
+"""The definition of a noise path: the maps between a model's time, its noise level and the scales of its state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEVEL_TOLERANCE = 1e-5
 libraries, or two versions of one, round them to levels that differ by up to 7e-6 (docs/plan_format.md)."""
 
 TIME_TOLERANCE = 1e-6
-"""The same for t, as a share of the path's levels: 0.001 of 1000 timesteps, of which such tables differ by up to 0.00014."""
+"""The same for t, relative to the path's levels: 0.001 of 1000 timesteps; such tables differ by up to 0.00014."""
 
 
 def close(sigma: Levels, other: Levels) -> Flags:
@@ -30,9 +30,9 @@ def close(sigma: Levels, other: Levels) -> Flags:
 class NoisePath(ABC):
     r"""Maps a model's time to its noise level and back.
 
-    ``time`` is what the network receives. ``position`` is the coordinate in which the model's makers space their steps:
-    a real number in [1, levels], 1 the cleanest level and ``levels`` the noisiest. For a VP table it is t + 1; for a
-    flow model it is the time before the shift.
+    ``time`` is what the network receives. ``position`` is the coordinate in which the model's authors space their
+    steps: a real number in [1, levels], 1 the cleanest level and ``levels`` the noisiest. For a VP table it is t + 1;
+    for a flow model it is the time before the shift.
     """
 
     levels: int
@@ -40,12 +40,12 @@ class NoisePath(ABC):
     @property
     @abstractmethod
     def sigma_min(self) -> float:
-        """The smallest noise level that the network knows, > 0."""
+        """The smallest noise level in the model's range, > 0."""
 
     @property
     @abstractmethod
     def sigma_max(self) -> float:
-        """The largest noise level that the network knows; may be infinite."""
+        """The largest noise level in the model's range; may be infinite."""
 
     @abstractmethod
     def sigma(self, t: Levels) -> Array:
@@ -104,7 +104,7 @@ class NoisePath(ABC):
             )
 
     def inside(self, sigma: Levels) -> Array:
-        """Noise levels clipped to the range, from which the tables of another processor may stray by rounding.
+        """Noise levels clipped to the range, which the tables of another processor may leave by rounding.
 
         Raises:
             SigmaTuneError: for a level that is outside by more than :data:`LEVEL_TOLERANCE`.
@@ -115,8 +115,8 @@ class NoisePath(ABC):
     def agrees(self, sigma: Levels, t: Levels) -> Flags:
         """Whether pairs of a level and the network's t are pairs of this path, elementwise.
 
-        They are if t is that of the level within :meth:`time_tolerance`, or the level that of t within
-        :data:`LEVEL_TOLERANCE`: where a table is steep the one says more, where it is flat the other.
+        They are if t matches the level within :meth:`time_tolerance`, or the level matches t within
+        :data:`LEVEL_TOLERANCE`: the first test is stricter where a table is steep, the second where it is flat.
 
         Raises:
             SigmaTuneError: for a level outside the range.
@@ -124,7 +124,7 @@ class NoisePath(ABC):
         sigma, t = np.asarray(sigma, dtype=np.float64), np.asarray(t, dtype=np.float64)
         tolerance = self.time_tolerance(t)
         low, high = self.time(np.array([self.sigma_min, self.sigma_max]))
-        known = np.fmin(np.fmax(t, low), high)  # which of NaN is a number, and then not near it
+        known = np.fmin(np.fmax(t, low), high)  # NaN compares as false: not near
         near = np.abs(self.time(sigma) - t) <= tolerance
         return np.asarray(near | ((np.abs(known - t) <= tolerance) & close(self.sigma(known), sigma)))
 

@@ -1,4 +1,4 @@
-"""The variance-exploding path: data plus noise, as score models and EDM have it."""
+"""The variance-exploding path: data plus noise, as in score models and EDM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VE(NoisePath):
 
     Args:
         sigma_low, sigma_high: The model's range, 0 < low < high < inf.
-        clock: What the network calls t: ``sigma`` itself or EDM's ``quarter_log``, log(sigma) / 4.
+        clock: The network's t: ``sigma`` itself or EDM's ``quarter_log``, log(sigma) / 4.
         levels: How many positions the range is divided into; positions are linear in log sigma, as the time of score
             models and of EDM is.
     """
@@ -58,7 +58,7 @@ class VE(NoisePath):
         return np.asarray(np.log(sigma) / 4 if self.clock == "quarter_log" else sigma)
 
     def time_tolerance(self, t: Levels) -> Array:
-        t = np.asarray(t, dtype=np.float64)  # it is no count of levels, but the level itself or a logarithm of it
+        t = np.asarray(t, dtype=np.float64)  # it is not a count of levels, but the level itself or a logarithm of it
         return LEVEL_TOLERANCE * (np.full_like(t, 0.25) if self.clock == "quarter_log" else np.abs(t))
 
     def alpha(self, t: Levels) -> Array:

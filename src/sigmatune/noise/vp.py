@@ -1,4 +1,4 @@
-"""The variance-preserving path: a table of cumulated alphas, as DDPM made it."""
+"""The variance-preserving path: a table of cumulative alphas, as in DDPM."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VP(NoisePath):
 
     Args:
         alphas_cumprod: The table, (T,), strictly decreasing inside (0, 1), the last entry may be 0.
-        origin: How the table was made, for :meth:`spec`; the table itself when empty.
+        origin: The construction of the table, for :meth:`spec`; the table itself when empty.
 
     Raises:
         SigmaTuneError: if the table is too short or not strictly decreasing inside [0, 1).
@@ -47,7 +47,7 @@ class VP(NoisePath):
         table.flags.writeable = False
         object.__setattr__(self, "alphas_cumprod", table)
         if not np.all(np.diff(self._log_sigma) > 0):
-            raise SigmaTuneError("two entries of alphas_cumprod are too close to be told apart as noise levels.")
+            raise SigmaTuneError("two entries of alphas_cumprod are too close to give different noise levels.")
 
     @property
     def levels(self) -> int:  # type: ignore[override]
@@ -55,7 +55,7 @@ class VP(NoisePath):
 
     @cached_property
     def _sigma(self) -> Array:
-        """The levels of the whole timesteps, of operations that every machine rounds alike."""
+        """The levels of the whole timesteps, computed with operations that every machine rounds identically."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod))
 
@@ -111,7 +111,7 @@ def vp(
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
 ) -> VP:
-    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic in which models met it.
+    r"""Builds the VP path of one of the usual beta tables, in the float32 arithmetic of training.
 
     The bits are the same on every machine: see :mod:`sigmatune.noise.beta_tables`.
 

@@ -1,7 +1,7 @@
-"""Phase space: samplers of position and momentum for every model that there is. One idea per file; this is the registry.
+"""Phase space: samplers of position and momentum for every model. One idea per file; this is the registry.
 
-Names of the form ``naive-LETTERS``, ``reduced-LETTERS`` and ``conjugate-LETTERS`` are made as they are asked for, of any string
-of :mod:`~sigmatune.phase_space.splitting`; the usual ones are listed.
+Names of the form ``naive-LETTERS``, ``reduced-LETTERS`` and ``conjugate-LETTERS`` are built on request from any string
+of :mod:`~sigmatune.phase_space.splitting`; listings show the usual ones.
 """
 
 from sigmatune.core.solver import Solver

@@ -4,9 +4,9 @@ Every sampler of phase space is a string of updates of u = (x, m) that are linea
 
 .. math:: u \leftarrow F u + B s + N(0, Q),
 
-and of places where a score is asked for. Between two such places the updates multiply out to one F, B and Q; the score of a
-lifted denoiser, :math:`s = \Sigma^{-1} (a D - u)`, or of a native network, :math:`s = -L^{-T} \hat\epsilon`, is put in, and
-what is left is a table of :class:`~sigmatune.core.table.Coefficients` of width 2, for the one loop.
+and of places that need a new score. Between two such places the updates multiply out to one F, B and Q; the score of a
+lifted denoiser, :math:`s = \Sigma^{-1} (a D - u)`, or of a native network, :math:`s = -L^{-T} \hat\epsilon`, is
+substituted, and the result is a table of :class:`~sigmatune.core.machine.Coefficients` of width 2, for the one loop.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Op:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """A place where a score is asked for.
+    """A place in a step that needs a new score.
 
     Args:
-        t: The time that it is conditioned on, of each step, (..., N).
+        t: The time of the score, of each step, (..., N).
         sigma: sigma_eff of these times, as the schedule has it to the bit.
     """
 
@@ -124,7 +124,7 @@ def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, 
 
     Args:
         grid: The positive levels.
-        step: The updates of a step and its asks, for all steps at once.
+        step: The updates of a step and its score evaluations, for all steps at once.
         ends: After the last level comes sigma = 0: one more call, whose estimate is the result. Otherwise the result is the
             unit state at the last level.
         last: How that call ends: "euler", a step of the noise-free drift over the rest of the time; "denoise", its x0.
@@ -165,7 +165,7 @@ def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, 
 def _start(cov: Tensor, row: Tensor) -> Tensor:
     """A root of the covariance of the first state, turned so that the network's first input is the first noise alone.
 
-    So the run of a seed begins where it begins for every solver of position, and the second noise is what only a momentum has.
+    So a seed starts at the same input as with every position-space solver, and only the momentum uses the second noise.
     """
     L = cholesky(cov)
     r = (row @ L)[..., 0, :]
@@ -175,7 +175,7 @@ def _start(cov: Tensor, row: Tensor) -> Tensor:
 
 
 def _lifted(process: PSLD, t: Tensor, F: Tensor, B: Tensor, result: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A, b, c with the score of a lifted denoiser put in."""
+    """A, b, c with the score of a lifted denoiser substituted."""
     law = process.law(t)
     b = (B @ law.precision @ law.a[..., None])[..., 0]
     c = torch.cat([unit_row(law)[..., 0, :], result[..., None, :]], dim=-2)
@@ -211,7 +211,7 @@ def _final(process: PSLD, t: Tensor, last: Last, *, deterministic: bool) -> tupl
 
 
 def _shifted(prefix: Op, h: Tensor) -> Op:
-    """The prefix of the next step, for every step; nothing after the last."""
+    """The prefix of the next step, for every step; the identity after the last."""
     none = identity(h[..., :1])
     parts = [torch.cat([getattr(prefix, n)[..., 1:, :, :], getattr(none, n)], dim=-3) for n in "FBQ"]
     return Op(*parts) if h.shape[-1] else prefix
@@ -222,6 +222,6 @@ def _first(prefix: Op) -> Op:
 
 
 def _interleaved(parts: list[Tensor], axis: int) -> Tensor:
-    """Puts the asks of a step one after the other, for all steps in order."""
+    """Orders the score evaluations of all steps one after the other."""
     stacked = torch.stack(parts, dim=axis + 1)
     return stacked.flatten(axis, axis + 1)

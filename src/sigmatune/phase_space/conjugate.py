@@ -1,4 +1,4 @@
-r"""Conjugate integrators (lambda-DDIM): Euler steps of the probability-flow ODE in coordinates in which it is nearly still.
+r"""Conjugate integrators (lambda-DDIM): Euler steps of the probability-flow ODE in coordinates with a nearly constant flow.
 
 With F the drift matrix, :math:`Q = 2 \, \mathrm{diag}(\Gamma, M \nu)`, :math:`du / d\tau = F u + \tfrac{1}{2} Q L^{-T}
 \hat\epsilon`, a constant matrix B and K = B - F, the coordinates :math:`\hat u = e^{K \tau} u` obey
@@ -39,7 +39,7 @@ def conjugate(grid: Grid, *, lam: float = 0.0, matrix_b: str = "identity") -> St
     Args:
         grid: The levels.
         lam: lambda, 1 / unit of the clock tau; a pure number of either sign.
-        matrix_b: What lambda is times: "identity" or "ones".
+        matrix_b: The matrix that lambda multiplies: "identity" or "ones".
 
     Raises:
         SigmaTuneError: for another matrix.
@@ -77,7 +77,7 @@ def integral(p: PSLD, high: Tensor, low: Tensor, weight: Callable[[Tensor], Tens
 
 
 def asked_root(grid: Grid) -> Tensor:
-    """L' at the moment at which the score is asked for: what turns s into -eps, (..., N, 2, 2)."""
+    """L' at the time of the score: it turns s into -eps, (..., N, 2, 2)."""
     return cholesky(grid.process.covariance(grid.t[..., :-1])).mT
 
 

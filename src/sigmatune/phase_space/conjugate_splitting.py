@@ -5,9 +5,9 @@ While A moves the position, the momentum and :math:`\hat\epsilon` are frozen, an
 .. math:: x \leftarrow e^{K h} (1 - h \lambda) \, x - \frac{e^{K h} - 1}{K} \frac{m}{M}
           - \int e^{K (\tau - \tau_s)} \Gamma \, (L(\tau)^{-T} \hat\epsilon)_x \, d\tau,
 
-and B likewise with :math:`\nu`, :math:`+x` and :math:`M \nu`. With lambda = 0 the linear part of each is exact. The papers'
-splitting of the conjugate coordinates is not public to us; this is our reading: each variable is integrated exactly, but for
-what is frozen.
+and B likewise with :math:`\nu`, :math:`+x` and :math:`M \nu`. With lambda = 0 the linear part of each is exact. This
+splitting is our derivation; not compared with the paper's: each variable is integrated exactly, except for what is
+frozen.
 
 Reference: Efficient Integrators for Diffusion Generative Models (Pandey et al., 2023), https://arxiv.org/abs/2310.07894
 """
@@ -31,7 +31,7 @@ def spelled(word: str, asks: list[bool]) -> Callable[..., Step]:
 
     Args:
         word: The letters.
-        asks: Whether each asks for a score.
+        asks: Whether each letter needs a new score.
     """
 
     def conjugate_splitting(grid: Grid, *, lam: float = 0.0) -> Step:

@@ -4,8 +4,9 @@ r"""Lifting: every position-space denoiser is an exact score model of phase spac
     g = a^T \Sigma^{-1} a, \quad y = a^T \Sigma^{-1} u / g, \quad \sigma_{\mathrm{eff}} = g^{-1/2}, \qquad
     \nabla \log p(u) = \Sigma^{-1} \left( a \, D(y; \sigma_{\mathrm{eff}}) - u \right)
 
-because (x, m) = u says no more of x0 than the scalar statistic y per component, which is x0 plus noise of standard deviation
-sigma_eff. Nothing is trained, and whatever the denoiser does inside (guidance, conditions, a latent space) passes through.
+because (x, m) = u carries no more information about x0 than the scalar statistic y per component, which is x0 plus
+noise of standard deviation sigma_eff. Nothing is trained, and guidance, conditions and latent spaces inside the
+denoiser keep working.
 
 Derived for this project; the process is that of :mod:`sigmatune.processes.psld`.
 """
@@ -27,7 +28,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class LiftedScore:
-    """The score of (x, m) under a process, made of a denoiser.
+    """The score of (x, m) under a process, computed from a denoiser.
 
     Args:
         denoiser: The position-space model.
@@ -48,7 +49,7 @@ class LiftedScore:
             The score, shaped like u.
 
         Raises:
-            SigmaTuneError: if the denoiser does not know the noise level of a time.
+            SigmaTuneError: if the noise level of a time lies outside the denoiser's range.
         """
         sigma = self.process.sigma(t)
         self.denoiser.path.check(sigma.numpy(force=True))
@@ -58,7 +59,7 @@ class LiftedScore:
 
     @property
     def times(self) -> tuple[float, float]:
-        """The first and the last time whose noise level the denoiser knows, inside (0, T]."""
+        """The first and the last time whose noise level lies in the denoiser's range, inside (0, T]."""
         low, high = self.denoiser.path.sigma_min, self.denoiser.path.sigma_max
         ends = self.process.time(torch.tensor([low, min(high, self.process.largest)], dtype=torch.float64))
         return float(ends[0]), float(ends[1])
@@ -70,7 +71,7 @@ def lift(denoiser: Denoiser, process: PSLD | None = None) -> LiftedScore:
 
 
 def unit_row(law: GaussianLaw) -> Tensor:
-    """The row that makes the denoiser's unit state, y / sqrt(1 + sigma_eff^2), out of (x, m); (..., 1, 2)."""
+    """The row that maps (x, m) to the denoiser's unit state, y / sqrt(1 + sigma_eff^2); (..., 1, 2)."""
     return law.estimator * torch.rsqrt(1 + 1 / law.information)[..., None, None]
 
 
@@ -80,8 +81,8 @@ def prior_mismatch(process: PSLD, t: float, power: Tensor, *, start: str = "nois
     .. math:: \mathrm{KL} = \tfrac{1}{2} \sum_k \left[ \kappa_k - \log(1 + \kappa_k) \right], \quad
         \kappa_k = P_k / \sigma_{\mathrm{eff}}^2
 
-    for the start N(0, Sigma(t)) that the samplers take ("noise"): what is lost is what it is in position space at the same
-    noise level. For the stationary law N(0, 1) x N(0, M) ("prior") the divergence of 2 x 2 Gaussians, summed over the modes.
+    for the start N(0, Sigma(t)) of the samplers ("noise"): the loss equals that in position space at the same noise
+    level. For the stationary law N(0, 1) x N(0, M) ("prior") the divergence of 2 x 2 Gaussians, summed over the modes.
 
     Args:
         process: The process.

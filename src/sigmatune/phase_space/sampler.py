@@ -1,7 +1,8 @@
-"""What a phase-space sampler is: a step of updates and asks, made into a solver of noise levels like every other one.
+"""A phase-space sampler: a step of updates and score evaluations, compiled into a solver of noise levels.
 
-A sampler file holds one function, ``step(grid, *, option=default, ...)``, which returns the updates of a step in order, and one
-:class:`~sigmatune.core.solver.Solver` made of it here. The options of the process are the same for all and are added here.
+A sampler file holds one function, ``step(grid, *, option=default, ...)``, which returns the updates of a step in order,
+and the :class:`~sigmatune.core.solver.Solver` that this module builds from it. The options of the process are common to all
+samplers and are added here.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ def solver(
     summary: str,
     deterministic: bool = False,
 ) -> Solver:
-    """Makes a solver of a step.
+    """Builds a solver from a step.
 
-    Its schedule has N + 1 levels like any other: N - 1 steps between the positive ones and one last call. So N steps cost
-    ``asks`` (N - 1) + 1 calls, the last denoise counted as one.
+    Its schedule has N + 1 levels like any other: N - 1 steps between the positive ones and one last call. So N steps
+    cost ``asks`` (N - 1) + 1 calls, the last denoise counted as one.
 
     Args:
         name: Its name in the registry.
         step: ``step(grid, *, option=default, ...)``.
-        asks: How many scores a step asks for.
+        asks: Score evaluations per step.
         order: Weak order (of mean and covariance) on levels that end above 0.
         summary: One line for listings.
         deterministic: It adds no noise.

@@ -1,13 +1,14 @@
-r"""Splitting samplers: a step is a string of the letters O, A and B, and a rule says when a score is asked for anew.
+r"""Splitting samplers: a step is a string of the letters O, A and B, and a rule says when a new score is computed.
 
-A letter that stands k times in the string takes a k-th of the step each time; "OBAB" is O(h) B(h/2) A(h) B(h/2). Under the rule
+A letter that occurs k times in the string takes a k-th of the step each time; "OBAB" is O(h) B(h/2) A(h) B(h/2). Under
+the rule
 
-- **naive**, every A and every B asks for its own score, at the state that it finds;
-- **reduced**, a score serves one A and one B, until an O comes between: OBA, BAO and their mirror images ask once a step, OBAB
-  asks twice.
+- **naive**, every A and every B computes its own score, at the current state;
+- **reduced**, a score serves one A and one B, until an O comes between: OBA, BAO and their mirror images compute one
+  score per step, OBAB two.
 
-The score of a letter that comes after the whole of A is conditioned on the time at the end of the step, all others on that at
-its beginning; ``conditioning="start"`` switches that off. Strings without O split the probability-flow ODE.
+The score of a letter that comes after the whole of A is conditioned on the time at the end of the step, all others on
+that at its beginning; ``conditioning="start"`` switches that off. Strings without O split the probability-flow ODE.
 
 References:
     | Towards Fast Stochastic Sampling in Diffusion Generative Models (Pandey et al., 2024), https://arxiv.org/abs/2402.07211
@@ -72,7 +73,7 @@ def by_name(name: str) -> Solver | None:
 
 
 def _asks(word: str, rule: str) -> list[bool]:
-    """Whether each letter asks for a score."""
+    """Whether each letter needs a new score."""
     found, served = [], {"A", "B"}
     for letter in word:
         if letter == "O":
@@ -132,7 +133,7 @@ def _deterministic(word: str, asks: list[bool]) -> Callable[..., Step]:
 def _spelled(
     grid: Grid, word: str, asks: list[bool], make: dict[str, Callable[[float], Op]], conditioning: str
 ) -> list[Op | Ask]:
-    """The updates and asks of a step, letter by letter."""
+    """The updates and score evaluations of a step, letter by letter."""
     if conditioning not in ("end", "start"):
         raise SigmaTuneError(f"conditioning is 'end' or 'start', not {conditioning!r}.")
     parts: list[Any] = []

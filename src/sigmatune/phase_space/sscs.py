@@ -1,4 +1,4 @@
-r"""SSCS, the symmetric splitting of CLD: exact half steps around one Euler step of what the score moves.
+r"""SSCS, the symmetric splitting of CLD: exact half steps around one Euler step of the score terms.
 
 .. math:: d(x, m) = (-\Gamma x - m / M, \; x - \nu m) \, d\tau + \sqrt{2 (\Gamma, M \nu)} \, dw
           \quad \text{exactly over } h / 2,

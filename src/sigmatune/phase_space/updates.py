@@ -1,4 +1,4 @@
-r"""The updates that splitting samplers are strings of: O, A and B.
+r"""The updates of splitting samplers: O, A and B.
 
 In the clock :math:`\tau`, backwards in time, with the score :math:`s = (s_x, s_m)` frozen over an update of length h:
 
@@ -8,8 +8,8 @@ In the clock :math:`\tau`, backwards in time, with the score :math:`s = (s_x, s_
     A&: \quad x \leftarrow x + h \, (2 \Gamma x - m / M + 2 \Gamma s_x) \\
     B&: \quad m \leftarrow m + h \, (x + 2 \nu m + 2 M \nu s_m)
 
-Without O, and with every 2 replaced by 1, they split the probability-flow ODE. lambda_s scales the noise of the position in one
-of three forms, of which lambda_s = 1 is the sampler as it stands:
+Without O, and with every 2 replaced by 1, they split the probability-flow ODE. lambda_s scales the noise of the
+position in one of three forms, of which lambda_s = 1 leaves the sampler unchanged:
 
 ============== ================================================================================ =====================
 form           what it does                                                                     limit of small steps
@@ -19,7 +19,7 @@ form           what it does                                                     
 "noise"        lambda_s times the noise of O's x                                                biased unless 1
 ============== ================================================================================ =====================
 
-The last two are readings of the paper, whose formula is not public to us; the first is ours.
+All three forms are our derivation; not compared with the paper's.
 
 Reference: Towards Fast Stochastic Sampling in Diffusion Generative Models (Pandey et al., 2024), https://arxiv.org/abs/2402.07211
 """
@@ -37,7 +37,7 @@ Form = Literal["consistent", "exponents", "noise"]
 
 
 def check(lambda_s: float, form: str) -> None:
-    """Refuses what is no lambda_s.
+    """Refuses an invalid lambda_s.
 
     Raises:
         SigmaTuneError: for a negative or infinite lambda_s, or an unknown form.

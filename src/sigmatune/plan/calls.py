@@ -2,7 +2,8 @@ r"""What a call costs, and how many steps a number of network evaluations pays f
 
 A call at level sigma costs :meth:`~sigmatune.core.denoiser.Denoiser.calls_at` network evaluations per image: one, or what
 guidance asks for there, two inside its interval and one outside. A plan costs the sum over its levels
-(:meth:`~sigmatune.plan.Plan.network_calls`). So the number of steps that a budget pays for depends on where the levels are:
+(:meth:`~sigmatune.plan.Plan.network_calls`). So the number of steps that a budget pays for depends on where the levels
+are:
 
 - of a schedule that is known, :func:`largest` takes the most steps whose own levels fit;
 - where levels are yet to be searched, :func:`most_per_call` says what a call costs at worst, anywhere in the range.

@@ -172,14 +172,15 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
     if plan.coefficients.ports != denoiser.ports:
         of = {1: "position only", 2: "position and momentum"}
         raise SigmaTuneError(
-            f"the plan's network is one of {of.get(plan.coefficients.ports)} and this one is of {of.get(denoiser.ports)}; "
-            "make the plan for this model."
+            f"the plan is for a network of {of.get(plan.coefficients.ports)} and this network is of "
+            f"{of.get(denoiser.ports)}; make the plan for this model."
         )
     q = plan.coefficients.q.numpy()
     denoiser.path.check(q)
     if denoiser.integer_time and not denoiser.path.agrees(q, np.rint(denoiser.path.time(q))).all():
         raise SigmaTuneError(
-            "this network knows whole timesteps only and the plan's levels lie between them; make the plan for this model."
+            "this network accepts whole timesteps only and the plan's levels lie between them; make the plan for this "
+            "model."
         )
     if plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
         warnings.warn(

@@ -59,7 +59,7 @@ class PhasePath(NoisePath):
         return np.asarray(self.process.time(torch.as_tensor(self.inside(sigma))).numpy())
 
     def time_tolerance(self, t: Levels) -> Array:
-        return LEVEL_TOLERANCE * np.abs(np.asarray(t, dtype=np.float64))  # it is no count of levels
+        return LEVEL_TOLERANCE * np.abs(np.asarray(t, dtype=np.float64))  # it is not a count of levels
 
     def at_position(self, position: Levels) -> Array:
         share = (np.asarray(position, dtype=np.float64) - 1) / (self.levels - 1)

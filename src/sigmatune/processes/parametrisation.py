@@ -5,7 +5,8 @@ With :math:`\Sigma = L L^T`, L lower or upper triangular, and u = (x, m) side by
 .. math:: u = a x_0 + L \epsilon, \qquad s = \nabla \log p(u) = -L^{-T} \hat\epsilon, \qquad
           \hat x_0 = a^T (s + \Sigma^{-1} u) / g.
 
-The last is exact for hybrid and for denoising score matching, because both fit the same score of (x, m); only L differs.
+The last is exact for hybrid and for denoising score matching, because both fit the same score of (x, m); only L
+differs.
 
 Reference: Generative Diffusions in Augmented Spaces: A Complete Recipe (Pandey & Mandt, 2023), https://arxiv.org/abs/2303.01748
 """

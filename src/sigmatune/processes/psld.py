@@ -4,8 +4,9 @@ r"""Phase-space Langevin diffusion (PSLD): data x0 noised together with a moment
     dx = \tfrac{\beta}{2} (m / M - \Gamma x) \, dt + \sqrt{\beta \Gamma} \, dw, \qquad
     dm = \tfrac{\beta}{2} (-\nu m - x) \, dt + \sqrt{\beta M \nu} \, dw', \qquad m_0 \sim N(0, \kappa M)
 
-at critical damping, :math:`1 / M = (\Gamma - \nu)^2 / 4`, whose stationary law is :math:`N(0, 1) \times N(0, M)`. In the clock
-:math:`\tau(t) = \int_0^t \beta / 2` the drift matrix is :math:`-c I + N` with :math:`c = (\Gamma + \nu) / 2` and
+at critical damping, :math:`1 / M = (\Gamma - \nu)^2 / 4`, whose stationary law is :math:`N(0, 1) \times N(0, M)`. In
+the clock :math:`\tau(t) = \int_0^t \beta / 2` the drift matrix is :math:`-c I + N` with :math:`c = (\Gamma + \nu) / 2`
+and
 
 .. math:: N = \begin{pmatrix} \delta & \delta^2 \\ -1 & -\delta \end{pmatrix}, \quad \delta = (\nu - \Gamma) / 2, \quad N^2 = 0,
           \qquad e^{(N - c) \tau} = e^{-c \tau} (I + N \tau),
@@ -14,7 +15,8 @@ so (x, m) given x0 is Gaussian with mean :math:`a(t) x_0` and a 2 x 2 covariance
 
 .. math:: R(w) = 1 - e^{-w} (1 + w + w^2 / 2), \qquad w = 2 \delta \tau,
 
-the remainder of an exponential, so that nothing cancels near t = 0. All that (x, m) says of x0 is one number per component,
+the remainder of an exponential, so that nothing cancels near t = 0. All that (x, m) says of x0 is one number per
+component,
 
 .. math:: y = a^T \Sigma^{-1} (x, m) / g = x_0 + N(0, 1 / g), \qquad g = a^T \Sigma^{-1} a, \qquad
           \sigma_{\mathrm{eff}} = g^{-1/2}.
@@ -83,9 +85,8 @@ class PSLD:
     Args:
         gamma: Gamma, friction and noise of the position, >= 0, a pure number; 0 is CLD.
         nu: nu, friction and noise of the momentum, >= 0, a pure number other than gamma.
-        kappa: kappa, variance of the initial momentum in units of M, > 0.
-        beta_start, beta_end: beta at t = 0 and at t = T, linear in between, 1 / unit of time; equal ones are a constant.
-        T: The last time, > 0.
+        kappa: kappa, variance of the initial momentum in units of M, > 0. beta_start, beta_end: beta at t = 0 and at t
+        = T, linear in between, 1 / unit of time; equal ones are a constant. T: The last time, > 0.
 
     Raises:
         SigmaTuneError: for values out of range; gamma = nu, both 0 included, has no critical damping.

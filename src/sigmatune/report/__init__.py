@@ -1,6 +1,6 @@
 """The report: one HTML file that shows what tuning found, how sure it is, what it cost, and how to use it.
 
-The file loads nothing: styles, charts (SVG) and pictures are inside it, and there are no scripts.
+The file loads nothing: styles, charts (SVG) and images are inside it, and there are no scripts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def write(
 ) -> None:
     """Writes the report on tuned plans, atomically.
 
-    Measuring starts after the guard has judged; what the guard paid for is taken from the workbench's memory. The rest costs
-    about rows x 48 calls x (static defaults + 1) per solver.
+    Measuring starts after the guard has judged; what the guard paid for is taken from the workbench's memory. The rest
+    costs about rows x 48 calls x (static defaults + 1) per solver.
 
     Args:
         path: The HTML file to write.

@@ -96,8 +96,8 @@ class View:
     Attributes:
         plan, default: The plan and the static default that it was judged against.
         levels: (name, levels of the network calls) of the plan, of its rival, and of the other defaults, in this order.
-        residual: Of the plan and of the default, over all held-out noises; None where the data is no image.
-        exact: The converged solution's own power per ring; None where the data is no image.
+        residual: Of the plan and of the default, over all held-out noises; None where the data is not an image.
+        exact: The converged solution's own power per ring; None where the data is not an image.
     """
 
     plan: Plan

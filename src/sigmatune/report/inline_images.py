@@ -18,7 +18,7 @@ LARGEST = 160
 
 
 def drawable(shape: tuple[int, ...]) -> bool:
-    """Whether samples of a shape are pictures."""
+    """Whether samples of a shape are images."""
     return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 1
 
 

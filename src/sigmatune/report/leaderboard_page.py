@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 BARS = (
-    "Bars are 95% intervals over seeds. Entries ran on the same noises, so two of them can be told apart more finely than "
-    "their bars suggest: the verdict above does so."
+    "Bars are 95% intervals over seeds. Entries ran on the same noises, so the data separate two of them more finely "
+    "than their bars suggest; the verdict above uses this."
 )
 
 
@@ -30,7 +30,7 @@ def page(found: Mapping[str, Any]) -> str:
     title = f"{found['source']}: which schedule for few calls"
     verdicts = "".join(p(sentence, "see") for sentence in found["verdict"])
     charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
-    what = f"{found['n']:,} pictures of each, of the same noises (seed {found['seed']})"
+    what = f"{found['n']:,} images per entry, from the same noises (seed {found['seed']})"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'

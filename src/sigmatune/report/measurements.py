@@ -30,7 +30,7 @@ from sigmatune.tuning.workbench import Workbench
 
 BUDGETS = (4, 6, 8, 10, 20)
 SHOWN = 8
-"""How many noises are shown as pictures: the first ones of the held-out range, not chosen by anyone."""
+"""How many noises are shown as images: the first ones of the held-out range, not chosen by anyone."""
 
 
 def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> ReportFacts:
@@ -75,7 +75,7 @@ def _check(bench: Workbench, plans: Sequence[Plan]) -> None:
         judged = plan.evidence["rows"]
         if (judged["seed"], *judged["held_out"]) != (bench.settings.seed, seen.start, seen.stop):
             raise SigmaTuneError(
-                "this plan was judged on other noises than the workbench's; give the settings it was tuned with."
+                "this plan was tested on other noises than the workbench's; give the settings it was tuned with."
             )
 
 
@@ -142,7 +142,7 @@ def _at(bench: Workbench, own: dict[int, Plan], n: int) -> Plan:
         return own[n]
     tuned = [plan for plan in own.values() if (plan.evidence or {})["gain"]]
     if not tuned:
-        raise SigmaTuneError("no plan is a tuned one, so there is no curve.")
+        raise SigmaTuneError("none of the plans is tuned, so there is no curve.")
     plan = min(tuned, key=lambda plan: (abs(np.log(plan.steps / n)), plan.steps))
     return compile_plan(plan.schedule.resample(n), plan.solver, bench.model, **plan.solver_options)
 

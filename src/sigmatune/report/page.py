@@ -16,7 +16,7 @@ from sigmatune.report.style import STYLE
 
 SECTIONS = (
     ("curves", "Error against calls"),
-    ("samples", "The same noises, side by side"),
+    ("samples", "Images from the same noises"),
     ("levels", "Where the calls go"),
     ("residuals", "Where the error sits"),
     ("evidence", "The evidence"),
@@ -63,7 +63,7 @@ def page(
         f'<meta name="generator" content="sigmatune/report">\n<title>{escape(title)} - SigmaTune</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
-        f'<p class="lead">What SigmaTune found for this model ({shape}), and how far it can be trusted.</p>\n'
+        f'<p class="lead">The result for this model ({shape}), and how far to trust it.</p>\n'
         f'<div class="verdicts">{"".join(map(_verdict, measured.views))}</div>\n<nav aria-label="Sections">{links}</nav>\n'
         f"{body}\n<footer>Written by SigmaTune {__version__}. This page is one file and loads nothing.</footer>\n"
         "</main></body>\n</html>\n"

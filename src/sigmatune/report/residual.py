@@ -1,8 +1,8 @@
 r"""Where in the image, and at which frequency, a difference of images sits.
 
-With the orthonormal discrete Fourier transform :math:`\hat e` of a difference e (H x W per row and channel), ring k holds
-the frequencies with :math:`\mathrm{round}(|f|) = k`, f in cycles per image. Its power is the mean of
-:math:`|\hat e|^2` over the ring, rows and channels, so with n_k frequencies in ring k Parseval's identity reads
+With the orthonormal discrete Fourier transform :math:`\hat e` of a difference e (H x W per row and channel), ring k
+holds the frequencies with :math:`\mathrm{round}(|f|) = k`, f in cycles per image. Its power is the mean of :math:`|\hat
+e|^2` over the ring, rows and channels, so with n_k frequencies in ring k Parseval's identity reads
 
 .. math:: \frac{1}{HW} \sum_k n_k P_k = \mathrm{mean}(e^2).
 """

@@ -33,16 +33,16 @@ def _curve_note(group: Group, measured: ReportFacts) -> str:
     text = (
         f"Typical error: geometric mean over the first {measured.rows} held-out noises of the root mean square distance to "
         "the converged solution from the same noise, in the model's own scale; bars are 95% bootstrap intervals over noises. "
-        "Bars of two curves may overlap and the difference still be sure, because both run on the same noises: the table's "
-        f"ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
+        "Bars of two curves may overlap although the difference is significant, because both use the same noises: the "
+        f"table's ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
     )
     if group.gain:
         text += (
-            " Filled circles are plans as they were tuned; open circles are the nearest plan's curve of levels, resampled "
-            "to another number of calls for which it was not tuned."
+            " Filled circles are tuned plans; open circles are the nearest plan's curve of levels, resampled "
+            "to a number of calls for which it was not tuned."
         )
     if any(curve.name.endswith("(the model's own)") for curve in group.defaults):
-        text += " An asterisk marks the default that the model's makers set."
+        text += " An asterisk marks the default that the model's authors chose."
     return text
 
 
@@ -87,14 +87,16 @@ def _all_table(group: Group) -> str:
 def samples(measured: ReportFacts) -> str:
     """The same noises through defaults and plans."""
     if not pictures.drawable(measured.shape):
-        return p("Samples of this model are no pictures with one or three channels, so there is nothing to show here.")
+        return p("This model's samples are not images with one or three channels, so there is nothing to show here.")
     parts = []
     for group in measured.groups:
         parts.append(f"<h3>{escape(group.solver)}</h3>" * (len(measured.groups) > 1))
         parts.append(
             p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
         )
-        note = "The first held-out noises, not chosen by anyone. Numbers are the typical errors of the table above."
+        note = (
+            "These are the first held-out noises, not a selection. Numbers are the typical errors of the table above."
+        )
         if not group.gain:
             note += " No plan beat its default here, so only the best default is shown."
         parts.append(p(note, "note"))
@@ -152,7 +154,7 @@ def residuals(measured: ReportFacts) -> str:
     """Where in the image, and at which frequency, the error sits."""
     if any(view.residual is None for view in measured.views):
         return p(
-            "Samples of this model are no images (C, H, W), so their error has no place in an image and no frequency."
+            "Samples of this model are not images (C, H, W), so their error has no place in an image and no frequency."
         )
     note = f"Over all {measured.held_out} held-out noises, as the guard saw them."
     return p(note, "note") + each(measured, [_residual(view, i) for i, view in enumerate(measured.views)])
@@ -207,7 +209,7 @@ def cost(measured: ReportFacts) -> str:
     head = ["network evaluations for", *(budget(view) for view in measured.views)]
     note = (
         "A network evaluation is one image through the network once, padding included."
-        + " References are shared by the plans and stand in the cost of each." * (len(measured.views) > 1)
+        + " The plans share references; each plan's cost includes them." * (len(measured.views) > 1)
     )
     stages = each(measured, [_stages(view) for view in measured.views])
     return table(head, rows) + p(note, "note") + stages + p(words.own_cost(measured), "note")
@@ -229,8 +231,8 @@ def _stages(view: View) -> str:
     head = ["stage", "network evaluations", "seconds", "peak memory, MiB", "error, tuning noises", "validation noises",
             "change"]  # fmt: skip
     text = (
-        "The typical error of the leader after each stage, and by how much the stage lowered it on the validation noises. "
-        "Marked: stages that paid."
+        "The typical error of the best plan after each stage, and how much the stage lowered it on the validation "
+        "noises. Marked: stages that lowered the error."
     )
     return table(head, rows) + p(text, "note") if rows else ""
 
@@ -253,5 +255,5 @@ def use(measured: ReportFacts, source: str | None, files: Sequence[Path] | None)
         "also names the timestep that the network receives at each call. The levels belong to this solver; with another one "
         "the evidence does not carry over."
     )
-    where = "Paths are those that were given to SigmaTune; run the code in the same folder." if files else ""
+    where = "Paths are as given to SigmaTune; run the code in the same folder." if files else ""
     return (p(where, "note") if where else "") + each(measured, body) + p(note, "note")

@@ -23,10 +23,11 @@ def frequencies(analysis: Stepwise) -> str:
         return p(str(nothing))
     most = brightest(change_map(analysis, relative=False))
     note = (
-        f"{analysis.n} samples on a chain of {analysis.steps} steps ({analysis.about.get('solver')}), whatever solver the plan "
-        "has. At every step: how much the mean log magnitude of each spatial frequency of the model's state grows (orange) or "
-        f"shrinks (purple) per percent of the way, the darkest colour standing for {most:.2g}. Below: where on the way the "
-        "lowest and the highest third of the frequencies change; half of each band's change is done at the dotted line. "
+        f"{analysis.n} samples on a chain of {analysis.steps} steps ({analysis.about.get('solver')}), whatever the "
+        "plan's solver. At every step: how much the mean log magnitude of each spatial frequency of the model's state "
+        f"grows (orange) or shrinks (purple) per percent of the way, the darkest colour is {most:.2g}. Below: where on "
+        "the way the lowest and the highest third of the frequencies change; half of each band's change is done at the "
+        "dotted line. "
     )
     more = "The command sigmatune analyze measures it with more samples and fits Beta distributions to it."
     return p(sentence, "see") + _chart(analysis, most) + p(note + more, "note")

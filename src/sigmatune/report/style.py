@@ -1,4 +1,4 @@
-"""The page's style: light and dark, desktop and phone; no fonts, scripts or pictures from elsewhere.
+"""The page's style: light and dark, desktop and phone; no fonts, scripts or images from elsewhere.
 
 Colours: the tuned plan is orange and its rival blue (from the palette of Okabe and Ito, which colour-blind readers can
 tell apart), everything else grey.
@@ -6,11 +6,11 @@ tell apart), everything else grey.
 
 STYLE = """
 :root { color-scheme: light dark;
-  --bg: #ffffff; --card: #f6f7f9; --fg: #16191d; --muted: #59626d; --grid: #d9dee4; --other: #98a2ad;
-  --plan: #c2500a; --default: #0068a8; --plan-soft: #fdeee3; --good: #0a6b4a; --good-soft: #e2f4ec; --calm-soft: #e8ecf1; }
-@media (prefers-color-scheme: dark) { :root {
-  --bg: #14171b; --card: #1d2126; --fg: #e9edf1; --muted: #a0aab5; --grid: #353c45; --other: #717c88;
-  --plan: #ff9a4d; --default: #62b6f0; --plan-soft: #33261b; --good: #64d1a5; --good-soft: #17332a; --calm-soft: #2a3038; } }
+  --bg: #ffffff; --card: #f6f7f9; --fg: #16191d; --muted: #59626d; --grid: #d9dee4; --other: #98a2ad; --plan: #c2500a;
+  --default: #0068a8; --plan-soft: #fdeee3; --good: #0a6b4a; --good-soft: #e2f4ec; --calm-soft: #e8ecf1; } @media
+  (prefers-color-scheme: dark) { :root { --bg: #14171b; --card: #1d2126; --fg: #e9edf1; --muted: #a0aab5; --grid:
+  #353c45; --other: #717c88; --plan: #ff9a4d; --default: #62b6f0; --plan-soft: #33261b; --good: #64d1a5; --good-soft:
+  #17332a; --calm-soft: #2a3038; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body { margin: 0; background: var(--bg); color: var(--fg); font: 16px/1.55 system-ui, "Segoe UI", Roboto, sans-serif; }
@@ -30,14 +30,13 @@ nav a:hover { text-decoration: underline; }
 .verdict { background: var(--card); border: 1px solid var(--grid); border-radius: 12px; padding: 1.1rem 1.25rem; }
 .verdict .what { display: flex; justify-content: space-between; align-items: center; gap: 1rem; color: var(--muted); }
 .badge { font-size: .82rem; font-weight: 600; padding: .1rem .65rem; border-radius: 99px; background: var(--calm-soft);
-  color: var(--fg); white-space: nowrap; }
-.badge.gain { background: var(--good-soft); color: var(--good); }
-.big { font-size: 2.15rem; font-weight: 700; line-height: 1.15; margin: .5rem 0 .1rem; letter-spacing: -.01em; }
-.big small { font-size: 1.1rem; font-weight: 600; letter-spacing: 0; }
-.scale { position: relative; height: 2.7rem; margin: .7rem 0 .3rem; font-size: .78rem; color: var(--muted); }
-.scale .line { position: absolute; left: 0; right: 0; top: .55rem; height: 2px; background: var(--grid); }
-.scale .one { position: absolute; top: 0; height: 1.2rem; width: 2px; background: var(--muted); }
-.scale .span { position: absolute; top: .4rem; height: .4rem; min-width: 4px; border-radius: 3px; background: var(--plan);
+  color: var(--fg); white-space: nowrap; } .badge.gain { background: var(--good-soft); color: var(--good); } .big {
+font-size: 2.15rem; font-weight: 700; line-height: 1.15; margin: .5rem 0 .1rem; letter-spacing: -.01em; } .big small {
+font-size: 1.1rem; font-weight: 600; letter-spacing: 0; } .scale { position: relative; height: 2.7rem; margin: .7rem 0
+.3rem; font-size: .78rem; color: var(--muted); } .scale .line { position: absolute; left: 0; right: 0; top: .55rem;
+height: 2px; background: var(--grid); } .scale .one { position: absolute; top: 0; height: 1.2rem; width: 2px;
+background: var(--muted); } .scale .span { position: absolute; top: .4rem; height: .4rem; min-width: 4px; border-radius:
+3px; background: var(--plan);
   opacity: .45; }
 .scale .dot { position: absolute; top: .25rem; width: .7rem; height: .7rem; margin-left: -.35rem; border-radius: 50%;
   background: var(--plan); }

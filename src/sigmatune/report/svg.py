@@ -1,7 +1,7 @@
 """From a matplotlib figure to SVG that belongs to a page: its colours are the page's, its text the page's font.
 
-A chart is drawn in the stand-in colours of :data:`COLOURS`, which become CSS variables, so that one drawing serves a light
-and a dark page. It is drawn twice, for a wide and for a narrow screen, because text that is scaled down with a picture
+A chart is drawn in the placeholder colours of :data:`COLOURS`, which become CSS variables, so that one drawing serves a
+light and a dark page. It is drawn twice, for a wide and for a narrow screen, because text that shrinks with a figure
 cannot be read; the page's style shows one of the two.
 """
 
@@ -57,7 +57,7 @@ def chart(draw: Callable[[Figure, bool], None], heights: tuple[float, float], na
     """Draws a chart for wide and for narrow screens.
 
     Args:
-        draw: Draws on an empty figure; told whether it is the narrow one.
+        draw: Draws on an empty figure; its argument says whether the figure is the narrow one.
         heights: Of the wide and of the narrow drawing, in pixels.
         name: A word that no other chart of the page has; keeps the identifiers of the drawings apart.
         label: What the chart shows, for those who do not see it.

@@ -30,17 +30,17 @@ def proof(view: View) -> str:
     settled = (
         f"had converged: doubling its steps moved the statistic by {change:.2g}"
         if reference["converged"]
-        else "did not converge within the steps allowed, which alone rules out a gain"
+        else "did not converge within the allowed steps, which alone rules out a gain"
     )
     return (
         f"The schedule was searched on {counts['tuning']} noises; {counts['validation']} others chose among the candidates "
-        f"and chose the best of {len(e['defaults_on_validation'])} static defaults, {e['baseline']}; the two then met once, "
-        f"on {counts['held_out']} held-out noises that nothing had seen before. Error is the root mean square distance to the "
-        f"converged solution from the same noise; that reference ({reference['family']}, {reference['solver']}, "
-        f"{reference['steps']} steps) {settled}. On {s['worse']:.0%} of the held-out noises the tuned schedule was the worse "
-        f"one, on {s['much_worse']:.0%} more than twice as bad; the median ratio was {exp(s['median']):.2f}. "
-        f"Sliced Wasserstein distance to the set of converged images, another view of the same samples: "
-        f"{distances['plan']:.3g} tuned, {distances['default']:.3g} default."
+        f"and chose the best of {len(e['defaults_on_validation'])} static defaults, {e['baseline']}; the two were "
+        f"compared once, on {counts['held_out']} held-out noises that no earlier step had used. Error is the root mean "
+        f"square distance to the converged solution from the same noise; that reference ({reference['family']}, "
+        f"{reference['solver']}, {reference['steps']} steps) {settled}. The tuned schedule was worse on "
+        f"{s['worse']:.0%} of the held-out noises and more than twice as bad on {s['much_worse']:.0%}; the median "
+        f"ratio was {exp(s['median']):.2f}. Sliced Wasserstein distance to the set of converged images, another view "
+        f"of the same samples: {distances['plan']:.3g} tuned, {distances['default']:.3g} default."
     )
 
 
@@ -87,7 +87,7 @@ def levels_sentence(view: View, sigma_min: float) -> str:
     (_, plan), (name, default) = view.levels[:2]
     ends = [f"σ = {_level(q[0])} and {_level(q[-1])}" for q in (plan, default)]
     if any(max(a, b) > 1.2 * min(a, b) for a, b in zip(plan[[0, -1]], default[[0, -1]], strict=True)):
-        return f"The tuned plan asks the network between {ends[0]}, {short(name)} between {ends[1]}."
+        return f"The tuned plan calls the network between {ends[0]}, {short(name)} between {ends[1]}."
     below = [octaves(q, edges)[1].cumsum() for q in (plan, default)]
     differences = below[0] - below[1]
     i = int(abs(differences).argmax())
@@ -99,7 +99,7 @@ def levels_sentence(view: View, sigma_min: float) -> str:
 
 
 def ends_sentence(view: View, channels: int, side: int, sigma_min: float) -> str | None:
-    """How much noise the images' spectrum asks for at this number of steps; None where they are no images."""
+    """How much noise the images' spectrum asks for at this number of steps; None where they are not images."""
     if view.exact is None or not view.exact.power.max() > 0:
         return None
     solver = SOLVERS[view.default.solver]
@@ -110,8 +110,8 @@ def ends_sentence(view: View, channels: int, side: int, sigma_min: float) -> str
         return None
     low = "the model's smallest" if ends.sigma_min < sigma_min else f"σ = {_level(ends.sigma_min)}"
     return (
-        f"Of the spectrum of the converged images alone, {view.plan.steps} steps of a solver of order {solver.order} are best "
-        f"spent between σ = {_level(ends.sigma_max)} and {low} (tight ends; a network may ask for others)."
+        f"By the spectrum of the converged images alone, {view.plan.steps} steps of a solver of order {solver.order} "
+        f"are best spent between σ = {_level(ends.sigma_max)} and {low} (tight ends; a network may need others)."
     )
 
 
@@ -145,4 +145,4 @@ def own_cost(measured: ReportFacts) -> str:
     """What the report itself cost."""
     spent = measured.cost
     count, seconds = spent["network_evaluations"], spent["seconds"]
-    return f"Measuring for this report took another {count:,} network evaluations and {seconds:.0f} s."
+    return f"The measurements for this report took another {count:,} network evaluations and {seconds:.0f} s."

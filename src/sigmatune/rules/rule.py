@@ -4,9 +4,9 @@ r"""A rule that draws a spectrum for every sample.
     \;\to\; \text{coefficients}
 
 The spectrum comes from a mixture (:mod:`sigmatune.spectra.mixture`), the curve from a spectral family
-(:mod:`sigmatune.schedules.spectral`), the coefficients from any solver. What is drawn can be steered: another class's
-mixture, the data's mean instead of a draw, or an edit of every spectrum. Whether an image follows the spectrum that its levels
-were made for is up to the model: one that is not told the spectrum has only the levels to go by.
+(:mod:`sigmatune.schedules.spectral`), the coefficients from any solver. Controls steer the draw: another class's
+mixture, the data's mean instead of a draw, or an edit of every spectrum. Whether an image follows the spectrum behind
+its levels depends on the model: a model that is not conditioned on the spectrum sees only the levels.
 
 Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222
 """
@@ -37,20 +37,21 @@ from sigmatune.support.files import write_text
 from sigmatune.support.options import plain
 
 DRAWN = frozenset({"spectrum", *LAW})
-"""The options of a spectral family that say what the spectrum is."""
+"""The options of a spectral family that define the spectrum."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """What steers the spectra of a rule.
+    """The controls of a rule's spectra.
 
     Args:
-        label: Draw from this class's mixture, and tell it to a network that knows classes; all data by default.
+        label: Draw from this class's mixture, and condition a network with classes on it; all data by default.
         mean: Use the mean spectrum of the label or the data in every row instead of a draw.
         texture: Tilt every spectrum, P(k) k^texture; above 0 the fine rings gain power.
         amplitude: Multiply every spectrum, > 0.
-        by_class: Draw a class for every row, as often as it is among the data, for a network that is told classes.
-        shuffled: With by_class, draw the spectrum from another class than the one that is told: a control.
+        by_class: Draw a class for every row, with its frequency in the data, for a class-conditional network.
+        shuffled: With by_class, draw the spectrum from another class than the network's condition: a control
+            experiment.
     """
 
     label: str | None = None
@@ -69,16 +70,16 @@ class SpectralRule:
         family: A family that reads a spectrum: spectral-frequency, spectral-power, spectral-mixed.
         steps: N.
         path: The model's noise path.
-        spectra: Where spectra are drawn from.
+        spectra: The mixture of spectra.
         solver: A name from the registry.
-        control: What steers the spectra.
+        control: The controls of the spectra.
         options: The family's other options, and sigma_min or sigma_max to fix an end.
         solver_options: The solver's own options.
-        fingerprint: Of the model that it is for, if any; another one warns.
+        fingerprint: Of its model, if any; use with another model warns.
         micro_batch: Rows per network call.
 
     Raises:
-        SigmaTuneError: for an unknown family, solver, option or class, or a control that is none.
+        SigmaTuneError: for an unknown family, solver, option or class, or an invalid control.
     """
 
     family: str
@@ -98,10 +99,8 @@ class SpectralRule:
             raise SigmaTuneError(f"a rule needs a family that reads a spectrum: {able}, not {self.family}.")
         taken = DRAWN & set(self.options)
         if taken:
-            raise SigmaTuneError(
-                f"a rule draws its spectra, so the family's option {min(taken)} is not free; leave it out."
-            )
-        # Complete, so that a file means the same when a default changes.
+            raise SigmaTuneError(f"a rule draws its spectra, so leave out the family's option {min(taken)}.")
+        # Complete, so that a file keeps its meaning when a default changes.
         defaults = {name: value for name, value in FAMILIES[self.family].defaults.items() if name not in DRAWN}
         object.__setattr__(self, "options", plain({**defaults, **self.options}))
         object.__setattr__(self, "family", FAMILIES[self.family].name)
@@ -116,12 +115,12 @@ class SpectralRule:
 
     @classmethod
     def of(cls, model: Denoiser, family: str, steps: int, spectra: Mixture, **rest: Any) -> SpectralRule:
-        """Makes a rule for a model: its noise path and its fingerprint; the rest as for the class."""
+        """Builds a rule for a model, with its noise path and fingerprint; the rest as for the class."""
         return cls(family, steps, model.path, spectra, fingerprint=model.fingerprint(), **rest)
 
     @classmethod
     def trained(cls, model: Denoiser, steps: int, spectra: Mixture, **rest: Any) -> SpectralRule:
-        """Makes the rule that a model was trained for: its own curve, between its own ends, and its classes.
+        """Builds the rule that a model was trained for: its own curve, between its own ends, and its classes.
 
         Args:
             model: A model of a spectral noise law, guided or not.
@@ -130,7 +129,7 @@ class SpectralRule:
             rest: As for the class; ``control`` draws a class for every row unless it is given.
 
         Raises:
-            SigmaTuneError: for a model whose noise law is no spectral curve.
+            SigmaTuneError: for a model whose noise law is not a spectral curve.
         """
         inner: Any = getattr(model, "conditional", model)
         family = trained_curve(model)
@@ -147,7 +146,7 @@ class SpectralRule:
         """Returns the rule with other controls, see :class:`Control`.
 
         Raises:
-            SigmaTuneError: for a control or class that there is none of.
+            SigmaTuneError: for an unknown control or class.
         """
         unknown = set(control) - set(Control.__dataclass_fields__)
         if unknown:
@@ -172,7 +171,7 @@ class SpectralRule:
         return self._edited(np.array(rows).reshape(len(indices), self.spectra.rings))
 
     def labels(self, seed: int, indices: Sequence[int]) -> list[str] | None:
-        """The class of some rows, each a function of (seed, index) alone; None where no class is asked for."""
+        """The class of some rows, each a function of (seed, index) alone; None where no class is drawn."""
         if not self.control.by_class:
             return None if self.control.label is None else [self.control.label] * len(indices)
         names = list(self.spectra.classes)
@@ -181,7 +180,7 @@ class SpectralRule:
         return [names[min(int(i), len(names) - 1)] for i in chosen]
 
     def schedule(self, seed: int, indices: Sequence[int]) -> Schedule:
-        """The schedules of some rows, one grid each; the spectra are left out of the provenance, for they can be drawn again.
+        """The schedules of some rows, one grid each; the provenance omits the spectra, which can be drawn again.
 
         Raises:
             SigmaTuneError: for no row at all.
@@ -197,7 +196,7 @@ class SpectralRule:
         Args:
             seed: Seed of the spectra and of the noise.
             indices: The rows' indices.
-            denoiser: The model; a network of whole timesteps gets levels that it knows.
+            denoiser: The model; a whole-timestep network gets levels on its timesteps.
 
         Raises:
             SigmaTuneError: if levels of a row fall on one timestep.
@@ -207,9 +206,9 @@ class SpectralRule:
         return replace(made, path=self.path.spec(), fingerprint=self.fingerprint, micro_batch=self.micro_batch)
 
     def together(self, seed: int, indices: Sequence[int], denoiser: Denoiser) -> tuple[Denoiser, Plan]:
-        """The plan of some rows, and the denoiser that has been told their classes and the ends of their curves.
+        """The plan of some rows, and the denoiser conditioned on their classes and the ends of their curves.
 
-        What is told is what training told: the ends of the spectrum's own curve (``widen`` 0) in the model's range.
+        The conditions are those of training: the ends of the spectrum's own curve (``widen`` 0) in the model's range.
         """
         narrow = {**self.options, "widen": 0.0}
         ends = build(self.family, 2, self.path, spectrum=self.power(seed, indices), **narrow).sigmas[:, 1::-1]

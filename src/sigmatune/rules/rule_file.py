@@ -1,7 +1,7 @@
-"""Rule files: JSON that holds all that the schedules of every (seed, index) follow from.
+"""Rule files: JSON from which the schedules of every (seed, index) follow.
 
-Next to family, solver and noise path stand the numbers of the mixture that spectra are drawn from and the controls. Nothing
-else is needed to run it: neither the images nor the library that fitted the mixture. Written atomically, read strictly.
+The file holds family, solver, noise path, the mixture of spectra and the controls. Running it needs neither the images
+nor the library that fitted the mixture. Written atomically, read strictly.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load_rule(path: str | Path) -> SpectralRule:
     """Reads a rule file that :meth:`SpectralRule.save` wrote; it draws the same schedules, bit for bit.
 
     Raises:
-        SigmaTuneError: if the file is no rule of a known version, or names an unknown family or solver.
+        SigmaTuneError: if the file is not a rule of a known version, or names an unknown family or solver.
     """
     return json_file.read(path, loads, kind="rule")
 

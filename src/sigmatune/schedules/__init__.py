@@ -1,8 +1,8 @@
 r"""Schedule families: where to stop, by formula.
 
-A family turns a number of steps N and a noise path into the N positive noise levels
-:math:`\sigma_0 > \dots > \sigma_{N-1} > 0`; :func:`build` appends the final 0, checks the result against the path's
-range and notes where it came from.
+A family turns a number of steps N and a noise path into the N positive noise levels :math:`\sigma_0 > \dots >
+\sigma_{N-1} > 0`; :func:`build` appends the final 0, checks the result against the path's range and records its
+provenance.
 
 >>> from sigmatune.noise import VE
 >>> build("karras", 3, VE()).sigmas.round(4).tolist()
@@ -104,7 +104,7 @@ def defaults(
 
     Args:
         path: The model's noise path; families that are not defined on it are left out.
-        own: The family that the model's makers set and its options, ends included; added when it is not in the list.
+        own: The family that the model's authors chose, with its options and ends; added if it is not in the list.
 
     Returns:
         (label, family, options) of each, options for :func:`build`.
@@ -127,7 +127,7 @@ def defaults(
 
 
 def label(family: Family, options: Mapping[str, float]) -> str:
-    """What a family with some options, ends included, is called in tables: ``beta-open a=0.6 b=0.6``."""
+    """The name of a family with its options and ends in tables: ``beta-open a=0.6 b=0.6``."""
     ends = {name: options[name] for name in ("sigma_min", "sigma_max") if name in options}
     full = family.options({name: value for name, value in options.items() if name not in ends}) | ends
     numbers = {name: value for name, value in full.items() if isinstance(value, int | float)}

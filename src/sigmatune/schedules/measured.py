@@ -2,9 +2,9 @@ r"""Measured: timesteps at the quantiles of a measured density over the model's 
 
 .. math:: p_i = 1 + (T - 1) F^{-1}(u_i), \quad u_i = 1 - i / (N - 1), \quad i = 0, \dots, N - 1
 
-the probability integral transform that Beta sampling does with a Beta distribution, done with the density itself: M equal
-bins from the clean end of the path to the noisy one, so that F is piecewise linear. Between two levels there is always the
-same share of what was measured, such as of the spectral change that `sigmatune analyze` finds.
+Beta sampling applies this probability integral transform to a Beta distribution; here it applies to the density itself:
+M equal bins from the clean end of the path to the noisy one, so that F is piecewise linear. Every step covers the same
+share of the measured quantity, such as the spectral change that `sigmatune analyze` measures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def measured(steps: int, path: NoisePath, *, density: list[float] | None = None)
 
     .. math:: p_i = 1 + (T - 1) F^{-1}(u_i), \quad F(j / M) = \sum_{m < j} d_m / \sum_m d_m
 
-    A bin of 0 is jumped over; where F is flat at exactly u, the quantile is an end of the flat stretch. The first level is
+    A bin of 0 is skipped; where F is flat at exactly u, the quantile is an end of the flat stretch. The first level is
     always sigma_max and, from two steps on, the last sigma_min, whatever the outer bins hold.
 
     References:
@@ -39,7 +39,7 @@ def measured(steps: int, path: NoisePath, *, density: list[float] | None = None)
         N noise levels (sigma), descending.
 
     Raises:
-        SigmaTuneError: if the density is no list of numbers of at least 0, or all of them are 0.
+        SigmaTuneError: if the density is not a list of numbers of at least 0, or all of them are 0.
     """
     bins = _checked([1.0] if density is None else density)
     F = np.append(0, bins.cumsum())
@@ -59,4 +59,4 @@ def _checked(density: list[float]) -> Array:
     return np.asarray(values / largest)
 
 
-FAMILY = Family("measured", measured, "quantiles over time of a density that was measured, both ends included")
+FAMILY = Family("measured", measured, "quantiles over time of a measured density, both ends included")

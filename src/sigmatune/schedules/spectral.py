@@ -2,11 +2,11 @@ r"""Spectral: levels from the power spectrum of the data, or of one image.
 
 .. math:: \sigma_i = e^{-\lambda(v_i) / 2}, \quad v_i = 1 - i / (N - 1), \quad i = 0, \dots, N - 1
 
-with the curve :math:`\lambda(v) = \log \kappa(v) - \log P(f(v))` of :mod:`sigmatune.spectra.curves`: every ring of the
-spectrum is visited at the noise that hides it. The ends are the curve's own, **tight** ones: more noise would be wasted, less
-could not be seen; how much that is depends on the number of steps. An end outside the model's range moves to the range's, a
-given one to where it is asked for, and the curve with it, affinely in logSNR. Where nothing of the tight range is left (a
-constant image), the model's own end takes its place.
+with the curve :math:`\lambda(v) = \log \kappa(v) - \log P(f(v))` of :mod:`sigmatune.spectra.curves`: it visits every
+ring of the spectrum at the noise that hides it. The curve's own ends are **tight**: more noise would be wasted, less
+would be invisible; how tight depends on the number of steps. An end outside the model's range moves to the end of the
+range, a given end to its value, and the curve moves with it, affinely in logSNR. If the tight range is empty (a
+constant image), the model's own end replaces it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Numbers = Sequence[float] | Sequence[Sequence[float]] | Array
 
 LEAST = 1 + 1e-6
-"""Ratio of the ends below which a range counts as empty: its levels could not be told apart."""
+"""Ratio of the ends below which a range counts as empty: its levels would coincide."""
 
 
 def levels(  # noqa: PLR0913 (the family's options)
@@ -57,19 +57,18 @@ def levels(  # noqa: PLR0913 (the family's options)
         kind: The curve, a name in :data:`sigmatune.spectra.curves.CURVES`.
         steps: N; one step is at the path's sigma_max.
         path: The noise path; sigma_max may be infinite.
-        spectrum: P(k), k = 0..K-1 with DC first, squared units of the data; or one per row, (R, K).
-        amplitude, slope, rings: Without a spectrum, that of :math:`P(k) = A k^{-a}` up to this ring; the defaults are
-            about those of photographs of 32 x 32 pixels in [-1, 1].
-        kappa_min, kappa_max: P / sigma^2 at the noisy and at the clean end at 10 steps.
-        widen: p; N steps take kappa_min (10 / N)^p and kappa_max (N / 10)^p, because ends that are tight for few steps
-            are what remains of the error at many. 0 keeps the ends.
-        sigma_min, sigma_max: Ends that were asked for; the path is narrowed to them.
+        spectrum: P(k), k = 0..K-1 with DC first, squared units of the data; or one per row, (R, K). amplitude, slope,
+        rings: Without a spectrum, that of :math:`P(k) = A k^{-a}` up to this ring; the defaults are about those of
+        photographs of 32 x 32 pixels in [-1, 1]. kappa_min, kappa_max: P / sigma^2 at the noisy and at the clean end at
+        10 steps. widen: p; N steps take kappa_min (10 / N)^p and kappa_max (N / 10)^p, because ends that are tight for
+        few steps dominate the error at many. 0 keeps the ends. sigma_min, sigma_max: Given ends; the path is narrowed
+        to them.
 
     Returns:
         N noise levels (sigma), descending, or (R, N).
 
     Raises:
-        SigmaTuneError: for a spectrum or kappas that are none, or a spectrum and a power law at once.
+        SigmaTuneError: for an invalid spectrum or invalid kappas, or both a spectrum and a power law.
     """
     from sigmatune.spectra.curves import CURVES  # torch comes with it
 
@@ -89,7 +88,7 @@ def levels(  # noqa: PLR0913 (the family's options)
 
 
 LAW = {name: value for name, value in known_options(levels).items() if name in ("amplitude", "slope", "rings")}
-"""The options of the power law that stands in for a spectrum, and their defaults."""
+"""The options of the power law that replaces a spectrum, and their defaults."""
 
 
 def _ends(curve: Curve, path: NoisePath, *, fixed_low: bool, fixed_high: bool) -> tuple[Array, Array]:

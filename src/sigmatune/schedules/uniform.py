@@ -1,4 +1,4 @@
-r"""Uniform in the model's own time, in the three readings that diffusers calls ``timestep_spacing``.
+r"""Uniform in the model's own time, in the three variants that diffusers calls ``timestep_spacing``.
 
 With p = 1..T the position of a level (p = t + 1 for a table of T timesteps), i = 0..N-1:
 

@@ -44,7 +44,7 @@ SOLVERS: Registry[Solver] = Registry(
 """All solvers by name, those of phase space behind those of position."""
 
 POSITION: Mapping[str, Solver] = {solver.name: solver for solver in _ALL}
-"""The solvers whose state are positions alone: those that are not ``augmented``."""
+"""The position-space solvers: those that are not ``augmented``."""
 
 
 __all__ = ["POSITION", "SOLVERS", "Solver"]

@@ -1,4 +1,4 @@
-r"""Adams weights: the integral of the polynomial through the last outputs, which every multistep method here is.
+r"""Adams weights: the integral of the polynomial through the last outputs; every multistep method here uses them.
 
 With :math:`\lambda = -\log \sigma` and a step of length h, both forms of the probability-flow ODE are solved exactly up
 to an integral over the step,
@@ -43,7 +43,7 @@ def inverse_distances(sigmas: torch.Tensor, previous: torch.Tensor | None, histo
     Args:
         sigmas: Levels, (..., N + 1), descending.
         previous: Levels of calls before the first, (..., p), descending.
-        history: How many earlier calls are wanted; where there are fewer, g is 0.
+        history: How many earlier calls to use; where there are fewer, g is 0.
 
     Raises:
         SigmaTuneError: if more earlier levels are given than are used.
@@ -104,5 +104,5 @@ def adams(h: torch.Tensor, g: torch.Tensor, of: Output) -> torch.Tensor:
 
 @cache
 def _gauss_legendre() -> tuple[Array, Array]:
-    """Points and weights on [-1, 1]: an eigenvalue problem, which takes longer than all the rest of a table."""
+    """Points and weights on [-1, 1], cached: their eigenvalue problem takes longer than the rest of a table."""
     return np.polynomial.legendre.leggauss(NODES)

@@ -3,8 +3,8 @@ r"""Ancestral sampling: an Euler step further down than needed, and fresh noise 
 .. math:: x_s = D_t + \sqrt{\sigma_s^2 - \sigma_{up}^2} \, \hat\epsilon + \sigma_{up} \epsilon, \quad
           \sigma_{up} = \eta \, \sigma_s \sqrt{1 - \sigma_s^2 / \sigma_t^2}
 
-This one formula is DDPM's ancestral step (posterior variance), DDIM with eta, and "Euler ancestral": they differ only in
-how their states are scaled. eta = 0 is Euler's method.
+This one formula is DDPM's ancestral step (posterior variance), DDIM with eta, and "Euler ancestral": they differ only
+in how their states are scaled. eta = 0 is Euler's method.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""What solvers share: the scales of the unit state, Euler's step, the layout of their tables.
 
-All solvers here speak of the unit state :math:`z = x / \sqrt{1 + \sigma^2}` with its scales
+All solvers here act on the unit state :math:`z = x / \sqrt{1 + \sigma^2}` with its scales
 
 .. math:: \alpha = 1 / \sqrt{1 + \sigma^2}, \quad s = \sigma / \sqrt{1 + \sigma^2},
 
@@ -25,7 +25,7 @@ def scales(sigmas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def euler_step(sigmas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""What an Euler step keeps of z and takes of D, :math:`s_s / s_t` and :math:`\alpha_s (1 - \sigma_s / \sigma_t)`.
+    r"""The factors of z and D in an Euler step, :math:`s_s / s_t` and :math:`\alpha_s (1 - \sigma_s / \sigma_t)`.
 
     Both are exact for every solver here as long as D is constant. (..., N) each.
     """

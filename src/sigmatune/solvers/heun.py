@@ -1,7 +1,7 @@
 r"""Heun's second-order method: an Euler step, then the mean of the slopes at both ends.
 
 Predictor and corrector are two network calls of the same linear machine. The state holds the network's next input and,
-between the two calls, the part of the corrected step that is known already.
+between the two calls, the part of the corrected step that is already known.
 """
 
 from __future__ import annotations

@@ -38,9 +38,10 @@ def multistep(
 
     Args:
         sigmas: Levels, (..., N + 1), descending, the last may be 0.
-        previous: Levels of earlier calls; the weights are given, so they only say that the state holds those outputs.
+        previous: Levels of earlier calls; because the weights are given, they only state that the state holds those
+            outputs.
         weights: Weights of the outputs, newest first, (..., N, p + 1); Euler's method by default.
-        of: Whether the sum is of the estimates of the data or of the noise.
+        of: Whether to sum the estimates of the data or of the noise.
 
     Raises:
         SigmaTuneError: if there is not one list of weights per step, or an output is used before it exists.

@@ -1,6 +1,6 @@
 r"""UniPC: a predictor, and a corrector that costs no call because it uses the output of the next step's.
 
-When the network has been asked at the predicted state, the step that led there is taken again with the new output
+After the network call at the predicted state, the step that led there is repeated with the new output
 :math:`D_s` among the nodes; the next step starts from this corrected state.
 
 =====  =============================================  ==================================================
@@ -52,7 +52,7 @@ def unipc(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, order: 
     # State: the network's input, the last outputs, and what is known of the corrected state before the call at its end.
     known, zero, one = order, torch.zeros_like(take), torch.ones_like(take)
     started = torch.cat([zero[..., :1], one[..., 1:]], dim=-1)  # the first input needs no correction
-    late = torch.cat([zero[..., :1], ahead[..., :-1]], dim=-1)  # what D adds to the state that it was asked at
+    late = torch.cat([zero[..., :1], ahead[..., :-1]], dim=-1)  # the weight of D in the state at which it was computed
     A = {(0, 0): keep * (1 - started), (0, known): keep * started}
     A |= {(known, 0): keep * (1 - started), (known, known): keep * started}
     b = {0: keep * late + predict[..., 0], known: keep * late + behind[..., 0]}
@@ -79,8 +79,8 @@ def _predictor(sigmas: torch.Tensor, h: torch.Tensor, g: torch.Tensor, previous:
 def _corrector(h: torch.Tensor, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights of the output at the step's end, (..., N), and of those before, newest first, (..., N, order).
 
-    A step to 0 or from inf has h = 0 and is not integrated as a polynomial: to 0 nothing follows that a correction could
-    serve; from inf, and for order 1, it is the mean of both ends.
+    A step to 0 or from inf has h = 0 and is not integrated as a polynomial: after a step to 0 no call follows, so no
+    correction is needed; from inf, and for order 1, the corrector is the mean of both ends.
     """
     regular = h > 0
     end = -1 / torch.where(regular, h, torch.ones_like(h))

@@ -1,15 +1,15 @@
-r"""What a spectrum says about training: data scale, noise density, ends, and the shift for another resolution.
+r"""What a spectrum implies for training: data scale, noise density, ends, and the shift for another resolution.
 
-A denoiser learns something about ring k where signal and noise are comparable there. With :math:`\kappa = P_k / \sigma^2`
-the answer's share of signal is :math:`\kappa / (1 + \kappa)`, a logistic function of :math:`\log \sigma` with its midpoint
-at :math:`\tfrac12 \log P_k`; its slope is a bump of variance :math:`\pi^2 / 12`. Giving every ring k >= 1 the same share of
-the training noise is a mixture of these bumps, with
+A denoiser learns something about ring k where signal and noise are comparable there. With :math:`\kappa = P_k /
+\sigma^2` the share of signal in the output is :math:`\kappa / (1 + \kappa)`, a logistic function of :math:`\log \sigma`
+with its midpoint at :math:`\tfrac12 \log P_k`; its slope is a bump of variance :math:`\pi^2 / 12`. Giving every ring k
+>= 1 the same share of the training noise is a mixture of these bumps, with
 
 .. math:: P_{mean} = \operatorname{mean}_k \tfrac12 \log P_k, \qquad
           P_{std}^2 = \operatorname{var}_k \tfrac12 \log P_k + \tfrac{\pi^2}{12}
 
-as mean and standard deviation of log sigma. Weighing rings by their modes n_k instead, every frequency the same, moves it to
-lower noise, for most modes are high frequencies.
+as mean and standard deviation of log sigma. Weighting rings by their modes n_k instead, so that every mode counts the
+same, moves it to lower noise, because most modes are high frequencies.
 
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), table 1 for EDM's constants
@@ -33,7 +33,7 @@ from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
 from sigmatune.support.errors import SigmaTuneError
 
 EDM: Mapping[str, float] = {"sigma_min": 0.002, "sigma_max": 80.0, "P_mean": -1.2, "P_std": 1.2, "sigma_data": 0.5}
-"""EDM's published constants, to compare with."""
+"""EDM's published constants, for comparison."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Coverage:
         inside: Share of the training density between the plan's last positive and first level.
         above, below: Shares of training that the plan never visits.
         shares: Share of training nearest (in log sigma) to each of the plan's levels, first level first, (N,); they sum to 1.
-        rare: Levels outside the central 98 % of the training density: the network has seldom seen such noise.
+        rare: Levels outside the central 98 % of the training density: the network rarely saw such noise.
     """
 
     inside: float
@@ -114,13 +114,13 @@ def guidance_interval(power: Any) -> tuple[float, float]:
 
     .. math:: \sigma \in \Big( \sqrt{P(k_{max} / 2)}, \; \sqrt{\max_{k \ge 1} P(k)} \Big]
 
-    Above, no ring of frequency is seen in the noise, and guidance only moves the mean; below, the coarser half of all rings
-    has been decided and guidance could only sharpen detail. In between it decides what the image is of.
+    Above, the noise hides every frequency ring, and guidance only moves the mean; below, the coarser half of all rings
+    is decided and guidance could only sharpen detail. In between it decides the content.
 
     References:
         | Applying Guidance in a Limited Interval (Kynkaanniemi et al., 2024), which found such intervals by search
         | https://arxiv.org/abs/2404.07724
-        | The rule is ours.
+        | The rule is our derivation; not compared with the paper's.
 
     Args:
         power: P(k), k = 0 first, (K,).
@@ -133,16 +133,14 @@ def guidance_interval(power: Any) -> tuple[float, float]:
     """
     rings = np.asarray(power, dtype=np.float64)
     if rings.ndim != 1 or len(rings) < 3 or not np.isfinite(rings).all() or not rings[1:].max() > QUANTISATION:
-        raise SigmaTuneError(
-            "a guidance interval needs the power of at least two rings beyond DC, not all of it nothing."
-        )
+        raise SigmaTuneError("a guidance interval needs the power of at least two rings beyond DC, not all zero.")
     fine = max(float(rings[(len(rings) - 1) // 2 :].max()), QUANTISATION)
     top = float(rings[1:].max())
     return math.sqrt(fine) if fine < top else 0.0, math.sqrt(top)
 
 
 def coverage(density: Density, sigmas: Sequence[float] | Array) -> Coverage:
-    """Says how a density of training noise and a plan's levels meet.
+    """Compares a density of training noise with a plan's levels.
 
     Args:
         density: Of training.

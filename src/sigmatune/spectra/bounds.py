@@ -2,8 +2,8 @@ r"""Tight ends: how much noise is enough, and how little.
 
 With :math:`\kappa_k = P_k / \sigma^2` and n_k modes of power P_k:
 
-*The noisy end.* A sampler starts from :math:`N(0, \sigma^2)`, the noisy data are :math:`N(\mu, P + \sigma^2)`. What that
-costs, in nats over all modes, is a Kullback-Leibler divergence,
+*The noisy end.* A sampler starts from :math:`N(0, \sigma^2)`, the noisy data are :math:`N(\mu, P + \sigma^2)`. The
+cost, in nats over all modes, is a Kullback-Leibler divergence,
 
 .. math::
     \text{marginal:}\quad & KL(\text{noisy data} \,\|\, \text{start}) =
@@ -16,17 +16,17 @@ costs, in nats over all modes, is a Kullback-Leibler divergence,
 with :math:`\kappa` from the power about the mean image and :math:`\bar\kappa` from the power about 0; where they agree these
 are the formulas of zero-mean data. The first direction bounds the divergence of the data from the model.
 
-*The clean end.* The last step, :math:`x \leftarrow D(x; \sigma)`, takes the variance
-:math:`P_k \sigma^2 / (P_k + \sigma^2)` out of every mode. Below the rounding of 8-bit pixels,
+*The clean end.* The last step, :math:`x \leftarrow D(x; \sigma)`, removes the variance :math:`P_k \sigma^2 / (P_k +
+\sigma^2)` from every mode. Below the rounding of 8-bit pixels,
 :math:`\sigma^2 = (2/255)^2/12`, there is nothing left to remove.
 
 *The paper's form* of both: :math:`\sigma_{\max}^2 = P^* / \kappa_{\min}` with P* the largest power of a ring, and
 :math:`\sigma_{\min}^2 = P(k_{\max}) / \kappa_{\max}`.
 
-More steps deserve wider ends: an end may cost as much as the solver's own error, and that falls with N. With fixed tolerances
-the ends' error is what remains at many steps. For a solver of order p the divergence shrinks here like :math:`N^{-p-1}` and
-the lost variance like :math:`N^{-p}`; exponents and :data:`NATS`, :data:`LOST` are what came close to the best ends on
-Gaussian data with two spectra (``benchmarks/ends.py``).
+More steps deserve wider ends: an end may cost as much as the solver's own error, and that falls with N. With fixed
+tolerances the ends' error dominates at many steps. For a solver of order p the divergence shrinks here like
+:math:`N^{-p-1}` and the lost variance like :math:`N^{-p}`; with these exponents and :data:`NATS`, :data:`LOST` the ends
+come close to the best ends on Gaussian data with two spectra (``benchmarks/ends.py``).
 
 Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222, for the
 principle and the last form; the divergences and the dependence on N are derived here.
@@ -59,7 +59,7 @@ LOST = 0.2
 """Share of the data's variance that the last of N steps may remove, times N^p."""
 
 LOWEST, HIGHEST = 1e-9, 1e9
-"""Levels between which an end is looked for, times the root of the mean power."""
+"""Levels between which the search for an end runs, times the root of the mean power."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Ends:
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < np.inf:
             raise SigmaTuneError(
-                f"the ends {self.sigma_max:.4g} and {self.sigma_min:.4g} enclose no range of noise; tighten neither so much."
+                f"the ends {self.sigma_max:.4g} and {self.sigma_min:.4g} enclose no range of noise; tighten them less."
             )
 
 
 def prior_mismatch(
     spectrum: Spectrum, sigma: float | Array, direction: Direction = "marginal", *, per_dimension: bool = False
 ) -> Array:
-    r"""What starting from :math:`N(0, \sigma^2)` costs, in nats.
+    r"""The cost of starting from :math:`N(0, \sigma^2)`, in nats.
 
     Args:
         spectrum: The data's; one measured with its corners counts all modes. A spectrum of a single image has no power
@@ -185,13 +185,13 @@ def tight_ends(
     lost: float = LOST,
     direction: Direction = "marginal",
 ) -> Ends:
-    r"""Chooses both ends for a number of steps by what they cost.
+    r"""Chooses both ends for a number of steps from their costs.
 
     .. math:: \mathrm{KL} = \text{nats} / N^{p+1}, \qquad
         \text{variance removed} = \text{lost} / N^p \text{ of the data's, half of it at most}
 
     Args:
-        spectrum: The data's, a class's or an image's, or what :func:`at_resolution` makes of it.
+        spectrum: The data's, a class's or an image's, or one of these from :func:`at_resolution`.
         steps: N.
         order: p, the order of the solver.
         nats: Tolerance of the noisy end times N^(p + 1), in all.
@@ -205,7 +205,7 @@ def tight_ends(
     steps, order = whole(steps, "steps"), whole(order, "order")
     raw, power, count = _modes(spectrum)
     mean = float((count * power).sum() / count.sum())
-    if mean <= 1e-12 * float((count * raw).sum() / count.sum()):  # what rounding leaves of equal images
+    if mean <= 1e-12 * float((count * raw).sum() / count.sum()):  # equal images up to rounding
         raise SigmaTuneError("all images are the same, so there is nothing to denoise; pass images that differ.")
     high = sigma_max(spectrum, nats / steps ** (order + 1), direction)
     return Ends(high, sigma_min(spectrum, min(lost / steps**order, 0.5) * mean))
@@ -240,11 +240,11 @@ def kappa_ends(
 
 
 def at_resolution(spectrum: Spectrum, side: int, slope: float) -> Spectrum:
-    r"""The spectrum of the same pictures at another resolution.
+    r"""The spectrum of the same images at another resolution.
 
-    A picture of m times the side has the same content at the same number of cycles per image, and with the orthonormal
-    transform :math:`m^2` times its power; rings that the measured one does not have continue its last like
-    :math:`k^{-a}`. Fewer pixels keep the rings that they have (an ideal low-pass filter).
+    An image of m times the side has the same content at the same number of cycles per image, and with the orthonormal
+    transform :math:`m^2` times its power; rings beyond the measured ones continue the last like :math:`k^{-a}`. Fewer
+    pixels keep the rings that they have (an ideal low-pass filter).
 
     Args:
         spectrum: The data's, without corners: rings that are not whole are not used.
@@ -269,7 +269,7 @@ def at_resolution(spectrum: Spectrum, side: int, slope: float) -> Spectrum:
 
 
 def _modes(spectrum: Spectrum) -> tuple[Array, Array, Array]:
-    """Power about 0, power about the mean, and how many modes have it, of the rings that have any, channels counted."""
+    """Power about 0, power about the mean, and the number of modes (channels counted), for rings that have any."""
     power = _joint(spectrum.power)
     centred = power if spectrum.centred is None else np.minimum(_joint(spectrum.centred), power)
     present = spectrum.count > 0
@@ -297,7 +297,7 @@ def _root(spectrum: Spectrum, excess: Callable[[float], float]) -> float:
     power, _, count = _modes(spectrum)
     mean = float((count * power).sum() / count.sum())
     if not mean > 0:
-        raise SigmaTuneError("the data has no power at all, so no noise level is tight for it; check the images.")
+        raise SigmaTuneError("the data has no power at all, so no noise level is tight; check the images.")
     scale = 0.5 * np.log(mean)
     low, high = scale + np.log(LOWEST), scale + np.log(HIGHEST)
     if excess(low) * excess(high) > 0:

@@ -1,7 +1,8 @@
-r"""Noise schedules read off a spectrum: the logSNR curves of spectrally guided schedules.
+r"""Noise schedules from a spectrum: the logSNR curves of spectrally guided schedules.
 
-A ring of power P is at the signal-to-noise ratio :math:`\kappa = P / \sigma^2`. A curve visits the rings from the coarsest
-(v = 1, noise) to the finest (v = 0, clean) and is, at each v, at the noise level where the visited ring has the ratio
+A ring of power P is at the signal-to-noise ratio :math:`\kappa = P / \sigma^2`. A curve visits the rings from the
+coarsest (v = 1, noise) to the finest (v = 0, clean) and is, at each v, at the noise level where the visited ring has
+the ratio
 
 .. math:: \log \kappa(v) = (1 - v) \log \kappa_{\max} + v \log \kappa_{\min}, \qquad
     \lambda(v) = \log \kappa(v) - \log P(f(v)), \qquad \sigma = e^{-\lambda / 2}
@@ -15,12 +16,12 @@ mixed                the mean of the two curves :math:`\lambda`
 All have the tight ends :math:`\sigma_{\max}^2 = \max_k P(k) / \kappa_{\min}` and :math:`\sigma_{\min}^2 = P(k_{\max}) /
 \kappa_{\max}`.
 
-P stands for :math:`\max_{j \ge k} P(j)`, the running maximum from the fine end, floored at the quantisation power. A curve
-needs a P that does not rise with k. The running maximum is the smallest such majorant: no ring is reached later than its own
-power asks for, and both ends keep their formulas. (Isotonic regression would average a bump away and move the ends.)
-log P is linear between rings, and so is the distribution function behind Q, whose mass between two rings is the mean of their
-powers. Hence every curve is piecewise linear in v with a slope of at most :math:`\log \kappa_{\min} / \kappa_{\max} < 0`:
-strictly monotone, with an exact inverse, whatever the spectrum.
+P stands for :math:`\max_{j \ge k} P(j)`, the running maximum from the fine end, floored at the quantisation power. A
+curve needs a P that does not rise with k. The running maximum is the smallest such majorant: every ring is reached no
+later than its own power requires, and both ends keep their formulas. (Isotonic regression would average a bump away and
+move the ends.) log P is linear between rings, and so is the distribution function behind Q, whose mass between two
+rings is the mean of their powers. Hence every curve is piecewise linear in v with a slope of at most :math:`\log
+\kappa_{\min} / \kappa_{\max} < 0`: strictly monotone, with an exact inverse, whatever the spectrum.
 
 Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222
 """
@@ -39,7 +40,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
 KAPPA_MIN, KAPPA_MAX = 0.01, 20.0
-"""Signal-to-noise ratios at the two ends; the paper's are not public, these are measured (``benchmarks/ends.py``)."""
+"""Signal-to-noise ratios at the two ends: our measurement (``benchmarks/ends.py``); not compared with the paper's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Curve:
     def between(self, sigma_min: ArrayLike, sigma_max: ArrayLike) -> Curve:
         r"""Maps the curve onto other ends, affinely in logSNR, so that it stays strictly monotone.
 
-        Solving for the kappas that have these ends would not do: with a steep spectrum in a narrow range kappa_max would
+        Solving for the kappas with these ends fails: with a steep spectrum in a narrow range kappa_max would
         fall below kappa_min, and the curve would turn round between rings of equal power.
 
         Args:
@@ -153,7 +154,7 @@ def frequency_focused(power: ArrayLike, *, kappa_min: float = KAPPA_MIN, kappa_m
         kappa_min, kappa_max: P / sigma^2 of the coarsest ring at v = 1 and of the finest at v = 0.
 
     Raises:
-        SigmaTuneError: for powers that are no finite numbers of at least 0, or kappas that are not 0 < min < max.
+        SigmaTuneError: for powers that are not finite numbers of at least 0, or kappas that are not 0 < min < max.
     """
     rings = _rings(power)
     knots = np.broadcast_to(np.linspace(0, 1, rings.shape[-1]), rings.shape)

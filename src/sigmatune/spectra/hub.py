@@ -26,7 +26,8 @@ def open_dataset(source: str, batch: int, target: ImageFormat) -> Images | None:
         target: What the images are brought to.
 
     Returns:
-        The images, with the names of their classes where a column has them; None if this is no id or `datasets` is missing.
+        The images, with the names of their classes where a column has them; None if this is not an id or `datasets` is
+        missing.
 
     Raises:
         SigmaTuneError: if the data set cannot be loaded or has no column of images.

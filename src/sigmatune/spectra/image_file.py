@@ -1,7 +1,8 @@
-"""One picture of Pillow as numbers, in the bits that it is stored in.
+"""One image of Pillow as numbers, in the bits that it is stored in.
 
-The first frame of several; turned as its camera noted; transparency over :data:`BACKGROUND`; palettes, CMYK and other colour
-spaces as RGB of 8 bits, to which Pillow also reduces colour of 16 bits. Grey of 16 bits and floating point stay what they are.
+The first frame of several; turned as its camera noted; transparency over :data:`BACKGROUND`; palettes, CMYK and other
+colour spaces as RGB of 8 bits, to which Pillow also reduces colour of 16 bits. Grey of 16 bits and floating point stay
+what they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sigmatune.spectra import npz
 Numbers = np.typing.NDArray[Any]
 
 BACKGROUND = "white"
-"""What shows through where a picture is transparent."""
+"""What shows through where an image is transparent."""
 
 _GREY = ("1", "L", "LA", "La")
 _KEPT = ("1", "L", "F", "I", "I;16", "I;16L", "I;16B", "RGB")
@@ -27,14 +28,14 @@ def pixels_of(file: Path) -> Numbers:
     """An image file, (1 or 3, H, W).
 
     Raises:
-        SigmaTuneError: if it cannot be read, is cut off, or is no image.
+        SigmaTuneError: if it cannot be read, is cut off, or is not an image.
     """
     with npz.reading(file), Image.open(file) as opened:
         return array_of(opened)
 
 
 def is_floating(picture: Path | Image.Image) -> bool:
-    """Whether a picture holds floating-point numbers; of a file, the header is read."""
+    """Whether an image holds floating-point numbers; of a file, the header is read."""
     if isinstance(picture, Image.Image):
         return picture.mode == "F"
     with npz.reading(picture), Image.open(picture) as opened:
@@ -42,7 +43,7 @@ def is_floating(picture: Path | Image.Image) -> bool:
 
 
 def array_of(opened: Image.Image) -> Numbers:
-    """A picture, (1 or 3, H, W)."""
+    """An image, (1 or 3, H, W)."""
     wide = opened.mode == "I" and opened.format in ("PNG", "PPM")  # 16 bits, in some versions of Pillow
     image = ImageOps.exif_transpose(opened)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (
@@ -58,7 +59,7 @@ def array_of(opened: Image.Image) -> Numbers:
 
 
 def _over_background(image: Image.Image) -> Image.Image:
-    """A picture with transparency as an opaque one, grey or RGB."""
+    """An image with transparency as an opaque one, grey or RGB."""
     kind = "L" if image.mode in _GREY else "RGB"
     if image.mode in ("La", "RGBa"):  # colours that are multiplied by alpha already
         image = image.convert(image.mode[:-1] + "A")

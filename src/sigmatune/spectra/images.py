@@ -80,7 +80,7 @@ class Images:
             SigmaTuneError: if there are fewer than n.
         """
         if whole(n, "n") > self.count:
-            raise SigmaTuneError(f"{self.name} holds {self.count} images, fewer than the {n} asked for.")
+            raise SigmaTuneError(f"{self.name} holds {self.count} images, fewer than the {n} requested.")
         chosen, batches = self.some(n, seed), self._batches
         labels = None if self._labels is None else [self._labels[i] for i in chosen]
         about = {"n": n, "of": self.count, "seed": seed, "by_class": labels is not None}
@@ -125,12 +125,12 @@ class ImageFormat:
     values: Values = "auto"
 
     def __call__(self, images: Numbers, names: Callable[[int], str], scale: Scale) -> torch.Tensor:
-        """Images (B, C, H, W) of any supported dtype as float32, scaled, cropped and resized; names(i) is for messages."""
+        """Converts images (B, C, H, W) to float32, scales, crops and resizes them; names(i) is for messages."""
         values, ends = sound(images, names), scale.of(images.dtype)
         if ends is not None:
             if scale.values != "auto" and (beyond := far(float(values.min()), float(values.max()), ends)) is not None:
                 told = f"{names(0)} or one after it holds {beyond:.4g}"
-                raise SigmaTuneError(f"{told}, far outside of the values {scale.values} that were said; say others.")
+                raise SigmaTuneError(f"{told}, far outside the stated range {scale.values}; pass another.")
             if ends != (self.low, self.high):
                 if ends[0]:
                     values.sub_(ends[0])
@@ -151,5 +151,5 @@ def sound(images: Numbers, names: Callable[[int], str]) -> torch.Tensor:
     with np.errstate(over="ignore"):
         values = torch.from_numpy(images.astype(np.float32, order="C"))
     if images.dtype.kind == "f" and (bad := first_unsound(values)) is not None:
-        raise SigmaTuneError(f"{names(bad)} holds NaN or an infinite value; leave it out or mend it.")
+        raise SigmaTuneError(f"{names(bad)} holds NaN or an infinite value; leave it out or fix it.")
     return values

@@ -1,4 +1,4 @@
-"""The image files of a folder: every type that Pillow itself decodes, links followed, hidden names left out and counted."""
+"""The image files of a folder: every type that Pillow itself decodes; links are followed, hidden names skipped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image
 from sigmatune.support.errors import SigmaTuneError
 
 NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
-"""Formats whose files Pillow knows, but leaves to other programs."""
+"""Formats that Pillow recognises but decodes with other programs."""
 
 KINDS = 12
-"""Endings that are counted one by one; further ones are counted together."""
+"""Endings that are counted separately; further endings are counted together."""
 
 HIDDEN, BROKEN, CIRCLE, OTHER = "hidden name", "broken link", "link in a circle", "no regular file"
 
@@ -36,7 +36,7 @@ class Listing:
 
     Attributes:
         files: The image files, sorted by path.
-        left_out: How many entries were left out, by reason; a hidden folder counts as one.
+        left_out: How many entries were skipped, by reason; a hidden folder counts as one.
         empty: The first-level subfolders without any image.
     """
 
@@ -46,10 +46,10 @@ class Listing:
 
 
 def listing(folder: Path) -> Listing:
-    """Looks for image files in a folder and all below it.
+    """Lists the image files of a folder, recursively.
 
-    Links to files and folders are followed; a link to a folder that it lies in is not. Names that begin with a dot are left
-    out, files and folders. What a file is, is told by its ending.
+    Links to files and folders are followed; a link to a folder that it lies in is not. Files and folders whose names
+    begin with a dot are skipped. The ending determines a file's type.
 
     Raises:
         SigmaTuneError: if a folder cannot be read.
@@ -91,7 +91,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _looked_at(entry: os.DirEntry[str]) -> tuple[str | None, os.stat_result | None]:
-    """Why an entry is left out, None for a folder or an image; and its status, where it has one."""
+    """Why an entry is skipped, None for a folder or an image; and its status, where it has one."""
     if entry.name.startswith("."):
         return HIDDEN, None
     try:

@@ -6,8 +6,8 @@ The log-spectra of a data set lie close to a plane of few dimensions,
 
 with features h of one image and a basis b that all share: a power law (h is log amplitude and slope, :math:`b_k = (1,
 -\log k)`) or principal components. A mixture of Gaussians over h, per class and over all data, is fitted once
-(:mod:`sigmatune.spectra.mixture_fit`); here is what it holds, how it draws, and its file. A draw is a function of
-(seed, index) alone, and numpy is all it needs.
+(:mod:`sigmatune.spectra.mixture_fit`); this module holds, draws from, saves and loads it. A draw is a function of
+(seed, index) alone and needs only numpy.
 
 Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222
 """
@@ -160,7 +160,7 @@ class Mixture:
         """The mixture of a class, or of all data.
 
         Raises:
-            SigmaTuneError: for a class that there is none of.
+            SigmaTuneError: for an unknown class.
         """
         if label is None:
             return self.everything
@@ -177,10 +177,10 @@ class Mixture:
             label: A class; all data by default.
 
         Returns:
-            P(k), (R, K), k = 0 first; DC is the data's typical one, which no schedule reads.
+            P(k), (R, K), k = 0 first; DC is the data's typical value, which no schedule uses.
 
         Raises:
-            SigmaTuneError: for an unknown class or an index that is none.
+            SigmaTuneError: for an unknown class or an invalid index.
         """
         part = self.part(label)
         normals = noise(seed, indices, START, (1 + len(self.basis),), channel=SPECTRUM, dtype=float64).numpy()
@@ -224,7 +224,7 @@ class Mixture:
         """Reads what :meth:`save` wrote, bit for bit.
 
         Raises:
-            SigmaTuneError: in one sentence, for anything that is no file of spectra of a known version.
+            SigmaTuneError: in one sentence, for anything that is not a file of spectra of a known version.
         """
 
         def loads(text: str) -> Mixture:
@@ -237,7 +237,7 @@ class Mixture:
 
 
 def edited(power: ArrayLike, *, texture: float = 0.0, amplitude: float = 1.0) -> Array:
-    r"""Edits spectra by hand: :math:`P(k) \leftarrow A \, P(k) \, k^t`, ring 1 keeping its power but for A.
+    r"""Edits spectra: :math:`P(k) \leftarrow A \, P(k) \, k^t`, ring 1 keeping its power but for A.
 
     Args:
         power: P(k), (..., K).
@@ -245,7 +245,7 @@ def edited(power: ArrayLike, *, texture: float = 0.0, amplitude: float = 1.0) ->
         amplitude: A, > 0.
 
     Raises:
-        SigmaTuneError: if texture is no finite number or amplitude is not positive.
+        SigmaTuneError: if texture is not a finite number or amplitude is not positive.
     """
     texture, amplitude = number(texture, "texture"), number(amplitude, "amplitude")
     if not amplitude > 0:

@@ -1,9 +1,9 @@
-r"""Fitting a mixture over spectra: every image reduced to a few numbers, their Gaussian mixture chosen by BIC.
+r"""Fitting a mixture over spectra: every image is reduced to a few numbers, and BIC chooses their Gaussian mixture.
 
 .. math:: \mathrm{BIC}(J) = p_J \log n - 2 \log L_J
 
-with L the likelihood of J Gaussians with full covariances and p their number of parameters. Images pass by in batches and
-only their features are kept: two numbers for a power law, one per ring until the principal components are known.
+with L the likelihood of J Gaussians with full covariances and p their number of parameters. Images pass by in batches
+and only their features are kept: two numbers for a power law, one per ring until the principal components are known.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ LEAST = 2
 """Fewest images of a class, or in all, that have a covariance."""
 
 ROOM = 5
-"""Images per component and free direction that a mixture needs at least; fewer would be remembered instead of described."""
+"""Images per component and free direction that a mixture needs at least; with fewer, the mixture would overfit."""
 
 SPREAD = 1e-4
-"""What is added to the variance of standardised features, so that equal images do not make a component of no width."""
+"""Added to the variance of standardised features, so that equal images do not give a component of zero width."""
 
 
 def fit(
@@ -54,7 +54,7 @@ def fit(
         labels: The classes of a single tensor of images, n names or numbers.
         reduction: ``"law"``, log amplitude and slope, or ``"pca"``, principal components of the log-spectrum.
         components: q, how many principal components, at most.
-        most: The most Gaussians that are tried.
+        most: Largest number of Gaussians to try.
         seed: Seed of the fit.
         progress: Called with the number of images seen.
 
@@ -82,7 +82,7 @@ def fit(
 
 
 def check_reduction(reduction: str) -> None:
-    """Refuses an unknown reduction, and a machine on which nothing can be fitted.
+    """Refuses an unknown reduction, and a machine without scikit-learn.
 
     Raises:
         SigmaTuneError: in one sentence.
@@ -93,7 +93,7 @@ def check_reduction(reduction: str) -> None:
 
 
 def check(names: Sequence[str | None], size: tuple[int, int], reduction: str = "law") -> None:
-    """Refuses what no mixture can be fitted to; for whoever fits at the end of long work.
+    """Refuses data to which no mixture can be fitted; call it before long work that ends with a fit.
 
     Args:
         names: The class of each image, None for images without one.
@@ -114,7 +114,7 @@ def check(names: Sequence[str | None], size: tuple[int, int], reduction: str = "
 
 
 class _Seen:
-    """What is kept of the images: their classes, their reduced log-spectra, and sums."""
+    """Keeps the images' classes, their reduced log-spectra, and sums."""
 
     def __init__(self, reduction: str) -> None:
         self.reduction = reduction
@@ -171,7 +171,7 @@ def _law(size: tuple[int, int]) -> tuple[Array, Array]:
 def _labelled(images: Batches, labels: Labels) -> Iterator[tuple[torch.Tensor, list[str | None]]]:
     """Batches with one name or None per image."""
     if not isinstance(images, torch.Tensor) and labels is not None:
-        raise SigmaTuneError("labels belong to a single tensor of images; of batches, yield (images, labels) pairs.")
+        raise SigmaTuneError("labels belong to a single tensor of images; for batches, yield (images, labels) pairs.")
     for item in [(images, labels)] if isinstance(images, torch.Tensor) else images:
         batch, own = item if isinstance(item, tuple) else (item, None)
         plain = own.tolist() if hasattr(own, "tolist") else own

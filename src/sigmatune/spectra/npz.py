@@ -1,7 +1,7 @@
-"""Arrays in an ``.npz`` file, read as a stream: compressed or not, of any size, they need the memory of one batch.
+"""Arrays in an ``.npz`` file, read as a stream: whatever their size and compression, they need the memory of one batch.
 
-``np.load`` reads a member of the archive whole. Here the header is parsed and the rows are read from the (decompressing)
-stream of the archive. Nothing is ever unpickled.
+``np.load`` reads a member of the archive whole. Here the header is parsed and the rows are read from the
+(decompressing) stream of the archive. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.reading import ARRAYS, MIB, regular, size
 
 KEYS = ("images", "x", "data", "arr_0")
-"""Where images are looked for, in this order."""
+"""Keys searched for images, in this order."""
 
 LABELS = ("labels", "y")
 
@@ -42,13 +42,13 @@ _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, Synta
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file makes its reader raise into a SigmaTuneError that names the file."""
+    """Turns any exception of a reader on a damaged file into a SigmaTuneError that names the file."""
     try:
         regular(path)
         if path.suffix.lower() in (".npz", ".npy"):
             yield
             return
-        with warnings.catch_warnings():  # a picture of more than 89 million pixels is refused
+        with warnings.catch_warnings():  # an image of more than 89 million pixels is refused
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except SigmaTuneError:
@@ -57,7 +57,7 @@ def reading(path: Path) -> Iterator[None]:
         most = f"{Image.MAX_IMAGE_PIXELS:,}"
         raise SigmaTuneError(f"{path} has more than {most} pixels; make it smaller or leave it out.") from None
     except MemoryError:
-        raise SigmaTuneError(f"{path} asks for more memory than there is; leave it out.") from None
+        raise SigmaTuneError(f"{path} needs more memory than there is; leave it out.") from None
     except _BROKEN as error:
         raise SigmaTuneError(f"{path} cannot be read ({reason(error)}); replace the file or leave it out.") from None
 
@@ -73,7 +73,7 @@ def small(path: Path, *, most: int = ARRAYS) -> np.typing.NDArray[Any]:
 
 
 def whole(path: Path, *, most: int = ARRAYS) -> dict[str, np.typing.NDArray[Any]]:
-    """All arrays of an archive, after a look at what they unpack to.
+    """Reads all arrays of an archive after checking their unpacked size.
 
     Raises:
         SigmaTuneError: if the file is damaged, unpacks to more, or holds Python objects.
@@ -150,7 +150,7 @@ def choose(path: Path, key: str | None) -> Stored:
         key: Its key; by default the first of :data:`KEYS`, or the only array of three or more axes.
 
     Raises:
-        SigmaTuneError: if there is none, or more than one, with the keys that there are; or if it cannot be streamed.
+        SigmaTuneError: if there is none, or more than one (the message lists the keys), or if it cannot be streamed.
     """
     stored = arrays(path)
     known = [name for name in KEYS if name in stored]
@@ -159,7 +159,9 @@ def choose(path: Path, key: str | None) -> Stored:
     if name not in stored:
         listed = ", ".join(f"{array.name} {array.shape}" for array in stored.values()) or "nothing"
         wanted = "the images" if key is None else repr(key)
-        raise SigmaTuneError(f"cannot tell which array of {path} is {wanted}; it holds {listed}: choose one with key.")
+        raise SigmaTuneError(
+            f"it is unclear which array of {path} is {wanted}; it holds {listed}: choose one with key."
+        )
     if stored[name].dtype.hasobject:
         raise SigmaTuneError(f"{name} of {path} holds Python objects, which are never read; save plain numbers.")
     row = stored[name].bytes // max(stored[name].shape[0], 1) if stored[name].shape else 0
@@ -175,7 +177,7 @@ def choose(path: Path, key: str | None) -> Stored:
 def labels(path: Path, images: Stored) -> list[str] | None:
     """The class label of every image, or None where the archive has none.
 
-    They are looked for under the name of the images' array with ``_labels`` behind it, then under :data:`LABELS`.
+    The search tries the name of the images' array followed by ``_labels``, then :data:`LABELS`.
 
     Raises:
         SigmaTuneError: unless it holds one whole number or text for every image.

@@ -3,23 +3,27 @@ r"""Power laws: two or four numbers that say what a spectrum is.
 .. math:: P(k) \approx A k^{-a} \qquad\text{and, with a break,}\qquad P(k) \approx B \, (k / k_b)^{-a_1},\ k \le k_b;
           \quad B \, (k / k_b)^{-a_2},\ k \ge k_b
 
-Both are straight in :math:`\log k`, :math:`\log P` and are fitted there by least squares over whole rings without DC.
-A ring's n_k modes hold n_k independent real numbers, for the mirror image of a mode adds none, and so for Gaussian images
+Both are straight in :math:`\log k`, :math:`\log P` and are fitted there by least squares over whole rings without DC. A
+ring's n_k modes hold n_k independent real numbers, for the mirror image of a mode adds none, and so for Gaussian images
 :math:`n_k P(k)` is P times a :math:`\chi^2` variable of n_k degrees of freedom: over n images
 
 .. math:: \operatorname{Var} \log P(k) \approx \frac{2}{n \, n_k} .
 
-The weights are the mode counts. The standard errors are those of the weighted estimate under the variance that is asked for:
+The weights are the mode counts. The standard errors are those of the weighted estimate under the variance that is asked
+for:
 
-- ``errors="modes"``: the variance above, of Gaussian images that share one spectrum. Channels are taken to be copies of one
-  another, as those of photographs nearly are; if they are independent, the errors are too large by the root of their number.
-- ``errors="images"``: the variance of log P(k) between the images, divided by n. It knows dependent channels and images that
-  are not Gaussian. Rings count as independent; where images differ in contrast as a whole, the rings of an image move
-  together, and then the error of A is too small and that of a too large.
+- ``errors="modes"``: the variance above, of Gaussian images that share one spectrum. Channels are taken to be copies of
+  one another, as those of photographs nearly are; if they are independent, the errors are too large by the root of
+  their number.
+- ``errors="images"``: the variance of log P(k) between the images, divided by n. It knows dependent channels and images
+  that are not Gaussian. Rings count as independent; where images differ in contrast as a whole, the rings of an image
+  move together, and then the error of A is too small and that of a too large.
 
-The logarithm of a mean is on average :math:`1 / (n \, n_k)` too small; that is left in, being small next to the error above.
+The logarithm of a mean is on average :math:`1 / (n \, n_k)` too small; that is left in, being small next to the error
+above.
 
-The law itself is never exact: ``misfit``, chi-squared per degree of freedom, is about 1 if the law holds within those errors.
+The law itself is never exact: ``misfit``, chi-squared per degree of freedom, is about 1 if the law holds within those
+errors.
 
 References:
     | Natural images are scale invariant: Relations between the statistics of natural images and the response properties of
@@ -81,15 +85,13 @@ class BrokenPowerLaw:
 
     Attributes:
         log_amplitude: Natural logarithm of B = P(k_b).
-        break_at: k_b in cycles per image.
-        low_exponent, high_exponent: a_1 and a_2.
-        log_amplitude_error, break_error, low_exponent_error, high_exponent_error: Standard errors by the delta method, from
-            the model's slope in all four parameters at the optimum; infinite where the two exponents are equal, for then
-            the break may be anywhere.
+        break_at: k_b in cycles per image. low_exponent, high_exponent: a_1 and a_2. log_amplitude_error, break_error,
+        low_exponent_error, high_exponent_error: Standard errors by the delta method, from the model's slope in all four
+        parameters at the optimum; infinite where the two exponents are equal, because then the break may be anywhere.
         r_squared, misfit, rings: As in :class:`PowerLaw`.
-        bic_gain: BIC of one law minus BIC of this one, two parameters more: above 0 the break pays, above 10 the evidence is
-            very strong (Kass & Raftery, 1995). Chi-squared is divided by the misfit, if that is above 1 (overdispersion), so
-            that a break must do more than mend a small part of what no power law explains.
+        bic_gain: BIC of one law minus BIC of this one, two parameters more: above 0 the break pays, above 10 the
+            evidence is very strong (Kass & Raftery, 1995). Chi-squared is divided by the misfit, if that is above 1
+            (overdispersion), so that a break must do more than fix a small part of the misfit.
     """
 
     log_amplitude: float
@@ -146,8 +148,8 @@ def power_law(spectrum: Spectrum, *, errors: Errors = "modes", centred: bool = F
 def broken_power_law(spectrum: Spectrum, *, errors: Errors = "modes", centred: bool = False) -> BrokenPowerLaw:
     """Fits two power laws that meet at a break; the break is found by a search over its profile.
 
-    For every k_b between the second ring and the last but one, the other three parameters are a linear fit. The best of a
-    fine grid in log k_b is refined by Brent's method.
+    For every k_b between the second ring and the last but one, the other three parameters are a linear fit. The best of
+    a fine grid in log k_b is refined by Brent's method.
 
     Args:
         spectrum: At least 6 whole rings beside DC, not per channel.
@@ -200,7 +202,9 @@ class _Points:
         if errors not in get_args(Errors):
             raise SigmaTuneError(f"errors come from 'modes' or 'images', not from {errors!r}.")
         if power is None or (errors == "images" and (spectrum.log_variance is None or spectrum.images < 2)):
-            raise SigmaTuneError("one image says nothing about the others; measure at least two, or use its own modes.")
+            raise SigmaTuneError(
+                "one image gives no variation between images; measure at least two, or use errors='modes'."
+            )
         if np.ndim(power) != 1:
             raise SigmaTuneError("a law describes one spectrum; measure without per_channel.")
         whole = min(whole_rings(*spectrum.size), spectrum.rings)

@@ -2,12 +2,12 @@ r"""The radially averaged power spectral density of images (RAPSD).
 
 .. math:: P(k) = \frac{1}{C \, n_k} \sum_{c} \sum_{\mathrm{round}(r) = k} |F_c|^2, \qquad F = \mathrm{fft2}(x) / \sqrt{HW}
 
-The transform is orthonormal, so white noise of standard deviation s has :math:`E[P(k)] = s^2` in every ring and at every
-resolution, and, corners included, :math:`\sum_k n_k P(k) = \lVert x \rVert^2 / C`.
+The transform is orthonormal, so white noise of standard deviation s has :math:`E[P(k)] = s^2` in every ring and at
+every resolution, and, corners included, :math:`\sum_k n_k P(k) = \lVert x \rVert^2 / C`.
 
-Photographs are not periodic: the step from the right edge to the left puts a :math:`k^{-2}` cross into the FFT. A window
-takes it away at the price of blurring neighbouring rings; the cosine transform (DCT-II), whose extension is even, has no
-step at all.
+Photographs are not periodic: the step from the right edge to the left puts a :math:`k^{-2}` cross into the FFT. A
+window removes it at the price of blurring neighbouring rings; the cosine transform (DCT-II), whose extension is even,
+has no step at all.
 
 Reference: Spectrally-Guided Diffusion Noise Schedules (Esteves & Makadia, 2026), https://arxiv.org/abs/2603.19222
 """
@@ -51,9 +51,9 @@ def rapsd(
         images: (B, C, H, W), any H and W, float32 or float64.
         corners: Include the rings beyond floor(min(H, W) / 2), which are incomplete.
         window: A window in :data:`WINDOWS`, scaled to leave the power of white noise unchanged. The mean of each channel
-            is taken out before and its power put back into ring 0, for otherwise it leaks into the first rings.
+            is subtracted first and its power added to ring 0, because otherwise it leaks into the first rings.
         transform: ``"fft"`` or ``"dct"`` (no edges, half-integer frequencies).
-        per_channel: Keep the channels apart, as for latents, whose channels are no colours.
+        per_channel: Keep the channels apart, as for latents, whose channels are not colours.
 
     Returns:
         (B, K), or (B, C, K) per channel; K = floor(min(H, W) / 2) + 1 without corners. The images' dtype and device.
@@ -69,7 +69,7 @@ def rapsd(
     height, width = images.shape[-2:]
     bins = binning(height, width, transform, corners=corners)
     if window is not None and transform == "dct":
-        raise SigmaTuneError("the cosine transform has no edges for a window to take away; leave the window out.")
+        raise SigmaTuneError("the cosine transform has no edges that need a window; leave the window out.")
     mean = None
     if window is not None:
         mean = images.mean(dim=(-2, -1), keepdim=True)

@@ -1,9 +1,9 @@
 """Rings of spatial frequency: which modes of a two-dimensional transform share a radius.
 
 The radius r of a mode is the length of (f_y, f_x) in cycles per image, each axis scaled to the short side, so that an
-oblong image has round rings; ring k holds the modes with k - 1/2 <= r < k + 1/2. (Halves rounded to even would put every odd
-mode on an axis of the cosine transform into an even ring.) Rings 0..floor(min(H, W) / 2) are whole; beyond them lie the
-corners, which are counted on request and have to be for Parseval's identity.
+oblong image has round rings; ring k holds the modes with k - 1/2 <= r < k + 1/2. (Rounding halves to even would put
+every odd mode on an axis of the cosine transform into an even ring.) Rings 0..floor(min(H, W) / 2) are whole; beyond
+them lie the corners, which are counted on request; Parseval's identity needs them.
 """
 
 from __future__ import annotations
@@ -59,12 +59,14 @@ class Binning:
     """Where the modes of one image size go.
 
     Attributes:
-        index: Bin of every stored mode in memory order: the half plane of ``rfft2``, or all modes of the cosine transform.
-            Bins 0..K-1 are the rings for modes that count once and bins K+1..2K those for modes that count twice, because
-            the half plane leaves out their mirror image. Bins K and 2K+1 are for what lies beyond the last ring.
+        index: Bin of every stored mode in memory order: the half plane of ``rfft2``, or all modes of the cosine
+            transform. Bins 0..K-1 are the rings for modes that count once and bins K+1..2K those for modes that count
+            twice, because the half plane leaves out their mirror image. Bins K and 2K+1 are for what lies beyond the
+            last ring.
         count: n_k, the modes of each ring of the full plane, (K,).
-        matrix: How often each stored number counts in each ring, (numbers, at least K), for images so small that a product
-            with it is faster than sorting modes into bins; else None. Real and imaginary parts are numbers of their own.
+        matrix: How often each stored number counts in each ring, (numbers, at least K), for images so small that a
+            product with it is faster than sorting modes into bins; else None. Real and imaginary parts are numbers of
+            their own.
         parts: Numbers per mode: 2 for the FFT, 1 for the cosine transform.
     """
 
@@ -74,7 +76,7 @@ class Binning:
     parts: int
 
     def sums(self, squares: torch.Tensor) -> torch.Tensor:
-        """Adds up what the modes of every ring hold.
+        """Sums over the modes of every ring.
 
         Args:
             squares: (rows, numbers), a mode that stands for two just once.
@@ -100,7 +102,7 @@ def binning(height: int, width: int, transform: Transform, *, corners: bool) -> 
         index = index[:, : width // 2 + 1]
         index[:, 1 : (width + 1) // 2] += kept + 1
     count = np.bincount(full.ravel(), minlength=kept)[:kept].astype(np.float64)
-    count.setflags(write=False)  # it is shared by all that ask for this size
+    count.setflags(write=False)  # shared by all callers with this size
     matrix, parts = None, 2 if transform == "fft" else 1
     if index.size * kept <= _MATRIX_AT_MOST:
         # Columns of 0 up to a multiple of 16: products with an odd number of columns take twice as long.

@@ -1,9 +1,9 @@
-"""Images from what people have, in batches, so that memory is bounded by the batch and not by the data.
+"""Images from common sources, in batches, so that the batch bounds memory, not the data.
 
-A folder, an image file, an ``.npz`` or ``.npy`` file, a tensor or an array become one thing,
-:class:`~sigmatune.spectra.images.Images`, which yields float32 batches (B, C, H, W) with their class labels, as often as it is
-asked to. What black and white are is told in :mod:`sigmatune.spectra.values`, which files are read in
-:mod:`sigmatune.spectra.listing`, and how one becomes numbers in :mod:`sigmatune.spectra.image_file`.
+A folder, an image file, an ``.npz`` or ``.npy`` file, a tensor or an array become
+:class:`~sigmatune.spectra.images.Images`, which yields float32 batches (B, C, H, W) with their class labels and can be
+iterated repeatedly. :mod:`sigmatune.spectra.values` determines black and white, :mod:`sigmatune.spectra.listing` which
+files are read, and :mod:`sigmatune.spectra.image_file` how a file becomes numbers.
 """
 
 from __future__ import annotations
@@ -42,30 +42,32 @@ def open_images(
     """Opens images for reading in batches, in an order that is the same every time.
 
     Args:
-        source: One of: a folder, searched with all its subfolders for files of the types that Pillow reads and sorted by path;
-            the first-level subfolders are class labels if all images lie in subfolders. An image file. An ``.npz`` file, read
-            as a stream, with labels from its array ``labels`` or ``y``. An ``.npy`` file. A tensor or an array. The id of a
-            data set on the Hugging Face hub, ``owner/name`` or ``owner/name:split``, if `datasets` is installed.
-        value_range: What black and white become.
-        values: What they are in the stored numbers: ``"0..1"``, ``"-1..1"``, ``"0..255"``, ``"0..65535"``; ``"auto"``, by the
-            kind of number and, for floating point, by the least and the largest of all (:mod:`sigmatune.spectra.values`);
-            ``"as-is"``: floating point is no picture, such as latents, and taken as it is.
+        source: One of: a folder, searched with all its subfolders for files of the types that Pillow reads and sorted
+            by path; the first-level subfolders are class labels if all images lie in subfolders. An image file. An
+            ``.npz`` file, read as a stream, with labels from its array ``labels`` or ``y``. An ``.npy`` file. A tensor
+            or an array. The id of a data set on the Hugging Face hub, ``owner/name`` or ``owner/name:split``, if
+            `datasets` is installed.
+        value_range: The values of black and white in the result.
+        values: The values of black and white in the stored numbers: ``"0..1"``, ``"-1..1"``, ``"0..255"``,
+            ``"0..65535"``; ``"auto"``, by the kind of number and, for floating point, by the least and the largest of
+            all (:mod:`sigmatune.spectra.values`); ``"as-is"``: floating-point data that are not images, such as
+            latents, are kept unchanged.
         size: Crop the central square and resize it to size x size (bicubic, antialiased, not clipped), up or down.
         layout: Axes of an array: ``"NHW"``, ``"NHWC"``, ``"NCHW"``, or ``"auto"``: three axes are NHW; of four the last one
             is the channels if it has 1 to 4 entries and the second more than 4, otherwise the second is.
         key: Array of an ``.npz`` file; by default images, x, data, arr_0, or the only one of three or more axes.
         batch: At most that many images at a time; fewer where images are large, so that a batch stays under 64 MiB.
 
-    Of a folder, links are followed and hidden names left out; what else was left out, :attr:`Images.left_out` counts. A file
-    that cannot be read, is cut off or is no image is refused, never left out. Transparent pixels show white. The first image
-    decides whether all have one channel or three, in which case grey ones are repeated. Orientation of a photograph is as its
-    camera noted it; of several frames the first is read; colour of 16 bits is read in 8, as Pillow does. The arrays keep their
-    channels, alpha too.
+    In a folder, links are followed and hidden names skipped; :attr:`Images.left_out` counts everything else that was
+    skipped. A file that cannot be read, is truncated or is not an image is refused, never skipped. Transparent pixels
+    become white. The first image decides whether all have one channel or three; grey images among colour are repeated
+    over the channels. A photograph is oriented as its camera recorded; of several frames the first is read; Pillow
+    reads 16-bit colour in 8 bits. Arrays keep their channels, including alpha.
 
     Raises:
-        SigmaTuneError: here for what is missing, empty, of an unknown type or ambiguous; while iterating for images that
-            cannot be read, are not finite, whose black and white cannot be told, or that differ in size or, colour after
-            grey, in channels.
+        SigmaTuneError: here for what is missing, empty, of an unknown type or ambiguous; while iterating for images
+            that cannot be read, are not finite, have an unclear range, or differ in size or, colour after grey, in
+            channels.
     """
     low, high = (number(value, "value_range") for value in _pair(value_range))
     if low >= high:
@@ -171,7 +173,7 @@ def _picked(runs: Iterator[Numbers], some: Indices | None, size: int) -> Iterato
 
 
 def _axes(shape: tuple[int, ...], layout: Layout, name: str) -> Layout:
-    """The layout of an array, decided if it is left to us."""
+    """The layout of an array, inferred for "auto"."""
     if len(shape) not in (3, 4) or 0 in shape:
         raise SigmaTuneError(
             f"{name} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W), none empty."
@@ -184,11 +186,11 @@ def _axes(shape: tuple[int, ...], layout: Layout, name: str) -> Layout:
         return layout
     if len(shape) == 3:
         if shape[-1] in (3, 4) or shape[0] in (3, 4):  # one colour image, most likely
-            raise SigmaTuneError(f"{name} has shape {shape}: one image or several? Add an axis, or say layout='NHW'.")
+            raise SigmaTuneError(f"{name} has shape {shape}: one image or several? Add an axis, or pass layout='NHW'.")
         return "NHW"
     last, second = shape[-1] <= 4, shape[1] <= 4
     if last and second and shape[1:] != (1, 1, 1):
-        raise SigmaTuneError(f"{name} has shape {shape}, which is ambiguous; say layout='NHWC' or layout='NCHW'.")
+        raise SigmaTuneError(f"{name} has shape {shape}, which is ambiguous; pass layout='NHWC' or layout='NCHW'.")
     return "NHWC" if last and not second else "NCHW"
 
 

@@ -1,8 +1,8 @@
-r"""A measured spectrum, and how it is measured over data that does not fit into memory.
+r"""A measured spectrum, and its measurement over data that does not fit into memory.
 
-Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean and
-variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well: the power
-about it is what the data's covariance has, and that is the P of Gaussian data.
+Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean
+and variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well:
+the power about it is the spectrum of the data's covariance, which is the P of Gaussian data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.options import number
 
 QUANTISATION = (2 / 255) ** 2 / 12
-"""Variance that 8-bit rounding adds to pixels in [-1, 1], 5.13e-6: less power than this cannot be told from none."""
+"""Variance that 8-bit rounding adds to pixels in [-1, 1], 5.13e-6: less power than this is indistinguishable from
+none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Spectrum:
         centred: Power about the mean image, shaped like ``power``, times n / (n - 1); None for a single image.
         log_mean, log_variance: Mean and variance (n - 1) over images of log P(k), P floored at :data:`QUANTISATION`.
         mean, deviation: Mean of all pixels and their standard deviation about it.
-        measured: How: corners, window, transform.
+        measured: The settings: corners, window, transform.
     """
 
     power: Array
@@ -104,7 +105,7 @@ class Spectrum:
         """Reads what :meth:`to_dict` wrote.
 
         Raises:
-            SigmaTuneError: if it is no spectrum.
+            SigmaTuneError: if it is not a spectrum.
         """
         try:
             arrays = {
@@ -121,7 +122,7 @@ class Spectrum:
         except SigmaTuneError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise SigmaTuneError(f"this is no spectrum: {reason(error)}; measure it again.") from None
+            raise SigmaTuneError(f"this is not a spectrum: {reason(error)}; measure it again.") from None
 
 
 _ARRAYS = ("power", "count", "centred", "log_mean", "log_variance")
@@ -183,7 +184,7 @@ class Running:
         return power
 
     def spectrum(self) -> Spectrum:
-        """What has been measured so far.
+        """The spectrum of all batches so far.
 
         Raises:
             SigmaTuneError: before the first batch.

@@ -33,7 +33,7 @@ def load_measured(path: str | Path) -> Measured:
     """
     fields = reading.json_of(path, kind="spectrum")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise SigmaTuneError(f"{path} is no spectrum file; give one that `sigmatune spectrum --out` wrote.")
+        raise SigmaTuneError(f"{path} is not a spectrum file; give one that `sigmatune spectrum --out` wrote.")
     if fields.get("version") != VERSION:
         raise SigmaTuneError(
             f"{path} has version {shown(fields.get('version'))} and this program reads version {VERSION}."

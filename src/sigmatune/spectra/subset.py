@@ -1,4 +1,4 @@
-"""Some of the images of a data set, drawn by a seed, and of each class as many as its share."""
+"""A subset of a data set's images, drawn by a seed, with each class in proportion."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def draw(n: int, count: int, labels: Sequence[object] | None, seed: int = 0) -> 
         Their indices, rising, (n,).
 
     Raises:
-        SigmaTuneError: if there are fewer than n, or the seed is none.
+        SigmaTuneError: if there are fewer than n, or the seed is invalid.
     """
     if whole(n, "n") > count:
-        raise SigmaTuneError(f"there are {count} images, fewer than the {n} asked for.")
+        raise SigmaTuneError(f"there are {count} images, fewer than the {n} requested.")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {seed!r}.")
     generator = np.random.Generator(np.random.Philox(key=np.uint64(seed)))
@@ -42,7 +42,7 @@ def draw(n: int, count: int, labels: Sequence[object] | None, seed: int = 0) -> 
     groups = [np.flatnonzero(member == j) for j in range(int(member.max()) + 1)]
     exact = np.array([len(group) for group in groups]) * n / count
     quota = np.floor(exact).astype(int)
-    chance = generator.permutation(len(groups))  # which of equal remainders is served is not a matter of the alphabet
+    chance = generator.permutation(len(groups))  # equal remainders are served at random, not in alphabetical order
     first = np.lexsort((chance, -(exact - quota)))[: n - int(quota.sum())]
     quota[first] += 1
     chosen = [generator.permutation(group)[:take] for group, take in zip(groups, quota, strict=True)]

@@ -1,16 +1,17 @@
-"""Which stored numbers are black and white: told by the kind of number, recognised, or said by ``values``.
+"""Which stored numbers are black and white: known from the dtype, recognised, or given by ``values``.
 
 ============ ==========================================================================================================
 bool         0 and 1
-uint8        0 and 255, also where nothing above 1 is stored
+uint8        0 and 255, even if no value exceeds 1
 uint16       0 and 65535; an array without a number above 255 is refused, for it most likely holds 8 bits
 floating     0..1 if all numbers lie there; else -1..1 if they do; else 0..255 if none is negative and the largest is above
-             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of one value alone, is refused
+             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of one value alone, is
+                 refused
 other whole  refused; they can be said to be 0..1, 0..255 or 0..65535
 ============ ==========================================================================================================
 
-All numbers of a source decide together, never a batch. What is said is taken, and refused if a number lies beyond the ends by
-more than half their distance: then it was another range.
+All numbers of a source decide together, never a batch. A given range applies, but is refused if a number lies beyond
+its ends by more than half its width: then the data have another range.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class Scale:
     """What black and white are in one source; numbers are looked at once, when the first batch is read.
 
     Args:
-        values: What was said.
+        values: The given range.
         name: Of the source, for messages.
         limits: Finds the least and the largest number of all.
-        files: Each file says by its format how many bits it has, so that dark ones are believed.
+        files: Each file's format states its bits, so dark images are accepted.
     """
 
     values: Values
@@ -57,7 +58,7 @@ class Scale:
         """Black and white of numbers of a kind; None for numbers that are taken as they are.
 
         Raises:
-            SigmaTuneError: if they cannot be told, with what to pass.
+            SigmaTuneError: if they are unclear; the message says what to pass.
         """
         kind = np.dtype(dtype).name
         if kind not in self._known:
@@ -70,12 +71,12 @@ class Scale:
         return ", ".join(sorted(set(self._known.values())))
 
     def check(self, dtype: np.dtype[Any]) -> None:
-        """Refuses kinds of numbers that are none of images, before anything is read."""
+        """Refuses dtypes that images never have, before anything is read."""
         by_type = np.dtype(dtype).name in BY_TYPE or dtype.kind == "f"
         if dtype.kind not in "biuf" or (not by_type and self.values in ("auto", "as-is")):
             raise SigmaTuneError(
-                f"{self.name} holds {dtype}; images are bool, uint8, uint16 or floating point: convert it, or say what whole "
-                "numbers are by values '0..255', '0..65535' or '0..1'."
+                f"{self.name} holds {dtype}; images are bool, uint8, uint16 or floating point: convert it, or state "
+                "the range of integers with values '0..255', '0..65535' or '0..1'."
             )
 
     def _found(self, dtype: np.dtype[Any]) -> str:
@@ -86,14 +87,14 @@ class Scale:
             return "as-is" if self.values == "as-is" else recognised(*self.limits(), self.name)
         if dtype.name == "uint16" and self.values == "auto" and not self.files and (top := self.limits()[1]) <= 255:
             raise SigmaTuneError(
-                f"{self.name} holds uint16 and nothing above {top:.0f}, which is nearly black in 16 bits; say values '0..255' "
-                "if it has 8, or '0..65535'."
+                f"{self.name} holds uint16 and nothing above {top:.0f}, which is nearly black in 16 bits; pass values "
+                "'0..255' if it has 8 bits, or '0..65535'."
             )
         return BY_TYPE[dtype.name]
 
 
 def checked(values: str) -> Values:
-    """Returns what was said, if it is known.
+    """Returns the given range if it is a known one.
 
     Raises:
         SigmaTuneError: otherwise.
@@ -104,14 +105,14 @@ def checked(values: str) -> Values:
 
 
 def recognised(low: float, high: float, name: str) -> str:
-    """The range of floating-point pictures with this least and this largest number.
+    """The range of floating-point images with this least and this largest number.
 
     Raises:
-        SigmaTuneError: if it cannot be told.
+        SigmaTuneError: if the range is unclear.
     """
-    say = "say which by values, or 'as-is' for data that is no picture"
+    say = "pass values, or 'as-is' for data that is not an image"
     if low == high:
-        raise SigmaTuneError(f"{name} holds nothing but {low:.4g}, from which black and white cannot be told; {say}.")
+        raise SigmaTuneError(f"{name} holds nothing but {low:.4g}, which does not reveal its range; {say}.")
     for known in ("0..1", "-1..1", "0..255"):
         black, white = RANGES[known]
         slack = HALF * (white - black)

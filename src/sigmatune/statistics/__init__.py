@@ -1,1 +1,1 @@
-"""Statistics: what the difference of two plans is worth."""
+"""Statistics: distances between samples, and whether two plans differ significantly."""

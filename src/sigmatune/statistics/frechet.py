@@ -1,9 +1,9 @@
-r"""Frechet distance of two sets of features, each taken for a Gaussian.
+r"""Frechet distance between two sets of features, each treated as a Gaussian.
 
 .. math:: d^2 = \lVert \mu_x - \mu_y \rVert^2 + \operatorname{tr} \left( C_x + C_y - 2 (C_x C_y)^{1/2} \right)
 
 With :math:`C_x = a^T a` and :math:`C_y = b^T b` the last trace is the sum of the singular values of :math:`a b^T`, which
-keeps twice the digits that the root of a product keeps and is never complex.
+has twice the correct digits of the root of a product and is never complex.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """A Gaussian by its mean, (d,), and a root a of its covariance a'a, (k, d); made once, compared often."""
+    """A Gaussian by its mean, (d,), and a root a of its covariance a'a, (k, d); computed once, compared often."""
 
     mean: Array
     root: Array
@@ -33,7 +33,7 @@ class Gaussian:
             with suppress(np.linalg.LinAlgError):
                 return cls(moments.mean, np.asarray(np.linalg.cholesky(covariance).T))
         values, vectors = np.linalg.eigh(covariance)
-        # What rounding makes of a zero eigenvalue must not become its root, which would be 1e-8 of the largest.
+        # Rounding turns a zero eigenvalue into a small one, whose root would be 1e-8 of the largest: drop it.
         kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
         return cls(moments.mean, np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
 
@@ -61,7 +61,8 @@ def frechet_distance(x: Array, y: Array) -> float:
         x, y: Features, (n, d) and (m, d), n, m >= 2.
 
     Returns:
-        The square of d, at least 0, in the features' squared unit; biased upwards, for two samples of one distribution differ.
+        The square of d, at least 0, in the features' squared unit; biased upwards, because two samples of one
+        distribution differ.
 
     Raises:
         SigmaTuneError: if the shapes do not fit.

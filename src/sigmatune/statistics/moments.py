@@ -23,7 +23,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and scatter of n rows of d numbers; values, not accumulators: joining makes new ones.
+    """Mean and scatter of n rows of d numbers; immutable values, not accumulators: joining returns a new object.
 
     Args:
         n: How many rows.
@@ -46,7 +46,7 @@ class Moments:
         if rows.ndim != 2 or len(rows) < 1:
             raise SigmaTuneError(f"features are rows of numbers, (n, d), not of shape {rows.shape}.")
         if not np.isfinite(rows).all():
-            raise SigmaTuneError("the features hold NaN or infinity; look at the images or the extractor.")
+            raise SigmaTuneError("the features hold NaN or infinity; check the images or the extractor.")
         mean = rows.mean(axis=0)
         centred = rows - mean
         return cls(len(rows), mean, centred.T @ centred)

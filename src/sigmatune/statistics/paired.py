@@ -5,8 +5,8 @@ errors is free of the spread between rows. The statistic is the trimmed mean ove
 
 .. math:: \ell_i = \log \frac{e_i^{plan}}{e_i^{default}},
 
-negative when the plan is better; exp of it is the typical ratio of the errors. Trimming keeps single rows that fall into
-another basin from deciding.
+negative when the plan is better; exp of it is the typical ratio of the errors. Trimming keeps single rows that fall
+into another basin from deciding.
 """
 
 from __future__ import annotations

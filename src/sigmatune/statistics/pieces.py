@@ -1,4 +1,4 @@
-"""Rows a few at a time, so that what is made of them in float64 stays small however large a row is."""
+"""Rows in small pieces, so that float64 copies stay small however large a row is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LARGEST = 2**22
 
 
 def pieces(x: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The rows of a tensor in order, as many at a time as have :data:`LARGEST` numbers together, and at least one.
+    """Yields the rows of a tensor in order, in pieces of at most :data:`LARGEST` numbers, and at least one row.
 
     Args:
-        x: (n, ...), n >= 1. Sets of small images are one piece, so that sums over them keep their bits.
+        x: (n, ...), n >= 1. A set of small images is one piece, so sums over it keep their bits.
     """
     return iter(torch.split(x, max(LARGEST // max(x[0].numel(), 1), 1)))

@@ -1,4 +1,4 @@
-r"""Sliced Wasserstein distance: how far two sets of images are apart as distributions, not row by row.
+r"""Sliced Wasserstein distance: the distance of two sets of images as distributions, not row by row.
 
 .. math:: SW_2^2 = E_{\theta} \, W_2^2(\theta^T X, \theta^T Y), \quad
           W_2^2 \text{ of two sorted samples} = \frac{1}{n} \sum_i (x_{(i)} - y_{(i)})^2

@@ -1,7 +1,8 @@
 """Cards for notebooks: a title, a drawing, and facts, as HTML that any page may hold.
 
-Colours are the page's own text colour, thinned, and one orange that can be read on light and on dark, so that a card needs no
-style sheet, script or theme. Everything that is written goes through :func:`escaped`: what a file says stays text.
+Colours are the page's own text colour, thinned, and one orange that can be read on light and on dark, so that a card
+needs no style sheet, script or theme. Everything that is written goes through :func:`escaped`: what a file says stays
+text.
 """
 
 from __future__ import annotations

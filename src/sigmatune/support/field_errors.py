@@ -1,7 +1,7 @@
 """What pydantic found wrong, in one sentence: the place in the file, what stands there, and what to write instead.
 
-pydantic reports every branch of a union with names of its own types in the place. Here a place is what leads through the file
-to the value, and of the branches the one counts that came furthest.
+pydantic reports every branch of a union with names of its own types in the place. Here a place is what leads through
+the file to the value, and of the branches the one counts that came furthest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writing files so that a reader sees the old one or the new one, never half of one.
 
-A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when whole.
-While it is written it is locked, and the kernel lets go of the lock when its process dies; so what a killed process left can be
-told from what a living one is writing, and :func:`tidy` removes the former.
+A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when
+whole. While it is written it is locked, and the kernel lets go of the lock when its process dies; so what a killed
+process left can be distinguished from those of a living process, and :func:`tidy` removes the former.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> None:
     """Writes a file atomically: under another name beside it, flushed to disk, then renamed.
 
-    Links are followed; a file that is replaced keeps its mode and, as far as the system lets us, its owner; a new one has the
-    mode that the umask leaves.
+    Links are followed; a file that is replaced keeps its mode and, as far as the system lets us, its owner; a new one
+    has the mode that the umask leaves.
 
     Args:
         path: The file.
@@ -46,7 +46,7 @@ def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> 
         level: At which level it is logged; DEBUG for the many files of a store or a run folder.
 
     Raises:
-        SigmaTuneError: if the folder does not exist or cannot be written to, or something that is no regular file has this
+        SigmaTuneError: if the folder does not exist or cannot be written to, or something that is not a regular file has this
             name; nothing is left behind.
     """
     target = regular(path)
@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> Path:
     """Makes a folder, and those that it lies in, unless it is there.
 
     Raises:
-        SigmaTuneError: if it cannot be made, or is no folder.
+        SigmaTuneError: if it cannot be made, or is not a folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def regular(path: str | Path) -> Path:
         raise SigmaTuneError(f"{path} is a folder; give the name of a file.")
     if not stat.S_ISREG(found.st_mode) or _is_stream(found):
         raise SigmaTuneError(
-            f"{path} is no regular file; give the name of a file, or leave it out and let --json print."
+            f"{path} is not a regular file; give the name of a file, or leave it out and print with --json."
         )
     return target
 
@@ -118,7 +118,7 @@ def may_be_made(folder: Path) -> None:
     """Makes a file in a folder and removes it.
 
     Raises:
-        OSError: if that cannot be done: the one question to which permissions alone are no answer.
+        OSError: if that cannot be done: the one question to which permissions alone give no answer.
     """
     with _unfinished(folder / PREFIX):
         pass

@@ -1,9 +1,9 @@
 """Folders that are replaced whole or not at all, whenever the process is killed.
 
 The new folder is filled under a name of ours beside its place (:mod:`sigmatune.support.files`). Where the system can exchange
-two names in one step, that is how it takes the place of an old one. Elsewhere there are two steps, and in the moment between
-them the name is free: so the new folder is first given a name that says that it is whole and whose place it takes, and whoever
-reads or writes next completes what a killed process began (:func:`recover`).
+two names in one step, that is how it takes the place of an old one. Elsewhere there are two steps, and in the moment
+between them the name is free: so the new folder is first given a name that says that it is whole and whose place it
+takes, and whoever reads or writes next completes what a killed process began (:func:`recover`).
 """
 
 from __future__ import annotations

@@ -48,12 +48,12 @@ def parse(text: str, fields: type[Fields], *, kind: str, form: str, version: int
     stated = raw.get("format") if isinstance(raw, dict) else None
     if stated != form:
         but = f" and states {shown(stated)}" if isinstance(stated, str) else ""
-        raise SigmaTuneError(f'this is no {kind} file: it lacks "format": "{form}"{but}.')
+        raise SigmaTuneError(f'this is not a valid {kind} file: it lacks "format": "{form}"{but}.')
     if type(raw.get("version")) is not int or raw["version"] != version:
         raise SigmaTuneError(
             f"this is a {kind} of version {shown(raw.get('version'))}, but only version {version} is known here."
         )
-    return validated(raw, fields, f"this is no valid {kind}")
+    return validated(raw, fields, f"this is not a valid {kind}")
 
 
 def validated(raw: Any, fields: type[Fields], what: str) -> Fields:
@@ -77,7 +77,7 @@ def read(path: str | Path, loads: Callable[[str], Made], *, kind: str) -> Made:
     """Reads a file and makes something of its text; every error names the file.
 
     Raises:
-        SigmaTuneError: if the file cannot be read, is no text, or ``loads`` refuses it.
+        SigmaTuneError: if the file cannot be read, is not a text, or ``loads`` refuses it.
     """
     text = reading.text_of(path, kind=kind)
     try:
@@ -97,11 +97,9 @@ def guarded(loads: Callable[[], Made], *, kind: str) -> Made:
     except SigmaTuneError:
         raise
     except MemoryError:
-        raise SigmaTuneError(
-            f"this {kind} asks for more memory than there is; write smaller numbers into it."
-        ) from None
+        raise SigmaTuneError(f"this {kind} needs more memory than there is; write smaller numbers into it.") from None
     except (ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:
-        raise SigmaTuneError(f"this is no valid {kind}: {reason(error)}.") from None
+        raise SigmaTuneError(f"this is not a valid {kind}: {reason(error)}.") from None
 
 
 def schema(fields: type[Strict]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sigmatune.support.errors import SigmaTuneError, unknown_name
 
 
 def known_options(build: Callable[..., Any], *, without: Collection[str] = ()) -> dict[str, Any]:
-    """The keyword-only parameters of a builder with their default values, except those that are no options."""
+    """The keyword-only parameters of a builder with their default values, except those that are not options."""
     return {name: default for name, default in _keyword_only(build) if name not in without}
 
 

@@ -1,13 +1,14 @@
 """What a command may write, decided by one function before any work is done.
 
-- A file that SigmaTune wrote, of the same kind, may be replaced, and so may an empty one: the same command can be run again.
+- A file that SigmaTune wrote, of the same kind, may be replaced, and so may an empty one: the same command can be run
+  again.
 - Anything else, and a file that is read-only, stays as it is unless that is insisted on.
 - What a command reads is never written to, nor anything inside a folder that it reads.
 - Outputs are regular files (links are followed), and two of them never are one.
 
-Every file that SigmaTune writes says what it is where its format has a place for that: JSON in ``"format"``, HTML as its
-generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states what its
-numbers mean.
+Every file that SigmaTune writes says what it is where its format has a place for that: JSON in ``"format"``, HTML as
+its generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states
+what its numbers mean.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SAYS = {
     "spectrum": "spectrum",
     "analysis": "analysis",
     "export": "export",
-    "demo": "picture of the demo",
+    "demo": "demo image",
     "conformance": "file of cases",
 }
 """What a file of each kind is called."""
@@ -67,7 +68,7 @@ def check(
         files: What is to be written, and of what kind, a name in ``SAYS``; None is left out.
         folders: Run folders whose files have names that nobody else gives; they need not exist.
         homes: Run folders whose files have names that others may give, so that nothing in them may be read.
-        inputs: What is read; empty ones, and names that are no files here, do not count.
+        inputs: What is read; empty ones, and names that are not files here, do not count.
         force: Replace files of others and read-only ones, and work in folders of others. An input is never replaced.
 
     Raises:
@@ -77,7 +78,7 @@ def check(
     read = [place for source in inputs if source and (place := _place(source)).exists()]
     for path, kind in given:
         if str(path) == "-":
-            raise SigmaTuneError("outputs are files, and - is none; give the name of a file.")
+            raise SigmaTuneError("outputs must be files, not -; give the name of a file.")
         target = regular(path)
         if not target.parent.is_dir():
             raise SigmaTuneError(f"there is no folder {path.parent}; make it first.")
@@ -107,7 +108,7 @@ def _place(source: str | Path) -> Path:
 def _refuse_inputs(path: Path, target: Path, read: Sequence[Path]) -> None:
     for source in read:
         if target == source or (target.exists() and target.samefile(source)):
-            raise SigmaTuneError(f"{path} is what this command reads, which is never written to; give another name.")
+            raise SigmaTuneError(f"{path} is an input of this command, which it never overwrites; give another name.")
         if source.is_dir() and any(_same(parent, source) for parent in target.parents):
             raise SigmaTuneError(f"{path} lies in {source}, which this command reads; write it somewhere else.")
 
@@ -115,7 +116,9 @@ def _refuse_inputs(path: Path, target: Path, read: Sequence[Path]) -> None:
 def _refuse_inside(home: Path, read: Sequence[Path]) -> None:
     for source in read:
         if any(_same(parent, Path(os.path.realpath(home))) for parent in source.parents):
-            raise SigmaTuneError(f"{source} is read and lies in {home}, which is written to; give another folder.")
+            raise SigmaTuneError(
+                f"{source} is an input and lies in {home}, where this command writes; give another folder."
+            )
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -138,7 +141,8 @@ def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool) -> None
 def _refuse_foreign_folder(folder: Path, target: Path, *, force: bool) -> None:
     if not force and target.exists() and any(target.iterdir()) and not is_run_folder(target):
         raise SigmaTuneError(
-            f"{folder} holds files and is no run folder of SigmaTune's; give another folder, or --force to work in it."
+            f"{folder} holds files and is not a run folder of SigmaTune's; give another folder, or --force to work in "
+            "it."
         )
 
 
@@ -186,7 +190,7 @@ def archive(data: bytes, kind: str) -> bytes:
 
 
 def picture_metadata(kind: str, ending: str) -> Mapping[str, str | None]:
-    """What matplotlib is to write into a picture, ``metadata=``: what it is, and nothing that changes from day to day."""
+    """What matplotlib is to write into a figure, ``metadata=``: what it is, and nothing that changes from day to day."""
     return {"Title": f"sigmatune/{kind}", "Date": None} if ending == "svg" else {"Software": f"sigmatune/{kind}"}
 
 

@@ -31,13 +31,13 @@ def to_pixels(images: torch.Tensor, value_range: tuple[float, float] = (-1.0, 1.
     """Turns images in a value range, (n, C, H, W) with one or three channels, into uint8 (n, H, W, C).
 
     Raises:
-        SigmaTuneError: for another number of channels: such data is no picture. For NaN or infinity, which would be black.
+        SigmaTuneError: for another number of channels: such data is not an image. For NaN or infinity, which would be black.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise SigmaTuneError(f"data of shape {tuple(images.shape[1:])} is no picture; write it as .npz.")
+        raise SigmaTuneError(f"data of shape {tuple(images.shape[1:])} is not an image; write it as .npz.")
     if (bad := first_unsound(images)) is not None:
         raise SigmaTuneError(
-            f"image {bad} holds NaN or infinity, so it is no picture; make it in float32, or mend the model."
+            f"image {bad} holds NaN or infinity, so it is not an image; sample it in float32, or fix the model."
         )
     low, high = value_range
     scaled = ((images.detach().cpu().double() - low) * (255 / (high - low))).round().clamp(0, 255)

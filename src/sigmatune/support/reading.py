@@ -1,8 +1,9 @@
 """Reading what people hand over: size and kind of a file are looked at before its first byte is read.
 
-Regular files only: a device, a pipe or a socket has no size and may never end. A text is read up to a stated number of bytes,
-as UTF-8. JSON is read as the standard has it (RFC 8259), and a little more strictly: no key twice, no number beyond float64, no
-NaN, lists and objects in one another no deeper than :data:`DEEPEST`. Arrays are weighed by what they unpack to.
+Regular files only: a device, a pipe or a socket has no size and may never end. A text is read up to a stated number of
+bytes, as UTF-8. JSON is read as the standard has it (RFC 8259), and a little more strictly: no key twice, no number
+beyond float64, no NaN, lists and objects in one another no deeper than :data:`DEEPEST`. Arrays are weighed by what they
+unpack to.
 """
 
 from __future__ import annotations
@@ -96,13 +97,15 @@ def text_of(path: str | Path, *, kind: str, most: int = TEXT) -> str:
         most: Bytes that are read at most.
 
     Raises:
-        SigmaTuneError: as :func:`data_of`, or if it is no UTF-8.
+        SigmaTuneError: as :func:`data_of`, or if it is not UTF-8.
     """
     try:
         return data_of(path, most=most).decode("utf-8")
     except UnicodeDecodeError as error:
-        where = f"byte {error.start} is no UTF-8"
-        raise SigmaTuneError(f"{path} is no {kind} file: it is not text ({where}); save it as UTF-8.") from None
+        where = f"byte {error.start} is not UTF-8"
+        raise SigmaTuneError(
+            f"{path} is not a valid {kind} file: it is not text ({where}); save it as UTF-8."
+        ) from None
 
 
 def json_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> Any:
@@ -126,7 +129,9 @@ def object_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = T
     """
     raw = json_of(path, kind=kind, most=most, finite=finite)
     if not isinstance(raw, dict):
-        raise SigmaTuneError(f"{path} is no {kind} file: it must hold a JSON object {{...}}, not {shown(raw)}.")
+        raise SigmaTuneError(
+            f"{path} is not a valid {kind} file: it must hold a JSON object {{...}}, not {shown(raw)}."
+        )
     return raw
 
 
@@ -138,7 +143,7 @@ def parsed(text: str, *, finite: bool = True) -> Any:
         finite: Refuse NaN and Infinity, which JSON does not have; our own logs write them.
 
     Raises:
-        SigmaTuneError: with line and column for what is no JSON, and for what is read more strictly here.
+        SigmaTuneError: with line and column for what is not JSON, and for what is read more strictly here.
     """
     given: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
     try:
@@ -146,7 +151,7 @@ def parsed(text: str, *, finite: bool = True) -> Any:
     except json.JSONDecodeError as error:
         what = "it starts with a byte-order mark" if text.startswith("\ufeff") else error.msg.lower()
         at = f"line {error.lineno}, column {error.colno}"
-        raise SigmaTuneError(f"this is no JSON ({what}: {at}); mend it, or write the file anew.") from None
+        raise SigmaTuneError(f"this is not JSON ({what}: {at}); fix it, or write the file anew.") from None
     except RecursionError:
         _too_deep()
     except SigmaTuneError:
@@ -271,7 +276,7 @@ def _paired(raw: Any) -> None:
         json.dumps(raw, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise SigmaTuneError(
-            "this holds half of a surrogate pair, which is no character; write the text anew."
+            "this holds half of a surrogate pair, which is not a character; write the text anew."
         ) from None
 
 

@@ -13,9 +13,9 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """Maps names to members; an unknown name raises SigmaTuneError with the nearest known ones.
 
-    Iteration, ``len``, ``in``, ``get`` and ``dict(registry)`` tell of the same members under their own names. Square brackets
-    understand aliases and names that describe a member as well, like a dictionary with a ``__missing__``; :meth:`knows` says
-    whether they do.
+    Iteration, ``len``, ``in``, ``get`` and ``dict(registry)`` tell of the same members under their own names. Square
+    brackets understand aliases and names that describe a member as well, like a dictionary with a ``__missing__``;
+    :meth:`knows` says whether they do.
 
     Args:
         kind: What a member is called in messages, such as ``"solver"``.

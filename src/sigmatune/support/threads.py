@@ -28,9 +28,9 @@ class Worker(Protocol):
 def side_by_side(parts: int, worker: Worker) -> Iterator[Callable[..., Iterator[Any]]]:
     """Yields a ``map`` that shares torch's threads out to up to ``parts`` calls at a time, in the order of its arguments.
 
-    On a CPU this is faster than one call after the other on all threads, and, unlike threads that wait for one another, it
-    does not suffer from another busy process. Elsewhere, and for a worker that must not be called twice at a time, it is
-    the ordinary ``map``.
+    On a CPU this is faster than one call after the other on all threads, and, unlike threads that wait for one another,
+    it does not suffer from another busy process. Elsewhere, and for a model that must not be called twice at a time, it
+    is the ordinary ``map``.
     """
     threads = torch.get_num_threads()
     jobs = min(threads, parts if worker.concurrent and worker.device.type == "cpu" else 1)

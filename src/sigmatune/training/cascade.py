@@ -1,10 +1,11 @@
-r"""A cascade: a second model that learns what is missing from an enlarged small image.
+r"""A cascade: a second model that learns the residual over an enlarged small image.
 
 .. math:: r = x_0 - U(S(x_0)), \qquad x = U(c) + r
 
-S makes an image small by averaging squares of pixels, U enlarges it bicubically. The first stage makes c, the second is told
-U(c) and denoises the residual r. Its spectrum has little left at the coarse rings, so its spectral schedule is a short one,
-between tight ends of its own. C leaves cascades open; this is the plain way to give each stage its spectrum.
+S makes an image small by averaging squares of pixels, U enlarges it bicubically. The first stage samples c; the second
+is conditioned on U(c) and denoises the residual r. The residual has little power at the coarse rings, so its spectral
+schedule is short, between its own tight ends. The paper leaves cascades open; this is the straightforward way to give
+each stage its spectrum.
 
 References:
     | Cascaded Diffusion Models for High Fidelity Image Generation (Ho et al., 2021), https://arxiv.org/abs/2106.15282
@@ -30,7 +31,7 @@ def enlarged(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def stacked(data: Pictures, low: int) -> Pictures:
-    """The residuals of images and what the network is told, in the channels of one image, (n, 2 C, H, W), float32.
+    """Stacks the residuals and the network's condition in the channels of one image, (n, 2 C, H, W), float32.
 
     Raises:
         SigmaTuneError: unless the images are square and larger than ``low``, by a whole factor.
@@ -50,5 +51,5 @@ def stacked(data: Pictures, low: int) -> Pictures:
 
 
 def residual(images: torch.Tensor) -> torch.Tensor:
-    """What is learned of stacked images."""
+    """The residual of stacked images, which the network learns."""
     return images[:, : images.shape[1] // 2]

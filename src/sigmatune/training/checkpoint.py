@@ -1,8 +1,8 @@
-r"""Checkpoints: one safetensors file that is replaced atomically, from which a run goes on as if nothing had happened.
+r"""Checkpoints: one safetensors file, replaced atomically, from which a run resumes exactly.
 
-Because nothing random has a state (:mod:`sigmatune.training.draws`), what is kept is the weights, the optimiser's moments, the
-averages and the step; of a network of which only a part is trained, that part. A reader sees the old file or the new one, and
-a write that fails leaves the old one.
+Because no random generator has a state (:mod:`sigmatune.training.draws`), a checkpoint holds only the weights, the
+optimiser's moments, the averages and the step; of a partly trained network, only the trained part. A reader sees the
+old file or the new one, and a write that fails leaves the old one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class State:
-    """What a run goes on from besides tensors.
+    """The state of a run besides tensors.
 
     Attributes:
         step: Steps done.
         seconds: Time spent on them.
-        identity: Of recipe and data; another one is refused.
+        identity: Of recipe and data; a run with another identity is refused.
         scaler: State of the loss scaling of fp16, if any.
     """
 
@@ -49,7 +49,7 @@ class State:
 
 
 class StateFields(Strict):
-    """What a checkpoint states of a :class:`State`."""
+    """The fields of a :class:`State` in a checkpoint."""
 
     step: int = Field(ge=0)
     seconds: float = Field(ge=0)
@@ -58,7 +58,7 @@ class StateFields(Strict):
 
 
 def identity(given: str, network: torch.nn.Module) -> str:
-    """What names a training: what it is given, and the weights that stay as they are, which no checkpoint holds."""
+    """The identity of a training: its inputs, and the frozen weights, which no checkpoint holds."""
     frozen = _frozen(network)
     if not frozen:
         return given
@@ -88,7 +88,7 @@ def store(
 
 
 def peek(folder: Path) -> State | None:
-    """What the checkpoint of a run folder says; None if there is none.
+    """The state in the checkpoint of a run folder; None if there is no checkpoint.
 
     Raises:
         SigmaTuneError: if it cannot be read.
@@ -103,7 +103,7 @@ def peek(folder: Path) -> State | None:
 def restore(
     folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: Sequence[Average]
 ) -> State:
-    """Puts the tensors of a checkpoint where they belong.
+    """Restores the tensors of a checkpoint.
 
     Raises:
         SigmaTuneError: if it cannot be read, or belongs to another network.
@@ -121,11 +121,11 @@ def restore(
             )
             for name, value in trained(network):
                 moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
-                if moments["step"] in file.keys():  # noqa: SIM118 - the file is no mapping
+                if moments["step"] in file.keys():  # noqa: SIM118 - the file is not a mapping
                     found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
                     if [found[kind].numel() for kind in moments] != [1, value.numel(), value.numel()]:
                         raise RuntimeError(f"the optimiser's moments of {name} are of another shape")
-                    # In the parameter's memory format, which the fused optimiser takes for granted.
+                    # In the parameter's memory format, which the fused optimiser assumes.
                     for kind in ("exp_avg", "exp_avg_sq"):
                         found[kind] = torch.empty_like(value).copy_(found[kind])
                     optimizer.state[value] = found
@@ -161,4 +161,4 @@ def _state(file: Any, path: Path) -> State:
         told = str(error).rstrip(".").removeprefix(f"{path} is damaged: ")
         raise SigmaTuneError(f"{path} is damaged ({told}); delete it to start again.") from None
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise SigmaTuneError(f"{path} is no checkpoint of this version; choose another run folder.") from None
+        raise SigmaTuneError(f"{path} is not a checkpoint of this version; choose another run folder.") from None

@@ -1,9 +1,9 @@
-r"""Training images in memory: pictures as 8-bit pixels, anything else as floating point.
+r"""Training data in memory: images as 8-bit pixels, anything else as floating point.
 
-They come from wherever :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``, tensors, data sets
-of the hub. Pictures are kept in the bits that they were stored in, or, if they are resized, rounded to 8 bits as any saved
-picture is. What a step gets is a function of the step alone (:mod:`sigmatune.training.draws`): an epoch takes every image
-once, in an order of its own, and whether an image is mirrored depends on its place.
+They come from any source that :func:`sigmatune.spectra.sources.open_images` reads: folders, ``.npz``, ``.npy``,
+tensors, data sets of the hub. Images keep their stored bits; resized images are rounded to 8 bits, like any saved
+image. The batch of a step is a function of the step alone (:mod:`sigmatune.training.draws`): every epoch uses every
+image once, in its own order, and mirroring depends on the image's place.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 
 GRID = 1e-4
-"""How far a value may be from the grid of 8-bit pixels, in steps of it, and still count as one."""
+"""How far a value may lie from the grid of 8-bit pixels, in grid steps, and still count as a pixel."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees.
+    """The batch of a step.
 
     Attributes:
         images: Clean images, float32, (B, C, H, W).
         labels: Class indices, (B,); -1 for images without a class.
-        indices: Which images of the data these are.
+        indices: Their indices in the data.
         rows: Their places in the global batch.
         step: The step, from 0.
     """
@@ -92,7 +92,7 @@ class Pictures:
         return tuple(self.values.shape[1:])
 
     def some(self, n: int) -> torch.Tensor:
-        """Indices of at most n images, rising, of each class as many as its share; the same ones every time."""
+        """Indices of at most n images, rising, each class in proportion; the same every time."""
         labels = self.labels.tolist() if self.classes else None
         return torch.from_numpy(draw(min(n, len(self)), len(self), labels))
 
@@ -108,7 +108,7 @@ class Pictures:
             seed, step: Of the training.
             rows: Places in the global batch.
             size: Size of the global batch.
-            flip: Mirror every other image, by chance.
+            flip: Mirror images at random, with probability 1/2.
         """
         count = len(self.values)
         places = [step * size + row for row in rows]
@@ -122,7 +122,7 @@ class Pictures:
     def spectrum(
         self, progress: Progress | None = None, learned: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
     ) -> Spectrum:
-        """The spectrum of all images, or of what is learned of them."""
+        """The spectrum of all images, or of their residuals."""
         running = Running()
         for first in range(0, len(self), 1024):
             running.add(learned(self.at(slice(first, first + 1024))))
@@ -131,7 +131,7 @@ class Pictures:
         return running.spectrum()
 
     def _permuted(self, seed: int, epoch: int) -> np.typing.NDArray[np.int64]:
-        # Two epochs may meet in a batch; the last one asked for is kept.
+        # A batch may span two epochs; the last one requested is kept.
         if self._order is None or self._order[0] != (seed, epoch):
             self._order = ((seed, epoch), draws.order(seed, epoch, len(self.values)))
         return self._order[1]
@@ -154,15 +154,15 @@ def load(  # noqa: PLR0913 (a recipe's section on data)
     Args:
         source, size, key: As for :func:`sigmatune.spectra.sources.open_images`.
         labels: A file of class labels, ``.npy``, ``.json`` or ``.txt``, one for each image in the order of the source;
-            by default the source's own, if it has some.
-        bits: 8 for pictures, 32 for floating point such as latents.
-        values: What black and white are, as for ``open_images``; with 32 bits floating point is taken as it is by default.
-        most: Draw so many images, of each class as many as its share.
+            by default the source's own, if any.
+        bits: 8 for images, 32 for floating point such as latents.
+        values: The stored range, as for ``open_images``; with 32 bits floating point is unchanged by default.
+        most: Draw this many images, each class in proportion.
         seed: Of that draw.
         progress: Sees the images read.
 
     Raises:
-        SigmaTuneError: for no image, images of several sizes, values that are no pictures, or labels that do not fit.
+        SigmaTuneError: for no image, images of several sizes, values that are not images, or labels that do not fit.
     """
     images = open_images(source, size=size, key=key, values="as-is" if bits == 32 and values == "auto" else values)
     if labels is not None:
@@ -174,7 +174,7 @@ def load(  # noqa: PLR0913 (a recipe's section on data)
     named: list[str] = []
     done = 0
     for batch, names in images:
-        if not parts:  # all of them, and once more while they are joined
+        if not parts:  # all of them, and a copy while they are joined
             needed = 2 * images.count * batch[0].numel() * (4 if bits == 32 else 1)
             reading.fits(
                 needed, f"{images.name}, {images.count:,} images in memory,", "take fewer, or smaller ones with a size"
@@ -225,11 +225,11 @@ def _stored(values: torch.Tensor, name: str, bits: int, *, resized: bool) -> tor
     if bits == 32:
         return values.clone()
     if bits != 8:
-        raise SigmaTuneError(f"images are kept in 8 bits (pictures) or 32 (floating point), not {bits!r}.")
+        raise SigmaTuneError(f"bits must be 8 (images) or 32 (floating point), not {bits!r}.")
     steps = (values + 1) * 127.5
     pixels = steps.round().clamp(0, 255)
     if not resized and float((steps - pixels).abs().max()) > GRID * 127.5:
         raise SigmaTuneError(
-            f"{name} holds floating-point values between the steps of 8-bit pictures; set bits to 32, or save them as uint8."
+            f"{name} holds floating-point values between the steps of 8-bit images; set bits to 32, or save them as uint8."
         )
     return pixels.to(torch.uint8)

@@ -1,29 +1,29 @@
-r"""Distillation on a plan's levels: the network learns to take the plan's few steps where it would take many.
+r"""Distillation on a plan's levels: the network learns to reach in the plan's few steps what it reaches in many.
 
 A deterministic plan from pure noise has the triangular form (:mod:`sigmatune.core.unrolled`)
 
 .. math:: z_k = \rho_k \epsilon + \sum_{j < k} W_{kj} D_j, \qquad \text{result} = z_K.
 
-The *teacher*, the same network at many steps, walks from the same noise :math:`\epsilon`; it passes the plan's levels in the
-states :math:`z^*_1, \dots, z^*_{K-1}` and ends in :math:`z^*_K = x^*`. The outputs that make the plan do the same follow by
-forward substitution, whatever its solver:
+The *teacher*, the same network at many steps, starts from the same noise :math:`\epsilon`; it passes the plan's levels
+in the states :math:`z^*_1, \dots, z^*_{K-1}` and ends in :math:`z^*_K = x^*`. The outputs that make the plan do the
+same follow by forward substitution, whatever its solver:
 
 .. math:: D^*_k = \frac{z^*_{k+1} - \rho_{k+1} \epsilon - \sum_{j < k} W_{k+1,j} D^*_j}{W_{k+1,k}}
 
-For Euler's steps that is the secant of the teacher's path in place of its tangent. A network that says :math:`D^*_k` at
-:math:`(z^*_k, q_k)` for all k, where :math:`z^*_0 = \rho_0 \epsilon` is what the plan starts from, lands on the teacher's
-own end points: the loss
+For Euler's steps this is the secant of the teacher's trajectory instead of its tangent. A network that returns
+:math:`D^*_k` at :math:`(z^*_k, q_k)` for all k, where :math:`z^*_0 = \rho_0 \epsilon` is the plan's start, reaches the
+teacher's own end points: the loss
 
 .. math:: L_k = w_k \, \frac{\lVert D_\theta(z^*_k; q_k) - D^*_k \rVert^2}{C H W}, \qquad w_k \propto W_{k+1,k}^2,
 
-is zero for it and for no other. With these weights every call counts by what it does: an error e of output k moves the next
-state by :math:`W_{k+1,k} \, e`, so that :math:`L_k` is the squared distance at which the plan, set out from the teacher's
-state, misses the teacher's next one; and in the unit state a miss of e is at the end, after the noise is gone, about one of
-e deviations of the data, whatever the level. No data are needed. Where a level is asked at twice, as by Heun's method, one
-state would have two targets, so such a plan is refused.
+is zero for this network and for no other. With these weights every call counts by its effect: an error e of output k
+moves the next state by :math:`W_{k+1,k} \, e`, so :math:`L_k` is the squared distance between the plan's step from the
+teacher's state and the teacher's next state. In the unit state, a deviation of e becomes a deviation of about e
+standard deviations of the data at the end, whatever the level. No data are needed. A plan that calls the network at one
+level twice, such as Heun's, would have two targets for one state and is refused.
 
-The derivation is our own. Others let a student take one step for two of its teacher's, again and again, or ask for the same
-answer from all states of a path:
+The derivation is our own. Other methods repeatedly halve the teacher's steps, or require the same output from all
+states of a trajectory:
 
     | Progressive Distillation for Fast Sampling of Diffusion Models (Salimans & Ho, 2022), https://arxiv.org/abs/2202.00512
     | Consistency Models (Song et al., 2023), https://arxiv.org/abs/2303.01469
@@ -53,15 +53,15 @@ from sigmatune.training.objective import Objective
 from sigmatune.training.teacher import CALLS, followed, teacher_plan
 
 PROBE = 2**63
-"""The step whose noises :meth:`Following.scaled` measures on; no training gets there."""
+"""The step whose noises :meth:`Following.scaled` measures on; training never reaches it."""
 
 
 class Walk(NamedTuple):
-    """What a teacher did with some noises, on the CPU, float64.
+    """A teacher's trajectories from some noises, on the CPU, float64.
 
     Attributes:
-        z: The states that the plan's calls are to be asked at, (n, K, *shape).
-        target: The outputs that make the plan follow, (n, K, *shape).
+        z: The network inputs of the plan's calls, (n, K, *shape).
+        target: The outputs with which the plan follows the teacher, (n, K, *shape).
         end: End points, (n, *shape).
     """
 
@@ -71,22 +71,22 @@ class Walk(NamedTuple):
 
 
 class Following(Objective):
-    """Makes a network on a plan do what its teacher does in many steps.
+    """Trains a network on a plan to match its teacher at many steps.
 
-    Row r of a batch trains call r mod K of trajectory r // K. A teacher walks a trajectory once for all rows that a part of
-    the batch has of it. What a row learns depends on (seed, step, r) alone. The batch's images are not looked at.
+    Row r of a batch trains call r mod K of trajectory r // K. A teacher computes a trajectory once for all its rows in
+    a part of the batch. The target of a row depends on (seed, step, r) alone. The batch's images are not used.
 
     Args:
-        teacher: Walks, without gradients: most often the network itself, averaged, before it is distilled; or guided, and
-            then the student needs no guidance any more.
-        plan: What the student is to run on: deterministic, one schedule for all, one call per level.
-        prediction: What the student's network predicts.
+        teacher: Runs without gradients: usually the averaged network itself before distillation; or a guided one, and
+            then the student needs no guidance.
+        plan: The student's plan: deterministic, one schedule for all, one call per level.
+        prediction: The prediction type of the student's network.
         fine: The teacher's plan, which stops at the plan's levels; or its number of calls (:func:`teacher_plan`).
-        classes: Names of the teacher's classes, in the network's order, of which trajectories draw one each; none for a
-            network that is not told.
-        drop: Share of trajectories without a class, which a network with classes has to know.
-        ends: sigma_min and sigma_max, for a network that is told the ends of its schedule.
-        micro_batch: The teacher walks this many trajectories at once, so that its bits depend on nothing else.
+        classes: Names of the teacher's classes, in the network's order, of which trajectories draw one each; none for
+            an unconditional network.
+        drop: Share of trajectories without a class, for a network that was trained without classes, too.
+        ends: sigma_min and sigma_max, for a network conditioned on the ends of its schedule.
+        micro_batch: The teacher computes this many trajectories at once, so that its bits depend on nothing else.
 
     Attributes:
         weight: Of the calls, (K,), of mean 1.
@@ -113,12 +113,12 @@ class Following(Objective):
         if isinstance(fine, Plan):
             check_fit(fine, teacher)
         self.fine = fine if isinstance(fine, Plan) else teacher_plan(teacher, plan, fine)
-        unrolled(self.fine.coefficients)  # refuses what does not lead from a noise to one end point
+        unrolled(self.fine.coefficients)  # refuses plans that do not lead from one noise to one end point
         missed = set(self.levels[1:]) - set(self.fine.coefficients.q.tolist())
         if missed:
             raise SigmaTuneError(
-                f"the teacher's plan does not stop at sigma {max(missed):.6g} of the plan that is to follow it; leave it to "
-                "teacher_plan()."
+                f"the teacher's plan does not stop at sigma {max(missed):.6g} of the student's plan; build the "
+                "teacher's plan with teacher_plan()."
             )
         self.teacher, self.prediction = teacher, prediction
         self.classes, self.drop, self.ends = tuple(classes), float(drop), ends
@@ -164,11 +164,11 @@ class Following(Objective):
         return -(-walks // self.micro_batch) * self.micro_batch * self.fine.network_calls(self.teacher)
 
     def walk(self, seed: int, step: int, trajectories: Sequence[int], labels: torch.Tensor | None = None) -> Walk:
-        """The teacher's walks from the noises of a step.
+        """The teacher's trajectories from the noises of a step.
 
         Args:
             seed, step: Of the training.
-            trajectories: Which of the step's noises.
+            trajectories: Indices of the step's noises.
             labels: Their class indices, (n,).
         """
         teacher, table = self._told(trajectories, labels), replace(self.fine.coefficients, double=True)
@@ -182,7 +182,7 @@ class Following(Objective):
 
             def record(one: Step, part: slice = part) -> None:
                 k = inner.get(float(one.sigma[0]))
-                if k is not None:  # a level that the teacher asks at twice is taken as it is left
+                if k is not None:  # if the teacher calls a level twice, the last state counts
                     z[part, k] = one.z.to("cpu", torch.float64)
 
             dtype = torch.float32 if teacher.device.type == "mps" else torch.float64
@@ -202,14 +202,14 @@ class Following(Objective):
 
     @torch.no_grad()
     def scaled(self, seed: int = 0, trajectories: int = 16) -> Following:
-        """A copy whose loss is one for a student that answers as the teacher does, as the undistilled network will.
+        """A copy whose loss is one for a student with the teacher's outputs, such as the undistilled network.
 
         Args:
             seed: Of the training.
-            trajectories: Noises that the loss is measured on.
+            trajectories: Noises on which to measure the loss.
 
         Raises:
-            SigmaTuneError: if that student follows already, so that there is nothing to learn.
+            SigmaTuneError: if that student already matches the teacher.
         """
         rows = range(whole(trajectories, "trajectories"))
         labels = self._labels(seed, PROBE, rows)
@@ -220,13 +220,13 @@ class Following(Objective):
         ]
         loss = float((torch.stack(missed) * self.weight).mean())
         if not loss > 1e-12 * float(walk.target.square().mean()):
-            raise SigmaTuneError("the plan does what the teacher does already; there is nothing to distil.")
+            raise SigmaTuneError("the plan already matches the teacher; there is nothing to distil.")
         other = copy.copy(self)
         other.scale = 1 / loss
         return other
 
     def _labels(self, seed: int, step: int, trajectories: Sequence[int]) -> torch.Tensor | None:
-        """Class indices, (n,), of which the number of classes stands for none; None for a network without classes."""
+        """Class indices, (n,), where the number of classes means no class; None for a network without classes."""
         if not self.classes:
             return None
         uniform = draws.uniforms(seed, step, trajectories, 2)
@@ -248,7 +248,7 @@ def targets(form: Unrolled, eps: torch.Tensor, states: Sequence[torch.Tensor]) -
     Args:
         form: The plan, unrolled.
         eps: The start noise, (n, *shape), float64.
-        states: Where inputs 1, ..., K-1 and the result are to be, K tensors like ``eps``.
+        states: The desired inputs 1, ..., K-1 and result, K tensors like ``eps``.
 
     Returns:
         The outputs, (n, K, *shape).

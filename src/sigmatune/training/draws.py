@@ -1,8 +1,8 @@
 r"""Everything random in training, as a function of (seed, purpose, step, place in the batch).
 
-Nothing is drawn in order, so a run that is stopped and resumed sees the same numbers, and so do one process with the whole
-batch and several with a part each: row j of step k is the same everywhere. The bits are Philox's, whose counter *is* the
-address; the data are taken in a new order in every epoch, and that order is a function of (seed, epoch).
+Nothing is drawn in order, so a run that is stopped and resumed sees the same numbers, whether one process handles the
+whole batch or several share it: row j of step k is the same everywhere. The bits are Philox's, whose counter *is* the
+address; every epoch takes the data in a new order, a function of (seed, epoch).
 
 Reference: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), https://doi.org/10.1145/2063384.2063405
 """
@@ -21,7 +21,7 @@ ORDER, NUMBERS, NOISE = 1, 2, 3
 
 
 def generator(seed: int, purpose: int, step: int, row: int = 0) -> np.random.Generator:
-    """A generator of its own for every address; starting one costs microseconds."""
+    """A separate generator for every address; starting one costs microseconds."""
     counter = np.array([0, row, step, purpose], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=np.uint64(seed), counter=counter))
 

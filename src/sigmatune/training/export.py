@@ -1,17 +1,18 @@
 r"""A trained model as an ordinary diffusers pipeline folder.
 
 ======================= ===============================================================================================
-``unet/``               (or ``transformer/``) the averaged network, an ordinary one of diffusers
+``unet/``               (or ``transformer/``) the averaged network, an ordinary diffusers network
 ``scheduler/``          the process that it was trained on
-``model_index.json``    what makes the folder a pipeline
-``conditioning/``       what makes the vector that the network takes beside its time: classes, ends of the schedule
+``model_index.json``    makes the folder a pipeline
+``conditioning/``       embeds the network's other inputs: classes, ends of the schedule
 ``spectra.json``        the mixture of spectra, per class, that schedules are drawn from
-``recipe.yaml``         what it was trained by
-``training.json``       what it took
+``recipe.yaml``         the training's recipe
+``training.json``       the training's cost
 ======================= ===============================================================================================
 
-``st.load`` opens all of it. Plain diffusers opens network and scheduler always, and samples from the pipeline where the
-network is told nothing and the process is one that its sampling loop knows (``vp``). A network of phase space it opens alone.
+``st.load`` opens all of it. Plain diffusers opens network and scheduler always, and samples from the pipeline if the
+network is unconditional and its sampling loop supports the process (``vp``). Of a phase-space model it opens only the
+network.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ def averaged(network: Conditioned, average: Average) -> Conditioned:
     made = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     with torch.no_grad():
         for name, value in made.named_parameters():
-            if name in average.values:  # what was not trained has no average
+            if name in average.values:  # untrained weights have no average
                 value.copy_(average.values[name].to(value))
     return made
 
 
 def denoiser_of(network: Conditioned, scheduler: Any) -> DiffusersDenoiser:
-    """The network as a denoiser, as it will be once it is saved and opened."""
+    """The network as the denoiser that opening its saved folder returns."""
     process = process_of(scheduler)
     backbone: Any = network.backbone
     if network.conditioning is None:
@@ -73,9 +74,9 @@ def save_model(
     spectra: Mixture | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a pipeline folder; an older one is replaced as a whole, once the new one is complete.
+    """Writes a pipeline folder; it replaces an older folder as a whole, once the new one is complete.
 
-    Adapters (:mod:`sigmatune.training.lora`) are folded into the weights.
+    Adapters (:mod:`sigmatune.training.lora`) are merged into the weights.
 
     Raises:
         SigmaTuneError: if it cannot be written; the older one is still there.
@@ -85,7 +86,7 @@ def save_model(
 
 
 def rehearse(folder: Path, network: Conditioned, scheduler: Any, recipe: Recipe) -> None:
-    """Writes the folder of a network that is not trained yet and deletes it: what cannot be written is said before training.
+    """Writes the folder of a network that is not trained yet and deletes it, so that write errors appear before training.
 
     Raises:
         SigmaTuneError: as :func:`save_model` does.
@@ -116,7 +117,7 @@ def fitting(network: torch.nn.Module, dtype: torch.dtype, cure: str) -> None:
     """Refuses weights that become infinite in a narrower dtype.
 
     Raises:
-        SigmaTuneError: naming the first, and the cure.
+        SigmaTuneError: naming the first weight, and the cure.
     """
     top = torch.finfo(dtype).max
     for name, value in network.named_parameters():
@@ -138,7 +139,7 @@ def _write(
 
     kept = merged(network) if adapted(network) else network
     if recipe.saving.half:
-        fitting(kept, torch.float16, "train on with --set saving.half=false, the checkpoint is kept")
+        fitting(kept, torch.float16, "continue with --set saving.half=false, the checkpoint is kept")
         kept = copy.deepcopy(kept).half()
     backbone: Any = kept.backbone
     place = "transformer" if network.transformer else "unet"

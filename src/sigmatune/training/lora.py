@@ -1,11 +1,11 @@
-r"""Low-rank adapters: a large network is trained through few numbers beside its weights.
+r"""Low-rank adapters: train a large network through few parameters beside its weights.
 
 .. math:: W' = W + \frac{\alpha}{r} B A, \qquad A \in R^{r \times n}, \quad B \in R^{m \times r}, \quad B = 0 \text{ at first}
 
-W stays as it is; A and B of the chosen layers are trained, by the one :class:`~sigmatune.training.trainer.Trainer`, whose
-optimiser, averages and checkpoints hold nothing else. An adapted network begins as the network itself; what was learned is kept
-beside it (``save_adapter``, in the format of the library ``peft``, which does the work here) or folded into ordinary weights
-(``merged``), with which plain diffusers opens it.
+W is frozen; the usual :class:`~sigmatune.training.trainer.Trainer` trains A and B of the chosen layers, and its
+optimiser, averages and checkpoints hold nothing else. An adapted network starts as the network itself. The adapters are
+saved separately (``save_adapter``, in the format of the library ``peft``, which does the work here) or merged into
+ordinary weights (``merged``), which plain diffusers opens.
 
 Reference: LoRA: Low-Rank Adaptation of Large Language Models (Hu et al., 2021), https://arxiv.org/abs/2106.09685
 """
@@ -42,10 +42,10 @@ def adapt(
     targets: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Conditioned:
-    r"""Puts adapters into a network, in place, and freezes everything else, the conditioning included.
+    r"""Adds adapters to a network, in place, and freezes everything else, the conditioning included.
 
     Args:
-        network: The network; its outputs stay as they are.
+        network: The network; its outputs do not change.
         rank: r.
         alpha: :math:`\alpha`; r by default, so that the factor is 1.
         targets: Names of layers, or their last parts, such as ``["to_q", "to_k"]``; by default all linear layers and
@@ -56,7 +56,7 @@ def adapt(
         The same network.
 
     Raises:
-        SigmaTuneError: for a layer that there is not, a network that is adapted already, or where peft is not installed.
+        SigmaTuneError: for an unknown layer, an already adapted network, or if peft is not installed.
     """
     peft = _peft()
     names = _layers(network.backbone, targets)
@@ -73,14 +73,14 @@ def adapted(network: torch.nn.Module) -> bool:
 
 
 def merged(network: Conditioned) -> Conditioned:
-    """A copy whose adapters are folded into ordinary weights, without gradients; a network without any is copied as it is."""
+    """A copy with the adapters merged into ordinary weights, without gradients; without adapters, a plain copy."""
     made = copy.deepcopy(network)
     _remove(made, fold=True)
     return made.requires_grad_(False)
 
 
 def save_adapter(network: Conditioned, folder: str | Path) -> None:
-    """Writes the adapters alone: ``adapter_config.json`` and ``adapter_model.safetensors``, as peft has them.
+    """Writes the adapters alone: ``adapter_config.json`` and ``adapter_model.safetensors``, in peft's format.
 
     ``peft.PeftModel.from_pretrained(unet, folder)`` opens them around the same diffusers network, too.
 
@@ -89,7 +89,7 @@ def save_adapter(network: Conditioned, folder: str | Path) -> None:
     """
     peft, folder = _peft(), Path(folder)
     if not adapted(network):
-        raise SigmaTuneError("there are no adapters in this network; put some in with adapt().")
+        raise SigmaTuneError("this network has no adapters; add them with adapt().")
     backbone: Any = network.backbone
     values = peft.get_peft_model_state_dict(backbone)
     tensors = {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in values.items()}
@@ -99,13 +99,13 @@ def save_adapter(network: Conditioned, folder: str | Path) -> None:
 
 
 def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
-    """Puts adapters that were saved into the network that they were made for, in place, as :func:`adapt` does.
+    """Adds saved adapters to their network, in place, as :func:`adapt` does.
 
     Returns:
         The same network.
 
     Raises:
-        SigmaTuneError: if they cannot be read, or belong to another network; the network is then as it was.
+        SigmaTuneError: if they cannot be read, or belong to another network; the network is then unchanged.
     """
     peft, folder = _peft(), Path(folder)
     try:
@@ -128,14 +128,14 @@ def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
         _remove(network, fold=False)
         for name, value in network.named_parameters():
             value.requires_grad_(flags[name])
-        raise SigmaTuneError(f"the adapter in {folder} was made for another network; load one that fits this one.")
+        raise SigmaTuneError(f"the adapter in {folder} belongs to another network; load one that fits this network.")
     peft.set_peft_model_state_dict(network.backbone, found)
     return network
 
 
 def _inject(network: Conditioned, config: Any, seed: int) -> None:
     if adapted(network):
-        raise SigmaTuneError("this network has adapters already; fold them in first, with merged().")
+        raise SigmaTuneError("this network already has adapters; merge them first with merged().")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _peft().inject_adapter_in_model(config, network.backbone)
@@ -144,7 +144,7 @@ def _inject(network: Conditioned, config: Any, seed: int) -> None:
 
 
 def _remove(network: Conditioned, *, fold: bool) -> None:
-    """Puts the ordinary layers back, in place, with or without what the adapters add."""
+    """Restores the ordinary layers, in place, with or without the adapters merged."""
     for name, layer in list(network.named_modules()):
         if hasattr(layer, "lora_A"):
             adapter: Any = layer
@@ -160,7 +160,9 @@ def _layers(backbone: torch.nn.Module, targets: Sequence[str] | None) -> list[st
     """Full names of the layers that are adapted."""
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     layers = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, kinds)]
-    known = [name for name, layer in layers if getattr(layer, "groups", 1) == 1]  # peft cannot fold into grouped ones
+    known = [
+        name for name, layer in layers if getattr(layer, "groups", 1) == 1
+    ]  # peft cannot merge into grouped convolutions
     if targets is None:
         return known
     parts, chosen = {name.rpartition(".")[2] for name in known}, list[str]()
@@ -175,7 +177,7 @@ def _layers(backbone: torch.nn.Module, targets: Sequence[str] | None) -> list[st
 
 
 def _fields(raw: dict[str, Any], peft: Any) -> dict[str, Any]:
-    """What a configuration file says, for adapters of this kind.
+    """The fields of a configuration file of such adapters.
 
     Raises:
         ValueError: for adapters of another kind.
@@ -187,7 +189,7 @@ def _fields(raw: dict[str, Any], peft: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Sets and members of enumerations, as JSON has them."""
+    """Converts sets and enumeration members to JSON types."""
     return value.value if isinstance(value, enum.Enum) else sorted(value)
 
 

@@ -1,8 +1,8 @@
-"""The networks that are trained, and the process around them, all as diffusers has them.
+"""The trainable networks and their processes, all in diffusers' own classes.
 
-Sizes come from a recipe; everything else is diffusers' own: UNet2DModel, with features that are scaled and shifted by the
-embedding (FiLM), and SD3Transformer2DModel, whose layer norms are (AdaLN-Zero). What they are told beyond state and time is
-:class:`sigmatune.models.conditioning.Conditioning`.
+Sizes come from a recipe; everything else is diffusers' own: UNet2DModel, with features that are scaled and shifted by
+the embedding (FiLM), and SD3Transformer2DModel, whose layer norms are (AdaLN-Zero). Their conditions beyond state and
+time come from :class:`sigmatune.models.conditioning.Conditioning`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def scheduler_of(process: ProcessSection, sigma_data: float) -> Any:
 
     Args:
         process: The recipe's.
-        sigma_data: Standard deviation of the data, where the recipe names none.
+        sigma_data: Standard deviation of the data, if the recipe names none.
 
     Raises:
-        SigmaTuneError: if the range is none.
+        SigmaTuneError: if the range is empty.
     """
     import diffusers
 
@@ -45,7 +45,7 @@ def scheduler_of(process: ProcessSection, sigma_data: float) -> Any:
 
 
 def process_of(scheduler: Any) -> Process:
-    """What will be read from the saved scheduler: path and prediction type are those of the model once it is opened."""
+    """The process as read back from the saved scheduler: path and prediction type of the opened model."""
     return read_process(dict(scheduler.config) | {"_class_name": type(scheduler).__name__})
 
 
@@ -58,14 +58,14 @@ def build(
     default_ends: tuple[float, float] | None = None,
     curve: Mapping[str, Any] | None = None,
 ) -> Conditioned:
-    """Makes a network with fresh weights.
+    """Builds a network with fresh weights.
 
     Args:
         model: The recipe's sizes.
         shape: Of one sample, (C, H, W).
-        classes: Names of the classes that the network is told; none for a network that is not told.
-        images: Channels of an image that it is told.
-        default_ends, curve: What the conditioning notes of the noise law.
+        classes: Names of the network's classes; none for an unconditional network.
+        images: Channels of an image condition.
+        default_ends, curve: The noise law's data that the conditioning records.
 
     Raises:
         SigmaTuneError: if the sizes do not fit the images.

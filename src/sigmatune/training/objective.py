@@ -1,7 +1,7 @@
 r"""What a step minimises.
 
-The trainer knows steps, averages and checkpoints; what is learned is an :class:`Objective`: from a batch to one loss per
-image. Here is the usual one,
+The trainer knows steps, averages and checkpoints; what is learned is an :class:`Objective`: from a batch to one loss
+per image. Here is the usual one,
 
 .. math:: u \sim U(0, 1), \quad \sigma = \sigma(u), \quad L = w(\sigma) \, [-d\lambda/du] \,
           \frac{\lVert D(x_0 + \sigma\epsilon; \sigma \mid y, \lambda(0), \lambda(1)) - x_0 \rVert^2}{C H W}
@@ -139,7 +139,5 @@ def scale_of(law: Law, weight: Function, images: torch.Tensor, sigma_data: float
     each = weight(sigma.ravel()).reshape(sigma.shape) * white * (law.slope(rows, images) if density else 1.0)
     mean = float(each.mean())
     if not (np.isfinite(mean) and mean > 0):
-        raise SigmaTuneError(
-            "this loss cannot be weighed by the density of its noise law, which has none; set density off."
-        )
+        raise SigmaTuneError("the noise law of this loss has no density to multiply with; set loss.density to false.")
     return 1 / mean

@@ -1,14 +1,14 @@
-r"""Fine-tuning: the weights of a trained model are fitted on to the levels that a plan will ask it at.
+r"""Fine-tuning: continues training of a model at the levels of a plan.
 
 .. math:: L = \sum_i w_i \, E \lVert D_\theta(x_0 + \sigma_i \epsilon; \sigma_i) - x_0 \rVert^2
 
-Each level of the plan is drawn equally often and weighed by :math:`w_i`, which is by how much the result hears of an error
-there (:func:`sigmatune.workflows.finetune.weights_of`). A small share of the images is taken anywhere in the model's range,
-with the weight that is interpolated in log sigma, so that the model stays a model there and can be measured: after training
-on a few levels alone, the old levels would look best just because the model is bad at all others.
+Each level of the plan is drawn equally often and weighted by :math:`w_i`, the influence of an error there on the result
+(:func:`sigmatune.workflows.finetune.weights_of`). A small share of the images gets levels from the whole range, with
+weights interpolated in log sigma, so that the model does not forget the other levels and can be measured there: after
+training on a few levels alone, the old levels would look best only because the model is bad at all others.
 
-The folder of the model is read and never written. What comes out is a copy of it with other weights, in the dtype of the old
-ones, so everything else that the folder holds (scheduler, conditioning, spectra) stays.
+The folder of the model is only read. The result is a copy of it with new weights in the old dtype; everything else in
+the folder (scheduler, conditioning, spectra) stays.
 
 Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786, phase 2
 """
@@ -52,7 +52,7 @@ from sigmatune.training.trainer import Hooks, Report, Trainer
 from sigmatune.training.weights.base import Function
 
 PROBE = 64
-"""Images on which the size of the loss is found."""
+"""Images on which the scale of the loss is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Trainable:
 
     Attributes:
         folder: The model's folder, which is only read.
-        model: The denoiser, as it was found.
+        model: The original denoiser.
     """
 
     folder: Path
@@ -72,7 +72,7 @@ class Trainable:
         """Opens a model: a bundled name, a folder of diffusers, or a hub id.
 
         Raises:
-            SigmaTuneError: if it is no network that this trainer knows.
+            SigmaTuneError: if this trainer does not support the network.
         """
         name = str(source)
         if name not in bundled_names() and needs_pipeline(name):
@@ -86,15 +86,17 @@ class Trainable:
             )
         model = load(name)
         if not isinstance(model, DiffusersDenoiser):
-            raise SigmaTuneError(f"{name} is no diffusers network of position, which is what is fine-tuned.")
+            raise SigmaTuneError(f"{name} is not a position-space diffusers network; fine-tuning needs one.")
         if (unsound := unsound_weight(model.network)) is not None:  # type: ignore[arg-type]
-            raise SigmaTuneError(f"the weight {unsound} of {name} holds NaN or infinity; start from sound weights.")
+            raise SigmaTuneError(f"the weight {unsound} of {name} holds NaN or infinity; start from intact weights.")
         if model.integer_time:
             raise SigmaTuneError(
-                f"the network of {name} knows whole timesteps only; fine-tuning needs levels in between."
+                f"the network of {name} accepts whole timesteps only; fine-tuning needs levels in between."
             )
         if isinstance(model, ConditionalDenoiser) and model.conditioner is not None and model.conditioner.images:
-            raise SigmaTuneError(f"{name} is a stage of a cascade, which is told an image; train it on by its recipe.")
+            raise SigmaTuneError(
+                f"{name} is a stage of a cascade, which takes an image; continue its training with its recipe."
+            )
         return cls(folder, model)
 
     def network(self) -> Conditioned:
@@ -105,7 +107,7 @@ class Trainable:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the network is told."""
+        """Names of the network's classes."""
         return self.model.classes if isinstance(self.model, ConditionalDenoiser) else ()
 
     @property
@@ -116,19 +118,19 @@ class Trainable:
 
     @property
     def told_ends(self) -> tuple[float, float] | None:
-        """The ends of a schedule that the network is told while nothing else is said; None for one that is not told any."""
+        """The default ends with which the network is conditioned; None for a network without this condition."""
         conditioner = self.model.conditioner if isinstance(self.model, ConditionalDenoiser) else None
         return None if conditioner is None or not conditioner.ends else conditioner.default_ends or self.ends
 
 
 @dataclass(frozen=True)
 class Levelled:
-    """The levels that are trained on.
+    """The training levels.
 
     Attributes:
-        sigmas: Where the plan asks the network, (N,), positive; an infinite one counts as the highest finite one.
+        sigmas: The plan's network levels, (N,), positive; an infinite one counts as the highest finite one.
         weights: w_i of each, (N,), positive.
-        elsewhere: Share of the images that is taken anywhere in the model's range, in [0, 1).
+        elsewhere: Share of the images with levels from the whole range, in [0, 1).
     """
 
     sigmas: Array
@@ -136,7 +138,7 @@ class Levelled:
     elsewhere: float = 0.1
 
     def law(self, ends: tuple[float, float], told: tuple[float, float] | None) -> Levels:
-        """The noise law; conditional networks are told the ends that they are told by default."""
+        """The noise law; conditional networks get their default ends."""
         points = np.clip(self.sigmas, *ends)
         shares = np.full(len(points), 1 / len(points))
         low, high = ends
@@ -150,17 +152,17 @@ class Levelled:
 
 
 def following(start: Trainable, teacher: Denoiser, plan: Plan, calls: int, drop: float = 0.1) -> Following:
-    """The loss of landing on a plan where a teacher lands after many calls; see :mod:`sigmatune.training.distillation`.
+    """The loss of ending on a plan where a teacher ends after many calls; see :mod:`sigmatune.training.distillation`.
 
     Args:
-        start: The model that learns.
-        teacher: The model that is learned from; with classes if the learner has some.
-        plan: What the learner will run on.
+        start: The student model.
+        teacher: The teacher model; with classes if the student has some.
+        plan: The student's plan.
         calls: Of the teacher, per image.
-        drop: Share of noises without a class, of a network that knows none.
+        drop: Share of noises without a class, for a network trained without classes, too.
 
     Raises:
-        SigmaTuneError: for a plan that cannot be followed.
+        SigmaTuneError: for a plan that cannot be distilled.
     """
     conditioner = start.model.conditioner if isinstance(start.model, ConditionalDenoiser) else None
     own = plan.with_notes(fingerprint=teacher.fingerprint())
@@ -176,8 +178,8 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
     Args:
         start: The model.
         data: The images; those of a conditional model with its classes.
-        levels: Where it is trained.
-        drop: Share of images whose class is left out, of a network that knows none.
+        levels: The training levels.
+        drop: Share of images whose class is dropped, for a network trained without classes, too.
 
     Raises:
         SigmaTuneError: if the images are of another shape, or of other classes.
@@ -185,14 +187,14 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
     model = start.model
     if data.shape != tuple(model.shape):
         raise SigmaTuneError(
-            f"the images of {data.name} have the shape {data.shape}, the model makes {tuple(model.shape)}; give it images "
-            "of its own shape."
+            f"the images of {data.name} have the shape {data.shape}, the model's {tuple(model.shape)}; pass images "
+            "of the model's shape."
         )
     conditioner = model.conditioner if isinstance(model, ConditionalDenoiser) else None
     if start.classes and tuple(data.classes) != start.classes:
         raise SigmaTuneError(
-            f"the model knows the classes {', '.join(start.classes)}, the images of {data.name} have "
-            f"{', '.join(data.classes) or 'none'}; label them as the model does."
+            f"the model has the classes {', '.join(start.classes)}, the images of {data.name} have "
+            f"{', '.join(data.classes) or 'none'}; label them as in the model."
         )
     told = start.told_ends
     law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(data.some(PROBE))
@@ -203,7 +205,7 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
     )  # fmt: skip
 
 
-def fine_tune(  # noqa: PLR0913 (what a training is made of)
+def fine_tune(  # noqa: PLR0913 (the parts of a training)
     start: Trainable,
     objective: Objective,
     data: Pictures,
@@ -219,7 +221,7 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
     log: Callable[[Report], None] | None = None,
     step: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Trains a model on, or goes on with that, and writes it.
+    """Continues the training of a model, or resumes it, and writes the model.
 
     Args:
         start: The model.
@@ -227,13 +229,13 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
         data: The images.
         settings: Batch, rate, precision, seed.
         folder: The run folder: checkpoint, log, and at the end ``model/``.
-        flip: Mirror images by chance.
-        average: The average of the weights that is kept.
+        flip: Mirror images at random.
+        average: The average of the weights to keep.
         saving: When to write what.
-        lora: Rank of adapters that are trained instead of the weights (:mod:`sigmatune.training.lora`); they are folded into
+        lora: Rank of adapters to train instead of the weights (:mod:`sigmatune.training.lora`); they are merged into
             the model, and kept beside it in ``adapter/``.
-        identity: Names what else the training depends on; a checkpoint of another one is refused.
-        device: "auto", or "cpu" to insist.
+        identity: Names everything else that the training depends on; a checkpoint with another identity is refused.
+        device: "auto", or "cpu" to force the CPU.
         log: Sees every line of the log.
         step: Called as step(done, of).
 
@@ -241,7 +243,7 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
         The folder of the model.
 
     Raises:
-        SigmaTuneError: if the loss is not finite any more, or something cannot be written; the last good checkpoint stays.
+        SigmaTuneError: if the loss is no longer finite, or something cannot be written; the last good checkpoint stays.
     """
     target = folder / "model"
     recover(target)
@@ -256,7 +258,7 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
         flip=flip, identity=hashlib.sha256(repr(said).encode()).hexdigest(), device=device,
     )  # fmt: skip
     after = None if step is None else lambda done: step(done, trainer.steps)
-    if trainer.main:  # what could not be written at the end is said now
+    if trainer.main:  # fail now instead of at the end
         folder.mkdir(parents=True, exist_ok=True)
         with rehearsed(folder) as place:
             _fill(place, start.network(), start.folder)
@@ -271,7 +273,7 @@ def fine_tune(  # noqa: PLR0913 (what a training is made of)
 
 
 def save(network: Conditioned, like: Path, target: Path) -> None:
-    """Writes a model folder that is a copy of another with other weights, in the dtype of the old ones; whole or not at all.
+    """Writes a copy of a model folder with new weights in the old dtype, whole or not at all.
 
     Args:
         network: The new weights.
@@ -291,15 +293,15 @@ def _fill(new: Path, network: Conditioned, like: Path) -> None:
     dtype = _dtype(source)
     fitting(network, dtype, f"store the model of {like} in float32 first; the checkpoint is kept")
     backbone: Any = copy.deepcopy(network.backbone)
-    torch.nn.Module.to(backbone, dtype)  # diffusers' own warns of modules that this network does not have
+    torch.nn.Module.to(backbone, dtype)  # diffusers' own warns about modules that this network lacks
     backbone.save_pretrained(str(place), safe_serialization=True)
-    shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write where it came from
+    shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write the source folder
     if network.conditioning is not None:
         copy.deepcopy(network.conditioning).to(dtype).save(new / "conditioning")
 
 
 def _unneeded(_: str, names: Sequence[str]) -> set[str]:
-    """Weights, which are written anew, and what was pickled, which is never opened."""
+    """Weights, which are rewritten, and pickled files, which are never opened."""
     return {
         name for name in names if name.startswith(WEIGHTS) or name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
     }
@@ -308,7 +310,7 @@ def _unneeded(_: str, names: Sequence[str]) -> set[str]:
 def _dtype(network: Path) -> torch.dtype:
     """The dtype that a network's weights are stored in."""
     with safe_open(sorted(network.glob(f"{WEIGHTS}*.safetensors"))[0], framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - the file is no mapping
+        for name in file.keys():  # noqa: SIM118 - the file is not a mapping
             found: torch.dtype = file.get_tensor(name).dtype
             if found.is_floating_point:
                 return found
@@ -316,7 +318,7 @@ def _dtype(network: Path) -> torch.dtype:
 
 
 def digest_of(folder: Path) -> Mapping[str, str]:
-    """A digest of every file of a folder, by which it is shown that nothing in it was touched."""
+    """A digest of every file of a folder, which proves that nothing in it changed."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 

@@ -69,13 +69,13 @@ class Position(TrainingTask):
     def preview(
         self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int
     ) -> tuple[Denoiser, Plan]:
-        """With the classes and curves of the training images; a cascade's second stage is told these images."""
+        """With the classes and curves of the training images; a cascade's second stage is conditioned on these images."""
         images, told = self.objective.split(images)
         if told is not None and isinstance(model, ConditionalDenoiser):
             model = model.given(images=told)
         return previews.planned(model, self.law, images, labels, calls)
 
     def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
-        """Those of a cascade's second stage are the residuals that it makes and what they are added to."""
+        """For a cascade's second stage, its residuals added to the enlarged images."""
         made, told = super().pictures(model, images, labels, calls), self.objective.split(images)[1]
         return made if told is None else told + made

@@ -1,4 +1,4 @@
-"""Grids of pictures while training, from the same noises every time, so that they can be compared."""
+"""Grids of images during training, from the same noises every time, for comparison."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sigmatune.training.laws.base import Law
 
 SOLVER = "dpmpp2m"
 WIDTH = 128
-"""Pixels that a picture is at least shown in."""
+"""Smallest side of a shown image in pixels."""
 
 
 def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Schedule:
-    """The schedule of a preview: the law's own curve for some images, the usual one for laws that are no spectral curve.
+    """The schedule of a preview: the law's own curve for some images, the usual one for other laws.
 
     Args:
         law: The noise law of the training.
-        images: As many training images as pictures are made; a law of each image takes its curve.
+        images: As many training images as previews; a law of each image takes its curve.
         steps: N.
-        model: Whose noise path it is.
+        model: The model with the noise path.
     """
     if law.curve is None:
         finite = bool(np.isfinite(model.path.sigma_max))
@@ -43,13 +43,13 @@ def grid_of(law: Law, images: torch.Tensor, steps: int, model: Denoiser) -> Sche
 def planned(
     model: Denoiser, law: Law, images: torch.Tensor, labels: list[str] | None, calls: int
 ) -> tuple[Denoiser, Plan]:
-    """The denoiser and the plan of as many pictures as there are images, with the images' classes and curves.
+    """Builds the denoiser and the plan for one preview per training image, with these images' classes and curves.
 
     Args:
         model: The averaged network.
         law: The noise law of the training.
         images: Training images, (n, C, H, W).
-        labels: Their classes, for a network that is told them.
+        labels: Their classes, for a class-conditional network.
         calls: Network calls.
     """
     told = model.conditioned(range(len(images)), labels, law.ends(images))
@@ -57,7 +57,7 @@ def planned(
 
 
 def write(file: Path, images: torch.Tensor, value_range: tuple[float, float]) -> None:
-    """Writes a square grid of pictures as PNG, small ones enlarged without smoothing.
+    """Writes a square grid of images as PNG, small ones enlarged without smoothing.
 
     Raises:
         SigmaTuneError: if the file cannot be written.

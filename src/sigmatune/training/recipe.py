@@ -1,8 +1,7 @@
-"""Recipes: all that a training is, in one YAML file that is checked before any work.
+"""Recipes: all settings of a training in one YAML file, checked before any work.
 
-An unknown key, a value of the wrong kind or out of range is refused with its place in the file. What has its own options
-(noise laws, loss weights, averages) names them under ``options``; they are checked when the thing is made, which is before
-training starts, too.
+An unknown key, a value of the wrong kind or out of range is refused with its place in the file. Noise laws, loss
+weights and averages have their own ``options``, which are checked when they are built, also before training starts.
 """
 
 from __future__ import annotations
@@ -34,11 +33,13 @@ class DataSection(Section):
     key: str | None = Field(default=None, description="array of an .npz")
     labels: str | None = Field(default=None, description="file of class labels, one per image")
     size: int | None = Field(default=None, ge=1, description="crop and resize to this many pixels")
-    low: int | None = Field(default=None, ge=1, description="cascade: learn what is missing from images of this size")
-    bits: Literal[8, 32] = Field(default=8, description="8 for pictures, 32 for floating point")
-    values: Values = Field(default="auto", description="what black and white are in the stored numbers")
-    flip: bool = Field(default=False, description="mirror images by chance")
-    most: int | None = Field(default=None, ge=1, description="draw so many, by training.seed, of each class its share")
+    low: int | None = Field(default=None, ge=1, description="cascade: learn the residual over images of this size")
+    bits: Literal[8, 32] = Field(default=8, description="8 for images, 32 for floating point")
+    values: Values = Field(default="auto", description="range of the stored numbers, black to white")
+    flip: bool = Field(default=False, description="mirror images at random")
+    most: int | None = Field(
+        default=None, ge=1, description="number of images to draw, by training.seed, each class its share"
+    )
 
 
 class ProcessSection(Section):
@@ -53,13 +54,13 @@ class ProcessSection(Section):
     shift: float = Field(default=1.0, gt=0, description="flow only")
     gamma: float = Field(default=0.01, ge=0, description="psld only: friction and noise of the position")
     nu: float = Field(default=4.01, ge=0, description="psld only: friction and noise of the momentum")
-    kappa: float = Field(default=0.04, gt=0, description="psld only: variance of the first momentum, in units of M")
+    kappa: float = Field(default=0.04, gt=0, description="psld only: variance of the initial momentum, in units of M")
     beta_start: float = Field(default=8.0, gt=0, description="psld only: beta at t = 0")
     beta_end: float = Field(default=8.0, gt=0, description="psld only: beta at t = T")
     T: float = Field(default=1.0, gt=0, description="psld only: the last time")
     eps: float = Field(default=1e-3, gt=0, description="psld only: the first time that is trained on")
     matching: Literal["hsm", "dsm"] = Field(
-        default="hsm", description="psld only: average the first momentum, or draw it"
+        default="hsm", description="psld only: marginalise the initial momentum, or draw it"
     )
     root: Literal["lower", "upper"] = Field(default="lower", description="psld only: triangular root of the covariance")
 
@@ -69,18 +70,20 @@ OF_PHASE_SPACE = {"gamma", "nu", "kappa", "beta_start", "beta_end", "T", "eps", 
 
 
 class NoiseSection(Section):
-    """The noise law; a network of phase space takes none, its time is uniform."""
+    """The noise law; a phase-space network has none, its time is uniform."""
 
     law: str = "spectral-normal"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class LossSection(Section):
-    """The loss weight; a network of phase space takes none, its loss is that of eps."""
+    """The loss weight; a phase-space network has none, its loss is that of eps."""
 
     weight: str = "edm"
     options: dict[str, Any] = Field(default_factory=dict)
-    density: bool = Field(default=False, description="multiply by -dlambda/du, so that the law does not weigh")
+    density: bool = Field(
+        default=False, description="multiply by -dlambda/du, so that the law sets only how often a level is drawn"
+    )
 
 
 class Network(Section):
@@ -95,9 +98,9 @@ class Network(Section):
     patch: int = Field(default=2, ge=1, description="transformer: pixels of a patch's side")
     groups: int = Field(default=8, ge=1, description="unet: groups of the normalisation")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="unet")
-    classes: bool = Field(default=False, description="tell the network the class")
+    classes: bool = Field(default=False, description="condition the network on the class")
     drop: float = Field(default=0.1, ge=0, lt=1, description="share of images whose class is left out")
-    ends: bool = Field(default=False, description="tell the network the ends of the schedule")
+    ends: bool = Field(default=False, description="condition the network on the ends of the schedule")
 
 
 class Training(Section):
@@ -105,7 +108,7 @@ class Training(Section):
 
     images: int = Field(default=1_000_000, ge=1, description="images seen in all")
     batch: int = Field(default=128, ge=1, description="images per step, over all processes")
-    accumulation: int = Field(default=1, ge=1, description="parts that a process's share of a batch is taken in")
+    accumulation: int = Field(default=1, ge=1, description="parts into which a process splits its share of a batch")
     rate: float = Field(default=1e-3, gt=0, description="learning rate")
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = Field(default=100, ge=0, description="steps over which the rate rises")
@@ -127,7 +130,7 @@ class AverageOf(Section):
 
 
 class Previews(Section):
-    """Pictures made while training, always from the same noises."""
+    """Images made while training, always from the same noises."""
 
     every: int = Field(default=100_000, ge=0, description="images seen between two grids; 0 for none")
     n: int = Field(default=16, ge=1)
@@ -135,7 +138,7 @@ class Previews(Section):
 
 
 class Saving(Section):
-    """What is written, and when."""
+    """The outputs, and when they are written."""
 
     every: int = Field(default=500, ge=1, description="steps between checkpoints")
     log: int = Field(default=50, ge=1, description="steps between lines of the log")
@@ -145,10 +148,10 @@ class Saving(Section):
 
 
 class Recipe(Section):
-    """All that a training is."""
+    """All settings of a training."""
 
     name: str = "model"
-    about: str = Field(default="", description="what it is and what it costs, for people")
+    about: str = Field(default="", description="purpose and cost, for people")
     data: DataSection = Field(default_factory=DataSection)
     process: ProcessSection = Field(default_factory=ProcessSection)
     noise: NoiseSection = Field(default_factory=NoiseSection)
@@ -193,12 +196,12 @@ def loads(text: str, name: str = "the recipe") -> Recipe:
     """Reads the text of a recipe; see :func:`read`."""
     raw = yaml_of(text, name)
     if not isinstance(raw, dict):
-        raise SigmaTuneError(f"{name} is no recipe: it must hold sections such as data, noise and training.")
+        raise SigmaTuneError(f"{name} is not a recipe: it must have sections such as data, noise and training.")
     return checked(raw, name)
 
 
 def checked(raw: dict[str, Any], name: str = "the recipe") -> Recipe:
-    """Makes a recipe of plain values.
+    """Builds a recipe from plain values.
 
     Raises:
         SigmaTuneError: in one sentence with the first problem and its place.
@@ -207,16 +210,16 @@ def checked(raw: dict[str, Any], name: str = "the recipe") -> Recipe:
 
 
 def yaml_of(text: str, name: str) -> Any:
-    """What a text in YAML says, in plain values.
+    """Parses a YAML text into plain values.
 
     Raises:
-        SigmaTuneError: for what is no YAML, a key that stands twice, or values that are nested too deeply or refer to one
-            another without end.
+        SigmaTuneError: for what is not YAML, a duplicate key, or values that are nested too deeply or refer to one
+            another in a cycle.
     """
     import yaml
 
     try:
-        loader = _loader(yaml)(text)  # a safe loader, which makes plain values only
+        loader = _loader(yaml)(text)  # a safe loader, which builds plain values only
         try:
             raw = loader.get_single_data()
         finally:
@@ -228,10 +231,10 @@ def yaml_of(text: str, name: str) -> Any:
         mark = error.problem_mark
         at = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
         what = shortened(visible(error.problem or "it cannot be read"), REASON)
-        raise SigmaTuneError(f"{name} is no YAML ({what}{at}); mend it there.") from None
+        raise SigmaTuneError(f"{name} is not YAML ({what}{at}); fix it there.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        # A date that is none is a ValueError, a list as a key a TypeError.
-        raise SigmaTuneError(f"{name} is no YAML ({reason(error)}); put texts into quotes.") from None
+        # An invalid date is a ValueError, a list as a key a TypeError.
+        raise SigmaTuneError(f"{name} is not YAML ({reason(error)}); put texts into quotes.") from None
     return raw
 
 

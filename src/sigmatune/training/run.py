@@ -1,4 +1,4 @@
-"""From a recipe to a trained model: data, spectrum, what a process makes of them, trainer, model folder."""
+"""From a recipe to a trained model: data, spectrum, task, trainer, model folder."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from sigmatune.training.training_task import Material, TrainingTask
 
 RECIPE = "recipe.yaml"
 SMALLEST = 4
-"""Pixels of the shorter side from which spectra are fitted."""
+"""Smallest side in pixels for which spectra are fitted."""
 
 TASKS: Mapping[str, type[TrainingTask]] = {"edm": Position, "vp": Position, "flow": Position, "psld": PhaseSpace}
-"""What is trained, by the kind of process."""
+"""The task of every kind of process."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """All that a recipe stands for, before training.
+    """Everything that a recipe defines, before training.
 
     Attributes:
         recipe: The recipe.
-        material: The data, what is learned of them, and its spectrum.
-        task: What is trained, on what, and in which process.
+        material: The data, the learned images, and their spectrum.
+        task: The network, objective and process.
     """
 
     recipe: Recipe
@@ -65,7 +65,7 @@ class Job:
 
     @property
     def objective(self) -> Objective:
-        """What is minimised."""
+        """The objective."""
         return self.task.objective
 
     @property
@@ -75,7 +75,7 @@ class Job:
 
     @property
     def scheduler(self) -> Any:
-        """What the model's folder says of the process."""
+        """The scheduler of the model's folder."""
         return self.task.scheduler
 
     @property
@@ -90,12 +90,12 @@ class Job:
 
     @property
     def drawable(self) -> bool:
-        """Whether what is learned are pictures."""
+        """Whether the model learns images."""
         return self.material.probe.shape[1] in (1, 3)
 
     @property
     def shown(self) -> tuple[torch.Tensor, list[str] | None]:
-        """The training images that previews go by, and their classes if the network is told them."""
+        """The training images behind previews, and their classes for a class-conditional network."""
         some = self.data.some(self.recipe.previews.n)
         told = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
         return self.data.at(some), told
@@ -106,7 +106,7 @@ class Job:
 
 
 def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None) -> Job:
-    """Reads the data and makes everything that is trained, with fresh weights.
+    """Reads the data and builds the task, with fresh weights.
 
     Args:
         recipe: What to train.
@@ -139,7 +139,7 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
 def _check_classes(recipe: Recipe, data: Pictures) -> None:
     """Refuses classes that the network could not learn, or that the spectra at the end could not be fitted to."""
     if recipe.model.classes and (empty := data.about.get("empty_folders")):
-        raise SigmaTuneError(f"the class {empty[0]} of {data.name} holds no image; put some in, or delete the folder.")
+        raise SigmaTuneError(f"the class {empty[0]} of {data.name} holds no image; add some, or delete the folder.")
     if not _fits_spectra(recipe, data):
         return
     names = [data.classes[i] for i in data.labels.tolist()] if data.classes else [None] * len(data)
@@ -166,7 +166,7 @@ def train(
 
     Args:
         recipe: What to train; :func:`sigmatune.training.recipe.read` reads one.
-        folder: The run folder: checkpoint, log, pictures, TensorBoard's files, and at the end ``model/``.
+        folder: The run folder: checkpoint, log, images, TensorBoard's files, and at the end ``model/``.
         source: Data instead of the recipe's.
         device: "auto", or "cpu" to insist.
         progress: Called as progress(what, done, total).
@@ -244,7 +244,7 @@ def is_copy(file: Path, recipe: Recipe, folder: Path) -> bool:
 
 
 def _preview(job: Job, trainer: Trainer, file: Path) -> None:
-    """Pictures with the classes and curves of some training images."""
+    """Previews with the classes and curves of some training images."""
     if not job.drawable:
         return
     model, (images, labels) = job.model(trainer.averages[0]), job.shown
@@ -252,7 +252,7 @@ def _preview(job: Job, trainer: Trainer, file: Path) -> None:
         made = job.task.pictures(model, images, labels, job.recipe.previews.calls)
     except SigmaTuneError as error:
         raise SigmaTuneError(
-            f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains on without."
+            f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains without previews."
         ) from None
     previews.write(file, made, model.value_range)
 

@@ -1,21 +1,22 @@
 r"""Training in phase space: a network that predicts the noise of position and momentum at once.
 
-Phase-space Langevin diffusion (:mod:`sigmatune.processes.psld`) noises an image together with a momentum, in closed form, so a
-step needs no simulation. With t uniform between the first trained time and T, and L a triangular root of the covariance,
-:math:`\Sigma = L L^T`,
+Phase-space Langevin diffusion (:mod:`sigmatune.processes.psld`) noises an image together with a momentum, in closed
+form, so a step needs no simulation. With t uniform between the first trained time and T, and L a triangular root of the
+covariance, :math:`\Sigma = L L^T`,
 
 .. math:: t \sim U(t_\epsilon, T), \quad \epsilon \sim N(0, I), \quad (x, m)_t = \mu(t) + L(t) \, \epsilon, \qquad
           \mathcal{L} = \frac{\lVert \hat\epsilon((x, m)_t, t) - \epsilon \rVert^2}{2 C H W},
 
 ======= ================================================== ==================================================================
-``hsm`` :math:`\mu = a(t) \, x_0`                          hybrid score matching: the first momentum is averaged out, in Sigma
-``dsm`` :math:`\mu = e^{\int F} (x_0, m_0)`                denoising score matching: :math:`m_0 \sim N(0, \kappa M)` is drawn
+``hsm`` :math:`\mu = a(t) \, x_0`                          hybrid score matching: the initial momentum is marginalised,
+in Sigma ``dsm`` :math:`\mu = e^{\int F} (x_0, m_0)`                denoising score matching: :math:`m_0 \sim N(0,
+\kappa M)` is drawn
 ======= ================================================== ==================================================================
 
-The minimiser is :math:`\epsilon^* = -L^T \nabla \log p_t(x, m)` for both and for either root (lower or upper): one score, which
-:func:`~sigmatune.processes.parametrisation.score_of` gives back. What differs is the noise of a step of training, and the loss
-that is left at the optimum, which is lower for hsm: more of the state is noise that the network is asked for. The loss of eps
-weighs scores by :math:`1 / \lVert L^{-T} \rVert^2`, the papers' choice for pictures.
+The minimiser is :math:`\epsilon^* = -L^T \nabla \log p_t(x, m)` for both and for either root (lower or upper): one
+score, which :func:`~sigmatune.processes.parametrisation.score_of` gives back. They differ in the gradient noise of a
+training step and in the loss at the optimum, which is lower for hsm, because more of the state is noise that the
+network predicts. The loss of eps weighs scores by :math:`1 / \lVert L^{-T} \rVert^2`, the papers' choice for images.
 
 References:
     | A Complete Recipe for Diffusion Generative Models (Pandey & Mandt, 2023), https://arxiv.org/abs/2303.01748
@@ -45,7 +46,7 @@ from sigmatune.training.recipe import LossSection, Network, NoiseSection, Proces
 from sigmatune.training.training_task import Material, TrainingTask
 
 SOLVER = "reduced-oba"
-"""Of the previews: one call a step."""
+"""The solver of previews: one call per step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ class PhaseSpace(TrainingTask):
         }
         if any(own.values()):
             raise SigmaTuneError(
-                "a network of phase space (process.kind psld) is a unet that is told nothing and learns eps at uniform times; "
+                "a phase-space network (process.kind psld) is an unconditional unet that learns eps at uniform times; "
                 f"leave out {', '.join(name for name, there in own.items() if there)}."
             )
         process_of(recipe.process)
@@ -131,7 +132,7 @@ def process_of(section: ProcessSection) -> PSLD:
     """The process of a recipe.
 
     Raises:
-        SigmaTuneError: if there is none, or its first time is not inside it.
+        SigmaTuneError: for an invalid process, or a first time outside it.
     """
     try:
         fields = ("gamma", "nu", "kappa", "beta_start", "beta_end", "T")

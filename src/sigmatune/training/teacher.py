@@ -1,7 +1,7 @@
-r"""The plan that a teacher walks by, and which plans can follow it (:mod:`sigmatune.training.distillation`).
+r"""The teacher's plan, and the plans that can follow it (:mod:`sigmatune.training.distillation`).
 
-A teacher has to pass the levels of the plan that follows it. Between them its own levels are as even in log sigma as they can
-be, over the model's whole range: it is the reference that plans are judged by (:mod:`sigmatune.plan.reference`) at fewer calls.
+A teacher has to pass the levels of the student's plan. Between them its own levels are as even in log sigma as
+possible, over the model's whole range: it is the tuning reference (:mod:`sigmatune.plan.reference`) with fewer calls.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 
 CALLS = 32
-"""Network calls of a teacher unless said otherwise."""
+"""Default network calls of a teacher."""
 
 
 def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str = REFERENCE_SOLVER) -> Plan:
-    """Makes a teacher's plan, from sigma_max to sigma_min and 0 whatever the ends of the plan that is to follow.
+    """Builds a teacher's plan, from sigma_max to sigma_min and 0, whatever the ends of the student's plan.
 
     Args:
-        teacher: The model; one of whole timesteps takes every timestep once where the grid would be finer than they are.
-        plan: The plan whose levels, but for the first, are among the teacher's.
+        teacher: The model; a whole-timestep model uses every timestep once where the grid would be finer.
+        plan: The student's plan, whose levels, except the first, are among the teacher's.
         calls: The largest number of network calls.
         solver: A deterministic solver.
 
@@ -41,8 +41,8 @@ def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str 
     steps = chosen.steps_for(whole(calls, "calls"))
     if steps < len(fixed):
         raise SigmaTuneError(
-            f"a teacher that passes the plan's levels and both ends of the range takes {chosen.calls(len(fixed))} calls or "
-            f"more, not {calls}."
+            f"a teacher that stops at the plan's levels and both ends of the range needs {chosen.calls(len(fixed))} "
+            f"calls or more, not {calls}."
         )
     levels = _refined(fixed, steps)
     if teacher.integer_time:
@@ -54,9 +54,9 @@ def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str 
 
 
 def _refined(fixed: Array, steps: int) -> Array:
-    """Levels of a number of steps among which are some fixed ones: the widest piece of log sigma is split, again and again.
+    """Refines fixed levels to a number of steps by repeatedly splitting the widest interval of log sigma.
 
-    The piece from infinity, which has no width, stays whole.
+    The interval from infinity, which has no width, stays whole.
     """
     width = np.abs(np.diff(np.log(fixed)))
     width[np.isinf(width)] = 0
@@ -74,19 +74,19 @@ def followed(plan: Plan) -> Unrolled:
     """The plan's triangular form.
 
     Raises:
-        SigmaTuneError: if no network could make the plan follow a teacher.
+        SigmaTuneError: for a plan that no network can make follow a teacher.
     """
     form = unrolled(plan.coefficients)
     q, effect = form.q, torch.diagonal(form.W, offset=-1)
     if not bool((q[1:] < q[:-1]).all()):
         raise SigmaTuneError(
-            "the plan asks at a level twice, or at a higher one after a lower, so one state would have two targets; follow "
-            "a teacher with a plan of falling levels, such as one of dpmpp2m."
+            "the plan calls the network at one level twice, or at a higher level after a lower one, so one state would "
+            "have two targets; take a plan with falling levels, such as one of dpmpp2m."
         )
     if bool((effect == 0).any()):
         k = int((effect == 0).nonzero()[0])
         raise SigmaTuneError(
-            f"the plan's call {k + 1} does not enter what is asked next, so that nothing could be learned there; take a "
-            "plan whose every step uses its own output."
+            f"the output of the plan's call {k + 1} does not affect the next call, so the network cannot learn there; "
+            "take a plan whose every step uses its own output."
         )
     return form

@@ -1,11 +1,11 @@
-r"""The trainer: one loop, for one processor or many machines, that can be killed at any moment.
+r"""The trainer: one loop for one processor or many machines, which survives a kill at any moment.
 
-Every step takes the same images, levels and noises whoever runs it (:mod:`sigmatune.training.draws`), so a run that is
-resumed is, on a CPU, the undisturbed one to the bit, and P processes with A accumulated parts each take rows
-:math:`[i B/(PA), (i+1) B/(PA))` of the same batch. ``accelerate`` shares gradients, chooses the device and the precision
+Every step uses the same images, levels and noises in any process (:mod:`sigmatune.training.draws`). So on a CPU, a
+resumed run is bit-identical to an undisturbed one, and P processes with A accumulated parts each take rows :math:`[i
+B/(PA), (i+1) B/(PA))` of the same batch. ``accelerate`` shares gradients, chooses the device and the precision
 (``accelerate launch`` for many processes or machines; the run folder has to be one that all of them see).
 
-What is minimised is an :class:`~sigmatune.training.objective.Objective`; the trainer knows nothing of noise.
+It minimises an :class:`~sigmatune.training.objective.Objective`; the trainer itself is independent of noise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class Report:
-    """How a run goes, at a line of the log.
+    """The state of a run at a line of the log.
 
     Attributes:
         step, steps: Steps done, and in all.
@@ -61,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What others do while training; called on the main process only.
+    """Callbacks during training, called on the main process only.
 
     Attributes:
         log: Sees every report.
@@ -75,25 +75,26 @@ class Hooks:
 class Trainer:
     """Fits a network to an objective.
 
-    Only parameters that require gradients are trained, averaged and kept in checkpoints (:mod:`sigmatune.training.lora`).
+    Only parameters that require gradients are trained, averaged and kept in checkpoints
+    (:mod:`sigmatune.training.lora`).
 
     Args:
         network: The network; its parameters are changed.
-        objective: What is minimised.
+        objective: The objective.
         data: The images.
         settings: Batch, rates, precision, seed.
-        folder: The run folder; made if need be. A checkpoint in it is gone on from.
+        folder: The run folder, created if missing. Training resumes from a checkpoint in it.
         averages: Averages of the weights to keep.
         saving: When to write what.
-        flip: Mirror images by chance.
-        identity: Names recipe and data; a checkpoint of another one is refused.
-        device: "auto" for what accelerate finds, "cpu" to insist.
+        flip: Mirror images at random.
+        identity: Names recipe and data; a checkpoint with another identity is refused.
+        device: "auto" for accelerate's choice, "cpu" to force the CPU.
 
     Raises:
-        SigmaTuneError: if nothing is to be trained, the batch cannot be shared, or the folder holds another training.
+        SigmaTuneError: if there is nothing to train, the batch cannot be shared, or the folder holds another training.
     """
 
-    def __init__(  # noqa: PLR0913 (what a training is made of)
+    def __init__(  # noqa: PLR0913 (the parts of a training)
         self,
         network: torch.nn.Module,
         objective: Objective,
@@ -110,7 +111,7 @@ class Trainer:
         learned = trained(network)
         if not learned:
             raise SigmaTuneError(
-                "no parameter of the network requires a gradient, so there is nothing to train; put adapters in, or call "
+                "no parameter of the network requires a gradient, so there is nothing to train; add adapters, or call "
                 "network.requires_grad_(True)."
             )
         self.bare, self.objective, self.data, self.settings = network, objective, data, settings
@@ -157,8 +158,8 @@ class Trainer:
         """Trains to the end, or to some step, and leaves a checkpoint there.
 
         Raises:
-            SigmaTuneError: if the loss is not finite any more, or something cannot be written; the last good checkpoint is
-                named and stays.
+            SigmaTuneError: if the loss is no longer finite, or something cannot be written; the message names the last
+                good checkpoint, which stays.
         """
         hooks = hooks or Hooks()
         end = self.steps if until is None else min(until, self.steps)
@@ -183,7 +184,7 @@ class Trainer:
                 losses = []
             if hooks.step is not None and self.main:
                 hooks.step(self.step)
-            if due:  # last, so that a run that is killed before it does all of this again
+            if due:  # last, so that a run killed before this repeats all of it
                 self.save()
         self.accelerator.wait_for_everyone()
         if self.saving.trackers:
@@ -207,7 +208,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _sound(self) -> None:
-        """Refuses weights that the last steps broke: the losses before were finite, and the checkpoint would not be good."""
+        """Refuses weights that the last steps made NaN or infinite, although the losses before were finite."""
         broken = unsound_weight(self.bare) or next(
             (
                 name
@@ -253,7 +254,7 @@ class Trainer:
         return settings.rate * rise * fall
 
     def _share(self) -> int:
-        """Rows of a batch that one process takes at a time."""
+        """Rows of a batch that one process handles at a time."""
         parts = int(self.accelerator.num_processes) * self.settings.accumulation
         if self.settings.batch % parts:
             raise SigmaTuneError(
@@ -269,7 +270,7 @@ class Trainer:
     # --------------------------------------------------------------------------------------------------------------- logs
 
     def _log(self, losses: list[torch.Tensor], speed: float, hooks: Hooks) -> None:
-        """Writes a line, after a look at whether all losses were finite."""
+        """Writes a line after checking that all losses were finite."""
         stacked = self.accelerator.reduce(torch.stack(losses), reduction="mean").tolist()
         bad = next((i for i, loss in enumerate(stacked) if not math.isfinite(loss)), None)
         if bad is not None:
@@ -288,7 +289,7 @@ class Trainer:
             "images": self.step * self.settings.batch,
             "losses": stacked,
             "rate": rate,
-            "norm": norm if math.isfinite(norm) else None,  # of a step that the scaling of fp16 left out
+            "norm": norm if math.isfinite(norm) else None,  # of a step that fp16 loss scaling skipped
         }
         try:
             with (self.folder / LOG).open("a", encoding="utf-8") as file:
@@ -302,7 +303,7 @@ class Trainer:
             hooks.log(report)
 
     def _open_logs(self) -> None:
-        """Opens the log at the step that the run goes on from: what a killed run wrote later is written again."""
+        """Opens the log at the step from which the run resumes: later lines of a killed run are rewritten."""
         if self.main:
             make_folder(self.folder)
             kept = [line for line in lines(self.folder) if line["step"] <= self.step]
@@ -318,14 +319,14 @@ class Trainer:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last one that was cut off by a kill is left out."""
+    """The lines of a run's log, without a last line that a kill truncated."""
     if not os.path.lexists(folder / LOG):
         return []
     found: list[dict[str, Any]] = []
     for text in reading.data_of(folder / LOG, most=reading.ARRAYS).decode("utf-8", "replace").splitlines():
         try:
             line = reading.parsed(text, finite=False)
-        except SigmaTuneError:  # what was read before the broken line stays
+        except SigmaTuneError:  # the lines before the broken one stay
             break
         if not _is_line(line):
             break
@@ -334,14 +335,14 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_line(line: Any) -> bool:
-    """Whether a line of a log holds what is read of it again."""
+    """Whether a line of a log has the fields that are read back."""
     if not isinstance(line, dict) or type(line.get("step")) is not int or not isinstance(line.get("losses"), list):
         return False
     return all(isinstance(loss, float | int) for loss in line["losses"])
 
 
 def hash_of(seed: int, step: int, process: int) -> int:
-    """A seed for what torch draws itself (dropout), a function of seed, step and process."""
+    """A seed for torch's own draws (dropout), a function of seed, step and process."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + process * 0x94D049BB133111EB) % 2**63
 
 
@@ -355,7 +356,7 @@ def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) 
     for name in saving.trackers:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise unknown_name("tracker", name, LOGGER_TYPE_TO_CLASS)
-    # accelerate keeps the first precision of a process for good; a second training may want another one.
+    # accelerate keeps the first precision of a process forever; a second training may use another.
     AcceleratorState._reset_state()
     try:
         return Accelerator(
@@ -367,4 +368,4 @@ def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) 
             step_scheduler_with_optimizer=False,
         )
     except (ValueError, ImportError, RuntimeError) as error:
-        raise SigmaTuneError(f"this machine cannot train so: {reason(error)}.") from None
+        raise SigmaTuneError(f"this machine cannot train with these settings: {reason(error)}.") from None

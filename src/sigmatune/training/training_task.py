@@ -1,4 +1,4 @@
-"""What a process makes of a recipe: the network, what it minimises, what its folder says, and how it is looked at.
+"""A process's part of a recipe: the network, its objective, its scheduler, and its previews.
 
 The rest of a training (data, averages, checkpoints, logs, files) is the same for all. A kind of process is one file with a
 :class:`TrainingTask`, and an entry in ``TASKS`` of :mod:`sigmatune.training.run`.
@@ -22,20 +22,20 @@ from sigmatune.training.objective import Objective
 from sigmatune.training.recipe import Recipe
 
 SEED = 0
-"""Of the noise that previews start from."""
+"""Seed of the previews' start noise."""
 
 PROBE = 64
-"""Images at which a task may look while it is made, to find the size of a loss."""
+"""Images that a task may use while it is built, to measure the scale of its loss."""
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a task is made for.
+    """The data of a task.
 
     Attributes:
-        data: The training images; for a cascade, what is to be learned and what is told, in the channels of one.
-        learned: The images that are learned, without what is told.
-        spectrum: Of what is learned.
+        data: The training images; for a cascade, the residuals and the conditions, in the channels of one image.
+        learned: The learned images, without conditions.
+        spectrum: Of the learned images.
     """
 
     data: Pictures
@@ -54,7 +54,7 @@ class TrainingTask(ABC):
     Attributes:
         objective: What is minimised.
         network: The network, with fresh weights.
-        scheduler: What will stand in ``scheduler/`` of the model's folder, with diffusers' ``save_pretrained``.
+        scheduler: The object for ``scheduler/`` of the model's folder, with diffusers' ``save_pretrained``.
     """
 
     objective: Objective
@@ -64,7 +64,7 @@ class TrainingTask(ABC):
     @staticmethod
     @abstractmethod
     def check(recipe: Recipe) -> None:
-        """Looks at what can be told from the recipe alone, before the data are read.
+        """Checks everything that the recipe alone determines, before the data are read.
 
         Raises:
             SigmaTuneError: in one sentence, for sections that do not fit together.
@@ -73,7 +73,7 @@ class TrainingTask(ABC):
     @classmethod
     @abstractmethod
     def made(cls, recipe: Recipe, material: Material) -> TrainingTask:
-        """Makes everything; the caller has seeded torch for the network's weights.
+        """Builds the task; the caller has seeded torch for the network's weights.
 
         Raises:
             SigmaTuneError: for options or sizes that do not fit the data.
@@ -81,18 +81,18 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def denoiser(self, network: Conditioned) -> Denoiser:
-        """The network, with averaged weights, as it will be once it is saved and opened."""
+        """The network with averaged weights, as the denoiser that opening its saved folder returns."""
 
     @abstractmethod
     def preview(
         self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int
     ) -> tuple[Denoiser, Plan]:
-        """The denoiser, told what it has to be told, and the plan that previews are made with.
+        """The denoiser with its conditions, and the plan of the previews.
 
         Args:
             model: Of :meth:`denoiser`.
-            images: Training images, as the data has them, (n, C, H, W).
-            labels: Their classes, for a network that is told them.
+            images: Training images, as stored in the data, (n, C, H, W).
+            labels: Their classes, for a class-conditional network.
             calls: Network calls.
 
         Raises:
@@ -100,6 +100,6 @@ class TrainingTask(ABC):
         """
 
     def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
-        """Samples as many pictures as there are images, from the same noises every time; the arguments of :meth:`preview`."""
+        """Samples one preview per training image, from the same noises every time; the arguments of :meth:`preview`."""
         told, plan = self.preview(model, images, labels, calls)
         return sample(told, plan, len(images), seed=SEED).cpu()

@@ -1,4 +1,4 @@
-"""The rival of a tuned plan, made again from what the plan's evidence says."""
+"""The baseline of a tuned plan, rebuilt from the plan's evidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sigmatune.tuning.workbench import Workbench
 
 
 def baseline(bench: Workbench, plan: Plan) -> Plan:
-    """Rebuilds the static default that a plan was judged against.
+    """Rebuilds the static default with which a plan was compared.
 
     Args:
         bench: A workbench of the plan's model.
@@ -19,7 +19,7 @@ def baseline(bench: Workbench, plan: Plan) -> Plan:
         SigmaTuneError: if the plan carries no evidence, or the model has no such default.
     """
     if not plan.evidence:
-        raise SigmaTuneError("this plan carries no evidence, so it was judged against nothing.")
+        raise SigmaTuneError("this plan carries no evidence, so it has no baseline; tune it first.")
     label, solver = plan.evidence["baseline"], (plan.tuned_for or {}).get("solver", plan.solver)
     for name, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         if name == label:

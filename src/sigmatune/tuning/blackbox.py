@@ -1,17 +1,18 @@
 r"""Black-box search by Optuna: levels, Beta parameters or timestep subsets, solvers and their order, eta; any objective.
 
-Nothing is asked of the objective but a number per plan, so that a plan that adds noise may be searched for too, with a distance
-of distributions. Three samplers:
+The objective only has to return a number per plan, so the search also covers plans that add noise, with a distance
+between distributions. Three samplers:
 
 - ``tpe``: a tree of Parzen estimators, for mixed spaces;
 - ``cma-es``: for levels or Beta parameters of one solver;
-- ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is AutoDiffusion, but for the network's layers.
+- ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is AutoDiffusion without the search over
+  the network's layers.
 
-A study lives in memory. What its trials came to is kept in the workbench's store as plain numbers, and since every proposal is
-a function of the seed and the trials before it, a study that was stopped is replayed and goes on as if nothing had happened.
-Or it lives in any database that Optuna takes (``postgresql://...``), where several machines may work on it at once. Such a
-database is trusted: Optuna keeps the state of CMA-ES in it as a pickle, which can run code when it is opened. That is why no
-study is ever read from a folder.
+A study lives in memory. The workbench's store keeps the values of its trials as plain numbers. Every proposal is a
+function of the seed and the earlier trials, so a stopped study is replayed and resumes exactly. Or it lives in any
+database that Optuna takes (``postgresql://...``), through which several machines can share it. Such a database must be
+trusted: Optuna stores the state of CMA-ES as a pickle, which can run code when it is opened. For this reason no study
+is ever read from a folder.
 
 References:
     | Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba et al., 2019), https://arxiv.org/abs/1907.10902
@@ -48,7 +49,7 @@ Levels = Literal["free", "beta", "subset"]
 Objective = Callable[[Plan], float]
 
 USUAL: dict[Sampler, Levels] = {"tpe": "free", "cma-es": "free", "evolution": "subset"}
-"""What each sampler moves when it is a tuning stage."""
+"""The variables of each sampler as a tuning stage."""
 
 TIMESTEPS = 1000
 """Evenly spaced times among which subsets are chosen: the timesteps of a model that has as many."""
@@ -62,7 +63,7 @@ OBJECTIVES = ("paired", "sliced-wasserstein", "frechet")
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is searched.
+    """The search space.
 
     Attributes:
         solvers: One or more solvers of the registry; the order of a method is part of its name.
@@ -88,12 +89,12 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         plan: The best plan.
         value: Its objective.
-        trials: How many plans have been tried in the study, by all who work on it.
+        trials: How many plans the study has tried, on all machines.
         study: Name of the study.
     """
 
@@ -119,9 +120,9 @@ def tune_by_trials(
     Args:
         bench: The workbench, whose tuning noises are used.
         calls: Network calls per image that a plan may take.
-        space: What is searched.
-        sampler: Who proposes.
-        trials: How many plans there are to be in the study.
+        space: The search space.
+        sampler: The sampler that proposes plans.
+        trials: How many plans the study is to have.
         objective: "paired", the mean log error against the reference; "sliced-wasserstein" or "frechet" (of average-pooled
             pixels), a distance to the set of reference images; or a function of a plan.
         study: URL of a database, which is trusted; by default the study is in memory and its values in the store.
@@ -176,7 +177,7 @@ def _optuna() -> Any:
 
 
 def _warn_of_old(bench: Workbench) -> None:
-    """Says that the database which older versions kept in a store is not read."""
+    """Warns that a database which an older version left in a store is not read."""
     file = None if bench.store is None else bench.store / "studies.db"
     if file is not None and file.exists():
         warnings.warn(
@@ -193,7 +194,7 @@ def _opened(optuna: Any, name: str, url: str | None) -> Any:
 
 
 def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
-    """A fresh sampler for each trial: what it proposes then depends on the study and the seed alone, not on this process."""
+    """A fresh sampler for each trial: its proposals depend on the study and the seed alone, not on this process."""
     seed %= 2**32
     if kind == "tpe":
         with warnings.catch_warnings():
@@ -285,14 +286,14 @@ def _objective(bench: Workbench, objective: Objective | str, space: SearchSpace)
 
 
 def _pooled(x: torch.Tensor) -> Array:
-    """Features of images that a few dozen of them can tell apart: means over a grid of 4 by 4."""
+    """Features for which a few dozen images suffice: means over a grid of 4 by 4."""
     if x.ndim == 4:
         x = torch.nn.functional.adaptive_avg_pool2d(x.double(), 4)
     return np.asarray(x.double().flatten(1).numpy())
 
 
 def _kept(bench: Workbench, builder: _Builder, measure: Objective, study: str) -> Objective:
-    """A function of the user's whose values are kept in the store; what the workbench measures itself, it remembers anyway."""
+    """A function of the user's whose values are kept in the store; the workbench already keeps its own measurements."""
     seen: set[str] = set()
 
     def value(plan: Plan) -> float:

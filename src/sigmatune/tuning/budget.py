@@ -1,4 +1,4 @@
-"""What tuning may spend: network evaluations of single images, or seconds."""
+"""The budget of tuning: network evaluations of single images, or seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Budget:
 
     Attributes:
         evaluations: Network evaluations of single images, padding included; a backward pass counts as two.
-        seconds: Time on the clock. What a run finds in that time depends on the machine.
+        seconds: Time on the clock. The result then depends on the machine.
     """
 
     evaluations: float = float("inf")
@@ -52,7 +52,7 @@ class Budget:
 
 
 class Allowance:
-    """What is left of a budget, or of a part of it.
+    """The rest of a budget, or of a part of it.
 
     Args:
         bench: The workbench that counts.
@@ -74,11 +74,11 @@ class Allowance:
         return self.budget.seconds - (time.monotonic() - self._began)
 
     def pays(self, evaluations: int) -> bool:
-        """Whether something of this cost may still be done."""
+        """Whether the rest pays for this cost."""
         return evaluations <= self.evaluations and self.seconds > 0
 
     def share(self, part: float, besides: int = 0) -> Allowance:
-        """A part of what is left, after something that is paid from here as well, as an allowance of its own.
+        """Splits off a part of the rest as a separate allowance, after reserving another cost.
 
         Args:
             part: 0 to 1.

@@ -1,8 +1,8 @@
-"""What tuning starts from: the published defaults and the static families over their useful parameters.
+"""The starting points of tuning: the published defaults and the static families over their useful parameters.
 
 Curves in sigma are tried between several ends, because few steps cannot afford the model's whole range. Instead of all
-combinations the ends are found one after the other: the first level by log-uniform alone, then the last level, then the
-other families between the best ends.
+combinations, the search finds the ends one after the other: the first level by log-uniform alone, then the last level,
+then the other families between the best ends.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NARROWED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("karras", {"rho": 5.0}),
     ("kl-optimal", {"c": 0.5}),
 )
-"""Curves in sigma; the first of them looks for the ends."""
+"""Curves in sigma; the first one searches for the ends."""
 
 FIRST = (None, 40.0, 15.0, 6.0, 3.0)
 LAST = (0.05, None, 0.2)
-"""Ends that are tried, None for the model's own; the first level is looked for with the first of the last levels."""
+"""Ends to try, None for the model's own; the search for the first level uses the first of the last levels."""
 
 KEPT = 2
-"""How many ends go on to the next stage."""
+"""How many ends reach the next stage."""
 
 Choice = tuple[str, Mapping[str, Any]]
 

@@ -1,8 +1,8 @@
 """The climb: stages in order, cheap ones first, each from the best so far, until the next one does not pay.
 
-Proposals are measured on the tuning noises. After each stage the leader is measured on the validation noises; a costly stage
-that does not improve on them ends the search for levels. What a stage brought and what it cost is written down and stays with
-the plan.
+Proposals are measured on the tuning noises. After each stage the best plan is measured on the validation noises; a
+costly stage that does not improve on them ends the search for levels. The plan records the gain and the cost of every
+stage.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AUTO = ("static", "closed-form", "discretisation", "trajectory", "surrogate", "g
 
 @dataclass(frozen=True)
 class Climb:
-    """What the stages came to.
+    """The result of the stages.
 
     Attributes:
         plan: The plan that is best on the validation noises.
@@ -65,12 +65,12 @@ def climb(
         steps: N.
         solver: A deterministic solver of the registry.
         names: Stages, in order; the first has to propose something.
-        allowance: What may be spent; no limit by default.
-        most: The largest N that will be asked for on this workbench.
+        allowance: The budget; no limit by default.
+        most: The largest N to be tuned on this workbench.
         others: Schedules that were found at other numbers of steps, nearest first.
 
     Raises:
-        SigmaTuneError: for an unknown stage, if no stage proposes anything, or if what may be spent does not pay for one plan.
+        SigmaTuneError: for an unknown stage, if no stage proposes anything, or if the budget does not pay for one plan.
     """
     stages = [STAGES[name] for name in names]
     allowance = allowance or Allowance(bench, Budget())

@@ -1,4 +1,4 @@
-r"""Gaussian data: what a plan does to every mode, exactly and without a network.
+r"""Gaussian data: the effect of a plan on every mode, exactly and without a network.
 
 For :math:`x_0 \sim N(0, \mathrm{diag} P)` the ideal denoiser multiplies every mode of the unit state by a number,
 
@@ -10,8 +10,8 @@ so the linear state machine becomes a product of small matrices, one per call an
           g = c_K M_{K-1} \cdots M_0 \, \text{start}, \quad
           v = g^2 + \sum_k (c_K M_{K-1} \cdots M_{k+1} G_k)^2,
 
-with gain g and output variance v of each mode. The plan's error is the squared Wasserstein distance of what comes out to
-the data, :math:`(\sqrt v - \sqrt P)^2`, per mode. All of it is differentiable in the levels.
+with gain g and output variance v of each mode. The plan's error is the squared Wasserstein distance between its output
+and the data, :math:`(\sqrt v - \sqrt P)^2`, per mode. All of it is differentiable in the levels.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def transfer(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
         power: P of each mode, (modes,), float64.
 
     Raises:
-        SigmaTuneError: for the table of a network of phase space, whose score no denoiser of position gives.
+        SigmaTuneError: for a phase-space network's table, because no position-space denoiser gives its score.
     """
     if coefficients.ports > 1:
-        raise SigmaTuneError("closed forms are of denoisers of position; this plan is for a network of phase space.")
+        raise SigmaTuneError("closed forms need a position-space plan; this plan is for a phase-space network.")
     alpha, s = scales(coefficients.q)
     d = alpha[:, None] * power / (alpha[:, None] ** 2 * power + s[:, None] ** 2)
     outer = coefficients.b[:, :, None] * coefficients.c[:-1, None, :]
@@ -47,13 +47,13 @@ def transfer(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
 
 
 def gain(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
-    """What becomes of the start noises in every mode, (modes, m): the gain of a deterministic plan for m = 1."""
+    """The gain of the start noises in every mode, (modes, m); for a deterministic plan m = 1."""
     product = _product(transfer(coefficients, power)) @ coefficients.start
     return (coefficients.c[-1] @ product.movedim(-2, 0).flatten(1)).reshape(product.shape[0], -1)
 
 
 def variance(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
-    """The variance of the result in every mode, noise on the way included, (modes,)."""
+    """The variance of the result in every mode, including noise added while sampling, (modes,)."""
     if coefficients.G.shape[-1] == 0:
         return gain(coefficients, power).square().sum(dim=-1)
     suffix = _suffixes(transfer(coefficients, power))  # (K + 1, modes, w, w)
@@ -76,7 +76,7 @@ def errors(coefficients: Coefficients, power: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What a plan does to Gaussian data, mode by mode.
+    """The effect of a plan on Gaussian data, mode by mode.
 
     Attributes:
         power: P of each mode.
@@ -84,7 +84,7 @@ class Analysis:
         error: Squared Wasserstein distance to the data.
         largest_gain: Largest amplification of a network input over its true standard deviation, over all calls and modes:
             1 for an exact sampler; much more is instability.
-        terms: What each part of the plan adds to the result over the exact one, (K + 1, modes): first the start (noise
+        terms: The excess of each part of the plan over the exact solution, (K + 1, modes): first the start (noise
             instead of the noisy data's own distribution), then one step after each call, moved to the end by the exact
             solution. They sum to the error of the gain. None for a stochastic plan.
     """
@@ -120,7 +120,7 @@ class Analysis:
 
 
 UNSTABLE = 2.0
-"""A network input that is this many times too large is outside of what any network was trained on."""
+"""A network input that is too large by this factor lies outside every network's training range."""
 
 
 def _part(index: int) -> str:

@@ -1,19 +1,19 @@
-r"""Levels from the discretisation loss: how much the denoiser still changes between two levels.
+r"""Levels from the discretisation loss: how much the denoiser changes between two levels.
 
 Euler through :math:`\sigma_0 > \dots > \sigma_M > 0` is a left Riemann sum in :math:`1/\sigma`,
 
 .. math:: x_M = \frac{\sigma_M}{\sigma_0} x_0 + \sum_i w_i D_i, \qquad
           w_i = \sigma_M \left(\frac1{\sigma_{i+1}} - \frac1{\sigma_i}\right) \ge 0
 
-and keeps each denoiser output :math:`D_i` over an interval in which the ideal one would move on. By how much, the error table
-says: along Markov noise :math:`E \lVert D(x_s) - D(x_t) \rVert^2 = e(\sigma_t) - e(\sigma_s)`. That gives two losses, both sums
-over intervals:
+and keeps each denoiser output :math:`D_i` over an interval in which the ideal output changes. The error table states by
+how much: along Markov noise :math:`E \lVert D(x_s) - D(x_t) \rVert^2 = e(\sigma_t) - e(\sigma_s)`. That gives two
+losses, both sums over intervals:
 
 .. math:: J = \sum_i w_i \, e(\sigma_i), \qquad
           J_{KL} = \sum_i \int_{\sigma_{i+1}}^{\sigma_i} \frac{e(\sigma_i) - e(\sigma)}{\sigma^3} \, d\sigma .
 
-A sum over intervals is minimised exactly, for every number of steps at once, by dynamic programming over a grid of levels.
-Both are surrogates, loose at few steps: the levels are a candidate, and the guard has the last word.
+A sum over intervals is minimised exactly, for every number of steps at once, by dynamic programming over a grid of
+levels. Both are surrogates, loose at few steps: the levels are a candidate, and the guard decides.
 
 References:
     | Optimizing Few-Step Sampler for Diffusion Probabilistic Model (Huang, 2024), https://arxiv.org/abs/2412.10786
@@ -69,14 +69,14 @@ def interval_costs(sigma: Array, error: Array, weighting: Weighting = "riemann")
 
 
 def shortest(cost: Array, most: int) -> tuple[Array, list[NDArray[np.intp]]]:
-    """Finds the cheapest way from the first to the last node, for every number of intervals, by dynamic programming.
+    """Finds the cheapest path from the first to the last node, for every number of intervals, by dynamic programming.
 
     Args:
         cost: (G, G), infinite where a step is not allowed.
         most: Largest number of intervals, at least 1.
 
     Returns:
-        The least sums for 1..most intervals, and the nodes of each way, both ends included.
+        The least sums for 1..most intervals, and the nodes of each path, both ends included.
     """
     value, before, sums = cost[0], [], [cost[0, -1]]
     for _ in range(1, most):

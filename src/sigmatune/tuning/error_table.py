@@ -1,10 +1,10 @@
-r"""How well a model denoises at every level: the table that the discretisation loss is made of.
+r"""The denoising error of a model at every level: the table behind the discretisation loss.
 
 .. math:: e(\sigma) = \tfrac1d \, E \lVert D(x_0 + \sigma \epsilon; \sigma) - x_0 \rVert^2
 
-the training objective without a weight, d the size of an image. It is estimated on images with **one** noise for all levels,
-so that neighbouring entries share their luck and the curve is smooth; it rises with sigma for an ideal denoiser, and the
-isotonic fit holds it to that. Measured once, it serves every number of steps.
+the training objective without a weight, d the size of an image. It is estimated on images with **one** noise for all
+levels, so that neighbouring entries share their sampling error and the curve is smooth. For an ideal denoiser it rises
+with sigma, and the isotonic fit enforces this. One measurement serves every number of steps.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ErrorTable:
     @property
     def rising(self) -> Array:
         """The isotonic fit of the errors, weighted by their precision."""
-        most = self.standard_error.max() or 1.0  # no scatter at all: a model that always says the same
+        most = self.standard_error.max() or 1.0  # no scatter at all: a model with constant output
         weight = 1 / np.maximum(self.standard_error / most, 1e-3) ** 2
         return np.asarray(isotonic_regression(self.error, weights=weight).x)
 
@@ -87,12 +87,12 @@ class ErrorTable:
         """Reads a table.
 
         Raises:
-            SigmaTuneError: if there is no such file, or it is no error table of this version.
+            SigmaTuneError: if there is no such file, or it is not an error table of this version.
         """
         try:
             fields = reading.json_of(path, kind="error table")
             if (fields["format"], fields["version"]) != (FORMAT, VERSION):
-                raise SigmaTuneError(f"{path} is no error table of version {VERSION}.")
+                raise SigmaTuneError(f"{path} is not an error table of version {VERSION}.")
             sigma, error, scatter = (
                 np.array(fields[name], dtype=np.float64) for name in ("sigma", "error", "standard_error")
             )
@@ -100,7 +100,7 @@ class ErrorTable:
         except SigmaTuneError:
             raise
         except (KeyError, TypeError, ValueError):
-            raise SigmaTuneError(f"{path} is no error table; measure it again.") from None
+            raise SigmaTuneError(f"{path} is not an error table; measure it again.") from None
 
 
 def tabulate(
@@ -151,13 +151,13 @@ def tabulate(
 
 
 def evaluations(model: Denoiser, rows: int, levels: int = LEVELS, micro_batch: int = 16) -> int:
-    """What :func:`tabulate` costs for some images, in network evaluations of single rows, padding included."""
+    """The cost of :func:`tabulate`, in network evaluations of single rows, padding included."""
     calls = sum(model.calls_at(float(level)) for level in levels_of(model, levels))
     return -(-rows // micro_batch) * micro_batch * calls
 
 
 def levels_of(model: Denoiser, levels: int) -> Array:
-    """The levels of a table, rising: log-spaced, or the nearest whole timesteps of a network that knows no others."""
+    """The levels of a table, rising: log-spaced, or the nearest timesteps of a whole-timestep network."""
     sigmas = np.geomspace(model.path.sigma_min, min(model.path.sigma_max, WIDEST), levels)
     return np.unique(model.whole_time(sigmas)) if model.integer_time else sigmas
 

@@ -4,8 +4,8 @@ The error of :mod:`~sigmatune.tuning.closed_form` is minimised over :math:`\log 
 ends included. The N + 1 gaps, from the top of the range to the first level, between levels, and from the last level to
 the bottom, are a softmax times the range, so every point of the search is a valid schedule.
 
-The optimum is exact for a linear denoiser only, and a rule of high order can let its errors cancel there in a way that a
-network does not repay. Regularised, the levels serve several spectra at once and change their spacing slowly.
+The optimum is exact for a linear denoiser only, and a high-order method can make its errors cancel there in a way that
+does not transfer to a network. Regularised levels serve several spectra at once and change their spacing slowly.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import errors
 
 LEAST = 1e-6
-"""Share of the range that is left to the gaps in any case, so that levels never meet."""
+"""Share of the range that every gap keeps, so that levels never coincide."""
 
 FEW = 8
 STOP = {"maxiter": 200, "ftol": 1e-13, "gtol": 1e-9}
 
 NEGLIGIBLE = 1e-7
-"""Added to the relative error before its logarithm is taken: an error below it is none, whatever cancels there."""
+"""Added to the relative error before its logarithm: an error below it counts as zero, even through cancellation."""
 
 SMALL_ENOUGH = float(np.log(1.01 * NEGLIGIBLE))
-"""An objective below this is not improved any more."""
+"""The search stops below this objective."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Modes:
         Raises:
             SigmaTuneError: if a power is negative or not finite, or all are 0.
         """
-        flat = cls.of(power)  # refuses what is no spectrum
+        flat = cls.of(power)  # refuses an invalid spectrum
         floor = flat.power.max() * 1e-12
         return cls(np.maximum(np.asarray(power, dtype=np.float64), floor), np.asarray(count, dtype=np.float64))
 
@@ -81,7 +81,7 @@ class Modes:
 
 @dataclass(frozen=True)
 class Regulariser:
-    """What keeps an optimum from serving one exact spectrum only.
+    """Keeps an optimum from overfitting one exact spectrum.
 
     Attributes:
         scales: The spectrum is taken times each of these, and the relative errors are averaged.
@@ -190,7 +190,7 @@ def optimal(
 
 
 def optimal_beta(solver: str, steps: int, modes: Modes, path: NoisePath, **options: Any) -> Schedule:
-    """Finds the Beta(a, b) timesteps (paper A) with the smallest closed-form error for a spectrum.
+    """Finds the Beta(a, b) timesteps with the smallest closed-form error for a spectrum.
 
     Args:
         solver: A solver of the registry.
@@ -232,7 +232,7 @@ def power_of(images: torch.Tensor) -> Modes | None:
         images: (n, channels, height, width), n >= 2.
 
     Returns:
-        The modes; None for data that are no images or do not vary.
+        The modes; None for data that are not images or do not vary.
     """
     if images.ndim != 4 or len(images) < 2:
         return None
@@ -240,7 +240,7 @@ def power_of(images: torch.Tensor) -> Modes | None:
     power = spectrum.centred
     if power is None or not power.max() > 0:
         return None
-    present = spectrum.count > 0  # very oblong images leave rings without a mode
+    present = spectrum.count > 0  # very oblong images have rings without a mode
     return Modes.of(np.repeat(power[present], spectrum.count[present].astype(int)))
 
 

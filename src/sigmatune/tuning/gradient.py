@@ -1,21 +1,21 @@
-r"""Tuning by gradient: the levels, the levels asked, and the plan's own coefficients, through the plan to its end points.
+r"""Tuning by gradient: levels, queried levels, and the plan's own coefficients, through the plan to its end points.
 
 A plan is differentiable from its levels to its images. With the reference end points :math:`x^*_i` of some noises,
 
 .. math:: \min_{\sigma, q, \Delta W, \Delta\rho} \; \operatorname{mean}_i \, \ell \left( x_i(\sigma, q, W + \Delta W, \rho +
           \Delta\rho), \; x^*_i \right)
 
-is minimised by L-BFGS, which suits a smooth objective on fixed noises. Nothing can leave the set of valid plans: the gaps of
-log sigma, from the top of the range to its bottom, are a softmax with a smallest share. The network's activations are computed
-again on the way back (checkpointing), so that memory holds one call's, not K.
+is minimised by L-BFGS, which suits a smooth objective on fixed noises. Nothing can leave the set of valid plans: the
+gaps of log sigma, from the top of the range to its bottom, are a softmax with a smallest share. The backward pass
+recomputes the network's activations (checkpointing), so memory holds those of one call, not K.
 
-- ``queries``: ask the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
+- ``queries``: call the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
 - ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.core.unrolled`), zero at
-  first. With tied sums each row of corrections adds up to 0, so that a denoiser that always says the same is still
-  integrated exactly; free sums and the start noise's weights can also make up for what the network and the range leave out.
+  first. With tied sums each row of corrections adds up to 0, so a constant denoiser is still integrated exactly; free
+  sums and the start noise's weights can also compensate for errors of the network and of the range.
 
-The last words are the validation noises': the iterate that is best there is returned, and a search that stops improving there
-is stopped.
+The validation noises decide: the search returns the iterate that is best there, and stops when these errors stop
+improving.
 
 References:
     | Learning to Discretize Denoising Diffusion ODEs (Tong et al., 2024), https://arxiv.org/abs/2405.15506
@@ -55,7 +55,7 @@ LEAST = 0.005
 """Smallest gap of two levels as a share of the whole range of log sigma."""
 
 MEMORY = 2**28
-"""Bytes of the states that are kept for the way back; rows that have more together are differentiated one after the other."""
+"""Bytes of the states kept for the backward pass; rows that need more are differentiated one by one."""
 
 PATIENCE = 4
 """Iterations without progress on the validation noises after which the search stops."""
@@ -63,15 +63,15 @@ PATIENCE = 4
 
 @dataclass(frozen=True)
 class Freedom:
-    """What the gradient may move, and how far a result is from the reference.
+    """The variables of the gradient, and the distance of a result from the reference.
 
     Attributes:
-        queries: Also the levels at which the network is asked.
+        queries: Also the levels at which the network is called.
         coefficients: Also the plan's coefficients.
         sums: "tied": the corrections of a row add up to 0; "free": they need not, and the start noise's weights move too.
         loss: Of the root mean square errors e of the rows: "log", mean log e, what the guard compares; "l2", mean e^2;
             "robust", mean sqrt(e^2 + m^2) - m with m the median of the start's e.
-        features: Compare these of the images instead of the images, (B, *shape) to (B, ...).
+        features: Compare these features instead of the images, (B, *shape) to (B, ...).
     """
 
     queries: bool = False
@@ -88,11 +88,11 @@ class Freedom:
 
 
 class Checkpointed(Wrapper):
-    """Forgets a call's activations and computes them again when the gradient comes back."""
+    """Discards a call's activations and recomputes them in the backward pass."""
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = checkpoint(self.inner, z, sigma, use_reentrant=False)
-        if bool(z.isfinite().all()) and not bool(found.isfinite().all()):  # the search would go on with NaN
+        if bool(z.isfinite().all()) and not bool(found.isfinite().all()):  # the search would continue with NaN
             raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
         return found
 
@@ -115,7 +115,7 @@ class Parameters:
         y = np.clip(np.log(start.sigmas[len(self.head) : -1]), self.low, self.high)
         gaps = np.maximum(-np.diff(np.concatenate([[self.high], y, [self.low]])), 0) / (self.high - self.low)
         self.least = min(LEAST, 0.5 / len(gaps))
-        # A gap of next to nothing would hardly feel the gradient.
+        # A tiny gap would have almost no gradient.
         self.logits = torch.from_numpy(np.log(np.maximum(gaps - self.least, self.least)))
         self.calls = self.solver.calls(start.steps)
         queried = self.calls if freedom.queries else 0
@@ -173,22 +173,22 @@ def tune_by_gradient(
     firsts: Callable[[Parameters], Sequence[Array]] = lambda parameters: [],
     affordable: Callable[[int], bool] = lambda evaluations: True,
 ) -> Plan:
-    """Improves a schedule, and if asked the coefficients, by L-BFGS through the plan.
+    """Improves a schedule, and on request the coefficients, by L-BFGS through the plan.
 
-    With a store every value and gradient is kept, so that a search that was killed goes on where it was.
+    A store keeps every value and gradient, so that a killed search resumes where it was.
 
     Args:
         bench: The workbench; the gradient sees its tuning noises, the choice among iterates its validation noises.
         start: The schedule to start from.
         solver: A deterministic solver of the registry.
-        freedom: What may move and the loss; only the levels and the log error by default.
+        freedom: The variables and the loss; only the levels and the log error by default.
         iterations: Most iterations of L-BFGS.
         rows: Use the first few tuning noises only.
-        firsts: Other points to start from; the search starts at that whose plan is best on the tuning noises.
+        firsts: Other starting points; the search starts at the one whose plan is best on the tuning noises.
         affordable: Says whether this many more network evaluations may be spent; the search stops where they may not.
 
     Returns:
-        The plan of the iterate that is best on validation, the start's if none is better.
+        The plan of the iterate that is best on validation, or the start's plan if none is better.
 
     Raises:
         SigmaTuneError: for a stochastic solver, or a network of whole timesteps, whose levels do not move smoothly.
@@ -225,7 +225,7 @@ def tune_by_gradient(
 
 
 class _Spent(Exception):
-    """The next gradient cannot be paid for."""
+    """The budget does not pay for the next gradient."""
 
 
 class _Objective:
@@ -254,7 +254,7 @@ class _Objective:
         if self.bench.progress is not None:
             self.bench.progress("gradient", self.done, self.done + 1)
         self.done += 1
-        if self.parameters.freedom.features is not None:  # a function has no name to be found under again
+        if self.parameters.freedom.features is not None:  # a function has no name as a key
             self.bench.spend("gradient", price)
             found = self._measured(x)
         else:
@@ -263,7 +263,7 @@ class _Objective:
         return float(found[0]), found[1:]
 
     def _measured(self, x: Array) -> Array:
-        """The loss and its gradient behind it."""
+        """The loss, followed by its gradient."""
         point, size = torch.tensor(x, requires_grad=True), self.at_once
         total, gradient = 0.0, np.zeros_like(x)
         for first in range(0, len(self.indices), size):
@@ -297,7 +297,7 @@ class _Objective:
 
 
 def _rows_at_once(bench: Workbench, parameters: Parameters) -> int:
-    """Rows per call of the network: the workbench's, or as few as the states that a way back needs leave room for."""
+    """Rows per call of the network: the workbench's, or fewer, if the states of a backward pass leave less room."""
     rolled_out = parameters.freedom.coefficients or parameters.freedom.queries
     width = parameters.calls + 1 if rolled_out else parameters.solver.width
     each = parameters.calls * (width + 3) * int(np.prod(bench.model.shape)) * bench.model.dtype.itemsize

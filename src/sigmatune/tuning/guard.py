@@ -1,10 +1,10 @@
-r"""The guard: a tuned plan is handed out only if it beats the best static default on noise that nothing has seen.
+r"""The guard: a tuned plan is returned only if it beats the best static default on held-out noise.
 
-1. The rival is the best of a fixed, published list of defaults, chosen on the validation noises.
+1. The baseline is the best of a fixed, published list of defaults, chosen on the validation noises.
 2. Both run on the held-out noises, once, against the converged solution: the reference's steps are doubled until the
-   statistic moves by less than a tenth of the effect (or of the interval's half width, where the effect is smaller).
+   statistic changes by less than a tenth of the effect (or of the interval's half width, where the effect is smaller).
 3. The statistic is the trimmed mean of log(err_plan / err_default) with a paired bootstrap interval. Only if the whole
-   interval lies below zero is the tuned plan returned; otherwise it is the default, and the words are "no gain".
+   interval lies below zero is the tuned plan returned; otherwise the default is returned, with the verdict "no gain".
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Judged:
     Attributes:
         comparison: The paired comparison on the held-out noises.
         reference_steps: Steps of the converged reference.
-        change: How much the statistic moved when the reference's steps were last doubled.
-        converged: Whether that was little enough; without it there is no gain.
+        change: How much the statistic changed when the reference's steps were last doubled.
+        converged: Whether that change was small enough; otherwise there is no gain.
         distances: Sliced Wasserstein distance to the reference set, of the plan and of the default.
         exact: Every end point of both is the reference's, up to rounding.
     """
@@ -43,7 +43,7 @@ class Judged:
 
     @property
     def gain(self) -> bool:
-        """Whether the tuned plan may be handed out."""
+        """Whether the guard returns the tuned plan."""
         return self.converged and self.comparison.gain
 
 
@@ -76,20 +76,20 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
 
 
 def _compared(bench: Workbench, tuned: Plan, default: Plan, steps: int) -> tuple[Comparison, bool]:
-    """The comparison, and whether all errors of both are rounding."""
+    """The comparison, and whether all errors of both plans are rounding."""
     errors = [bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)]
     least = rounding(bench.model, bench.reference("held_out", steps))
     return compare(*errors, seed=bench.settings.seed), all(bool((e <= least).all()) for e in errors)
 
 
 def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], default_label: str) -> dict[str, Any]:
-    """The guard's report as it is stored in a plan file.
+    """The guard's report, as stored in a plan file.
 
     Args:
         bench: The workbench.
         judged: The verdict.
         defaults: The static defaults with their validation scores.
-        default_label: Which of them was the rival.
+        default_label: Which of them was the baseline.
     """
     c, s = judged.comparison, bench.settings
     ratio = {name: math.exp(value) for name, value in (("value", c.statistic), ("low", c.low), ("high", c.high))}
@@ -105,12 +105,12 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
         )
     elif not judged.converged:
         verdict = (
-            f"no gain: the reference did not converge within {judged.reference_steps} steps, so nothing can be said about "
-            f"the tuned plan and this is the best static default, {default_label}."
+            f"no gain: the reference did not converge within {judged.reference_steps} steps, so the comparison of "
+            f"the tuned plan is inconclusive and this is the best static default, {default_label}."
         )
     else:
         verdict = (
-            f"no gain: on {c.rows} held-out noises the tuned plan is not beyond noise better than {default_label} "
+            f"no gain: on {c.rows} held-out noises the tuned plan is not significantly better than {default_label} "
             f"(ratio {ratio['value']:.2f}, {c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f}), "
             "so this is that default."
         )

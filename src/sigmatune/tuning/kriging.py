@@ -1,13 +1,14 @@
-r"""Search for levels that asks the network rarely: a stand-in, corrected by what the network really did.
+r"""Search for levels with few network calls: a surrogate, corrected by the network's measured results.
 
-The :mod:`~sigmatune.tuning.surrogate` says for levels y (their logarithms) where the plan would end, :math:`\hat x(y)`. The
-network has been asked for some levels :math:`y_j` and ended elsewhere, :math:`x_j`. The differences are interpolated,
+The :mod:`~sigmatune.tuning.surrogate` predicts the plan's end points :math:`\hat x(y)` for levels y (their logarithms).
+For some levels :math:`y_j` the network has been run, with the end points :math:`x_j`. Kriging interpolates the
+differences,
 
 .. math:: x(y) \approx \hat x(y) + \sum_j w_j(y) \, \big( x_j - \hat x(y_j) \big),
 
-with the weights w of ordinary kriging (they sum to 1, and the estimate is exact wherever the network was asked). The estimate's
-error is minimised by L-BFGS from the best levels so far, the network is asked there, and so on: one plan per trial, where a
-gradient costs four and says less about the levels farther away.
+with the weights w of ordinary kriging (they sum to 1, and the estimate is exact wherever the network was run). L-BFGS
+minimises the estimate's error from the best levels so far, the network runs there, and so on: one plan per trial, where
+a gradient costs four and carries less information about levels farther away.
 
 References:
     | Space mapping: the state of the art (Bandler et al., 2004), https://doi.org/10.1109/TMTT.2003.820904
@@ -33,11 +34,11 @@ from sigmatune.tuning.surrogate import MODES, Surrogate
 from sigmatune.tuning.workbench import Workbench
 
 LENGTH = 1.0
-"""Distance in log sigma, per level, over which differences are alike."""
+"""Correlation length of the differences, in log sigma per level."""
 
 NUGGET = 1e-6
 STARTS = 2
-"""From how many of the best levels so far the estimate is minimised."""
+"""From how many of the best levels so far to minimise the estimate."""
 
 ITERATIONS = 15
 PATIENCE = 5
@@ -55,14 +56,14 @@ def tune_by_kriging(
     trials: int,
     affordable: Callable[[Plan], bool] = lambda plan: True,
 ) -> list[Plan]:
-    """Tries plans that the corrected stand-in holds to be best.
+    """Tries the plans that minimise the corrected surrogate.
 
     Args:
         bench: The workbench; its tuning noises are used.
-        surrogate: Its stand-in.
-        known: Plans of one solver and one number of steps, at least one, which the network is asked for first.
+        surrogate: Its surrogate.
+        known: Plans of one solver and one number of steps, at least one, which the network runs first.
         solver: Their solver.
-        trials: Most plans to try besides.
+        trials: Most further plans to try.
         affordable: Says whether a plan may still be tried.
 
     Returns:
@@ -75,7 +76,7 @@ def tune_by_kriging(
     best, waited = min(space.scores), 0
     for done in range(trials):
         if bench.progress is not None:
-            bench.progress(f"{known[0].steps} steps: corrected stand-in", done, trials)
+            bench.progress(f"{known[0].steps} steps: corrected surrogate", done, trials)
         proposed = space.proposal()
         if proposed is None or not affordable(proposed) or waited >= PATIENCE:
             break
@@ -86,7 +87,7 @@ def tune_by_kriging(
 
 
 class _Space:
-    """What the network has been asked for so far, and the estimate in between."""
+    """The plans that the network has run so far, and the estimate in between."""
 
     def __init__(self, bench: Workbench, surrogate: Surrogate, solver: str) -> None:
         self.bench, self.surrogate, self.solver = bench, surrogate, solver
@@ -97,7 +98,7 @@ class _Space:
         self.differences: list[torch.Tensor] = []
 
     def ask(self, plan: Plan) -> float:
-        """Asks the network."""
+        """Runs a plan on the network."""
         score, ends = self.bench.score(plan, "tuning"), torch.from_numpy(self.bench.watched(plan, MODES))
         self.plans.append(plan)
         self.scores.append(score)
@@ -106,7 +107,7 @@ class _Space:
         return score
 
     def proposal(self) -> Plan | None:
-        """The plan that the estimate holds to be best, None if it has been tried."""
+        """The plan that minimises the estimate, None if it has been tried."""
         estimate = self._estimate()
         best = sorted(range(len(self.plans)), key=lambda i: self.scores[i])[:STARTS]
         found = min((self._minimised(estimate, self.plans[i].schedule) for i in best), key=lambda pair: pair[0])[1]
@@ -119,7 +120,7 @@ class _Space:
         return None if same else plan
 
     def _estimate(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The end points' modes as levels would have them, less those of the stand-in: the kriged differences."""
+        """The kriged differences between the end points' modes and the surrogate's."""
         places, differences = torch.stack(self.places), torch.stack(self.differences)
         n = len(places)
         system = torch.ones(n + 1, n + 1, dtype=torch.float64)

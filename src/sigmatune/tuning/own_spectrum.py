@@ -17,16 +17,14 @@ def own_modes(source: str, data: str = "") -> Modes:
 
     Args:
         source: What the model was loaded from: a bundled name or a folder, beside whose weights ``spectra.json`` may lie.
-        data: Images, or a file of fitted spectra, to be taken instead.
+        data: Images, or a file of fitted spectra, to use instead.
 
     Raises:
-        SigmaTuneError: if there is none of them.
+        SigmaTuneError: if neither exists.
     """
     file = data or spectra_file(source)
     if file is None:
-        raise SigmaTuneError(
-            f"the spectrum of {source}'s data is not known; pass --data, images that it was trained on."
-        )
+        raise SigmaTuneError(f"the spectrum of {source}'s data is not known; pass its training images with --data.")
     if str(file).endswith(".json"):
         if format_of(file) == FORMAT:
             found = Mixture.load(file)

@@ -33,7 +33,7 @@ def repair(y: Array, low: float, high: float) -> Array:
     spacing = min(SPACING, (high - low) / max(len(y), 1))
     for i in range(1, len(y)):
         y[i] = min(y[i], y[i - 1] - spacing)
-    # Pushing down may have left the range at the bottom; push back up from there.
+    # Pushing levels down may leave the range at the bottom; push back up from there.
     y[-1:] = np.maximum(y[-1:], low)
     for i in range(len(y) - 2, -1, -1):
         y[i] = max(y[i], y[i + 1] + spacing)
@@ -57,11 +57,11 @@ def search(
 
     Args:
         starts: Schedules of one length to start from, best first.
-        objective: What to minimise, for one generation of trials at once.
+        objective: The function to minimise, for one generation of trials at once.
         path: Bounds the levels.
         evaluations: How often the objective may be called, the starts' own values not counted.
         seed: Seed of the search.
-        affordable: Says whether this many more trials may be made; the search stops where they may not.
+        affordable: Whether the budget pays for this many more trials; the search stops if it does not.
 
     Returns:
         The best schedule that was tried, or the first start if there was no budget for a single generation.

@@ -1,17 +1,17 @@
 r"""Chooses noise and levels of a solver for a spectrum, in closed form and without a network call.
 
-On Gaussian data the covariance of every linear sampler is exact, so how much noise to add, where to start, where to stop and
-how to space the levels in between are the minimum of a function of four numbers,
+On Gaussian data the covariance of every linear sampler is exact, so the amount of noise, the first and last level and
+the spacing in between minimise a function of four numbers,
 
 .. math:: \min_{\lambda, p, \sigma_0, \epsilon} \; \log \sum_k n_k ( \sqrt{v_k} - \sqrt{P_k} )^2 \Big/ \sum_k n_k P_k ,
 
-("wasserstein"), or of :math:`\sum_k n_k ( \sqrt{v_k / P_k} - 1 )^2` ("relative", in which left-over noise in a weak mode counts
-as much as a wrong strong one, as it does for eyes and for features), instead of a grid search over sets of pictures. It is
-averaged over several scales of the spectrum, so that no error cancels on one alone. What comes out is a candidate: a guard with
-a distance to data has the last word (:mod:`sigmatune.workflows.tune_by_spectrum`).
+("wasserstein"), or of :math:`\sum_k n_k ( \sqrt{v_k / P_k} - 1 )^2` ("relative", in which left-over noise in a weak
+mode counts as much as a wrong strong one, as it does for eyes and for features), instead of a grid search over sets of
+images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only. The result
+is a candidate: a guard with a distance to data decides (:mod:`sigmatune.workflows.tune_by_spectrum`).
 
-The amount of noise is lambda_s of splittings in phase space and eta of the stochastic solvers of position; the levels are
-``phase-time`` for the former and Karras' curve for the latter, or, with ``levels="free"``, any
+The amount of noise is lambda_s for splittings in phase space and eta for stochastic position-space solvers; the levels
+are ``phase-time`` for the former and Karras' curve for the latter, or, with ``levels="free"``, any
 (:func:`~sigmatune.tuning.gaussian_optimum.optimal`).
 """
 
@@ -41,12 +41,12 @@ MOST = 240
 """Evaluations of the closed form."""
 
 STRENGTH = {"lambda_s": (0.02, 500.0), "eta": (0.02, 1.0)}
-"""The options that say how much noise is added, and the range that is searched."""
+"""The options that scale the noise, and their search ranges."""
 
 
 @dataclass(frozen=True)
 class BySpectrum:
-    """What was chosen.
+    """The chosen levels and options.
 
     Attributes:
         schedule: The levels.
@@ -80,9 +80,9 @@ def choose(
         modes: The spectrum of the data.
         path: The model's noise path, which bounds the levels.
         levels: "curve": the family of the solver with the best power and ends; "free": then every level by itself.
-        measure: How the error of a mode counts: against its own power, or against that of all.
+        measure: The scale of a mode's error: its own power, or the power of all modes.
         regulariser: The scales of the spectrum, and how smooth free levels are; the usual ones by default.
-        options: Options of the solver that stay as they are given.
+        options: Options of the solver that stay fixed.
 
     Raises:
         SigmaTuneError: for an unknown solver or option, or levels of another kind.

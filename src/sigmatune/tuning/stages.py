@@ -3,20 +3,19 @@
 ========================== =========================================================== ==================================
 stage                      what it proposes                                            network evaluations per image
 ========================== =========================================================== ==================================
-``static``                 families over their parameters and ends                     K per finalist
-``closed-form``            the optimum for Gaussian data of the samples' spectrum      none
-``discretisation``         exact optima of the discretisation loss                     one table for all budgets
-``trajectory``             dynamic programming on the student's own states             one table for all budgets
-``surrogate``              optima of a stand-in that is corrected by what was measured K per trial
-``search``                 CMA-ES over the levels                                      K per trial
-``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
-``queries``                the same over levels and the levels that are asked at       about 4 K per step
-``coefficients``           the same over levels and coefficients                       about 4 K per step
-``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
+``static``                 families over their parameters and ends                     K per finalist ``closed-form``
+the optimum for Gaussian data of the samples' spectrum      none ``discretisation``         exact optima of the
+discretisation loss                     one table for all budgets ``trajectory``             dynamic programming on the
+student's own states             one table for all budgets ``surrogate``              optima of a surrogate corrected by
+measurements             K per trial ``search``                 CMA-ES over the levels K per trial ``gradient`` L-BFGS
+through the plan, over the levels                    about 4 K per step ``queries``                the same over levels
+and queried levels                     about 4 K per step ``coefficients``           the same over levels and
+coefficients                       about 4 K per step ``cma-es, tpe, evolution`` black-box search by Optuna, see
+:mod:`~.blackbox`           K per trial
 ========================== =========================================================== ==================================
 
-What a stage has many of, it ranks by the :mod:`~sigmatune.tuning.surrogate` first, which costs nothing. The order in which
-stages run, and when they stop, is the matter of :mod:`~sigmatune.tuning.climb`.
+A stage with many candidates first ranks them by the :mod:`~sigmatune.tuning.surrogate`, which costs no evaluations.
+:mod:`~sigmatune.tuning.climb` orders and stops the stages.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ TABLE_ROWS, TABLE_LEVELS = 16, 32
 TRAJECTORY_ROWS, TRAJECTORY_GRID = 8, 32
 
 TRAJECTORY_MEMORY = 2**29
-"""Bytes of the states at all nodes; of large images it holds fewer rows, and where it does not hold two the stage rests."""
+"""Bytes of the states at all nodes; large images leave room for fewer rows, and below two rows the stage is skipped."""
 
 TABLE = "error table"
 TRIALS = 12
@@ -60,11 +59,12 @@ TRIALS = 12
 
 ITERATIONS = {"gradient": 12, "queries": 40, "coefficients": 25}
 SNAPSHOTS = (3, 10, 20, 40, 60)
-"""Iterations on the stand-in after which its coefficients are measured: the further they go, the less it is to be trusted."""
+"""Iterations on the surrogate after which its coefficients are measured: the longer it runs, the less reliable it
+is."""
 
 
 def static(task: Task) -> Proposals:
-    """The best static candidates, and schedules of other numbers of steps read at this one."""
+    """The best static candidates, and schedules of other numbers of steps resampled to this one."""
 
     def scores(schedules: list[Schedule]) -> list[float]:
         plans = [task.plans([schedule]) for schedule in schedules]
@@ -122,7 +122,7 @@ def discretised(task: Task) -> Proposals:
         ends.add((min(high, float(table.sigma[-1])), low))
     images = task.bench.reference("tuning")
     if images.ndim == 4 and min(images.shape[-2:]) > 1:
-        with suppress(SigmaTuneError):  # a spectrum that leaves no range
+        with suppress(SigmaTuneError):  # a spectrum without a range
             spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
             tight = tight_ends(spectrum, task.steps, order=SOLVERS[task.solver].order)
             ends.add((min(tight.sigma_max, path.sigma_max), max(tight.sigma_min, path.sigma_min)))
@@ -136,12 +136,12 @@ def discretised(task: Task) -> Proposals:
 
 
 def table_left(task: Task) -> int:
-    """What the error table still costs."""
+    """The remaining cost of the error table."""
     return 0 if task.bench.has(TABLE) else _table_price(task.bench)
 
 
 def trajectory(task: Task) -> Proposals:
-    """The schedule that the dynamic programme on the student's states finds; one run serves all budgets."""
+    """The schedule from the dynamic programme on the student's states; one run serves all budgets."""
     bench, most, grid = task.bench, task.most, _grid(task)
     # A network of whole timesteps may have fewer levels than there are steps.
     rows = _trajectory_rows(task)
@@ -154,7 +154,7 @@ def trajectory(task: Task) -> Proposals:
 
 
 def trajectory_left(task: Task) -> int:
-    """What the trajectories still cost."""
+    """The remaining cost of the trajectories."""
     levels, rows = paths.nodes(task.bench, _grid(task)), _trajectory_rows(task)
     if task.bench.has(_trajectories(task)) or task.most >= len(levels) or not rows:
         return 0
@@ -162,14 +162,14 @@ def trajectory_left(task: Task) -> int:
 
 
 def _trajectory_rows(task: Task) -> int:
-    """The noises whose trajectories are followed: as many as their states fit into memory; 0 if that is fewer than two."""
+    """The number of noises to follow: as many as fit into memory, or 0 if fewer than two do."""
     each = paths.memory(task.bench, paths.nodes(task.bench, _grid(task)), solver=task.solver)
     rows = min(TRAJECTORY_ROWS, TRAJECTORY_MEMORY // each)
     return min(rows, task.bench.settings.tuning) if rows >= 2 else 0
 
 
 def _grid(task: Task) -> int:
-    """Fewer nodes for a solver that asks the network for every pair of them."""
+    """Fewer nodes for a solver that calls the network for every pair of nodes."""
     pairs = SOLVERS[task.solver].calls(2) > 2
     return max(TRAJECTORY_GRID // 2 if pairs else TRAJECTORY_GRID, 2 * task.most)
 
@@ -179,7 +179,7 @@ def _trajectories(task: Task) -> str:
 
 
 def surrogate(task: Task) -> Proposals:
-    """What the stand-in, corrected by what the network really did, holds to be best."""
+    """The optima of the surrogate, corrected by measurements."""
     known = [plan for plan in task.best if plan.solver != "custom"]
     if not known:
         return []
@@ -190,7 +190,7 @@ def surrogate(task: Task) -> Proposals:
 
 
 def searched(task: Task) -> Proposals:
-    """What CMA-ES finds from the two best."""
+    """Runs CMA-ES from the two best plans."""
     if not task.best:
         return []
 
@@ -216,17 +216,17 @@ def searched(task: Task) -> Proposals:
 
 
 def by_gradient(task: Task) -> Proposals:
-    """What L-BFGS over the levels finds from the best."""
+    """Runs L-BFGS over the levels from the best plan."""
     return _descended(task, Freedom(), "gradient")
 
 
 def queries(task: Task) -> Proposals:
-    """What L-BFGS finds over the levels and, apart from them, the levels that the network is told; from the best."""
+    """Runs L-BFGS over the levels and, separately, the levels that the network receives, from the best plan."""
     return _descended(task, Freedom(queries=True), "queries")
 
 
 def coefficients(task: Task) -> Proposals:
-    """What L-BFGS over levels and coefficients finds, from the best or from where the stand-in would go."""
+    """Runs L-BFGS over levels and coefficients, from the best plan or from the surrogate's optimum."""
 
     def firsts(parameters: Parameters) -> list[Array]:
         found = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
@@ -243,7 +243,7 @@ def _descended(
     classical = [plan for plan in task.best if plan.solver != "custom"]
     if task.bench.model.integer_time or not classical or not task.pays(task.trial(classical[0])):
         return []
-    kept = task.trial(classical[0]) + task.reserve  # so that what is found can be measured
+    kept = task.trial(classical[0]) + task.reserve  # so that the result can be measured
     found = tune_by_gradient(
         task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
         affordable=lambda evaluations: task.pays(evaluations + kept),
@@ -277,7 +277,7 @@ STAGES: Registry[Stage] = Registry(
             Stage("surrogate", surrogate),
             Stage("search", searched),
             Stage("gradient", by_gradient),
-            Stage("queries", queries, coefficients=True),  # also where the search for levels has ended
+            Stage("queries", queries, coefficients=True),  # even after the search for levels has ended
             Stage("coefficients", coefficients, coefficients=True),
             *(Stage(sampler, _by_trials(sampler)) for sampler in blackbox.USUAL),
         )

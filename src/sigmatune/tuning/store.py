@@ -1,4 +1,4 @@
-"""Arrays on disk by name: what a killed run leaves to the next one."""
+"""Arrays on disk by name, from which the next run resumes after a kill."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Store:
     """A folder of arrays; several processes may share it, because files appear whole or not at all.
 
     Attributes:
-        folder: Made with the first array; None keeps nothing.
+        folder: Created with the first array; None keeps nothing.
     """
 
     folder: Path | None

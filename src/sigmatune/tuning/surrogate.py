@@ -1,22 +1,23 @@
-r"""A plan without the network: the teacher's path, and how a denoiser answers beside it.
+r"""The surrogate: a plan without the network, from the teacher's trajectory and a linearised denoiser beside it.
 
-Along the fine solution :math:`z^*(\sigma)` of some noises, the *teacher*, the network has said :math:`D^*(\sigma)`. A plan of
-few steps leaves that path, and the answer there is estimated to first order, the derivative being that of the ideal denoiser
-of Gaussian data,
+Along the fine solution :math:`z^*(\sigma)` of some noises, the *teacher*, the network's outputs :math:`D^*(\sigma)` are
+known. A plan of few steps leaves that trajectory; there the output is estimated to first order, with the derivative of
+the ideal denoiser of Gaussian data,
 
 .. math:: D(z; \sigma) \approx D^*(\sigma) + d(\sigma) \, (z - z^*(\sigma)), \qquad d = \frac{\alpha P}{\alpha^2 P + s^2},
 
-mode by mode, with P the power of the mode among the model's own samples. So a plan runs in milliseconds on the noises that the
-reference was solved for, any solver and any number of steps, and it is differentiable in the levels. On a path that the plan
-does not leave the answer is exact; what is left out is how the network's derivative differs from that of a Gaussian.
+mode by mode, with P the power of the mode among the model's own samples. So a plan runs in milliseconds on the noises
+that the reference was solved for, any solver and any number of steps, and it is differentiable in the levels. On the
+trajectory itself the surrogate is exact; beside it, the surrogate neglects how the network's derivative differs from
+the Gaussian one.
 
-Modes are principal axes: of the channels and the cosine transform for images, of the samples for everything else. Of large
-images the strongest modes are taken and an even choice of the others, which stands for all of them.
+Modes are principal axes: of the channels and the cosine transform for images, of the samples for everything else. For
+large images it follows the strongest modes and an even sample of the others, weighted to represent all of them.
 
 References:
     | The Unreasonable Effectiveness of Gaussian Score Approximation (Wang and Vastola, 2024), https://arxiv.org/abs/2412.09726,
-    | for how near a network's answer is to that for Gaussian data
-    | Taking that answer beside the teacher's path only, as a derivative, is our own.
+    | for how close a network's output is to that for Gaussian data
+    | Using it only beside the teacher's trajectory, as a derivative, is our own.
 """
 
 from __future__ import annotations
@@ -41,25 +42,25 @@ from sigmatune.tuning.gradient import Parameters
 from sigmatune.tuning.workbench import Workbench
 
 ROWS = 16
-"""Tuning noises whose paths are kept."""
+"""Tuning noises whose trajectories are kept."""
 
 MODES = "modes"
-"""Under this name the workbench keeps the modes of the end points that it measures."""
+"""The workbench's key for the modes of measured end points."""
 
 MOST = 512
 """Most modes that are followed."""
 
 WIDE = 1024
-"""Data that are no images and have more numbers than this are taken as they are, without principal axes."""
+"""Data that are not images and have more numbers than this are used without principal axes."""
 
 FAINT = 1e-9
 """Least power of a mode, as a share of the strongest."""
 
 
 class Surrogate:
-    """The stand-in of one model on the first few tuning noises of a workbench.
+    """The surrogate of one model on the first few tuning noises of a workbench.
 
-    It costs the reference once more on these noises, which is counted as such.
+    Building it costs the reference once more on these noises, counted as reference.
 
     Args:
         bench: The workbench.
@@ -118,7 +119,7 @@ class Surrogate:
         return self.errors(self.run(table)).log().mean()
 
     def descended(self, parameters: Parameters, after: Sequence[int]) -> list[Array]:
-        """Where L-BFGS on the score gets to after some numbers of iterations, from zero.
+        """The points that L-BFGS on the score reaches after some numbers of iterations, from zero.
 
         Args:
             parameters: The map from a vector to a table.
@@ -139,7 +140,7 @@ class Surrogate:
         return [path[i - 1] for i in after if i <= len(path)]
 
     def _recorded(self, bench: Workbench, plan: Plan, indices: range) -> Array:
-        """The states with which the reference asks the network and the answers, rising levels, (levels, 2, rows, modes)."""
+        """The network inputs of the reference and the outputs, rising levels, (levels, 2, rows, modes)."""
         size, calls = bench.settings.micro_batch, plan.calls
         found = torch.empty(calls, 2, self.rows, len(self._weight), dtype=torch.float64)
 
@@ -148,7 +149,7 @@ class Surrogate:
             found[calls - 1 - step.call, 0, where] = self.modes(step.z)
             found[calls - 1 - step.call, 1, where] = self.modes(step.x0)
             if bench.progress is not None:
-                bench.progress("path of the reference", step.call + 1, calls)
+                bench.progress("reference trajectory", step.call + 1, calls)
 
         sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
         return np.asarray(found.numpy())
@@ -168,7 +169,8 @@ def _at(spline: tuple[torch.Tensor, Array], place: torch.Tensor) -> torch.Tensor
 
 
 Axes = tuple[torch.Tensor, bool] | None
-"""Principal axes as rows, of the channels of images (True) or of whole samples (False); None to take the data as they are."""
+"""Principal axes as rows, of the channels of images (True) or of whole samples (False); None to use the data
+unchanged."""
 
 
 def _summed(parts: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -203,7 +205,7 @@ def _rotated(x: torch.Tensor, axes: Axes) -> torch.Tensor:
 
 
 def _ring_means(power: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """The power of cosine modes, averaged over each channel's rings of frequency: few samples say little of one mode."""
+    """The power of cosine modes, averaged over each channel's rings of frequency: few samples say little about one mode."""
     channels, height, width = shape
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
     ring = (torch.hypot(rows, columns) * max(height, width)).round().long().flatten()

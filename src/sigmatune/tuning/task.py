@@ -1,4 +1,4 @@
-"""What a stage of tuning is, and what it is asked for.
+"""The definition of a tuning stage, and of its task.
 
 A new stage is a function from a :class:`Task` to plans, in a file of its own, and an entry in
 ``STAGES`` in :mod:`sigmatune.tuning.stages`.
@@ -23,16 +23,16 @@ Proposals = list[Plan]
 
 @dataclass(frozen=True)
 class Task:
-    """What a stage is asked for.
+    """The task of a stage.
 
     Attributes:
         bench: The workbench; stages see its tuning noises, the gradient also the validation noises.
         steps: N.
         solver: A deterministic solver of the registry.
         best: The plans so far, best first.
-        allowance: What may be spent.
-        reserve: What it costs to measure a plan on the validation noises.
-        most: The largest N that is tuned, which decides how long tables are made.
+        allowance: The budget.
+        reserve: The cost of measuring a plan on the validation noises.
+        most: The largest N to tune, which sets the length of tables.
         others: Schedules that were found at other numbers of steps.
     """
 
@@ -46,7 +46,7 @@ class Task:
     others: Sequence[Schedule] = field(default=())
 
     def plans(self, schedules: Sequence[Schedule]) -> Proposals:
-        """The plans of schedules; without those whose levels a network of whole timesteps cannot tell apart."""
+        """The plans of schedules, without those whose levels fall on the same whole timestep."""
         found = []
         for schedule in schedules:
             try:
@@ -57,15 +57,15 @@ class Task:
         return found
 
     def trial(self, plan: Plan) -> int:
-        """What it costs to measure a plan on the tuning noises."""
+        """The cost of measuring a plan on the tuning noises."""
         return self.bench.padded(self.bench.settings.tuning) * plan.network_calls(self.bench.model)
 
     def pays(self, evaluations: int) -> bool:
-        """Whether something may still be done, and its result be confirmed on the validation noises."""
+        """Whether the budget pays for this cost and for confirming the result on the validation noises."""
         return self.allowance.pays(evaluations + self.reserve)
 
     def estimates(self, plans: Sequence[Plan]) -> list[float]:
-        """The mean log errors of plans as the surrogate has them."""
+        """The mean log errors of plans by the surrogate."""
         stand_in = surrogate_of(self.bench)
         with torch.no_grad():
             return [float(stand_in.score(plan.coefficients)) for plan in plans]
@@ -78,9 +78,9 @@ class Stage:
     Attributes:
         name: Its name in the registry.
         run: Returns plans for a :class:`Task`.
-        costly: If it does not pay on the validation noises, no further stage moves levels.
-        coefficients: It moves the coefficients too, so that it may pay where other stages do not.
-        left: What its table still costs, which all budgets share; 0 for a stage without one.
+        costly: If it does not improve the validation noises, no further stage moves levels.
+        coefficients: It also moves the coefficients, so it may help where other stages do not.
+        left: The remaining cost of its table, which all budgets share; 0 for a stage without a table.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Stage:
 
 
 def payable(task: Task, proposed: Proposals) -> Proposals:
-    """The first proposals, as many as can be measured."""
+    """The first proposals, as many as the budget can measure."""
     kept: Proposals = []
     price = 0
     for plan in proposed:
@@ -103,5 +103,5 @@ def payable(task: Task, proposed: Proposals) -> Proposals:
 
 
 def surrogate_of(bench: Workbench) -> Surrogate:
-    """The stand-in of a workbench's model; made once."""
+    """The surrogate of a workbench's model; built once."""
     return bench.once("surrogate", lambda: Surrogate(bench))

@@ -1,21 +1,21 @@
-r"""Levels from the paths of the fine solution: at every node, the best way there is the one that lies nearest to the teacher.
+r"""Levels from the trajectories of the fine solution: at every node, the best prefix is the one nearest to the teacher.
 
-The fine solution of some noises, the *teacher*, is recorded at the nodes :math:`g` of a grid of levels, the last node being 0.
-A plan's first k levels are a *prefix*; it carries the plan's own state, so that every error made so far counts. Dynamic
-programming over (k, node) keeps the prefixes that end nearest to the teacher,
+The fine solution of some noises, the *teacher*, is recorded at the nodes :math:`g` of a grid of levels, the last node
+being 0. A plan's first k levels are a *prefix*; it carries the plan's own state, so that every error made so far
+counts. Dynamic programming over (k, node) keeps the prefixes that end nearest to the teacher,
 
 .. math:: E_{k+1}(j) = \min_{i < j} \; \operatorname{mean}_r \log \big\lVert
           c \cdot (A \, S_{k,i} + b \, D(c \cdot S_{k,i}; \sigma_i)) - z^*_{j,r} \big\rVert, \qquad z^*_0 = x^*,
 
-with A, b and c of the solver's step from i to j after that prefix. A prefix asks the network once, and every node after it is
-then a sum: linear in what is known already (a solver that asks again at the end of a step pays for every pair of nodes). Since
-0 is a node like the others, the distance of the end points, which plans are measured by, comes out of the same table for every
-number of steps; and since the noise may be cut at any node, so do the ends.
+with A, b and c of the solver's step from i to j after that prefix. A prefix calls the network once; the state at every
+later node is then linear in known tensors (a solver with a second call at the end of a step pays for every pair of
+nodes). Since 0 is a node like the others, the same table gives the error of the end points for every number of steps;
+and since a schedule may begin and end at any node, it gives the ends, too.
 
-The minimum over prefixes is exact where the cost to come depends on the node alone. Here it depends on the state as well, so
-that keeping one prefix per node is a heuristic, blind to errors that would cancel; a wider beam keeps more of them, and all of
-them are brute force. On the bundled digits (Euler, DPM-Solver++ 2M) a finer grid is worth more than a wider beam of the same
-cost, and squared or plain errors in place of their logs choose nearly the same levels.
+The minimum over prefixes is exact if the remaining cost depends on the node alone. Here it also depends on the state,
+so keeping one prefix per node is a heuristic that misses errors that would cancel; a wider beam keeps more prefixes,
+and keeping all is brute force. On the bundled digits (Euler, DPM-Solver++ 2M) a finer grid gains more than a wider beam
+of the same cost, and squared or plain errors instead of their logs choose nearly the same levels.
 
 References:
     | On the Trajectory Regularity of ODE-based Diffusion Sampling (Chen et al., 2024), https://arxiv.org/abs/2405.11326
@@ -48,7 +48,7 @@ GRID = 40
 """Nodes over the range of log sigma."""
 
 CLOSE = 0.2
-"""A level of the reference this near to a node, as a share of its distance to its neighbour, gives way to the node."""
+"""The node replaces a reference level that is this close, as a share of the distance to its neighbour."""
 
 
 def tune_by_trajectory(
@@ -63,9 +63,9 @@ def tune_by_trajectory(
 ) -> list[Schedule]:
     """Finds the levels of 1..most steps at once.
 
-    With one call per step it costs at most most x grid x beam network evaluations per row, and the fine solution once more;
-    with Heun's two, half of most x grid^2 x beam on top: see :func:`cost`, which is exact. They are counted as "trajectory";
-    the end points of the fine solution, which all plans share, as "reference".
+    With one call per step it costs at most most x grid x beam network evaluations per row, and the fine solution once
+    more; with Heun's two, half of most x grid^2 x beam on top: see :func:`cost`, which is exact. They are counted as
+    "trajectory"; the end points of the fine solution, which all plans share, as "reference".
 
     Args:
         bench: The workbench, whose tuning noises are used.
@@ -90,7 +90,7 @@ def tune_by_trajectory(
     notes = {"solver": chosen.name, "nodes": len(levels) - 1, "beam": beam}
 
     def made() -> Array:
-        """The scores, and the nodes of each way behind it, filled up with -1."""
+        """The scores, followed by the nodes of each path, padded with -1."""
         found = np.full((most, most + 2), -1.0)
         for row, best in zip(found, _Search(bench, chosen, levels, indices, beam).run(most), strict=True):
             row[0], row[1 : len(best.way) + 1] = best.score, best.way
@@ -115,9 +115,7 @@ def nodes(bench: Workbench, grid: int, ends: tuple[float, float] | None = None) 
     high, low = ends or (path.sigma_max, path.sigma_min)
     path.check(np.array([high, low]))
     if not high > low:
-        raise SigmaTuneError(
-            f"the ends of a grid are two levels, the high above the low, not {high:.6g} and {low:.6g}."
-        )
+        raise SigmaTuneError(f"a grid needs a high end above its low end, not {high:.6g} and {low:.6g}.")
     head = np.array([high] if np.isinf(high) else [])
     top = HIGHEST if len(head) else high
     levels = np.geomspace(top, low, grid - len(head))
@@ -139,21 +137,21 @@ def cost(bench: Workbench, most: int, levels: Array, *, solver: str, rows: int, 
 
 
 def memory(bench: Workbench, levels: Array, *, solver: str, beam: int = 1) -> int:
-    """Bytes that the states at all nodes take for each row: the teacher's, the prefixes', and those of a step in the making."""
+    """Bytes per row of the states at all nodes: the teacher's, the prefixes', and those of the current step."""
     width = SOLVERS[solver].width
     states = len(levels) * (1 + beam * width) + 3 * (width + 1)
     return states * int(np.prod(bench.model.shape)) * bench.model.dtype.itemsize
 
 
 def _extra(solver: Solver) -> int:
-    """Calls that a step takes besides the one at its beginning, at the level where it ends; a step to 0 takes none."""
+    """Further calls of a step, at the level where it ends; a step to 0 has none."""
     return solver.calls(2) - solver.calls(1) - 1
 
 
 def _usable(name: str) -> Solver:
     solver = SOLVERS[name]
     if not solver.paired():
-        raise SigmaTuneError(f"{solver.name} adds noise; only a deterministic solver has paths that can be compared.")
+        raise SigmaTuneError(f"{solver.name} adds noise; only deterministic solvers have comparable trajectories.")
     return solver
 
 
@@ -161,7 +159,7 @@ def _fine(bench: Workbench, levels: Array) -> tuple[Plan, list[int]]:
     """The reference plan with the nodes among its levels, own ones near to a node left out; and the places of the nodes."""
     reference = bench.reference_plan().schedule
     own, wanted = reference.sigmas[:-1], levels[:-1]
-    y, at = -np.log1p(1 / own), -np.log1p(1 / wanted)  # log tau, which has a place for sigma = inf
+    y, at = -np.log1p(1 / own), -np.log1p(1 / wanted)  # log tau, which is finite at sigma = inf
     kept = np.abs(y[:, None] - at).min(axis=1) > CLOSE * np.abs(np.gradient(y))
     kept[0] = not close(own[0], wanted).any()  # where the noise starts
     merged = np.sort(np.concatenate([wanted, own[kept]]))[::-1]
@@ -187,7 +185,7 @@ def _teacher(bench: Workbench, levels: Array, indices: range) -> list[torch.Tens
 
 @dataclass(frozen=True, eq=False)
 class _Prefix:
-    """The levels so far, by their nodes, and the state with which the network is asked at the last, (w, R, *shape)."""
+    """The levels so far, by their nodes, and the state before the network call at the last, (w, R, *shape)."""
 
     way: tuple[int, ...]
     state: torch.Tensor
@@ -209,7 +207,7 @@ class _Search:
         layer: list[list[_Prefix]] = [[] for _ in range(end)]
         for steps in range(1, most + 1):
             longer: list[list[_Prefix]] = [[] for _ in self.sigmas]
-            # A step leads to later nodes: taken from the last one, old and new states never all stand together.
+            # A step leads to later nodes: starting from the last node, old and new states never coexist.
             for node in reversed(range(end)):
                 for prefix in layer.pop() if steps > 1 else [self._start(node)]:
                     for found in self._extended(prefix, end if steps == most else node + 1):
@@ -246,7 +244,7 @@ class _Search:
                 yield _Prefix((*prefix.way, node), state, table.calls, score)
 
     def _alike(self, nodes: range) -> list[range]:
-        """The nodes in groups to which a step takes equally many calls: a step to 0 may take fewer."""
+        """The nodes grouped by the number of calls of a step to them: a step to 0 may need fewer."""
         end = len(self.sigmas) - 1
         if _extra(self.solver) == 0:
             return [nodes]

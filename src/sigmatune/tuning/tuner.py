@@ -1,4 +1,4 @@
-"""Tuning: stages of ever dearer search over the levels, then the guard."""
+"""Tuning: stages of increasingly expensive search over the levels, then the guard."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def tune(  # noqa: PLR0913 - the front door
     """Finds the noise levels that get the most out of a budget of network calls, and proves it.
 
     The stages of :mod:`sigmatune.tuning.stages` run one after the other, cheap ones first. The result is guarded
-    (:mod:`sigmatune.tuning.guard`): it is never worse than the best static default beyond noise.
+    (:mod:`sigmatune.tuning.guard`): it is never significantly worse than the best static default.
 
     Args:
         model: The denoiser.
@@ -83,15 +83,16 @@ def tune(  # noqa: PLR0913 - the front door
         solver: A solver of the registry.
         method: "auto": the stages of :data:`sigmatune.tuning.climb.AUTO`; or one stage by name, after the static ones.
         coefficients: In place of the gradient over the levels, one over levels and the plan's own coefficients.
-        budget: What tuning itself may spend for all ``calls`` together, the reference and the guard not counted: network
-            evaluations of single images such as 20000, or a time such as "10min" (:class:`~sigmatune.tuning.budget.Budget`).
+        budget: The budget of tuning itself for all ``calls`` together, the reference and the guard not counted: network
+            evaluations of single images such as 20000, or a time such as "10min"
+            (:class:`~sigmatune.tuning.budget.Budget`).
         settings: How many noises; :class:`TuningSettings` by default.
-        store: A folder in which measurements are kept, so that a killed run goes on where it was.
+        store: A folder for measurements, so that a killed run resumes where it was.
         progress: Sees what is being done.
 
     Returns:
-        A plan with its evidence and cost; the best static default, with the words "no gain", if nothing beat it. For several
-        ``calls`` a dictionary from each to its plan.
+        A plan with its evidence and cost; the best static default, with the verdict "no gain", if nothing beat it. For
+        several ``calls`` a dictionary from each to its plan.
 
     Raises:
         SigmaTuneError: for an unknown solver or method, calls below one step, a budget that does not pay for one plan, or a
@@ -140,8 +141,9 @@ def tune_on(
     if not SOLVERS[solver].paired():
         why = "samples in phase space" if SOLVERS[solver].augmented else "adds noise"
         raise SigmaTuneError(
-            f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic solver "
-            "of position, or choose by the spectrum and a distance to data with sigmatune.workflows.tune_by_spectrum."
+            f"{SOLVERS[solver].name} {why} and this guard compares end points of the same noise; tune a deterministic "
+            "position-space solver, or choose by the spectrum and a distance to data with "
+            "sigmatune.workflows.tune_by_spectrum."
         )
     solver, per_call = SOLVERS[solver].name, most_per_call(bench.model)
     steps = {n: SOLVERS[solver].steps_for(n // per_call) for n in sorted(set(wanted), reverse=True)}

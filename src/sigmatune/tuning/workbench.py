@@ -90,11 +90,11 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
 
     .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
 
-    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five defaults,
-    against references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (in float64; 160 in float32; solvers of high
-    order weigh old outputs with large numbers of both signs), the median 5 and 11. What a network of half precision says is
-    rounded to its own :math:`\epsilon`. Half-precision states, which no loader of ours makes, would lie beyond every plan's
-    error at 512 :math:`\epsilon`; they get 8.
+    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five
+    defaults, against references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (in float64; 160 in float32;
+    solvers of high order weigh old outputs with large numbers of both signs), the median 5 and 11. What a network of
+    half precision says is rounded to its own :math:`\epsilon`. Half-precision states, which no loader of ours makes,
+    would lie beyond every plan's error at 512 :math:`\epsilon`; they get 8.
 
     Args:
         model: The denoiser.
@@ -176,8 +176,9 @@ class Workbench:
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
         """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.
 
-        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials. Of
-        the held-out noises' the oldest are forgotten where they are large, and sampled again when they are asked for.
+        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
+        Of the held-out noises' the oldest are forgotten where they are large, and sampled again when they are asked
+        for.
         """
         if split == "held_out":
             self._make_room(self._key("x", plan, split, rows))
@@ -263,7 +264,7 @@ class Workbench:
             ]
             return np.asarray(torch.cat(e).clamp(min=least).numpy())
 
-        if split == "held_out":  # looked at again: distances, pictures, finer references
+        if split == "held_out":  # looked at again: distances, images, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
         digests: dict[str, Digest] = {f"e{steps}": root_mean_square}
         if split == "tuning" and rows is None:
@@ -320,9 +321,8 @@ class Workbench:
 
         Args:
             name: Names them among those of this model and these settings.
-            make: Makes them.
-            purpose, evaluations: What making them costs. It is counted once in a run, even if they are found in the store:
-                then the run that was stopped has paid, and this one has to decide like it.
+            make: Makes them. purpose, evaluations: What making them costs. It is counted once in a run, even if they
+            are found in the store: then the run that was stopped has paid, and this one has to decide like it.
         """
         self.check()
         text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
@@ -360,7 +360,8 @@ class Workbench:
         """Starts to count and returns a function that reads the cost of one plan.
 
         Evaluations are network evaluations of single images, padding included, by purpose. The references of tuning and
-        validation are shared by all plans of a workbench and stand in the cost of each; the seconds are those of this run.
+        validation are shared by all plans of a workbench and stand in the cost of each; the seconds are those of this
+        run.
         """
         before, began = dict(self._spent), time.monotonic()
         shared = before.get("reference", 0)

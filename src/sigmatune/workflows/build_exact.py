@@ -1,12 +1,12 @@
 r"""Builds the exact denoisers of real data: images by class, one Gaussian each, the reference set and the spectra beside them.
 
-A class has thousands of images, a full covariance at 32 x 32 millions of numbers. So, in a cosine transform, the rings of low
-frequency have a full covariance (``benchmarks/exact.py`` compares where it may end),
+A class has thousands of images, a full covariance at 32 x 32 millions of numbers. So, in a cosine transform, the rings
+of low frequency have a full covariance (``benchmarks/exact.py`` compares where it may end),
 
 .. math:: C = (1 - a) S + a \operatorname{diag} S + \text{floor}
 
-with the share a under which images that were left out are likeliest, and the modes beyond are independent, each with a power of
-its own that leans on the mean of its ring where images are few.
+with the share a under which images that were left out are likeliest, and the modes beyond are independent, each with a
+power of its own that leans on the mean of its ring where images are few.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def build(
     exact = EXACT[name.removeprefix("exact:")]
     file = data or Path("data") / f"{exact.data}.npz"
     if not file.is_file():
-        raise SigmaTuneError(f"there is no {file}; fetch it by python tools/fetch_{exact.data}.py, or say where it is.")
+        raise SigmaTuneError(f"there is no {file}; fetch it with python tools/fetch_{exact.data}.py, or pass its path.")
     known = DATA[exact.data]
     progress(f"reading {file}")
     images = sorted_images(file, known, exact.size)
@@ -145,7 +145,7 @@ def sorted_images(file: Path, known: Data, size: int) -> Sorted:
     batches, labels = [], []
     for values, names in images:
         if names is None:
-            raise SigmaTuneError(f"{file} holds no labels, which say what the classes are.")
+            raise SigmaTuneError(f"{file} holds no labels; the mixture needs classes.")
         batches.append(torch.from_numpy(to_pixels(values)).permute(0, 3, 1, 2))
         labels += [known.classes[int(name)] if known.classes else name for name in names]
     classes = known.classes or images.classes

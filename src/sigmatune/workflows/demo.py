@@ -1,4 +1,4 @@
-"""The demo: the main job on a real model in about two minutes, with one table and one picture."""
+"""The demo: the main job on a real model in about two minutes, with one table and one figure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
-"""How many noises the picture shows: the first ones of the held-out range, not chosen by anyone."""
+"""How many noises the figure shows: the first ones of the held-out range, not chosen by anyone."""
 
 FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
@@ -56,7 +56,7 @@ def files_of(model: str, out: Path) -> list[tuple[Path, str]]:
 
 
 def run(model: str, out: Path, *, small: bool = False, progress: Progress | None = None) -> Demo:
-    """Tunes a model at two budgets and writes the plans and one picture.
+    """Tunes a model at two budgets and writes the plans and one figure.
 
     Args:
         model: What :func:`sigmatune.load` takes.
@@ -97,7 +97,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
             panels.append((f"{calls} calls\ntuned", _shown(bench, plan)))
     panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
     picture = out / f"{name}.png"
-    title = f"{name}: the same noises at few calls, by the best static default and by the tuned plan"
+    title = f"{name}: the same noises at few calls, with the best static default and with the tuned plan"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range, kind="demo"))
     notes.append(f"same noises side by side: {picture}")
     return Demo(name, rows, notes, plans, files, bench)

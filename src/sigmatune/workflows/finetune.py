@@ -2,22 +2,24 @@ r"""Weights and plan in turn: fine-tune on the plan's levels, measure the model 
 
 A round is three steps, each kept on disk when it is done:
 
-1. **train**: the network is fitted on to the levels at which the plan asks it, each weighed by what the result hears of an
-   error there, and a small share elsewhere (:mod:`sigmatune.training.plan_levels`); or it learns to land where the old model
-   lands after many steps (:mod:`sigmatune.training.distillation`);
+1. **train**: the network is fitted on to the levels at which the plan asks it, each weighed by what the result hears of
+   an error there, and a small share elsewhere (:mod:`sigmatune.training.plan_levels`); or it learns to land where the old
+   model lands after many steps (:mod:`sigmatune.training.distillation`);
 2. **tabulate**: :math:`e(\sigma)` of the old and of the new weights, on and off the levels;
-3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds for the
-   new weights draw pictures of validation noises; the one nearest to the data goes on.
+3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds
+   for the new weights draw images of validation noises; the one nearest to the data goes on.
 
 What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.core.unrolled`): with the last network
 input :math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
 
 .. math:: w_j = \sqrt{1 + q^2} \, \lvert W_{K-1,j} \rvert, \quad j < K - 1, \qquad w_{K-1} = 1
 
-which for Euler's method is the weight of the discretisation loss, :math:`w_j = \sigma_{K-1} (1/\sigma_{j+1} - 1/\sigma_j)`.
+which for Euler's method is the weight of the discretisation loss, :math:`w_j = \sigma_{K-1} (1/\sigma_{j+1} -
+1/\sigma_j)`.
 
-At the end pictures of held-out noises decide, once (:mod:`sigmatune.workflows.judge`): new weights with the new plan against
-old weights with the old plan. There is a new model only if they are better beyond noise; else the words are "no gain".
+At the end images of held-out noises decide, once (:mod:`sigmatune.workflows.judge`): new weights with the new plan
+against old weights with the old plan. There is a new model only if they are better beyond noise; else the words are "no
+gain".
 
 Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
@@ -95,7 +97,7 @@ class FinetuneSettings:
         noises: The noises that the tuner sees.
         distil: Network calls of the teacher, which is the old model; 0 to learn from the images.
         lora: Rank of the adapters that are trained instead of the weights; 0 for the weights.
-        dtype: Arithmetic of the network in pictures and tuning, "float32" or "bfloat16".
+        dtype: Arithmetic of the network in images and tuning, "float32" or "bfloat16".
         save: Steps between checkpoints.
     """
 
@@ -170,7 +172,7 @@ def finetune(  # noqa: PLR0913 - the front door
     progress: Progress | None = None,
     log: Callable[[Report], None] | None = None,
 ) -> Result:
-    """Makes weights good at the levels of a plan, and the plan good for the weights, and lets pictures judge.
+    """Makes weights good at the levels of a plan, and the plan good for the weights, and lets images judge.
 
     Args:
         source: The model: a bundled name, a folder, a hub id. Its files are only read.
@@ -178,7 +180,7 @@ def finetune(  # noqa: PLR0913 - the front door
         images: What it is trained on.
         folder: Everything goes there: ``round-1/``, ..., and at the end ``model/``, ``plan.json``, ``evidence.json``. A run
             that was stopped goes on.
-        data: What pictures are compared with.
+        data: What images are compared with.
         settings: Rounds, images, rate and so on.
         solver: Where a number of calls is given.
         labels: A conditional model's classes, of which row i has number i; all of them by default.
@@ -187,9 +189,9 @@ def finetune(  # noqa: PLR0913 - the front door
         log: Sees every line of the training's log.
 
     Raises:
-        SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a folder
-            with another fine-tuning or in which another process works, or a loss that is not finite any more; one sentence,
-            and what is done stays.
+        SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a
+            folder with another fine-tuning or in which another process works, or a loss that is not finite any more;
+            one sentence, and what is done stays.
     """
     job = _Job(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
     with held(job.folder):
@@ -340,8 +342,8 @@ class _Job:
         said = (
             f"gain: on {verdict.n} held-out noises new weights and plan beat the old ones: {verdict.spans}."
             if verdict.gain
-            else f"no gain: on {verdict.n} held-out noises new weights and plan are not beyond noise better than the old "
-            f"ones, so there is no new model: {verdict.spans}."
+            else f"no gain: on {verdict.n} held-out noises new weights and plan are not significantly better than the "
+            f"old ones, so there is no new model: {verdict.spans}."
         )
         evidence = {
             "verdict": said,
@@ -384,7 +386,7 @@ class _Job:
         return Result(self.folder / "model" if verdict.gain else None, plan, evidence)
 
     def _default(self, judge: Judge, model: Denoiser, plan: Plan) -> tuple[Plan, str]:
-        """The best published default for the old weights, by pictures of validation noises."""
+        """The best published default for the old weights, by images of validation noises."""
         found: dict[str, Plan] = {}
         for label, family, options in schedules.defaults(model.path, model.default_schedule):
             with suppress(SigmaTuneError):
@@ -398,7 +400,7 @@ class _Job:
     # ---------------------------------------------------------------------------------------------------------- beginnings
 
     def told(self, folder: Path) -> Denoiser:
-        """The model as pictures are made with it; a conditional one is told its classes in turn."""
+        """The model as images are made with it; a conditional one is told its classes in turn."""
         device = None if self.device == "cpu" else self.device
         model: Any = load(str(folder), dtype=getattr(torch, self.settings.dtype), device=device)
         classes = self.labels or getattr(model, "classes", ())

@@ -1,4 +1,4 @@
-"""Pictures of samples: plain grids, and the same noises through several plans."""
+"""Images of samples: plain grids, and the same noises through several plans."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def grid(pixels: Pixels, columns: int | None = None, *, gap: int = 2) -> Pixels:
 
 
 def enlarged(pixels: Pixels, at_least: int = 512) -> Image.Image:
-    """A picture magnified by a whole factor, so that small images can be seen."""
+    """An image magnified by a whole factor, so that small images can be seen."""
     factor = max(1, -(-at_least // max(pixels.shape[:2])))
     picture = Image.fromarray(pixels)
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, float] = (-1.0, 1.0)) -> None:
-    """Writes images as a PNG grid, or as an .npz with uint8 images (n, H, W, C); floats if they are no pictures.
+    """Writes images as a PNG grid, or as an .npz with uint8 images (n, H, W, C); floats if they are not images.
 
     Raises:
-        SigmaTuneError: if they cannot be written, hold NaN or infinity, or are no pictures and the file is a PNG.
+        SigmaTuneError: if they cannot be written, hold NaN or infinity, or are not images and the file is a PNG.
     """
     buffer = io.BytesIO()
     if (bad := first_unsound(images)) is not None:
@@ -73,7 +73,7 @@ def side_by_side(
         kind: What the file says that it is (:mod:`sigmatune.support.outputs`).
 
     Returns:
-        The picture as PNG.
+        The image as PNG.
     """
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
-r"""Pictures decide: where no row has one right answer, sets of pictures are compared with data.
+r"""Images decide: where no row has one right answer, sets of images are compared with data.
 
-Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean log
-Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are compared by a
-bootstrap of pairs (:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below zero in one
-space and above zero in none.
+Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean
+log Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are
+compared by a bootstrap of pairs (:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below
+zero in one space and above zero in none.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 
 LEAST = 64
-"""Fewest pictures that a comparison is made of."""
+"""Fewest images that a comparison is made of."""
 
 
 @dataclass(frozen=True)
 class ReferenceData:
-    """What pictures are compared with.
+    """What images are compared with.
 
     Attributes:
         reference: The data's statistics.
         extractor: Whose features; the distances are taken in its default spaces.
-        n: Pictures of each held-out set; a quarter of it, at least 64, of each validation set.
+        n: Images of each held-out set; a quarter of it, at least 64, of each validation set.
         seed: Of the validation noise; the held-out noise has the next one.
         folder: Keeps features, so that a stopped run goes on where it was.
     """
@@ -53,7 +53,7 @@ class ReferenceData:
 
 @dataclass(frozen=True)
 class ImageVerdict:
-    """What the held-out pictures say of ours against a rival.
+    """What the held-out images say of ours against a rival.
 
     Attributes:
         differences: Ours minus the rival's, one for each space.
@@ -77,35 +77,35 @@ class ImageVerdict:
 
     @property
     def n(self) -> int:
-        """Pictures of each."""
+        """Images of each."""
         return self.differences[0].n
 
 
 class Judge:
-    """Draws pictures and compares them.
+    """Draws images and compares them.
 
     Args:
         data: What they are compared with.
-        shape: Of one picture.
-        progress: Sees the pictures done.
+        shape: Of one image.
+        progress: Sees the images done.
 
     Attributes:
         spent: Network evaluations of single images so far, padding included; what is found in the folder was paid for, too.
 
     Raises:
-        SigmaTuneError: if there are fewer than 64 pictures, or the data do not fit the model.
+        SigmaTuneError: if there are fewer than 64 images, or the data do not fit the model.
     """
 
     def __init__(self, data: ReferenceData, shape: tuple[int, ...], progress: Progress | None = None) -> None:
-        if whole(data.n, "the number of pictures") < LEAST:
-            raise SigmaTuneError(f"sets of fewer than {LEAST} pictures cannot be told apart; ask for 1000 or more.")
+        if whole(data.n, "the number of images") < LEAST:
+            raise SigmaTuneError(f"sets of fewer than {LEAST} images cannot be compared; use 1000 or more.")
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
         self._checked: set[str] = set()
         self.few = max(data.n // 4, LEAST)
         check(self.wanted, data.reference, tuple(shape))
 
     def check(self, model: Denoiser) -> None:
-        """Refuses a model whose pictures would depend on more than their noise; see :mod:`sigmatune.core.soundness`."""
+        """Refuses a model whose images would depend on more than their noise; see :mod:`sigmatune.core.soundness`."""
         price, name = soundness.check(model), model.fingerprint()
         self.spent += 0 if name in self._checked else price
         self._checked.add(name)

@@ -1,8 +1,9 @@
 """Tuning where no row has one right answer: plans that add noise, and plans of phase space.
 
-The amount of noise and the levels are chosen for the data's spectrum in closed form (:mod:`sigmatune.tuning.spectral_search`),
-at the cost of no network call. Then pictures decide (:mod:`sigmatune.workflows.judge`): on validation noises every candidate
-and every default draws pictures, and the best of each kind goes on; on held-out noises these two are compared, once.
+The amount of noise and the levels are chosen for the data's spectrum in closed form
+(:mod:`sigmatune.tuning.spectral_search`), at the cost of no network call. Then images decide
+(:mod:`sigmatune.workflows.judge`): on validation noises every candidate and every default draws images, and the best of
+each kind goes on; on held-out noises these two are compared, once.
 
 Without a gain the default is returned, with the words "no gain".
 """
@@ -38,21 +39,21 @@ Named = tuple[str, Plan]
 def tune_by_spectrum(
     model: Denoiser, calls: int, solver: str, modes: Modes, data: ReferenceData, *, progress: Progress | None = None
 ) -> Plan:
-    """Chooses noise and levels by the spectrum and lets pictures judge.
+    """Chooses noise and levels by the spectrum and lets images judge.
 
     Args:
         model: The model.
-        calls: Network calls per picture; guidance counts.
+        calls: Network calls per image; guidance counts.
         solver: A solver of the registry.
         modes: The spectrum of the model's data.
-        data: What the pictures are compared with.
-        progress: Sees the pictures done.
+        data: What the images are compared with.
+        progress: Sees the images done.
 
     Returns:
         The plan, with evidence and cost; the chosen one, or the best default where there is no gain.
 
     Raises:
-        SigmaTuneError: if the calls pay for no step, there are fewer than 64 pictures, or the data do not fit the model.
+        SigmaTuneError: if the calls pay for no step, there are fewer than 64 images, or the data do not fit the model.
     """
     name = SOLVERS[solver].name
     judge, began = Judge(data, tuple(model.shape), progress), time.monotonic()
@@ -129,6 +130,6 @@ def _verdict(judged: ImageVerdict, rival: str) -> str:
             f"{judged.spans}."
         )
     return (
-        f"no gain: on {judged.n} held-out noises the choice is not beyond noise better than {rival}, "
+        f"no gain: on {judged.n} held-out noises the choice is not significantly better than {rival}, "
         f"so this is that default: {judged.spans}."
     )

@@ -1,4 +1,4 @@
-"""Extractors by name; what a metric's figure is worth depends on them more than on the metric."""
+"""Extractors by name; the value of a figure depends on the extractor more than on the metric."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTRACTORS: Registry[Callable[..., Extractor]] = Registry(
         "pixels": PixelValues,
     },
 )
-"""How to make each extractor; ``device`` says where it runs."""
+"""Builders of the extractors; ``device`` says where they run."""
 
 
 def extractor(
@@ -36,12 +36,12 @@ def extractor(
     """Makes an extractor.
 
     Args:
-        source: A name in :data:`EXTRACTORS`, ``module:function``, a function of uint8 pictures, or an extractor.
-        shape: Shape of one picture, (C, H, W).
+        source: A name in :data:`EXTRACTORS`, ``module:function``, a function of uint8 images, or an extractor.
+        shape: Shape of one image, (C, H, W).
         device: Where a network runs.
 
     Raises:
-        SigmaTuneError: if there is none of that name, or it lacks what it needs.
+        SigmaTuneError: for an unknown name, or an extractor whose requirements are missing.
     """
     if isinstance(source, Extractor):
         return source

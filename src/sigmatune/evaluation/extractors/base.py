@@ -1,4 +1,4 @@
-"""What turns pictures into numbers that distances are taken of."""
+"""Extractors map images to features, in which metrics measure distances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.support.pixels import Pixels, first_unsound
 
 CHUNK = 16
-"""Pictures per call of an extractor, padded with zeros: then the features of a picture do not depend on its neighbours."""
+"""Images per call of an extractor, padded with zeros: then the features of an image do not depend on its neighbours."""
 
 Features = npt.NDArray[np.float32]
 Kind = Literal["texture", "semantic", "logits", "pixels", "other"]
@@ -27,7 +27,7 @@ class FeatureSpace:
     """One of the outputs of an extractor.
 
     Attributes:
-        width: Its numbers per picture, 0 where that depends on the pictures.
+        width: Its numbers per image, 0 where that depends on the images.
         kind: What distances in it tell.
     """
 
@@ -36,15 +36,15 @@ class FeatureSpace:
 
 
 class Extractor(ABC):
-    """Maps uint8 pictures to features in one or more spaces.
+    """Maps uint8 images to features in one or more spaces.
 
-    A new version number is due whenever the same picture would get other numbers.
+    Raise the version whenever the same image would get other numbers.
 
     Attributes:
-        name, version: Stand with every figure.
-        resize, normalisation: What is done to a picture first, in words; they stand with every figure too.
+        name, version: Stated with every figure.
+        resize, normalisation: The preprocessing of an image, in words; every figure states it.
         spaces: The outputs by name.
-        default: The spaces that are reported unless others are asked for.
+        default: The spaces that are reported by default.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Extractor(ABC):
         """The features of a chunk.
 
         Args:
-            pictures: uint8, (CHUNK, C, H, W), C of 1 or 3.
+            pictures: uint8 images, (CHUNK, C, H, W), C of 1 or 3.
 
         Returns:
             For every space float numbers, (CHUNK, width).
         """
 
     def spec(self) -> dict[str, Any]:
-        """What identifies the extractor, JSON-ready."""
+        """The identity of the extractor, JSON-ready."""
         return {
             "name": self.name,
             "version": self.version,
@@ -76,10 +76,10 @@ class Extractor(ABC):
         }
 
     def __call__(self, pixels: Pixels) -> dict[str, Features]:
-        """The features of uint8 pictures, (n, H, W, C), in every space, (n, width) of float32.
+        """The features of uint8 images, (n, H, W, C), in every space, (n, width) of float32.
 
         Raises:
-            SigmaTuneError: if the extractor cannot take such pictures, or returns NaN or infinity.
+            SigmaTuneError: if the extractor cannot take such images, or returns NaN or infinity.
         """
         found: dict[str, list[Features]] = {name: [] for name in self.spaces}
         for first in range(0, len(pixels), CHUNK):
@@ -92,8 +92,8 @@ class Extractor(ABC):
                 own = outputs[name][: len(part)].float().cpu()
                 if (bad := first_unsound(own)) is not None:
                     raise SigmaTuneError(
-                        f"the extractor {self.name} returned NaN or infinity for picture {first + bad} in its space {name}; "
-                        "mend it, or take another one."
+                        f"the extractor {self.name} returned NaN or infinity for image {first + bad} in its space {name}; "
+                        "fix it, or take another extractor."
                     )
                 values.append(own.numpy())
         return {name: np.concatenate(values) for name, values in found.items()}
@@ -112,7 +112,7 @@ class Subspace:
     """A space, or the span of its first principal components in the reference: ``head`` or ``head-pca64``.
 
     Attributes:
-        name: As it is asked for.
+        name: As requested.
         base: The extractor's space.
         components: How many principal components, None for all of the space.
         kind: What distances in it tell.
@@ -138,7 +138,7 @@ class Subspace:
 
 
 def rgb(pictures: torch.Tensor, low: float = -1.0, high: float = 1.0) -> torch.Tensor:
-    """uint8 pictures as float32 of three channels, grey ones repeated, between two values."""
+    """uint8 images as float32 of three channels, grey ones repeated, between two values."""
     values = pictures.float() * ((high - low) / 255) + low
     return values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values
 

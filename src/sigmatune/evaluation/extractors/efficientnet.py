@@ -1,4 +1,4 @@
-"""Features of EfficientNet-Lite0, trained on ImageNet: small, and its weights are an ordinary package."""
+"""Features of EfficientNet-Lite0, trained on ImageNet: small, with weights in an ordinary package."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace, rgb
 from sigmatune.support.errors import SigmaTuneError
 
 TEXTURE = 10
-"""The block after which the texture features are taken: its 112 channels see 16 x 16 cells of the resized picture."""
+"""The block after which the texture features are taken: its 112 channels see 16 x 16 cells of the resized image."""
 
 
 class EfficientNetLite0(Extractor):
     """Averages over positions of block 10 (texture) and of the head (semantic), and the 1000 logits.
 
-    Pictures are resized to ``size`` x ``size`` (bicubic, antialiased, not clipped) and mapped to [-1, 1]. The head has 1280
-    numbers, so that a Frechet distance in it needs many pictures; its first principal components in the reference do not.
+    Images are resized to ``size`` x ``size`` (bicubic, antialiased, not clipped) and mapped to [-1, 1]. The head has
+    1280 numbers, so that a Frechet distance in it needs many images; its first principal components in the reference do
+    not.
 
     References:
         | EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan and Le, 2019)
         | https://arxiv.org/abs/1905.11946
 
     Args:
-        size: Side that pictures are resized to: 64, or 224, at which it was trained, with twelve times the pixels.
+        size: Side that images are resized to: 64, or 224, at which it was trained, with twelve times the pixels.
         device: Where it runs.
 
     Raises:
@@ -50,7 +51,7 @@ class EfficientNetLite0(Extractor):
                 "the extractor efficientnet-lite0 is not installed; pip install 'sigmatune[eval]', or take --extractor pixels."
             ) from None
         if size not in (64, 224):
-            raise SigmaTuneError(f"efficientnet-lite0 takes pictures of 64 or 224 pixels, not {size}.")
+            raise SigmaTuneError(f"efficientnet-lite0 takes images of 64 or 224 pixels, not {size}.")
         self.size = size
         self.resize = f"{size} x {size}, bicubic, antialiased"
         network = EfficientNet.from_name(self.name, image_size=size)

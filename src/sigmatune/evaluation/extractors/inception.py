@@ -1,4 +1,4 @@
-"""Features of the Inception network that published FID figures are made with."""
+"""Features of the Inception network behind published FID figures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ VARIABLE = "SIGMATUNE_INCEPTION"
 class Inception(Extractor):
     """The pooled features (2048) and the logits (1008) of the TensorFlow Inception of 2015, in TorchScript.
 
-    The script resizes to 299 x 299 by itself, as the original graph does. It is looked for in the file that the environment
-    variable ``SIGMATUNE_INCEPTION`` names, then in torch's hub folder, and downloaded to there if there is a network.
+    The script resizes to 299 x 299 by itself, as the original graph does. The search tries the file that the
+    environment variable ``SIGMATUNE_INCEPTION`` names, then torch's hub folder, and downloads the script there if a
+    network is available.
 
     References:
         | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
@@ -33,7 +34,7 @@ class Inception(Extractor):
         device: Where it runs.
 
     Raises:
-        SigmaTuneError: if there is no such file and it cannot be downloaded, or it is no TorchScript.
+        SigmaTuneError: if there is no such file and it cannot be downloaded, or it is not TorchScript.
     """
 
     name = "inception"
@@ -52,7 +53,7 @@ class Inception(Extractor):
             self._weights = hashlib.sha256(path.read_bytes()).hexdigest()
             self.network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError, ValueError) as error:
-            raise SigmaTuneError(f"{path} is no TorchScript of Inception ({str(error).splitlines()[0]}).") from None
+            raise SigmaTuneError(f"{path} is not Inception as TorchScript ({str(error).splitlines()[0]}).") from None
         self.device = device
 
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -74,7 +75,7 @@ def _downloaded() -> Path:
             torch.hub.download_url_to_file(URL, str(path), progress=False)
         except OSError as error:
             raise SigmaTuneError(
-                f"the weights of Inception are not here and {URL} cannot be reached ({error}); download it by hand and set "
-                f"{VARIABLE} to the file, or take --extractor efficientnet-lite0."
+                f"Inception's weights are missing and {URL} cannot be reached ({error}); download the file yourself "
+                f"and set {VARIABLE} to its path, or take --extractor efficientnet-lite0."
             ) from None
     return path

@@ -1,4 +1,4 @@
-"""Any function of pictures as an extractor."""
+"""Any function of images as an extractor."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sigmatune.support.errors import SigmaTuneError
 
 
 class FunctionExtractor(Extractor):
-    """Wraps a function from uint8 pictures (B, C, H, W) to float features (B, d), or to several by name.
+    """Wraps a function from uint8 images (B, C, H, W) to float features (B, d), or to several by name.
 
     Its name is the function's; its version is the attribute ``version`` of the function, if it has one.
 
     Args:
         function: The function, or a torch module.
-        shape: Shape of one picture, (C, H, W); it is called once to see what it returns.
+        shape: Shape of one image, (C, H, W); it is called once to inspect its output.
 
     Raises:
         SigmaTuneError: if it does not return such features.
@@ -38,9 +38,7 @@ class FunctionExtractor(Extractor):
             outputs = self._called(torch.zeros(CHUNK, *shape, dtype=torch.uint8))
         for values in outputs.values():
             if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != CHUNK:
-                raise SigmaTuneError(
-                    f"{self.name} must return features (B, d) of B pictures, floats, one row for each."
-                )
+                raise SigmaTuneError(f"{self.name} must return float features (B, d) for B images, one row for each.")
         self.spaces = {
             name: FeatureSpace(values.shape[1], "logits" if name == "logits" else "other")
             for name, values in outputs.items()
@@ -67,5 +65,5 @@ def imported(text: str) -> Callable[[torch.Tensor], Any]:
     except (ImportError, AttributeError, ValueError) as error:
         raise SigmaTuneError(f"there is no function {text!r} ({error}); write module:function.") from None
     if not callable(found):
-        raise SigmaTuneError(f"{text} is no function of pictures.")
+        raise SigmaTuneError(f"{text} is not a function of images.")
     return found  # type: ignore[no-any-return]

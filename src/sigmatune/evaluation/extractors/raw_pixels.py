@@ -1,4 +1,4 @@
-"""The picture itself, random directions of it, and its spectrum."""
+"""The image itself, random directions of it, and its spectrum."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sigmatune.support.errors import SigmaTuneError
 MOST_PIXELS = 4096
 
 BLOCK, MOST_KEPT = 2**16, 2**19
-"""Values of a picture whose directions are drawn at once, and those of which they are kept for the next batch."""
+"""Number of image values whose directions are drawn at once, and up to which they are kept for the next batch."""
 
 
 class PixelValues(Extractor):
-    """The values of all pixels and channels in [-1, 1], for small pictures."""
+    """The values of all pixels and channels in [-1, 1], for small images."""
 
     name = "pixels"
     version = "1"
@@ -34,13 +34,13 @@ class PixelValues(Extractor):
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         if (width := int(np.prod(pictures.shape[1:]))) > MOST_PIXELS:
             raise SigmaTuneError(
-                f"the extractor pixels is for pictures of up to {MOST_PIXELS} values, not {width}; take efficientnet-lite0."
+                f"the extractor pixels is for images of up to {MOST_PIXELS} values, not {width}; take efficientnet-lite0."
             )
         return {"pixels": (pictures.to(self.device).float() / 127.5 - 1).flatten(1)}
 
 
 class Projections(Extractor):
-    """Random directions of the picture in [-1, 1], for the sliced Wasserstein distance; unit vectors, fixed by a seed."""
+    """Random directions of the image in [-1, 1], for the sliced Wasserstein distance; unit vectors, fixed by a seed."""
 
     name = "projections"
     version = "1"
@@ -66,7 +66,7 @@ class Projections(Extractor):
         return {"projections": found}
 
     def _drawn(self) -> Iterator[Array]:
-        """The rows of one random matrix, a block at a time: that of a large picture would not fit into memory."""
+        """The rows of one random matrix, a block at a time, because it may not fit into memory."""
         rng, width = np.random.default_rng(0), self.spaces["projections"].width
         for first in range(0, self._length, BLOCK):
             yield rng.standard_normal((min(BLOCK, self._length - first), width))
@@ -80,7 +80,7 @@ class Projections(Extractor):
 
 
 class Rings(Extractor):
-    """The radially averaged power of the picture in [-1, 1], one number per whole ring, mean over channels."""
+    """The radially averaged power of the image in [-1, 1], one number per whole ring, mean over channels."""
 
     name = "rings"
     version = "1"

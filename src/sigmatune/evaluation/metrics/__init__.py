@@ -1,4 +1,4 @@
-"""Metrics by name. A new one is a file with a ``METRIC`` and a line here; the laws of all metrics are tested over it."""
+"""Metrics by name. A new metric is a file with a ``METRIC`` and a line here; the law tests cover it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ METRICS: Registry[Metric] = Registry(
     },
     aliases={"fid": "fd"},
 )
-"""The metrics of a set of pictures against a reference, by the name that the command line knows."""
+"""The metrics of a set of images against a reference, by the name that the command line knows."""
 
 __all__ = ["METRICS", "Metric"]

@@ -1,4 +1,4 @@
-"""What a metric of two sets of pictures is."""
+"""The definition of a metric of two sets of images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Metric:
     """A metric.
 
     Attributes:
-        title: What it is called in tables.
+        title: Its name in tables.
         better: For each of its figures by name, which direction is better.
-        estimate: Computes its figures from the features of the generated pictures, (n, D), and the reference's statistics
+        estimate: Computes its figures from the features of the generated images, (n, D), and the reference's statistics
             (None if it needs none).
-        source: The extractor whose features it takes: the one that the user chooses, or one of its own.
-        kinds: The kinds of space that it makes sense in.
-        default: Whether it is reported unless others are asked for.
+        source: The extractor whose features it uses: the user's choice, or its own.
+        kinds: The kinds of space in which it is meaningful.
+        default: Whether it is reported by default.
         needs_reference: Whether it compares with data.
     """
 

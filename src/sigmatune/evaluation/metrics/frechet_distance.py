@@ -1,7 +1,7 @@
-r"""Frechet distance, and what it would be for infinitely many pictures.
+r"""Frechet distance, and its extrapolation to infinitely many images.
 
-The distance of n pictures is biased upwards by about c / n, with c of the plan's own. So only equal n are compared, and the
-extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
+The distance of n images is biased upwards by about c / n, where c depends on the plan. So only distances of equal n are
+comparable, and the extrapolation fits :math:`d^2(n) = d^2_\infty + c / n` to subsets.
 
 References:
     | GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017)
@@ -29,16 +29,16 @@ from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 
 SHARES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
-"""Parts of the pictures that the extrapolation looks at."""
+"""Parts of the images that the extrapolation uses."""
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
-    """The squared Frechet distance; warns where there are fewer pictures than features."""
+    """The squared Frechet distance; warns where there are fewer images than features."""
     rows, theirs = _rows(features, reference)
     n, width = rows.shape
     if n < width:
         warnings.warn(
-            f"{n} pictures cannot fill {width} dimensions, so this Frechet distance is mostly bias; take more, or a projection "
+            f"{n} images cannot fill {width} dimensions, so this Frechet distance is mostly bias; take more, or a projection "
             "such as -pca64.",
             stacklevel=2,
         )
@@ -53,7 +53,7 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
 
 
 def extrapolated(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
-    """The squared Frechet distance for infinitely many pictures."""
+    """The squared Frechet distance for infinitely many images."""
     rows, theirs = _rows(features, reference)
     parts = [Moments.of(rows[fold]) for fold in folds(len(rows))]
     everything = _limit(parts, theirs)
@@ -64,7 +64,7 @@ def extrapolated(features: Features, reference: Statistics | None) -> Mapping[st
 def _rows(features: Features, reference: Statistics | None) -> tuple[Array, Gaussian]:
     assert reference is not None
     if len(features) < 4:
-        raise SigmaTuneError(f"a Frechet distance with an interval needs at least 4 pictures, not {len(features)}.")
+        raise SigmaTuneError(f"a Frechet distance with an interval needs at least 4 images, not {len(features)}.")
     return reference.seen(features), reference.gaussian
 
 

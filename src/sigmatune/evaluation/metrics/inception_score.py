@@ -1,9 +1,9 @@
-r"""Inception-type score: how sure a classifier is of each picture, and how different the pictures are for it.
+r"""Inception-type score: how confident a classifier is for each image, and how diverse its predictions are.
 
 .. math:: IS = \exp \, E_x \, KL \big( p(y | x) \, \| \, p(y) \big)
 
-Computed by torchmetrics with one split. It needs no reference and knows nothing of the data; with another classifier than
-Inception it is of another scale, so it is only compared within one extractor.
+Computed by torchmetrics with one split. It uses no reference data. A classifier other than Inception has another scale,
+so scores are comparable within one extractor only.
 
 References:
     | Improved Techniques for Training GANs (Salimans et al., 2016)

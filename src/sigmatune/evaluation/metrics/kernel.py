@@ -59,7 +59,7 @@ class KernelSums:
 
 
 def kernel_sums(x: Array, y: Array, parts: Sequence[Rows]) -> KernelSums:
-    """Sums the kernel over all pairs of rows, (n, d) and (m, d), some of the first at a time."""
+    """Sums the kernel over all pairs of rows, (n, d) and (m, d), in blocks of the first."""
     owner = np.concatenate([np.full(len(part), j) for j, part in enumerate(parts)])
     rows = x[np.concatenate(parts)]
     member = np.zeros((len(rows), len(parts)))

@@ -1,6 +1,6 @@
-r"""Precision and recall, density and coverage: fidelity and diversity apart, by k nearest neighbours.
+r"""Precision and recall, density and coverage: fidelity and diversity separately, by k nearest neighbours.
 
-With :math:`B(y_j)` the ball around a picture of the data that reaches to its k-th neighbour among the data, and
+With :math:`B(y_j)` the ball around an image of the data that reaches to its k-th neighbour among the data, and
 :math:`B(x_i)` the same among the generated ones,
 
 .. math:: \text{precision} = \overline{[x_i \in \cup_j B(y_j)]}, \quad \text{recall} = \overline{[y_j \in \cup_i B(x_i)]},
@@ -30,15 +30,15 @@ from sigmatune.support.errors import SigmaTuneError
 
 K = 5
 MOST = 5000
-"""Rows of either side, equally many; the memory grows with the square."""
+"""Most rows of either side; memory grows with the square."""
 
 
 def manifolds(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
-    """The four numbers for equally many generated and real pictures: as many as the smaller side has, at most MOST."""
+    """The four numbers for equally many generated and real images: as many as the smaller side has, at most MOST."""
     assert reference is not None
     n = min(len(features), len(reference.rows), MOST)
     if n <= 2 * K:
-        raise SigmaTuneError(f"precision and recall need more than {2 * K} pictures on either side, not {n}.")
+        raise SigmaTuneError(f"precision and recall need more than {2 * K} images on either side, not {n}.")
     x, y = reference.seen(features[:n]), reference.rows[:n].astype(np.float64)
     within, between = _distances(x, x), _distances(x, y)
     real = _radii(_distances(y, y))

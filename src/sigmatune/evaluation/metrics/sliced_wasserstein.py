@@ -1,4 +1,4 @@
-r"""Sliced Wasserstein distance of the pictures themselves, in [-1, 1], over fixed random directions.
+r"""Sliced Wasserstein distance of the images themselves, in [-1, 1], over fixed random directions.
 
 .. math:: SW_2^2 = \overline{\int_0^1 \big( F^{-1}_{\theta^T x}(u) - F^{-1}_{\theta^T y}(u) \big)^2 du}
 
@@ -19,7 +19,7 @@ from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
 
 LEVELS = (np.arange(500) + 0.5) / 500
-"""Where the quantile functions are compared, so that samples of different size can be."""
+"""Quantiles at which samples are compared, so that their sizes may differ."""
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:

@@ -1,4 +1,4 @@
-r"""Spectrum distance: how far the mean power of the pictures is from that of the data, ring by ring, in natural logarithms.
+r"""Spectrum distance: how far the mean power of the images is from that of the data, ring by ring, in natural logarithms.
 
 .. math:: \Big( \frac{1}{K} \sum_{k \ge 1} \log^2 \frac{P_x(k)}{P_y(k)} \Big)^{1/2}
 
@@ -18,7 +18,7 @@ from sigmatune.evaluation.reference_set import Statistics
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
-    """The distance from power per picture, (n, rings)."""
+    """The distance from power per image, (n, rings)."""
     assert reference is not None
     theirs = np.log(np.maximum(reference.moments.mean[1:], 1e-12))  # uint8 has no power below 1e-6
     rows = reference.seen(features)[:, 1:]

@@ -1,9 +1,10 @@
 r"""What an export is: the numbers as a program wants them, and one line that states what they mean.
 
-The line is JSON behind ``sigmatune export``: the target, whether the numbers are sigmas of :math:`x_0 + \sigma \epsilon`
-("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), what a shift has done to them, whether the final 0 is among
-them, how many steps and network calls they make with which sampler, and the plan's own levels and noise path, so that reading
-it gives back the plan bit for bit. What a program shows and what the line says must agree, or the text is refused.
+The line is JSON behind ``sigmatune export``: the target, whether the numbers are sigmas of :math:`x_0 + \sigma
+\epsilon` ("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), what a shift has done to them, whether the
+final 0 is among them, how many steps and network calls they make with which sampler, and the plan's own levels and
+noise path, so that reading it gives back the plan bit for bit. What a program shows and what the line says must agree,
+or the text is refused.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ def statement(
         raise SigmaTuneError(f"{name} takes one list of levels, and this plan has one per row; export a row of it.")
     if plan.solver == "custom" or plan.solver_options.get("weights") is not None:
         raise SigmaTuneError(
-            f"{name} takes levels and the name of a sampler, and this plan's coefficients are no sampler's; export it to json "
-            "or diffusers, or run it with the ComfyUI node."
+            f"{name} takes levels and the name of a sampler, and this plan's coefficients are not a sampler's; export "
+            "it to json or diffusers, or run it with the ComfyUI node."
         )
     path = None if plan.path is None else noise.from_spec(plan.path)
     process = {} if path is None else process_of(path)
@@ -193,9 +194,9 @@ def numbers_in(text: str) -> list[float]:
     """The numbers of a comma-separated list.
 
     Raises:
-        SigmaTuneError: if something in it is no number.
+        SigmaTuneError: if something in it is not a number.
     """
     try:
         return [float(part) for part in text.replace("\n", " ").split(",") if part.strip()]
     except ValueError:
-        raise SigmaTuneError(f"{text.strip()[:40]!r} is no comma-separated list of numbers.") from None
+        raise SigmaTuneError(f"{text.strip()[:40]!r} is not a comma-separated list of numbers.") from None

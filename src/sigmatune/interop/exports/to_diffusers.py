@@ -43,7 +43,7 @@ def write(plan: Plan, *, prediction: str = "") -> str:
     kind = process_of(path)["kind"]
     chosen = prediction or ("flow" if kind == "flow" else "")
     if not chosen:
-        raise SigmaTuneError("say what the model predicts, such as --prediction epsilon; the plan does not know.")
+        raise SigmaTuneError("the plan does not record what the model predicts; pass it, such as --prediction epsilon.")
     made = SigmaTuneScheduler(
         plan=json.loads(plan_file.dumps(plan)),
         prediction_type=predictions[chosen].name,
@@ -60,7 +60,7 @@ def read(text: str) -> Plan:
     except SigmaTuneError:
         raise
     except (KeyError, TypeError):
-        raise SigmaTuneError("this is no configuration of a SigmaTuneScheduler.") from None
+        raise SigmaTuneError("this is not a configuration of a SigmaTuneScheduler.") from None
     return read_plan(json.dumps(plan))
 
 
@@ -95,10 +95,10 @@ def read_stock(text: str) -> Plan:
     except SigmaTuneError:
         raise
     except (ValueError, KeyError, TypeError):
-        raise SigmaTuneError("this is no export to a stock scheduler of diffusers.") from None
+        raise SigmaTuneError("this is not an export to a stock scheduler of diffusers.") from None
     plan = stated_plan(stated)
     if json.loads(write_stock(plan))["sigmas"] != given:
-        raise SigmaTuneError("the levels in this diffusers-stock export are not those that its statement says.")
+        raise SigmaTuneError("the levels in this diffusers-stock export are not those that it states.")
     return plan
 
 

@@ -1,8 +1,8 @@
 """Exact denoisers of real data by name, ``exact:cifar10-mixture-16``: models whose converged samples are data.
 
 A ``mixture`` has one Gaussian for each class (:mod:`~sigmatune.models.exact.class_mixture`), an ``empirical`` is the data set
-itself (:mod:`~sigmatune.models.exact.empirical`). They are built from fetched data by one command, kept in a cache folder, and
-run on DDPM's linear betas, so that they have timesteps like most networks.
+itself (:mod:`~sigmatune.models.exact.empirical`). They are built from fetched data by one command, kept in a cache
+folder, and run on DDPM's linear betas, so that they have timesteps like most networks.
 """
 
 from __future__ import annotations

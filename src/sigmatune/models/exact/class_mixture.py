@@ -1,9 +1,9 @@
 r"""A mixture of Gaussians, one for each class of a data set, whose posterior mean costs two products with a matrix each.
 
-Images are turned into modes :math:`u = B x` by an orthonormal basis, a cosine transform of rows and columns and a rotation of
-colours. Component k has full covariance :math:`U_k \Lambda_k U_k^T` in the first m modes, those of low frequency, and
-independent modes beyond. So :math:`\alpha^2 C_k + s^2` is diagonal in the same axes at every level, and with
-:math:`y_k = U_k^T (u - \alpha B \mu_k)`
+Images are turned into modes :math:`u = B x` by an orthonormal basis, a cosine transform of rows and columns and a
+rotation of colours. Component k has full covariance :math:`U_k \Lambda_k U_k^T` in the first m modes, those of low
+frequency, and independent modes beyond. So :math:`\alpha^2 C_k + s^2` is diagonal in the same axes at every level, and
+with :math:`y_k = U_k^T (u - \alpha B \mu_k)`
 
 .. math:: D = \sum_k r_k \left[ \mu_k + B^T U_k \frac{\alpha \Lambda_k}{\alpha^2 \Lambda_k + s^2} y_k \right], \quad
           r_k \propto w_k \prod_i \frac{1}{\sqrt{v_{ki}}} e^{-y_{ki}^2 / 2 v_{ki}}, \quad

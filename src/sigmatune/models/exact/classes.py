@@ -45,7 +45,7 @@ class Told:
         """
         if self.places:
             if index not in self.places:
-                raise SigmaTuneError(f"this model was told nothing about row {index}.")
+                raise SigmaTuneError(f"this model has no condition for row {index}.")
             return self.labels[self.places[index]]
         for part, own in self.parts:
             if index in part:
@@ -114,7 +114,7 @@ class Classes(Analytic):
             return self
         if count < len(parts):
             raise SigmaTuneError(
-                f"tuning keeps {', '.join(name.replace('_', '-') for name in parts)} apart in their labels too, so give at "
+                f"{', '.join(name.replace('_', '-') for name in parts)} must use different labels, so give at "
                 f"least {len(parts)} different ones, or one for all, not {count}."
             )
         sizes = shares(count, [len(part) for part in parts.values()])
@@ -147,6 +147,6 @@ class Classes(Analytic):
         if self.told.one:
             return list(self.told.labels) * batch
         if self._indices is None or len(self._indices) > batch:
-            raise SigmaTuneError("this model is told something about each row; say which rows these are with rows().")
+            raise SigmaTuneError("this model has a condition for each row; select rows with rows().")
         found = [self.told.at(index) for index in self._indices]
         return [*found, *found[:1] * (batch - len(found))]

@@ -1,4 +1,4 @@
-"""Noise laws for training, by name: from which levels of noise a network learns."""
+"""Noise laws for training, by name: the distributions of training levels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def noise_law(name: str, domain: Domain, options: Mapping[str, Any] | None = Non
 
     Args:
         name: A name in :data:`LAWS`.
-        domain: What it is for.
+        domain: The model and data.
         options: The law's own options.
 
     Raises:

@@ -1,10 +1,10 @@
-r"""What a noise law is: a strictly falling curve from a uniform number to a logSNR.
+r"""The definition of a noise law: a strictly falling curve from a uniform number to a logSNR.
 
 .. math:: u \sim U(0, 1), \qquad \lambda = \lambda(u), \qquad \sigma = e^{-\lambda / 2}
 
-u = 0 is the clean end and u = 1 the noisy one. The density of training noise in :math:`\lambda` is
-:math:`1 / (-d\lambda/du)`; a loss that is multiplied by :math:`-d\lambda/du` weighs levels by its weight alone, whatever the
-law. A law may look at the images (:mod:`sigmatune.training.laws.spectral_instance`); most do not.
+u = 0 is the clean end and u = 1 the noisy one. The density of training noise in :math:`\lambda` is :math:`1 /
+(-d\lambda/du)`; a loss multiplied by :math:`-d\lambda/du` weights levels by its weight alone, whatever the law. A law
+may depend on the images (:mod:`sigmatune.training.laws.spectral_instance`); most do not.
 
 A new law is one file: a function from a :class:`Domain` and options to a :class:`Law`, and a line in the registry.
 """
@@ -27,12 +27,12 @@ from sigmatune.support.options import full_options, known_options
 
 @dataclass(frozen=True)
 class Domain:
-    """What a law is made for.
+    """The model and data of a law.
 
     Attributes:
         path: The model's noise path; no level is drawn outside its range.
         shape: Shape of one sample, (C, H, W).
-        spectrum: The training data's, for laws that are read off it.
+        spectrum: The training data's, for laws that need it.
     """
 
     path: NoisePath
@@ -57,7 +57,7 @@ class Domain:
             SigmaTuneError: if no spectrum was measured.
         """
         if self.spectrum is None:
-            raise SigmaTuneError("this noise law is read off the data's spectrum; measure it first.")
+            raise SigmaTuneError("this noise law needs the data's spectrum; measure it first.")
         return np.asarray(self.spectrum.power.reshape(-1, self.spectrum.rings).mean(axis=0))
 
 
@@ -80,8 +80,8 @@ class Law(ABC):
     """Draws noise levels; see the module.
 
     Attributes:
-        instance: Every image has a curve of its own.
-        curve: Family, kappa_min and kappa_max of a spectral curve, for models that are told its ends.
+        instance: Every image has its own curve.
+        curve: Family, kappa_min and kappa_max of a spectral curve, for models conditioned on its ends.
     """
 
     instance: bool = False

@@ -26,7 +26,7 @@ def cosine(domain: Domain, *, base: float = 32.0) -> Shared:
         | https://arxiv.org/abs/2410.19324
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         base: The side in pixels at which nothing is shifted, > 0.
 
     Raises:

@@ -22,7 +22,7 @@ def ddpm(domain: Domain, *, table: str = "linear") -> Shared:
         | https://arxiv.org/abs/2006.11239
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         table: The beta table, "linear", "scaled_linear" or "cosine" of 1000 entries.
 
     Raises:

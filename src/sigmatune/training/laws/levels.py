@@ -1,10 +1,10 @@
-r"""The levels of a plan: what fine-tuning trains on, with a small share elsewhere.
+r"""The levels of a plan, for fine-tuning, with a small share elsewhere.
 
 .. math:: u < r: \; \lambda \text{ uniform over the range}; \qquad u \ge r: \; \sigma_i \text{ with probability } p_i
 
-Fine-tuning a model on the levels that will be used makes it better there and worse elsewhere; the share r off the levels
-keeps the rest usable and measurable. Here :math:`\lambda(u)` is a staircase, not a curve: its slope is not defined, and a
-loss must not be multiplied by it.
+Fine-tuning a model on the levels that will be used makes it better there and worse elsewhere; the share r off the
+levels keeps the rest usable and measurable. Here :math:`\lambda(u)` is a staircase, not a curve: its slope is not
+defined, and a loss must not be multiplied by it.
 
 Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
@@ -22,14 +22,14 @@ from sigmatune.training.laws.base import Domain, Law, LawKind
 
 
 class Levels(Law):
-    """Draws from given levels, and now and then from anywhere.
+    """Draws from given levels, and a share from the whole range.
 
     Args:
         levels: sigma, (N,), positive.
         shares: Probability of each, (N,), summing to 1.
         elsewhere: r.
         logsnr_ends: The logSNR at sigma_min and at sigma_max.
-        told: sigma_min and sigma_max that a conditional network is told; those of the range by default.
+        told: sigma_min and sigma_max, the condition of a conditional network; those of the range by default.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ def levels(
     """Draws the levels of a plan.
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         sigmas: The plan's positive levels, (N,).
         shares: How often each is drawn, positive numbers, normalised here; equally often by default.
         elsewhere: Share of training anywhere in the model's range, in [0, 1).

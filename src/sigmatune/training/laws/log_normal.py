@@ -26,7 +26,7 @@ def log_normal(domain: Domain, *, P_mean: float = -1.2, P_std: float = 1.2) -> S
         | https://arxiv.org/abs/2206.00364
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         P_mean, P_std: Mean and standard deviation of log sigma, P_std > 0.
 
     Raises:

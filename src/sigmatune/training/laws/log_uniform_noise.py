@@ -1,4 +1,4 @@
-r"""Log-uniform: every octave of noise the same share. The baseline that knows nothing of data or network.
+r"""Log-uniform: every octave of noise gets the same share. The baseline that ignores data and network.
 
 .. math:: \lambda(u) = \lambda_{\max} + u \, (\lambda_{\min} - \lambda_{\max})
 """
@@ -18,7 +18,7 @@ def log_uniform(domain: Domain) -> Shared:
         | https://arxiv.org/abs/2107.00630
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
     """
     high, low = domain.logsnr
     return Shared(lambda u: np.asarray(high + u * (low - high)), lambda u: np.full_like(u, high - low))

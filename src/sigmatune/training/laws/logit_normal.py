@@ -23,7 +23,7 @@ def flow(domain: Domain, *, shift: float = 1.0) -> Shared:
         | https://arxiv.org/abs/2403.03206
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         shift: s > 0; above 1 draws more noise.
 
     Raises:

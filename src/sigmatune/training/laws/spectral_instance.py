@@ -2,9 +2,9 @@ r"""Spectral, per instance: every image is trained on the logSNR curve of its ow
 
 .. math:: P_i(k) = \mathrm{RAPSD}(x_i), \qquad \lambda_i(u) = \log \kappa(u) - \log P_i(f_i(u))
 
-A smooth image gets less noise, a rough one more at the fine end, and both are covered from "hidden" to "seen" by the same
-u. The network has to be told where it is: besides :math:`\lambda_i(u)` it gets the ends :math:`\lambda_i(0)` and
-:math:`\lambda_i(1)` (:mod:`sigmatune.models.conditioning`). To sample, spectra are drawn from a mixture that is fitted to
+A smooth image gets less noise, a rough one more at the fine end, and the same u covers both from "hidden" to "visible".
+The network needs the curve as a condition: besides :math:`\lambda_i(u)` it gets the ends :math:`\lambda_i(0)` and
+:math:`\lambda_i(1)` (:mod:`sigmatune.models.conditioning`). For sampling, spectra are drawn from a mixture, fitted to
 the data and saved with the model (:mod:`sigmatune.rules`).
 
 The spectrum is measured on the images of the batch: mirrored or not, it is the same.
@@ -67,12 +67,12 @@ def spectral_instance(
         | https://arxiv.org/abs/2603.19222
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         curve: "frequency", "power" or "mixed".
         kappa_min, kappa_max: P / sigma^2 at the noisy and at the clean end.
 
     Raises:
-        SigmaTuneError: for an unknown curve or kappas that are none.
+        SigmaTuneError: for an unknown curve or invalid kappas.
     """
     CURVES[curve](np.array([1.0, 1.0, 1.0]), kappa_min=kappa_min, kappa_max=kappa_max)
     return PerImage(domain.path, {"curve": curve, "kappa_min": kappa_min, "kappa_max": kappa_max})

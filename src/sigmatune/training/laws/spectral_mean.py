@@ -22,8 +22,8 @@ from sigmatune.training.laws.base import Domain, LawKind, Shared
 def curve_of(power: Array, path: NoisePath, options: Mapping[str, Any]) -> Curve:
     """The curve of a spectrum, or one per row, with its ends moved into the model's range.
 
-    An end beyond the range is the range's. Data without power (a constant image) would leave no range: then the whole one
-    is taken, as :mod:`sigmatune.schedules.spectral` does.
+    An end beyond the range is the range's. Data without power (a constant image) have an empty range: then the whole
+    range applies, as in :mod:`sigmatune.schedules.spectral`.
 
     Args:
         power: P(k), (K,) or (R, K).
@@ -48,12 +48,12 @@ def spectral(
         | https://arxiv.org/abs/2603.19222
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         curve: "frequency", "power" or "mixed".
         kappa_min, kappa_max: P / sigma^2 at the noisy and at the clean end.
 
     Raises:
-        SigmaTuneError: for an unknown curve, kappas that are none, or if no spectrum was measured.
+        SigmaTuneError: for an unknown curve, invalid kappas, or if no spectrum was measured.
     """
     options = {"curve": curve, "kappa_min": kappa_min, "kappa_max": kappa_max}
     of_mean = curve_of(domain.power(), domain.path, options)

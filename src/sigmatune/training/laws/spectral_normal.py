@@ -1,4 +1,4 @@
-r"""Log-normal with the data's own constants: every ring of frequency gets the same share of the training noise.
+r"""Log-normal with the data's own constants: every frequency ring gets the same share of the training noise.
 
 .. math:: P_{mean} = \operatorname{mean}_k \tfrac12 \log P_k, \qquad
           P_{std}^2 = \operatorname{var}_k \tfrac12 \log P_k + \tfrac{\pi^2}{12}
@@ -15,7 +15,7 @@ from sigmatune.training.laws.log_normal import log_normal
 
 
 def spectral_normal(domain: Domain, *, by: str = "rings") -> Shared:
-    """Draws log sigma from the normal distribution that the data's spectrum asks for.
+    """Draws log sigma from the normal distribution that the data's spectrum implies.
 
     References:
         | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022) for the kind of law
@@ -23,14 +23,14 @@ def spectral_normal(domain: Domain, *, by: str = "rings") -> Shared:
         | The constants are derived here.
 
     Args:
-        domain: What the law is for.
+        domain: The model and data.
         by: "rings", every ring the same share, or "modes", every mode.
 
     Raises:
         SigmaTuneError: if no spectrum was measured, or for another weighting.
     """
     if domain.spectrum is None:
-        raise SigmaTuneError("this noise law is read off the data's spectrum; measure it first.")
+        raise SigmaTuneError("this noise law needs the data's spectrum; measure it first.")
     density = training_density(domain.spectrum, by=by)
     return log_normal(domain, P_mean=density.mean, P_std=density.std)
 

@@ -35,7 +35,7 @@ def loss_weight(name: str, data: DataFacts, options: Mapping[str, Any] | None = 
 
     Args:
         name: A name in :data:`WEIGHTS`.
-        data: What it may know.
+        data: The statistics of the data.
         options: The weight's own options.
 
     Raises:

@@ -1,11 +1,12 @@
-r"""What a loss weight is: a function of the noise level on the error of the clean image.
+r"""The definition of a loss weight: a function of the noise level on the error of the clean image.
 
 .. math:: L = E \; w(\sigma) \, [-d\lambda/du] \; \lVert D(x_0 + \sigma\epsilon; \sigma) - x_0 \rVert^2 / (C H W)
 
-Weights on other errors are weights on this one: :math:`\lVert \hat\epsilon - \epsilon \rVert^2 = \lVert D - x_0 \rVert^2 /
+Weights on other errors are weights on this one: :math:`\lVert \hat\epsilon - \epsilon \rVert^2 = \lVert D - x_0
+\rVert^2 /
 \sigma^2` and, on the circle, :math:`\lVert \hat v - v \rVert^2 = \lVert D - x_0 \rVert^2 (1 + \sigma^2) / \sigma^2`. Only
-the shape of w matters to the optimum, and to Adam; :func:`sigmatune.training.objective.scale_of` fixes its size, so that
-learning rates and gradient clipping mean the same for all.
+the shape of w matters to the optimum, and to Adam; :func:`sigmatune.training.objective.scale_of` fixes its size, so
+that learning rates and gradient clipping mean the same for all.
 
 A new weight is one file: a function from :class:`DataFacts` and options to a function of sigma, and a line in the registry.
 """
@@ -25,7 +26,7 @@ Function = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a weight may know about the data.
+    """The statistics of the data for a weight.
 
     Attributes:
         sigma_data: Standard deviation of the pixels.

@@ -1,4 +1,4 @@
-r"""EDM's weight: one over the error that white data of the same variance would have.
+r"""EDM's weight: the inverse of the error for white data of the same variance.
 
 .. math:: w(\sigma) = \frac{\sigma^2 + \sigma_d^2}{(\sigma \sigma_d)^2}
           = \Big( \frac{\sigma_d^2 \, \sigma^2}{\sigma_d^2 + \sigma^2} \Big)^{-1}
@@ -13,7 +13,7 @@ from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
 def edm(data: DataFacts, *, sigma_data: float | None = None) -> Function:
-    """Weighs every level so that an untrained preconditioned network has the same loss at all of them.
+    """Weights every level so that an untrained preconditioned network has the same loss at all of them.
 
     References:
         | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022)
@@ -31,4 +31,4 @@ def edm(data: DataFacts, *, sigma_data: float | None = None) -> Function:
     return lambda sigma: np.asarray((sigma**2 + sigma_d**2) / (sigma * sigma_d) ** 2)
 
 
-WEIGHT = Weight("edm", edm, "one over the error of white data")
+WEIGHT = Weight("edm", edm, "inverse error of white data")

@@ -1,4 +1,4 @@
-r"""Min-SNR: the weight of the noise's error, but no more than gamma.
+r"""Min-SNR: the weight of the noise's error, capped at gamma.
 
 .. math:: w(\sigma) = \min(\sigma^{-2}, \gamma)
 """

@@ -11,12 +11,12 @@ from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
 def image(data: DataFacts) -> Function:  # noqa: ARG001 - all have one signature
-    """Weighs the error of the clean image equally at all levels."""
+    """Weights the error of the clean image equally at all levels."""
     return np.ones_like
 
 
 def epsilon(data: DataFacts) -> Function:  # noqa: ARG001
-    """Weighs the error of the predicted noise equally.
+    """Weights the error of the predicted noise equally.
 
     References:
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020), the simple loss
@@ -26,7 +26,7 @@ def epsilon(data: DataFacts) -> Function:  # noqa: ARG001
 
 
 def velocity(data: DataFacts) -> Function:  # noqa: ARG001
-    """Weighs the error of the predicted velocity equally.
+    """Weights the error of the predicted velocity equally.
 
     References:
         | Progressive Distillation for Fast Sampling of Diffusion Models (Salimans and Ho, 2022), "SNR + 1"

@@ -1,15 +1,15 @@
-r"""The sigmoid weight of SiD2, with a bias that is given or read off the spectrum.
+r"""The sigmoid weight of SiD2, with a given bias or the spectrum's.
 
 .. math:: w(\sigma) = e^b \, \mathrm{sigmoid}(\lambda - b) = \frac{1}{\sigma^2 + e^{-b}}
 
-The second form says what the bias is: a variance :math:`\sigma_b^2 = e^{-b}` below which less noise earns no more weight.
-With :math:`e^{-b} = \sigma_d^2` the weight is EDM's times :math:`\sigma^2 \sigma_d^2 / (\sigma^2 + \sigma_d^2)^2`, which fades
-at both ends.
+The second form interprets the bias: a variance :math:`\sigma_b^2 = e^{-b}` below which less noise gains no more weight.
+With :math:`e^{-b} = \sigma_d^2` the weight is EDM's times :math:`\sigma^2 \sigma_d^2 / (\sigma^2 +
+\sigma_d^2)^2`, which fades at both ends.
 
-**From the spectrum** (a question that C leaves open; derived here): a ring of power P passes from hidden to seen at
-:math:`\lambda_k = -\log P_k`. With :math:`b = \operatorname{mean}_k \lambda_k` over the rings k >= 1 the weight has its knee
-where the middle ring, in the geometric mean of powers, is half seen: rings coarser than that get the weight of the noise's
-error in full, finer ones less and less, whatever the resolution.
+**From the spectrum** (the paper leaves this open; our derivation): a ring of power P passes from hidden to visible at
+:math:`\lambda_k = -\log P_k`. With :math:`b = \operatorname{mean}_k \lambda_k` over the rings k >= 1 the weight has its
+knee where the middle ring, in the geometric mean of powers, is half visible: coarser rings get the full weight of the
+noise's error, finer rings less and less, whatever the resolution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
 def sigmoid(data: DataFacts, *, b: float = -3.0) -> Function:  # noqa: ARG001 - all have one signature
-    r"""Weighs the error of the noise by a sigmoid of :math:`b - \lambda`.
+    r"""Weights the error of the noise by a sigmoid of :math:`b - \lambda`.
 
     References:
         | Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation (Kingma & Gao, 2023)
@@ -38,13 +38,13 @@ def sigmoid(data: DataFacts, *, b: float = -3.0) -> Function:  # noqa: ARG001 - 
 
 
 def spectral_bias(data: DataFacts) -> float:
-    r"""The bias that the spectrum asks for, :math:`b = -\operatorname{mean}_k \log P_k`.
+    r"""The bias that the spectrum implies, :math:`b = -\operatorname{mean}_k \log P_k`.
 
     Raises:
         SigmaTuneError: if no spectrum was measured.
     """
     if data.spectrum is None:
-        raise SigmaTuneError("this weight is read off the data's spectrum; measure it first.")
+        raise SigmaTuneError("this weight needs the data's spectrum; measure it first.")
     return -2 * training_density(data.spectrum).mean
 
 

@@ -1,10 +1,10 @@
-r"""One over the error that Gaussian data of the same spectrum would have: EDM's weight for data that is not white.
+r"""The inverse of the error for Gaussian data with the same spectrum: EDM's weight for data that is not white.
 
 .. math:: w(\sigma) = \Big( \frac{1}{\sum_k n_k} \sum_k n_k \frac{P_k \sigma^2}{P_k + \sigma^2} \Big)^{-1}
 
-The sum is the error of the best denoiser of Gaussian data (Wiener's filter). With a flat spectrum it is EDM's weight. Images
-are not white: at medium noise most of their modes have nothing to lose, the best error is far below that of white data, and
-EDM's weight all but ignores the levels at which coarse structure is decided.
+The sum is the error of the best denoiser of Gaussian data (Wiener's filter). With a flat spectrum it is EDM's weight.
+Images are not white: at medium noise most of their modes are lost already, the best error is far below that of white
+data, and EDM's weight almost ignores the levels that decide coarse structure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sigmatune.training.weights.base import DataFacts, Function, Weight
 
 
 def spectral(data: DataFacts) -> Function:
-    """Weighs every level by the inverse of the error that cannot be avoided there.
+    """Weights every level by the inverse of the unavoidable error there.
 
     References:
         | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022) for the principle
@@ -33,7 +33,7 @@ def spectral(data: DataFacts) -> Function:
     """
     spectrum = data.spectrum
     if spectrum is None:
-        raise SigmaTuneError("this weight is read off the data's spectrum; measure it first.")
+        raise SigmaTuneError("this weight needs the data's spectrum; measure it first.")
 
     def weight(sigma: Array) -> Array:
         return np.asarray(1 / lost_variance(spectrum, sigma))
@@ -41,4 +41,4 @@ def spectral(data: DataFacts) -> Function:
     return weight
 
 
-WEIGHT = Weight("spectral", spectral, "one over the error of Gaussian data of this spectrum")
+WEIGHT = Weight("spectral", spectral, "inverse error of Gaussian data with this spectrum")
