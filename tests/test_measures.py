@@ -372,6 +372,11 @@ def spoilt(**changes):
     return stated
 
 
+def test_a_file_for_samples_without_a_grid_is_refused_for_that():
+    with pytest.raises(SigmaTuneError, match="lie on no grid"):
+        measures.from_dict(spoilt(shape=[1, 1, 50]))
+
+
 @pytest.mark.parametrize(
     "stated",
     [

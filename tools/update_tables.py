@@ -572,7 +572,11 @@ def measures_table(result: dict) -> str:
     parts = ("exact, data", "networks, data", "networks, converged")
     head = ["error", "lowest", "mean", "exact data", "networks, data", "networks, converged", "chosen over best"]
     rows = [
-        [MEASURES.get(name, name), *(f"{found[part]:.2f}" for part in ("lowest", "mean", *parts)), f"{found['regret']:.2f}"]
+        [
+            MEASURES.get(name, name),
+            *(f"{found[part]:.2f}" for part in ("lowest", "mean", *parts)),
+            f"{found['regret']:.2f}",
+        ]
         for name, found in result["summary"].items()
     ]
     counts = sorted({about["rows"] for about in result["subjects"].values()})
@@ -586,7 +590,16 @@ def measures_table(result: dict) -> str:
 
 def measures_models_table(result: dict) -> str:
     """The mean correlation of some candidates, model by model."""
-    chosen = ("rms", "rings, 0.5", "rings, 0.75", "rings, 1", "colours, 0.5", "colours, 1", "features, block10", "features, head-pca64")
+    chosen = (
+        "rms",
+        "rings, 0.5",
+        "rings, 0.75",
+        "rings, 1",
+        "colours, 0.5",
+        "colours, 1",
+        "features, block10",
+        "features, head-pca64",
+    )
     rows = [
         [model, *(f"{result['summary'][name]['models'][model]:.2f}" for name in chosen), f"{about['rows']}"]
         for model, about in result["subjects"].items()
@@ -595,7 +608,10 @@ def measures_models_table(result: dict) -> str:
     return markdown(["model", *(MEASURES.get(name, name) for name in chosen), "noises"], rows, note)
 
 
-MEASURES = {"rms": "root mean square", **{f"{of}, {p}": f"{of}, exponent {p}" for of in ("rings", "colours") for p in (0.25, 0.5, 0.75, 1)}}
+MEASURES = {
+    "rms": "root mean square",
+    **{f"{of}, {p}": f"{of}, exponent {p}" for of in ("rings", "colours") for p in (0.25, 0.5, 0.75, 1)},
+}
 """What candidates are called in tables."""
 
 MAKERS = {
