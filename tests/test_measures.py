@@ -328,9 +328,8 @@ def test_features_see_a_picture_through_the_models_decoder():
     model.__class__, model.value_range = Decoding, (0.0, 1.0)
     decoded = measures.fit("features", x, model)
     assert_allclose(decoded.errors(x.flip(0), x), plain.errors(x.flip(0), x), rtol=1e-3)
-    assert plain.errors(x.flip(0), x).mean() == pytest.approx(
-        2**0.5, rel=0.4
-    )  # two pictures that have nothing in common
+    pairs = torch.cat([plain.squares(x.roll(i, 0), x) for i in range(len(x))])
+    assert pairs.mean() == pytest.approx(2.0, rel=1e-5)  # twice the variance, which the spread makes 1
 
 
 def test_features_refuse_what_they_cannot_see():
