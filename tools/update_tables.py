@@ -579,27 +579,18 @@ def measures_table(result: dict) -> str:
         ]
         for name, found in result["summary"].items()
     ]
-    counts = sorted({about["rows"] for about in result["subjects"].values()})
-    cells = len(result["cells"])
+    counts = " or ".join(str(n) for n in sorted({about["rows"] for about in result["subjects"].values()}))
     note = (
-        f"{len(result['subjects'])} models, {cells} schedules by {' and '.join(NAMES[s] for s in ('euler', 'dpmpp2m'))} with 4, 6 "
-        f"and 10 calls, {' or '.join(map(str, counts))} noises each. {made_by(result)}"
+        f"{len(result['subjects'])} models, {len(result['cells'])} pairs of schedule and solver ({NAMES['euler']}, "
+        f"{NAMES['dpmpp2m']}; 4, 6 and 10 calls), each on {counts} noises. {made_by(result)}"
     )
     return markdown(head, rows, note)
 
 
 def measures_models_table(result: dict) -> str:
     """The mean correlation of some candidates, model by model."""
-    chosen = (
-        "rms",
-        "rings, 0.5",
-        "rings, 0.75",
-        "rings, 1",
-        "colours, 0.5",
-        "colours, 1",
-        "features, block10",
-        "features, head-pca64",
-    )
+    whitened = [f"{of}, {p}" for of in ("rings", "colours") for p in (0.5, 0.75, 1)]
+    chosen = ("rms", *whitened, "features, block10", "features, head-pca64")
     rows = [
         [model, *(f"{result['summary'][name]['models'][model]:.2f}" for name in chosen), f"{about['rows']}"]
         for model, about in result["subjects"].items()
