@@ -567,6 +567,44 @@ def exact_calls_table(result: dict) -> str:
     return markdown(head, rows, note + made_by({**part, "benchmark": f"{result['benchmark']} calls"}))
 
 
+def measures_table(result: dict) -> str:
+    """How well every candidate for a measure ranks schedules."""
+    parts = ("exact, data", "networks, data", "networks, converged")
+    head = ["error", "lowest", "mean", "exact data", "networks, data", "networks, converged", "chosen over best"]
+    rows = [
+        [
+            MEASURES.get(name, name),
+            *(f"{found[part]:.2f}" for part in ("lowest", "mean", *parts)),
+            f"{found['regret']:.2f}",
+        ]
+        for name, found in result["summary"].items()
+    ]
+    counts = " or ".join(str(n) for n in sorted({about["rows"] for about in result["subjects"].values()}))
+    note = (
+        f"{len(result['subjects'])} models, {len(result['cells'])} pairs of schedule and solver ({NAMES['euler']}, "
+        f"{NAMES['dpmpp2m']}; 4, 6 and 10 calls), each on {counts} noises. {made_by(result)}"
+    )
+    return markdown(head, rows, note)
+
+
+def measures_models_table(result: dict) -> str:
+    """The mean correlation of some candidates, model by model."""
+    whitened = [f"{of}, {p}" for of in ("rings", "colours") for p in (0.5, 0.75, 1)]
+    chosen = ("rms", *whitened, "features, block10", "features, head-pca64")
+    rows = [
+        [model, *(f"{result['summary'][name]['models'][model]:.2f}" for name in chosen), f"{about['rows']}"]
+        for model, about in result["subjects"].items()
+    ]
+    note = "Mean over solvers, numbers of calls, both spaces, and distances to data and to converged samples."
+    return markdown(["model", *(MEASURES.get(name, name) for name in chosen), "noises"], rows, note)
+
+
+MEASURES = {
+    "rms": "root mean square",
+    **{f"{of}, {p}": f"{of}, exponent {p}" for of in ("rings", "colours") for p in (0.25, 0.5, 0.75, 1)},
+}
+"""What candidates are called in tables."""
+
 MAKERS = {
     "source_a": (source_table, "source_a"),
     "source_b": (source_table, "source_b"),
@@ -597,6 +635,8 @@ MAKERS = {
     "exact_speed": (exact_speed_table, "exact"),
     "exact_held_out": (exact_held_out_table, "exact"),
     "exact_calls": (exact_calls_table, "exact"),
+    "measures": (measures_table, "measures"),
+    "measures_models": (measures_models_table, "measures"),
 }
 LONG = ("training", "finetune", "finetune_psld")
 """Runs that take hours on a CPU, whose results may be missing."""

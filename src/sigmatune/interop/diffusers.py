@@ -3,7 +3,7 @@ r"""A plan inside any diffusers pipeline: the network receives exactly the (t, s
 A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network,
 applies guidance, and hands the network's output to ``step``, which returns the next latents.
 :class:`SigmaTuneScheduler` puts a plan into these calls: one t per network call, also for solvers of several calls per
-step (``order`` is 1), in floating point, and between two calls the state machine of :mod:`sigmatune.core.machine`, in the
+step (``order`` is 1), in floating point, and between two calls the state machine of :mod:`sigmatune.core.loop`, in the
 model's own scaling (:mod:`sigmatune.interop.native`).
 
 What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the

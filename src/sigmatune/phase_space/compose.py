@@ -6,7 +6,7 @@ Every sampler of phase space is a string of updates of u = (x, m) that are linea
 
 and of places that need a new score. Between two such places the updates multiply out to one F, B and Q; the score of a
 lifted denoiser, :math:`s = \Sigma^{-1} (a D - u)`, or of a native network, :math:`s = -L^{-T} \hat\epsilon`, is
-substituted, and the result is a table of :class:`~sigmatune.core.machine.Coefficients` of width 2, for the one loop.
+substituted, and the result is a table of :class:`~sigmatune.core.loop.Coefficients` of width 2, for the one loop.
 """
 
 from __future__ import annotations
