@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program listens
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program adds a handler
 
 _HOME = {
     "load": "sigmatune.models",

@@ -1,4 +1,4 @@
-r"""The linear state machine that every plan is, and the one loop that runs it.
+r"""Every plan is a linear state machine; this module defines it and the only loop that runs it.
 
 Every sampler that is linear in the denoiser's outputs is data:
 
@@ -7,8 +7,8 @@ Every sampler that is linear in the denoiser's outputs is data:
     S_{k+1} = A_k S_k + b_k D_k + G_k \epsilon_k, \qquad k = 0, \dots, K - 1, \qquad \text{result} = c_K \cdot S_K
 
 S is a stack of w tensors of the shape of the data (w, the *width*: 1 for Euler, 2 for a two-step method), K the number
-of network calls, q_k the noise level at which the network is asked. The run starts from :math:`S_0 = \text{start} \,
-\epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
+of network calls, q_k the noise level of the network call. The run starts from :math:`S_0 = \text{start} \,
+\epsilon + \text{origin} \, x_0`, with x_0 = 0 except for a start from an image.
 
 A solver (:mod:`sigmatune.solvers`) is a function from noise levels to these arrays. With a leading row axis the arrays
 hold one sampler per row. A network of phase space takes and returns p = 2 tensors at once, position and momentum; then
@@ -36,7 +36,7 @@ class Coefficients:
     """The arrays of the linear state machine, all float64; ``...`` is empty or one row axis (R,).
 
     Args:
-        q: Levels at which the network is asked, (..., K).
+        q: Levels of the network calls, (..., K).
         A: State to state, (..., K, w, w).
         b: Denoiser output to state, (..., K, w).
         c: State to network input, and to the result for the last entry, (..., K + 1, w).
@@ -45,7 +45,7 @@ class Coefficients:
         G: Noises of each call to state, (..., K, w, g); g = 0 for a deterministic plan.
         double: The state is kept in float64 (on devices that have it), whatever the network's dtype.
 
-    With p > 1 ports c is (..., K + 1, p, w), of whose last entry the first row makes the result, and b is (..., K, w, p).
+    With p > 1 ports c is (..., K + 1, p, w), whose last entry's first row gives the result, and b is (..., K, w, p).
 
     Raises:
         SigmaTuneError: if the shapes do not fit together or an entry is not finite.
@@ -107,11 +107,11 @@ class Coefficients:
 
     @property
     def deterministic(self) -> bool:
-        """Whether no noise is added on the way."""
+        """Whether sampling adds no noise."""
         return not bool((self.G != 0).any())
 
     def tobytes(self) -> bytes:
-        """The bits of all that decides what is computed from noise."""
+        """The bits of everything that determines the result from a noise."""
         return b"|".join(array.tobytes() for array in self._deciding())
 
     def digits(self) -> bytes:
@@ -131,7 +131,7 @@ class Coefficients:
 
 
 def digits(values: Array) -> bytes:
-    """The first 30 binary digits of some numbers, for digests that name results: in the last ones processors differ.
+    """The first 30 binary digits of some numbers, for digests that name results: processors differ in the last digits.
 
     They are counted from the point, or from the number's own first digit where it is above 1.
     """
@@ -142,13 +142,13 @@ def digits(values: Array) -> bytes:
 
 @dataclass(frozen=True)
 class Step:
-    """What the ``on_step`` hook sees after each network call.
+    """The data of the ``on_step`` hook after each network call.
 
     Attributes:
         call: Index of the network call, 0..K-1.
         sigma: Level of each row, (B,), float64.
-        z: Unit states that the network received, (B, *shape); to be cloned if kept, for the loop reuses the memory.
-        x0: Denoiser outputs, (B, *shape). To be cloned if kept.
+        z: Unit states that the network received, (B, *shape); clone to keep them, because the loop reuses the memory.
+        x0: Denoiser outputs, (B, *shape). Clone to keep them.
         rows: Which of the requested rows these are.
     """
 
@@ -173,7 +173,7 @@ def run(
     """Runs the state machine for at most one micro-batch of rows: **the** loop.
 
     It holds w + 2 tensors of the batch's shape: the state, the denoiser's output and one scratch tensor. With gradients
-    enabled nothing is overwritten, so that one can differentiate through it.
+    enabled nothing is overwritten, so the loop is differentiable.
 
     Args:
         coefficients: The plan's table.
@@ -213,21 +213,21 @@ def run(
 
 
 class Machine:
-    """The state between network calls, and how a call's output moves it: the loop's body, for whoever owns the loop.
+    """The state between network calls, and its update by a call's output: the body of any loop.
 
-    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the
-    end take :meth:`result`.
+    Set ``S``, then for each call k evaluate the network at :meth:`input` and pass its estimate to :meth:`advance`; at
+    the end take :meth:`result`.
 
     Args:
         coefficients: The table.
         dtype, device: Those of the state.
         ndim: Dimensions of one sample.
-        fused: Multiply and add in one kernel, for a shared table and without gradients: faster, and its last bits are not
-            those of a table with rows. D must then be the caller's to give away, for the state may keep it.
+        fused: Multiply and add in one kernel, for a shared table and without gradients: faster, but its last bits
+            differ from those of a table with rows. The state may then keep D, so the caller must not reuse it.
 
     Attributes:
         S: The w tensors of the state, each (B, *shape).
-        owned: The first tensor of the state may be overwritten. False where it was lent by somebody else's loop.
+        owned: The first tensor of the state may be overwritten. False if it belongs to a foreign loop.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class Machine:
         return value.to(self.device, self.dtype).reshape(*value.shape, *self._ones)
 
     def input(self, k: int) -> torch.Tensor:
-        """What the network receives in call k, (B, *shape); may be a tensor of the state itself.
+        """The network's input in call k, (B, *shape); may be a tensor of the state itself.
 
         For a network of several ports it is (B, p C, ...), the ports side by side in the channels.
         """
@@ -270,7 +270,7 @@ class Machine:
         return _combine([(S, self._weight(2, k, r, j)) for j, S in enumerate(self.S)], self.S[0])
 
     def result(self) -> torch.Tensor:
-        """What the last state holds, (B, *shape), a new tensor."""
+        """The result of the last state, (B, *shape), a new tensor."""
         if self.coefficients.ports > 1:
             return self._port(-1, 0)
         return _combine([(self.S[j], self._weight(2, -1, j)) for j in self.program[-1][0]], self.S[0])
@@ -308,7 +308,7 @@ class Machine:
                     self.S[update[0]] = values.pop()
 
     def _advance_ports(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
-        """The same for a network of several ports; the whole new state stands beside the old one for a moment."""
+        """The same for a network of several ports; the whole new state briefly coexists with the old one."""
         outputs, states = D.chunk(self.coefficients.ports, dim=1), range(self.coefficients.width)
         drawn = [eps(m) for m in range(self.coefficients.G.shape[-1])]
         fresh = []
@@ -320,7 +320,7 @@ class Machine:
         self.S = fresh
 
     def _keeps(self, k: int, group: list[Update]) -> bool:
-        """Whether all that is left to do in call k is to remember D as it is."""
+        """Whether call k only has to store D."""
         (i, sources, outputs, channels), *more = group
         return not more and not sources and not channels and outputs == 1 and bool(self._weight(1, k, i) == 1)
 
@@ -332,7 +332,7 @@ class Machine:
         terms = [(S[j], self._weight(0, k, i, j)) for j in sources] + [(D, self._weight(1, k, i))] * outputs
         keep = torch.is_grad_enabled() or not alone or sources[:1] != [i] or not (i or self.owned)
         if alone and i not in sources:
-            S[i] = D  # lets go of a value that nothing needs any more
+            S[i] = D  # releases a value that is no longer needed
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
             drawn, weight = eps(m), self._weight(3, k, i, m)
@@ -391,7 +391,7 @@ def _combine(
 
 
 def _entries(value: torch.Tensor, axes: int) -> Any:
-    """Nested lists over the axes after the first: the entries that a call takes, found without indexing tensors."""
+    """Nested lists over the axes after the first: the entries of a call, without indexing tensors."""
     return value if axes == 0 else [_entries(part, axes - 1) for part in value.unbind(1)]
 
 
@@ -399,7 +399,7 @@ def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int, 
     """Calls the denoiser on z followed by ``pad`` rows of zeros and returns the output of the real rows.
 
     Raises:
-        SigmaTuneError: in the first call, if equal rows of zeros are answered differently.
+        SigmaTuneError: in the first call, if equal rows of zeros have different outputs.
     """
     if pad <= 0:
         return denoiser(z, sigma)
@@ -411,12 +411,12 @@ def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int, 
 
 
 Update = tuple[int, list[int], int, list[int]]
-"""Row i of the state, the rows that it is made of (itself first), whether D enters (0 or 1), and the noises."""
+"""Row i of the state, the rows in its sum (itself first), whether D enters (0 or 1), and the noises."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pivot:
-    """Puts a new row of the state into the memory of D, from which the rows that depend on it in a circle then take it.
+    """Puts a new row of the state into the memory of D, for the rows that depend on it in a cycle.
 
     Args:
         output: Weight of D, (...).
@@ -432,16 +432,16 @@ class Pivot:
 def _program(
     coefficients: Coefficients,
 ) -> tuple[list[tuple[list[int], list[list[Update] | Pivot]]], torch.Tensor, torch.Tensor]:
-    r"""Lists, per call, which tensors really take part and in which order they can be replaced without copies.
+    r"""Lists, per call, the tensors that take part and an order in which they can be replaced without copies.
 
-    Rows that depend on each other in a circle (A needs the old B, B the old A) are untied by a pivot: a row that
-    contains D is computed in D's memory, and in the other rows D is eliminated,
+    A pivot resolves rows that depend on each other in a cycle (A needs the old B, B the old A): a row that contains D
+    is computed in D's memory, and D is eliminated from the other rows,
 
     .. math:: D = (S_i' - \textstyle\sum_j A_{ij} S_j) / b_i.
 
     Returns:
-        Per call (the state's rows that make z, groups of updates); and A and b with D eliminated where that was needed. A
-        group of several updates is a circle without a pivot, computed before any of them is replaced.
+        Per call (the state's rows that make z, groups of updates); and A and b with D eliminated where that was needed.
+        A group of several updates is a cycle without a pivot; all are computed before any is replaced.
     """
     A, b = coefficients.A, coefficients.b
     eliminated, pivoted = (A, b), False
@@ -464,15 +464,13 @@ def _program(
                 waiting.remove(free)
                 continue
             able = [i for i in sorted(waiting) if everywhere[k][i] and not any(noise[k][i])]
-            pivot = min(
-                able, key=lambda i: (sum(state[k][i]), -i), default=None
-            )  # the one that the others take least from
+            pivot = min(able, key=lambda i: (sum(state[k][i]), -i), default=None)  # the row that the others use least
             if pivot is None or any(isinstance(group, Pivot) for group in groups):
                 groups.append([_update(i, state[k], output[k], noise[k]) for i in sorted(waiting)])
                 break
             used_rows = [j for j, yes in enumerate(state[k][pivot]) if yes]
             groups.append(Pivot(b[..., k, pivot], A[..., k, pivot, :], used_rows))
-            if not pivoted:  # the originals stay: what is differentiated through them must not change
+            if not pivoted:  # the originals stay, because gradients flow through them
                 eliminated, pivoted = (A.clone(), b.clone()), True
             rest, share = _eliminate(A[..., k, :, :], b[..., k, :], pivot, waiting)
             eliminated[0][..., k, :, :], eliminated[1][..., k, :] = rest, share
@@ -491,7 +489,7 @@ def _eliminate(A: torch.Tensor, b: torch.Tensor, pivot: int, waiting: set[int]) 
     share = b / b[..., pivot, None]
     rest = A - share.unsqueeze(-1) * A[..., pivot, None, :]
     rest[..., pivot, :] = 0
-    for i in {*range(b.shape[-1])} - waiting:  # what has its new value already stays as it is
+    for i in {*range(b.shape[-1])} - waiting:  # rows with their new value stay
         share = share.clone()
         rest[..., i, :], share[..., i] = A[..., i, :], b[..., i]
     return rest, share

@@ -1,10 +1,10 @@
-"""Plan files: JSON that loads back bit for bit, states its meaning, and is refused when it is not understood.
+"""Plan files: JSON that loads back bit for bit, states its meaning, and is refused if anything in it is unknown.
 
 Levels are written in their shortest form that reads back to the same float64 (an infinite first level as ``"inf"``).
-Next to them stand the pairs (t, sigma) that the network is to receive. They are what runs, on any machine: the noise
-path, which another processor or library may have rounded in another way, is only compared with them, by
-:meth:`NoisePath.agrees <sigmatune.noise.path.NoisePath.agrees>`. Writing is atomic: a reader sees the old file or the
-new one, never half of one.
+Beside them the file holds the pairs (t, sigma) for the network. A run uses these on any machine; the noise path, which
+another processor or library may round differently, is only compared with them by :meth:`NoisePath.agrees
+<sigmatune.noise.path.NoisePath.agrees>`. Writing is atomic: a reader sees the old file or the new one, never half of
+one.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def read(
     Args:
         path: The file.
         build: Makes the coefficients of a named solver with its options for a schedule.
-        solver: Use this solver instead of the file's; warns, because the levels were chosen for the file's.
+        solver: Use this solver instead of the file's; warns, because the levels were chosen for the file's solver.
 
     Raises:
         SigmaTuneError: in one sentence, for anything that is not a plan of a known version.
@@ -236,7 +236,7 @@ def _plain(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _lists(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them."""
+    """Options in JSON types."""
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
 
 

@@ -1,14 +1,14 @@
-r"""A plan's table as somebody else's loop needs it: the network's own state first, the network's own output in.
+r"""A plan's table for foreign loops: the network's own state first, the network's own output in.
 
-A loop that is not ours holds one tensor, the network's next input in the model's own scaling,
-:math:`x_k = m_k z_k`, :math:`m_k` the path's ``state_scale``. So the state is put on another basis,
+A foreign loop holds one tensor, the network's next input in the model's own scaling,
+:math:`x_k = m_k z_k`, :math:`m_k` the path's ``state_scale``. So the state changes to another basis,
 
 .. math:: S'_k = T_k S_k, \quad T_k = \begin{pmatrix} m_k c_k \\ 0 \;\; I \end{pmatrix}, \qquad
           A'_k = T_{k+1} A_k T_k^{-1}, \quad b'_k = T_{k+1} b_k, \quad G'_k = T_{k+1} G_k, \quad c'_k = e_0,
 
 in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in,
-a callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as
-all solvers have it and as learned coefficients have it unless they forget the start noise.
+a callback) is part of the run. After the last call the first tensor is the result. This needs :math:`c_{k0} \neq 0`,
+which holds for all solvers, and for learned coefficients unless they drop the start noise.
 
 Every prediction type here is affine in the network's output: :math:`D = u_k x_k + v_k f_k`.
 """

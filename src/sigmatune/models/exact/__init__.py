@@ -41,14 +41,14 @@ class Exact:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept, built or not."""
+        """Its folder, built or not."""
         from sigmatune.models.exact.store import cache
 
         return cache() / "exact" / self.name
 
     @property
     def command(self) -> str:
-        """What builds it."""
+        """The command that builds it."""
         return f"python tools/build_exact.py {self.name}"
 
 
