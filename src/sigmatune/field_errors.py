@@ -61,7 +61,7 @@ def problems(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
 
 
 def named(place: Sequence[str | int]) -> str:
-    """A place as people write it, ``network_times.3``; the file itself where there is none."""
+    """A place in the usual notation, ``network_times.3``; the file itself for the root."""
     return ".".join(shortened(visible(str(part)), QUOTED) for part in place) or "the file"
 
 

@@ -84,7 +84,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def regular(path: str | Path) -> Path:
-    """The file that a name stands for, links followed, whether it exists or not.
+    """The file behind a name, links followed, whether it exists or not.
 
     Raises:
         SigmaTuneError: if something else has the name: a folder, a device, a pipe, or this program's own output.

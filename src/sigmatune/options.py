@@ -27,7 +27,7 @@ def _keyword_only(build: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
 def full_options(
     owner: str, known: Mapping[str, Any], given: Mapping[str, Any], *, also: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Completes options with the defaults; where the default is a number, so must be what is given.
+    """Completes options with the defaults; if a default is a number, the given value must be one, too.
 
     Args:
         owner: The owner of the options, for messages.

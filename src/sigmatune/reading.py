@@ -150,7 +150,7 @@ def parsed(text: str, *, finite: bool = True) -> Any:
     except json.JSONDecodeError as error:
         what = "it starts with a byte-order mark" if text.startswith("\ufeff") else error.msg.lower()
         at = f"line {error.lineno}, column {error.colno}"
-        raise SigmaTuneError(f"this is not JSON ({what}: {at}); fix it, or write the file anew.") from None
+        raise SigmaTuneError(f"this is not JSON ({what}: {at}); fix it, or write the file again.") from None
     except RecursionError:
         _too_deep()
     except SigmaTuneError:
@@ -275,9 +275,9 @@ def _paired(raw: Any) -> None:
         json.dumps(raw, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise SigmaTuneError(
-            "this holds half of a surrogate pair, which is not a character; write the text anew."
+            "this holds half of a surrogate pair, which is not a character; write the text again."
         ) from None
 
 
 def _too_deep() -> NoReturn:
-    raise SigmaTuneError(f"this nests lists and objects deeper than {DEEPEST}; write the file anew.") from None
+    raise SigmaTuneError(f"this nests lists and objects deeper than {DEEPEST}; write the file again.") from None

@@ -90,7 +90,7 @@ def first_state(table: Coefficients, x: torch.Tensor, draw: Callable[[int], torc
 
 
 def dtype_of(table: Coefficients, x: torch.Tensor) -> torch.dtype:
-    """What the state is kept in: float64 where the plan or the loop asks for it, else float32."""
+    """Dtype of the state: float64 if the plan or the loop requires it, else float32."""
     double = (table.double and x.device.type != "mps") or x.dtype == torch.float64
     return torch.float64 if double else torch.float32
 

@@ -67,7 +67,7 @@ class PSLDScheduler:
         }
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes ``scheduler_config.json`` into a folder, which is made."""
+        """Writes ``scheduler_config.json`` into a folder, which is created."""
         make_folder(Path(folder))
         write_text(Path(folder) / "scheduler_config.json", json.dumps(self.config, indent=2) + "\n")
 

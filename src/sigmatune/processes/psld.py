@@ -50,7 +50,7 @@ SMALL = 0.5
 """Below this absolute value of w a series replaces R(w), whose terms would cancel."""
 
 POINTS, REFINEMENTS = 2048, 3
-"""Of that table, and of what it gives: each divides the error by about the number of points."""
+"""Points of the table of sigma_eff, and refinements of its result, each of which divides the error by about POINTS."""
 
 EARLIEST = 1e-12
 """The first time, as a share of T, of the table by which sigma_eff is inverted."""

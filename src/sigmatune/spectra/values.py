@@ -37,7 +37,7 @@ DARK = 16
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What black and white are in one source; numbers are looked at once, when the first batch is read.
+    """The values of black and white in one source, determined once, when the first batch is read.
 
     Args:
         values: The given range.
