@@ -69,7 +69,7 @@ def same(one: str, other: str, tolerance: float = TOLERANCE) -> bool:
 
     Args:
         one, other: The fingerprints. A fingerprint without weights and outputs, from a file of an earlier version, is
-        compared by the rest.
+            compared by the rest.
         tolerance: Largest difference of two outputs, relative to the root mean square of their level; half precision
             has more.
     """

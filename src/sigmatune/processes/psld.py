@@ -85,8 +85,9 @@ class PSLD:
     Args:
         gamma: Gamma, friction and noise of the position, >= 0, a pure number; 0 is CLD.
         nu: nu, friction and noise of the momentum, >= 0, a pure number other than gamma.
-        kappa: kappa, variance of the initial momentum in units of M, > 0. beta_start, beta_end: beta at t = 0 and at t
-        = T, linear in between, 1 / unit of time; equal ones are a constant. T: The last time, > 0.
+        kappa: kappa, variance of the initial momentum in units of M, > 0.
+        beta_start, beta_end: beta at t = 0 and at t = T, linear in between, 1 / unit of time; equal ones are a constant.
+        T: The last time, > 0.
 
     Raises:
         SigmaTuneError: for values out of range; gamma = nu, both 0 included, has no critical damping.

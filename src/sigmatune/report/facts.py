@@ -94,8 +94,9 @@ class View:
     """One plan, its baseline, and the location of their errors in the data.
 
     Attributes:
-        plan, default: The plan and its baseline. levels: (name, levels of the network calls) of the plan, of its
-        baseline, and of the other defaults, in this order.
+        plan, default: The plan and its baseline.
+        levels: (name, levels of the network calls) of the plan, of its baseline, and of the other defaults, in this
+            order.
         residual: Of the plan and of the default, over all held-out noises; None where the data is not an image.
         exact: The converged solution's own power per ring; None where the data is not an image.
     """

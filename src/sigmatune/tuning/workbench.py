@@ -320,8 +320,9 @@ class Workbench:
 
         Args:
             name: Their name, unique for this model and these settings.
-            make: Computes them. purpose, evaluations: Their cost. A run counts it once, even if they come from the
-                store: then a stopped run has paid, and this run has to make the same decisions.
+            make: Computes them.
+            purpose, evaluations: Their cost. A run counts it once, even if they come from the store: then a stopped
+                run has paid, and this run has to make the same decisions.
         """
         self.check()
         text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
