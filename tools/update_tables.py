@@ -235,7 +235,7 @@ def methods_table(result: dict) -> str:
             "network evaluations", "cells where the default was kept"]  # fmt: skip
     note = (
         "Network evaluations: of single images, for all five budgets of one solver, reference and guard not counted. A plan "
-        f"that the guard does not let through is not handed out; its ratio counts here all the same. {made_by(result)}"
+        f"that the guard rejects is not returned; its ratio still counts here. {made_by(result)}"
     )
     return markdown(head, rows, note)
 

@@ -22,7 +22,7 @@ from sigmatune.support.moved import forward_modules
 __version__ = "0.1.0"
 
 forward_modules()
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program listens
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program adds a handler
 
 _HOME = {
     "load": "sigmatune.models",

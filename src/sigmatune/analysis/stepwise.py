@@ -150,7 +150,7 @@ def mean(analyses: Mapping[str, Stepwise]) -> Stepwise:
     """Averages analyses of the same noises; a fold of the mean holds the same noises of all of them.
 
     Raises:
-        SigmaTuneError: if there is none, or they differ in chain, noises or size of image.
+        SigmaTuneError: without an analysis, or if they differ in chain, noises or size of image.
     """
     parts = list(analyses.values())
     if not parts:

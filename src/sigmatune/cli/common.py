@@ -148,7 +148,7 @@ def load_model(source: str, device: str, condition: dict[str, Any] | None = None
     Args:
         source: Its name.
         device: Where to run it.
-        condition: What :func:`conditions` made of the command's options.
+        condition: The result of :func:`conditions` for the command's options.
 
     Raises:
         SigmaTuneError: if there is no such model or device, or it takes no such condition.

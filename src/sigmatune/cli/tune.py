@@ -231,7 +231,7 @@ def report_path(out: Path, report: Path | None, *, without: bool) -> Path | None
     """Where the report goes; None for no report.
 
     Raises:
-        SigmaTuneError: if one is asked for and there is to be none.
+        SigmaTuneError: if both --report and --no-report are given.
     """
     if not without:
         return report or out.with_suffix(".html")

@@ -44,7 +44,7 @@ class Untuned:
         """Makes the plan.
 
         Raises:
-            SigmaTuneError: for options that are none or do not go together, or calls that pay for no step.
+            SigmaTuneError: for unknown or contradictory options, or calls that do not suffice for one step.
         """
         from sigmatune.plan import compile_plan
         from sigmatune.plan.calls import largest

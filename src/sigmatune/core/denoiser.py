@@ -1,10 +1,10 @@
-r"""The only thing that SigmaTune asks of a model: an estimate of the clean data from the noisy data.
+r"""The only interface to a model: an estimate of the clean data from the noisy data.
 
 .. math:: D(z; \sigma) \approx E[x_0 \mid z], \quad z = \frac{x_0 + \sigma \epsilon}{\sqrt{1 + \sigma^2}}
 
 ``z`` is the unit state: it has unit scale at every level, so a flow model's first level, sigma = inf, is an ordinary
-start (z is pure noise). Every network, whatever it predicts and however its own state is scaled, is turned into this one
-function by an adapter of :mod:`sigmatune.models`.
+start (z is pure noise). An adapter in :mod:`sigmatune.models` turns every network, whatever its prediction type and
+scaling, into this function.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class Denoiser(ABC):
 
     Attributes:
         shape: Shape of one sample, such as (3, 32, 32).
-        path: The model's own noise path; its range binds every schedule.
-        dtype: Floating dtype of the states that the loop hands over.
-        network_dtype: Dtype of the network's arithmetic, where it is another.
-        device: Where the states live.
-        integer_time: The network can embed whole timesteps only.
-        concurrent: May be called from several threads at once, because it keeps nothing between calls.
+        path: The model's own noise path; its range bounds every schedule.
+        dtype: Floating dtype of the loop's states.
+        network_dtype: Dtype of the network's arithmetic, if different.
+        device: The device of the states.
+        integer_time: The network embeds whole timesteps only.
+        concurrent: May be called from several threads at once, because it has no state between calls.
         ports: How many tensors the network takes and returns at once, side by side in the channels: 2 for a network of phase
             space, which is not a denoiser in the strict sense (:mod:`sigmatune.models.psld_network`).
-        solver_options: Options that a solver has to have for this model; set where ``ports`` is not 1.
-        default_schedule: The schedule family that the model's makers set and its options, if known.
-        value_range: Where the clean data lies; used when images are written.
-        guidance: How guidance is set, if it is; stored with tuned plans.
-        conditioning: How many conditions the rows of each kind share, if they have any; stored with tuned plans.
+        solver_options: Solver options required by this model; set if ``ports`` is not 1.
+        default_schedule: The schedule family of the model's authors and its options, if known.
+        value_range: The range of clean data, for writing images.
+        guidance: The guidance settings, if any; stored with tuned plans.
+        conditioning: The number of conditions per kind of row, if any; stored with tuned plans.
     """
 
     shape: tuple[int, ...]
@@ -76,15 +76,15 @@ class Denoiser(ABC):
         return same(fingerprint, self.fingerprint())
 
     def renew(self) -> int:
-        """Has the fingerprint made again where it cannot be seen that the function changed; returns what that will cost.
+        """Recomputes the fingerprint if a change of the function is not visible otherwise; returns the cost.
 
         Returns:
-            Network evaluations of single rows; 0 for models whose weights are seen.
+            Network evaluations of single rows; 0 for models with visible weights.
         """
         return 0
 
     def subject(self) -> object:
-        """What computes, the same object in all copies of a denoiser: the network or the function."""
+        """The network or the function, the same object in all copies of a denoiser."""
         return self
 
     def modules(self) -> Sequence[torch.nn.Module]:
@@ -92,11 +92,11 @@ class Denoiser(ABC):
         return ()
 
     def parts(self) -> Sequence[Denoiser]:
-        """The denoisers that it asks; itself where it asks a network."""
+        """The denoisers that it calls; itself if it calls a network."""
         return [self]
 
     def arithmetic(self) -> str:
-        """In what it computes, in words, for records of results: the states' dtype, and the network's if it is another."""
+        """Its arithmetic as text, for records of results: the states' dtype, and the network's if different."""
         states, network = (
             str(dtype).removeprefix("torch.") for dtype in (self.dtype, self.network_dtype or self.dtype)
         )
@@ -124,20 +124,20 @@ class Denoiser(ABC):
 
         Args:
             indices: The rows' indices in the noise.
-            labels: The class of each, R names, of which None stands for no class; None alone leaves it as it is.
-            ends: The lowest and the highest noise level of each row's own schedule, (R, 2), sigma_min first; None leaves
-                them as they are.
+            labels: The class of each, R names, of which None means no class; None alone changes nothing.
+            ends: The lowest and the highest noise level of each row's own schedule, (R, 2), sigma_min first; None
+                changes nothing.
         """
         return self
 
     def split(self, parts: Mapping[str, range]) -> Denoiser:
-        """The denoiser for tuning on disjoint ranges of rows: what it is conditioned on is disjoint as well.
+        """The denoiser for tuning on disjoint ranges of rows, with disjoint conditions.
 
         Args:
             parts: Ranges of indices by name, such as those of tuning, validation and held-out noises.
 
         Raises:
-            SigmaTuneError: if there are not enough conditions to keep them apart.
+            SigmaTuneError: if there are not enough conditions.
         """
         return self
 
@@ -152,7 +152,7 @@ class Denoiser(ABC):
         return SigmaTuneError(f"the model returned NaN or infinity {where}; {self.remedy()}.")
 
     def remedy(self) -> str:
-        """What to try if the model returns NaN or infinity; looked for only then."""
+        """The cure if the model returns NaN or infinity; computed only then."""
         return "check the function that it calls, or run it in float32"
 
     @property
@@ -161,7 +161,7 @@ class Denoiser(ABC):
         return self.shape
 
     def conditions(self) -> str:
-        """A text that changes when what the rows are conditioned on changes; empty where they are not."""
+        """A text that changes with the conditions of the rows; empty without conditions."""
         return ""
 
     def decoder(self) -> str:
@@ -172,7 +172,7 @@ class Denoiser(ABC):
         """Turns clean data into pixels in :attr:`value_range`; the identity where the data are pixels.
 
         Raises:
-            SigmaTuneError: if decoding makes NaN or infinity of it.
+            SigmaTuneError: if decoding gives NaN or infinity.
         """
         return x
 
@@ -220,11 +220,11 @@ class Denoiser(ABC):
 
 
 def checked_output(output: Any, z: torch.Tensor, what: str) -> torch.Tensor:
-    """Returns what a network or function said, if it is numbers shaped like its input and lies where the input does.
+    """Returns the output of a network or function, if it has the shape and the device of its input.
 
     Args:
-        output: What it returned.
-        z: What it got, (B, *shape).
+        output: The output.
+        z: The input, (B, *shape).
         what: Its name in the message.
 
     Raises:
@@ -246,7 +246,7 @@ def checked_output(output: Any, z: torch.Tensor, what: str) -> torch.Tensor:
 
 
 class Wrapper(Denoiser):
-    """A denoiser around another one; everything that is not overridden is the inner one's."""
+    """A denoiser around another; everything that is not overridden comes from the inner one."""
 
     def __init__(self, inner: Denoiser) -> None:
         self.inner = inner
@@ -292,7 +292,7 @@ class Wrapper(Denoiser):
         return self.inner.is_model_of(fingerprint)
 
     def _around(self, inner: Denoiser) -> Denoiser:
-        """This wrapper around another denoiser; what it gathers, it gathers in one place."""
+        """This wrapper around another denoiser, with shared records."""
         other = copy(self)
         other.inner = inner
         return other
@@ -324,7 +324,7 @@ class Wrapper(Denoiser):
 
 
 class Counted(Wrapper):
-    """Counts what passes through.
+    """Counts the network evaluations.
 
     Attributes:
         calls: Batches seen, each times the network evaluations that its level costs per row.
@@ -351,7 +351,7 @@ class Counted(Wrapper):
 
 
 class Observed(Wrapper):
-    """Hands every (z, sigma, x0) that passes through to a function."""
+    """Passes every (z, sigma, x0) to a function."""
 
     def __init__(self, inner: Denoiser, watch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]) -> None:
         super().__init__(inner)

@@ -1,21 +1,19 @@
-r"""Which model is it? A text that holds a model's weights, and where nothing else can, what it answers.
+r"""Fingerprints: a text that identifies a model by its weights, or by its outputs if its code is unreadable.
 
-Everything that is kept by model (stores, run folders, references, tables, plans) names it by this text, its
-*fingerprint*.
+Everything stored per model (stores, run folders, references, tables, plans) names it by this text, its *fingerprint*.
 
-- **Weights** are digested bit by bit: parameters and buffers of every module that takes part, the same on every
-  machine.
-- **Answers** stand for what cannot be read, the code of a function D(x, sigma): a fixed probe of bit-exact noise goes
-  through it at a few levels, and of each answer y the root mean square and its projections on fixed noises are written
-  down,
+- **Weights** are digested bit by bit: parameters and buffers of every module in use, the same on every machine.
+- **Outputs** represent the unreadable part, the code of a function D(x, sigma): a fixed probe of bit-exact noise goes
+  through it at a few levels, and the fingerprint records the root mean square of each output y and its projections on
+  fixed noises,
 
 .. math:: \sqrt{\overline{y^2}}, \quad \langle y, n_j \rangle / \sqrt{\dim y}, \qquad j = 1, 2, 3
 
-  Kernels of another processor change them a little, so they are numbers and are compared with a tolerance
+  Kernels of another processor change them slightly, so they are stored as numbers and compared with a tolerance
   (:func:`same`), relative to the root mean square of the level.
 
-A digest is computed once and again when a weight has been touched: the place, the version and the first number of every
-tensor are looked at whenever the fingerprint is asked for (1.5 ms for 184 tensors).
+A digest is computed once, and again after a weight changed: every request checks the address, the version and the first
+number of every tensor (1.5 ms for 184 tensors).
 """
 
 from __future__ import annotations
@@ -41,13 +39,13 @@ TOLERANCE = 2e-3
 differs by less has the same best plan for all that plans' errors, of some percent, can show."""
 
 STRICT = 1e-4
-"""The same for stores, which are asked on one machine, or on another of its kind: a miss there costs time, a hit may lie."""
+"""The same for stores, which serve one machine or similar ones: a miss costs time, a false hit gives wrong results."""
 
 SPREAD = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Where the probe asks, as shares of the range of log sigma."""
+"""The levels of the probe, as shares of the range of log sigma."""
 
 PROBE = 0x9207BE
-"""Noise channel of the probe's states; the next ones are those that answers are projected on."""
+"""Noise channel of the probe's states; the next channels hold the noises for projections."""
 
 ROWS, PROJECTIONS = 2, 3
 HIGHEST = 1e3
@@ -70,10 +68,10 @@ def same(one: str, other: str, tolerance: float = TOLERANCE) -> bool:
     """Whether two fingerprints are of one model.
 
     Args:
-        one, other: The fingerprints. One that holds neither weights nor answers, from a file of an earlier version, is
+        one, other: The fingerprints. A fingerprint without weights and outputs, from a file of an earlier version, is
             compared by the rest.
-        tolerance: Largest difference of two answers, relative to the root mean square of their level; half precision has
-            more.
+        tolerance: Largest difference of two outputs, relative to the root mean square of their level; half precision
+            has more.
     """
     if one == other:
         return True
@@ -87,7 +85,7 @@ def same(one: str, other: str, tolerance: float = TOLERANCE) -> bool:
 
 
 def _near(one: str, other: str, tolerance: float) -> bool:
-    """Whether two lists of answers, each a dtype and its numbers, are those of one function."""
+    """Whether two lists of outputs, each a dtype and its numbers, are those of one function."""
     (dtype, first), (other_dtype, second) = (text.partition(" ")[::2] for text in (one, other))
     try:  # a file may hold anything
         a, b = (np.array(text.split(","), dtype=np.float64).reshape(-1, 1 + PROJECTIONS) for text in (first, second))
@@ -102,15 +100,15 @@ def _near(one: str, other: str, tolerance: float) -> bool:
 
 
 def name(model: Any) -> str:
-    """What a model and what its rows are conditioned on are called where something is kept by both."""
+    """The name of a model and its rows' conditions, for results stored by both."""
     return "|".join(text for text in (model.fingerprint(), model.conditions()) if text)
 
 
 def name_in(folder: Path | None, text: str) -> str:
-    """The name that a folder knows a model by: that of the same model, which another machine may have written, or its own.
+    """The name of a model in a folder: that of the same model, perhaps written by another machine, or its own.
 
     Args:
-        folder: Made if need be. A name with answers in it is written there.
+        folder: Created if missing. A name with outputs is written there.
         text: The model's name.
 
     Raises:
@@ -134,7 +132,7 @@ def name_in(folder: Path | None, text: str) -> str:
 
 
 def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: Any) -> str:
-    """What a function says on the probe, as the part of a fingerprint; 5 calls of 2 rows.
+    """The outputs of a function on the probe, as a part of a fingerprint; 5 calls of 2 rows.
 
     Args:
         ask: (z, sigma) -> y.
@@ -147,9 +145,9 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
         for level in probe_levels(model):
             try:
                 y = ask(z.to(model.device, model.dtype), torch.full((ROWS,), level, dtype=torch.float64)).double().cpu()
-            except SigmaTuneError:  # an answer of a wrong kind
+            except SigmaTuneError:  # an output of a wrong kind
                 raise
-            except Exception:  # noqa: BLE001 - whatever it raises, whoever runs it will see; it has a name all the same
+            except Exception:  # noqa: BLE001 - running it will show the error; it needs a name all the same
                 return ""
             root = float(np.sqrt(y.numel()))
             found += [float(y.norm()) / root, *(float((y * n).sum()) / root for n in onto)]
@@ -158,14 +156,14 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
 
 
 def probe_levels(model: Any) -> list[float]:
-    """The levels at which a model is probed, rising; a network of whole timesteps gets its nearest ones."""
+    """The levels at which a model is probed, rising; a whole-timestep network gets its nearest ones."""
     low, high = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
     levels = low * (high / low) ** np.array(SPREAD)
     return [float(level) for level in (model.whole_time(levels) if model.integer_time else levels)]
 
 
 def evaluations(model: Any) -> int:
-    """What :func:`answers` costs, in network evaluations of single rows."""
+    """The cost of :func:`answers`, in network evaluations of single rows."""
     return ROWS * sum(int(model.calls_at(level)) for level in probe_levels(model))
 
 
@@ -177,11 +175,11 @@ def _listed(numbers: Iterable[float]) -> str:
 
 
 class Identity:
-    """What a network or function is known by, kept until a weight is touched; copies of a denoiser share it.
+    """The identity of a network or function, cached until a weight changes; copies of a denoiser share it.
 
     Args:
         thing: The module or function.
-        besides: Modules that take part, too.
+        besides: Further modules in use.
     """
 
     def __init__(self, thing: Any, besides: Sequence[torch.nn.Module] = ()) -> None:
@@ -192,32 +190,32 @@ class Identity:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        """Those whose weights count: the network, or what a function uses."""
+        """The modules whose weights count: the network, or those that a function uses."""
         if self._held is None:
             known = isinstance(self._thing, torch.nn.Module)
             self._held = [self._thing] if known else modules_held(self._thing)
         return [*self._held, *self._besides]
 
     def text(self, make: Callable[[], str]) -> str:
-        """What ``make`` returned when the weights were as they are now."""
+        """The result of ``make`` for the current weights."""
         stamp = touched(tensors_of(self.modules))
         if self._text is None or stamp != self._stamp:
             self._text, self._stamp = make(), stamp
         return self._text
 
     def renew(self, model: Any) -> int:
-        """Has a function asked again, whose code may go by something that changed; returns the network evaluations."""
+        """Probes a function again, whose code may depend on something that changed; returns the network evaluations."""
         if isinstance(self._thing, torch.nn.Module):
             return 0
         self._held = self._text = None
         return evaluations(model)
 
     def digest(self, said: str, model: Any, *, whole: bool = False) -> str:
-        """The fingerprint of a network of which something is said: its path, its prediction type.
+        """The fingerprint of a network with some facts: its path, its prediction type.
 
         Args:
-            said: What is said.
-            model: The denoiser that it is part of, which is asked where the network is a function.
+            said: The facts.
+            model: Its denoiser, which is probed if the network is a function.
             whole: As for :func:`add_weights`.
         """
         digest, module = hashlib.sha256(said.encode()), module_of(self._thing)
@@ -227,12 +225,12 @@ class Identity:
         return f"sha256:{digest.hexdigest()}{unsaved(module)}"
 
     def noted(self, model: Any) -> str:
-        """The parts of a function's fingerprint: digest of the modules that it uses, and what it answers."""
+        """The parts of a function's fingerprint: the digest of its modules, and its outputs."""
         return weights_part(self.modules) + answers(model, model)
 
 
 def touched(tensors: Sequence[torch.Tensor]) -> object:
-    """What changes when a tensor is replaced, changed in place, or changed through ``.data``, which keeps no version."""
+    """Changes when a tensor is replaced, changed in place, or changed through ``.data``, which has no version."""
     places = [(t.data_ptr(), -1 if t.is_inference() else t._version, t.device) for t in tensors]
     groups: dict[object, list[torch.Tensor]] = {}
     for tensor in tensors:
@@ -245,7 +243,7 @@ def touched(tensors: Sequence[torch.Tensor]) -> object:
 
 
 def module_of(network: Any) -> torch.nn.Module | None:
-    """The module that a network is, without what :func:`torch.compile` or data parallelism put around it."""
+    """The module of a network, without the wrappers of :func:`torch.compile` or data parallelism."""
     while isinstance(network, torch.nn.Module):
         inner = getattr(network, "_orig_mod", None)
         if inner is None and isinstance(network, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
@@ -267,7 +265,7 @@ def add_weights(digest: Any, weights: torch.nn.Module | Tensors, *, whole: bool 
     Args:
         digest: The hash object.
         weights: The module or the tensors. Buffers that are not saved with a module are not among them.
-        whole: Feed all bits, also of so many weights that sums of blocks are fed by default.
+        whole: Feed all bits, even for weights so large that sums of blocks are the default.
     """
     module = module_of(weights)
     named: Tensors = weights if module is None else module.state_dict()  # type: ignore[assignment]
@@ -307,7 +305,7 @@ def _sum(block: Any) -> bytes:
 def unsaved(module: torch.nn.Module) -> str:
     """The part of a fingerprint for buffers that are not saved with a module, such as tables of sines; empty without any.
 
-    They are computed where the module is made, so they are numbers of that machine, and are compared like answers.
+    They are computed when the module is built, so they are numbers of that machine, and are compared like outputs.
     """
     saved = set(module.state_dict(keep_vars=True))
     own = {name: b for name, b in module.named_buffers() if name not in saved and b.is_floating_point() and b.numel()}
@@ -339,11 +337,11 @@ def weights_part(modules: Sequence[torch.nn.Module]) -> str:
 # ---------------------------------------------------------------------------------------------- what a function holds
 
 DEEPEST, MOST = 4, 1000
-"""How far modules are looked for, and in how many entries of a list: a function of a function of an object that holds one."""
+"""Depth of the search for modules, and most entries of a list that it visits."""
 
 
 def modules_held(function: Any) -> list[torch.nn.Module]:
-    """The modules that a function or object uses, in a fixed order: what it is bound to, closes over, or names globally."""
+    """The modules that a function or object uses, in a fixed order: bound, closed over, or named globally."""
     found: dict[int, torch.nn.Module] = {}
     seen: set[int] = set()
 
@@ -384,7 +382,7 @@ def _cells(function: types.FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # a variable that has no value yet
+        except ValueError:  # a variable without a value
             continue
 
 

@@ -1,4 +1,4 @@
-r"""The linear state machine that every plan is, and the one loop that runs it.
+r"""Every plan is a linear state machine; this module defines it and the only loop that runs it.
 
 Every sampler that is linear in the denoiser's outputs is data:
 
@@ -7,8 +7,8 @@ Every sampler that is linear in the denoiser's outputs is data:
     S_{k+1} = A_k S_k + b_k D_k + G_k \epsilon_k, \qquad k = 0, \dots, K - 1, \qquad \text{result} = c_K \cdot S_K
 
 S is a stack of w tensors of the shape of the data (w, the *width*: 1 for Euler, 2 for a two-step method), K the number
-of network calls, q_k the noise level at which the network is asked. The run starts from :math:`S_0 = \text{start} \,
-\epsilon + \text{origin} \, x_0`, with x_0 = 0 unless one starts from an image.
+of network calls, q_k the noise level of the network call. The run starts from :math:`S_0 = \text{start} \,
+\epsilon + \text{origin} \, x_0`, with x_0 = 0 except for a start from an image.
 
 A solver (:mod:`sigmatune.solvers`) is a function from noise levels to these arrays. With a leading row axis the arrays
 hold one sampler per row. A network of phase space takes and returns p = 2 tensors at once, position and momentum; then
@@ -32,13 +32,13 @@ from sigmatune.core.table import Coefficients
 
 @dataclass(frozen=True)
 class Step:
-    """What the ``on_step`` hook sees after each network call.
+    """The data of the ``on_step`` hook after each network call.
 
     Attributes:
         call: Index of the network call, 0..K-1.
         sigma: Level of each row, (B,), float64.
-        z: Unit states that the network received, (B, *shape); to be cloned if kept, for the loop reuses the memory.
-        x0: Denoiser outputs, (B, *shape). To be cloned if kept.
+        z: Unit states that the network received, (B, *shape); clone to keep them, because the loop reuses the memory.
+        x0: Denoiser outputs, (B, *shape). Clone to keep them.
         rows: Which of the requested rows these are.
     """
 
@@ -63,7 +63,7 @@ def run(
     """Runs the state machine for at most one micro-batch of rows: **the** loop.
 
     It holds w + 2 tensors of the batch's shape: the state, the denoiser's output and one scratch tensor. With gradients
-    enabled nothing is overwritten, so that one can differentiate through it.
+    enabled nothing is overwritten, so the loop is differentiable.
 
     Args:
         coefficients: The plan's table.
@@ -103,21 +103,21 @@ def run(
 
 
 class Machine:
-    """The state between network calls, and how a call's output moves it: the loop's body, for whoever owns the loop.
+    """The state between network calls, and its update by a call's output: the body of any loop.
 
-    Set ``S``, then for each call k ask the network at :meth:`input` and hand its estimate to :meth:`advance`; at the
-    end take :meth:`result`.
+    Set ``S``, then for each call k evaluate the network at :meth:`input` and pass its estimate to :meth:`advance`; at
+    the end take :meth:`result`.
 
     Args:
         coefficients: The table.
         dtype, device: Those of the state.
         ndim: Dimensions of one sample.
-        fused: Multiply and add in one kernel, for a shared table and without gradients: faster, and its last bits are not
-            those of a table with rows. D must then be the caller's to give away, for the state may keep it.
+        fused: Multiply and add in one kernel, for a shared table and without gradients: faster, but its last bits
+            differ from those of a table with rows. The state may then keep D, so the caller must not reuse it.
 
     Attributes:
         S: The w tensors of the state, each (B, *shape).
-        owned: The first tensor of the state may be overwritten. False where it was lent by somebody else's loop.
+        owned: The first tensor of the state may be overwritten. False if it belongs to a foreign loop.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Machine:
         return value.to(self.device, self.dtype).reshape(*value.shape, *self._ones)
 
     def input(self, k: int) -> torch.Tensor:
-        """What the network receives in call k, (B, *shape); may be a tensor of the state itself.
+        """The network's input in call k, (B, *shape); may be a tensor of the state itself.
 
         For a network of several ports it is (B, p C, ...), the ports side by side in the channels.
         """
@@ -160,7 +160,7 @@ class Machine:
         return _combine([(S, self._weight(2, k, r, j)) for j, S in enumerate(self.S)], self.S[0])
 
     def result(self) -> torch.Tensor:
-        """What the last state holds, (B, *shape), a new tensor."""
+        """The result of the last state, (B, *shape), a new tensor."""
         if self.coefficients.ports > 1:
             return self._port(-1, 0)
         return _combine([(self.S[j], self._weight(2, -1, j)) for j in self.program[-1][0]], self.S[0])
@@ -198,7 +198,7 @@ class Machine:
                     self.S[update[0]] = values.pop()
 
     def _advance_ports(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
-        """The same for a network of several ports; the whole new state stands beside the old one for a moment."""
+        """The same for a network of several ports; the whole new state briefly coexists with the old one."""
         outputs, states = D.chunk(self.coefficients.ports, dim=1), range(self.coefficients.width)
         drawn = [eps(m) for m in range(self.coefficients.G.shape[-1])]
         fresh = []
@@ -210,7 +210,7 @@ class Machine:
         self.S = fresh
 
     def _keeps(self, k: int, group: list[Update]) -> bool:
-        """Whether all that is left to do in call k is to remember D as it is."""
+        """Whether call k only has to store D."""
         (i, sources, outputs, channels), *more = group
         return not more and not sources and not channels and outputs == 1 and bool(self._weight(1, k, i) == 1)
 
@@ -222,7 +222,7 @@ class Machine:
         terms = [(S[j], self._weight(0, k, i, j)) for j in sources] + [(D, self._weight(1, k, i))] * outputs
         keep = torch.is_grad_enabled() or not alone or sources[:1] != [i] or not (i or self.owned)
         if alone and i not in sources:
-            S[i] = D  # lets go of a value that nothing needs any more
+            S[i] = D  # releases a value that is no longer needed
         value = _combine(terms, D, overwrite=not keep)
         for m in channels:
             drawn, weight = eps(m), self._weight(3, k, i, m)
@@ -281,7 +281,7 @@ def _combine(
 
 
 def _entries(value: torch.Tensor, axes: int) -> Any:
-    """Nested lists over the axes after the first: the entries that a call takes, found without indexing tensors."""
+    """Nested lists over the axes after the first: the entries of a call, without indexing tensors."""
     return value if axes == 0 else [_entries(part, axes - 1) for part in value.unbind(1)]
 
 
@@ -289,7 +289,7 @@ def _padded(denoiser: Denoiser, z: torch.Tensor, sigma: torch.Tensor, pad: int, 
     """Calls the denoiser on z followed by ``pad`` rows of zeros and returns the output of the real rows.
 
     Raises:
-        SigmaTuneError: in the first call, if equal rows of zeros are answered differently.
+        SigmaTuneError: in the first call, if equal rows of zeros have different outputs.
     """
     if pad <= 0:
         return denoiser(z, sigma)

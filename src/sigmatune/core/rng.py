@@ -1,9 +1,9 @@
 r"""Noise as a pure function of (seed, index, call).
 
-Row ``index`` of a run with ``seed`` receives the same numbers whatever batch it is part of and however many rows are
-asked for. The bits come from Philox, a counter-based generator whose stream numpy guarantees; the counter *is* the
-address (index, call, channel), so nothing has to be drawn in order. Uniforms become normals through the inverse
-normal distribution function, which is monotone, so nearby rounding never changes a whole image.
+Row ``index`` of a run with ``seed`` receives the same numbers in any batch and for any number of requested rows. The
+bits come from Philox, a counter-based generator whose stream numpy guarantees; the counter *is* the address (index,
+call, channel), so nothing has to be drawn in order. Uniforms become normals through the inverse normal distribution
+function, which is monotone, so nearby rounding never changes a whole image.
 
 Reference: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), https://doi.org/10.1145/2063384.2063405
 """
@@ -19,7 +19,7 @@ from scipy.special import ndtri
 from sigmatune.support.errors import SigmaTuneError
 
 START = 0
-"""The ``call`` of the noise that a run starts from; the noise of network call k has ``call`` k + 1."""
+"""The ``call`` of a run's start noise; the noise of network call k has ``call`` k + 1."""
 
 
 def noise(

@@ -30,7 +30,7 @@ class Schedule:
 
     Raises:
         SigmaTuneError: if there are fewer than two points, a NaN or negative level, a level that does not fall
-            strictly, an infinite level other than the first, or no 0 at the end. Nothing is repaired.
+            strictly, an infinite level other than the first, or no 0 at the end; nothing is repaired.
     """
 
     sigmas: Array
@@ -89,10 +89,10 @@ class Schedule:
         return self
 
     def resample(self, steps: int) -> Schedule:
-        r"""Reads the same curve at another number of steps, keeping both ends; the identity at the same number.
+        r"""Resamples the same curve at another number of steps, keeping both ends; the identity at the same number.
 
         The curve is the monotone cubic through :math:`\log \sigma` (through :math:`\log \tau`,
-        :math:`\tau = \sigma / (1 + \sigma)`, when the first level is infinite) over the share of the way.
+        :math:`\tau = \sigma / (1 + \sigma)`, when the first level is infinite) over the relative position.
 
         Raises:
             SigmaTuneError: for fewer than one step, or from one step to more (one level is not a curve).
@@ -111,11 +111,11 @@ class Schedule:
         return self.moved(levels, "resampled", steps=steps)
 
     def partial(self, sigma: float, steps: int | None = None) -> Schedule:
-        """Starts at a given noise level instead of the first: the denoising strength, said in noise.
+        """Starts at a given noise level instead of the first: the denoising strength as a noise level.
 
         Args:
             sigma: Where to start, above the last positive level and not above the first.
-            steps: How many steps to take; by default the levels below ``sigma`` stay as they are.
+            steps: How many steps to take; by default the levels below ``sigma`` are kept.
 
         Raises:
             SigmaTuneError: if sigma is outside, or the schedule has one grid per row.
@@ -167,7 +167,7 @@ class Schedule:
             target = -np.log1p(1 / np.float64(sigma)) if bounded else np.log(sigma)
         if target >= y[0]:
             return 0.0
-        if target <= curve(1):  # the last level, which roundoff may put on either side
+        if target <= curve(1):  # the last level, up to roundoff
             return 1.0
         return float(brentq(lambda v: float(curve(v)) - target, 0, 1, xtol=1e-15))
 
@@ -178,12 +178,12 @@ def family_of(schedule: Schedule) -> str:
 
 
 def rows_of(schedule: Schedule) -> str | None:
-    """How many rows there are and how many of them are drawn; None for a shared schedule."""
+    """The number of rows and of drawn rows; None for a shared schedule."""
     return None if schedule.rows is None else f"{schedule.rows:,}, {min(schedule.rows, card.CURVES)} of them drawn"
 
 
 def levels_of(schedule: Schedule) -> str:
-    """The levels in brief; of a schedule with one grid per row, those of the first row."""
+    """The levels in brief; with one grid per row, those of the first row."""
     several = f"the first of {schedule.rows} rows " if schedule.rows is not None else ""
     return several + card.numbers(np.atleast_2d(schedule.sigmas)[0], most=10)
 

@@ -1,4 +1,4 @@
-"""What a solver is: a function from noise levels to the coefficients of the linear state machine, and what it declares."""
+"""The definition of a solver: a function from noise levels to coefficients of the linear state machine, with declarations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigmatune.support.options import full_options, known_options
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver and what it declares about itself; law tests hold it to every word.
+    """A solver and its declarations, all of which the law tests check.
 
     Attributes:
         name: Its name in the registry.
@@ -27,12 +27,12 @@ class Solver:
             (weak order) where noise is added.
         cold_order: Order of convergence from a cold start.
         summary: One line for listings.
-        history: How many earlier outputs it uses.
-        noise: The option that scales the noise that is added; its plans are deterministic only where that is 0. None for
-            a solver that adds no noise.
-        remembers: What the earlier outputs in its state are: estimates of the data or of the noise.
+        history: Number of earlier outputs that it uses.
+        noise: The option that scales the added noise; plans are deterministic only if it is 0. None for a solver
+            without noise.
+        remembers: The kind of the earlier outputs in its state: estimates of the data or of the noise.
         grid: What the steps must be even in for the order to hold: any smooth grid ("any") or sigma itself.
-        noisy: It adds noise whatever its options are.
+        noisy: It adds noise with any options.
         highest: The largest level that it can start from, as a function of its options.
         augmented: It samples position and momentum (:mod:`sigmatune.phase_space`): it starts from two noises and from a
             finite level, so its end points are not those of the probability-flow ODE of the same noise.
@@ -89,5 +89,5 @@ class Solver:
 
 
 def one_call_each(steps: int) -> int:
-    """Calls of a solver that asks the network once per step."""
+    """Calls of a solver with one network call per step."""
     return steps

@@ -1,22 +1,22 @@
-r"""Can anything be measured on a network? Before any work, three calls say so.
+r"""Soundness: before any work, three calls check that a network is a function of each row.
 
 Every promise, such as paired errors, images by (seed, i) and runs that resume where they were, holds only for a
-function: the same input gives the same answer, and a row's answer does not depend on the rows beside it. Dropout breaks
-the first, batch norm in training mode the second. So one row a is asked for three times, at a level in the middle of
-the range,
+function: the same input gives the same output, and a row's output does not depend on the rows beside it. Dropout
+violates the first, batch norm in training mode the second. So one row a is evaluated three times, at a level in the
+middle of the range,
 
 .. math:: D([a, b]), \quad D([a, c]), \quad D([a])
 
-The first two go through the same kernels, so that they differ by next to nothing also in half precision: by more than
-:data:`SAME` only if the network draws or couples. In a batch of another size other kernels round differently, which a
-deep network in half precision shows by some percent; more than :data:`ALONE` means that the size itself enters. Only
-where the outputs differ, further calls distinguish a network that draws random numbers from one that couples rows.
+The first two use the same kernels, so they are almost equal even in half precision: they differ by more than
+:data:`SAME` only if the network draws or couples. In a batch of another size other kernels round differently, by a few
+percent in a deep half-precision network; more than :data:`ALONE` means that the size itself enters. Only where the
+outputs differ, further calls distinguish a network that draws random numbers from one that couples rows.
 
-A model is asked once, and again when a module of it has been put into another mode.
+A model is checked once, and again after one of its modules changes its mode.
 
-Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` asks
-only where a module stands in training mode that draws or couples there (:func:`suspicious`). It compares the rows of
-zeros that pad a batch, too, which costs no call (:func:`check_padding`).
+Sampling promises that the network receives the plan's levels and nothing else, so :func:`sigmatune.plan.sample` checks
+only if a module that draws or couples is in training mode (:func:`suspicious`). It compares the rows of zeros that pad
+a batch, too, which costs no call (:func:`check_padding`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sigmatune.core.rng import START, noise
 from sigmatune.support.errors import SigmaTuneError
 
 SAME = 1e-3
-"""Largest difference of the first two answers, of their root mean square: atomic additions on accelerators stay below it."""
+"""Largest difference of the first two outputs, relative to their root mean square; atomic additions stay below it."""
 
 ROWS = 5
 """Rows of the three calls."""
@@ -43,13 +43,13 @@ REPEATS = 3
 rows."""
 
 ALONE = 0.05
-"""Largest difference of the answers in batches of two sizes: half precision stays below it."""
+"""Largest difference of the outputs in batches of two sizes; half precision stays below it."""
 
 _asked: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
 
 
 def check(model: Denoiser, index: int = 0) -> int:
-    """Refuses a model whose answers are not those of a function of each row.
+    """Refuses a model whose outputs are not a function of each row.
 
     Args:
         model: The denoiser; its wrappers see the calls, too.
@@ -72,14 +72,14 @@ def check(model: Denoiser, index: int = 0) -> int:
 
 
 def suspicious(model: Denoiser) -> bool:
-    """Whether a module of the model is dropout or batch norm in training mode; asks the network nothing."""
+    """Whether a module of the model is dropout or batch norm in training mode; makes no network call."""
     kinds = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
     held = (module for part in model.parts() for one in part.modules() for module in one.modules())
     return any(module.training and isinstance(module, kinds) for module in held)
 
 
 def check_padding(answers: torch.Tensor, eps: float) -> None:
-    """Refuses a network that answered two equal rows of one batch differently.
+    """Refuses a network with different outputs for two equal rows of one batch.
 
     Args:
         answers: The outputs of equal inputs, (rows, *shape).
@@ -95,7 +95,7 @@ def check_padding(answers: torch.Tensor, eps: float) -> None:
 
 
 def bare(model: Denoiser) -> Denoiser:
-    """The model without what watches it."""
+    """The model without its observers."""
     while isinstance(model, Wrapper):
         model = model.inner
     return model
@@ -134,7 +134,7 @@ def _couples(away: float) -> str:
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Root mean square of the difference, of that of the answer; of half the state's where the answer is next to nothing."""
+    """RMS of the difference relative to the RMS of the output, or to half the state's if the output is almost zero."""
     size = max(float(one.square().mean().sqrt()), float(other.square().mean().sqrt()), 0.5)
     return float((torch.nan_to_num(one) - torch.nan_to_num(other)).square().mean().sqrt()) / size
 
@@ -149,7 +149,7 @@ def _level(model: Denoiser) -> float:
 def _known(subject: Any) -> object:
     try:
         return _asked.get(subject)
-    except TypeError:  # neither hashable nor weakly referable: asked each time
+    except TypeError:  # neither hashable nor weakly referable: checked each time
         return None
 
 

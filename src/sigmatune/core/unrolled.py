@@ -2,8 +2,8 @@ r"""The triangular form of a plan: every network input as a sum of the start noi
 
 .. math:: z_k = \rho_k \epsilon + \sum_{j < k} W_{kj} D_j, \qquad \text{result} = \rho_K \epsilon + \sum_{j < K} W_{Kj} D_j
 
-Every deterministic plan from pure noise has one, whatever its solver; and every such table is a plan, of the widest
-memory: all outputs are kept. It is the form in which coefficients are learned.
+Every deterministic plan from pure noise has one, whatever its solver; and every such table is a plan with the largest
+state, which keeps all outputs. Learned coefficients use this form.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Unrolled(NamedTuple):
     """A plan in triangular form, float64.
 
     Attributes:
-        q: Levels at which the network is asked, (K,).
+        q: Levels of the network calls, (K,).
         rho: Weight of the start noise in each input and in the result, (K + 1,).
         W: Weights of the outputs, (K + 1, K), zero on and above the diagonal.
     """
@@ -54,7 +54,7 @@ def unrolled(coefficients: Coefficients) -> Unrolled:
 
 
 def rolled(form: Unrolled) -> Coefficients:
-    """Makes the plan's table, of width K + 1: the state holds the start noise and all outputs; the inverse of unrolling."""
+    """Builds the table, of width K + 1: the state holds the start noise and all outputs; the inverse of unrolling."""
     calls = len(form.q)
     one = torch.eye(calls + 1, dtype=form.q.dtype)
     return Coefficients(

@@ -1,4 +1,4 @@
-"""A plan where people run models: diffusers pipelines, ComfyUI, other loops, and a suite that checks whether it arrives."""
+"""Plans in other programs: diffusers pipelines, ComfyUI, other loops, and a conformance suite."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-r"""Does a plan arrive? Cases with what the network has to receive and where a run has to end, and a runner for any program.
+r"""Conformance: cases with the expected network inputs and end states, and a runner for any program.
 
 A case is a plan file, Gaussian data with independent values of variance P, start noise, and the noise of each call:
 
 .. math:: D(x; \sigma) = \frac{P}{P + \sigma^2} \, x, \qquad x = x_0 + \sigma \epsilon,
 
-so that whoever runs the plan needs no network. Expected are the pairs (t, sigma) of the network calls in their order,
-and the end state. They are made by the state machine in float64; a program passes if its pairs are those of the plan
-within the tolerance of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
+so running the plan needs no network. A case expects the pairs (t, sigma) of the network calls in order, and the end
+state, which the state machine computes in float64. A program passes if its pairs match the plan's within the tolerance
+of :meth:`~sigmatune.noise.path.NoisePath.agrees`, and its end agrees to 1e-4 of the largest value.
 
 A program is a Python function ``module:function`` from a case to an answer, or a command that reads cases as JSON lines
 and writes one line for each: ``{"calls": [[t, sigma], ...], "end": [...]}``, or ``{"refused": "the reason"}``.
@@ -68,7 +68,7 @@ class Values(Analytic):
 
 
 def cases() -> list[dict[str, Any]]:
-    """The suite: every solver at every number of steps, each on one of four noise paths, and coefficients of no solver."""
+    """The suite: every solver at every number of steps, each on one of four noise paths, and learned coefficients."""
     paths = {
         "vp": noise.vp("scaled_linear", beta_start=0.00085, beta_end=0.012),
         "flow": noise.Flow(3.0),
@@ -89,7 +89,7 @@ def cases() -> list[dict[str, Any]]:
 
 
 def _learned(schedule: Schedule) -> Plan:
-    """A plan whose coefficients no formula gives: those of DPM-Solver++(2M), each a little off."""
+    """A plan with learned coefficients: those of DPM-Solver++(2M), each slightly perturbed."""
     plain = compile_plan(schedule, "dpmpp2m")
     table = plain.coefficients
     wobble = torch.cos(torch.arange(table.b.numel(), dtype=torch.float64)).reshape(table.b.shape)
@@ -116,7 +116,7 @@ def _case(name: str, plan: Plan) -> dict[str, Any]:
 
 
 def core(case: Case) -> Answer:
-    """Our own loop, in float64: what is expected."""
+    """Our own loop, in float64: the expected values."""
     plan = plan_of(case)
     path = plan.noise_path() or noise.VE()
     model, seen = Values(case["variance"], path), list[float]()
@@ -130,7 +130,7 @@ def plan_of(case: Case) -> Plan:
 
 
 def answer(pairs: Iterable[tuple[float, float]], end: torch.Tensor) -> Answer:
-    """An answer as JSON has it: an infinite sigma is "inf"."""
+    """An answer for JSON: an infinite sigma becomes "inf"."""
     calls = [[float(t), "inf" if math.isinf(sigma) else float(sigma)] for t, sigma in pairs]
     return {"calls": calls, "end": [float(x) for x in end.detach().double().reshape(-1)]}
 
@@ -155,7 +155,7 @@ def read(file: Path) -> list[dict[str, Any]]:
     """Reads a file of cases.
 
     Raises:
-        SigmaTuneError: if it is none of this version.
+        SigmaTuneError: if it is not a file of this version.
     """
     head, *cases = text_of(file, kind="conformance").splitlines() or [""]
     try:
@@ -178,7 +178,7 @@ class HeadFields(Strict):
 
 
 class ExpectedFields(Strict):
-    """What a case expects."""
+    """The expectations of a case."""
 
     calls: list[Annotated[list[float | Literal["inf"]], Field(min_length=2, max_length=2)]]
     end: list[float]
@@ -211,13 +211,13 @@ def _case_of(line: str, number: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CaseVerdict:
-    """How a program did on one case.
+    """The result of a program on one case.
 
     Attributes:
         name: The case.
         passed: It passed.
-        reason: What was wrong, or why the program refused it.
-        refused: The program said that it cannot run the plan.
+        reason: The failure, or the program's reason to refuse.
+        refused: The program refused the plan.
     """
 
     name: str
@@ -227,7 +227,7 @@ class CaseVerdict:
 
 
 def judge(case: Case, given: Answer) -> CaseVerdict:
-    """Compares an answer with what a case expects."""
+    """Compares an answer with a case's expectations."""
     name, expected = case["name"], case["expected"]
     if "refused" in given:
         return CaseVerdict(name, passed=False, reason=str(given["refused"]), refused=True)
@@ -253,7 +253,7 @@ def judge(case: Case, given: Answer) -> CaseVerdict:
 
 
 def _same_pair(path: NoisePath, given: tuple[float, float], expected: tuple[float, float]) -> bool:
-    """Whether a pair (t, sigma) is the expected one: both numbers, within the tolerance for pairs from other processors."""
+    """Whether a pair (t, sigma) is the expected one: both numbers, within the tolerance between processors."""
     (t, sigma), (t_0, sigma_0) = given, expected
     try:
         same_level = bool(noise.close(sigma, sigma_0) or path.agrees(sigma, t_0))

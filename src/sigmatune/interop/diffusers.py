@@ -1,14 +1,14 @@
 r"""A plan inside any diffusers pipeline: the network receives exactly the (t, sigma) of the file.
 
-A pipeline owns the loop. It asks ``set_timesteps`` for a list of t, sends each t and the latents to the network,
+A pipeline owns the loop. It gets a list of t from ``set_timesteps``, sends each t and the latents to the network,
 applies guidance, and hands the network's output to ``step``, which returns the next latents.
 :class:`SigmaTuneScheduler` puts a plan into these calls: one t per network call, also for solvers of several calls per
 step (``order`` is 1), in floating point, and between two calls the state machine of :mod:`sigmatune.core.loop`, in the
 model's own scaling (:mod:`sigmatune.interop.native`).
 
-What a pipeline must not decide, it cannot: the number of steps is the plan's (``num_inference_steps`` has to say the
-number of its calls), lists of sigmas or timesteps are refused, and a list that the pipeline has cut by ``strength`` is
-refused; start from an image with :func:`partial` at strength 1.
+The plan fixes the number of steps (``num_inference_steps`` has to be the number of its calls). Lists of sigmas or
+timesteps are refused, and so is a list that the pipeline truncated by ``strength``; to start from an image, use
+:func:`partial` at strength 1.
 
 Diffusers reads this module by its name when it loads a pipeline that was saved with this scheduler.
 """
@@ -54,24 +54,24 @@ class Output(SchedulerOutput):  # type: ignore[misc]
 
 
 class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
-    """Runs a plan in a diffusers pipeline; made by :func:`scheduler`.
+    """Runs a plan in a diffusers pipeline; built by :func:`scheduler`.
 
     Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit
     for bit.
 
     Args:
         plan: The content of a plan file with its noise path, as a dictionary.
-        prediction_type: What the network predicts: a name of :data:`~sigmatune.models.predictions.predictions`.
+        prediction_type: The network's prediction type: a name of :data:`~sigmatune.models.predictions.predictions`.
         sigma_data: EDM models only: standard deviation of the data.
         edm_sign: EDM models only: sign of c_out.
         seed: Seed of the noise that a stochastic plan adds, which then depends on (seed, row, call) alone; by default it
             comes from the pipeline's generator.
         first_index: Index of the pipeline's first row in that noise.
         num_train_timesteps: Levels of the noise path; pipelines read it.
-        use_flow_sigmas: Tells Flux-type pipelines to pass no sigmas of their own.
+        use_flow_sigmas: Makes Flux-type pipelines pass no sigmas of their own.
 
     Raises:
-        SigmaTuneError: if the plan is none or cannot run in a pipeline.
+        SigmaTuneError: if the plan is invalid or cannot run in a pipeline.
     """
 
     order = 1
@@ -115,7 +115,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def init_noise_sigma(self) -> float:
-        """What start noise of unit variance is multiplied by."""
+        """The factor of start noise of unit variance."""
         return self._native.start
 
     @property
@@ -141,8 +141,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         Args:
             num_inference_steps: The number of network calls of the plan, or twice that: then the list begins with as many
                 entries that ``strength=0.5`` cuts off, for pipelines that start from an image below strength 1 only.
-            device: Where the list of t goes.
-            sigmas: None, or the list that a flow pipeline passes by itself, linspace(1, 1/n, n); the plan's levels are used.
+            device: The device of the list of t.
+            sigmas: None, or the default list of a flow pipeline, linspace(1, 1/n, n); the plan's levels are used.
             mu: The shift that a flow pipeline computes from its resolution; it has to be that of the plan.
             timesteps: None.
 
@@ -169,7 +169,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """Accepts the start of the plan and nothing else.
 
         Raises:
-            SigmaTuneError: if the pipeline has cut the list elsewhere.
+            SigmaTuneError: if the pipeline truncated the list elsewhere.
         """
         if begin_index != self._lead:
             raise SigmaTuneError(
@@ -197,7 +197,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return mixed
 
     def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor | None = None) -> Tensor:
-        """What flow pipelines call :meth:`add_noise`."""
+        """The flow pipelines' name of :meth:`add_noise`."""
         if noise is None:
             raise SigmaTuneError("scale_noise needs the noise that is mixed in.")
         return self.add_noise(sample, noise, torch.as_tensor(timestep))
@@ -212,21 +212,21 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
     ) -> Output | tuple[Tensor, Tensor | None]:
-        """Moves the latents on after a network call.
+        """Advances the latents after a network call.
 
         Args:
-            model_output: What the network said, guidance applied, (B, C, ...); channels beyond those of the latents, a
+            model_output: The network's output with guidance, (B, C, ...); channels beyond those of the latents, a
                 predicted variance, are not used.
             timestep: The t of this call.
             sample: The latents that the network received, (B, C, ...).
-            eta: Must be 0: what noise is added is the plan's.
+            eta: Must be 0, because the plan defines the added noise.
             use_clipped_model_output: Must not be set.
             generator: Draws the noise of a stochastic plan that has no seed.
             return_dict: Return an object, else the tuple (next latents, estimate of the data).
 
         Raises:
-            SigmaTuneError: for a t that is not the next of the plan, an option that only other schedulers know, or, after the
-                last call, NaN or infinity.
+            SigmaTuneError: for a t that is not the next of the plan, an option that only other schedulers have, or,
+                after the last call, NaN or infinity.
         """
         if eta or use_clipped_model_output:
             raise SigmaTuneError(
@@ -250,7 +250,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._machine = None
         if (
             bad := first_unsound(following)
-        ) is not None:  # once a run: on an accelerator a look waits for all before it
+        ) is not None:  # once per run: on an accelerator a check waits for all work before it
             raise SigmaTuneError(
                 f"the pipeline's network returned NaN or infinity for image {bad}; load it in float32 or bfloat16, or "
                 "check its weights."
@@ -272,7 +272,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             )
 
     def _prepared(self, sample: Tensor, generator: Any) -> Machine:
-        """The machine whose first tensor is what the pipeline holds now, edits included."""
+        """The machine with the pipeline's current latents, edits included, as its first tensor."""
         machine = self._machine
         if machine is None:
             table = self._native.table
@@ -282,9 +282,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             machine.S = first_state(table, sample.to(dtype), lambda m: self._noise(-1, m, sample, generator, dtype))
         elif sample.dtype == machine.dtype:
             machine.S[0] = sample
-        elif not torch.equal(
-            sample, machine.S[0].to(sample.dtype)
-        ):  # unchanged, what was rounded for the pipeline counts
+        elif not torch.equal(sample, machine.S[0].to(sample.dtype)):  # unchanged: the unrounded state counts
             machine.S[0] = sample.to(machine.dtype)
         return machine
 
@@ -321,13 +319,13 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
 
 def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: int = 0) -> SigmaTuneScheduler:
-    """Makes what runs a plan in a pipeline, to be put in the place of ``pipe.scheduler``.
+    """Builds the scheduler that runs a plan in a pipeline; assign it to ``pipe.scheduler``.
 
     Then call the pipeline with ``num_inference_steps=plan.calls``.
 
     Args:
         plan: The plan, of any solver, deterministic or stochastic, its coefficients learned or not.
-        pipe: The pipeline; what its model predicts and on which noise path is read from its present scheduler.
+        pipe: The pipeline; its present scheduler defines the prediction type and the noise path.
         seed: For a stochastic plan: its noise depends on (seed, row, call) alone, as that of ``sigmatune.sample``, instead of
             on the pipeline's generator.
         first_index: Index of the pipeline's first row in that noise.
@@ -336,7 +334,7 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         SigmaTuneError: if the plan cannot run in this pipeline; one sentence says why.
 
     Warns:
-        PlanMismatch: if the pipeline itself changes what the plan says: it does not scale its start noise, or rounds t.
+        PlanMismatch: if the pipeline itself deviates from the plan: it does not scale its start noise, or rounds t.
     """
     config = config_of(getattr(pipe, "scheduler", pipe))
     own = None if plan.path is None else process_of(noise.from_spec(plan.path))
@@ -385,7 +383,7 @@ def starting_level(plan: Plan, strength: float) -> float:
 
 
 def _spelled(prediction: Prediction) -> tuple[str, float | None, int]:
-    """A prediction as JSON has it: (name, sigma_data, sign)."""
+    """A prediction for JSON: (name, sigma_data, sign)."""
     if not prediction.name.startswith("edm("):
         return prediction.name, None, 1
     data, sign = (field.partition("=")[2] for field in prediction.name[4:-1].split(", "))

@@ -1,14 +1,14 @@
-r"""A plan's table as somebody else's loop needs it: the network's own state first, the network's own output in.
+r"""A plan's table for foreign loops: the network's own state first, the network's own output in.
 
-A loop that is not ours holds one tensor, the network's next input in the model's own scaling,
-:math:`x_k = m_k z_k`, :math:`m_k` the path's ``state_scale``. So the state is put on another basis,
+A foreign loop holds one tensor, the network's next input in the model's own scaling,
+:math:`x_k = m_k z_k`, :math:`m_k` the path's ``state_scale``. So the state changes to another basis,
 
 .. math:: S'_k = T_k S_k, \quad T_k = \begin{pmatrix} m_k c_k \\ 0 \;\; I \end{pmatrix}, \qquad
           A'_k = T_{k+1} A_k T_k^{-1}, \quad b'_k = T_{k+1} b_k, \quad G'_k = T_{k+1} G_k, \quad c'_k = e_0,
 
 in which the first tensor *is* that input, and whatever the loop does to it between two calls (a mask that is pasted in,
-a callback) is part of the run. After the last call the first tensor is the result. Needed is :math:`c_{k0} \neq 0`, as
-all solvers have it and as learned coefficients have it unless they forget the start noise.
+a callback) is part of the run. After the last call the first tensor is the result. This needs :math:`c_{k0} \neq 0`,
+which holds for all solvers, and for learned coefficients unless they drop the start noise.
 
 Every prediction type here is affine in the network's output: :math:`D = u_k x_k + v_k f_k`.
 """
@@ -36,8 +36,8 @@ class Native:
         times: What the network receives as t in each call, (K,), float64.
         input_scale: The factor on the state before it enters the network, (K,); 1 for most models.
         u, v: The estimate of the data from the state and the network's output, D = u x + v f, (K,) each.
-        start: Standard deviation of the first input when a run starts from noise.
-        origin: Weight of an image in the first input when a run starts from one; None where the plan cannot.
+        start: Standard deviation of the first input of a run from noise.
+        origin: Weight of an image in the first input of a run from an image; None if the plan cannot start from one.
     """
 
     table: Coefficients
@@ -50,7 +50,7 @@ class Native:
 
 
 def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) -> Native:
-    """Puts a table into the scaling of a model.
+    """Converts a table to the scaling of a model.
 
     Raises:
         SigmaTuneError: if a level is outside the path's range, the plan has one schedule per row or starts from several
@@ -59,7 +59,7 @@ def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) 
     q = coefficients.q
     path.check(q.numpy())
     table = input_first(coefficients, torch.from_numpy(np.asarray(path.state_scale(q.numpy()))))
-    # Starting from an image must leave nothing in the rest of the state but what the first tensor implies.
+    # A start from an image needs a state that the first tensor determines.
     alone = not bool((table.origin[1:] != 0).any()) and not bool((table.start[1:] != 0).any())
     image = float(table.origin[0])
     return Native(
@@ -74,12 +74,12 @@ def native(coefficients: Coefficients, path: NoisePath, prediction: Prediction) 
 
 
 def first_state(table: Coefficients, x: torch.Tensor, draw: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
-    """The state that a run starts from, given the network's first input.
+    """The first state of a run, given the network's first input.
 
     Args:
         table: On the basis of :func:`input_first`.
         x: The first input, start noise times its standard deviation, (B, *shape).
-        draw: Draws the start noise of a channel from 1 on, (B, *shape): what a momentum starts from.
+        draw: Draws the start noise of channels from 1 on, (B, *shape), such as a momentum's.
     """
     shares, fresh = (table.start[:, 0] / table.start[0, 0]).tolist(), table.start.tolist()
     state = [x, *(x * share if share else torch.zeros_like(x) for share in shares[1:])]
@@ -90,7 +90,7 @@ def first_state(table: Coefficients, x: torch.Tensor, draw: Callable[[int], torc
 
 
 def dtype_of(table: Coefficients, x: torch.Tensor) -> torch.dtype:
-    """What the state is kept in: float64 where the plan or the loop asks for it, else float32."""
+    """Dtype of the state: float64 if the plan or the loop requires it, else float32."""
     double = (table.double and x.device.type != "mps") or x.dtype == torch.float64
     return torch.float64 if double else torch.float32
 
@@ -103,7 +103,7 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
         scale: m_k, from the unit state to the other loop's, (K,).
 
     Raises:
-        SigmaTuneError: if there is no such basis, or nothing but the first input could not hold the start.
+        SigmaTuneError: if there is no such basis, or the first input alone cannot hold the start.
     """
     if coefficients.rows is not None:
         raise SigmaTuneError(
@@ -121,7 +121,7 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
         )
     T = torch.eye(width, dtype=c.dtype).repeat(calls + 1, 1, 1)
     T[:-1, 0] = c[:-1] * scale[:, None]
-    T[-1, 0] = c[-1]  # may forget the first tensor, for nothing follows
+    T[-1, 0] = c[-1]  # may drop the first tensor, because nothing follows
     back = torch.eye(width, dtype=c.dtype).repeat(calls, 1, 1)
     back[:, 0] = -T[:-1, 0] / T[:-1, 0, :1]
     back[:, 0, 0] = 1 / T[:-1, 0, 0]

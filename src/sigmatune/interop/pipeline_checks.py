@@ -1,4 +1,4 @@
-"""What a pipeline's own code does to a plan: what is refused, and what can only be said."""
+"""The effects of a pipeline's own code on a plan: what is refused, and what only warns."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def is_default_list(sigmas: Sequence[float]) -> bool:
-    """Whether this is the list that flow pipelines make when they are given none."""
+    """Whether this is the default list of flow pipelines."""
     given = np.asarray(sigmas, dtype=np.float64).reshape(-1)
     return bool(np.allclose(given, np.linspace(1.0, 1 / max(len(given), 1), len(given)), rtol=0, atol=1e-6))
 
 
 def check_path(plan: Plan, path: NoisePath, own: NoisePath) -> None:
-    """Refuses a plan whose levels would reach this pipeline's network with another t than it was trained on."""
+    """Refuses a plan whose levels would reach this pipeline's network with a t other than in training."""
     if process_of(path)["kind"] == process_of(own)["kind"]:
         q = plan.coefficients.q.numpy()
         if own.agrees(q, path.time(q)).all():
@@ -45,7 +45,7 @@ def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
 
 
 def warn_of_pipeline(pipe: Any, start: float, times: torch.Tensor) -> None:
-    """Says what this pipeline's own code does to the plan, where no scheduler can help it."""
+    """Warns about effects of this pipeline's own code that no scheduler can prevent."""
     try:
         source = inspect.getsource(type(pipe))
     except (OSError, TypeError):

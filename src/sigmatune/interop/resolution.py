@@ -9,9 +9,9 @@ of an image,
 through two points (Flux: :math:`(256, 0.5)` and :math:`(4096, 1.15)`).
 
 A plan is converted in one of two ways. *levels* keeps its noise levels: the same sigmas reach the network with the same
-t, because t is counted after the shift; only what a pipeline believes the shift to be changes. *positions* keeps where
-the levels lie in the time before the shift, so all of them are multiplied by the ratio of the shifts, as a pipeline
-does at another resolution. Either way the evidence belongs to the old setting.
+t, because t is counted after the shift; only the pipeline's shift changes. *positions* keeps the positions of the
+levels in the time before the shift, so all levels are multiplied by the ratio of the shifts, as a pipeline does at
+another resolution. Either way the evidence belongs to the old setting.
 """
 
 from __future__ import annotations
@@ -63,14 +63,13 @@ def convert(plan: Plan, shift: float, *, keep: Literal["levels", "positions"] = 
     Args:
         plan: A plan of a flow model.
         shift: The new shift m, such as exp(:func:`mu`).
-        keep: What stays: the noise "levels", or their "positions" in the time before the shift.
+        keep: Keep the noise "levels", or their "positions" in the time before the shift.
 
     Raises:
-        SigmaTuneError: if the plan is not of a flow model, or has coefficients that hold for its own levels only and levels are
-            to move.
+        SigmaTuneError: if the plan is not of a flow model, or has learned coefficients and its levels would move.
 
     Warns:
-        PlanMismatch: always; what was kept, and that the result has to be checked again.
+        PlanMismatch: always; it names what was kept and says to check the result again.
     """
     positive(shift=shift)
     path = None if plan.path is None else noise.from_spec(plan.path)
@@ -111,7 +110,7 @@ def sd3_reference(path: NoisePath, steps: int) -> Schedule:
 
     Its grid runs evenly from the time of the largest to the time of the smallest level; these times are already
     shifted, and the shift is applied to the whole grid again: invisible at the noisy end, where it changes nothing, and
-    the reason why the smallest level lies m times higher than the model's own. A named variant, not a repair of it.
+    the reason why the smallest level lies m times higher than the model's own. A named variant, not a correction of it.
 
     Source: https://github.com/Stability-AI/sd3-ref (Stability AI, 2024)
 
@@ -124,5 +123,5 @@ def sd3_reference(path: NoisePath, steps: int) -> Schedule:
     """
     if process_of(path)["kind"] != "flow" or not isinstance(path, Flow):
         raise SigmaTuneError("sd3-ref is a grid of a flow model's whole path.")
-    once = float(path.time(path.sigma_min))  # the shifted time, taken for a time before the shift
+    once = float(path.time(path.sigma_min))  # the shifted time, used as a time before the shift
     return Schedule(np.append(path.at_position(np.linspace(path.levels, once, whole(steps, "steps"))), 0.0), "sd3-ref")

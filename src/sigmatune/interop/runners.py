@@ -40,7 +40,7 @@ def diffusers(case: Case) -> Answer:
 
 
 def k_diffusion(case: Case) -> Answer:
-    """The export to k-diffusion, and the algorithm of the sampler that it names, written out as published."""
+    """The export to k-diffusion, and the published algorithm of the sampler that it names."""
     plan = plan_of(case)
     text = exports.export(plan, "k-diffusion")
     stated = exports.read_statement(text)
@@ -71,7 +71,7 @@ def _start(plan: Any) -> float:
 
 
 class _Wrapped:
-    """model(x, sigma) of k-diffusion around the case's data; notes the pairs that a network behind it receives."""
+    """model(x, sigma) of k-diffusion around the case's data; records the pairs that the network receives."""
 
     def __init__(self, case: Case, kind: str) -> None:
         self.path, self.kind = noise.from_spec(case["plan"]["noise_path"]), kind

@@ -1,6 +1,6 @@
-r"""Published tables of noise levels, as their makers print them, with where they come from.
+r"""Published tables of noise levels, as printed by their authors, with their sources.
 
-A table is the list of levels of its own number of steps; at another number the curve through them is read
+A table is the list of levels of its own number of steps; at another number the curve through them is resampled
 (:meth:`~sigmatune.core.schedule.Schedule.resample`). The Align Your Steps tables have one more entry than steps: with it a
 sampler would stop above 0, and users replace it by the final 0, as here.
 """
@@ -28,8 +28,8 @@ class Table:
 
     Attributes:
         name: Its name here.
-        source: Whose it is: title, authors, year, address.
-        model: The model it was made for.
+        source: Its source: title, authors, year, address.
+        model: Its model.
         build: (path, steps) -> levels without the final 0; steps None for the table's own number.
     """
 
@@ -90,7 +90,7 @@ def load(name: str, path: NoisePath | None = None, steps: int | None = None) -> 
         steps: N; the table's own number by default.
 
     Raises:
-        SigmaTuneError: for an unknown table, or levels that the model does not know.
+        SigmaTuneError: for an unknown table, or levels outside the model's range.
     """
     table = TABLES[name]
     made = table.build(path, steps)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def load(source: Any, **options: Any) -> Denoiser:
-    """Turns whatever you have into a denoiser.
+    """Turns a model of any supported kind into a denoiser.
 
     Args:
         source: A denoiser (returned as it is); the name of a bundled model, ``"cifar10"`` or ``"digits"``; that of an exact
@@ -52,7 +52,7 @@ def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
         from sigmatune.models.load_pipeline import load_pipeline
         from sigmatune.models.source import needs_pipeline
 
-        recover(Path(source).expanduser())  # what a killed process was replacing
+        recover(Path(source).expanduser())  # finish what a killed process was replacing
         place: str | os.PathLike[str] = bundled_folder(str(source)) if _is_name(source) else source
         return (load_pipeline if needs_pipeline(place) else load_diffusers)(place, **options)
     if hasattr(source, "scheduler") and hasattr(source, "components"):

@@ -2,7 +2,7 @@ r"""Exact denoisers: data whose posterior mean E[x0 | z] is a formula.
 
 In the unit state, :math:`z = \alpha x_0 + s \epsilon` with :math:`\alpha = 1/\sqrt{1+\sigma^2}`, :math:`s = \sigma
 \alpha`, every formula below is regular at each level, sigma = inf (alpha = 0, s = 1) included. All arithmetic is
-float64; the result has z's dtype. A path binds schedules to a range of levels, but the denoisers answer at any level.
+float64; the result has z's dtype. A path bounds the levels of schedules, but the denoisers work at any level.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ DATA, CHOICE = 0xDA7A, 0xC401CE
 """Noise channels of drawn data, so that a draw never repeats the start noise of the same seed and index."""
 
 NEVER = 1e300
-"""Minus the exponent of what cannot be; finite, so that a chunk without any possible member is not NaN."""
+"""Minus the exponent of an impossible member; finite, so that a chunk of impossible members is not NaN."""
 
 
 class Analytic(Denoiser):
-    """What exact denoisers share: float64 states and a fingerprint of their arrays."""
+    """The common base of exact denoisers: float64 states and a fingerprint of their arrays."""
 
     dtype = torch.float64
     concurrent = True
@@ -221,7 +221,7 @@ class Empirical(Analytic):
         path: Binds schedules; EDM's range by default.
         chunk: Images converted at a time.
         dtype: Of the products with images; exponents and sums are float64. In float32 the exponents are off by about
-            ``1e-7 |z| |x| / s^2``, which matters only among images that the noise cannot tell apart anyway.
+            ``1e-7 |z| |x| / s^2``, which matters only among images that the noise makes indistinguishable anyway.
 
     Raises:
         SigmaTuneError: for an empty set or images that are not finite floats.
@@ -257,10 +257,10 @@ class Empirical(Analytic):
         Args:
             z: (B, *shape).
             sigma: (B,), float64.
-            members: Of which images each row is the mean, B ranges, none empty.
+            members: The images over which each row is the mean, B ranges, none empty.
         """
         alpha_t, s_t = (scale[:, None].to(z.device) for scale in alpha_s(sigma))
-        precision = 1 / s_t.square().clamp(min=1e-200)  # at sigma = 0 the nearest image is the answer
+        precision = 1 / s_t.square().clamp(min=1e-200)  # at sigma = 0 the result is the nearest image
         rows = z.flatten(1).to(self.dtype)
         first, last = (torch.tensor([getattr(of, end) for of in members], device=z.device)[:, None]
                        for end in ("start", "stop"))  # fmt: skip

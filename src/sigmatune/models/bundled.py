@@ -37,7 +37,7 @@ def reference_file(source: str) -> Path | None:
 
 
 def _beside(source: str, name: str) -> Path | None:
-    """A file in the folder of a model: a bundled name, an exact denoiser's or a folder; other sources have none."""
+    """A file in the folder of a model (a bundled name, an exact denoiser or a folder); None for other sources."""
     if is_exact(source):
         file = exact_folder(source) / name
     else:

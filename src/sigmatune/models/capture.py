@@ -1,10 +1,10 @@
-r"""What a diffusers pipeline sends to its network, found by letting the pipeline send it.
+r"""Captures the arguments that a diffusers pipeline sends to its network.
 
-Every family conditions its network in its own way: text embeddings, pooled ones, sizes, masks, ids of positions,
-labels, residuals of a control network. All of that is prepared by the pipeline itself before its loop begins and is the
-same in every step. So the pipeline is called as its user would call it, is stopped at the first call of the network,
-and the arguments of that call are kept: the state and t are then ours to fill in, the rest is the condition. A prompt
-is encoded once this way, and nothing about a family has to be repeated here.
+Every family conditions its network in its own way: text embeddings, pooled embeddings, sizes, masks, position ids,
+labels, residuals of a control network. The pipeline prepares all of these before its loop, and they stay the same in
+every step. So this module calls the pipeline like a user, stops it at the first network call, and keeps the arguments
+of that call: we replace the state and t; the rest is the condition. This encodes a prompt once and needs no code per
+family.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Sent:
     Attributes:
         state: The name of the argument that holds the state, and the state, (1 or 2, *shape).
         arguments: All other arguments but t.
-        clock: What t was divided by before it was sent: 1 or 1000.
-        mu: The shift that the pipeline handed to its scheduler, if any.
+        clock: The divisor of t before it was sent: 1 or 1000.
+        mu: The shift that the pipeline passed to its scheduler, if any.
         control: The arguments of the control network, if there is one.
     """
 
@@ -52,7 +52,7 @@ def network_of(pipe: Any) -> torch.nn.Module:
     """The denoising network of a pipeline.
 
     Raises:
-        SigmaTuneError: if it has none under the usual names.
+        SigmaTuneError: if it has no network under the usual names.
     """
     for name in ("transformer", "unet"):
         found = getattr(pipe, name, None)
@@ -65,11 +65,11 @@ def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
     """Calls a pipeline up to its first network call.
 
     Args:
-        pipe: The pipeline; left as it was.
+        pipe: The pipeline; unchanged afterwards.
         call: The pipeline's arguments, without the number of steps.
 
     Raises:
-        SigmaTuneError: if the pipeline refuses the arguments, or its network's call is not understood.
+        SigmaTuneError: if the pipeline refuses the arguments, or its network call is of an unknown form.
     """
     network, control = network_of(pipe), getattr(pipe, "controlnet", None)
     seen: dict[str, dict[str, Any]] = {}
@@ -110,12 +110,12 @@ def _bound(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 @contextmanager
 def _probed(pipe: Any, told: dict[str, Any]) -> Iterator[None]:
-    """Puts a copy of the scheduler in place that tells what it was asked for."""
+    """Installs a copy of the scheduler that records its arguments."""
     original = pipe.scheduler
     probe = deepcopy(original)
     plain = probe.set_timesteps
 
-    @functools.wraps(plain)  # pipelines look at the signature
+    @functools.wraps(plain)  # pipelines inspect the signature
     def listening(*args: Any, **kwargs: Any) -> None:
         told["mu"] = kwargs.get("mu")
         plain(*args, **kwargs)
@@ -153,12 +153,12 @@ def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], told: Mapping[
 
 @dataclass(frozen=True)
 class Condition:
-    """What is sent besides state and t, for one or more rows.
+    """The arguments besides state and t, for one or more rows.
 
     Attributes:
         tree: The arguments; dictionaries, lists and tuples may be nested.
-        own: For every tensor in it, in the order in which they are met, whether it has a row for each row of the batch; tables
-            of positions have none.
+        own: For every tensor in it, in traversal order, whether it has a row for each row of the batch; position tables
+            do not.
     """
 
     tree: Any
@@ -171,7 +171,7 @@ class Condition:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """Every tensor in it, in the order in which they are met."""
+        """Every tensor in it, in traversal order."""
         found: list[torch.Tensor] = []
         _leaves(self.tree, found.append)
         return found
@@ -188,7 +188,7 @@ class Condition:
 
     @staticmethod
     def joined(parts: Sequence[Condition]) -> Condition:
-        """The rows of several conditions behind one another.
+        """Concatenates the rows of several conditions.
 
         Raises:
             SigmaTuneError: if their tensors differ in size.
@@ -210,7 +210,7 @@ class Condition:
 
 
 def _leaves(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
-    """Arguments with every tensor in them changed."""
+    """Maps a function over every tensor in the arguments."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, Mapping):

@@ -1,11 +1,10 @@
-r"""A diffusers network that is told a class, the ends of its schedule, or an image, is a denoiser once it has been told.
+r"""A diffusers network conditioned on a class, the ends of its schedule, or an image, as a denoiser.
 
 .. math:: D(z; \sigma \mid y, \lambda(0), \lambda(1), c)
 
-It is told the same about all rows, or a list from which row i takes entry i, from the start again where there are fewer
-(:meth:`ConditionalDenoiser.given`), or what a rule decides about each row (:meth:`ConditionalDenoiser.conditioned`). Told
-nothing, a model that was trained with dropped labels is the unconditional one. :meth:`ConditionalDenoiser.guided` is
-classifier-free guidance.
+All rows share one condition, or row i takes entry i of a list, which repeats (:meth:`ConditionalDenoiser.given`), or a
+rule decides the condition of each row (:meth:`ConditionalDenoiser.conditioned`). Without a class, a model that was
+trained with dropped labels is the unconditional model. :meth:`ConditionalDenoiser.guided` is classifier-free guidance.
 """
 
 from __future__ import annotations
@@ -32,23 +31,24 @@ if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 TOLD = ("labels", "ends", "images")
-"""What a network may be told, each with one entry for all rows or several."""
+"""The possible conditions, each with one entry for all rows or several."""
 
 
 class ConditionalDenoiser(DiffusersDenoiser):
-    """Wraps a UNet2DModel or an SD3Transformer2DModel that is told something; a :class:`DiffusersDenoiser` otherwise.
+    """Wraps a conditional UNet2DModel or SD3Transformer2DModel; otherwise like :class:`DiffusersDenoiser`.
 
     Args:
         network: The diffusers network.
         path: The model's noise path.
-        prediction: What the network predicts.
-        conditioner: What makes its vectors; None for a UNet2DModel with ``num_class_embeds``, whose classes are "0", "1", ...
+        prediction: The network's prediction type.
+        conditioner: Embeds its conditions; None for a UNet2DModel with ``num_class_embeds``, whose classes are "0",
+            "1", ...
         sample_size: Height and width, or one number for both; the network's own by default.
         device: Where to move the network.
 
     Attributes:
-        classes: Names of the classes; none for a model that knows none.
-        labels, ends, images: What it has been told: (1 or R,), (1 or R, 2) and (1 or R, channels, H, W).
+        classes: Names of the classes; none for a model without classes.
+        labels, ends, images: Its conditions: (1 or R,), (1 or R, 2) and (1 or R, channels, H, W).
 
     Raises:
         SigmaTuneError: if the network does not fit the path.
@@ -82,7 +82,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
             low, high = conditioner.default_ends or (path.sigma_min, path.sigma_max)
             self.ends = torch.tensor([[low, high]], device=self.device)
 
-    # -------------------------------------------------------------------------------------------------- what it is told
+    # -------------------------------------------------------------------------------------------------- its conditions
 
     def given(
         self,
@@ -91,16 +91,16 @@ class ConditionalDenoiser(DiffusersDenoiser):
         ends: tuple[float, float] | None = None,
         images: torch.Tensor | None = None,
     ) -> ConditionalDenoiser:
-        """Returns the denoiser that is told something.
+        """Returns the denoiser with the given conditions.
 
         Args:
-            label: A class, or several, of which row i has number i, from the start again; None for no class, which a network
-                must have been trained for.
-            ends: sigma_min and sigma_max of the schedule; the model's default where nothing is said.
+            label: A class, or a list that repeats, of which row i takes entry i; None for no class, if the network was
+                trained for it.
+            ends: sigma_min and sigma_max of the schedule; the model's default if absent.
             images: One image for all rows or several, as for labels, (1 or R, channels, H, W).
 
         Raises:
-            SigmaTuneError: for an unknown class or anything that this network is not told.
+            SigmaTuneError: for an unknown class, or a condition that this network does not take.
         """
         other = self._copy()
         other._places = {}
@@ -122,7 +122,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None
     ) -> ConditionalDenoiser:
         other = self._copy()
-        other._pinned = self.fingerprint()  # what rows are told is in conditions()
+        other._pinned = self.fingerprint()  # the conditions of rows are in conditions()
         places = {index: place for place, index in enumerate(indices)}
         if labels is not None and self.classes:
             other.labels, other._places = self._index(labels), {**other._places, "labels": places}
@@ -155,7 +155,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return own
 
     def conditions(self) -> str:
-        """A digest of what the rows are told one by one; empty where all are told the same."""
+        """A digest of the rows' separate conditions; empty if all rows share one."""
         several = {name: value for name in TOLD if (value := getattr(self, name)) is not None and self._by_row(name)}
         if not several:
             return ""
@@ -165,10 +165,10 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return digest.hexdigest()
 
     def without_class(self) -> ConditionalDenoiser:
-        """The denoiser that is told no class, whatever the rows' classes are.
+        """The denoiser without a class, whatever the rows' classes are.
 
         Raises:
-            SigmaTuneError: if the network knows no such thing.
+            SigmaTuneError: if the network was never trained without a class.
         """
         if self.conditioner is None or not self.classes:
             raise SigmaTuneError(
@@ -212,7 +212,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return name in self._places or len(getattr(self, name)) > 1
 
     def _of_batch(self, name: str, batch: int) -> torch.Tensor | None:
-        """What the rows of a batch are told; rows of padding are told what the first row is."""
+        """The conditions of the rows of a batch; padding rows get those of the first row."""
         value: torch.Tensor | None = getattr(self, name)
         if value is None:
             return None
@@ -235,7 +235,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return index % count
 
     def fingerprint(self) -> str:
-        """A digest of the weights, the path, the prediction type and what it was given."""
+        """A digest of the weights, the path, the prediction type and the conditions."""
         if self._pinned is not None:
             return self._pinned
         weights, _, unsaved = super().fingerprint().partition("|")
@@ -253,12 +253,12 @@ class ConditionalDenoiser(DiffusersDenoiser):
 
 
 class Tellable(Protocol):
-    """A denoiser that can be told classes."""
+    """A denoiser that takes classes as a condition."""
 
     classes: tuple[str, ...]
 
     def given(self, label: str | Sequence[str] | None = None) -> Self:
-        """The denoiser that is told a class, or one for each row."""
+        """The denoiser conditioned on a class, or on one for each row."""
 
     def guided(self, scale: float, interval: tuple[float, float]) -> Guided:
         """The denoiser with classifier-free guidance."""
@@ -275,12 +275,12 @@ def conditional(
     guidance: float | None = None,
     interval: tuple[float, float] = (0.0, float("inf")),
 ) -> Model | Guided:
-    """Tells a model what the options of :func:`sigmatune.load` say.
+    """Applies the condition options of :func:`sigmatune.load` to a model.
 
     Args:
         model: The model.
         label: The class of all rows.
-        labels: Classes by name or number, of which row i has number i, from the start again where there are fewer.
+        labels: Classes by name or number; row i takes entry i, and the list repeats.
         guidance: Scale of classifier-free guidance; none by default.
         interval: (a, b], the noise levels at which guidance is on.
 

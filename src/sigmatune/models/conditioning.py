@@ -1,16 +1,16 @@
-r"""What a network is told besides its state and its level: a class, and the ends of the sample's own noise schedule.
+r"""Conditions of a network besides its state and its level: a class, and the ends of the sample's own noise schedule.
 
 .. math:: e = W_2 \, \mathrm{silu}(W_1 [\, c_y; \; \gamma(\lambda(0)); \; \gamma(\lambda(1)) \,] + b_1) + b_2
 
-c is a table of vectors, one per class and one more that stands for no class (of which classifier-free guidance is
-made), :math:`\gamma` the sines and cosines of the logSNR at octaves of frequency. The vector e is what a diffusers
-network takes beside its time embedding: ``class_labels`` of a UNet2DModel of ``class_embed_type`` "identity",
-``pooled_projections`` of an SD3Transformer2DModel. With ``resnet_time_scale_shift`` "scale_shift" a UNet turns it into
-a scale and a shift of every normalised feature map (FiLM); the transformer does the same in its adaptive layer norms
-(AdaLN). The network's time is the logSNR :math:`\lambda(u)` of the state itself.
+c is a table of vectors, one per class and one more for no class (for classifier-free guidance), :math:`\gamma` the
+sines and cosines of the logSNR at octaves of frequency. The vector e is a diffusers network's input beside its time
+embedding: ``class_labels`` of a UNet2DModel of ``class_embed_type`` "identity", ``pooled_projections`` of an
+SD3Transformer2DModel. With ``resnet_time_scale_shift`` "scale_shift" a UNet turns it into a scale and a shift of every
+normalised feature map (FiLM); the transformer does the same in its adaptive layer norms (AdaLN). The network's time is
+the logSNR :math:`\lambda(u)` of the state itself.
 
 A pipeline folder holds it as ``conditioning/config.json`` and ``conditioning/diffusion_pytorch_model.safetensors``
-beside the network, which stays an ordinary one that diffusers opens alone.
+beside the network, which stays an ordinary network that diffusers opens alone.
 
 References:
     | FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018), https://arxiv.org/abs/1709.07871
@@ -56,14 +56,14 @@ class ConditioningConfig(Strict):
 
 
 class Conditioning(torch.nn.Module):
-    """Makes the vector that the network takes beside its time embedding.
+    """Computes the vector that the network takes beside its time embedding.
 
     Args:
         width: Its length.
-        classes: Names of the classes; none for a model that knows no classes.
-        ends: Whether the network is told the ends of the schedule.
+        classes: Names of the classes; none for a model without classes.
+        ends: Whether the network is conditioned on the ends of the schedule.
         images: Channels of an image that the network sees beside the state; 0 for none.
-        default_ends: sigma_min and sigma_max where nothing else is said.
+        default_ends: Default sigma_min and sigma_max.
         curve: The spectral curve of training, if any: its family, kappa_min and kappa_max.
     """
 
@@ -86,7 +86,7 @@ class Conditioning(torch.nn.Module):
 
     @property
     def no_class(self) -> int:
-        """The index that stands for no class."""
+        """The index for no class."""
         return len(self.classes)
 
     def forward(self, labels: torch.Tensor, ends: torch.Tensor | None = None) -> torch.Tensor:
@@ -94,7 +94,7 @@ class Conditioning(torch.nn.Module):
 
         Args:
             labels: Index of the class of each row, or :attr:`no_class`, (B,).
-            ends: sigma_min and sigma_max of each row, (B, 2), float32, for a network that is told them.
+            ends: sigma_min and sigma_max of each row, (B, 2), float32, for a network conditioned on them.
         """
         parts = [self.table(labels)]
         if self.ends:
@@ -115,7 +115,7 @@ class Conditioning(torch.nn.Module):
         return fields.model_dump(mode="json", by_alias=True)
 
     def save(self, folder: Path) -> None:
-        """Writes configuration and weights into a folder, which is made."""
+        """Writes configuration and weights into a folder, which is created."""
         make_folder(folder)
         write_text(folder / "config.json", json.dumps(self.config(), indent=2) + "\n")
         save_file(
@@ -149,11 +149,11 @@ class Conditioning(torch.nn.Module):
 
 
 class Conditioned(torch.nn.Module):
-    """A diffusers network and what it is told, as one module: (x_t, t, labels, ends, image) -> output.
+    """A diffusers network and its conditioning, as one module: (x_t, t, labels, ends, image) -> output.
 
     Args:
         backbone: A UNet2DModel or an SD3Transformer2DModel.
-        conditioning: What makes its vectors; None for a network that is told nothing, or class indices alone.
+        conditioning: Embeds its conditions; None for a network without conditions, or with class indices alone.
     """
 
     def __init__(self, backbone: torch.nn.Module, conditioning: Conditioning | None) -> None:

@@ -1,4 +1,4 @@
-"""Any diffusers UNet2DModel, with whatever process it was trained on, is a denoiser; so is what our trainer saves."""
+"""Any diffusers UNet2DModel, whatever its training process, is a denoiser; so is a model saved by our trainer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
 
 NETWORKS = ("UNet2DModel", "SD3Transformer2DModel")
-"""Classes of network that are opened; the transformer only as our trainer saves it, told a vector and no text."""
+"""Supported network classes; the transformer only as our trainer saves it, with a vector condition and no text."""
 
 
 def load_diffusers(
@@ -37,25 +37,25 @@ def load_diffusers(
     revision: str | None = None,
     **condition: Any,
 ) -> Denoiser:
-    """Loads a diffusers model, or a native network of phase space, from safetensors files.
+    """Loads a diffusers model, or a native phase-space network, from safetensors files.
 
     The network is in eval mode, its parameters require no gradient, and it computes in float32 whatever the files hold.
-    What the scheduler's configuration says about clipping (``clip_sample``, ``thresholding``) is not applied.
+    Clipping in the scheduler's configuration (``clip_sample``, ``thresholding``) is not applied.
 
     Args:
         source: A folder (a pipeline; the flat layout of 2022; a bare UNet with ``path`` and ``prediction``) or a hub id.
         device: Where to run: None for the CPU, "auto" for an accelerator if there is one.
         dtype: Dtype of the network's arithmetic.
         path: The noise path, instead of the scheduler configuration's.
-        prediction: What the network predicts, instead of the scheduler configuration's.
+        prediction: The prediction type, instead of the scheduler configuration's.
         sample_size: Height and width in pixels, or one number for both; the network's own by default.
         revision: Branch, tag or commit on the hub.
-        condition: For a network that is told a class, the ends of its schedule or an image, the options of
+        condition: For a network conditioned on a class, the ends of its schedule or an image, the options of
             :func:`sigmatune.models.conditional.conditional`: label, labels, guidance, interval.
 
     Raises:
-        SigmaTuneError: if there is no such model, it is not in safetensors files, or is not supported; one sentence says
-            which and what to pass instead.
+        SigmaTuneError: if there is no such model, it is not in safetensors files, or is not supported; one sentence
+            names the problem and the cure.
     """
     folder = locate(source, revision)
     unet_folder, scheduler = layout(folder)
@@ -83,7 +83,7 @@ def load_diffusers(
 
 
 def _unconditional(model: Denoiser, condition: Mapping[str, Any]) -> Denoiser:
-    """The model itself; a condition that it does not take is a wrong argument, as any other would be."""
+    """The model itself; any condition is an unexpected argument."""
     if condition:
         raise TypeError(f"an unconditional model takes no {next(iter(condition))}=")
     return model
@@ -97,7 +97,7 @@ def _denoiser(
     dtype: torch.dtype,
     where: Mapping[str, Any],
 ) -> Any:
-    """The network as a denoiser; one that is told things where the folder or the network's configuration says so."""
+    """The network as a denoiser; a conditional one if the folder or the network's configuration says so."""
     config: Any = unet.config
     own = (folder / "conditioning" / "config.json").is_file()
     if not own and getattr(config, "num_class_embeds", None) is None:
@@ -134,7 +134,7 @@ def _load_network(folder: Path, dtype: torch.dtype) -> UNet2DModel:
             torch_dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
-            low_cpu_mem_usage=is_accelerate_available(),  # what it does by itself, after a warning where it cannot
+            low_cpu_mem_usage=is_accelerate_available(),  # diffusers does so by itself, after a warning where it cannot
             output_loading_info=True,
         )
     except Exception as error:  # noqa: BLE001 - diffusers, safetensors and torch each raise their own kinds

@@ -1,4 +1,4 @@
-"""A plain function D(x, sigma), as k-diffusion means it, is a denoiser."""
+"""A plain function D(x, sigma), by k-diffusion's convention, is a denoiser."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ HALF = (torch.float16, torch.bfloat16)
 class FunctionDenoiser(Denoiser):
     r"""Calls D(x, sigma) on the variance-exploding state :math:`x = x_0 + \sigma \epsilon = \sqrt{1 + \sigma^2} \, z`.
 
-    The function gets tensors of its own, which it may change, and what it returns is copied, so it may hand out one
-    that it keeps. States of half precision would round every step by up to 0.4 %, so they are float32 then and only the
+    The function gets its own tensors, which it may change, and its output is copied, so it may return a tensor that it
+    keeps. Half-precision states would round every step by up to 0.4 %, so states are float32 then and only the
     function's input is half.
 
     References:
@@ -34,8 +34,8 @@ class FunctionDenoiser(Denoiser):
         function: (x, sigma) -> x0; x (B, *shape), sigma (B,) in x's dtype.
         shape: Shape of one sample.
         path: Its range bounds the levels.
-        name: Goes into the fingerprint; the function's qualified name when empty.
-        dtype: Dtype of what the function receives.
+        name: Part of the fingerprint; the function's qualified name when empty.
+        dtype: Dtype of the function's input.
 
     Raises:
         SigmaTuneError: in use, if a level is out of range or the function returns anything but numbers shaped like x, beside x.
@@ -64,7 +64,7 @@ class FunctionDenoiser(Denoiser):
         return self._identity.modules
 
     def fingerprint(self) -> str:
-        """Its name, shape and range, a digest of the modules that it uses, and what it answers."""
+        """Its name, shape and range, a digest of the modules that it uses, and its outputs on a probe."""
         bare = f"function:{self.name}:{self.shape}:{self.path.spec()}"
         return self._identity.text(lambda: bare + self._identity.noted(self))
 
@@ -87,13 +87,13 @@ def from_callable(
     Args:
         function: (x, sigma) -> x0 with x = x0 + sigma eps, (B, *shape), and sigma (B,).
         shape: Shape of one sample, such as (3, 32, 32).
-        sigma_min, sigma_max: The range of levels that the function knows, 0 < min < max < inf.
-        device: Where the function wants its input.
-        dtype: Dtype of what the function receives: float16, bfloat16, float32 or float64.
-        name: A name that is stored in plan files beside the function's answers.
+        sigma_min, sigma_max: The function's range of levels, 0 < min < max < inf.
+        device: Device of the function's input.
+        dtype: Dtype of the function's input: float16, bfloat16, float32 or float64.
+        name: A name that is stored in plan files beside the function's outputs on a probe.
 
     Raises:
-        SigmaTuneError: if the function cannot be called, or the shape, the range or the dtype is none.
+        SigmaTuneError: if the function cannot be called, or the shape, the range or the dtype is invalid.
     """
     if not callable(function):
         raise SigmaTuneError(f"a denoiser must be callable as D(x, sigma), and {type(function).__name__} is not.")

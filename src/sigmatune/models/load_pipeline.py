@@ -29,24 +29,24 @@ def from_pipeline(
     interval: tuple[float, float] = (0.0, float("inf")),
     **call: Any,
 ) -> PipelineDenoiser:
-    """Makes a denoiser of a diffusers pipeline.
+    """Turns a diffusers pipeline into a denoiser.
 
     Args:
         pipe: The pipeline; its networks are put into eval mode and are not copied.
         prompts: For a pipeline with text: one condition each, all different. Each is encoded once.
         labels: For a pipeline with class labels: one condition each.
-        negative_prompt: What guidance leads away from.
+        negative_prompt: Prompt that guidance steers away from.
         guidance: Scale w of classifier-free guidance, 1 for none; the pipeline's own default when absent. Flux-type models,
             whose guidance is an input of the network (``guidance_scale=``), have none by default.
         interval: (a, b], the levels sigma at which guidance is on; it costs two network evaluations there, one elsewhere.
         call: The pipeline's other arguments, such as height=, width=, image=.
 
     Raises:
-        SigmaTuneError: if the pipeline does not run with these arguments or is not understood.
+        SigmaTuneError: if the pipeline does not run with these arguments or is not supported.
     """
     takes = inspect.signature(type(pipe).__call__).parameters
     for name in call:
-        if name not in takes:  # many pipelines swallow what they do not know
+        if name not in takes:  # many pipelines silently accept unknown arguments
             raise unknown_name(f"{type(pipe).__name__} argument", name, takes)
     key, given = _conditions(pipe, takes, prompts, labels)
     if not 0 <= interval[0] < interval[1]:
@@ -56,7 +56,7 @@ def from_pipeline(
     scale = float(takes[knob].default if guidance is None and knob in takes else 1.0 if guidance is None else guidance)
     if scale != 1 and knob not in takes:
         raise SigmaTuneError(f"a {type(pipe).__name__} has no guidance.")
-    scale = 1.0 if scale < 1 else scale  # what pipelines do: no guidance at 1 and below
+    scale = 1.0 if scale < 1 else scale  # as in pipelines: no guidance at 1 and below
     arguments = dict(call)
     if not apart and knob in takes:
         arguments["guidance_scale"] = scale
@@ -92,7 +92,7 @@ def load_pipeline(
     revision: str | None = None,
     **options: Any,
 ) -> PipelineDenoiser:
-    """Loads a diffusers pipeline from safetensors files and makes a denoiser of it.
+    """Loads a diffusers pipeline from safetensors files as a denoiser.
 
     Args:
         source: A folder that ``save_pretrained`` wrote, or a hub id.
@@ -102,7 +102,7 @@ def load_pipeline(
         options: Those of :func:`from_pipeline`.
 
     Raises:
-        SigmaTuneError: if there is no such pipeline, its weights are not in safetensors files, or it is not understood.
+        SigmaTuneError: if there is no such pipeline, its weights are not in safetensors files, or it is not supported.
     """
     from diffusers import DiffusionPipeline
 
@@ -118,7 +118,7 @@ def load_pipeline(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without diffusers' own progress bar and its advice on the name of an argument that older versions know only so."""
+    """Silences diffusers' progress bar and a deprecation warning about an argument that older versions need."""
     from diffusers.utils import logging
 
     shown = logging.is_progress_bar_enabled() if hasattr(logging, "is_progress_bar_enabled") else True

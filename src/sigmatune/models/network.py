@@ -23,7 +23,7 @@ class NetworkDenoiser(Denoiser):
 
     .. math:: D(z; \sigma) = x_0(f(c \, x_t, t), x_t, \sigma), \quad x_t = \mathrm{scale}(\sigma) \, z
 
-    t is the path's exact inverse of sigma, handed over in float32 (float64 to a float64 network). It is rounded to a
+    t is the path's exact inverse of sigma, passed in float32 (float64 to a float64 network). It is rounded to a
     whole number only if the network embeds whole timesteps, and then only a sigma that
     :meth:`~sigmatune.core.denoiser.Denoiser.snap` has made consistent is accepted. Conversions run in the state's dtype with
     float64 coefficients. Gradients flow to z, to sigma and to whatever the network's parameters allow.
@@ -32,10 +32,10 @@ class NetworkDenoiser(Denoiser):
         network: (x_t, t) -> output; x_t (B, *shape), t (B,).
         shape: Shape of one sample.
         path: The model's noise path.
-        prediction: What the network predicts: a name of :data:`~sigmatune.models.predictions.predictions` or a
+        prediction: The prediction type: a name of :data:`~sigmatune.models.predictions.predictions` or a
             :class:`~sigmatune.models.predictions.Prediction`.
         dtype: Dtype of the network's arithmetic; states are float64 for a float64 network, else float32.
-        device: Where the network lives.
+        device: The network's device.
 
     Raises:
         SigmaTuneError: if the prediction type does not fit the path, or needs a signal where the path has none.
@@ -76,18 +76,18 @@ class NetworkDenoiser(Denoiser):
         seen = scale * z if c_in is None else c_in(column).to(z) * (scale * z)
         output = self.evaluate(seen.to(self.network_dtype), self.time(sigma).to(z.device))
         output = checked_output(output, z, "the network")
-        return self.prediction.x0(output.to(z.dtype), scale * z, column)  # once more: a network may change its input
+        return self.prediction.x0(output.to(z.dtype), scale * z, column)  # a new copy: a network may change its input
 
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Calls the network; to be overridden for networks of another signature."""
+        """Calls the network; override for networks with another signature."""
         return self.network(x_t, t)
 
     def time(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Returns what the network receives as t, (B,): floats, or int64 for a network of whole timesteps.
+        """Returns the network's t, (B,): floats, or int64 for a whole-timestep network.
 
         Raises:
-            SigmaTuneError: if a level is outside the model's range, or lies between two whole timesteps of a network
-                that knows no others.
+            SigmaTuneError: if a level is outside the model's range, or lies between two timesteps of a whole-timestep
+                network.
         """
         if not self.integer_time:
             return of_level(self.path.time, sigma, self.path).to(self.dtype)
@@ -116,7 +116,7 @@ class NetworkDenoiser(Denoiser):
         return self._identity.modules
 
     def fingerprint(self) -> str:
-        """A digest of the weights, the path and the prediction type; of a function its name, its modules and its answers."""
+        """A digest of the weights, the path and the prediction type; of a function also its outputs."""
         return self._identity.text(self._digested)
 
     def is_model_of(self, fingerprint: str) -> bool:
@@ -134,19 +134,19 @@ class NetworkDenoiser(Denoiser):
         return self._identity.digest(said, self, whole=whole)
 
     def identity(self) -> object:
-        """What, besides the weights, tells this network from others; goes into the fingerprint."""
+        """The identity of this network besides the weights; part of the fingerprint."""
         return name_of(module_of(self.network) or self.network)
 
 
 def placed(network: Any, device: torch.device) -> Any:
-    """Moves a network to a device, on a CPU in the memory format that its convolutions want."""
+    """Moves a network to a device, on a CPU in the memory format that suits its convolutions."""
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         network = network.to(memory_format=torch.channels_last)
     return network.to(device)
 
 
 def process_of(path: NoisePath) -> dict[str, Any]:
-    """Returns the spec of a model's whole path, also when a part of it is given."""
+    """Returns the spec of a model's whole path, even for a narrowed path."""
     spec = path.spec()
     while "of" in spec:
         spec = spec["of"]
@@ -157,7 +157,7 @@ def pick_device(device: torch.device | str | None) -> torch.device:
     """Returns a device: the CPU for None, an accelerator if there is one for "auto".
 
     Raises:
-        SigmaTuneError: if torch does not know the device or cannot use it here.
+        SigmaTuneError: if torch has no such device or cannot use it here.
     """
     if device == "auto":
         here = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

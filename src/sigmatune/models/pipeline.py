@@ -1,14 +1,14 @@
 r"""Any diffusers pipeline is a denoiser: latents, text, labels, guidance, transformers, control networks.
 
-The condition of each row is what the pipeline itself sends (:mod:`~sigmatune.models.capture`), the noise path and the
+The condition of each row comes from the pipeline itself (:mod:`~sigmatune.models.capture`), the noise path and the
 prediction type are those of its scheduler, and guidance is the pipeline's,
 
 .. math:: f_w = f_u + w (f_c - f_u) \text{ for } \sigma \in (a, b], \quad f_c \text{ elsewhere},
 
-one batch for both, as the pipeline sends it. Data are latents; :meth:`PipelineDenoiser.decode` makes pixels of them.
+one batch for both, as the pipeline sends it. Data are latents; :meth:`PipelineDenoiser.decode` decodes them to pixels.
 
-Row i of a run has the condition i modulo their number. While tuning, the ranges of rows that tune, validate and judge
-have conditions of their own, no two ranges the same one.
+Row i of a run has the condition i modulo their number. During tuning, the ranges of rows for tuning, validation and the
+final test use disjoint conditions.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ TEXT_LAST, LABEL_FIRST = (
     "noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)",
     "cond_eps, uncond_eps = torch.split",
 )
-"""How pipelines take the two halves of a guided batch apart: without the condition first, or last."""
+"""How pipelines split the two halves of a guided batch: the unconditional half first, or last."""
 
 
 class PipelineDenoiser(NetworkDenoiser):
-    """Wraps a diffusers pipeline in memory; :func:`~sigmatune.models.load_pipeline.from_pipeline` makes it.
+    """Wraps a diffusers pipeline in memory; :func:`~sigmatune.models.load_pipeline.from_pipeline` builds it.
 
     Args:
         pipe: The pipeline.
-        sent: What it sends for each condition; all of one kind.
-        unconditional: What it sends without the condition, where that is a call of its own.
-        names: The conditions in words, for digests.
+        sent: Its arguments for each condition; all of one kind.
+        unconditional: Its arguments without the condition, if that is a separate call.
+        names: The conditions as text, for digests.
         scale: Guidance w; 1 for none.
         interval: (a, b], the levels at which guidance is on.
 
@@ -55,7 +55,7 @@ class PipelineDenoiser(NetworkDenoiser):
 
     concurrent = True
     size: tuple[int, int] = (0, 0)
-    """Height and width in pixels, where the latents do not say them."""
+    """Height and width in pixels, if the latents do not determine them."""
     _now: tuple[list[int], list[bool]]
     _whole = False
 
@@ -109,7 +109,7 @@ class PipelineDenoiser(NetworkDenoiser):
         return conditional, Condition.joined([batch.picked([without]) for batch in batches]) if n == 2 else None
 
     def _condition(self, sent: Sent) -> Condition:
-        """What is sent besides state and t; channels that the pipeline appends to the latents belong to it."""
+        """The arguments besides state and t, including channels that the pipeline appends to the latents."""
         x = sent.state[1]
         extra = x[:, self.shape[0] :] if x.ndim == 4 and x.shape[1] > self.shape[0] else None
         return Condition.of({"network": dict(sent.arguments), "control": sent.control, "extra": extra}, len(x))
@@ -196,7 +196,7 @@ class PipelineDenoiser(NetworkDenoiser):
         return own
 
     def conditions(self) -> str:
-        """A digest of prompts or labels and of how the rows share them, and what the pipeline made of them, as numbers."""
+        """A digest of prompts or labels and of how the rows share them, and of their encodings."""
         if "rows" not in self._encoded:
             sides = [side for side in (self._with, self._without) if side is not None]
             tensors = [tensor for side in sides for tensor in side.tensors if tensor.is_floating_point()]
@@ -269,7 +269,7 @@ def _latent_channels(pipe: Any, x: torch.Tensor) -> int:
 
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:
-    """Whole numbers of at least 1 that sum to a total, as near to the weights as they can be."""
+    """Integers of at least 1 that sum to a total, as close to the weights as possible."""
     sizes = [1] * len(weights)
     for _ in range(total - len(weights)):
         short = [weight * total / sum(weights) - size for weight, size in zip(weights, sizes, strict=True)]

@@ -1,4 +1,4 @@
-r"""What a network predicts, and how that becomes the one thing we use: an estimate of the clean data.
+r"""Prediction types, and their conversion to an estimate of the clean data.
 
 A network sees its own state, ``x_t`` :math:`= \alpha x_0 + s \epsilon` with :math:`\sigma = s / \alpha`, and predicts
 

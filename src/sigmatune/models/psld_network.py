@@ -1,7 +1,7 @@
 r"""Native phase-space networks: trained on (x, m), they return eps of both halves.
 
 The folder is that of an ordinary diffusers pipeline whose UNet2DModel has 2 C channels in and out, and whose
-``scheduler/scheduler_config.json`` says what it was trained on:
+``scheduler/scheduler_config.json`` states its training process:
 
 .. code-block:: json
 
@@ -31,7 +31,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
 
 SCHEDULER: Final = "PSLDScheduler"
-"""The class name by which a folder says that its network is one of phase space."""
+"""The scheduler class name that marks a folder's network as a phase-space network."""
 
 PREDICTIONS = ("hsm-lower", "hsm-upper", "dsm-lower", "dsm-upper")
 TIME_SCALE = 1000.0
@@ -39,9 +39,9 @@ TIME_SCALE = 1000.0
 
 @dataclass(frozen=True)
 class PSLDScheduler:
-    """What a folder says that its network was trained on; :func:`from_unet` reads it.
+    """The training process in a network's folder; :func:`from_unet` reads it.
 
-    It stands where a pipeline has its scheduler and is written like one, but diffusers knows no such process.
+    It takes the place of a pipeline's scheduler and is written like one, but diffusers has no such process.
 
     Args:
         process: The process.
@@ -67,13 +67,13 @@ class PSLDScheduler:
         }
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes ``scheduler_config.json`` into a folder, which is made."""
+        """Writes ``scheduler_config.json`` into a folder, which is created."""
         make_folder(Path(folder))
         write_text(Path(folder) / "scheduler_config.json", json.dumps(self.config, indent=2) + "\n")
 
 
 class PhaseSpaceNetwork(Denoiser):
-    r"""Hands (x, m) to a network of phase space and returns its eps of both.
+    r"""Calls a phase-space network with (x, m) and returns its eps of both.
 
     Args:
         network: (u, time_scale t) -> eps; u (B, 2 C, H, W), t (B,).
@@ -83,7 +83,7 @@ class PhaseSpaceNetwork(Denoiser):
         eps: The first time that it was trained on.
         time_scale: The factor from t to what the network receives.
         dtype: Dtype of the network's arithmetic.
-        device: Where the network lives.
+        device: The network's device.
 
     Raises:
         SigmaTuneError: for an unknown prediction, or eps >= T.
@@ -136,12 +136,12 @@ class PhaseSpaceNetwork(Denoiser):
 
 
 def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str | None = None) -> PhaseSpaceNetwork:
-    """Wraps a UNet2DModel of 2 C channels with what its scheduler's configuration says.
+    """Wraps a UNet2DModel of 2 C channels according to its scheduler's configuration.
 
     Args:
         unet: The network.
         config: The content of ``scheduler_config.json``.
-        device: Where to move it: None for the CPU.
+        device: Its device: None for the CPU.
 
     Raises:
         SigmaTuneError: if the channels are not twice those of images, or the configuration cannot be read.
@@ -171,7 +171,7 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
 
 
 class _Called(torch.nn.Module):
-    """A UNet2DModel as a function of two tensors, whose weights still count in the fingerprint."""
+    """A UNet2DModel as a function of two tensors; its weights still count in the fingerprint."""
 
     def __init__(self, unet: torch.nn.Module) -> None:
         super().__init__()

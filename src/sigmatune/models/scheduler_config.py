@@ -1,8 +1,8 @@
 """Reads the noise path and the prediction type out of a diffusers ``scheduler_config.json``.
 
-The file describes the model's training process and, mixed with it, the sampler that its makers liked. Only the process
-counts here. ``clip_sample``, ``thresholding``, ``variance_type`` and the solver's own options say how *that sampler*
-post-processes an estimate; the denoiser is the network's estimate itself, unclipped, so that what is tuned is smooth.
+The file describes the model's training process and, mixed with it, its authors' sampler. Only the process counts here.
+``clip_sample``, ``thresholding``, ``variance_type`` and the solver's own options say how *that sampler* post-processes
+an estimate; the denoiser is the network's estimate itself, unclipped, so that tuning sees a smooth function.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sigmatune.support.errors import SigmaTuneError
 Config = Mapping[str, Any]
 
 MOST_LEVELS = 1_000_000
-"""Timesteps of a table at most; more of them would only fill the memory."""
+"""Most timesteps of a table; more would only fill memory."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """What a scheduler's configuration says about a model.
+    """The process in a scheduler's configuration.
 
     Args:
         path: The noise path.
         prediction: What the network predicts.
-        schedule: The schedule family that the sampler's makers set, with its options; none if it is not a family of ours.
+        schedule: The schedule family of the authors' sampler, with its options; none if it is not one of our families.
         value_range: The range of the data.
     """
 

@@ -34,7 +34,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         SigmaTuneError: if there is no such folder and the hub does not provide it.
     """
     folder = Path(source).expanduser()
-    recover(folder)  # what a killed process was replacing
+    recover(folder)  # finish what a killed process was replacing
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -55,7 +55,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
 def needs_pipeline(source: str | os.PathLike[str]) -> bool:
     """Whether a model is more than a network and a scheduler: it has an autoencoder, a text encoder or labels.
 
-    Of a hub id, the pipeline's index alone is read.
+    For a hub id, only the pipeline's index is read.
     """
     folder = Path(source).expanduser()
     index = folder / "model_index.json"
@@ -64,7 +64,7 @@ def needs_pipeline(source: str | os.PathLike[str]) -> bool:
 
         try:
             index = Path(hf_hub_download(str(source), "model_index.json"))
-        except Exception:  # noqa: BLE001 - whatever is wrong is said when the model itself is asked for
+        except Exception:  # noqa: BLE001 - loading the model itself reports the problem
             return False
     if not index.is_file():
         return False

@@ -68,7 +68,7 @@ class Narrowed(Around):
 
     Args:
         low, high: The new sigma_min and sigma_max, inside the path's range, to which levels outside it by rounding are
-        clipped; ``high`` may be infinite if the path's is.
+            clipped; ``high`` may be infinite if the path's is.
 
     Raises:
         SigmaTuneError: if the ends are not numbers with low < high, or lie outside the path's range.

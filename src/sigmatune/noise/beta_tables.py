@@ -37,7 +37,7 @@ def scaled_linear(beta_start: float, beta_end: float, levels: int) -> Betas:
 
 
 def cosine(levels: int) -> Betas:
-    """The betas of Nichol and Dhariwal, (T,): alpha-bar is the square of a cosine, here the sine of what is left to pi / 2."""
+    """The betas of Nichol and Dhariwal, (T,): alpha-bar is a squared cosine, here the sine of pi / 2 minus its argument."""
     left = np.pi / 2 * (1 - (np.arange(levels + 1) / levels + 0.008) / 1.008)
     sine = _series(SINE, left * left) * left
     return _of_products(sine * sine)

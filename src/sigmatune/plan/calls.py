@@ -1,12 +1,11 @@
-r"""What a call costs, and how many steps a number of network evaluations pays for.
+r"""The cost of calls, and the number of steps that a budget of network evaluations allows.
 
-A call at level sigma costs :meth:`~sigmatune.core.denoiser.Denoiser.calls_at` network evaluations per image: one, or what
-guidance asks for there, two inside its interval and one outside. A plan costs the sum over its levels
-(:meth:`~sigmatune.plan.Plan.network_calls`). So the number of steps that a budget pays for depends on where the levels
-are:
+A call at level sigma costs :meth:`~sigmatune.core.denoiser.Denoiser.calls_at` network evaluations per image: one, or with
+guidance two inside its interval and one outside. A plan costs the sum over its levels
+(:meth:`~sigmatune.plan.Plan.network_calls`). So the number of steps within a budget depends on the levels:
 
-- of a schedule that is known, :func:`largest` takes the most steps whose own levels fit;
-- where levels are yet to be searched, :func:`most_per_call` says what a call costs at worst, anywhere in the range.
+- for a known schedule, :func:`largest` takes the most steps whose own levels fit;
+- before a search for levels, :func:`most_per_call` gives the highest cost of a call in the range.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sigmatune.plan.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 
 LEVELS = 200
-"""Levels at which the costs of a model are read, besides the ends of its guidance intervals."""
+"""Levels at which the costs of a model are evaluated, besides the ends of its guidance intervals."""
 
 
 def costs(model: Denoiser) -> list[int]:
@@ -40,13 +39,13 @@ def most_per_call(model: Denoiser) -> int:
 
 
 def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Denoiser) -> Plan:
-    """The plan of most steps that takes no more than some network evaluations per image.
+    """The plan with the most steps within some network evaluations per image.
 
     Args:
-        build: Makes the plan of N steps.
+        build: Builds the plan of N steps.
         solver: Its solver.
         calls: Network evaluations per image.
-        model: What it is for.
+        model: Its model.
 
     Raises:
         SigmaTuneError: if a plan of one step takes more.
@@ -59,7 +58,7 @@ def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Den
     for steps in range(solver.steps_for(max(many, solver.calls(1))), 0, -1):
         try:
             plan = build(steps)
-        except SigmaTuneError as error:  # so many steps are not defined here
+        except SigmaTuneError as error:  # undefined for so many steps
             refused = error
             continue
         if plan.network_calls(model) <= calls:

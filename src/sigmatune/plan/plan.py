@@ -1,4 +1,4 @@
-"""A plan: a schedule and a solver compiled to a linear state machine."""
+"""A plan: a schedule and a solver compiled to a linear state machine, and sampling with it."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
 
 MICRO_BATCH = 16
-"""Rows per network call unless said otherwise; recorded in plans, because images are bit-equal only at equal sizes."""
+"""Default rows per network call; recorded in plans, because images are bit-equal only at equal sizes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A schedule and a solver, compiled: what is tuned, saved, exported and run.
+    """A compiled schedule and solver, which is tuned, saved, exported and run.
 
     Args:
         schedule: The noise levels.
         solver: Name of the solver that made the coefficients, or ``"custom"``.
         coefficients: The linear state machine.
-        path: The noise path of the model that it was made for (:meth:`NoisePath.spec`), if any.
+        path: The noise path of its model (:meth:`NoisePath.spec`), if any.
         fingerprint: Fingerprint of that model, if any.
-        tuned_for: What the plan was tuned for: calls, solver, guidance, resolution.
+        tuned_for: The settings of its tuning: calls, solver, guidance, resolution.
         evidence: The guard's report.
-        cost: What finding the plan cost.
+        cost: The cost of finding the plan.
         micro_batch: Rows per network call.
         solver_options: The solver's options.
-        pairs: Levels and the network's t at them as the plan's file states them, (P, 2): what the network receives wherever
-            its own path agrees, on whatever machine the file was made.
+        pairs: Levels and the network's t at them as the plan's file states them, (P, 2): the network receives these if
+            its own path agrees, whatever machine wrote the file.
     """
 
     schedule: Schedule
@@ -82,7 +82,7 @@ class Plan:
         return card.line(f"{self.solver}, {counts}{f', {known}' if known else ''}", REPR_WIDTH)
 
     def _verdict(self) -> str | None:
-        """The guard's words, if the plan was tuned; a file may hold anything in their place."""
+        """The guard's verdict, if the plan was tuned; a file may hold anything in its place."""
         said = self.evidence.get("verdict") if isinstance(self.evidence, Mapping) else None
         return said if isinstance(said, str) else None
 
@@ -109,11 +109,11 @@ class Plan:
     def with_notes(self, **notes: Any) -> Plan:
         """Returns a copy with other ``path``, ``fingerprint``, ``tuned_for``, ``evidence`` or ``cost``."""
         if notes.get("path", self.path) != self.path:
-            notes["pairs"] = None  # they are of the old path
+            notes["pairs"] = None  # they belong to the old path
         return replace(self, **notes)
 
     def noise_path(self) -> noise.NoisePath | None:
-        """The noise path that the plan was made for, if any; at the plan's own levels its t are those of the plan's file."""
+        """The plan's noise path, if any; at the plan's own levels its t are those of the plan's file."""
         return None if self.path is None else noise.paired(noise.from_spec(self.path), self.pairs)
 
     def document(self) -> PlanFile:
@@ -151,14 +151,14 @@ class Plan:
 
 
 class Rule(Protocol):
-    """Makes one schedule per sample from (seed, index); see :mod:`sigmatune.rules`."""
+    """Builds one schedule per sample from (seed, index); see :mod:`sigmatune.rules`."""
 
     def plan(self, seed: int, indices: Sequence[int], denoiser: Denoiser | None = None) -> Plan:
         """The plan with one row per index; a row depends on the seed and its own index alone."""
         ...
 
     def together(self, seed: int, indices: Sequence[int], denoiser: Denoiser) -> tuple[Denoiser, Plan]:
-        """The plan, and the denoiser that has been told what the rule decides about every row."""
+        """The plan, and the denoiser with the rule's conditions for every row."""
         ...
 
 

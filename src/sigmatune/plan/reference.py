@@ -1,4 +1,4 @@
-"""The fine plan that other plans are measured against: the model's own probability-flow ODE, solved until nothing changes."""
+"""The fine plan with which other plans are compared: the model's own probability-flow ODE, solved to convergence."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ REFERENCE_FAMILY, REFERENCE_SOLVER = "log-uniform", "dpmpp2m"
 """Of the published families and the solvers, this pair has the smallest error at 48-384 calls on 1/f^a spectra."""
 
 HIGHEST = 1e3
-"""Largest finite level on a path that starts at sigma = inf: of searches, and of the reference's log-uniform part."""
+"""Largest finite level on a path that starts at sigma = inf, for searches and the reference's log-uniform part."""
 
 
 def reference_plan(model: Denoiser, steps: int) -> Plan:
     """The fine plan over a model's whole range.
 
-    A network of whole timesteps takes every timestep once where the grid would be finer than they are.
+    A whole-timestep network uses every timestep once where the grid would be finer.
 
     Args:
         model: The denoiser.
-        steps: N; whoever uses it has to see that twice as many change nothing that matters.
+        steps: N; the caller has to check that doubling it does not change the result.
     """
     path = model.path
     if np.isinf(path.sigma_max):

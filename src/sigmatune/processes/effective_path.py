@@ -20,7 +20,7 @@ class PhasePath(NoisePath):
 
     Args:
         process: The process.
-        eps: The first time that the network knows, 0 < eps < T.
+        eps: The network's first time, 0 < eps < T.
         levels: How many positions the range is divided into.
 
     Raises:

@@ -1,4 +1,4 @@
-r"""What a phase-space network predicts: eps, score, x0, and how one follows from another.
+r"""Predictions of a phase-space network: eps, score, x0, and their conversions.
 
 With :math:`\Sigma = L L^T`, L lower or upper triangular, and u = (x, m) side by side in the channels,
 
@@ -31,7 +31,7 @@ def perturb(
         x0: Clean data, (B, C, ...).
         t: A time for each row, (B,), float64.
         eps: Standard normal noise of both halves, (B, 2 C, ...).
-        m0: Initial momenta, (B, C, ...); None averages them out (hybrid score matching).
+        m0: Initial momenta, (B, C, ...); None marginalises them (hybrid score matching).
         upper: Take the upper triangular root of the covariance.
 
     Returns:
@@ -49,17 +49,17 @@ def perturb(
 
 
 def score_of(process: PSLD, eps: Tensor, t: Tensor, *, matching: Matching = "hsm", upper: bool = False) -> Tensor:
-    """The score of (x, m) that a prediction of eps means, -L^-T eps, (B, 2 C, ...)."""
+    """The score of (x, m) from a prediction of eps, -L^-T eps, (B, 2 C, ...)."""
     return -mixed(inverse_root(process, t, matching, upper=upper).mT, eps)
 
 
 def eps_of(process: PSLD, score: Tensor, t: Tensor, *, matching: Matching = "hsm", upper: bool = False) -> Tensor:
-    """The eps that a score means, -L' s, (B, 2 C, ...): the inverse of :func:`score_of`."""
+    """The eps from a score, -L' s, (B, 2 C, ...): the inverse of :func:`score_of`."""
     return -mixed(cholesky(process.covariance(t, matching), upper=upper).mT, score)
 
 
 def x0_of(process: PSLD, u: Tensor, score: Tensor, t: Tensor) -> Tensor:
-    """The estimate of the data that a score of (x, m) means, (B, C, ...)."""
+    """The estimate of the data from a score of (x, m), (B, C, ...)."""
     law = process.law(t)
     return mixed(law.a[..., None, :] / law.information[..., None, None], score) + mixed(law.estimator, u)
 

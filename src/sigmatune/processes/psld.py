@@ -15,8 +15,8 @@ so (x, m) given x0 is Gaussian with mean :math:`a(t) x_0` and a 2 x 2 covariance
 
 .. math:: R(w) = 1 - e^{-w} (1 + w + w^2 / 2), \qquad w = 2 \delta \tau,
 
-the remainder of an exponential, so that nothing cancels near t = 0. All that (x, m) says of x0 is one number per
-component,
+the remainder of an exponential, so that nothing cancels near t = 0. The information of (x, m) about x0 is one number
+per component,
 
 .. math:: y = a^T \Sigma^{-1} (x, m) / g = x_0 + N(0, 1 / g), \qquad g = a^T \Sigma^{-1} a, \qquad
           \sigma_{\mathrm{eff}} = g^{-1/2}.
@@ -47,10 +47,10 @@ Tensor = torch.Tensor
 Matching = Literal["hsm", "dsm"]
 
 SMALL = 0.5
-"""Below this absolute value of w a series stands in for R(w), whose terms would cancel."""
+"""Below this absolute value of w a series replaces R(w), whose terms would cancel."""
 
 POINTS, REFINEMENTS = 2048, 3
-"""Of that table, and of what it gives: each divides the error by about the number of points."""
+"""Points of the table of sigma_eff, and refinements of its result, each of which divides the error by about POINTS."""
 
 EARLIEST = 1e-12
 """The first time, as a share of T, of the table by which sigma_eff is inverted."""
@@ -58,7 +58,7 @@ EARLIEST = 1e-12
 
 @dataclass(frozen=True)
 class GaussianLaw:
-    """The Gaussian law of (x, m) given x0, and what follows from it.
+    """The Gaussian law of (x, m) given x0, and derived quantities.
 
     Attributes:
         a: Mean of (x, m) for x0 = 1, (..., 2).
@@ -85,8 +85,9 @@ class PSLD:
     Args:
         gamma: Gamma, friction and noise of the position, >= 0, a pure number; 0 is CLD.
         nu: nu, friction and noise of the momentum, >= 0, a pure number other than gamma.
-        kappa: kappa, variance of the initial momentum in units of M, > 0. beta_start, beta_end: beta at t = 0 and at t
-        = T, linear in between, 1 / unit of time; equal ones are a constant. T: The last time, > 0.
+        kappa: kappa, variance of the initial momentum in units of M, > 0.
+        beta_start, beta_end: beta at t = 0 and at t = T, linear in between, 1 / unit of time; equal ones are a constant.
+        T: The last time, > 0.
 
     Raises:
         SigmaTuneError: for values out of range; gamma = nu, both 0 included, has no critical damping.
@@ -163,8 +164,8 @@ class PSLD:
 
         Args:
             t: Times in [0, T], (...).
-            matching: "hsm": the initial momentum, N(0, kappa M), is averaged out (hybrid score matching); "dsm": it is given,
-                too (denoising score matching).
+            matching: "hsm": the initial momentum, N(0, kappa M), is marginalised (hybrid score matching); "dsm": it is
+                given (denoising score matching).
         """
         fresh = noise(self, self.tau(t))
         if matching == "dsm":
@@ -173,7 +174,7 @@ class PSLD:
         return fresh + self.kappa * self.mass * v[..., :, None] * v[..., None, :]
 
     def law(self, t: Tensor) -> GaussianLaw:
-        """All that (x, m) and x0 have to do with each other at time t, averaged over the initial momentum."""
+        """The joint law of (x, m) and x0 at time t, averaged over the initial momentum."""
         transition, fresh = self.transition(t), self.covariance(t, "dsm")
         a, v, first = transition[..., 0], transition[..., 1], self.kappa * self.mass
         covariance = fresh + first * v[..., :, None] * v[..., None, :]
@@ -182,11 +183,11 @@ class PSLD:
         return GaussianLaw(a, covariance, determinant, precision, _form(adjugate(covariance), a) / determinant)
 
     def information(self, t: Tensor) -> Tensor:
-        """g(t) = a' Sigma^-1 a, what (x, m) says of x0, 1 / variance; (...)."""
+        """g(t) = a' Sigma^-1 a, the information of (x, m) about x0, 1 / variance; (...)."""
         return self.law(t).information
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sigma_eff(t) = g^-1/2, the noise level at which a position-space model is asked; rises with t. (...)."""
+        """sigma_eff(t) = g^-1/2, the noise level at which a position-space model is called; rises with t. (...)."""
         return self.information(t).rsqrt()
 
     def time(self, sigma: Tensor) -> Tensor:
@@ -254,14 +255,14 @@ SERIES = [1 / (math.factorial(k) * (k + 3)) for k in range(13, -1, -1)]
 
 
 def flow(process: PSLD, tau: Tensor) -> Tensor:
-    """The mean map over a stretch of the clock, which may be negative; (..., 2, 2)."""
+    """The mean map over an interval of the clock, which may be negative; (..., 2, 2)."""
     d, fade = process.delta, torch.exp(-(process.gamma + process.nu) / 2 * tau)
     rows = [torch.stack([1 + d * tau, d**2 * tau], dim=-1), torch.stack([-tau, 1 - d * tau], dim=-1)]
     return fade[..., None, None] * torch.stack(rows, dim=-2)
 
 
 def noise(process: PSLD, tau: Tensor) -> Tensor:
-    """The covariance of the noise that gathers over a stretch of the clock, tau >= 0; (..., 2, 2)."""
+    """The covariance of the noise over an interval of the clock, tau >= 0; (..., 2, 2)."""
     gamma, nu, d = process.gamma, process.nu, process.delta
     w = 2 * d * tau
     xx = -torch.expm1(-2 * gamma * tau) + torch.exp(-2 * gamma * tau) * R(w)
@@ -294,7 +295,7 @@ def cholesky(matrix: Tensor, *, upper: bool = False) -> Tensor:
 
 
 def _root(value: Tensor) -> Tensor:
-    """The square root, 0 with derivative 0 where there is nothing positive to take it of."""
+    """The square root, 0 with derivative 0 for arguments that are not positive."""
     there = value > 0
     return torch.where(there, torch.where(there, value, torch.ones_like(value)).sqrt(), torch.zeros_like(value))
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that shows what tuning found, how sure it is, what it cost, and how to use it.
+"""The report: one HTML file with the result of tuning, its uncertainty, its cost, and its use.
 
 The file loads nothing: styles, charts (SVG) and images are inside it, and there are no scripts.
 """
@@ -21,7 +21,7 @@ from sigmatune.tuning.workbench import Workbench
 __all__ = ["glance", "write"]
 
 GLANCE_SAMPLES, GLANCE_STEPS = 8, 40
-"""An analysis that a report can afford beside a tuning run."""
+"""The size of an analysis that is cheap beside a tuning run."""
 
 
 def write(
@@ -36,7 +36,7 @@ def write(
 ) -> None:
     """Writes the report on tuned plans, atomically.
 
-    Measuring starts after the guard has judged; what the guard paid for is taken from the workbench's memory. The rest
+    Measuring starts after the guard's verdict; the guard's measurements come from the workbench's memory. The rest
     costs about rows x 48 calls x (static defaults + 1) per solver.
 
     Args:
@@ -44,7 +44,7 @@ def write(
         bench: The workbench on which the plans were tuned.
         plans: A plan of :func:`sigmatune.tuning.tune_on`, or several.
         rows: Held-out noises for error against calls; at most all of them are used.
-        source: What :func:`sigmatune.load` takes for the model. Without it the page's code expects a ``model``.
+        source: The argument of :func:`sigmatune.load` for the model. Without it the page's code expects a ``model``.
         files: The plans' files, one per plan. Without them the page's code holds the levels themselves.
         analysis: A stepwise analysis of the model, such as :func:`glance`; without it the page has no such section.
 
@@ -63,7 +63,7 @@ def glance(bench: Workbench) -> Stepwise | None:
     """A small stepwise analysis of a workbench's model for its report, or None if its data is too small or no image.
 
     Args:
-        bench: Gives the model, the seed, the micro-batch and the progress; its noises' indices and its memory are not used.
+        bench: Provides the model, the seed, the micro-batch and the progress; its noises and its memory are not used.
     """
     model = bench.model
     if len(model.shape) != 3 or min(model.shape[-2:]) < SMALLEST:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = "ovsD^<>pPX*h"
-"""One per static default, so that they can be told apart without colour."""
+"""One marker per static default, so that they differ without colour."""
 
 
 def short(label: str) -> str:
@@ -27,7 +27,7 @@ def short(label: str) -> str:
 def error_chart(group: Group, name: str) -> str:
     """Draws error against calls, on log axes, with the bootstrap intervals."""
 
-    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (what a chart's drawing is told)
+    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (the argument of a chart's drawing)
         axis = figure.add_subplot()
         curves = [(curve, *_look(group, curve)) for curve in group.defaults]
         if group.gain:
@@ -129,7 +129,7 @@ def levels_chart(view: View, sigma_min: float, name: str) -> str:
 
 
 def _colour(view: View, i: int) -> str:
-    """The plan's row, its rival's row, the others."""
+    """The plan's row, its baseline's row, the others."""
     rival = 1 if view.gain else 0
     return DEFAULT if i == rival else PLAN if i < rival else OTHER
 

@@ -1,4 +1,4 @@
-"""What a report knows: everything that was measured, and nothing about how it looks."""
+"""The data of a report: all measurements, independent of the layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Point:
         mean, low, high: Their geometric mean and its bootstrap interval.
         images: End points of the first noises, (shown, *shape).
         levels: The level of each network call, (K,).
-        exact: Whether this is a plan as it was handed out, and not its curve at another number of steps.
+        exact: Whether this is a tuned plan itself, and not its curve at another number of steps.
     """
 
     calls: int
@@ -51,10 +51,10 @@ class Pair:
     """The plan and the best static default at one number of steps.
 
     Attributes:
-        default: The guard's rival where a plan was tuned, else the default with the smallest error here.
+        default: The guard's baseline where a plan was tuned, else the default with the smallest error here.
         name: The default's name.
         plan: None where the plan has no curve.
-        ratio: Their paired comparison; None where there is nothing to compare.
+        ratio: Their paired comparison; None without a plan.
     """
 
     default: Point
@@ -74,9 +74,9 @@ class Group:
             resampled, if there is one.
         pairs: By number of steps.
         reference: End points of the converged solution, (shown, *shape).
-        reference_calls: What one of them costs.
-        names: The defaults that plans of this group were judged against.
-        gain: Whether any of the plans is a tuned one.
+        reference_calls: The cost of one of them.
+        names: The baselines of this group's plans.
+        gain: Whether any of the plans is tuned.
     """
 
     solver: str
@@ -91,11 +91,12 @@ class Group:
 
 @dataclass(frozen=True)
 class View:
-    """One plan, its rival, and where in the data their errors sit.
+    """One plan, its baseline, and the location of their errors in the data.
 
     Attributes:
-        plan, default: The plan and the static default that it was judged against.
-        levels: (name, levels of the network calls) of the plan, of its rival, and of the other defaults, in this order.
+        plan, default: The plan and its baseline.
+        levels: (name, levels of the network calls) of the plan, of its baseline, and of the other defaults, in this
+            order.
         residual: Of the plan and of the default, over all held-out noises; None where the data is not an image.
         exact: The converged solution's own power per ring; None where the data is not an image.
     """
@@ -119,17 +120,17 @@ class View:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """Everything that a report shows.
+    """All data of a report.
 
     Attributes:
         shape: Of one sample.
-        value_range: Where clean data lies.
-        sigma_min: Smallest level that the model knows.
-        rows: Noises on which error against calls was measured.
+        value_range: The range of clean data.
+        sigma_min: Smallest level of the model.
+        rows: Noises of the error against calls.
         held_out: Noises of the guard.
         views: One per plan.
         groups: One per solver.
-        cost: What measuring cost, as :meth:`Workbench.meter` counts.
+        cost: The cost of measuring, as :meth:`Workbench.meter` counts.
     """
 
     shape: tuple[int, ...]

@@ -37,7 +37,7 @@ def _class(name: str) -> str:
 
 
 def each(measured: ReportFacts, body: Sequence[str]) -> str:
-    """One block per plan, with a heading where there are several."""
+    """One block per plan, with headings if there are several."""
     several = len(measured.views) > 1
     return "".join(
         (f"<h3>{escape(budget(view))}</h3>" if several else "") + text

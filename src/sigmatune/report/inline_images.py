@@ -1,4 +1,4 @@
-"""Images and maps as data that a page carries in itself."""
+"""Images and maps embedded in a page."""
 
 from __future__ import annotations
 

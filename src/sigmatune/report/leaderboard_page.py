@@ -63,7 +63,7 @@ def _chart(rows: Sequence[Row], solver: str, number: int) -> str:
     best = min(curves, key=lambda name: sign * curves[name][-1]["figures"][0]["value"])
     positive = all(row["figures"][0]["low"] > 0 for row in rows)
 
-    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (what a chart's drawing is told)
+    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (the argument of a chart's drawing)
         axis = figure.add_subplot()
         ends = []
         for i, (name, points) in enumerate(curves.items()):
@@ -110,7 +110,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _settings(figures: Sequence[Mapping[str, Any]]) -> str:
-    """Settings of each figure once; without them the numbers would mean nothing."""
+    """The settings of each figure, once."""
     blocks = [
         f"<h3>{escape(_title(figure))}</h3><pre>{escape(json.dumps(figure['settings'], indent=1))}</pre>"
         for figure in figures

@@ -1,9 +1,9 @@
-r"""What a report shows, measured on the noises that the guard has already judged on.
+r"""The measurements of a report, on the noises that the guard has already used.
 
-Nothing here chooses a plan: the held-out noises are looked at again only after the verdict. End points and references
-that the guard has paid for are taken from the workbench's memory.
+Nothing here chooses a plan: the held-out noises are used again only after the verdict. The guard's end points and
+references come from the workbench's memory.
 
-The same row's error is :math:`e_i`, the paired error of :mod:`sigmatune.tuning.workbench`; typical means its geometric
+A row's error is :math:`e_i`, the paired error of :mod:`sigmatune.tuning.workbench`; the typical error is its geometric
 mean over rows, with a bootstrap interval over rows.
 """
 
@@ -30,11 +30,11 @@ from sigmatune.tuning.workbench import Workbench
 
 BUDGETS = (4, 6, 8, 10, 20)
 SHOWN = 8
-"""How many noises are shown as images: the first ones of the held-out range, not chosen by anyone."""
+"""How many noises are shown as images: the first of the held-out range, not a selection."""
 
 
 def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> ReportFacts:
-    """Measures what a report on tuned plans shows.
+    """Measures the data of a report on tuned plans.
 
     Args:
         bench: The workbench on which the plans were tuned.
@@ -95,7 +95,7 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
     makers = {label: partial(default, family, options) for label, family, options in families}
     curves = {label: _defined(make, steps) for label, make in makers.items()}
     tuned = _defined(partial(_at, bench, own), steps)
-    # What was judged has all its end points in the workbench's memory; the rest is sampled side by side.
+    # The workbench's memory has all end points of the guard; the rest is sampled in batches.
     judged = {(label, n) for label in curves for n, p in own.items() if (p.evidence or {})["baseline"] == label}
     missing = [plan for label, plans in curves.items() for n, plan in plans.items() if (label, n) not in judged]
     missing += [plan for n, plan in tuned.items() if n not in own]
@@ -118,7 +118,7 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
 
 
 def _defined(make: Callable[[int], Plan], steps: Sequence[int]) -> dict[int, Plan]:
-    """The plans of a curve where it exists: not at any number of steps, and not twice on a whole timestep."""
+    """The plans of a curve at the numbers of steps at which it exists and its levels are distinct timesteps."""
     found = {}
     for n in steps:
         with suppress(SigmaTuneError):
@@ -137,7 +137,7 @@ def _steps(bench: Workbench, solver: str, own: dict[int, Plan]) -> list[int]:
 
 
 def _at(bench: Workbench, own: dict[int, Plan], n: int) -> Plan:
-    """The plan of n steps, or the curve of levels of the nearest tuned plan, read at n steps."""
+    """The plan of n steps, or the nearest tuned plan's curve of levels, resampled to n steps."""
     if n in own:
         return own[n]
     tuned = [plan for plan in own.values() if (plan.evidence or {})["gain"]]

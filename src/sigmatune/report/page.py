@@ -24,7 +24,7 @@ SECTIONS = (
     ("use", "Use it"),
 )
 FREQUENCIES = ("frequencies", "Which frequencies change when")
-"""Comes after the residuals where a page is given an analysis."""
+"""The section after the residuals, if there is an analysis."""
 
 
 def page(
@@ -36,10 +36,10 @@ def page(
     """Builds the whole page.
 
     Args:
-        measured: What :func:`sigmatune.report.measurements.measure` found.
-        source: What :func:`sigmatune.load` takes for the model, for the code that the page shows.
+        measured: The result of :func:`sigmatune.report.measurements.measure`.
+        source: The argument of :func:`sigmatune.load` for the model, for the page's code.
         files: The plans' files, for the same purpose.
-        analysis: What :func:`sigmatune.analysis.stepwise.analyze` found; no section without it.
+        analysis: The result of :func:`sigmatune.analysis.stepwise.analyze`; no section without it.
     """
     several = len({budget(view) for view in measured.views}) > 1
     name = Path(source).name if source else "model"

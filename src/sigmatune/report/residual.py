@@ -1,4 +1,4 @@
-r"""Where in the image, and at which frequency, a difference of images sits.
+r"""The location of a difference of images, in space and frequency.
 
 With the orthonormal discrete Fourier transform :math:`\hat e` of a difference e (H x W per row and channel), ring k
 holds the frequencies with :math:`\mathrm{round}(|f|) = k`, f in cycles per image. Its power is the mean of :math:`|\hat
@@ -20,7 +20,7 @@ from sigmatune.spectra.rings import binning
 
 @dataclass(frozen=True)
 class Residual:
-    """A difference of images, summed up.
+    """Statistics of a difference of images.
 
     Attributes:
         where: Mean square at each pixel, (H, W), over rows and channels.
@@ -39,7 +39,7 @@ class Residual:
 
 
 def residual(e: torch.Tensor) -> Residual:
-    """Sums up differences of images, (rows, C, H, W)."""
+    """Computes the statistics of differences of images, (rows, C, H, W)."""
     height, width = e.shape[-2:]
     power = rapsd(e.double(), corners=True).mean(dim=0).numpy()
     modes = binning(height, width, "fft", corners=True).count

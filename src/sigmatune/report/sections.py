@@ -151,11 +151,9 @@ def _tight(view: View, measured: ReportFacts) -> str:
 
 
 def residuals(measured: ReportFacts) -> str:
-    """Where in the image, and at which frequency, the error sits."""
+    """The location of the error in the image and in frequency."""
     if any(view.residual is None for view in measured.views):
-        return p(
-            "Samples of this model are not images (C, H, W), so their error has no place in an image and no frequency."
-        )
+        return p("Samples of this model are not images (C, H, W), so their error has no location and no frequency.")
     note = f"Over all {measured.held_out} held-out noises, as the guard saw them."
     return p(note, "note") + each(measured, [_residual(view, i) for i, view in enumerate(measured.views)])
 
@@ -202,7 +200,7 @@ def evidence(measured: ReportFacts) -> str:
 
 
 def cost(measured: ReportFacts) -> str:
-    """What finding the plans cost."""
+    """The cost of finding the plans."""
     spent = [words.cost(view) for view in measured.views]
     kinds = list(dict.fromkeys(kind for column in spent for kind in column))
     rows = [("", [kind, *(column.get(kind, "") for column in spent)]) for kind in kinds]
@@ -216,7 +214,7 @@ def cost(measured: ReportFacts) -> str:
 
 
 def _stages(view: View) -> str:
-    """What each tuning stage brought and cost; nothing for plans that were tuned in one piece."""
+    """The gain and cost of each tuning stage; empty for plans without stages."""
     log = (view.plan.cost or {}).get("stages", [])
     best, rows = None, []
     for entry in log:

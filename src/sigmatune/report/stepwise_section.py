@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def frequencies(analysis: Stepwise) -> str:
-    """The change map, the band curves and a sentence; each frequency by itself, for few samples do not settle k = 0."""
+    """The change map, the band curves and a sentence; by frequency, because few samples do not determine k = 0."""
     try:
         sentence = order_sentence(analysis, relative=False)
     except SigmaTuneError as nothing:
@@ -34,7 +34,7 @@ def frequencies(analysis: Stepwise) -> str:
 
 
 def _chart(analysis: Stepwise, most: float) -> str:
-    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (what a chart's drawing is told)
+    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (the argument of a chart's drawing)
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.1, 1])
         draw_map(top, analysis, most, relative=False)
         draw_bands(below, analysis, relative=False, colours=(DEFAULT, PLAN))

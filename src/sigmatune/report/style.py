@@ -1,7 +1,7 @@
 """The page's style: light and dark, desktop and phone; no fonts, scripts or images from elsewhere.
 
-Colours: the tuned plan is orange and its rival blue (from the palette of Okabe and Ito, which colour-blind readers can
-tell apart), everything else grey.
+Colours: the tuned plan is orange and its baseline blue (from the palette of Okabe and Ito, safe for colour-blind
+    readers), everything else grey.
 """
 
 STYLE = """

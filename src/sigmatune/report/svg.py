@@ -1,4 +1,4 @@
-"""From a matplotlib figure to SVG that belongs to a page: its colours are the page's, its text the page's font.
+"""Turns a matplotlib figure into SVG for a page, with the page's colours and font.
 
 A chart is drawn in the placeholder colours of :data:`COLOURS`, which become CSS variables, so that one drawing serves a
 light and a dark page. It is drawn twice, for a wide and for a narrow screen, because text that shrinks with a figure
@@ -59,8 +59,8 @@ def chart(draw: Callable[[Figure, bool], None], heights: tuple[float, float], na
     Args:
         draw: Draws on an empty figure; its argument says whether the figure is the narrow one.
         heights: Of the wide and of the narrow drawing, in pixels.
-        name: A word that no other chart of the page has; keeps the identifiers of the drawings apart.
-        label: What the chart shows, for those who do not see it.
+        name: A word unique on the page; it keeps the identifiers of the drawings distinct.
+        label: A text alternative of the chart.
     """
     wide = _drawn(draw, WIDE, heights[0], f"{name}-w", label)
     return f'<div class="chart">{wide}{_drawn(draw, NARROW, heights[1], f"{name}-n", label)}</div>'
@@ -79,7 +79,7 @@ def _drawn(draw: Callable[[Figure, bool], None], width: float, height: float, na
 
 
 def _for_page(svg: str, name: str, label: str, screen: str, width: float) -> str:
-    """Strips what only a file of its own needs, and names the page's colours."""
+    """Strips the parts that only a standalone file needs, and inserts the page's colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: (?:bold )?([\d.]+px)[^;\"]*", r"font-size: \1", svg)
@@ -112,10 +112,10 @@ def log_ticks(axis: Axes, low: float, high: float) -> None:
 def end_labels(
     figure: Figure, axis: Axes, ends: Sequence[tuple[tuple[float, float], str, str]], *, narrow: bool
 ) -> None:
-    """Writes the name of each curve at its right end, apart from each other.
+    """Writes the name of each curve at its right end, without overlap.
 
     Args:
-        figure, axis: Where the curves are drawn.
+        figure, axis: The figure and axis of the curves.
         ends: (last point in data coordinates, name, colour) of each curve.
         narrow: Whether the chart is the narrow one.
     """
@@ -137,9 +137,9 @@ def end_labels(
 
 
 def spread(wanted: list[float], gap: float) -> list[float]:
-    """Moves positions apart until neighbours are ``gap`` away from each other, each as little as can be.
+    """Moves positions apart until neighbours are ``gap`` apart, each as little as possible.
 
-    Neighbours that are too close form a block around the mean of where they wanted to be.
+    Neighbours that are too close form a block around the mean of their original positions.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     blocks: list[tuple[float, int]] = []  # (sum of the wanted first places, members)

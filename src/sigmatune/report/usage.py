@@ -1,4 +1,4 @@
-"""How to use a plan: code that runs as it stands."""
+"""Runnable code that uses a plan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def python(plan: Plan, source: str | None, file: Path | None) -> str:
 
     Args:
         plan: The plan.
-        source: What :func:`sigmatune.load` takes for its model; None for a model that was made in code, which the code
+        source: The argument of :func:`sigmatune.load` for its model; None for a model built in code, which the code
             then expects under the name ``model``.
         file: The plan's file; None writes the levels into the code.
     """
@@ -34,7 +34,7 @@ def python(plan: Plan, source: str | None, file: Path | None) -> str:
 
 
 def shell(source: str | None, file: Path | None) -> str | None:
-    """The command that samples with the plan, if model and plan have names that a shell can say."""
+    """The command that samples with the plan, if model and plan have names for a shell."""
     if source is None or file is None:
         return None
     return f"sigmatune sample {shlex.quote(source)} {shlex.quote(str(file))} -n 16 -o grid.png"

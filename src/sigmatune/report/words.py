@@ -45,7 +45,7 @@ def proof(view: View) -> str:
 
 
 def cost(view: View) -> dict[str, str]:
-    """What finding the plan cost: network evaluations by purpose, seconds, device."""
+    """The cost of finding the plan: network evaluations by purpose, seconds, device."""
     spent: dict[str, Any] = dict(view.plan.cost or {})
     if not spent:
         return {}
@@ -67,7 +67,7 @@ def cost(view: View) -> dict[str, str]:
 
 
 def curve_sentence(views: list[View]) -> str:
-    """What to see in error against calls."""
+    """Describes the error against calls."""
     parts = []
     for view in views:
         if view.gain:
@@ -80,7 +80,7 @@ def curve_sentence(views: list[View]) -> str:
 
 
 def levels_sentence(view: View, sigma_min: float) -> str:
-    """Where the plan spends its calls otherwise than its rival."""
+    """States where the plan spends its calls differently from its baseline."""
     if not view.gain:
         return f"The plan is {short(view.evidence['baseline'])}; these are its calls among those of the other defaults."
     edges = edges_of(view, sigma_min)
@@ -99,7 +99,7 @@ def levels_sentence(view: View, sigma_min: float) -> str:
 
 
 def ends_sentence(view: View, channels: int, side: int, sigma_min: float) -> str | None:
-    """How much noise the images' spectrum asks for at this number of steps; None where they are not images."""
+    """The noise range that the images' spectrum implies at this number of steps; None if they are not images."""
     if view.exact is None or not view.exact.power.max() > 0:
         return None
     solver = SOLVERS[view.default.solver]
@@ -120,7 +120,7 @@ def _level(sigma: float) -> str:
 
 
 def frequency_sentence(view: View) -> str:
-    """At which frequencies the errors sit."""
+    """The frequencies of the errors."""
     assert view.residual is not None
     plan, default = view.residual
     energy = plan.power * plan.modes
@@ -133,7 +133,7 @@ def frequency_sentence(view: View) -> str:
 
 
 def map_sentence(view: View) -> str:
-    """How large the errors are, as the maps show them."""
+    """The size of the errors in the maps."""
     assert view.residual is not None
     plan, default = view.residual
     if not view.gain:
@@ -142,7 +142,7 @@ def map_sentence(view: View) -> str:
 
 
 def own_cost(measured: ReportFacts) -> str:
-    """What the report itself cost."""
+    """The cost of the report itself."""
     spent = measured.cost
     count, seconds = spent["network_evaluations"], spent["seconds"]
     return f"The measurements for this report took another {count:,} network evaluations and {seconds:.0f} s."

@@ -21,7 +21,7 @@ ENDS = ("sigma_min", "sigma_max")
 
 @dataclass(frozen=True)
 class Family:
-    """Describes a schedule family and what it promises.
+    """Describes a schedule family and its guarantees.
 
     Args:
         name: Its name in the registry.
@@ -30,8 +30,8 @@ class Family:
         starts: The first level is sigma_max; with a single step it is for every family.
         ends: For N >= 2, the last positive level is sigma_min.
         finite: It needs a finite sigma_max.
-        tight: Its ends come from the data and lie inside the path's range. Ends that a caller asks for narrow the path as
-            for every family and are also handed to ``build``, as ``sigma_min`` and ``sigma_max``, to be reached exactly.
+        tight: Its ends come from the data and lie inside the path's range. Given ends narrow the path as for every
+            family and are also passed to ``build``, as ``sigma_min`` and ``sigma_max``, to be reached exactly.
         published: The options with which it stands in the fixed list of static defaults that a tuned plan has to beat;
             empty for a family that is not in the list.
     """

@@ -40,8 +40,9 @@ def phase_time(  # noqa: PLR0913 (the process's options)
         steps: N; one step is at sigma_max.
         path: The noise path; sigma_max may be infinite.
         power: p, > 0, a pure number.
-        eps: The last time, in the unit of T, 0 < eps < t_0. gamma, nu, kappa, beta_start, beta_end, T: The process, see
-        :class:`~sigmatune.processes.PSLD`; the solver's should be the same.
+        eps: The last time, in the unit of T, 0 < eps < t_0.
+        gamma, nu, kappa, beta_start, beta_end, T: The process, see :class:`~sigmatune.processes.PSLD`; the solver's
+            should be the same.
 
     Returns:
         N noise levels (sigma), descending.

@@ -57,12 +57,13 @@ def levels(  # noqa: PLR0913 (the family's options)
         kind: The curve, a name in :data:`sigmatune.spectra.curves.CURVES`.
         steps: N; one step is at the path's sigma_max.
         path: The noise path; sigma_max may be infinite.
-        spectrum: P(k), k = 0..K-1 with DC first, squared units of the data; or one per row, (R, K). amplitude, slope,
-        rings: Without a spectrum, that of :math:`P(k) = A k^{-a}` up to this ring; the defaults are about those of
-        photographs of 32 x 32 pixels in [-1, 1]. kappa_min, kappa_max: P / sigma^2 at the noisy and at the clean end at
-        10 steps. widen: p; N steps take kappa_min (10 / N)^p and kappa_max (N / 10)^p, because ends that are tight for
-        few steps dominate the error at many. 0 keeps the ends. sigma_min, sigma_max: Given ends; the path is narrowed
-        to them.
+        spectrum: P(k), k = 0..K-1 with DC first, squared units of the data; or one per row, (R, K).
+        amplitude, slope, rings: Without a spectrum, that of :math:`P(k) = A k^{-a}` up to this ring; the defaults are
+            about those of photographs of 32 x 32 pixels in [-1, 1].
+        kappa_min, kappa_max: P / sigma^2 at the noisy and at the clean end at 10 steps.
+        widen: p; N steps take kappa_min (10 / N)^p and kappa_max (N / 10)^p, because ends that are tight for few steps
+            dominate the error at many. 0 keeps the ends.
+        sigma_min, sigma_max: Given ends; the path is narrowed to them.
 
     Returns:
         N noise levels (sigma), descending, or (R, N).

@@ -1,4 +1,4 @@
-"""Spectra: what is in images at which frequency.
+"""Spectra: the power of images at each frequency.
 
 >>> import torch
 >>> spectrum_of(torch.full((2, 3, 8, 8), 0.5)).power.tolist()

@@ -16,7 +16,7 @@ mixed                the mean of the two curves :math:`\lambda`
 All have the tight ends :math:`\sigma_{\max}^2 = \max_k P(k) / \kappa_{\min}` and :math:`\sigma_{\min}^2 = P(k_{\max}) /
 \kappa_{\max}`.
 
-P stands for :math:`\max_{j \ge k} P(j)`, the running maximum from the fine end, floored at the quantisation power. A
+P here is :math:`\max_{j \ge k} P(j)`, the running maximum from the fine end, floored at the quantisation power. A
 curve needs a P that does not rise with k. The running maximum is the smallest such majorant: every ring is reached no
 later than its own power requires, and both ends keep their formulas. (Isotonic regression would average a bump away and
 move the ends.) log P is linear between rings, and so is the distribution function behind Q, whose mass between two

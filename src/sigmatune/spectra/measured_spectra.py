@@ -27,7 +27,7 @@ class Measured:
 
     Attributes:
         all: The spectrum of all images.
-        classes: The spectrum of each class, by label; empty unless it was asked for.
+        classes: The spectrum of each class, by label; empty unless requested.
         about: What was read and how (:meth:`sigmatune.spectra.images.Images.about`).
     """
 

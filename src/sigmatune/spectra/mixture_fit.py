@@ -105,7 +105,7 @@ def check(names: Sequence[str | None], size: tuple[int, int], reduction: str = "
     """
     check_reduction(reduction)
     if min(size) // 2 + 1 < (3 if reduction == "law" else 2):
-        raise SigmaTuneError(f"images of {size[0]} x {size[1]} pixels have too few rings to be told apart.")
+        raise SigmaTuneError(f"images of {size[0]} x {size[1]} pixels have too few rings for a fit; use larger images.")
     counts = Counter(name for name in names if name is not None)
     small = next((name for name, count in sorted(counts.items()) if count < LEAST), None)
     if len(names) < LEAST or small is not None:
@@ -131,7 +131,9 @@ class _Seen:
             raise SigmaTuneError(f"images of size {size} follow images of size {self.size}; bring all to one size.")
         self.size = size
         if power.shape[-1] < (3 if self.reduction == "law" else 2):
-            raise SigmaTuneError(f"images of {size[0]} x {size[1]} pixels have too few rings to be told apart.")
+            raise SigmaTuneError(
+                f"images of {size[0]} x {size[1]} pixels have too few rings for a fit; use larger images."
+            )
         logs = np.log(np.maximum(power, QUANTISATION))
         self.rows.append(logs[:, 1:] @ _law(size)[0] if self.reduction == "law" else logs[:, 1:])
         self.dc += logs[:, 0].sum()

@@ -85,9 +85,11 @@ class BrokenPowerLaw:
 
     Attributes:
         log_amplitude: Natural logarithm of B = P(k_b).
-        break_at: k_b in cycles per image. low_exponent, high_exponent: a_1 and a_2. log_amplitude_error, break_error,
-        low_exponent_error, high_exponent_error: Standard errors by the delta method, from the model's slope in all four
-        parameters at the optimum; infinite where the two exponents are equal, because then the break may be anywhere.
+        break_at: k_b in cycles per image.
+        low_exponent, high_exponent: a_1 and a_2.
+        log_amplitude_error, break_error, low_exponent_error, high_exponent_error: Standard errors by the delta method,
+            from the model's slope in all four parameters at the optimum; infinite where the two exponents are equal,
+            because then the break may be anywhere.
         r_squared, misfit, rings: As in :class:`PowerLaw`.
         bic_gain: BIC of one law minus BIC of this one, two parameters more: above 0 the break pays, above 10 the
             evidence is very strong (Kass & Raftery, 1995). Chi-squared is divided by the misfit, if that is above 1

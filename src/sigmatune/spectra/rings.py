@@ -79,7 +79,7 @@ class Binning:
         """Sums over the modes of every ring.
 
         Args:
-            squares: (rows, numbers), a mode that stands for two just once.
+            squares: (rows, numbers), a mode that counts twice only once.
 
         Returns:
             (rows, K).

@@ -29,7 +29,7 @@ def load_measured(path: str | Path) -> Measured:
     """Reads a spectrum file.
 
     Raises:
-        SigmaTuneError: if there is no such file, or it is none of these, or of another version.
+        SigmaTuneError: if the file does not exist, is not a spectrum file, or is of another version.
     """
     fields = reading.json_of(path, kind="spectrum")
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:

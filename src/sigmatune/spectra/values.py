@@ -3,11 +3,10 @@
 ============ ==========================================================================================================
 bool         0 and 1
 uint8        0 and 255, even if no value exceeds 1
-uint16       0 and 65535; an array without a number above 255 is refused, for it most likely holds 8 bits
+uint16       0 and 65535; an array without a number above 255 is refused, because it most likely holds 8 bits
 floating     0..1 if all numbers lie there; else -1..1 if they do; else 0..255 if none is negative and the largest is above
-             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of one value alone, is
-                 refused
-other whole  refused; they can be said to be 0..1, 0..255 or 0..65535
+             16. Half a step of 8 bits beyond the ends is rounding. Anything else, and an array of a single value, is refused
+other whole  refused; values can state 0..1, 0..255 or 0..65535
 ============ ==========================================================================================================
 
 All numbers of a source decide together, never a batch. A given range applies, but is refused if a number lies beyond
@@ -39,7 +38,7 @@ DARK = 16
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What black and white are in one source; numbers are looked at once, when the first batch is read.
+    """The values of black and white in one source, determined once, when the first batch is read.
 
     Args:
         values: The given range.

@@ -1,8 +1,7 @@
-"""Cards for notebooks: a title, a drawing, and facts, as HTML that any page may hold.
+"""Cards for notebooks: a title, a drawing, and facts, as HTML for any page.
 
-Colours are the page's own text colour, thinned, and one orange that can be read on light and on dark, so that a card
-needs no style sheet, script or theme. Everything that is written goes through :func:`escaped`: what a file says stays
-text.
+Colours are the page's own text colour, thinned, and one orange that is readable on light and dark pages, so a card
+needs no style sheet, script or theme. All text goes through :func:`escaped`: the content of a file stays text.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ Array = npt.NDArray[np.float64]
 WIDTH, HEIGHT = 460, 170
 LEFT, RIGHT, TOP, BOTTOM = 58, 450, 22, 132
 EDGE = 14
-"""How far beyond the axis an infinite value and a 0 are drawn, which no logarithm has."""
+"""How far beyond the logarithmic axis an infinite value and a 0 are drawn."""
 
 CURVES, POINTS, DOTS = 12, 160, 40
-"""Most curves of a drawing, most points of a curve, and up to how many points each is marked."""
+"""Most curves of a drawing, most points of a curve, and most points with markers."""
 
 ACCENT = "#d9661f"
 LONGEST = 300
@@ -36,7 +35,7 @@ class Axis:
 
     Attributes:
         low, high: The values at its ends; positive on a logarithmic axis.
-        first, last: Where these are, in pixels.
+        first, last: Their positions, in pixels.
         log: Whether it is logarithmic.
     """
 
@@ -80,7 +79,7 @@ def card(title: str, drawing: str, facts: Mapping[str, Any]) -> str:
 
     Args:
         title: Its heading.
-        drawing: What :func:`drawing` made, or nothing.
+        drawing: The result of :func:`drawing`, or nothing.
         facts: Names and values; those without a value are left out.
     """
     rows = "".join(
@@ -99,9 +98,9 @@ def drawing(curves: Sequence[tuple[Array, Array]], *, x: str, y: str, says: str,
     """Curves over a logarithmic y axis, as inline SVG; nothing if there is nothing to draw.
 
     Args:
-        curves: Pairs of x and y, each (n,). Of more than :data:`CURVES` some are drawn, evenly chosen.
+        curves: Pairs of x and y, each (n,). Of more than :data:`CURVES`, an even selection is drawn.
         x, y: Names of the axes.
-        says: What is to be seen, for those who do not see it.
+        says: A text alternative.
         log_x: Whether the x axis is logarithmic, too.
     """
     kept = [(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)) for a, b in evenly(curves, CURVES)]
@@ -158,7 +157,7 @@ def _names(x: str, y: str) -> str:
 
 
 def evenly(values: Sequence[Any], most: int) -> list[Any]:
-    """All values, or as many as may be, evenly chosen, the first and the last among them."""
+    """All values, or an even selection that includes the first and the last."""
     if len(values) <= most:
         return list(values)
     return [values[i] for i in np.rint(np.linspace(0, len(values) - 1, most)).astype(int)]
@@ -174,7 +173,7 @@ def number(value: float) -> str:
 
 
 def numbers(values: Iterable[float], most: int = 12) -> str:
-    """Numbers in a row; of more than some the first ones and the last ones.
+    """Numbers in a row; of many, only the first and the last.
 
     >>> numbers(range(20), most=6)
     '0, 1, 2, ..., 17, 18, 19'
@@ -194,7 +193,7 @@ def count(n: int, thing: str) -> str:
 
 
 def line(value: Any, longest: int = LONGEST) -> str:
-    r"""A value as one line of text: no control characters, and cut off where it is too long.
+    r"""A value as one line of text: without control characters, truncated if too long.
 
     >>> line("two\nlines and more", longest=12)
     'two lines...'
@@ -204,7 +203,7 @@ def line(value: Any, longest: int = LONGEST) -> str:
 
 
 def options(values: Mapping[str, Any]) -> str:
-    """Options in brief: ``rho=7, c=0.5``; lists and what an option is made of are left out."""
+    """Options in brief: ``rho=7, c=0.5``; lists and nested values are left out."""
     plain = {name: value for name, value in values.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{name}={number(v) if isinstance(v, float) else v}" for name, v in plain.items())
 

@@ -1,7 +1,7 @@
 """The one exception that means "your input, not our bug": its message is one sentence that says what to pass instead.
 
-Whatever a message quotes (names, values, what a library said) may come from a file of somebody else's. Here, and nowhere
-else, it is made fit to be shown: one line, control characters visible, no more than :data:`MOST` characters.
+A message may quote text from untrusted files (names, values, a library's words). This module alone makes it safe to
+display: one line, control characters visible, at most :data:`MOST` characters.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from typing import Any
 
 MOST = 300
-"""Characters of a message. What is too long loses its middle: the place stands at the beginning, the cure at the end."""
+"""Characters of a message. A longer one loses its middle, because the place comes first and the cure last."""
 
 QUOTED = 60
-"""Characters of a value that a message quotes."""
+"""Most characters of a quoted value."""
 
 REASON = 120
-"""Characters of what a library said."""
+"""Most characters of a library's message."""
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode categories that are shown by their codes: control characters, directions of writing, halves of pairs."""
@@ -51,19 +51,19 @@ class PlanMismatch(UserWarning):
 
 
 def sentence(text: str) -> str:
-    """A text fit to be shown: on one line, nothing in it invisible, and not too long."""
+    """A text safe to display: on one line, without invisible characters, and not too long."""
     return shortened(visible(" ".join(text[: 64 * MOST].split()) if len(text) <= 64 * MOST else _ends(text)), MOST)
 
 
 def visible(text: str) -> str:
-    r"""Replaces what a terminal would obey rather than show, such as ESC or the marks of right-to-left, by ``\x1b`` codes."""
+    r"""Replaces characters that control a terminal, such as ESC or right-to-left marks, by ``\x1b`` codes."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_code(c) if unicodedata.category(c) in HIDDEN else c for c in text)
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most so many characters; a longer one loses what is in the middle."""
+    """A text of at most so many characters; a longer text loses its middle."""
     if len(text) <= most:
         return text
     tail = most * 2 // 5
@@ -71,7 +71,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def shown(value: Any, most: int = QUOTED) -> str:
-    """A value as a message quotes it: as Python writes it, short, and of a large collection its beginning."""
+    """A value as a message quotes it: its repr, shortened, and of a large collection only the beginning."""
     if isinstance(value, str):
         return repr(shortened(visible(value[: 4 * most]) if len(value) > 4 * most else visible(value), most))
     if isinstance(value, dict):
@@ -84,14 +84,14 @@ def shown(value: Any, most: int = QUOTED) -> str:
 
 
 def of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, which every library says in its own way."""
+    """Whether an error reports that memory ran out, which every library words differently."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, RuntimeError | ImportError | OSError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def reason(error: BaseException) -> str:
-    """Why a library failed, in a few words without a full stop: what the system calls it, or the first line it wrote."""
+    """Why a library failed, in a few words: the system's name of the error, or the first line of the message."""
     if of_memory(error):
         return "there is not enough memory"
     if isinstance(error, OSError) and error.strerror:
@@ -111,8 +111,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
     """Builds the error for a name that is not in a registry, with the nearest names first.
 
     Args:
-        kind: What the name stands for, such as ``"solver"``.
-        name: The name that was asked for.
+        kind: The kind of the name, such as ``"solver"``.
+        name: The requested name.
         known: The names that exist.
     """
     names = sorted(known)

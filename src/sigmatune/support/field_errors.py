@@ -1,7 +1,7 @@
-"""What pydantic found wrong, in one sentence: the place in the file, what stands there, and what to write instead.
+"""Pydantic's errors in one sentence: the place in the file, the value there, and the correction.
 
-pydantic reports every branch of a union with names of its own types in the place. Here a place is what leads through
-the file to the value, and of the branches the one counts that came furthest.
+pydantic reports every branch of a union and adds names of its own types to the place. Here a place is the path through
+the file to the value, and only the branch that got furthest counts.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _BOUNDS = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "of at 
 
 
 def problems(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
-    """Says what is wrong first, and how much more there is.
+    """States the first problem, and the number of further ones.
 
     Args:
-        error: What pydantic raised.
-        raw: What was validated.
-        model: By what; for the keys that it knows.
+        error: Pydantic's error.
+        raw: The validated values.
+        model: The model, for its keys.
     """
     by_field: dict[Place, dict[Place, tuple[Place, Any]]] = {}
     for one in error.errors(include_url=False):
@@ -61,7 +61,7 @@ def problems(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
 
 
 def named(place: Sequence[str | int]) -> str:
-    """A place as people write it, ``network_times.3``; the file itself where there is none."""
+    """A place in the usual notation, ``network_times.3``; the file itself for the root."""
     return ".".join(shortened(visible(str(part)), QUOTED) for part in place) or "the file"
 
 
@@ -78,7 +78,7 @@ def _place(loc: Place, raw: Any, *, missing: bool) -> Place:
 
 
 def _inside(value: Any, part: str | int) -> list[Any]:
-    """What lies under a key or an index, in a list of one; an empty list for nothing."""
+    """The value under a key or an index, in a list of one; an empty list for none."""
     if isinstance(value, Mapping):
         return [value[part]] if part in value else []
     return (
@@ -87,7 +87,7 @@ def _inside(value: Any, part: str | int) -> list[Any]:
 
 
 def _field(place: Place) -> Place:
-    """The place up to the first index: what a union is about."""
+    """The place up to the first index: the field of a union."""
     first = next((i for i, part in enumerate(place) if isinstance(part, int)), len(place))
     return place[:first]
 

@@ -1,8 +1,8 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one.
+"""Atomic writes: a reader sees the old file or the new file, never a part.
 
-A file is written under a name of ours beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when
-whole. While it is written it is locked, and the kernel lets go of the lock when its process dies; so what a killed
-process left can be distinguished from those of a living process, and :func:`tidy` removes the former.
+A file is written under a temporary name beside its place, ``.sigmatune-`` and 16 hexadecimal digits, and renamed when
+whole. While it is written it is locked, and the kernel releases the lock when its process dies; so the remains of a
+killed process can be distinguished from those of a living process, and :func:`tidy` removes the former.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError:  # not on every system; then nothing is ever tidied away
 PREFIX = ".sigmatune-"
 UNFINISHED = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
 WRITE_BITS = 0o222
-"""A file without any of these bits is read-only, also for those who may write everything."""
+"""A file without any of these bits is read-only, even for a superuser."""
 
 _tidied: set[Path] = set()
 
@@ -37,13 +37,13 @@ logger = logging.getLogger(__name__)
 def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> None:
     """Writes a file atomically: under another name beside it, flushed to disk, then renamed.
 
-    Links are followed; a file that is replaced keeps its mode and, as far as the system lets us, its owner; a new one
-    has the mode that the umask leaves.
+    Links are followed; a replaced file keeps its mode and, where the system allows it, its owner; a new file gets the
+    mode that the umask leaves.
 
     Args:
         path: The file.
-        data: What it is to hold.
-        level: At which level it is logged; DEBUG for the many files of a store or a run folder.
+        data: Its content.
+        level: The log level; DEBUG for the many files of a store or a run folder.
 
     Raises:
         SigmaTuneError: if the folder does not exist or cannot be written to, or something that is not a regular file has this
@@ -84,14 +84,14 @@ def make_folder(folder: Path) -> Path:
 
 
 def regular(path: str | Path) -> Path:
-    """The file that a name stands for, links followed, whether it exists or not.
+    """The file behind a name, links followed, whether it exists or not.
 
     Raises:
-        SigmaTuneError: if something else has the name: a folder, a device, a pipe, or where this program itself prints to.
+        SigmaTuneError: if something else has the name: a folder, a device, a pipe, or this program's own output.
     """
     target = Path(os.path.realpath(path))
     try:
-        found = Path(path).stat()  # of a pipe or of what was deleted, where the resolved name leads nowhere
+        found = Path(path).stat()  # for a pipe or a deleted file the resolved name does not exist
     except (FileNotFoundError, NotADirectoryError):
         return target
     except OSError as error:
@@ -132,7 +132,7 @@ def _unfinished(target: Path) -> Iterator[tuple[Path, int]]:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if target.exists() else 0o666)
         if lock(handle):
             break
-        os.close(handle)  # somebody's tidy was quicker than the lock
+        os.close(handle)  # another tidy was quicker than the lock
     try:
         _like(path, target)
         yield path, handle
@@ -154,14 +154,14 @@ def _like(path: Path, target: Path) -> None:
 
 
 def lock(handle: int) -> bool:
-    """Locks what is being made until its process closes it or dies; False if it was tidied away before that."""
+    """Locks an unfinished file until its process closes it or dies; False if it was tidied away before."""
     if fcntl is None:
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, on which nothing is tidied away either
+    except OSError:  # a file system without locks, where nothing is tidied away
         return True
     return os.fstat(handle).st_nlink > 0
 

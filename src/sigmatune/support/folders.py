@@ -1,9 +1,9 @@
 """Folders that are replaced whole or not at all, whenever the process is killed.
 
-The new folder is filled under a name of ours beside its place (:mod:`sigmatune.support.files`). Where the system can exchange
-two names in one step, that is how it takes the place of an old one. Elsewhere there are two steps, and in the moment
-between them the name is free: so the new folder is first given a name that says that it is whole and whose place it
-takes, and whoever reads or writes next completes what a killed process began (:func:`recover`).
+The new folder is filled under a temporary name beside its place (:mod:`sigmatune.support.files`). Where the system can exchange
+two names in one step, it replaces an old folder so. Elsewhere there are two steps, and between them the name is free:
+so the new folder first gets a name that marks it as complete and names its target, and the next reader or writer
+completes what a killed process began (:func:`recover`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNABLE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yields a folder to be filled that becomes the target, whole or not at all; an older target is replaced as a whole.
 
-    A link is followed; an older folder's mode is kept, and what is new has the mode that the umask leaves.
+    A link is followed; an older folder's mode is kept, and new files get the mode that the umask leaves.
 
     Raises:
         SigmaTuneError: if it cannot be written, whatever the kind of error; the older one is still there.
@@ -67,12 +67,12 @@ def recover(target: Path) -> None:
 
 
 def copy(source: Path, new: Path, *, ignore: Ignore | None = None) -> None:
-    """Copies what is in a folder into another that exists, with the modes of new files, so that all of it can be replaced.
+    """Copies the content of a folder into an existing one, with the modes of new files, so that all is replaceable.
 
     Args:
         source: The folder, which may be read-only; links in it are followed.
-        new: Where to.
-        ignore: Chooses what to leave out, as for :func:`shutil.copytree`.
+        new: The destination.
+        ignore: Chooses entries to skip, as for :func:`shutil.copytree`.
     """
     left_out = set() if ignore is None else ignore(str(source), [path.name for path in source.iterdir()])
     for path in sorted(source.iterdir()):
@@ -106,11 +106,11 @@ def _unfinished(parent: Path) -> Iterator[Path]:
         yield new
     finally:
         os.close(handle)
-        remove(new)  # or, after an exchange, what was there before
+        remove(new)  # or, after an exchange, the old folder
 
 
 def _finish(new: Path, target: Path) -> None:
-    """Gives everything the modes that it should have, and flushes it to disk."""
+    """Sets the modes of everything and flushes it to disk."""
     free = stat.S_IMODE(new.stat().st_mode)
     for file in new.rglob("*"):
         if file.suffix == ".safetensors":  # which are written for their owner alone

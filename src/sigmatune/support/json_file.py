@@ -1,4 +1,4 @@
-"""JSON files that say what they are: a format and a version, validated field by field, refused in one sentence."""
+"""JSON files with a format and a version, validated field by field, refused in one sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Made = TypeVar("Made")
 
 
 def format_of(path: str | Path) -> str | None:
-    """The format that a JSON file states, None for anything else; never fails, for the real reader says what is wrong."""
+    """The format that a JSON file states, None for anything else; never fails, as the reader reports errors."""
     try:
         stated = reading.json_of(path, kind="JSON")["format"]
     except (SigmaTuneError, TypeError, KeyError):
@@ -38,8 +38,8 @@ def parse(text: str, fields: type[Fields], *, kind: str, form: str, version: int
     Args:
         text: The JSON.
         fields: Its fields.
-        kind: What a file of this format is called in messages, such as ``"plan"``.
-        form, version: The format and the only version that are accepted.
+        kind: The name of this format in messages, such as ``"plan"``.
+        form, version: The accepted format and version.
 
     Raises:
         SigmaTuneError: in one sentence with the first problem and its place in the file.
@@ -74,7 +74,7 @@ def validated(raw: Any, fields: type[Fields], what: str) -> Fields:
 
 
 def read(path: str | Path, loads: Callable[[str], Made], *, kind: str) -> Made:
-    """Reads a file and makes something of its text; every error names the file.
+    """Reads a file and parses its text; every error names the file.
 
     Raises:
         SigmaTuneError: if the file cannot be read, is not a text, or ``loads`` refuses it.
@@ -87,7 +87,7 @@ def read(path: str | Path, loads: Callable[[str], Made], *, kind: str) -> Made:
 
 
 def guarded(loads: Callable[[], Made], *, kind: str) -> Made:
-    """Runs a loader whose numbers come from a file and turns what they break into one sentence.
+    """Runs a loader whose numbers come from a file and turns its errors into one sentence.
 
     Raises:
         SigmaTuneError: in the place of errors of arithmetic, types and recursion.
@@ -103,5 +103,5 @@ def guarded(loads: Callable[[], Made], *, kind: str) -> Made:
 
 
 def schema(fields: type[Strict]) -> dict[str, Any]:
-    """The JSON Schema of a file's fields, as it is published."""
+    """The JSON Schema of a file's fields, as published."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **fields.model_json_schema()}

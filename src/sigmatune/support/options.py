@@ -27,13 +27,13 @@ def _keyword_only(build: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
 def full_options(
     owner: str, known: Mapping[str, Any], given: Mapping[str, Any], *, also: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Completes options with the defaults; where the default is a number, so must be what is given.
+    """Completes options with the defaults; if a default is a number, the given value must be one, too.
 
     Args:
-        owner: Whose options these are, for messages.
+        owner: The owner of the options, for messages.
         known: The options with their defaults.
-        given: The options that were given.
-        also: Other names to suggest for one that is not known.
+        given: The given options.
+        also: Other names to suggest for an unknown option.
 
     Raises:
         SigmaTuneError: for an unknown option, with the nearest known one, or one that is not a finite number.
@@ -67,7 +67,7 @@ def positive(**options: float) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it, all the way down: arrays and tuples become lists, numbers of numpy those of Python."""
+    """Converts a value to JSON types, recursively: arrays and tuples become lists, numpy numbers Python numbers."""
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     if hasattr(value, "tolist"):

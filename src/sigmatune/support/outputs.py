@@ -1,12 +1,12 @@
-"""What a command may write, decided by one function before any work is done.
+"""One function decides what a command may write, before any work.
 
 - A file that SigmaTune wrote, of the same kind, may be replaced, and so may an empty one: the same command can be run
   again.
-- Anything else, and a file that is read-only, stays as it is unless that is insisted on.
-- What a command reads is never written to, nor anything inside a folder that it reads.
-- Outputs are regular files (links are followed), and two of them never are one.
+- Anything else, and a read-only file, stays unchanged without ``--force``.
+- A command never writes to its inputs, nor to anything inside a folder that it reads.
+- Outputs are regular files (links are followed), and no two of them are the same file.
 
-Every file that SigmaTune writes says what it is where its format has a place for that: JSON in ``"format"``, HTML as
+Every file that SigmaTune writes states its kind where its format allows: JSON in ``"format"``, HTML as
 its generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states
 what its numbers mean.
 """
@@ -40,7 +40,7 @@ SAYS = {
     "demo": "demo image",
     "conformance": "file of cases",
 }
-"""What a file of each kind is called."""
+"""The name of each kind of file."""
 
 _HEAD, _TAIL = 65_536, 256
 _KIND = b"sigmatune/(" + "|".join(SAYS).encode() + b")"
@@ -62,14 +62,14 @@ def check(
     inputs: Iterable[str | Path | None] = (),
     force: bool = False,
 ) -> None:
-    """Refuses to write where something would be lost, or where nothing can be written.
+    """Refuses outputs that would destroy something, or that cannot be written.
 
     Args:
-        files: What is to be written, and of what kind, a name in ``SAYS``; None is left out.
-        folders: Run folders whose files have names that nobody else gives; they need not exist.
-        homes: Run folders whose files have names that others may give, so that nothing in them may be read.
-        inputs: What is read; empty ones, and names that are not files here, do not count.
-        force: Replace files of others and read-only ones, and work in folders of others. An input is never replaced.
+        files: The outputs and their kinds, names in ``SAYS``; None is skipped.
+        folders: Run folders with unique file names; they need not exist.
+        homes: Run folders with common file names, so no input may lie in them.
+        inputs: The inputs; empty ones, and names that are not local files, do not count.
+        force: Replace foreign and read-only files, and work in foreign folders. An input is never replaced.
 
     Raises:
         SigmaTuneError: naming the first file or folder that must not or cannot be written.
@@ -98,7 +98,7 @@ def check(
 
 
 def _place(source: str | Path) -> Path:
-    """Where an input lies if it is a file or a folder here: links followed, and the user's home for ~."""
+    """The resolved path of an input that is a local file or folder: links followed, ~ expanded."""
     try:
         return Path(os.path.realpath(Path(source).expanduser()))
     except (RuntimeError, ValueError):  # there is no such user
@@ -164,7 +164,7 @@ def _try(folder: Path) -> None:
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of a file that SigmaTune wrote, such as ``"plan"``; None for any other, and for what cannot be read."""
+    """The kind of a file that SigmaTune wrote, such as ``"plan"``; None for any other, and for unreadable files."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -182,7 +182,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def archive(data: bytes, kind: str) -> bytes:
-    """The bytes of an .npz with a comment that says what it is; its arrays stay as they are."""
+    """The bytes of an .npz with a comment that states its kind; its arrays are unchanged."""
     buffer = io.BytesIO(data)
     with zipfile.ZipFile(buffer, "a") as opened:
         opened.comment = f"sigmatune/{kind}".encode()
@@ -190,7 +190,7 @@ def archive(data: bytes, kind: str) -> bytes:
 
 
 def picture_metadata(kind: str, ending: str) -> Mapping[str, str | None]:
-    """What matplotlib is to write into a figure, ``metadata=``: what it is, and nothing that changes from day to day."""
+    """The ``metadata=`` of a matplotlib figure: its kind, and nothing that depends on the date."""
     return {"Title": f"sigmatune/{kind}", "Date": None} if ending == "svg" else {"Software": f"sigmatune/{kind}"}
 
 

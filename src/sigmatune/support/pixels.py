@@ -1,4 +1,4 @@
-"""From data in a model's value range to pixels."""
+"""Converts data in a model's value range to pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def first_unsound(values: torch.Tensor) -> int | None:
     """The first row, of (n, ...), that holds NaN or an infinite value; None if there is none."""
     if bool(
         values.sum().isfinite()
-    ):  # which needs no memory; finite values whose sum overflows are looked at one by one
+    ):  # which needs no memory; if the sum of finite values overflows, they are checked one by one
         return None
     unsound = torch.isfinite(values).flatten(1).all(dim=1).logical_not().nonzero()
     return int(unsound[0]) if len(unsound) else None

@@ -1,9 +1,8 @@
-"""Reading what people hand over: size and kind of a file are looked at before its first byte is read.
+"""Reading untrusted files: size and kind of a file are checked before its first byte is read.
 
 Regular files only: a device, a pipe or a socket has no size and may never end. A text is read up to a stated number of
-bytes, as UTF-8. JSON is read as the standard has it (RFC 8259), and a little more strictly: no key twice, no number
-beyond float64, no NaN, lists and objects in one another no deeper than :data:`DEEPEST`. Arrays are weighed by what they
-unpack to.
+bytes, as UTF-8. JSON follows the standard (RFC 8259), slightly more strictly: no duplicate keys, no number beyond
+float64, no NaN, and lists and objects nested at most :data:`DEEPEST` deep. Limits on arrays count their unpacked size.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ RECIPE = MIB // 4
 """Bytes of a YAML file, whose reader is slow."""
 
 ARRAYS = 2**30
-"""Bytes that a file of statistics or features may unpack to."""
+"""Most unpacked bytes of a file of statistics or features."""
 
 SEAL = hashlib.sha256().digest_size
 
 DEEPEST = 64
-"""How deeply lists and objects may lie in one another."""
+"""Deepest nesting of lists and objects."""
 
 MOST_VALUES = 100_000
-"""Lists and mappings in a YAML file, counted as often as they are referred to."""
+"""Most lists and mappings in a YAML file, counted at every reference."""
 
 KINDS = {
     stat.S_ISDIR: "a folder",
@@ -57,7 +56,7 @@ def regular(path: str | Path, *, most: int | None = None) -> Path:
         most: Its size in bytes; None for any.
 
     Raises:
-        SigmaTuneError: if there is none, it is something else, or it is larger.
+        SigmaTuneError: if it does not exist, is not a regular file, or is larger.
     """
     path = Path(path)
     try:
@@ -93,7 +92,7 @@ def text_of(path: str | Path, *, kind: str, most: int = TEXT) -> str:
 
     Args:
         path: The file.
-        kind: What such a file is called in messages, such as ``"plan"``.
+        kind: The name of such a file in messages, such as ``"plan"``.
         most: Bytes that are read at most.
 
     Raises:
@@ -109,7 +108,7 @@ def text_of(path: str | Path, *, kind: str, most: int = TEXT) -> str:
 
 
 def json_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> Any:
-    """What a JSON file holds.
+    """Parses a JSON file.
 
     Raises:
         SigmaTuneError: naming the file, as :func:`text_of` and :func:`parsed`.
@@ -122,7 +121,7 @@ def json_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = Tru
 
 
 def object_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> dict[str, Any]:
-    """What a JSON file holds, which has to be an object.
+    """Parses a JSON file, which has to hold an object.
 
     Raises:
         SigmaTuneError: naming the file, as :func:`json_of`, or if it is something else.
@@ -136,14 +135,14 @@ def object_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = T
 
 
 def parsed(text: str, *, finite: bool = True) -> Any:
-    """What a text in JSON says.
+    """Parses a JSON text.
 
     Args:
         text: The text.
-        finite: Refuse NaN and Infinity, which JSON does not have; our own logs write them.
+        finite: Refuse NaN and Infinity, which JSON does not have, but our own logs write.
 
     Raises:
-        SigmaTuneError: with line and column for what is not JSON, and for what is read more strictly here.
+        SigmaTuneError: with line and column, for text that is not JSON or breaks the stricter rules here.
     """
     given: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
     try:
@@ -151,7 +150,7 @@ def parsed(text: str, *, finite: bool = True) -> Any:
     except json.JSONDecodeError as error:
         what = "it starts with a byte-order mark" if text.startswith("\ufeff") else error.msg.lower()
         at = f"line {error.lineno}, column {error.colno}"
-        raise SigmaTuneError(f"this is not JSON ({what}: {at}); fix it, or write the file anew.") from None
+        raise SigmaTuneError(f"this is not JSON ({what}: {at}); fix it, or write the file again.") from None
     except RecursionError:
         _too_deep()
     except SigmaTuneError:
@@ -165,12 +164,12 @@ def parsed(text: str, *, finite: bool = True) -> Any:
 
 
 def sealed(data: bytes) -> bytes:
-    """Bytes with their digest behind them, as intermediate results are kept; readers of arrays do not look so far."""
+    """Bytes followed by their digest, for intermediate results; readers of arrays ignore the tail."""
     return data + hashlib.sha256(data).digest()
 
 
 def unsealed(path: Path, *, most: int = 2 * ARRAYS) -> bytes | None:
-    """The bytes of an intermediate result; None if it is not there, not whole, or was changed: then it is made anew."""
+    """The bytes of an intermediate result; None if it is missing, incomplete, or changed, and has to be recomputed."""
     try:
         data = data_of(path, most=most)
     except SigmaTuneError:
@@ -183,7 +182,7 @@ def weighed(raw: Any, *, most: int | None = None) -> None:
     """Refuses plain values that are nested too deeply, or hold too many lists and mappings.
 
     Raises:
-        SigmaTuneError: for these.
+        SigmaTuneError: in these cases.
     """
     layer, count = [raw], 0
     for _ in range(DEEPEST + 1):
@@ -197,12 +196,12 @@ def weighed(raw: Any, *, most: int | None = None) -> None:
 
 
 def fits(needed: int, what: str, cure: str) -> None:
-    """Refuses work that the machine's memory cannot hold, before it is begun.
+    """Refuses work that does not fit into memory, before it starts.
 
     Args:
         needed: Bytes.
-        what: What needs them.
-        cure: What to do instead.
+        what: The work.
+        cure: The alternative.
 
     Raises:
         SigmaTuneError: if less is free.
@@ -213,7 +212,7 @@ def fits(needed: int, what: str, cure: str) -> None:
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process may still take: what the machine has, and what its limit (``ulimit -v``) leaves."""
+    """Bytes of memory that this process may still take: limited by the machine and by ``ulimit -v``."""
     free = _of_machine()
     try:
         import resource
@@ -244,7 +243,7 @@ def _of_machine() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
-        return 2**62  # unknown: the system's own refusal has to do
+        return 2**62  # unknown: rely on the system's own refusal
 
 
 def _inside(value: Any) -> Any:
@@ -276,9 +275,9 @@ def _paired(raw: Any) -> None:
         json.dumps(raw, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise SigmaTuneError(
-            "this holds half of a surrogate pair, which is not a character; write the text anew."
+            "this holds half of a surrogate pair, which is not a character; write the text again."
         ) from None
 
 
 def _too_deep() -> NoReturn:
-    raise SigmaTuneError(f"this nests lists and objects deeper than {DEEPEST}; write the file anew.") from None
+    raise SigmaTuneError(f"this nests lists and objects deeper than {DEEPEST}; write the file again.") from None

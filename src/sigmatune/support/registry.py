@@ -1,4 +1,4 @@
-"""A named collection that knows what to say about a name that is not in it."""
+"""A named collection that suggests the nearest names for an unknown name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """Maps names to members; an unknown name raises SigmaTuneError with the nearest known ones.
 
-    Iteration, ``len``, ``in``, ``get`` and ``dict(registry)`` tell of the same members under their own names. Square
-    brackets understand aliases and names that describe a member as well, like a dictionary with a ``__missing__``;
-    :meth:`knows` says whether they do.
+    Iteration, ``len``, ``in``, ``get`` and ``dict(registry)`` cover the same members under their own names. Square
+    brackets also accept aliases and names that describe a member, like a dictionary with a ``__missing__``;
+    :meth:`knows` tests a name.
 
     Args:
-        kind: What a member is called in messages, such as ``"solver"``.
+        kind: The name of a member in messages, such as ``"solver"``.
         members: The members by name.
         aliases: Other names for members.
-        make: Makes a member out of a name that describes one, or returns None; such members are not listed.
+        make: Builds a member from a name that describes one, or returns None; such members are not listed.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._make(name) if member is None else member
 
     def knows(self, name: str) -> bool:
-        """Whether a name stands for a member: its own, an alias, or one that describes it."""
+        """Whether a name refers to a member: its own name, an alias, or a description."""
         try:
             return self._member(name) is not None
-        except SigmaTuneError:  # it has the form of a description, and describes nothing
+        except SigmaTuneError:  # it has the form of a description, but describes nothing
             return False
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -1,6 +1,6 @@
-"""A run folder belongs to one command at a time, and stays when that fails.
+"""A run folder belongs to one command at a time, and stays when the command fails.
 
-The lock is filelock's, which the kernel lets go of when its process dies; who holds it stands in a file beside it.
+The lock is filelock's, which the kernel releases when its process dies; a file beside it names the holder.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from sigmatune.support.files import may_be_made, tidy
 
 LOCK, HOLDER = ".sigmatune.lock", ".sigmatune.holder"
 _held: set[str] = set()
-"""What this process holds by now."""
+"""The folders that this process holds."""
 
 _OURS = re.compile(r"checkpoint\.safetensors|finetune\.json|[0-9a-f]{32}(\.np[yz])?")
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether SigmaTune has worked in a folder, going by the names in it."""
+    """Whether SigmaTune has worked in a folder, judged by the names in it."""
     return any(path.name == LOCK or _OURS.fullmatch(path.name) for path in folder.iterdir())
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Holds a run folder, which is made if need be; one in which nothing was kept is removed again.
+    """Holds a run folder, created if missing; removes it again if it stays empty.
 
     Of several processes of one training (``accelerate launch``), the first holds it for all.
 
@@ -83,7 +83,7 @@ def _made(folder: Path) -> list[Path]:
 
 
 def _unmade(folder: Path, new: list[Path]) -> None:
-    """Removes folders that were made for nothing."""
+    """Removes folders that were created but stayed empty."""
     with suppress(OSError):
         if new and {path.name for path in folder.iterdir()} <= {LOCK}:
             (folder / LOCK).unlink(missing_ok=True)
@@ -93,13 +93,13 @@ def _unmade(folder: Path, new: list[Path]) -> None:
 
 def _sign(folder: Path) -> None:
     about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with suppress(OSError):  # a full disk: the lock holds all the same
+    with suppress(OSError):  # a full disk: the lock still holds
         (folder / HOLDER).write_text(json.dumps(about), encoding="utf-8")
 
 
 def _holder(folder: Path) -> str:
-    """Who holds a folder, in words."""
-    for _ in range(10):  # it may not have signed yet
+    """Describes the holder of a folder."""
+    for _ in range(10):  # it may not have written its name yet
         with suppress(OSError, ValueError, KeyError, TypeError):
             about = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
             host, since = ("".join(filter(str.isprintable, str(about[name])))[:64] for name in ("host", "since"))

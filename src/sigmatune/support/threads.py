@@ -1,4 +1,4 @@
-"""Work side by side on a CPU: one thread for each part instead of all threads for one part after another."""
+"""Parallel work on a CPU: one thread for each part instead of all threads for one part after another."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Worker(Protocol):
 
 @contextmanager
 def side_by_side(parts: int, worker: Worker) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Yields a ``map`` that shares torch's threads out to up to ``parts`` calls at a time, in the order of its arguments.
+    """Yields a ``map`` that divides torch's threads among up to ``parts`` calls at a time, in order.
 
     On a CPU this is faster than one call after the other on all threads, and, unlike threads that wait for one another,
-    it does not suffer from another busy process. Elsewhere, and for a model that must not be called twice at a time, it
-    is the ordinary ``map``.
+    it does not suffer from another busy process. Elsewhere, and for a model that does not allow concurrent calls, it is
+    the ordinary ``map``.
     """
     threads = torch.get_num_threads()
     jobs = min(threads, parts if worker.concurrent and worker.device.type == "cpu" else 1)

@@ -3,9 +3,9 @@ r"""Averages of the weights over training, which are sampled and saved.
 .. math:: \bar\theta_k = \beta_k \bar\theta_{k-1} + (1 - \beta_k) \, \theta_k
 
 ================ ==========================================================================================================
-constant         :math:`\beta_k = \min(\beta, (1 + k) / (10 + k))`: the usual one; the second term lets the start be
-forgotten power            :math:`\beta_k = (1 - 1/k)^{\gamma + 1}`: the profile :math:`\propto t^\gamma`, whose width
-is a fixed share of the training so far, :math:`\sigma_{rel} = \sqrt{(\gamma + 1) / ((\gamma + 2)^2 (\gamma + 3))}`
+constant         :math:`\beta_k = \min(\beta, (1 + k) / (10 + k))`: the usual one; the second term forgets the start
+power            :math:`\beta_k = (1 - 1/k)^{\gamma + 1}`: the profile :math:`\propto t^\gamma`, whose width is a fixed share
+                 of the training so far, :math:`\sigma_{rel} = \sqrt{(\gamma + 1) / ((\gamma + 2)^2 (\gamma + 3))}`
 ================ ==========================================================================================================
 
 Reference for the second: Analyzing and Improving the Training Dynamics of Diffusion Models (Karras et al., 2024),

@@ -129,7 +129,7 @@ class Following(Objective):
 
     @property
     def levels(self) -> list[float]:
-        """q, the levels at which the student is asked."""
+        """q, the levels of the student's network calls."""
         levels: list[float] = self.form.q.tolist()
         return levels
 

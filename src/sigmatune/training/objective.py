@@ -1,15 +1,15 @@
-r"""What a step minimises.
+r"""The objective of a training step.
 
-The trainer knows steps, averages and checkpoints; what is learned is an :class:`Objective`: from a batch to one loss
-per image. Here is the usual one,
+The trainer handles steps, averages and checkpoints; an :class:`Objective` defines the learning task: from a batch to
+one loss per image. This module has the usual one,
 
 .. math:: u \sim U(0, 1), \quad \sigma = \sigma(u), \quad L = w(\sigma) \, [-d\lambda/du] \,
           \frac{\lVert D(x_0 + \sigma\epsilon; \sigma \mid y, \lambda(0), \lambda(1)) - x_0 \rVert^2}{C H W}
 
-with a noise law (:mod:`sigmatune.training.laws`) and a weight (:mod:`sigmatune.training.weights`). D is made of the
-network by the same code that samples from it (:class:`sigmatune.models.network.NetworkDenoiser`), so any noise path and
-any prediction type train alike. A network of another kind, such as one with two channels per colour for phase space
-(:mod:`sigmatune.training.score_matching`), brings an objective of its own.
+with a noise law (:mod:`sigmatune.training.laws`) and a weight (:mod:`sigmatune.training.weights`). The code that
+samples from the network (:class:`sigmatune.models.network.NetworkDenoiser`) also turns it into D here, so any noise
+path and any prediction type train alike. A network of another kind, such as one with two channels per colour for phase
+space (:mod:`sigmatune.training.score_matching`), has its own objective.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Objective(ABC):
         """The losses, (B,), differentiable in the network's parameters.
 
         Args:
-            network: As accelerate wraps it; called once, so that gradients are shared right.
+            network: As accelerate wraps it; called once, so that gradients are shared correctly.
             batch: The images, on the CPU.
-            seed: Of the training; all randomness is to come from :mod:`sigmatune.training.draws`, by step and row.
+            seed: Of the training; all randomness has to come from :mod:`sigmatune.training.draws`, by step and row.
         """
 
 
@@ -57,14 +57,14 @@ class Denoising(Objective):
 
     Args:
         path: The noise path.
-        prediction: What the network predicts.
-        law: Which levels.
-        weight: How much each counts.
-        density: Multiply by -dlambda/du, so that the law of levels does not weigh.
-        drop: Share of images whose class is left out, for classifier-free guidance.
-        classes: Number of classes that the network knows; the index ``classes`` stands for none.
-        told_ends: The network is told the ends of the schedule.
-        told_images: The network is told the second half of the channels of the data (a cascade's upsampled image).
+        prediction: The network's prediction type.
+        law: The noise law.
+        weight: The loss weight.
+        density: Multiply by -dlambda/du, so that the law sets only how often a level is drawn.
+        drop: Share of images whose class is dropped, for classifier-free guidance.
+        classes: Number of the network's classes; the index ``classes`` means no class.
+        told_ends: The network is conditioned on the ends of the schedule.
+        told_images: The network is conditioned on the second half of the data's channels (a cascade's upsampled image).
         scale: Factor of all losses, see :func:`scale_of`.
     """
 
@@ -105,7 +105,7 @@ class Denoising(Objective):
         return (found - x_0).square().flatten(1).mean(dim=1) * torch.from_numpy(weight).to(x_0)
 
     def split(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The images that are learned, and those that the network is told."""
+        """The learned images, and the network's image conditions."""
         if not self.told_images:
             return images, None
         half = images.shape[1] // 2
@@ -121,12 +121,12 @@ def scale_of(law: Law, weight: Function, images: torch.Tensor, sigma_data: float
 
     .. math:: \text{scale}^{-1} = E_u \; w(\sigma) \, [-d\lambda/du] \, \frac{\sigma^2 \sigma_d^2}{\sigma^2 + \sigma_d^2}
 
-    the loss of a denoiser that knows the data's variance and nothing else, which is what an untrained preconditioned
-    network is. EDM's weight with EDM's law has scale 1.
+    the loss of a denoiser that knows only the data's variance, such as an untrained preconditioned network. EDM's
+    weight with EDM's law has scale 1.
 
     Args:
         law, weight, density: Of the objective.
-        images: Some of the data, (B, C, H, W), for laws that look at them.
+        images: Some of the data, (B, C, H, W), for laws that depend on them.
         sigma_data: Standard deviation of the pixels.
 
     Raises:

@@ -60,7 +60,7 @@ class Job:
 
     @property
     def spectrum(self) -> Spectrum:
-        """Of what is learned."""
+        """Of the learned images."""
         return self.material.spectrum
 
     @property
@@ -274,7 +274,7 @@ def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None)
 
 
 def _labelled(job: Job) -> Any:
-    """Batches of what is learned with the names of their classes."""
+    """Batches of the learned images with the names of their classes."""
     for first in range(0, len(job.data), 1024):
         part = slice(first, first + 1024)
         names = [job.data.classes[i] for i in job.data.labels[part].tolist()] if job.data.classes else None

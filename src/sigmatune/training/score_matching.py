@@ -8,9 +8,8 @@ covariance, :math:`\Sigma = L L^T`,
           \mathcal{L} = \frac{\lVert \hat\epsilon((x, m)_t, t) - \epsilon \rVert^2}{2 C H W},
 
 ======= ================================================== ==================================================================
-``hsm`` :math:`\mu = a(t) \, x_0`                          hybrid score matching: the initial momentum is marginalised,
-in Sigma ``dsm`` :math:`\mu = e^{\int F} (x_0, m_0)`                denoising score matching: :math:`m_0 \sim N(0,
-\kappa M)` is drawn
+``hsm`` :math:`\mu = a(t) \, x_0`                          hybrid score matching: the first momentum is marginalised
+``dsm`` :math:`\mu = e^{\int F} (x_0, m_0)`                denoising score matching: :math:`m_0 \sim N(0, \kappa M)` is drawn
 ======= ================================================== ==================================================================
 
 The minimiser is :math:`\epsilon^* = -L^T \nabla \log p_t(x, m)` for both and for either root (lower or upper): one

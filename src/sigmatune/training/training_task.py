@@ -44,12 +44,12 @@ class Material:
 
     @property
     def probe(self) -> torch.Tensor:
-        """Some of what is learned, (at most PROBE, C, H, W)."""
+        """Some of the learned images, (at most PROBE, C, H, W)."""
         return self.learned(self.data.at(self.data.some(PROBE)))
 
 
 class TrainingTask(ABC):
-    """A network and what it learns.
+    """A network and its learning task.
 
     Attributes:
         objective: What is minimised.

@@ -3,15 +3,16 @@
 ========================== =========================================================== ==================================
 stage                      what it proposes                                            network evaluations per image
 ========================== =========================================================== ==================================
-``static``                 families over their parameters and ends                     K per finalist ``closed-form``
-the optimum for Gaussian data of the samples' spectrum      none ``discretisation``         exact optima of the
-discretisation loss                     one table for all budgets ``trajectory``             dynamic programming on the
-student's own states             one table for all budgets ``surrogate``              optima of a surrogate corrected by
-measurements             K per trial ``search``                 CMA-ES over the levels K per trial ``gradient`` L-BFGS
-through the plan, over the levels                    about 4 K per step ``queries``                the same over levels
-and queried levels                     about 4 K per step ``coefficients``           the same over levels and
-coefficients                       about 4 K per step ``cma-es, tpe, evolution`` black-box search by Optuna, see
-:mod:`~.blackbox`           K per trial
+``static``                 families over their parameters and ends                     K per finalist
+``closed-form``            the optimum for Gaussian data of the samples' spectrum      none
+``discretisation``         exact optima of the discretisation loss                     one table for all budgets
+``trajectory``             dynamic programming on the student's own states             one table for all budgets
+``surrogate``              optima of a surrogate corrected by measurements             K per trial
+``search``                 CMA-ES over the levels                                      K per trial
+``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
+``queries``                the same over levels and queried levels                     about 4 K per step
+``coefficients``           the same over levels and coefficients                       about 4 K per step
+``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
 ========================== =========================================================== ==================================
 
 A stage with many candidates first ranks them by the :mod:`~sigmatune.tuning.surrogate`, which costs no evaluations.

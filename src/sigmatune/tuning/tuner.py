@@ -26,7 +26,7 @@ from sigmatune.tuning.workbench import Progress, TuningSettings, Workbench
 logger = logging.getLogger(__name__)
 
 LARGEST = 0.25
-"""A table that all numbers of calls share is made by "auto" if it costs no more than this share of the budget."""
+"""The method "auto" computes a table that all numbers of calls share if it costs at most this share of the budget."""
 
 Spending = Budget | int | str | timedelta | None
 
@@ -88,7 +88,7 @@ def tune(  # noqa: PLR0913 - the front door
             (:class:`~sigmatune.tuning.budget.Budget`).
         settings: How many noises; :class:`TuningSettings` by default.
         store: A folder for measurements, so that a killed run resumes where it was.
-        progress: Sees what is being done.
+        progress: Receives the current action.
 
     Returns:
         A plan with its evidence and cost; the best static default, with the verdict "no gain", if nothing beat it. For

@@ -1,4 +1,4 @@
-r"""The workbench: disjoint noises, the converged solution that plans are measured against, and what it all cost.
+r"""The workbench: disjoint noises, the converged solution for comparison, and the cost of all measurements.
 
 The error of a plan on row i is the distance of its end point to the end point of the model's own probability-flow ODE
 from the same unit noise,
@@ -6,7 +6,7 @@ from the same unit noise,
 .. math:: e_i = \lVert x_i^{plan} - x_i^{*} \rVert_2 / \sqrt{d},
 
 where :math:`x^*` runs from the model's own sigma_max to its sigma_min and takes one denoise, with a step so small that
-the answer no longer changes - whatever the plan's own ends are.
+the result no longer changes, whatever the plan's own ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ T = TypeVar("T")
 Split = Literal["tuning", "validation", "held_out"]
 SPLITS: tuple[Split, ...] = ("tuning", "validation", "held_out")
 LAYOUT = 2
-"""Part of the name of everything in a store; to be raised when the same name would come to mean other numbers."""
+"""Part of the name of everything in a store; raise it when the same name would mean other numbers."""
 
 MOST_REFERENCE_STEPS = 512
 
@@ -53,11 +53,11 @@ one comparison of two plans takes with two references."""
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How much work tuning may do.
+    """The amount of work in tuning.
 
     Attributes:
         tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
-        evaluations: Plans that one stage may try on the tuning noises, its starts not counted; some try fewer.
+        evaluations: Most plans that one stage tries on the tuning noises, besides its starts.
         reference_steps: Steps of the first reference; the guard doubles it until it has converged.
         micro_batch: Rows per network call.
         seed: Seed of the noises, the search and the bootstrap.
@@ -86,15 +86,15 @@ class TuningSettings:
 
 
 def rounding(model: Denoiser, exact: torch.Tensor) -> float:
-    r"""The error that counts as none, because plans and reference may differ by so much in rounding alone.
+    r"""The error that counts as zero, because rounding alone can make plans and reference differ by this much.
 
     .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
 
     With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five
     defaults, against references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (in float64; 160 in float32;
-    solvers of high order weigh old outputs with large numbers of both signs), the median 5 and 11. What a network of
-    half precision says is rounded to its own :math:`\epsilon`. Half-precision states, which no loader of ours makes,
-    would lie beyond every plan's error at 512 :math:`\epsilon`; they get 8.
+    high-order solvers weight old outputs with large numbers of both signs), the median 5 and 11. A half-precision
+    network rounds its output to its own :math:`\epsilon`. For half-precision states, which none of our loaders creates,
+    512 :math:`\epsilon` would exceed every plan's error; they get 8.
 
     Args:
         model: The denoiser.
@@ -108,21 +108,21 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
 
 Digest = Callable[[torch.Tensor], Array]
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, units done, units in all)."""
+"""Called with (current action, units done, units in all)."""
 
 
 class Workbench:
-    """Measures plans of one model on fixed noises, and remembers what it has measured.
+    """Measures plans of one model on fixed noises, and remembers its measurements.
 
-    References are shared by all budgets and solvers. With a ``store`` every measurement is also kept on disk; since
-    tuning is deterministic, a run that was killed repeats its decisions from the store and goes on where it was.
+    References are shared by all budgets and solvers. With a ``store`` every measurement is also kept on disk. Tuning is
+    deterministic, so a killed run repeats its decisions from the store and resumes where it was.
 
     Args:
-        model: The denoiser. What its rows are conditioned on, if anything, is kept as disjoint as the noises.
-        settings: How much work to do.
-        store: A folder for measurements, made with the first one; several processes may share it.
+        model: The denoiser. The conditions of its rows, if any, are as disjoint as the noises.
+        settings: The amount of work.
+        store: A folder for measurements, created with the first one; several processes may share it.
         study: URL of a database for black-box searches; by default they live in the store.
-        progress: Sees what is being done.
+        progress: Receives the current action.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Workbench:
         return self._names[own]
 
     def check(self) -> None:
-        """Refuses a model on which nothing can be measured, before anything is measured on it; the first time it is called.
+        """Refuses a model on which no measurement would hold; checks at the first call only.
 
         Raises:
             SigmaTuneError: naming what to do; see :mod:`sigmatune.core.soundness`.
@@ -176,16 +176,15 @@ class Workbench:
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
         """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.
 
-        They are remembered: meant for references and for the few plans that are looked at, not for a search's trials.
-        Of the held-out noises' the oldest are forgotten where they are large, and sampled again when they are asked
-        for.
+        They are cached, for references and for the few plans to inspect, not for a search's trials. Large end points of
+        held-out noises are evicted, oldest first, and sampled again on request.
         """
         if split == "held_out":
             self._make_room(self._key("x", plan, split, rows))
         return torch.from_numpy(self._remember({"x": lambda x: x.numpy()}, plan, split, rows, purpose)[0])
 
     def _make_room(self, key: str) -> None:
-        """Forgets end points of held-out noises, those first that were used longest ago, before others come."""
+        """Evicts end points of held-out noises, least recently used first, to make room."""
         with self._lock:
             self._held_out = [*(known for known in self._held_out if known != key), key]
             kept = [known for known in self._held_out if known in self._memory]
@@ -194,7 +193,7 @@ class Workbench:
                 size -= self._memory.pop(kept.pop(0)).nbytes
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
-        """Samples several plans side by side, so that :meth:`outputs` finds them; worth it where each has few rows."""
+        """Samples several plans in parallel for :meth:`outputs`; worthwhile if each has few rows."""
         with self._spread(len(plans)) as spread:
             found = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
             for done, _ in enumerate(found, start=1):
@@ -215,7 +214,7 @@ class Workbench:
             if self.progress is not None and purpose == "reference":
                 self.progress("reference solution", done, len(parts) * plan.calls)
 
-        dtype = torch.float64 if self.model.dtype == torch.float64 else torch.float32  # numpy knows no bfloat16
+        dtype = torch.float64 if self.model.dtype == torch.float64 else torch.float32  # numpy has no bfloat16
         x = torch.empty(len(indices), *self.model.shape, dtype=dtype)  # filled as parts come: no second copy
 
         def sampled(part: range) -> None:
@@ -251,7 +250,7 @@ class Workbench:
     ) -> Array:
         """The paired errors e_i of a plan on a split's noises, or on its first few; (rows,), positive.
 
-        An error at the rounding of the arithmetic is none and counts as that rounding (:func:`rounding`).
+        An error below the rounding of the arithmetic is raised to that rounding (:func:`rounding`).
         """
         steps = reference_steps or self.settings.reference_steps
         exact = self.reference(split, steps)[:rows]
@@ -264,7 +263,7 @@ class Workbench:
             ]
             return np.asarray(torch.cat(e).clamp(min=least).numpy())
 
-        if split == "held_out":  # looked at again: distances, images, finer references
+        if split == "held_out":  # used again: distances, images, finer references
             return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
         digests: dict[str, Digest] = {f"e{steps}": root_mean_square}
         if split == "tuning" and rows is None:
@@ -272,7 +271,7 @@ class Workbench:
         return self._remember(digests, plan, split, rows, purpose)[0]
 
     def watch(self, name: str, digest: Digest) -> None:
-        """From now on also keeps this of the end points of every plan that is measured on all tuning noises.
+        """From now on also keeps a digest of the end points of every plan measured on all tuning noises.
 
         Args:
             name: Its name; :meth:`watched` returns it.
@@ -281,11 +280,11 @@ class Workbench:
         self._digests[name] = digest
 
     def watched(self, plan: Plan, name: str) -> Array:
-        """What is kept of a plan's end points on the tuning noises; measures the plan if that has not been done."""
+        """The digest of a plan's end points on the tuning noises; measures the plan if necessary."""
         return self._remember({name: self._digests[name]}, plan, "tuning", None, "search")[0]
 
     def padded(self, rows: int) -> int:
-        """How many rows the network is called with for some rows: whole micro-batches."""
+        """Rows of network calls for some rows: whole micro-batches."""
         size = self.settings.micro_batch
         return -(-rows // size) * size
 
@@ -296,33 +295,34 @@ class Workbench:
     def scores(
         self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str = "search"
     ) -> list[float]:
-        """The :meth:`score` of several plans, measured side by side where the model allows it."""
-        self.reference(split)  # before threads ask for it at once
+        """The :meth:`score` of several plans, measured in parallel if the model allows it."""
+        self.reference(split)  # before threads request it concurrently
         with self._spread(len(plans)) as spread:
             return list(spread(lambda plan: self.score(plan, split, rows=rows, purpose=purpose), plans))
 
     def knows(self, plan: Plan, split: Split) -> bool:
-        """Whether a plan's errors on a split have been measured by now."""
+        """Whether a plan's errors on a split have been measured."""
         return self._key(f"e{self.settings.reference_steps}", plan, split, None) in self._memory
 
     def has(self, name: str) -> bool:
-        """Whether something has been made under a name by :meth:`once`."""
+        """Whether :meth:`once` has a result under a name."""
         return name in self._made
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """Returns what was made under a name before on this workbench, or makes it."""
+        """Returns the cached result of a name on this workbench, or computes it."""
         if name not in self._made:
             self._made[name] = make()
         found: T = self._made[name]
         return found
 
     def array(self, name: str, make: Callable[[], Array], *, purpose: str, evaluations: int) -> Array:
-        """Returns numbers that were made under a name before, or makes them; they also live in the store.
+        """Returns the cached numbers of a name, or computes them; they are also kept in the store.
 
         Args:
-            name: Names them among those of this model and these settings.
-            make: Makes them. purpose, evaluations: What making them costs. It is counted once in a run, even if they
-            are found in the store: then the run that was stopped has paid, and this one has to decide like it.
+            name: Their name, unique for this model and these settings.
+            make: Computes them.
+            purpose, evaluations: Their cost. A run counts it once, even if they come from the store: then a stopped
+                run has paid, and this run has to make the same decisions.
         """
         self.check()
         text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
@@ -337,7 +337,7 @@ class Workbench:
         return self._memory[key]
 
     def spend(self, purpose: str, evaluations: int) -> None:
-        """Counts network evaluations of single images that were done for a purpose."""
+        """Counts network evaluations of single images for a purpose."""
         with self._lock:
             self._spent[purpose] = self._spent.get(purpose, 0) + evaluations
 
@@ -346,7 +346,7 @@ class Workbench:
         return sum(self._spent.get(purpose, 0) for purpose in purposes)
 
     def peak_memory(self) -> int:
-        """The most memory that was in use so far, MiB: of the accelerator, or of the whole process; 0 where it is not told."""
+        """The most memory that was in use so far, MiB: of the accelerator, or of the process; 0 if unknown."""
         if self.model.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.model.device)) >> 20
         if sys.platform == "win32":
@@ -357,11 +357,11 @@ class Workbench:
         return peak >> (20 if sys.platform == "darwin" else 10)  # bytes there, KiB on Linux
 
     def meter(self) -> Callable[[], dict[str, Any]]:
-        """Starts to count and returns a function that reads the cost of one plan.
+        """Starts counting and returns a function that reads the cost of one plan.
 
         Evaluations are network evaluations of single images, padding included, by purpose. The references of tuning and
-        validation are shared by all plans of a workbench and stand in the cost of each; the seconds are those of this
-        run.
+        validation are shared by all plans of a workbench and included in the cost of each; the seconds are those of
+        this run.
         """
         before, began = dict(self._spent), time.monotonic()
         shared = before.get("reference", 0)
@@ -382,26 +382,26 @@ class Workbench:
     def _remember(
         self, digests: Mapping[str, Digest], plan: Plan, split: Split, rows: int | None, purpose: str
     ) -> list[Array]:
-        """Returns what each digest makes of a plan's end points: from memory, from the store, or by sampling once."""
+        """Returns each digest of a plan's end points: from memory, from the store, or by sampling once."""
         self.check()
         indices = self.settings.rows(split)[:rows]
         keys = {kind: self._key(kind, plan, split, rows) for kind in digests}
         with self._turn(next(iter(keys.values()))):
             if not all(key in self._memory for key in keys.values()):
-                # What is found in the store was paid for as well, by the run that was stopped.
+                # Results in the store count as well, because a stopped run paid for them.
                 self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
                 self._memory.update(self._measured(digests, keys, plan, indices, purpose))
             return [self._memory[key] for key in keys.values()]
 
     def _turn(self, key: str) -> Lock:
-        """The lock of one measurement: of two equal plans side by side, as two families may make them, one waits."""
+        """The lock of one measurement: of two equal plans in parallel, as two families may give, one waits."""
         with self._lock:
             return self._turns.setdefault(key, Lock())
 
     def _measured(
         self, digests: Mapping[str, Digest], keys: Mapping[str, str], plan: Plan, indices: range, purpose: str
     ) -> dict[str, Array]:
-        """What each digest makes of a plan's end points, by its key: from the store, or by sampling once."""
+        """Each digest of a plan's end points, by its key: from the store, or by sampling once."""
         kept = {key: self._kept.read(key) for key in keys.values()}
         if all(value is not None for value in kept.values()):
             return {key: value for key, value in kept.items() if value is not None}
@@ -412,7 +412,7 @@ class Workbench:
         return values
 
     def _key(self, kind: str, plan: Plan, split: Split, rows: int | None) -> str:
-        """Names what is kept of a plan's end points on a split's first rows."""
+        """The key of a digest of a plan's end points on a split's first rows."""
         about = f"{self.settings.seed}|{self.settings.rows(split)[:rows]}|{self.settings.micro_batch}"
         text = f"{LAYOUT}|{kind}|{self.name}|{about}|".encode()
         return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]

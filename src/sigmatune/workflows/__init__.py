@@ -1,1 +1,1 @@
-"""Workflows: several parts put together into what people run."""
+"""Workflows: combinations of several parts for users."""

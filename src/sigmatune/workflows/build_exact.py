@@ -1,12 +1,12 @@
 r"""Builds the exact denoisers of real data: images by class, one Gaussian each, the reference set and the spectra beside them.
 
-A class has thousands of images, a full covariance at 32 x 32 millions of numbers. So, in a cosine transform, the rings
-of low frequency have a full covariance (``benchmarks/exact.py`` compares where it may end),
+A class has thousands of images, but a full covariance at 32 x 32 has millions of entries. So, in a cosine transform,
+only the rings of low frequency have a full covariance (``benchmarks/exact.py`` compares limits),
 
 .. math:: C = (1 - a) S + a \operatorname{diag} S + \text{floor}
 
-with the share a under which images that were left out are likeliest, and the modes beyond are independent, each with a
-power of its own that leans on the mean of its ring where images are few.
+with the share a that maximises the likelihood of held-out images. The modes beyond are independent, each with its own
+power, shrunk towards the mean of its ring where images are few.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ FULL_RINGS = {16: None, 32: 8}
 """The last ring with full covariance by size; None for all. Measured on held-out images by ``benchmarks/exact.py``."""
 
 SHARES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
-"""Shares of the diagonal in a full covariance that are tried."""
+"""Candidate shares of the diagonal in a full covariance."""
 
 LEAN = 20
-"""As many images' worth the mean power of a ring has in the power of each of its modes."""
+"""The weight of a ring's mean power in the power of each of its modes, in images."""
 
 ROWS, COMPONENTS = 5000, {"head": 128}
-"""What of a reference is kept, as for the bundled models."""
+"""The parts of a reference to keep, as for the bundled models."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set that can be fetched.
+    """A downloadable data set.
 
     Attributes:
         key: Its array in the archive.
@@ -105,8 +105,9 @@ def build(
     Args:
         name: A name of ``sigmatune.models.exact.EXACT``, with or without the prefix ``exact:``.
         data: The fetched archive; data/<data set>.npz by default.
-        reference: Exact draws whose statistics become the reference set; 0 for none. Of an empirical one, all images are it.
-        progress: Told what is being done.
+        reference: Number of exact draws whose statistics become the reference set; 0 for none. An empirical denoiser
+            uses all images.
+        progress: Receives the current action.
 
     Raises:
         SigmaTuneError: for an unknown name, missing data, or a cache that cannot be written.
@@ -166,11 +167,11 @@ def fit_mixture(
     Args:
         data: The images.
         full_rings: The last ring whose modes have a full covariance; None for all.
-        lean: As many images' worth the mean power of a ring has in that of each of its modes.
-        progress: Told which class is being done.
+        lean: The weight of a ring's mean power in that of each of its modes, in images.
+        progress: Receives the current class.
 
     Returns:
-        The arrays of a :class:`~sigmatune.models.exact.class_mixture.ClassMixture`, and how they were fitted.
+        The arrays of a :class:`~sigmatune.models.exact.class_mixture.ClassMixture`, and their fit.
     """
     shape = tuple(data.images.shape[1:])
     ring = rings(shape[1], shape[2], "dct")
@@ -203,8 +204,8 @@ def gaussian(a: Tensor, m: int, cells: Tensor, lean: float) -> tuple[Tensor, Ten
     Args:
         a: Centred modes, (n, d), those with full covariance first.
         m: How many these are.
-        cells: Which modes lean on each other, (d,): the number of a ring and a colour.
-        lean: How much.
+        cells: The groups of modes that share a mean, (d,): the number of a ring and a colour.
+        lean: The weight of that mean, in images.
     """
     own = a.square().mean(0)
     count = torch.bincount(cells)
@@ -215,12 +216,12 @@ def gaussian(a: Tensor, m: int, cells: Tensor, lean: float) -> tuple[Tensor, Ten
     share = best_share(low, power[:m]) if m else 1.0
     covariance = (1 - share) * (low.T @ low) / len(a) + torch.diag(share * power[:m])
     values, axes = torch.linalg.eigh(covariance + QUANTISATION * torch.eye(m, dtype=a.dtype))
-    # Rounding leaves eigenvalues a little below the floor where images are fewer than modes.
+    # Rounding leaves eigenvalues slightly below the floor if there are fewer images than modes.
     return torch.cat([values.clamp(min=QUANTISATION), floored[m:]]), axes, share
 
 
 def best_share(a: Tensor, power: Tensor) -> float:
-    """The share of the diagonal under which every tenth image is likeliest when the covariance is that of the others."""
+    """The share of the diagonal that maximises the likelihood of every tenth image under the others' covariance."""
     held = torch.arange(len(a)) % 10 == 9
     if not held.any():
         return 1.0
@@ -256,7 +257,7 @@ def cells_of(channels: int, ring: np.ndarray) -> Tensor:
 
 
 def beside(folder: Path, exact: Exact, model: Exactly, images: Sorted, n: int, progress: Progress) -> None:
-    """Writes what a bundled model has beside its weights: the reference set's statistics and the spectra."""
+    """Writes the files beside a bundled model's weights: the reference set's statistics and the spectra."""
     from sigmatune.evaluation.extractors import extractor
     from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
     from sigmatune.evaluation.reference_set import measure
@@ -271,7 +272,7 @@ def beside(folder: Path, exact: Exact, model: Exactly, images: Sorted, n: int, p
 
 
 def drawn(model: Exactly, exact: Exact, images: Sorted, n: int) -> tuple[Tensor, Sequence[str], str]:
-    """The reference set, its classes and its name: exact draws, or of an empirical one all images."""
+    """The reference set, its classes and its name: exact draws, or all images of an empirical denoiser."""
     if exact.kind == "empirical":
         labels = [name for name, count in images.counts.items() for _ in range(count)]
         return in_range(images.images, torch.float32), labels, f"all {len(labels):,} images of exact:{exact.name}"

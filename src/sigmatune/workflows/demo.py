@@ -19,17 +19,17 @@ from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
-"""How many noises the figure shows: the first ones of the held-out range, not chosen by anyone."""
+"""How many noises the figure shows: the first of the held-out range, not a selection."""
 
 FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
 BUDGET = 5_000
-"""Network evaluations of single images that tuning may spend on both cases."""
+"""Budget of tuning for both cases, in network evaluations of single images."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found.
+    """The result of the demo.
 
     Attributes:
         model: Name of the model.
@@ -37,7 +37,7 @@ class Demo:
         notes: Sentences to print below it.
         plans: The plans, in the order of the cases.
         files: Their files.
-        bench: What they were tuned on; it remembers what the guard has measured.
+        bench: Their workbench, which holds the guard's measurements.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Demo:
 
 
 def files_of(model: str, out: Path) -> list[tuple[Path, str]]:
-    """What :func:`run` writes into a folder, each file with its kind."""
+    """The outputs of :func:`run` in a folder, each file with its kind."""
     name = Path(model).name
     plans = [(out / f"{name}-{solver}-{calls}.json", "plan") for solver, calls in CASES]
     return [*plans, (out / f"{name}.png", "demo")]
@@ -59,10 +59,10 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
     """Tunes a model at two budgets and writes the plans and one figure.
 
     Args:
-        model: What :func:`sigmatune.load` takes.
-        out: Folder to write to; made if missing.
+        model: The argument of :func:`sigmatune.load`.
+        out: Folder to write to, created if missing.
         small: A smaller search.
-        progress: Sees what is being done.
+        progress: Receives the current action.
 
     Raises:
         SigmaTuneError: if the folder cannot be made or the model cannot be loaded.

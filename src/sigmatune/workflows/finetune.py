@@ -1,25 +1,25 @@
 r"""Weights and plan in turn: fine-tune on the plan's levels, measure the model again, choose the levels again.
 
-A round is three steps, each kept on disk when it is done:
+A round has three steps; each result is saved when its step finishes:
 
-1. **train**: the network is fitted on to the levels at which the plan asks it, each weighed by what the result hears of
-   an error there, and a small share elsewhere (:mod:`sigmatune.training.plan_levels`); or it learns to land where the old
-   model lands after many steps (:mod:`sigmatune.training.distillation`);
+1. **train**: the network is trained at the plan's levels, each weighted by the influence of an error there on the
+   result, and a small share elsewhere (:mod:`sigmatune.training.plan_levels`); or it learns to end where the old model
+   ends after many steps (:mod:`sigmatune.training.distillation`);
 2. **tabulate**: :math:`e(\sigma)` of the old and of the new weights, on and off the levels;
-3. **solve**: the plan as it was, the optima of the discretisation loss for the new :math:`e`, and what the tuner finds
-   for the new weights draw images of validation noises; the one nearest to the data goes on.
+3. **solve**: the current plan, the optima of the discretisation loss for the new :math:`e`, and the tuner's plan for
+   the new weights draw images from validation noises; the plan nearest to the data continues.
 
-What an output is worth is read off the triangular form of the plan (:mod:`sigmatune.core.unrolled`): with the last network
-input :math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
+The influence of an output follows from the triangular form of the plan (:mod:`sigmatune.core.unrolled`): with the last
+network input :math:`z_{K-1} = \rho \epsilon + \sum_j W_{K-1,j} D_j` at level :math:`q`,
 
 .. math:: w_j = \sqrt{1 + q^2} \, \lvert W_{K-1,j} \rvert, \quad j < K - 1, \qquad w_{K-1} = 1
 
 which for Euler's method is the weight of the discretisation loss, :math:`w_j = \sigma_{K-1} (1/\sigma_{j+1} -
 1/\sigma_j)`.
 
-At the end images of held-out noises decide, once (:mod:`sigmatune.workflows.judge`): new weights with the new plan
-against old weights with the old plan. There is a new model only if they are better beyond noise; else the words are "no
-gain".
+At the end images from held-out noises decide once (:mod:`sigmatune.workflows.judge`): new weights with the new plan
+against old weights with the old plan. There is a new model only if they are significantly better; otherwise the verdict
+is "no gain".
 
 Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
@@ -72,11 +72,11 @@ from sigmatune.workflows.judge import Judge, ReferenceData
 logger = logging.getLogger(__name__)
 
 KEEP = "keep"
-"""The method that leaves the plan as it is."""
+"""The method that keeps the plan."""
 
 TABLE_IMAGES, TABLE_LEVELS = 64, 32
 PASSES = 3
-"""Network evaluations of an image in training: forward, and twice as much back."""
+"""Network evaluations per training image: one forward, two for the backward pass."""
 
 TRAINING = Training(images=32_000, batch=64, rate=2e-4, warmup=20, weight_decay=0.0)
 NOISES = Noises(tuning=16, validation=24, held_out=32, evaluations=30)
@@ -84,20 +84,20 @@ NOISES = Noises(tuning=16, validation=24, held_out=32, evaluations=30)
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a fine-tuning goes.
+    """The settings of a fine-tuning.
 
     Attributes:
-        rounds: How often training and choosing take turns.
+        rounds: How often to train and then choose the levels again.
         training: Images of one round, batch, rate, precision, seed.
-        elsewhere: Share of the images that is taken off the levels, in [0, 1).
-        flip: Mirror images by chance.
-        average: The average of the weights that is kept.
-        method: How the plan is chosen again: "auto", a tuning stage by name, or "keep".
-        budget: What one choice of the plan may spend, as for :func:`sigmatune.tuning.tune`.
-        noises: The noises that the tuner sees.
+        elsewhere: Share of the images trained off the levels, in [0, 1).
+        flip: Mirror images at random.
+        average: The average of the weights to keep.
+        method: How to choose the plan again: "auto", a tuning stage by name, or "keep".
+        budget: The budget of one choice of the plan, as for :func:`sigmatune.tuning.tune`.
+        noises: The tuner's noises.
         distil: Network calls of the teacher, which is the old model; 0 to learn from the images.
-        lora: Rank of the adapters that are trained instead of the weights; 0 for the weights.
-        dtype: Arithmetic of the network in images and tuning, "float32" or "bfloat16".
+        lora: Rank of the adapters to train instead of the weights; 0 for the weights.
+        dtype: Arithmetic of the network for sampling and tuning, "float32" or "bfloat16".
         save: Steps between checkpoints.
     """
 
@@ -133,11 +133,11 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class Result:
-    """What a fine-tuning came to.
+    """The result of a fine-tuning.
 
     Attributes:
         model: The new model's folder; None where there was no gain.
-        plan: The plan, with evidence and cost: the new one for the new weights, or the one of the start.
+        plan: The plan, with evidence and cost: the new plan for the new weights, or the starting plan.
         evidence: Verdict, comparisons and rounds.
     """
 
@@ -147,10 +147,10 @@ class Result:
 
 
 def weights_of(plan: Plan) -> Array:
-    """What the result hears of an error in each output, (K,); at least a thousandth of the largest.
+    """The influence of an error in each output on the result, (K,); at least a thousandth of the largest.
 
     Raises:
-        SigmaTuneError: for a plan with noise, of phase space, or with a schedule of its own for every row.
+        SigmaTuneError: for a plan with noise, of phase space, or with a separate schedule for every row.
     """
     form = unrolled(plan.coefficients)
     last = np.abs(form.W[-2].numpy()) * float(torch.hypot(form.q[-1], torch.ones(())))
@@ -172,26 +172,26 @@ def finetune(  # noqa: PLR0913 - the front door
     progress: Progress | None = None,
     log: Callable[[Report], None] | None = None,
 ) -> Result:
-    """Makes weights good at the levels of a plan, and the plan good for the weights, and lets images judge.
+    """Trains weights at the levels of a plan, tunes the plan for the weights, and lets images decide.
 
     Args:
         source: The model: a bundled name, a folder, a hub id. Its files are only read.
-        plan: A plan of this model, or a number of network calls for which one is tuned first.
-        images: What it is trained on.
-        folder: Everything goes there: ``round-1/``, ..., and at the end ``model/``, ``plan.json``, ``evidence.json``. A run
-            that was stopped goes on.
-        data: What images are compared with.
+        plan: A plan of this model, or a number of network calls for which to tune one first.
+        images: The training images.
+        folder: The folder of all results: ``round-1/``, ..., and at the end ``model/``, ``plan.json``,
+            ``evidence.json``. A stopped run resumes.
+        data: The data to compare images with.
         settings: Rounds, images, rate and so on.
-        solver: Where a number of calls is given.
-        labels: A conditional model's classes, of which row i has number i; all of them by default.
-        device: "auto", or "cpu" to insist.
-        progress: Sees what is being done.
+        solver: The solver, if ``plan`` is a number of calls.
+        labels: A conditional model's classes, of which row i takes entry i; all classes by default.
+        device: "auto", or "cpu" to force the CPU.
+        progress: Receives the current action.
         log: Sees every line of the training's log.
 
     Raises:
         SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a
-            folder with another fine-tuning or in which another process works, or a loss that is not finite any more;
-            one sentence, and what is done stays.
+            folder with another fine-tuning or in which another process works, or a loss that is no longer finite;
+            finished work stays.
     """
     job = _Job(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
     with held(job.folder):
@@ -277,7 +277,7 @@ class _Job:
 
     @property
     def _tabled(self) -> int:
-        """Images of a table."""
+        """Number of images for an error table."""
         return min(TABLE_IMAGES, len(self.images))
 
     def _table(self, file: Path, one: Trainable) -> ErrorTable:
@@ -289,7 +289,7 @@ class _Job:
     def _solved(
         self, home: Path, new: Trainable, plan: Plan, table: ErrorTable, judge: Judge
     ) -> tuple[Plan, list[dict[str, Any]]]:
-        """The best of the plan as it was and of those that are chosen anew."""
+        """The best of the current plan and the new candidates."""
         model, solver = self.told(new.folder), solver_of(plan)
         kept = plan.with_notes(fingerprint=model.fingerprint(), evidence=None, cost=None)
         found = {"as it was": kept}
@@ -316,7 +316,7 @@ class _Job:
         return tune_on(bench, calls, solver=solver, method=method, budget=self.settings.budget)
 
     def _kept(self, name: str, made: Callable[[], Plan]) -> Plan:
-        """A plan that is in a file, or is made and written there."""
+        """Reads a plan from a file, or builds and writes it."""
         file = self.folder / name
         if not file.is_file():
             write_text(file, dumps(made()))
@@ -400,14 +400,14 @@ class _Job:
     # ---------------------------------------------------------------------------------------------------------- beginnings
 
     def told(self, folder: Path) -> Denoiser:
-        """The model as images are made with it; a conditional one is told its classes in turn."""
+        """The model for sampling; a conditional model cycles through its classes."""
         device = None if self.device == "cpu" else self.device
         model: Any = load(str(folder), dtype=getattr(torch, self.settings.dtype), device=device)
         classes = self.labels or getattr(model, "classes", ())
         return model.given(list(classes)) if classes else model  # type: ignore[no-any-return]
 
     def _teacher(self) -> Denoiser:
-        """The old model, which is told its classes by whoever asks it."""
+        """The old model, whose callers set its classes."""
         device = None if self.device == "cpu" else self.device
         return load(str(self.source), dtype=getattr(torch, self.settings.dtype), device=device)
 
@@ -430,7 +430,7 @@ class _Job:
         objective_of(start, self.images, levels)
 
     def _claim(self, start: Trainable, plan: Plan | int, solver: str) -> None:
-        """Makes the folder this fine-tuning's own."""
+        """Claims the folder for this fine-tuning."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.values.numpy()).tobytes()).hexdigest()
         settings = self.settings.to_dict()
         del settings["save"]
@@ -451,13 +451,13 @@ class _Job:
 
 
 def _paid(file: Path) -> int:
-    """The network evaluations of the tuning that a plan in a file came from; 0 where there was none."""
+    """The network evaluations of the tuning behind a plan file; 0 without tuning."""
     cost: Any = load_plan(file).cost if file.is_file() else None
     return int(cost["network_evaluations"]["total"]) if cost else 0
 
 
 def solver_of(plan: Plan) -> str:
-    """The solver of a plan; of one with coefficients of its own, the one that they were tuned from."""
+    """The solver of a plan; for learned coefficients, the solver from which they were tuned."""
     return str((plan.tuned_for or {}).get("solver", "euler")) if plan.solver == "custom" else plan.solver
 
 

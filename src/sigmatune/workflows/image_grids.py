@@ -68,9 +68,9 @@ def side_by_side(
 
     Args:
         panels: (label, images, (n, C, H, W)) of each row, with equal n.
-        title: Stands above.
-        value_range: Where the images' values lie.
-        kind: What the file says that it is (:mod:`sigmatune.support.outputs`).
+        title: The title.
+        value_range: The range of the images' values.
+        kind: The kind that the file states (:mod:`sigmatune.support.outputs`).
 
     Returns:
         The image as PNG.

@@ -1,9 +1,9 @@
-r"""Images decide: where no row has one right answer, sets of images are compared with data.
+r"""Images decide: if no row has one correct image, sets of images are compared with data.
 
-Two ranges of noise, which share nothing: **validation** (seed), on which candidates and defaults are ranked by the mean
-log Frechet distance over the extractor's spaces, and **held out** (seed + 1), used once, on which two of them are
-compared by a bootstrap of pairs (:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below
-zero in one space and above zero in none.
+Two disjoint ranges of noise: **validation** (seed), on which candidates and defaults are ranked by the mean log Frechet
+distance over the extractor's spaces, and **held out** (seed + 1), used once, on which a bootstrap of pairs compares two of them
+(:mod:`sigmatune.evaluation.stochastic_guard`). There is a gain only if the interval lies below zero in one space and above zero
+in none.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 
 LEAST = 64
-"""Fewest images that a comparison is made of."""
+"""Fewest images for a comparison."""
 
 
 @dataclass(frozen=True)
 class ReferenceData:
-    """What images are compared with.
+    """The data to compare images with.
 
     Attributes:
         reference: The data's statistics.
-        extractor: Whose features; the distances are taken in its default spaces.
+        extractor: The extractor of features; distances are measured in its default spaces.
         n: Images of each held-out set; a quarter of it, at least 64, of each validation set.
         seed: Of the validation noise; the held-out noise has the next one.
-        folder: Keeps features, so that a stopped run goes on where it was.
+        folder: Keeps features, so that a stopped run resumes where it was.
     """
 
     reference: Reference
@@ -53,17 +53,17 @@ class ReferenceData:
 
 @dataclass(frozen=True)
 class ImageVerdict:
-    """What the held-out images say of ours against a rival.
+    """The comparison of a candidate with a baseline on the held-out images.
 
     Attributes:
-        differences: Ours minus the rival's, one for each space.
+        differences: The candidate's distance minus the baseline's, one for each space.
     """
 
     differences: Sequence[Difference]
 
     @property
     def gain(self) -> bool:
-        """Better beyond noise in one space, and worse in none."""
+        """Significantly better in one space, and significantly worse in none."""
         return any(d.gain for d in self.differences) and not any(d.low > 0 for d in self.differences)
 
     @property
@@ -85,12 +85,12 @@ class Judge:
     """Draws images and compares them.
 
     Args:
-        data: What they are compared with.
+        data: The data to compare with.
         shape: Of one image.
         progress: Sees the images done.
 
     Attributes:
-        spent: Network evaluations of single images so far, padding included; what is found in the folder was paid for, too.
+        spent: Network evaluations of single images so far, padding included; including results found in the folder.
 
     Raises:
         SigmaTuneError: if there are fewer than 64 images, or the data do not fit the model.
@@ -120,7 +120,7 @@ class Judge:
         return float(np.mean(found))
 
     def verdict(self, ours: tuple[Denoiser, Plan], rival: tuple[Denoiser, Plan]) -> ImageVerdict:
-        """Ours against a rival on the held-out noises."""
+        """Compares a candidate with a baseline on the held-out noises."""
         mine, theirs = (self._sample(*one, self.data.n, self.data.seed + 1) for one in (ours, rival))
         return ImageVerdict([
             compare(
@@ -131,7 +131,7 @@ class Judge:
         ])  # fmt: skip
 
     def about(self) -> dict[str, Any]:
-        """What was compared, JSON-ready."""
+        """The settings of the comparison, JSON-ready."""
         return {
             "rows": {"validation": [self.data.seed, 0, self.few], "held_out": [self.data.seed + 1, 0, self.data.n]},
             "reference": self.data.reference.spec(),

@@ -1,11 +1,9 @@
-"""Tuning where no row has one right answer: plans that add noise, and plans of phase space.
+"""Tuning without a correct image per row: plans that add noise, and phase-space plans.
 
 The amount of noise and the levels are chosen for the data's spectrum in closed form
-(:mod:`sigmatune.tuning.spectral_search`), at the cost of no network call. Then images decide
-(:mod:`sigmatune.workflows.judge`): on validation noises every candidate and every default draws images, and the best of
-each kind goes on; on held-out noises these two are compared, once.
-
-Without a gain the default is returned, with the words "no gain".
+(:mod:`sigmatune.tuning.spectral_search`), without a network call. Then images decide (:mod:`sigmatune.workflows.judge`): on
+validation noises every candidate and every default draws images, and the best of each kind advances; on held-out noises
+these two are compared once. Without a gain the default is returned, with the verdict "no gain".
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ KINDS: tuple[tuple[Levels, Measure, bool], ...] = (
     ("curve", "relative", False),
     ("free", "relative", False),
 )
-"""What is chosen: how free the levels are, how the error of a mode counts, and whether the amount of noise is chosen, too."""
+"""Candidate searches: freedom of the levels, measure of the error, and whether to choose the amount of noise."""
 
 Named = tuple[str, Plan]
 
@@ -39,18 +37,18 @@ Named = tuple[str, Plan]
 def tune_by_spectrum(
     model: Denoiser, calls: int, solver: str, modes: Modes, data: ReferenceData, *, progress: Progress | None = None
 ) -> Plan:
-    """Chooses noise and levels by the spectrum and lets images judge.
+    """Chooses noise and levels by the spectrum and lets images decide.
 
     Args:
         model: The model.
         calls: Network calls per image; guidance counts.
         solver: A solver of the registry.
         modes: The spectrum of the model's data.
-        data: What the images are compared with.
+        data: The data to compare the images with.
         progress: Sees the images done.
 
     Returns:
-        The plan, with evidence and cost; the chosen one, or the best default where there is no gain.
+        The plan, with evidence and cost: the chosen plan, or the best default without a gain.
 
     Raises:
         SigmaTuneError: if the calls pay for no step, there are fewer than 64 images, or the data do not fit the model.

@@ -57,7 +57,7 @@ def imported(text: str) -> Callable[[torch.Tensor], Any]:
     """The function that ``module:name`` names.
 
     Raises:
-        SigmaTuneError: if there is none.
+        SigmaTuneError: if it does not exist.
     """
     module, _, name = text.partition(":")
     try:

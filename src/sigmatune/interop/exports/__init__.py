@@ -1,4 +1,4 @@
-"""Exports: a plan as a text that another program takes, with its meaning stated, and back. One file per kind of target."""
+"""Exports: a plan as text for another program, with its meaning stated, and back. One file per target."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TARGETS: Registry[ExportTarget] = Registry(
 
 
 def export(plan: Plan, target: str, **options: Any) -> str:
-    """Writes a plan as a target takes it.
+    """Writes a plan in a target's format.
 
     Args:
         plan: The plan.
@@ -50,10 +50,10 @@ def load(text: str, target: str | None = None) -> Plan:
 
     Args:
         text: The text.
-        target: What it was written for; found out when absent.
+        target: Its target; detected when absent.
 
     Raises:
-        SigmaTuneError: if it is none of these, or was changed so that it contradicts itself.
+        SigmaTuneError: if it is not an export, or was edited so that it contradicts itself.
     """
     return TARGETS[target or _found(text)].read(text)
 

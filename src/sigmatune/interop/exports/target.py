@@ -1,10 +1,9 @@
-r"""What an export is: the numbers as a program wants them, and one line that states what they mean.
+r"""The definition of an export: the numbers in a program's format, and one line that states their meaning.
 
 The line is JSON behind ``sigmatune export``: the target, whether the numbers are sigmas of :math:`x_0 + \sigma
-\epsilon` ("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), what a shift has done to them, whether the
-final 0 is among them, how many steps and network calls they make with which sampler, and the plan's own levels and
-noise path, so that reading it gives back the plan bit for bit. What a program shows and what the line says must agree,
-or the text is refused.
+\epsilon` ("ve") or of a flow, :math:`\tau = \sigma / (1 + \sigma)` ("flow"), the shift applied to them, whether the
+final 0 is among them, their steps, network calls and sampler, and the plan's own levels and noise path, so that reading
+it restores the plan bit for bit. The numbers and the line must agree, or the text is refused.
 """
 
 from __future__ import annotations
@@ -61,16 +60,16 @@ def listed(
     eta: Sequence[str] = (),
     trailing_zero: bool = True,
 ) -> ExportTarget:
-    """Makes a target that takes a list of levels and the name of a sampler.
+    """Builds a target that takes a list of levels and the name of a sampler.
 
     Args:
         name: The target's name.
-        samplers: Its samplers by the names of our solvers; those that compute the same.
+        samplers: Its samplers by the names of our solvers that compute the same steps.
         layout: (header line, statement, numbers) -> text.
         numbers: text -> the numbers in it.
         summary: One line.
         flow: The solvers that are also the same on a flow's levels: others of its samplers step in tau, ours in log sigma.
-        eta: The solvers whose eta the target lets one set; of others it must be 1.
+        eta: The solvers whose eta is free in the target; for others it must be 1.
         trailing_zero: Whether the final 0 is part of the list.
     """
 
@@ -102,7 +101,7 @@ def listed(
 def statement(
     plan: Plan, name: str, samplers: Samplers, flow: Sequence[str] = (), eta: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What an export says about its numbers.
+    """The statement of an export about its numbers.
 
     Raises:
         SigmaTuneError: if the target has no sampler that computes the plan's steps.

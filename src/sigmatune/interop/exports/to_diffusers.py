@@ -1,7 +1,7 @@
-"""Diffusers: the configuration of our scheduler, which runs every plan; or a stock scheduler with a list, where one fits.
+"""Diffusers: the configuration of our scheduler, which runs every plan; or a stock scheduler with a list, if one fits.
 
-Of the stock schedulers two take any list and keep it: EulerDiscreteScheduler (VP and VE; its list ends in the 0) and
-FlowMatchEulerDiscreteScheduler (flow; it appends the 0, and shifts what it is given, so its own shift has to be 1).
+Two stock schedulers accept any list and keep it: EulerDiscreteScheduler (VP and VE; its list ends in the 0) and
+FlowMatchEulerDiscreteScheduler (flow; it appends the 0, and shifts its list, so its own shift has to be 1).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def write(plan: Plan, *, prediction: str = "") -> str:
 
     Args:
         plan: A plan with its noise path.
-        prediction: What the model predicts; found out only where the noise path admits a single answer.
+        prediction: The model's prediction type; inferred only if the noise path allows a single one.
 
     Raises:
-        SigmaTuneError: if that is not known, or a pipeline cannot run the plan.
+        SigmaTuneError: if it is unknown, or a pipeline cannot run the plan.
     """
     from sigmatune.interop.diffusers import SigmaTuneScheduler
 

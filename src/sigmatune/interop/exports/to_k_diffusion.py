@@ -1,4 +1,4 @@
-"""k-diffusion, and whatever takes its lists: a Python line that makes the tensor, and the sampler to call with it."""
+"""k-diffusion, and programs that take its lists: a Python line with the tensor, and the sampler to call with it."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ def load_exact(
     Args:
         source: Its name, ``exact:cifar10-mixture-16``.
         device: Where to run: None for the CPU, "auto" for a CUDA device if there is one.
-        dtype: Of products and states, float32 by default.
+        dtype: Dtype of products and states, float32 by default.
         label: The class of all rows; without one the data are all classes.
-        labels: Classes by name or number, of which row i has number i, from the start again where there are fewer.
+        labels: Classes by name or number; row i takes entry i, and the list repeats.
         guidance: Scale of classifier-free guidance; none by default.
         interval: (a, b], the noise levels at which guidance is on.
 

@@ -1,4 +1,4 @@
-"""How exact denoisers are kept: arrays as safetensors, a card as JSON, in a cache folder."""
+"""Storage of exact denoisers: arrays as safetensors, a card as JSON, in a cache folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Fit(Strict):
         all_modes: d.
         full_rings: The last ring of modes with full covariance; None where all are full.
         shrinkage: Share of the diagonal in each class's full covariance.
-        floor: Power that is added to every variance, that of rounding to 8 bits.
+        floor: Power added to every variance: that of rounding to 8 bits.
     """
 
     full_modes: int
@@ -51,17 +51,17 @@ class Fit(Strict):
 
 
 class Card(Strict):
-    """What is known of an exact denoiser.
+    """The card of an exact denoiser.
 
     Attributes:
         shape: (C, H, W).
-        n: Images it was made of.
-        classes: How many of each class.
-        sha256: Of its arrays.
+        n: Number of images.
+        classes: Images in each class.
+        sha256: Digest of its arrays.
         path: Its noise path.
-        fit: How it was fitted; none for an empirical one.
-        command: What built it.
-        versions: With what.
+        fit: Its fit; none for an empirical denoiser.
+        command: The command that built it.
+        versions: The versions that built it.
     """
 
     format: Literal["sigmatune/exact"]
@@ -83,8 +83,8 @@ def write(folder: Path, arrays: Mapping[str, torch.Tensor], **fields: Any) -> Ca
     """Writes arrays and card into a folder that exists.
 
     Args:
-        folder: Where to.
-        arrays: What :func:`read` makes a denoiser of.
+        folder: The destination.
+        arrays: The arrays for :func:`read`.
         fields: Those of :class:`Card` that do not follow from the arrays.
     """
     from safetensors.torch import save_file
@@ -99,7 +99,7 @@ def read_card(folder: Path) -> Card:
     """Reads a card.
 
     Raises:
-        SigmaTuneError: if it is missing or is none.
+        SigmaTuneError: if it is missing or invalid.
     """
     return read_file(
         folder / CARD, lambda text: parse(text, Card, kind="exact denoiser's card", form=FORMAT, version=VERSION),
@@ -114,13 +114,13 @@ def read(
     device: torch.device | str = "cpu",
     folder: Path | None = None,
 ) -> Exactly:
-    """Makes the denoiser of what was built.
+    """Reads a built denoiser.
 
     Args:
-        exact: What its name stands for.
+        exact: The denoiser's description.
         dtype: Of products and states.
-        device: Where they live.
-        folder: Where it is; in the cache by default.
+        device: Their device.
+        folder: Its folder; in the cache by default.
 
     Raises:
         SigmaTuneError: if it is not built, or its files are damaged.

@@ -1,4 +1,4 @@
-r"""A mixture of Gaussians, one for each class of a data set, whose posterior mean costs two products with a matrix each.
+r"""A mixture of Gaussians, one for each class of a data set, whose posterior mean costs two matrix products per class.
 
 Images are turned into modes :math:`u = B x` by an orthonormal basis, a cosine transform of rows and columns and a
 rotation of colours. Component k has full covariance :math:`U_k \Lambda_k U_k^T` in the first m modes, those of low
@@ -29,7 +29,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 Tensor = torch.Tensor
 DRAWN = 64
-"""Draws that are made at a time."""
+"""Number of draws at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Basis:
 
     Attributes:
         colours, rows, columns: Orthonormal matrices, one mode in each row: (C, C), (H, H), (W, W).
-        order: Which mode comes where, (C H W,), a permutation.
+        order: The order of the modes, (C H W,), a permutation.
     """
 
     colours: Tensor
@@ -53,7 +53,7 @@ class Basis:
         return torch.index_select(turned.transpose(0, 1).flatten(1), 1, own.order)
 
     def images(self, u: Tensor) -> Tensor:
-        """The inverse of :meth:`modes`, for it is orthonormal."""
+        """The inverse of :meth:`modes`; the basis is orthonormal."""
         own = self.to(u.dtype, u.device)
         placed = torch.empty_like(u).index_copy(1, own.order, u)
         stacked = placed.view(-1, len(own.colours), len(own.rows), len(own.columns))
@@ -61,7 +61,7 @@ class Basis:
         return torch.matmul(own.rows.T @ turned, own.columns)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Basis:
-        """The same in another dtype and place."""
+        """The same in another dtype and on another device."""
         colours, rows, columns = (part.to(device, dtype) for part in (self.colours, self.rows, self.columns))
         return Basis(colours, rows, columns, self.order.to(device))
 
@@ -76,7 +76,7 @@ class ClassMixture(Classes):
         means: (K, C, H, W).
         variances: Of each component, along its own axes, then of each mode beyond them, (K, d), > 0.
         axes: U, (K, m, m), m <= d, orthonormal columns in the first m modes.
-        basis: What the modes are.
+        basis: The basis of the modes.
         classes: Names of the components; "0", "1", ... by default.
         path: Binds schedules; DDPM's linear betas by default.
         dtype: Of products and of the states.
@@ -85,7 +85,7 @@ class ClassMixture(Classes):
         SigmaTuneError: if the arrays do not fit together.
     """
 
-    def __init__(  # noqa: PLR0913 (the parameters of the distribution, and how it is computed)
+    def __init__(  # noqa: PLR0913 (the parameters of the distribution and of its arithmetic)
         self,
         weights: Tensor,
         means: Tensor,
@@ -174,7 +174,7 @@ class ClassMixture(Classes):
         x0 = torch.empty(n, *self.shape, dtype=torch.float64)
         for start in range(
             0, n, DRAWN
-        ):  # always as many rows at a time, so that a draw does not depend on how many there are
+        ):  # always the same number of rows at a time, so that a draw does not depend on n
             rows = range(start, min(start + DRAWN, n))
             normal = torch.zeros(DRAWN, self.variances.shape[1], dtype=torch.float64)
             normal[: len(rows)] = noise(seed, rows, START, normal.shape[1:], channel=DATA, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the exact denoisers are told about classes: one for all rows, or one for each row by its index in the noise."""
+"""Classes of the exact denoisers: one for all rows, or one for each row by its index in the noise."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sigmatune.support.errors import SigmaTuneError, unknown_name
 
 @dataclass(frozen=True)
 class Told:
-    """Which class a row has.
+    """The class of every row.
 
     Attributes:
-        labels: Numbers of classes, of which row i has entry i, from the start again; None stands for no class.
-        parts: Ranges of rows, each with the range of labels that it draws from, so that tuning keeps them apart.
-        places: The entry of each row instead, where the rows were told one by one.
+        labels: Numbers of classes, of which row i takes entry i, repeating; None means no class.
+        parts: Ranges of rows, each with the range of labels that it draws from, so that tuning uses disjoint labels.
+        places: The entry of each row instead, if rows were conditioned separately.
     """
 
     labels: tuple[int | None, ...]
@@ -41,7 +41,7 @@ class Told:
         """The class of a row.
 
         Raises:
-            SigmaTuneError: if it was told nothing.
+            SigmaTuneError: if it has no class.
         """
         if self.places:
             if index not in self.places:
@@ -57,14 +57,14 @@ NOTHING = Told((None,))
 
 
 class Classes(Analytic):
-    """An exact denoiser of data with classes; told none, its data are all of them.
+    """An exact denoiser of data with classes; without a class, its data are all classes.
 
     A subclass sets the attributes and overrides :meth:`estimate`.
 
     Attributes:
         classes: Names of the classes.
-        told: What it has been told.
-        digest: What identifies the data; part of the fingerprint.
+        told: Its classes by row.
+        digest: The identity of the data; part of the fingerprint.
     """
 
     classes: tuple[str, ...]
@@ -73,14 +73,14 @@ class Classes(Analytic):
     _indices: tuple[int, ...] | None = None
 
     def estimate(self, z: torch.Tensor, sigma: torch.Tensor, labels: Sequence[int | None]) -> torch.Tensor:
-        """E[x0 | z, class] of each row; None stands for no class."""
+        """E[x0 | z, class] of each row; None means no class."""
         raise NotImplementedError
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.estimate(z, sigma, self._of_batch(len(z)))
 
     def given(self, label: str | Sequence[str] | None = None) -> Self:
-        """The denoiser that is told a class, or several, of which row i has number i, from the start again.
+        """The denoiser conditioned on a class, or on a list that repeats, of which row i takes entry i.
 
         Raises:
             SigmaTuneError: for an unknown class.
@@ -89,7 +89,7 @@ class Classes(Analytic):
         return self._told(Told(self._numbers(names)))
 
     def without_class(self) -> Self:
-        """The denoiser that is told no class, whatever the rows' classes are."""
+        """The denoiser without a class, whatever the rows' classes are."""
         other = self._told(NOTHING)
         other.classes = ()
         return other
@@ -143,7 +143,7 @@ class Classes(Analytic):
         return tuple(None if name is None else self.classes.index(name) for name in names)
 
     def _of_batch(self, batch: int) -> list[int | None]:
-        """The class of each row of a batch; rows of padding have that of the first row."""
+        """The class of each row of a batch; padding rows have that of the first row."""
         if self.told.one:
             return list(self.told.labels) * batch
         if self._indices is None or len(self._indices) > batch:

@@ -20,7 +20,8 @@ class ClassEmpirical(Classes, Empirical):
     """Denoises a set of 8-bit images exactly, see :class:`~sigmatune.models.analytic.Empirical`.
 
     Args:
-        images: (n, C, H, W), uint8, sorted by class; they stay so in memory and become values in [-1, 1] chunk by chunk.
+        images: (n, C, H, W), uint8, sorted by class; they stay 8-bit in memory and become values in [-1, 1] chunk by
+            chunk.
         counts: How many images each class has, (K,), summing to n.
         classes: Names of the classes; "0", "1", ... by default.
         path: Binds schedules; DDPM's linear betas by default.
@@ -28,7 +29,7 @@ class ClassEmpirical(Classes, Empirical):
         chunk: Images converted at a time.
 
     Raises:
-        SigmaTuneError: if these are no such images.
+        SigmaTuneError: for other images or counts.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class ClassEmpirical(Classes, Empirical):
         return in_range(self.images[self.members(n, seed)].cpu(), torch.float64)
 
     def members(self, n: int, seed: int = 0) -> list[int]:
-        """The place of each of n draws among the images."""
+        """The index of each of n draws among the images."""
         told = [self.told.at(i) for i in range(n)]
         whole = choose(torch.ones(len(self.images)).double(), n, seed).tolist()
-        # The share of the way through all images becomes the share of the way through the class.
+        # The relative position among all images becomes the relative position within the class.
         return [
             place if label is None else self._members[label][place * len(self._members[label]) // len(self.images)]
             for place, label in zip(whole, told, strict=True)
