@@ -1,1 +1,1 @@
-"""What everything is made of: denoiser, schedule, the linear state machine and its loop, noise, the definition of a solver."""
+"""The base of everything: denoiser, schedule, the linear state machine and its loop, noise, the definition of a solver."""

@@ -10,12 +10,12 @@ import torch
 from sigmatune.core.table import Coefficients
 
 Update = tuple[int, list[int], int, list[int]]
-"""Row i of the state, the rows that it is made of (itself first), whether D enters (0 or 1), and the noises."""
+"""Row i of the state, the rows in its sum (itself first), whether D enters (0 or 1), and the noises."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pivot:
-    """Puts a new row of the state into the memory of D, from which the rows that depend on it in a circle then take it.
+    """Puts a new row of the state into the memory of D, for the rows that depend on it in a cycle.
 
     Args:
         output: Weight of D, (...).
@@ -31,16 +31,16 @@ class Pivot:
 def program_of(
     coefficients: Coefficients,
 ) -> tuple[list[tuple[list[int], list[list[Update] | Pivot]]], torch.Tensor, torch.Tensor]:
-    r"""Lists, per call, which tensors really take part and in which order they can be replaced without copies.
+    r"""Lists, per call, the tensors that take part and an order in which they can be replaced without copies.
 
-    Rows that depend on each other in a circle (A needs the old B, B the old A) are untied by a pivot: a row that contains
-    D is computed in D's memory, and in the other rows D is eliminated,
+    A pivot resolves rows that depend on each other in a cycle (A needs the old B, B the old A): a row that contains D
+    is computed in D's memory, and D is eliminated from the other rows,
 
     .. math:: D = (S_i' - \textstyle\sum_j A_{ij} S_j) / b_i.
 
     Returns:
-        Per call (the state's rows that make z, groups of updates); and A and b with D eliminated where that was needed. A
-        group of several updates is a circle without a pivot, computed before any of them is replaced.
+        Per call (the state's rows that make z, groups of updates); and A and b with D eliminated where that was needed.
+        A group of several updates is a cycle without a pivot; all are computed before any is replaced.
     """
     A, b = coefficients.A, coefficients.b
     eliminated, pivoted = (A, b), False
@@ -81,7 +81,7 @@ def program_of(
 
 
 def update_of(i: int, state: Any, output: Any, noise: Any) -> Update:
-    """What row i of the state is made of."""
+    """The terms of row i of the state."""
     sources = [i] * state[i][i] + [j for j, yes in enumerate(state[i]) if yes and j != i]
     return i, sources, int(output[i]), [m for m, yes in enumerate(noise[i]) if yes]
 

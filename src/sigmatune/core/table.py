@@ -24,7 +24,7 @@ class Coefficients:
     """The arrays of the linear state machine, all float64; ``...`` is empty or one row axis (R,).
 
     Args:
-        q: Levels at which the network is asked, (..., K).
+        q: Levels of the network calls, (..., K).
         A: State to state, (..., K, w, w).
         b: Denoiser output to state, (..., K, w).
         c: State to network input, and to the result for the last entry, (..., K + 1, w).
@@ -33,7 +33,7 @@ class Coefficients:
         G: Noises of each call to state, (..., K, w, g); g = 0 for a deterministic plan.
         double: The state is kept in float64 (on devices that have it), whatever the network's dtype.
 
-    With p > 1 ports c is (..., K + 1, p, w), of whose last entry the first row makes the result, and b is (..., K, w, p).
+    With p > 1 ports c is (..., K + 1, p, w), whose last entry's first row gives the result, and b is (..., K, w, p).
 
     Raises:
         SigmaTuneError: if the shapes do not fit together or an entry is not finite.
@@ -95,11 +95,11 @@ class Coefficients:
 
     @property
     def deterministic(self) -> bool:
-        """Whether no noise is added on the way."""
+        """Whether sampling adds no noise."""
         return not bool((self.G != 0).any())
 
     def tobytes(self) -> bytes:
-        """The bits of all that decides what is computed from noise."""
+        """The bits of everything that determines the result from a noise."""
         return b"|".join(array.tobytes() for array in self._deciding())
 
     def digits(self) -> bytes:
@@ -119,7 +119,7 @@ class Coefficients:
 
 
 def digits(values: Array) -> bytes:
-    """The first 30 binary digits of some numbers, for digests that name results: in the last ones processors differ.
+    """The first 30 binary digits of some numbers, for digests that name results: processors differ in the last digits.
 
     They are counted from the point, or from the number's own first digit where it is above 1.
     """

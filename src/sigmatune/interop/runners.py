@@ -160,7 +160,7 @@ def runner_of(name: str) -> Runner:
     """A runner by its name: one of ours, ``module:function``, or a command.
 
     Raises:
-        SigmaTuneError: if there is none.
+        SigmaTuneError: for an unknown runner.
     """
     from sigmatune.interop.runners import RUNNERS
 

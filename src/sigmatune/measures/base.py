@@ -90,7 +90,7 @@ class Fitted(ABC):
         return None
 
     def bound(self: Self, model: Denoiser) -> Self:
-        """The same measure for a model's samples, where it has to know how they become pictures."""
+        """The same measure for a model's samples, where it has to know how they become images."""
         return self
 
     def arrays(self) -> dict[str, Array]:
@@ -151,7 +151,7 @@ class Measure:
 
 
 def frozen(array: Any) -> Array:
-    """A float64 copy that nobody can change."""
+    """A float64 copy that no one can change."""
     kept = np.array(array, dtype=np.float64, order="C")
     kept.setflags(write=False)
     return kept

@@ -1,10 +1,10 @@
-r"""Features: pictures as a network trained on photographs sees them, picture by picture.
+r"""Features: images as a network trained on photographs sees them, image by image.
 
 .. math:: e_i = \operatorname{RMS} \left( f(x_i) - f(x^*_i) \right) / \sqrt{\overline{\operatorname{var} f(x^*)}}
 
-with f one layer of an extractor (:mod:`sigmatune.evaluation.extractors`) of the decoded picture in 8 bits. An error of 1 is as
+with f one layer of an extractor (:mod:`sigmatune.evaluation.extractors`) of the decoded image in 8 bits. An error of 1 is as
 large as the features' own spread. It is no filter: stages that need a linear measure or a gradient cannot minimise it, and it
-costs one call of the extractor per picture. Needs the extra ``eval``.
+costs one call of the extractor per image. Needs the extra ``eval``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Features(Fitted):
 
     Attributes:
         spread: Root mean square over features of their standard deviation among the end points, (1,).
-        decode: From samples to pictures.
-        value_range: Black and white of the pictures.
+        decode: From samples to images.
+        value_range: Black and white of the images.
     """
 
     name = "features"
@@ -51,12 +51,12 @@ class Features(Fitted):
         return EXTRACTORS[str(self.options["extractor"])]()
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
-        pictures = self.decode(x.detach())
-        seen = self._extractor(to_pixels(pictures, self.value_range))[str(self.options["space"])]
+        images = self.decode(x.detach())
+        seen = self._extractor(to_pixels(images, self.value_range))[str(self.options["space"])]
         return torch.from_numpy(seen) / size_of(self.spread, "the spread")
 
     def rounding(self, relative: float) -> float:
-        return relative  # pictures that differ by less than their 8 bits are equal, and features are of unit spread
+        return relative  # images that differ by less than their 8 bits are equal, and features are of unit spread
 
     def bound(self, model: Denoiser) -> Features:
         return replace(self, decode=model.decode, value_range=model.value_range)
@@ -73,12 +73,12 @@ def fit(
 
     Args:
         exact: Converged end points, (n, *shape), n >= 2.
-        model: Decodes them and knows their range of values; None for pictures in [-1, 1].
+        model: Decodes them and knows their range of values; None for images in [-1, 1].
         extractor: A name in :data:`sigmatune.evaluation.extractors.EXTRACTORS`.
         space: One of its spaces, whole.
 
     Raises:
-        SigmaTuneError: if there is no such extractor or space, the samples are no pictures, or all of them look the same.
+        SigmaTuneError: if there is no such extractor or space, the samples are no images, or all of them look the same.
     """
     from sigmatune.evaluation.extractors import EXTRACTORS
 
@@ -97,4 +97,4 @@ def fit(
     return replace(plain, spread=frozen([spread]))
 
 
-MEASURE = Measure(fit, Features, "distance in a layer of an image network; for pictures, with the extra eval")
+MEASURE = Measure(fit, Features, "distance in a layer of an image network; for images, with the extra eval")

@@ -2,7 +2,7 @@ r"""Root mean square: the samples as they are.
 
 .. math:: e_i = \lVert x_i - x^*_i \rVert_2 / \sqrt d
 
-Every mode counts by its size, so that of images the coarsest few decide, and what a picture loses in fine detail hardly shows.
+Every mode counts by its size, so that of images the coarsest few decide, and what an image loses in fine detail hardly shows.
 It is the measure of data without a grid, where there are no modes to tell apart.
 """
 

@@ -136,7 +136,7 @@ def fit(
     Args:
         exact: Converged end points, (n, C, *grid).
         exponent: p, from 0 (the root mean square) to 1 (every ring counts the same).
-        floor: Least power of a ring, as a share of the mean power of all modes: a ring without power cannot be told from
+        floor: Least power of a ring, as a share of the mean power of all modes: a ring without power cannot be distinguished from
             rounding.
         channels: "shared" or "principal".
 

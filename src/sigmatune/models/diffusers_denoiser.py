@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 class DiffusersDenoiser(NetworkDenoiser):
     r"""Wraps a UNet2DModel in memory; :func:`load_diffusers` does so from files.
 
-    The network gets t as it was trained on it: the index into the beta table for VP, sigma for score models (whose
-    output diffusers already divides by sigma), log(sigma) / 4 for EDM, :math:`1000 \tau` for flow. A network of twice as
-    many output as input channels predicts a variance too, of which nothing is used.
+    The network gets t as in training: the index into the beta table for VP, sigma for score models (whose output
+    diffusers already divides by sigma), log(sigma) / 4 for EDM, :math:`1000 \tau` for flow. A network with twice as
+    many output as input channels also predicts a variance, which is not used.
 
     Args:
-        unet: The network; left as it is, except for where it lives.
+        unet: The network; unchanged, except for its device.
         path: The model's noise path.
         prediction: What the network predicts.
         sample_size: Height and width, or one number for both; the network's own by default.
         device: Where to move the network.
-        told: The network may expect more than state and time: :mod:`sigmatune.models.conditional` hands it over.
+        told: Whether the network takes conditions; :mod:`sigmatune.models.conditional` supplies them.
 
     Raises:
         SigmaTuneError: if the network is conditional, of unknown size, or does not fit the path.
@@ -54,7 +54,7 @@ class DiffusersDenoiser(NetworkDenoiser):
         height, width = (size, size) if isinstance(size, int) else size
         channels = config.in_channels if config.out_channels >= config.in_channels else config.out_channels
         if not told and (config.class_embed_type is not None or config.num_class_embeds is not None):
-            raise SigmaTuneError("the network expects class labels; open it with st.load, and say which with label=.")
+            raise SigmaTuneError("the network expects class labels; open it with st.load and choose one with label=.")
         if not told and config.out_channels not in (config.in_channels, 2 * config.in_channels):
             raise SigmaTuneError(
                 "a denoiser has as many output as input channels, or twice as many, not "

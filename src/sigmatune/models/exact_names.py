@@ -13,7 +13,7 @@ PREFIX = "exact:"
 
 @dataclass(frozen=True)
 class Exact:
-    """What a name stands for.
+    """The exact denoiser behind a name.
 
     Attributes:
         name: The name, without the prefix.
@@ -29,12 +29,12 @@ class Exact:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept, built or not."""
+        """Its folder, built or not."""
         return cache() / "exact" / self.name
 
     @property
     def command(self) -> str:
-        """What builds it."""
+        """The command that builds it."""
         return f"python tools/build_exact.py {self.name}"
 
 
@@ -65,7 +65,7 @@ def is_exact(source: object) -> bool:
 
 
 def cache() -> Path:
-    """The folder of what was built: $SIGMATUNE_CACHE, else sigmatune in $XDG_CACHE_HOME, else in ~/.cache."""
+    """The folder of built denoisers: $SIGMATUNE_CACHE, else sigmatune in $XDG_CACHE_HOME, else in ~/.cache."""
     chosen = os.environ.get("SIGMATUNE_CACHE")
     if chosen:
         return Path(chosen).expanduser()

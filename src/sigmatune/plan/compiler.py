@@ -19,12 +19,12 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
     Args:
         schedule: The noise levels, shared or one grid per row.
         solver: A name from the registry.
-        denoiser: The model that it is for: checks the range, moves the levels onto a whole-timestep network's own,
+        denoiser: The model of the plan: checks the range, moves the levels onto a whole-timestep network's own,
             and records path and fingerprint.
         options: The solver's own options, such as eta.
 
     Raises:
-        SigmaTuneError: for an unknown solver or option, or levels that the model does not know.
+        SigmaTuneError: for an unknown solver or option, or levels outside the model's range.
     """
     chosen = SOLVERS[solver]
     if denoiser is not None and denoiser.solver_options is not None:
@@ -46,12 +46,12 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
 
 
 def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
-    """The plan that starts at a noise level instead of its first: img2img, with the strength said in noise.
+    """Starts a plan at a noise level below its first: img2img, with the strength given as a noise level.
 
     Args:
         plan: A plan of one of the solvers, one schedule for all rows.
         sigma: Where to start, from the last positive level up to the first.
-        steps: How many steps to take; by default the plan's levels below ``sigma`` stay as they are.
+        steps: How many steps to take; by default the plan keeps its levels below ``sigma``.
 
     Raises:
         SigmaTuneError: if sigma is outside, or the coefficients are no solver's, so that they hold for their levels only.

@@ -79,7 +79,7 @@ class PlanFile(Strict):
     noise_path: dict[str, Any] | None = None
     model: str | None = Field(default=None, description="fingerprint of the model that the plan was made for")
     micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
-    table: TableFields | None = Field(default=None, description="coefficients that no formula gives")
+    table: TableFields | None = Field(default=None, description="learned coefficients")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
@@ -109,7 +109,7 @@ def plain(notes: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def lists(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them."""
+    """Options in JSON types."""
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
 
 

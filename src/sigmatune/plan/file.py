@@ -93,7 +93,7 @@ def _check_stated(fields: PlanFile, schedule: Schedule, coefficients: Coefficien
         )
     levels = np.array(fields.network_sigmas, dtype=np.float64)
     if levels.shape != q.shape or not noise.close(levels, q).all():
-        raise SigmaTuneError("network_sigmas contradict the levels that the solver asks the network at.")
+        raise SigmaTuneError("network_sigmas contradict the levels at which the solver calls the network.")
     if fields.noise_path is None:
         return
     path = noise.from_spec(fields.noise_path)

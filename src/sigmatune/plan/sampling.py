@@ -50,9 +50,9 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         Clean data in the model's scale, (n, *shape), on the model's device.
 
     Raises:
-        SigmaTuneError: if the plan does not fit the model, the arguments do not fit together, or the model draws or couples
-            rows as far as that shows without more calls (:mod:`sigmatune.core.soundness`); if the model returns NaN or
-            infinity, with the call, the row and what to try.
+        SigmaTuneError: if the plan does not fit the model, the arguments do not fit together, or the model visibly
+            draws random numbers or couples rows (:mod:`sigmatune.core.soundness`); if the model returns NaN or infinity,
+            with the call, the row and a cure.
     """
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
@@ -70,7 +70,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if x0 is not None and tuple(x0.shape) != (len(rows), *denoiser.shape):
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
     if x0 is not None and (bad := first_unsound(x0)) is not None:
-        raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or mend it.")
+        raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or repair it.")
     path = noise.paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
         denoiser = denoiser.with_path(path)
@@ -96,7 +96,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
 def _unsound(
     denoiser: Denoiser, sampled: Callable[[Callable[[Step], None]], Any], calls: int, bad: int, row: int
 ) -> SigmaTuneError:
-    """The error for a row that became NaN or infinite; runs it again to say in which call, so that no sound run pays."""
+    """The error for a row that became NaN or infinite; reruns it to find the call, so that a sound run costs nothing."""
 
     def look(step: Step) -> None:
         if not bool(torch.isfinite(step.x0[bad]).all()):

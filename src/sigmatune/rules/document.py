@@ -16,15 +16,15 @@ VERSION: Final = 1
 
 
 class ControlFields(Strict):
-    """What steers the spectra: :class:`sigmatune.rules.Control`."""
+    """The controls of the spectra: :class:`sigmatune.rules.Control`."""
 
     label: str | None = Field(default=None, description="the class whose spectra are drawn; all data by default")
     mean: bool = Field(default=False, description="the mean spectrum in every row instead of a draw")
     texture: float = Field(default=0.0, description="every spectrum is multiplied by k to this power")
     amplitude: float = Field(default=1.0, gt=0, description="every spectrum is multiplied by this")
-    by_class: bool = Field(default=False, description="a class is drawn for every row and told to the network")
+    by_class: bool = Field(default=False, description="draw a class for every row and condition the network on it")
     shuffled: bool = Field(
-        default=False, description="with by_class, spectra of another class than the one that is told"
+        default=False, description="with by_class, spectra of another class than the network's condition"
     )
 
 

@@ -24,7 +24,7 @@ def from_pictures(
     name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
     target: ImageFormat, found: Listing | None = None,
 ) -> Images:  # fmt: skip
-    """Images of named pictures, which are decoded while they are read."""
+    """Images from named files, which are decoded as they are read."""
 
     def limits() -> Ends:
         ends = [limits_of(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
@@ -40,7 +40,7 @@ def from_pictures(
 
 
 def decoded(pictures: Iterable[Named], batch: int, target: ImageFormat, scale: Scale) -> Iterator[torch.Tensor]:
-    """Reads named pictures in order; the first says how many channels and pixels all of them have."""
+    """Decodes named images in order; the first fixes the number of channels and pixels of all."""
     held: list[torch.Tensor] = []
     shape: tuple[int, ...] = ()
     first = ""
