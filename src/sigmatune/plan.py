@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
 
+MOST_ROWS = 2**20
+"""Most rows per network call: more than any memory holds, and few enough to be counted in."""
+
 MICRO_BATCH = 16
 """Rows per network call unless said otherwise; recorded in plans, because images are bit-equal only at equal sizes."""
 
@@ -200,7 +203,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
     if not isinstance(plan, Plan):
         denoiser, plan = plan.together(seed, rows, denoiser)
-    size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
+    size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch", most=MOST_ROWS)
     if soundness.suspicious(denoiser):
         soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     check_fit(plan, denoiser)

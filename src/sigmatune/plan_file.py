@@ -25,7 +25,7 @@ from sigmatune.errors import PlanMismatch, SigmaTuneError
 from sigmatune.files import write_text
 from sigmatune.json_file import Strict
 from sigmatune.machine import Coefficients
-from sigmatune.plan import Plan
+from sigmatune.plan import MOST_ROWS, Plan
 from sigmatune.schedule import Schedule
 
 Build = Callable[[Schedule, str, Mapping[str, Any]], Coefficients]
@@ -90,7 +90,9 @@ class PlanFile(Strict):
     family_options: dict[str, Any]
     noise_path: dict[str, Any] | None = None
     model: str | None = Field(default=None, description="fingerprint of the model that the plan was made for")
-    micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
+    micro_batch: int = Field(
+        ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
+    )
     table: TableFields | None = Field(default=None, description="coefficients that no formula gives")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None

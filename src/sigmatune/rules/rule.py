@@ -26,7 +26,7 @@ from sigmatune.denoiser import Denoiser
 from sigmatune.errors import SigmaTuneError
 from sigmatune.noise import Array, NoisePath
 from sigmatune.options import plain
-from sigmatune.plan import MICRO_BATCH, Plan
+from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan
 from sigmatune.rng import START, noise
 from sigmatune.schedule import Schedule, whole
 from sigmatune.schedules import FAMILIES, build
@@ -105,7 +105,7 @@ class SpectralRule:
         object.__setattr__(self, "family", FAMILIES[self.family].name)
         object.__setattr__(self, "solver_options", plain(SOLVERS[self.solver].options(self.solver_options)))
         object.__setattr__(self, "solver", SOLVERS[self.solver].name)
-        whole(self.micro_batch, "micro_batch")
+        whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
         if self.control.by_class and (self.control.label is not None or not self.spectra.classes):
             raise SigmaTuneError("by_class needs spectra of classes, and no label; leave one of the two out.")
         if self.control.shuffled and (not self.control.by_class or len(self.spectra.classes) < 2):

@@ -16,6 +16,7 @@ from pydantic import Field
 from sigmatune import json_file, noise
 from sigmatune.files import write_text
 from sigmatune.json_file import Strict
+from sigmatune.plan import MOST_ROWS
 from sigmatune.rules.rule import Control, SpectralRule
 from sigmatune.spectra.mixture import Mixture, MixtureFields
 
@@ -53,7 +54,9 @@ class RuleFile(Strict):
     control: ControlFields = Field(default_factory=ControlFields)
     noise_path: dict[str, Any]
     model: str | None = Field(default=None, description="fingerprint of the model that the rule was made for")
-    micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
+    micro_batch: int = Field(
+        ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
+    )
 
 
 def write(rule: SpectralRule, path: str | Path) -> None:

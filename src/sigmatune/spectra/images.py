@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.errors import SigmaTuneError
@@ -16,7 +17,7 @@ from sigmatune.spectra.listing import told
 from sigmatune.spectra.subset import Indices, draw
 from sigmatune.spectra.values import Scale, Values, far
 
-Numbers = np.typing.NDArray[Any]
+Numbers = npt.NDArray[Any]
 Batches = Callable[[Indices | None], Iterator[torch.Tensor]]
 """Reads the images with some indices, rising, or all of them."""
 

@@ -137,8 +137,11 @@ def from_pictures(
     """Images of named pictures, which are decoded while they are read."""
 
     def limits() -> Ends:
-        ends = [_limits(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
-                if is_floating(one)]  # fmt: skip
+        def of(*, floating: bool) -> list[Ends]:
+            return [_limits(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
+                    if is_floating(one) == floating]  # fmt: skip
+
+        ends = of(floating=True) or of(floating=False)  # whole numbers say their range, and do not decide about others
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     scale = Scale(target.values, name, limits, files=True)

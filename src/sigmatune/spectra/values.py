@@ -10,7 +10,8 @@ other whole  refused; they can be said to be 0..1, 0..255 or 0..65535
 ============ ==========================================================================================================
 
 All numbers of a source decide together, never a batch. What is said is taken, and refused if a number lies beyond the ends by
-more than half their distance: then it was another range.
+more than half their distance: then it was another range. bool, uint8 and uint16 are not refused but say it by themselves where
+what is said cannot be true of them, for two sources that are compared may be stored in different ways.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Scale:
 
     def _found(self, dtype: np.dtype[Any]) -> str:
         self.check(dtype)
-        if self.values in RANGES:
+        if self.values in RANGES and not self._belied(dtype):
             return self.values
         if dtype.kind == "f":
             return "as-is" if self.values == "as-is" else recognised(*self.limits(), self.name)
@@ -89,6 +90,13 @@ class Scale:
                 "if it has 8, or '0..65535'."
             )
         return BY_TYPE[dtype.name]
+
+    def _belied(self, dtype: np.dtype[Any]) -> bool:
+        """Whether numbers whose kind says their range cannot have the one that was said."""
+        by_type, ends = BY_TYPE.get(dtype.name), RANGES[self.values]
+        if by_type in (None, self.values):
+            return False
+        return ends[0] < 0 or ends[1] > RANGES[by_type][1] or far(*self.limits(), ends) is not None
 
 
 def checked(values: str) -> Values:
