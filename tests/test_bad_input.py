@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import resource
 import shutil
 import socket
@@ -21,6 +22,8 @@ import pytest
 import torch
 from PIL import Image
 
+import sigmatune
+from exact import gaussian
 from mutations import npy_bytes
 from sigmatune import SigmaTuneError, cli
 from sigmatune.cli import outside
@@ -331,6 +334,31 @@ def test_json_that_others_let_pass(refused, tmp_path, text, says):
     (tmp_path / "p.json").write_text(text)
     for command in (("check", "p.json"), ("spectrum", "p.json")):
         assert says in refused(*command)
+
+
+@pytest.mark.parametrize("kind", ["npy", "pickled npy", "npz"])
+def test_python_objects_are_refused_without_numpys_advice(refused, tmp_path, kind):
+    file = tmp_path / f"x.{kind.split()[-1]}"
+    if kind == "npy":
+        np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+    elif kind == "npz":
+        np.savez(file, images=np.array([{}], dtype=object))
+    else:
+        file.write_bytes(pickle.dumps({}))
+    said = refused("spectrum", file.name)
+    assert "allow_pickle" not in said
+    assert "objects" in said
+
+
+def test_a_plan_of_more_rows_per_call_than_can_be_counted(refused, tmp_path):
+    plan_of().save(tmp_path / "p.json")
+    fields = json.loads((tmp_path / "p.json").read_text())
+    (tmp_path / "p.json").write_text(json.dumps({**fields, "micro_batch": 10**30}))
+    assert "micro_batch" in refused("check", "p.json")
+    with pytest.raises(
+        SigmaTuneError, match="micro_batch must be a whole number of at most 1,048,576, not a number of"
+    ):
+        sigmatune.sample(gaussian(), plan_of(), 1, micro_batch=10**80)
 
 
 def test_messages_are_fit_to_be_shown():

@@ -260,6 +260,7 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--device", "warp"], "warp"),
         (["schedule", "karas"], "did you mean 'karras'"),
         (["schedule", "karras", "-N", 0], "steps must be a whole number of at least 1"),
+        (["schedule", "karras", "-N", 10**8], "steps must be a whole number of at most 10,000"),
         (["schedule", "karras", "-p", "rhoo=7"], "rho"),
         (["schedule", "karras", "-p", "rho"], "name=number"),
         (["schedule", "karras", "--path", "flow"], "finite"),

@@ -133,6 +133,22 @@ def test_it_costs_three_calls_once(around):
     assert len(sizes) == 3
 
 
+@pytest.mark.parametrize("layer", [lambda: torch.nn.Dropout2d(0.5), lambda: torch.nn.Dropout(0.1)])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_network_that_leaves_out_whole_rows_now_and_then_is_noticed(layer, seed):
+    """Three calls spare the row of a Dropout2d of one channel in one of eight trials, or drop it in all of them."""
+    torch.manual_seed(seed)
+    with pytest.raises(SigmaTuneError, match="answers the same input differently"):
+        soundness.check(load(Taking(layer()), shape=SHAPE))
+
+
+def test_a_sound_network_in_training_mode_pays_for_the_doubt():
+    net = Taking(torch.nn.Identity())
+    assert soundness.check(load(net, shape=SHAPE)) == 5 + 2 * soundness.MANY
+    net.eval()
+    assert soundness.check(load(net, shape=SHAPE)) == 5
+
+
 def test_who_watches_a_sampling_does_not_see_it():
     seen = []
     model = Observed(gaussian(), lambda z, sigma, x0: seen.append(len(z)))
@@ -159,7 +175,7 @@ def test_rounding_of_half_precision_is_no_coupling(dtype):
         for part in (torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.GroupNorm(4, 16), torch.nn.SiLU())
     ]
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 3, padding=1), *layers, torch.nn.Conv2d(16, 1, 3, padding=1))
-    model = load(Taking(net.to(dtype).eval()), shape=(1, 16, 16), dtype=dtype)
+    model = load(Taking(net.to(dtype)).eval(), shape=(1, 16, 16), dtype=dtype)
     assert soundness.check(model) == 5
 
 

@@ -122,6 +122,33 @@ def test_what_is_said_and_cannot_be_is_refused(said):
         read(np.linspace(0, 255, 128).reshape(2, 8, 8), values=said)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.full((1, 2, 2), 51, np.uint8), "0..1"),
+        (np.full((1, 2, 2), 51, np.uint8), "-1..1"),
+        (np.full((1, 2, 2), 51, np.uint8), "0..65535"),
+        (np.full((1, 2, 2), 51 * 257, np.uint16), "0..255"),
+        (np.full((1, 2, 2), 51 * 257, np.uint16), "0..1"),
+    ],
+)
+def test_a_kind_of_number_that_says_its_range_is_believed_where_what_is_said_cannot_be(values, said, tmp_path):
+    assert_allclose(read(values, values=said), np.full((1, 1, 2, 2), -0.6), atol=1e-6)
+    Image.fromarray(values[0]).save(tmp_path / "x.png")
+    assert_allclose(read(tmp_path / "x.png", values=said), np.full((1, 1, 2, 2), -0.6), atol=1e-6)
+
+
+def test_pictures_whose_range_has_to_be_said_are_compared_with_eight_bits(run, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", images=rng.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
+    np.savez(tmp_path / "b.npz", images=rng.uniform(-1.2, 1.2, (40, 8, 8, 1)))
+    words = ("evaluate", "--images", "b.npz", "--reference", "a.npz", "--extractor", "pixels", "--metrics", "fd",
+             "--spaces", "pixels-pca8")  # fmt: skip
+    assert run(*words)[0] == 2
+    code, _, err = run(*words, "--values", "-1..1")
+    assert code == 0, err
+
+
 def test_rounding_at_the_ends_changes_no_range():
     edge = 0.4 / 255
     assert_allclose(read(np.array([[[-edge, 1 + edge]]]))[0, 0, 0], [-1 - 2 * edge, 1 + 2 * edge], rtol=1e-6)

@@ -1,5 +1,6 @@
 """Inserts formula bugs one at a time and runs the tests that should notice: ``python tools/mutants.py``.
 
+Some of them: ``python tools/mutants.py test_laws.py statistics/``, by what stands in a mutant's file, text or tests.
 Each mutant changes one place in a copy of the package; a mutant that every test survives is a hole in the suite. Prints
 one line per mutant and exits with 1 if more than one survives.
 """
@@ -269,20 +270,31 @@ def killed(mutant: Mutant) -> bool:
         return done.returncode == 1
 
 
+def told(mutant: Mutant) -> tuple[str, ...]:
+    """What a mutant can be chosen by."""
+    return (mutant.file, mutant.right, mutant.wrong, *mutant.tests)
+
+
 def main() -> None:
-    """Tries all mutants."""
+    """Tries all mutants, or some."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "words", nargs="*", help="Only mutants whose file, text or tests hold one of these; all by default."
+    )
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
+    chosen = [
+        one for one in MUTANTS if not args.words or any(word in part for word in args.words for part in told(one))
+    ]
     began, survivors = time.monotonic(), 0
     with ThreadPoolExecutor(args.jobs) as pool:
-        for mutant, dead in zip(MUTANTS, pool.map(killed, MUTANTS), strict=True):
+        for mutant, dead in zip(chosen, pool.map(killed, chosen), strict=True):
             survivors += not dead
             print(
                 f"{'killed  ' if dead else 'SURVIVED'}  {mutant.file}: {mutant.right}  ->  {mutant.wrong}", flush=True
             )
-    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} killed in {time.monotonic() - began:.0f} s")
-    sys.exit(survivors > 1)
+    print(f"{len(chosen) - survivors} of {len(chosen)} killed in {time.monotonic() - began:.0f} s")
+    sys.exit(survivors > 1 or not chosen)
 
 
 if __name__ == "__main__":

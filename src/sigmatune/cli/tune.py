@@ -76,7 +76,7 @@ def tune(
     data: str = typer.Option(
         "", help="For those: images whose spectrum they are tuned for; a bundled model has its own."
     ),
-    micro_batch: int = typer.Option(16, help="Images per network call."),
+    micro_batch: int = typer.Option(0, help="Images per network call; by default 16, fewer where they are large."),
     seed: int = typer.Option(0, help="Seed of all noise and of the search."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
     run: Path | None = typer.Option(

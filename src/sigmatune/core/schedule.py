@@ -16,7 +16,7 @@ from scipy.interpolate import PchipInterpolator
 
 from sigmatune.noise import Array, NoisePath, close
 from sigmatune.support import card
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,12 +219,14 @@ def validate(sigmas: npt.NDArray[np.float64]) -> None:
         raise SigmaTuneError(f"sigma {high:.6g} {problem}; the levels must fall strictly.")
 
 
-def whole(value: Any, name: str) -> int:
-    """Returns a whole number of at least 1.
+def whole(value: Any, name: str, *, most: int | None = None) -> int:
+    """Returns a whole number of at least 1, and at most ``most`` if that is given.
 
     Raises:
         SigmaTuneError: otherwise.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise SigmaTuneError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        raise SigmaTuneError(f"{name} must be a whole number of at least 1, not {shown(value)}.")
+    if most is not None and value > most:
+        raise SigmaTuneError(f"{name} must be a whole number of at most {most:,}, not {shown(value)}.")
     return int(value)

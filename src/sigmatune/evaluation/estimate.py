@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 from sigmatune.support.errors import SigmaTuneError
 
-Rows = np.typing.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 """Numbers of rows, (k,)."""
 
 FOLDS = 20

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.core import identity, soundness
@@ -266,14 +267,14 @@ def end_points(
     return torch.cat(found)
 
 
-def _write(file: Path, array: np.typing.NDArray[Any]) -> None:
+def _write(file: Path, array: npt.NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     make_folder(file.parent)
     write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
 
 
-def _kept(file: Path) -> np.typing.NDArray[Any] | None:
+def _kept(file: Path) -> npt.NDArray[Any] | None:
     """Reads what :func:`_write` kept; None if it is missing, incomplete, or changed."""
     data = unsealed(file)
     if data is not None:

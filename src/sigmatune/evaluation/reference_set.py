@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
@@ -161,7 +162,7 @@ class Reference:
             components: Keep only this many principal components of these spaces.
             half: Rows in float16 and covariances in float32.
         """
-        arrays: dict[str, np.typing.NDArray[Any]] = {}
+        arrays: dict[str, npt.NDArray[Any]] = {}
         for (name, space), full in self.statistics.items():
             kept = full.projected(components[space]) if components and space in components else full
             place = f"{name}/{space}"

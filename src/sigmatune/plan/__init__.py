@@ -8,8 +8,9 @@ it costs, and :mod:`~sigmatune.plan.reference` is the fine plan that others are 
 from __future__ import annotations
 
 from sigmatune.plan.compiler import compile_plan, partial
+from sigmatune.plan.document import MOST_ROWS
 from sigmatune.plan.file import load_plan
 from sigmatune.plan.plan import MICRO_BATCH, Plan, Rule, check_fit
 from sigmatune.plan.sampling import sample
 
-__all__ = ["MICRO_BATCH", "Plan", "Rule", "check_fit", "compile_plan", "load_plan", "partial", "sample"]
+__all__ = ["MICRO_BATCH", "MOST_ROWS", "Plan", "Rule", "check_fit", "compile_plan", "load_plan", "partial", "sample"]

@@ -19,6 +19,8 @@ from sigmatune.support.json_file import Strict
 
 FORMAT: Final = "sigmatune/plan"
 VERSION: Final = 1
+MOST_ROWS = 2**20
+"""Most rows per network call: more than any memory holds, and few enough to be counted in."""
 
 
 def _read_level(value: Any) -> Any:
@@ -78,7 +80,9 @@ class PlanFile(Strict):
     family_options: dict[str, Any]
     noise_path: dict[str, Any] | None = None
     model: str | None = Field(default=None, description="fingerprint of the model that the plan was made for")
-    micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
+    micro_batch: int = Field(
+        ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
+    )
     table: TableFields | None = Field(default=None, description="learned coefficients")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None

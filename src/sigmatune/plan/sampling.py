@@ -14,6 +14,7 @@ from sigmatune.core import soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.loop import Step, run
 from sigmatune.core.schedule import whole
+from sigmatune.plan.document import MOST_ROWS
 from sigmatune.plan.plan import Plan, Rule, check_fit
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import first_unsound
@@ -59,7 +60,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
     if not isinstance(plan, Plan):
         denoiser, plan = plan.together(seed, rows, denoiser)
-    size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch")
+    size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch", most=MOST_ROWS)
     if soundness.suspicious(denoiser):
         soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
     check_fit(plan, denoiser)

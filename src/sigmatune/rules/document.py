@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from sigmatune.plan import MOST_ROWS
 from sigmatune.spectra.mixture import MixtureFields
 from sigmatune.support import json_file
 from sigmatune.support.json_file import Strict
@@ -42,7 +43,9 @@ class RuleFile(Strict):
     control: ControlFields = Field(default_factory=ControlFields)
     noise_path: dict[str, Any]
     model: str | None = Field(default=None, description="fingerprint of the model that the rule was made for")
-    micro_batch: int = Field(ge=1, description="rows per network call; images are bit-equal only at equal sizes")
+    micro_batch: int = Field(
+        ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
+    )
 
     def text(self) -> str:
         """The text of the file."""

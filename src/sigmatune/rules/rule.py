@@ -26,7 +26,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, NoisePath
-from sigmatune.plan import MICRO_BATCH, Plan, compile_plan
+from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan, compile_plan
 from sigmatune.rules.document import FORMAT, VERSION, ControlFields, RuleFile
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
@@ -106,7 +106,7 @@ class SpectralRule:
         object.__setattr__(self, "family", FAMILIES[self.family].name)
         object.__setattr__(self, "solver_options", plain(SOLVERS[self.solver].options(self.solver_options)))
         object.__setattr__(self, "solver", SOLVERS[self.solver].name)
-        whole(self.micro_batch, "micro_batch")
+        whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
         if self.control.by_class and (self.control.label is not None or not self.spectra.classes):
             raise SigmaTuneError("by_class needs spectra of classes, and no label; leave one of the two out.")
         if self.control.shuffled and (not self.control.by_class or len(self.spectra.classes) < 2):

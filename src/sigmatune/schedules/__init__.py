@@ -34,6 +34,9 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import number
 from sigmatune.support.registry import Registry
 
+MOST_STEPS = 10_000
+"""More steps than any sampler takes, and few enough for every family to be computed and written down at once."""
+
 _ALL = (
     uniform.TRAILING,
     uniform.LINSPACE,
@@ -69,7 +72,7 @@ def build(
 
     Args:
         name: A family in :data:`FAMILIES`.
-        steps: N, at least 1; the schedule has N + 1 points.
+        steps: N, from 1 to :data:`MOST_STEPS`; the schedule has N + 1 points.
         path: The model's noise path.
         sigma_min, sigma_max: Narrow the path to these noise levels.
         options: The family's own options. A ``spectrum`` with rows makes one grid per row.
@@ -79,7 +82,7 @@ def build(
             does not exist on the path or does not fall strictly in floating point.
     """
     family = FAMILIES[name]
-    steps = whole(steps, "steps")
+    steps = whole(steps, "steps", most=MOST_STEPS)
     full = family.options(options)
     ends = _ends(sigma_min, sigma_max)
     if ends:

@@ -27,8 +27,11 @@ def from_pictures(
     """Images from named files, which are decoded as they are read."""
 
     def limits() -> Ends:
-        ends = [limits_of(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
-                if is_floating(one)]  # fmt: skip
+        def of(*, floating: bool) -> list[Ends]:
+            return [limits_of(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
+                    if is_floating(one) == floating]  # fmt: skip
+
+        ends = of(floating=True) or of(floating=False)  # integers state their range, and do not decide about others
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     scale = Scale(target.values, name, limits, files=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sigmatune.spectra import npz
 
-Numbers = np.typing.NDArray[Any]
+Numbers = npt.NDArray[Any]
 
 BACKGROUND = "white"
 """What shows through where an image is transparent."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.core.schedule import whole
@@ -16,7 +17,7 @@ from sigmatune.spectra.values import Scale, Values, far
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import first_unsound
 
-Numbers = np.typing.NDArray[Any]
+Numbers = npt.NDArray[Any]
 Batches = Callable[[Indices | None], Iterator[torch.Tensor]]
 """Reads the images with some indices, rising, or all of them."""
 

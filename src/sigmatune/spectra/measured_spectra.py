@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.spectra.sources import open_images
@@ -37,7 +38,7 @@ class Measured:
 
 
 def measure(
-    source: str | Path | torch.Tensor | np.typing.NDArray[Any],
+    source: str | Path | torch.Tensor | npt.NDArray[Any],
     *,
     by_class: bool = False,
     progress: Progress | None = None,

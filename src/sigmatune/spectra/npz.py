@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import warnings
 import zipfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib import format as npy
 from PIL import Image
 
@@ -39,6 +41,9 @@ _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, Synta
            struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError,
            Image.DecompressionBombWarning)  # fmt: skip
 
+_OBJECTS = re.compile("pickle|Object arrays|Python objects", re.IGNORECASE)
+"""What numpy says about files that it would have to unpickle."""
+
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
@@ -59,10 +64,14 @@ def reading(path: Path) -> Iterator[None]:
     except MemoryError:
         raise SigmaTuneError(f"{path} needs more memory than there is; leave it out.") from None
     except _BROKEN as error:
+        if _OBJECTS.search(str(error)):
+            raise SigmaTuneError(
+                f"{path} holds Python objects (a pickle), which can run code when they are read; save plain numbers instead."
+            ) from None
         raise SigmaTuneError(f"{path} cannot be read ({reason(error)}); replace the file or leave it out.") from None
 
 
-def small(path: Path, *, most: int = ARRAYS) -> np.typing.NDArray[Any]:
+def small(path: Path, *, most: int = ARRAYS) -> npt.NDArray[Any]:
     """A whole ``.npy`` file of plain numbers or texts of at most so many bytes.
 
     Raises:
@@ -72,7 +81,7 @@ def small(path: Path, *, most: int = ARRAYS) -> np.typing.NDArray[Any]:
         return np.asarray(np.load(regular(path, most=most), allow_pickle=False))
 
 
-def whole(path: Path, *, most: int = ARRAYS) -> dict[str, np.typing.NDArray[Any]]:
+def whole(path: Path, *, most: int = ARRAYS) -> dict[str, npt.NDArray[Any]]:
     """Reads all arrays of an archive after checking their unpacked size.
 
     Raises:
@@ -112,7 +121,7 @@ class Stored:
         """What the array takes in memory, by its header."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def runs(self, batch: int) -> Iterator[np.typing.NDArray[Any]]:
+    def runs(self, batch: int) -> Iterator[npt.NDArray[Any]]:
         """Yields the rows in order, at most ``batch`` of them at a time.
 
         Raises:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.fft import dctn
 from scipy.signal import windows
@@ -26,7 +27,7 @@ from sigmatune.spectra.rings import Transform, binning
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
-WINDOWS: Registry[Callable[[int], np.typing.NDArray[np.float64]]] = Registry(
+WINDOWS: Registry[Callable[[int], npt.NDArray[np.float64]]] = Registry(
     "window",
     {
         "hann": lambda length: np.asarray(windows.hann(length + 2, sym=True)[1:-1]),  # without the zeros at its ends

@@ -10,7 +10,8 @@ other whole  refused; values can state 0..1, 0..255 or 0..65535
 ============ ==========================================================================================================
 
 All numbers of a source decide together, never a batch. A given range applies, but is refused if a number lies beyond
-its ends by more than half its width: then the data have another range.
+its ends by more than half its width: then the data have another range. For bool, uint8 and uint16 it is not refused; the
+kind of number decides where the given range cannot be true, because two compared sources may be stored differently.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Scale:
 
     def _found(self, dtype: np.dtype[Any]) -> str:
         self.check(dtype)
-        if self.values in RANGES:
+        if self.values in RANGES and not self._belied(dtype):
             return self.values
         if dtype.kind == "f":
             return "as-is" if self.values == "as-is" else recognised(*self.limits(), self.name)
@@ -90,6 +91,13 @@ class Scale:
                 "'0..255' if it has 8 bits, or '0..65535'."
             )
         return BY_TYPE[dtype.name]
+
+    def _belied(self, dtype: np.dtype[Any]) -> bool:
+        """Whether numbers whose kind says their range cannot have the one that was said."""
+        by_type, ends = BY_TYPE.get(dtype.name), RANGES[self.values]
+        if by_type in (None, self.values):
+            return False
+        return ends[0] < 0 or ends[1] > RANGES[by_type][1] or far(*self.limits(), ends) is not None
 
 
 def checked(values: str) -> Values:

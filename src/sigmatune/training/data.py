@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.spectra import npz
@@ -81,7 +82,7 @@ class Pictures:
             raise SigmaTuneError(f"{name} has {len(values)} images but {len(labels)} labels; give one for each.")
         self.values, self.classes, self.name, self.about = values, tuple(classes), name, dict(about or {})
         self.labels = torch.full((len(values),), -1) if labels is None else labels.long()
-        self._order: tuple[tuple[int, int], np.typing.NDArray[np.int64]] | None = None
+        self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -130,7 +131,7 @@ class Pictures:
                 progress("spectrum", min(first + 1024, len(self)), len(self))
         return running.spectrum()
 
-    def _permuted(self, seed: int, epoch: int) -> np.typing.NDArray[np.int64]:
+    def _permuted(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         # A batch may span two epochs; the last one requested is kept.
         if self._order is None or self._order[0] != (seed, epoch):
             self._order = ((seed, epoch), draws.order(seed, epoch, len(self.values)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.noise import Array
@@ -26,7 +27,7 @@ def generator(seed: int, purpose: int, step: int, row: int = 0) -> np.random.Gen
     return np.random.Generator(np.random.Philox(key=np.uint64(seed), counter=counter))
 
 
-def order(seed: int, epoch: int, count: int) -> np.typing.NDArray[np.int64]:
+def order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """The order in which an epoch takes the data, a permutation of 0..count-1."""
     return generator(seed, ORDER, epoch).permutation(count)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sigmatune.models.network import NetworkDenoiser
@@ -112,7 +113,7 @@ class Denoising(Objective):
         return images[:, :half], images[:, half:]
 
 
-def _unit(sigma: np.typing.NDArray[np.float64]) -> tuple[np.typing.NDArray[np.float64], np.typing.NDArray[np.float64]]:
+def _unit(sigma: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     return 1 / np.hypot(1, sigma), sigma / np.hypot(1, sigma)
 
 

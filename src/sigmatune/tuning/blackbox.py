@@ -201,7 +201,11 @@ def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=POPULATION)
     if kind == "cma-es":
-        return optuna.samplers.CmaEsSampler(x0=builder.start(), sigma0=builder.spread(), seed=seed, n_startup_trials=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what optuna 6 will call x0 and sigma0
+            return optuna.samplers.CmaEsSampler(
+                x0=builder.start(), sigma0=builder.spread(), seed=seed, n_startup_trials=1
+            )
     return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -29,7 +29,7 @@ from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array
-from sigmatune.plan import MICRO_BATCH, Plan, compile_plan, sample
+from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
@@ -46,6 +46,9 @@ LAYOUT = 2
 
 MOST_REFERENCE_STEPS = 512
 
+PER_CALL = 2**23
+"""Numbers in the rows of one network call where nobody said how many rows: 16 of 3 x 256 x 256, 2 of 3 x 1024 x 1024."""
+
 KEPT, FEWEST = 2**28, 4
 """End points of held-out noises that a workbench keeps at most, in bytes, and how many sets whatever their size: those that
 one comparison of two plans takes with two references."""
@@ -59,7 +62,7 @@ class TuningSettings:
         tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
         evaluations: Most plans that one stage tries on the tuning noises, besides its starts.
         reference_steps: Steps of the first reference; the guard doubles it until it has converged.
-        micro_batch: Rows per network call.
+        micro_batch: Rows per network call; 0, the default, for 16, or fewer that have :data:`PER_CALL` numbers together.
         seed: Seed of the noises, the search and the bootstrap.
     """
 
@@ -68,16 +71,23 @@ class TuningSettings:
     held_out: int = 96
     evaluations: int = 60
     reference_steps: int = 48
-    micro_batch: int = MICRO_BATCH
+    micro_batch: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps", "micro_batch"):
+        for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps"):
             whole(getattr(self, name), name)
+        if self.micro_batch != 0:
+            whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {self.seed!r}.")
         if self.held_out < 8:
             raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
+
+    def of(self, shape: tuple[int, ...]) -> TuningSettings:
+        """The same with the rows per network call for images of a shape, if their number was not set."""
+        most = max(min(MICRO_BATCH, PER_CALL // int(np.prod(shape))), 1)
+        return self if self.micro_batch else replace(self, micro_batch=most)
 
     def rows(self, split: Split) -> range:
         """The noise indices of a split."""
@@ -134,7 +144,7 @@ class Workbench:
         study: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.settings = settings or TuningSettings()
+        self.settings = (settings or TuningSettings()).of(model.shape)
         self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
         self.progress = progress
         self.store, self.study = store, study
