@@ -1,12 +1,8 @@
-"""`sigmatune evaluate` and `sigmatune bench`: figures, bad input, and a run that was killed."""
+"""`sigmatune evaluate` and `sigmatune bench`: figures, and bad input; test_killed.py kills both."""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -129,52 +125,6 @@ def test_bench_refuses_bad_input_in_one_sentence(run, files, arguments, words):
     assert code == 2, err
     assert words in err
     assert sorted(files.rglob("*")) == before
-
-
-@pytest.mark.slow
-def test_a_killed_evaluation_ends_like_an_undisturbed_one(run, tmp_path, digits):
-    compile_plan(schedules.build("karras", 4, digits.path), "euler", digits).save(tmp_path / "p.json")
-    from sklearn.datasets import load_digits
-
-    images = (load_digits().images[:, :, :, None] * 15.9).astype(np.uint8)
-    np.savez(tmp_path / "data.npz", images=images)
-    command = (
-        "evaluate",
-        "digits",
-        "--plan",
-        "p.json",
-        "-n",
-        "300",
-        "--metrics",
-        "fd,sw",
-        *PIXELS,
-        "--reference",
-        "data.npz",
-    )
-
-    def goes_to(name):
-        return (*command, "--out", f"{name}.json", "--run", name)
-
-    call = [sys.executable, "-c", "from sigmatune.cli import main; main()", *goes_to("killed")]
-    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
-    while not list((tmp_path / "killed").rglob("*.npz")) and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed.json").exists()
-    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").rglob("*.npz")}
-    assert kept
-    figures = {}
-    for name in ("killed", "whole"):
-        code, _, err = run(*goes_to(name))
-        assert code == 0, err
-        found = json.loads((tmp_path / f"{name}.json").read_text())["figures"]
-        figures[name] = [(f["name"], f["value"], f["low"]) for f in found]
-    assert figures["killed"] == figures["whole"]
-    assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items()), "what was made is not made again"
-    made = [sorted(file.relative_to(tmp_path / name) for file in (tmp_path / name).rglob("*.npz")) for name in figures]
-    assert made[0] == made[1], "nor under another name"
 
 
 def test_shards_are_of_a_size_that_a_kill_may_cost():

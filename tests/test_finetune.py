@@ -1,13 +1,9 @@
-"""Weights and plan in turn: the loss is the plan's, the old folder stays, images judge, and kills change nothing."""
+"""Weights and plan in turn: the loss is the plan's, the old folder stays, and images decide; test_killed.py kills it."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -306,55 +302,6 @@ def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, d
     assert told["loss"]["first"] == pytest.approx(1.0, rel=0.5)  # in units of what the undistilled network misses
     assert (tmp_path / "run" / "round-1" / "training" / "adapter" / "adapter_config.json").is_file()
     assert load(str(tmp_path / "run" / "round-1" / "training" / "model")).fingerprint() != digits.fingerprint()
-
-
-# ------------------------------------------------------------------------------------------------------------------ kills
-
-
-def job(folder: Path) -> None:
-    data = compared(folder / "pictures")
-    run(folder, data, method="discretisation")
-
-
-def outcome(folder: Path) -> tuple[dict[str, str], dict]:
-    """The final weights and the plan, without what a clock says."""
-    plan = json.loads((folder / "plan.json").read_text())
-    for part in (plan["cost"], *plan["evidence"]["rounds"]):
-        del part["seconds"]
-    for cost in [(plan["evidence"].get("tuning") or {}).get("cost")]:
-        assert cost is None
-    return digest_of(folder / "round-2" / "training" / "model"), plan
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
-def test_ten_kills_change_nothing(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "sigmatune.workflows.finetune", "accelerate", "torch._dynamo"])
-
-    def started(folder):
-        process = context.Process(target=job, args=(folder,))
-        process.start()
-        return process
-
-    server = context.Process(target=time.monotonic)
-    server.start()
-    server.join()
-    began = time.monotonic()
-    started(tmp_path / "whole").join()
-    taken, rng, killed = time.monotonic() - began, np.random.default_rng(0), 0
-    for wait in rng.uniform(0.05, 0.4, size=10):
-        process = started(tmp_path / "killed")
-        process.join(wait * taken)
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            killed += process.exitcode == -signal.SIGKILL
-    assert killed >= 5
-    last = started(tmp_path / "killed")
-    last.join()
-    assert last.exitcode == 0
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 # ---------------------------------------------------------------------------------------------------------------- bad input

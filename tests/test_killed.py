@@ -1,93 +1,155 @@
-"""What is killed by SIGKILL, at moments or at operations on files, finishes like what was not disturbed."""
+"""What is killed by SIGKILL, at any named operation on its files, finishes like what was not disturbed.
+
+The machinery is that of ``python tools/kills.py``, which draws the operations or the moments, fills disks and locks folders.
+Here every command is killed once at each kind of operation that puts a file or folder in its place, in the order of the run,
+going on after each kill: so the whole costs little more than one run.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import random
+import re
 import signal
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from sigmatune.models.analytic import GaussianMixture
-from sigmatune.noise import vp
-from sigmatune.tuning import TuningSettings, tune
-from test_documents import ROOT
+from training import same
 
-CALLS = [2, 3]
-SETTINGS = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=3, micro_batch=8, reference_steps=32)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))  # by its own name, so that a new process finds it, too
+kills = importlib.import_module("kills")
 
-
-def job(folder: Path) -> None:
-    """Tunes two budgets through all stages and writes the plans."""
-    rng = np.random.default_rng(0)
-    axes = [np.linalg.qr(rng.normal(size=(9, 9)))[0] for _ in range(4)]
-    covariances = np.array([a * np.geomspace(0.3, 0.001, 9) @ a.T for a in axes])
-    means = rng.normal(size=(4, 1, 3, 3)) * 0.5
-    model = GaussianMixture(np.full(4, 0.25), means, covariances, vp("linear"))
-    found = tune(model, CALLS, solver="euler", coefficients=True, budget=8_000, settings=SETTINGS, store=folder)
-    for calls, plan in found.items():
-        plan.save(folder / f"plan-{calls}.json")
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
 
 
-def plans(folder: Path) -> list[dict]:
-    """What the plans say, without what a clock or the system says."""
-    read = [json.loads((folder / f"plan-{calls}.json").read_text()) for calls in CALLS]
-    for fields in read:
-        for part in (fields["cost"], *fields["cost"]["stages"]):
-            del part["seconds"], part["peak_memory_mib"]
-    return read
+def fine_tuning() -> None:
+    """Fine-tunes for two rounds; little work, and pixels are compared, which takes no network."""
+    from unittest import mock
+
+    from sigmatune import load_plan
+    from sigmatune.evaluation import reference_set as reference
+    from sigmatune.evaluation import stochastic_guard as guard
+    from sigmatune.evaluation.extractors import extractor
+    from sigmatune.spectra.sources import open_images
+    from sigmatune.training import data
+    from sigmatune.training.recipe import Training
+    from sigmatune.tuning import TuningSettings as Noises
+    from sigmatune.workflows import finetune, judge
+
+    out, used = Path("finetuned"), extractor("pixels", (1, 8, 8))
+    known = reference.measure(open_images("../data.npz"), [used])
+    settings = finetune.FinetuneSettings(
+        rounds=2, training=Training(images=64, batch=8, rate=5e-3, warmup=2), method="discretisation", budget=100, save=3,
+        noises=Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=16),
+    )  # fmt: skip
+    with (
+        mock.patch.object(guard, "RESAMPLES", 50),
+        mock.patch.object(judge, "LEAST", 16),
+        mock.patch.multiple(finetune, TABLE_IMAGES=8, TABLE_LEVELS=6),
+    ):
+        finetune.finetune(
+            "../tiny", load_plan("../plan.json"), data.load("../data.npz"), out, settings=settings, device="cpu",
+            data=judge.ReferenceData(known, used, n=16, folder=out / "pictures"),
+        )  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
-def test_ten_kills_change_nothing(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    # All that a job imports, so that kills meet its work; torch imports the last one with the first checkpoint.
-    context.set_forkserver_preload(["pytest", "sigmatune.tuning", "sigmatune.models.analytic", "torch._dynamo"])
+COMMANDS = kills.COMMANDS | {
+    "tune": replace(
+        kills.COMMANDS["tune"],
+        line=("tune", "../tiny", "--solver", "euler", "--calls", "3", "--coefficients", "--budget", "600", *kills.TUNE),
+    ),
+    "finetune": replace(
+        kills.COMMANDS["finetune"], job=fine_tuning,
+        results=("finetuned/evidence.json", "finetuned/plan.json", "finetuned/round-2/training/model"),
+    ),
+}  # fmt: skip
 
-    def started(folder):
-        folder.mkdir(exist_ok=True)
-        process = context.Process(target=job, args=(folder,))
-        process.start()
-        return process
+TRAINED = ["log.jsonl", "checkpoint.safetensors", "checkpoint.safetensors #2", "model"]
+"""What a training keeps, in a folder of its own."""
 
-    server = context.Process(target=time.monotonic)
-    server.start()
-    server.join()
-    began = time.monotonic()
-    started(tmp_path / "whole").join()
-    taken, rng = time.monotonic() - began, np.random.default_rng(0)
-    killed = 0
-    for wait in rng.uniform(0.02, 0.2, size=10):
-        process = started(tmp_path / "killed")
-        process.join(wait * taken)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            killed += process.exitcode == -signal.SIGKILL
-    assert killed >= 5
-    assert len(list((tmp_path / "killed").glob("*.npy"))) > 5
-    last = started(tmp_path / "killed")
-    last.join()
-    assert last.exitcode == 0
-    assert plans(tmp_path / "killed") == plans(tmp_path / "whole")
-    assert not list((tmp_path / "killed").glob("*.partial"))
+ROUND = [
+    *(f"training/{name}" for name in TRAINED),
+    "errors-old.json",
+    "errors-new.json",
+    "tuned.run/*.npy #5",
+    "tuned.json",
+]
+
+POINTS = {
+    "tune": ["plan.run/*.npy", "plan.run/*.npy #30", "plan.json"],
+    "bench": ["leaderboard.run/*/pixels-*/00000000-00000256.npz", "leaderboard.run/*/pixels-*/00000256-00000300.npz #2",
+              "leaderboard.json", "leaderboard.html"],
+    "evaluate": ["evaluation.run/*/pictures/00000000-00000256.npy", "evaluation.run/*/pixels-*/00000256-00000512.npz",
+                 "evaluation.run/*/projections-*/00000512-00000600.npz", "evaluation.json"],
+    "train": ["small.run/recipe.yaml", "small.run/~/model_index.json", "small.run/previews/0000000016.png",
+              *(f"small.run/{name}" for name in TRAINED)],
+    "finetune": ["finetuned/finetune.json", *(f"finetuned/round-1/{name}" for name in ROUND),
+                 "finetuned/pictures/*/pixels-*/00000000-00000016.npz #2", "finetuned/round-1/plan.json",
+                 *(f"finetuned/round-2/{name}" for name in ROUND), "finetuned/round-2/plan.json",
+                 "finetuned/pictures/*/pixels-*/00000000-00000016.npz #3", "finetuned/model", "finetuned/evidence.json",
+                 "finetuned/plan.json"],
+    "analyze": ["analysis.run/*.npz", "analysis.run/*.npz #2", "analysis.npz", "analysis.json"],
+}  # fmt: skip
+"""Where a command is killed: before it puts this file or folder in its place; #2 is the second of this name in a run."""
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
-def test_kills_at_any_operation_on_a_file_change_nothing(tmp_path, monkeypatch):
-    """The small version of `python tools/kills.py`, which does it to six commands, fills their disks and locks them."""
-    monkeypatch.syspath_prepend(ROOT / "tools")  # by its own name, so that a new process finds it, too
-    kills = importlib.import_module("kills")
-    kills.prepare(tmp_path, ["evaluate"])
-    operations, points, outcome = kills.trial("evaluate", tmp_path, random.Random(0), disks=False, kills=2)
-    assert int(operations) > 10
-    assert len(points.split(", ")) == 2
-    assert outcome == "same, same"
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with what the commands use."""
+    folder = tmp_path_factory.mktemp("kills")
+    kills.prepare(folder, [])
+    return folder
+
+
+def kinds(points: list[str]) -> set[str]:
+    """What was put in its place, whichever of several rows, steps or arrays it was; pictures are drawn from what is there."""
+    put = {point.removeprefix("put ").partition(" #")[0] for point in points if point.startswith("put ")}
+    return {
+        re.sub(r"\b\d{8,}(-\d{8})?", "N", name)
+        for name in put
+        if "~" not in name and not name.endswith((".png", ".svg"))
+    }
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """When each array in a run folder was written."""
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*.run/**/*.np[yz]")}
+
+
+@LINUX
+@pytest.mark.parametrize("name", COMMANDS)
+def test_kills_at_every_named_operation_change_nothing(home, name):
+    whole, killed = home / f"{name}-whole", home / f"{name}-killed"
+    undisturbed = kills.run(COMMANDS[name], whole)
+    assert undisturbed.code == 0, undisturbed.said
+    points = [f"put {point}" for point in POINTS[name]]
+    assert kinds(undisturbed.points) == kinds(points), "a file without a kill, or a kill without a file"
+    kept: dict[Path, int] = {}
+    for point in points:
+        outcome = kills.run(COMMANDS[name], killed, kill_at=point)
+        assert outcome.code == -signal.SIGKILL, (point, outcome.said)
+        kept = stamps(killed) | kept
+    assert kills.judged(COMMANDS[name], killed, kills.results(COMMANDS[name], whole)) == "same"
+    if name in ("tune", "bench", "evaluate"):  # the sums of the others grow in place
+        assert kept.items() <= stamps(killed).items(), "what was measured is not measured again"
+    if name == "finetune":
+        assert json.loads((whole / "finetuned/evidence.json").read_text())["gain"], "or there is no new folder to put"
+    if name == "train":  # what it would go on from, too
+        same(whole / "small.run", killed / "small.run")
+        previews = [
+            sorted(file.name for file in (folder / "small.run/previews").iterdir()) for folder in (whole, killed)
+        ]
+        assert previews[0] == previews[1]
+
+
+@LINUX
+def test_a_kill_at_a_moment_changes_nothing(home):
+    """The small version of `python tools/kills.py --clock`, which does it to six commands, fills their disks and locks them."""
+    count, _, outcome = kills.trial("train", home, random.Random(0), disks=False, kills=1, clock=True)
+    assert int(count) > 10
+    assert outcome in ("same", "done before")

@@ -154,11 +154,11 @@ def _numbers() -> dict[str, np.ndarray]:
     [((3, 32, 32), 16), ((3, 256, 256), 16), ((3, 512, 512), 10), ((3, 1024, 1024), 2), ((3, 4096, 4096), 1)],
 )
 def test_a_network_call_holds_fewer_large_images_unless_told(shape, rows):
-    assert Settings().of(shape).micro_batch == rows
-    assert Settings(micro_batch=7).of(shape).micro_batch == 7
+    assert TuningSettings().of(shape).micro_batch == rows
+    assert TuningSettings(micro_batch=7).of(shape).micro_batch == 7
     model = gaussian()
     model.shape = shape
-    assert Workbench(model).settings == Settings(micro_batch=rows)
+    assert Workbench(model).settings == TuningSettings(micro_batch=rows)
 
 
 def test_rows_taken_one_by_one_give_the_same_numbers(monkeypatch):

@@ -1,4 +1,4 @@
-"""Training can be killed, shared and gone on with, and changes nothing by it; what it writes opens everywhere."""
+"""Training can be stopped, shared and gone on with, and changes nothing by it; what it writes opens everywhere."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import json
 import multiprocessing
 import os
 import resource
-import signal
 import socket
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -80,58 +78,7 @@ def test_another_recipe_or_other_data_are_refused(tmp_path):
         trainer(tmp_path / "run", source)
 
 
-# ---------------------------------------------------------------------------------------------------- kills and processes
-
-
-def job(folder: Path, source: str) -> None:
-    torch.set_num_threads(1)
-    train(
-        recipe(training={"images": 400}, previews={"every": 80, "n": 2, "calls": 2}),
-        folder,
-        source=source,
-        device="cpu",
-    )
-
-
-@LINUX
-def test_ten_kills_change_nothing(tmp_path):
-    source = written(tmp_path)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["sigmatune.training.run", "sigmatune.models.conditional", "diffusers", "accelerate"]
-    )
-
-    def started(folder):
-        process = context.Process(target=job, args=(folder, source))
-        process.start()
-        return process
-
-    started(tmp_path / "warm").join()
-    began = time.monotonic()
-    started(tmp_path / "whole").join()
-    taken, rng, killed, steps = time.monotonic() - began, np.random.default_rng(0), 0, [0]
-    for wait in rng.uniform(0.1, 0.3, size=10):
-        process = started(tmp_path / "killed")
-        process.join(wait * taken)
-        taken *= 1.0 if steps[-1] else 1.25  # a machine that has become busy since must get somewhere, too
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            killed += process.exitcode == -signal.SIGKILL
-        there = checkpoint.peek(tmp_path / "killed")  # never corrupt
-        steps.append(0 if there is None else there.step)
-    assert killed >= 5
-    assert steps == sorted(steps)
-    assert steps[-1] > 0
-    last = started(tmp_path / "killed")
-    last.join()
-    assert last.exitcode == 0
-    same(tmp_path / "whole", tmp_path / "killed")
-    for name in ("unet/diffusion_pytorch_model.safetensors", "conditioning/config.json"):
-        assert (tmp_path / "whole/model" / name).read_bytes() == (tmp_path / "killed/model" / name).read_bytes()
-    assert sorted(file.name for file in (tmp_path / "killed/previews").iterdir()) == sorted(
-        file.name for file in (tmp_path / "whole/previews").iterdir()
-    )
+# -------------------------------------------------------------------------------------------------------------- processes
 
 
 def part(rank: int, world: int, port: int, folder: Path, source: str) -> None:

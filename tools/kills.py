@@ -1,12 +1,14 @@
 """Kills commands at random points, fills their disks, locks their folders, and compares what the next run makes of it.
 
-Every command runs undisturbed first; its operations on files (opened to write, renamed, made, removed) are counted. Then it is
-killed by SIGKILL at an operation drawn by a seed, and run to its end, twice; then it runs on a disk too small for it, and
-again with room; then on a disk that is read-only, and again on one that is not. Each time the results have to be those of the
-undisturbed run, and nothing unfinished may be left. The disks are tmpfs, so that part needs a superuser.
+Every command runs undisturbed first; its operations on files (opened to write, renamed, made, removed) are listed by name. Then
+it is killed by SIGKILL at an operation drawn by a seed, or at a moment drawn by a seed, and run to its end, twice; then it runs
+on a disk too small for it, and again with room; then on a disk that is read-only, and again on one that is not. Each time the
+results have to be those of the undisturbed run, and nothing unfinished may be left. The disks are tmpfs, so that part needs a
+superuser. The tests (tests/test_killed.py) kill at every named point instead, which takes a tenth of the time.
 
     python tools/kills.py            # the table on standard output
     python tools/kills.py --seed 1 tune train
+    python tools/kills.py --clock --kills 10 finetune
 """
 
 from __future__ import annotations
@@ -39,14 +41,24 @@ CLOCKS = {"seconds", "peak_memory_mib", "created"}
 """What a clock or the system says, in results."""
 
 PRELOADED = (
-    "optuna", "cmaes", "accelerate", "matplotlib.figure", "torch._dynamo", "diffusers.models.unets.unet_2d", "sigmatune.cli",
-    "sigmatune.tuning", "sigmatune.report", "sigmatune.report.leaderboard_page", "sigmatune.training.run",
+    "rich.progress", "optuna", "cmaes", "accelerate", "matplotlib.figure", "torch._dynamo", "diffusers.models.unets.unet_2d",
+    "sigmatune.cli", "sigmatune.tuning", "sigmatune.report", "sigmatune.report.leaderboard_page", "sigmatune.training.run",
     "sigmatune.workflows.finetune", "sigmatune.analysis.stepwise", "sigmatune.analysis.figures",
     "sigmatune.evaluation.leaderboard", "sigmatune.evaluation.extractors.efficientnet",
 )  # fmt: skip
 """What all processes share, so that they need not import it."""
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+VERBS = {
+    "open": "open",
+    "os.rename": "put",
+    "os.mkdir": "make",
+    "os.remove": "remove",
+    "os.rmdir": "remove",
+    "os.chmod": "change",
+}
+"""Operations on files, by the event that announces them; one that puts a file in its place is named after that place."""
+
 TUNE = ("--tuning", "8", "--validation", "8", "--held-out", "8", "--micro-batch", "8", "--no-report")
 PIXELS = ("--extractor", "pixels", "--spaces", "pixels-pca4", "--reference", "../data.npz")
 RECIPE = """name: small
@@ -61,11 +73,19 @@ previews: {every: 16, n: 2, calls: 2}
 
 @dataclass(frozen=True)
 class Command:
-    """A command, the folder that it keeps, and the files that it makes."""
+    """A command, the folder that it keeps, and the files that it makes.
+
+    Attributes:
+        line: Its arguments.
+        keeps: The folder that it goes on from.
+        results: Files and folders that an undisturbed run leaves, too.
+        job: What runs instead of the command line.
+    """
 
     line: tuple[str, ...]
     keeps: str
     results: tuple[str, ...]
+    job: Callable[[], None] | None = None
 
 
 COMMANDS = {
@@ -97,76 +117,91 @@ COMMANDS = {
 # ---------------------------------------------------------------------------------------------------------- one process
 
 
-def operations(counted: Callable[[], None], home: str) -> None:
-    """From now on calls a function before every operation of this process that changes files of a folder."""
-
-    def here(path: Any) -> bool:
-        if not isinstance(path, str | bytes | os.PathLike):
-            return False
-        return os.path.abspath(os.fsdecode(path)).startswith(home)  # noqa: PTH100 (links are left alone)
+def operations(announced: Callable[[str], None], home: str) -> None:
+    """From now on calls a function before every operation of this process that changes files of a folder, with its name."""
 
     def audit(event: str, given: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(given[2], int) and given[2] & WRITES
-        if (writes or event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod")) and here(given[0]):
-            counted()
+        if event not in VERBS or (event == "open" and not (isinstance(given[2], int) and given[2] & WRITES)):
+            return
+        if event == "os.rename" and not os.path.lexists(given[0]):  # what was to be recovered, and is not there
+            return
+        path = given[1] if event == "os.rename" else given[0]
+        if isinstance(path, str | bytes | os.PathLike):
+            path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (links are left alone)
+            if path.startswith(home):
+                announced(f"{VERBS[event]} {place(os.path.relpath(path, home))}")
 
     sys.addaudithook(audit)
 
 
-def child(line: Sequence[str], folder: Path, kill_at: int, sender: Any) -> None:
-    """Runs a command in a folder; dies before its operation number kill_at; sends (code, words, operations)."""
+def place(path: str) -> str:
+    """A path as it is in every run: ~ for an unfinished file or folder, * for a digest."""
+    return re.sub(r"\b[0-9a-f]{32,}|(?<=-)[0-9a-f]{12}(?=/)", "*", re.sub(r"\.sigmatune-[0-9a-f]+", "~", path))
+
+
+def child(command: Command, folder: Path, kill_at: int | str, sender: Any) -> None:
+    """Runs a command in a folder; dies before an operation, given by number or name; sends (code, words, operations)."""
     import torch
 
     from sigmatune import cli
 
     torch.set_num_threads(1)
     os.chdir(folder)
-    done, said = 0, io.StringIO()
+    points: list[str] = []
+    said = io.StringIO()
 
-    def counted() -> None:
-        nonlocal done
-        done += 1
-        if done == kill_at:
+    def announced(point: str) -> None:
+        points.append(point)
+        if kill_at in (len(points), point, f"{point} #{points.count(point)}"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    operations(counted, str(folder))
-    sys.argv = ["sigmatune", *line]
+    operations(announced, str(folder))
+    sys.argv = ["sigmatune", *command.line]
     code: Any = 0
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         try:
-            cli.main()
+            (command.job or cli.main)()
         except SystemExit as stop:
             code = stop.code or 0
         except BaseException as error:  # noqa: BLE001 - a traceback is what must not be
             code, _ = 1, said.write(f"TRACEBACK {type(error).__name__}: {error}")
-    sender.send((code, said.getvalue(), done))
+    sender.send((code, said.getvalue(), points))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a process: its exit code (negative for a signal), what it said, and its operations."""
+    """What became of a process: its exit code (negative for a signal), what it said, and the names of its operations."""
 
     code: int
     said: str
-    done: int
+    points: list[str]
     seconds: float
 
 
-def run(command: Command, folder: Path, *, kill_at: int = 0) -> Outcome:
-    """Runs a command in a process of its own."""
+def run(command: Command, folder: Path, *, kill_at: int | str = 0, kill_after: float | None = None) -> Outcome:
+    """Runs a command in a process of its own, which dies before an operation or after some seconds.
+
+    Args:
+        command: The command.
+        folder: Where it runs; made if need be.
+        kill_at: The number of the operation; or its name, with ``#3`` behind it for the third of this name.
+        kill_after: Seconds.
+    """
+    folder.mkdir(exist_ok=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(command.line, folder, kill_at, sender))
+    process = context.Process(target=child, args=(command, folder, kill_at, sender))
     began = time.monotonic()
     process.start()
     sender.close()
-    try:
-        code, said, done = receiver.recv()
-    except EOFError:
-        code, said, done = None, "", 0
+    code, said, points = None, "", []
+    if kill_after is not None and not receiver.poll(kill_after):
+        process.kill()
+    with contextlib.suppress(EOFError):
+        code, said, points = receiver.recv()
     process.join()
-    return Outcome(process.exitcode or 0 if code is None else code, said, done, time.monotonic() - began)
+    return Outcome(process.exitcode or 0 if code is None else code, said, points, time.monotonic() - began)
 
 
 # -------------------------------------------------------------------------------------------------------------- results
@@ -284,14 +319,16 @@ def size_of(folder: Path) -> int:
     return sum(4096 * (1 + path.stat().st_size // 4096) if path.is_file() else 4096 for path in folder.rglob("*"))
 
 
-def killed(command: Command, home: Path, whole: dict[str, Any], points: Sequence[int]) -> str:
-    """Kills a command at each of some of its operations, and runs it to its end each time."""
+def killed(command: Command, home: Path, whole: dict[str, Any], draws: Sequence[dict[str, Any]]) -> str:
+    """Kills a command at each of some operations or moments, and runs it to its end each time."""
     said = []
-    for point in points:
+    for draw in draws:
         folder = home / "killed"
-        folder.mkdir()
-        code = run(command, folder, kill_at=point).code
-        said.append(judged(command, folder, whole) if code == -signal.SIGKILL else f"NOT KILLED: {code}")
+        code = run(command, folder, **draw).code
+        if code == -signal.SIGKILL:
+            said.append(judged(command, folder, whole))
+        else:  # at a moment it may have been done
+            said.append("done before" if code == 0 and "kill_after" in draw else f"NOT KILLED: {code}")
         shutil.rmtree(folder)
     return ", ".join(said)
 
@@ -314,17 +351,22 @@ def locked(command: Command, home: Path, whole: dict[str, Any]) -> str:
         return f"{first}, then {judged(command, folder, whole)}"
 
 
-def trial(name: str, home: Path, chance: random.Random, *, disks: bool = True, kills: int = KILLS) -> list[str]:
+def trial(
+    name: str, home: Path, chance: random.Random, *, disks: bool = True, kills: int = KILLS, clock: bool = False
+) -> list[str]:
     """All that is done to one command: what became of it, in cells of a table."""
     command, folder = COMMANDS[name], home / "whole"
-    folder.mkdir()
     undisturbed = run(command, folder)
     whole, size = results(command, folder), size_of(folder)
     shutil.rmtree(folder)
     if undisturbed.code or not whole:
         return [f"FAILED: {undisturbed.said}"]
-    points = sorted(chance.randrange(1, undisturbed.done + 1) for _ in range(kills))
-    cells = [str(undisturbed.done), ", ".join(map(str, points)), killed(command, home, whole, points)]
+    count = len(undisturbed.points)
+    draws: list[dict[str, Any]] = [{"kill_at": point} for point in sorted(chance.sample(range(1, count + 1), kills))]
+    if clock:
+        draws = [{"kill_after": round(chance.random() * undisturbed.seconds, 2)} for _ in range(kills)]
+    at = ", ".join(str(value) for draw in draws for value in draw.values())
+    cells = [str(count), at, killed(command, home, whole, draws)]
     if disks:
         cells += [filled(command, home, whole, max(size // 2, 8192)), locked(command, home, whole)]
     return cells
@@ -335,6 +377,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=KILLS, help="Kills of each command.")
+    parser.add_argument(
+        "--clock", action="store_true", help="Kill at moments instead of operations; seconds are shown."
+    )
     args = parser.parse_args()
     disks = os.geteuid() == 0 and shutil.which("mount") is not None
     print("| command | operations | killed before | killed | full disk | read-only |\n|---|---|---|---|---|---|")
@@ -342,7 +388,8 @@ def main() -> None:
         prepare(Path(folder), args.commands)
         bad = 0
         for name in args.commands:
-            cells = trial(name, Path(folder), random.Random(f"{args.seed} {name}"), disks=disks)
+            chance = random.Random(f"{args.seed} {name}")
+            cells = trial(name, Path(folder), chance, disks=disks, kills=args.kills, clock=args.clock)
             bad += any(re.search("[A-Z]{4}", cell) for cell in cells)
             print(f"| {' | '.join([name, *cells])} |", flush=True)
     sys.exit(bad > 0)

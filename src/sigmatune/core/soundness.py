@@ -44,8 +44,8 @@ ROWS = 5
 REPEATS = 3
 """How often to repeat the first call, to distinguish a network that draws from one that couples rows."""
 
-MANY = 16 """How often to repeat it if a module is in training mode: a network that leaves out one row in ten is missed once in
-30 times."""
+MANY = 16
+"""How often to repeat it if a module is in training mode; a network that leaves out one row in ten is missed once in 30."""
 
 ALONE = 0.05
 """Largest difference of the outputs in batches of two sizes; half precision stays below it."""

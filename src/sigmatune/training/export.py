@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
-from sigmatune.support.folders import whole_folder
+from sigmatune.support.folders import unfinished, whole_folder
 from sigmatune.training.averages import Average
 from sigmatune.training.lora import adapted, merged
 from sigmatune.training.networks import process_of
@@ -104,8 +103,8 @@ def rehearsed(folder: Path) -> Iterator[Path]:
         SigmaTuneError: if it cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as place:
-            yield Path(place)
+        with unfinished(folder) as place:
+            yield place
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
