@@ -47,7 +47,7 @@ LAYOUT = 2
 MOST_REFERENCE_STEPS = 512
 
 PER_CALL = 2**23
-"""Numbers in the rows of one network call where nobody said how many rows: 16 of 3 x 256 x 256, 2 of 3 x 1024 x 1024."""
+"""Numbers in the rows of one network call if their count is not set: 16 rows of 3 x 256 x 256, 2 of 3 x 1024 x 1024."""
 
 KEPT, FEWEST = 2**28, 4
 """End points of held-out noises that a workbench keeps at most, in bytes, and how many sets whatever their size: those that
