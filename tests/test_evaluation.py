@@ -294,7 +294,7 @@ def test_the_paired_error_is_that_of_the_workbench(digits, plan, tmp_path):
     from sigmatune.tuning import Settings, Workbench
 
     found = paired(digits, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
-    bench = Workbench(digits, Settings(tuning=8, validation=1, held_out=8, reference_steps=192, micro_batch=8))
+    bench = Workbench(digits, Settings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8))
     assert_allclose(found.estimate.value, np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1)), rtol=0.02)
     assert found.settings.reference["steps"] >= 96
     stochastic = compile_plan(schedules.build("karras", 3, digits.path), "ancestral", digits)

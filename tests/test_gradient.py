@@ -117,7 +117,7 @@ def test_zero_is_the_start():
 
 def test_the_levels_found_are_a_minimum():
     """Nelder-Mead, which needs no gradient, finds nothing better."""
-    bench = Workbench(mixture(), Settings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=64))
+    bench = Workbench(mixture(), Settings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=24))
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     ends = bench.model.path.sigma_min, bench.model.path.sigma_max
     objective = _Objective(bench, Parameters(start, "euler", ends, Freedom()), None, lambda price: True)
@@ -134,7 +134,7 @@ def test_the_levels_found_are_a_minimum():
 
 
 def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
-    bench = Workbench(mixture(), Settings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=64))
+    bench = Workbench(mixture(), Settings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=24))
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     scores = {"start": bench.score(bench.plan(start, "euler"), "held_out")}
     for name, freedom in (
@@ -142,7 +142,7 @@ def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
         ("tied", Freedom(coefficients=True)),
         ("free", Freedom(coefficients=True, queries=True, sums="free")),
     ):
-        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=60)
+        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=30)
         scores[name] = bench.score(plan, "held_out")
         plan.save(tmp_path / f"{name}.json")
         back = load_plan(tmp_path / f"{name}.json")

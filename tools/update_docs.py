@@ -39,6 +39,7 @@ from sybil.parsers.rest.lexers import DirectiveLexer
 
 from sigmatune import cli, models, report
 from sigmatune.evaluation import generation, leaderboard, reference
+from sigmatune.evaluation import guard as guard_of_pictures
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.pixels import PixelValues, Projections, Rings
 from sigmatune.models import bundled
@@ -47,7 +48,8 @@ from sigmatune.plan import Plan
 from sigmatune.report import measure
 from sigmatune.schedule import Schedule
 from sigmatune.spectra.sources import open_images
-from sigmatune.tuning import Settings, Workbench, guard, spectral, stages
+from sigmatune.tuning import Settings, Workbench, by_spectrum, guard, spectral, stages
+from sigmatune.workflows import finetune, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -143,6 +145,10 @@ def small() -> Iterator[None]:
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
         mock.patch.object(leaderboard, "generate", few),
+        mock.patch.object(judge, "generate", few),
+        mock.patch.object(guard_of_pictures, "RESAMPLES", 60),
+        mock.patch.object(by_spectrum, "MOST", 40),
+        mock.patch.multiple(finetune, TABLE_IMAGES=16, TABLE_LEVELS=8),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=f"{PICTURES} pictures cannot fill")  # true here, and on purpose
