@@ -5,8 +5,10 @@ LOWEST ?= .venv-lowest
 PYTHON ?= python3
 JOBS ?= 2
 ARGS ?=
+MARKS ?= not documents and not slow
 KERNELS ?= default
 PIP_ARGS ?=
+MARKS ?= not documents and not slow
 CONSTRAINTS ?= constraints.txt
 
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-numerical lowest check lint types floors docs dist format clean
+.PHONY: help demo test test-all documents test-numerical lowest check lint types floors docs dist format clean
 
 help:  ## List the targets
 	@echo "Targets:"
@@ -30,6 +32,7 @@ help:  ## List the targets
 	@echo "  PYTHON   the Python that makes it ($(PYTHON))"
 	@echo "  JOBS     test processes ($(JOBS))"
 	@echo "  ARGS     more arguments for the demo or for pytest"
+	@echo "  MARKS    which tests ($(MARKS))"
 	@echo "  KERNELS  torch's kernels for test-numerical ($(KERNELS))"
 	@echo "  PIP_ARGS more arguments for pip, such as an index of CPU-only torch wheels"
 	@echo "  CONSTRAINTS the exact versions to install ($(CONSTRAINTS)); /dev/null for the newest"
@@ -37,13 +40,20 @@ help:  ## List the targets
 demo: $(RUN)  ## Install SigmaTune and run the main job on the bundled model
 	$(BIN)/sigmatune demo $(ARGS)
 
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
 test: $(DEV)  ## Install SigmaTune with its development tools and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(PYTEST) -m "$(MARKS)" $(ARGS)
+
+test-all: MARKS = not documents
+test-all: test  ## The same with the slow tests
+
+documents: $(DEV)  ## Check that the documents say what the code does and what the benchmarks measured; every block runs
+	$(PYTEST) -m documents tests/test_docs.py tests/test_documents.py $(ARGS)
 
 # The tests whose numbers come out of kernels; a test of the list in tests/numerical.txt is one.
 test-numerical: $(DEV)  ## Run the tests whose numbers depend on the processor, KERNELS=default, avx2 or avx512
-	ATEN_CPU_CAPABILITY=$(KERNELS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
-	  $$(grep -v '^\#' tests/numerical.txt) $(ARGS)
+	ATEN_CPU_CAPABILITY=$(KERNELS) $(PYTEST) -m "$(MARKS)" $$(grep -v '^\#' tests/numerical.txt) $(ARGS)
 
 lowest: $(LOWEST)/bin/pip  ## Install the lowest versions that are allowed, in an environment of their own, and try them
 	PIP_CONSTRAINT=constraints-lowest.txt $(LOWEST)/bin/python -m pip --disable-pip-version-check install \

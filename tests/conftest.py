@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
+from collections import Counter
 
 import pytest
 from hypothesis import settings
@@ -15,9 +18,54 @@ settings.load_profile("steady")
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=0, help="How many spoilt files test_fuzz.py tries in all.")
+    parser.addoption("--cpu", action="store_true", help="Print the CPU seconds of every file of tests.")
+
+
+def pytest_collection_finish():
+    """What has been imported is never garbage: looking through it at each collection takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+cpu_clock = pytest.StashKey[float]()
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def pytest_runtestloop(session):
+    session.config.stash[cpu_clock] = cpu_seconds()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Notes the CPU seconds since the report before: wall clocks say little where other processes are busy."""
+    report = yield
+    before, item.config.stash[cpu_clock] = item.config.stash[cpu_clock], cpu_seconds()
+    report.cpu = item.config.stash[cpu_clock] - before
+    return report
+
+
+def print_cpu_seconds(terminalreporter):
+    """The files of tests by their CPU seconds; importing them is not in it."""
+    spent = Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if hasattr(report, "cpu"):
+            spent[report.nodeid.partition("::")[0]] += report.cpu
+    terminalreporter.section(f"CPU seconds: {spent.total():.0f}")
+    for name, seconds in spent.most_common():
+        terminalreporter.write_line(f"{seconds:7.1f} {name}")
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--cpu"):
+        print_cpu_seconds(terminalreporter)
+    print_spoilt_files(terminalreporter, config)
+
+
+def print_spoilt_files(terminalreporter, config):
     """How many spoilt files of each entry were refused or read all the same, if many were tried."""
     module = sys.modules.get("test_fuzz")
     seen = [] if module is None else config.stash.get(module.cli_table, [])
@@ -47,6 +95,24 @@ def run(monkeypatch, capsys, tmp_path):
         return code, streams.out, streams.err
 
     return call
+
+
+@pytest.fixture
+def little():
+    """Little work for what tunes: see :mod:`little`."""
+    from little import little_work
+
+    with little_work():
+        yield
+
+
+@pytest.fixture
+def little_pictures():
+    """Little work for what tunes and lets pictures judge."""
+    from little import PICTURES, little_work
+
+    with little_work(pictures=True):
+        yield PICTURES
 
 
 @pytest.fixture(scope="session")

@@ -479,7 +479,7 @@ def test_pictures_of_billions_of_pixels(refused, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------- a machine too small
 
 
-@pytest.mark.parametrize("limit", [200, 400, 700, 1000, 1400])
+@pytest.mark.parametrize("limit", [200, 700, 1400])
 @pytest.mark.parametrize("command", [("check", "p.json")])
 def test_little_memory_is_a_sentence(tmp_path, limit, command):
     """The command works or says why not, however far the libraries came in being loaded."""

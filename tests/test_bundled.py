@@ -96,7 +96,7 @@ def test_what_the_network_receives_is_the_plan(solver, whole):
         lambda module, args, kwargs: received.append((args[0].clone(), args[1])), with_kwargs=True
     )
     shared = build("karras", 5, model.path)
-    for schedule in [shared, *(one_row_each(steps, model) for steps in (1, 2, 5, 17))]:
+    for schedule in [shared, *(one_row_each(steps, model) for steps in (1, 2, 5))]:
         received.clear()
         plan, rows = compile_plan(schedule, solver, model), schedule.rows or 1
         states = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,14 +63,14 @@ def test_what_is_chosen_is_better_than_the_default_and_says_how_much(solver, mea
         assert measured(solver, found.schedule, near, measure) > 0.97 * found.error
 
 
-def test_free_levels_are_never_worse_than_the_curve():
+def test_free_levels_are_never_worse_than_the_curve(little):
     curve = choose("reduced-bao", 6, MODES, PATH, lambda_s=1.0)
     free = choose("reduced-bao", 6, MODES, PATH, lambda_s=1.0, levels="free")
     assert free.error <= curve.error
     assert free.options["lambda_s"] == 1.0
 
 
-def test_the_process_of_the_solver_is_that_of_the_levels():
+def test_the_process_of_the_solver_is_that_of_the_levels(little):
     found = choose("reduced-oba", 8, MODES, PATH, gamma=0.02, nu=4.02)
     assert (found.schedule.options["gamma"], found.options["gamma"]) == (0.02, 0.02)
 
@@ -98,7 +99,7 @@ def test_the_spectrum_of_a_model_s_data_is_found(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _two_kinds(monkeypatch):
-    """Two candidates show what four do."""
+    """Two candidates show what four do; and no more pictures than the judge needs."""
     monkeypatch.setattr(workflow, "KINDS", workflow.KINDS[1:3])
 
 
@@ -110,8 +111,9 @@ def digits():
     )
 
 
-def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, tmp_path):
+def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, tmp_path, little_pictures):
     model, data = digits
+    data = replace(data, n=little_pictures)
     plan = tune_by_spectrum(model, 4, "reduced-oba", own_modes("digits"), data)
     evidence = plan.evidence
     assert plan.calls == 4
@@ -120,17 +122,17 @@ def test_pictures_judge_and_the_default_is_kept_where_nothing_is_gained(digits, 
     assert {d["space"] for d in evidence["differences"]} == {"block10", "head-pca64"}
     gained = [d["high"] < 0 for d in evidence["differences"]]
     assert evidence["gain"] == (any(gained) and not any(d["low"] > 0 for d in evidence["differences"]))
-    assert evidence["rows"] == {"validation": [0, 0, 64], "held_out": [1, 0, 64]}
+    assert evidence["rows"] == {"validation": [0, 0, 16], "held_out": [1, 0, 16]}
     assert len(evidence["validation"]) == 4
-    assert plan.cost["network_evaluations"]["total"] == (4 + 2) * 64 * 4 + 5
+    assert plan.cost["network_evaluations"]["total"] == (4 + 2) * 16 * 4 + 5
     plan.save(tmp_path / "p.json")
     assert load_plan(tmp_path / "p.json").evidence["verdict"] == evidence["verdict"]
 
 
-def test_a_real_gain_is_found(digits, monkeypatch):
-    """Against the uniform grid alone, which is known to be bad at few calls, what the spectrum chooses wins."""
+def test_a_real_gain_is_found(digits, little_pictures, monkeypatch):
+    """Against a grid alone that leaves the largest steps to the end, what the spectrum chooses wins."""
     model, data = digits
-    bad = compile_plan(build("phase-time", 4, model.path, power=1.0), "reduced-oba", model)
+    bad = compile_plan(build("phase-time", 4, model.path, power=0.4), "reduced-oba", model)
     monkeypatch.setattr(workflow, "_defaults", lambda *_: [("a bad one", bad)])
     plan = tune_by_spectrum(model, 4, "reduced-oba", own_modes("digits"), data)
     assert plan.evidence["gain"]
@@ -158,7 +160,7 @@ def refused(*words) -> str:
     return str(result.exception)
 
 
-def test_sample_without_a_plan_file(tmp_path):
+def test_sample_without_a_plan_file(tmp_path, little):
     out = tmp_path / "x.npz"
     result = run(
         "sample",
@@ -223,16 +225,16 @@ def test_sample_refuses(words, said, tmp_path):
     assert not out.exists()
 
 
-def test_tune_of_a_phase_space_solver(tmp_path):
+def test_tune_of_a_phase_space_solver(tmp_path, little_pictures):
     out = tmp_path / "p.json"
-    result = run("tune", "digits", "--solver", "reduced-oba", "--calls", 4, "--images", 64, "-o", out)
+    result = run("tune", "digits", "--solver", "reduced-oba", "--calls", 4, "--images", little_pictures, "-o", out)
     assert result.exit_code == 0, result.exception
     assert "held-out noises" in result.output
     assert json.loads(out.read_text())["solver"] == "reduced-oba"
     for words, said in (
         (["--coefficients"], "leave out --coefficients"),
         (["--budget", 100], "leave out --budget"),
-        (["--images", 8], "fewer than 64"),
+        (["--images", 8], "fewer than 16"),
     ):
         other = tmp_path / "q.json"
         assert said in refused("tune", "digits", "--solver", "reduced-oba", "--calls", 4, "-o", other, *words)
@@ -247,7 +249,7 @@ def test_the_guard_of_noises_refuses_phase_space():
         tune(load("digits"), calls=4, solver="reduced-bab")
 
 
-def test_levels_of_other_paths_are_kept_inside_the_process():
+def test_levels_of_other_paths_are_kept_inside_the_process(little):
     """A path whose first level is infinite, or beyond the process: the levels start where the process ends at the latest."""
     found = choose("reduced-oba", 6, MODES, vp(zero_terminal_snr=True))
     assert found.schedule.sigmas[0] < 258

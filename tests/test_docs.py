@@ -16,6 +16,8 @@ from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import POSITION
 from test_documents import ROOT, tool
 
+pytestmark = pytest.mark.documents
+
 docs = tool("update_docs")
 PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in docs.PAGES]
 

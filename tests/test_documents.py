@@ -13,6 +13,8 @@ import pytest
 from sigmatune import load
 from sigmatune.training.recipe import read
 
+pytestmark = pytest.mark.documents
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -16,8 +16,7 @@ from sigmatune import compile_plan, load, schedules
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.evaluate import Wanted, check, figures
-from sigmatune.evaluation.extractors import EXTRACTORS
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import EXTRACTORS, extractor
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Rings
 from sigmatune.evaluation.generation import end_points, generate, pictures
@@ -296,7 +295,7 @@ def test_the_paired_error_is_that_of_the_workbench(digits, plan, tmp_path):
     from sigmatune.tuning import TuningSettings, Workbench
 
     found = paired(digits, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
-    bench = Workbench(digits, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=192, micro_batch=8))
+    bench = Workbench(digits, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8))
     assert_allclose(found.estimate.value, np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1)), rtol=0.02)
     assert found.settings.reference["steps"] >= 96
     stochastic = compile_plan(schedules.build("karras", 3, digits.path), "ancestral", digits)

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 import training as tiny
+from little import PICTURES, little_work
 from sigmatune import compile_plan, load, load_plan, sample
 from sigmatune.cli import app
 from sigmatune.evaluation import reference_set as reference
@@ -57,7 +58,7 @@ def compared(folder: Path) -> ReferenceData:
     """Images are compared pixel by pixel with the images, which takes no network; features are kept in a folder."""
     used = extractor("pixels", (1, 8, 8))
     known = reference.measure(open_images(pictures().values.permute(0, 2, 3, 1).numpy()), [used])
-    return ReferenceData(known, used, n=64, folder=folder)
+    return ReferenceData(known, used, n=PICTURES, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,8 @@ def run(folder: Path, data: ReferenceData, **settings) -> object:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("finetune") / "run"
-    return folder, run(folder, data, method="discretisation")
+    with little_work(pictures=True):
+        return folder, run(folder, data, method="discretisation")
 
 
 def test_rounds_take_turns_and_pictures_judge(done, data, digits):
@@ -234,7 +236,7 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
     tuned = [load_plan(file).cost for file in files if file.exists()]
     assert spent["tuning"] == sum(cost["network_evaluations"]["total"] for cost in tuned) > 0
     assert spent["training"] == 3 * found.plan.cost["images_seen"]
-    assert spent["tables"] == 4 * 64 * 32  # the old and the new weights of two rounds
+    assert spent["tables"] == 4 * 16 * 6  # images and levels: the old and the new weights of two rounds
     assert spent["total"] == sum(count for purpose, count in spent.items() if purpose != "total")
 
 
@@ -267,7 +269,7 @@ def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):
     assert plan.evidence["verdict"] == found.evidence["verdict"]
 
 
-def test_bad_weights_are_no_gain(tmp_path, data, digits):
+def test_bad_weights_are_no_gain(tmp_path, data, digits, little_pictures):
     """A rate that ruins the network: the old plan comes back, with the words."""
     settings = FinetuneSettings(rounds=1, training=QUICK.model_copy(update={"rate": 0.3}), noises=NOISES, method=KEEP)
     found = finetune(
@@ -280,7 +282,7 @@ def test_bad_weights_are_no_gain(tmp_path, data, digits):
     assert found.plan.schedule.sigmas.tolist() == plan_for(digits).schedule.sigmas.tolist()
 
 
-def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, data):
+def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, data, little_pictures):
     folder, found = done
     before = digest_of(folder)
     again = run(folder, data, method="discretisation")
@@ -291,7 +293,7 @@ def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, dat
         run(folder, data, method=KEEP)
 
 
-def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, digits):
+def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, digits, little_pictures):
     settings = FinetuneSettings(
         rounds=1, training=QUICK.model_copy(update={"images": 128}), noises=NOISES, method=KEEP, distil=12, lora=2
     )
@@ -362,6 +364,7 @@ def test_other_models_are_refused():
         Trainable.of("nowhere")
 
 
+@pytest.mark.usefixtures("little_pictures")
 def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(tmp_path, data, digits, monkeypatch):
     settings = FinetuneSettings(rounds=1, training=QUICK, noises=NOISES, method=KEEP, save=5)
     made = training_of_levels.Denoising.losses
@@ -379,7 +382,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(t
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_the_command_says_what_came_of_it(files, tmp_path, monkeypatch):
+def test_the_command_says_what_came_of_it(files, tmp_path, little_pictures, monkeypatch):
     monkeypatch.chdir(files)
     options = [
         "--images",
@@ -391,7 +394,7 @@ def test_the_command_says_what_came_of_it(files, tmp_path, monkeypatch):
         "--method",
         "keep",
         "--pictures",
-        "64",
+        str(little_pictures),
         "--device",
         "cpu",
     ]
@@ -400,7 +403,7 @@ def test_the_command_says_what_came_of_it(files, tmp_path, monkeypatch):
         ["finetune", "digits", "--data", "digits.npz", "--plan", "plan.json", "--out", str(tmp_path / "o"), *options],
     )
     assert found.exit_code == 0, found.output
-    assert "gain: on 64 held-out noises" in found.output
+    assert "gain: on 16 held-out noises" in found.output
     assert "64 images seen" in found.output
     evidence = json.loads((tmp_path / "o" / "evidence.json").read_text())
     assert (tmp_path / "o" / "model").is_dir() == evidence["gain"]

@@ -118,7 +118,7 @@ def test_zero_is_the_start():
 def test_the_levels_found_are_a_minimum():
     """Nelder-Mead, which needs no gradient, finds nothing better."""
     bench = Workbench(
-        mixture(), TuningSettings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=64)
+        mixture(), TuningSettings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=24)
     )
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     ends = bench.model.path.sigma_min, bench.model.path.sigma_max
@@ -137,7 +137,7 @@ def test_the_levels_found_are_a_minimum():
 
 def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
     bench = Workbench(
-        mixture(), TuningSettings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=64)
+        mixture(), TuningSettings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=24)
     )
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     scores = {"start": bench.score(bench.plan(start, "euler"), "held_out")}
@@ -146,7 +146,7 @@ def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
         ("tied", Freedom(coefficients=True)),
         ("free", Freedom(coefficients=True, queries=True, sums="free")),
     ):
-        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=60)
+        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=30)
         scores[name] = bench.score(plan, "held_out")
         plan.save(tmp_path / f"{name}.json")
         back = load_plan(tmp_path / f"{name}.json")
@@ -207,7 +207,7 @@ MEMORY = """
 import torch, numpy
 from sigmatune import load
 from sigmatune.schedules import build
-from sigmatune.tuning import Settings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench
 from sigmatune.tuning.gradient import Freedom, Parameters, _Objective
 
 torch.manual_seed(0)
@@ -216,7 +216,7 @@ for _ in range(3):
     layers += [torch.nn.Conv2d(64, 64, 1), torch.nn.SiLU()]
 net = torch.nn.Sequential(*layers, torch.nn.Conv2d(64, 1, 3, padding=1)).requires_grad_(False)
 model = load(lambda x, sigma: net(x / (1 + sigma.view(-1, 1, 1, 1))), shape=(1, 32, 32), sigma_min=0.01, sigma_max=50.0)
-bench = Workbench(model, Settings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=2))
+bench = Workbench(model, TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=2))
 bench.reference("tuning")
 
 

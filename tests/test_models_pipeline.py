@@ -220,7 +220,7 @@ def test_prompts_that_tune_choose_and_judge_are_disjoint():
 
 
 @pytest.mark.parametrize(("name", "options"), [("sd15", {"prompts": WORDS}), ("dit", {"labels": [0, 1, 2]})])
-def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, options):
+def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, options, little):
     pipe, model = load(name, **options)
     seen = Counter()
     plain = type(model)._condition_of
@@ -244,7 +244,7 @@ def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, optio
     pipe(**FAMILIES[name].call, num_inference_steps=plan.calls)
 
 
-def test_every_stage_of_tuning_knows_the_rows(tmp_path):
+def test_every_stage_of_tuning_knows_the_rows(tmp_path, little):
     _, model = load("dit", labels=[0, 1, 2])
     for method in ("discretisation", "trajectory", "gradient"):
         plan = st.tune(model, calls=4, solver="euler", method=method, settings=SETTINGS, store=tmp_path)
@@ -322,7 +322,7 @@ def test_pickled_weights_are_refused(folder, tmp_path):
         st.load(broken, **PROMPTS)
 
 
-def test_tune_and_sample_on_the_command_line(run, folder, tmp_path):
+def test_tune_and_sample_on_the_command_line(run, folder, tmp_path, little):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(WORDS) + "\n\n")
     small = [

@@ -14,6 +14,7 @@ import torch
 
 import sigmatune
 from exact import PATHS, gaussian
+from little import little_work
 from sigmatune import load, report, schedules
 from sigmatune.core.denoiser import Guided
 from sigmatune.models.analytic import Empirical
@@ -34,7 +35,8 @@ TINY = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=2, refere
 
 def tuned(model, calls=4, solver="euler", settings=TINY):
     bench = Workbench(model, settings)
-    return bench, tune_on(bench, calls, solver=solver)
+    with little_work():
+        return bench, tune_on(bench, calls, solver=solver)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_curves_are_the_errors_of_the_plans(measured, case):
             assert pair.default.mean == min(curve.points[n].mean for curve in group.defaults)
 
 
-def test_what_the_guard_paid_for_is_not_paid_twice(case):
+def test_what_the_guard_paid_for_is_not_paid_twice(case, little):
     """And nothing of the tuning or validation noises is looked at."""
     bench = Workbench(case[0].model, TINY)
     plan = tune_on(bench, 4, solver="euler")
@@ -300,10 +302,11 @@ def test_no_gain_is_said_calmly(no_gain):
     assert 'class="scale"' not in text  # a ratio that means nothing is not drawn
 
 
-def test_several_plans_share_one_page(case, no_gain):
+def test_several_plans_share_one_page(case, no_gain, monkeypatch):
+    monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")
     bench, plan = case
-    six = tune_on(bench, 6, solver="euler")
-    heun = tune_on(bench, 7, solver="heun")
+    with little_work():
+        six, heun = tune_on(bench, 6, solver="euler"), tune_on(bench, 7, solver="heun")
     found = measure(bench, [plan, six, heun], rows=4)
     assert [group.solver for group in found.groups] == ["euler", "heun"]
     assert [n for n, point in found.groups[0].tuned.points.items() if point.exact] == [4, 6]

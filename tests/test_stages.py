@@ -17,7 +17,7 @@ from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.stages import STAGES, table_of
 
-SETTINGS = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=48)
+SETTINGS = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=24)
 
 
 def mixture(path=None):
@@ -67,7 +67,7 @@ def test_the_plan_with_its_coefficients_goes_through_the_file(auto, tmp_path):
 
 
 @pytest.mark.parametrize(("solver", "path"), [("dpmpp2m", vp("linear")), ("heun", vp("linear")), ("unipc", Flow(2.0))])
-def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path):
+def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path, little):
     bench = Workbench(mixture(path), SETTINGS)
     seen = {}
     outputs = bench.outputs
@@ -84,7 +84,7 @@ def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "static"])
-def test_one_stage_by_name(name):
+def test_one_stage_by_name(name, little):
     bench = Workbench(mixture(), SETTINGS)
     log = climb(bench, 4, "euler", ("static", name)).log
     assert [entry["stage"] for entry in log] == ["static", name]
@@ -117,7 +117,7 @@ def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch
 
 
 @pytest.mark.parametrize("spare", [0, 400, 900, 1500, 2600])
-def test_what_a_gradient_finds_can_still_be_measured(spare):
+def test_what_a_gradient_finds_can_still_be_measured(spare, little):
     """However little is left, the plan that was paid for is not thrown away for want of one more measurement."""
     bench = Workbench(mixture(), SETTINGS)
     first = climb(bench, 4, "euler", ("static",))

@@ -117,8 +117,8 @@ def test_what_minimises_the_loss_is_the_score_whatever_matching_and_root(matchin
     """A linear network, fitted at one time: nothing of the answer is put in."""
     objective = ScoreMatching(EARLY, matching, upper, eps=0.1)  # and T = 0.1001
     network = torch.nn.Conv2d(2, 2, 1)
-    batch, told = gaussian(4000, channels=1), Told(lambda u, _: network(u))
-    fit = torch.optim.LBFGS(network.parameters(), max_iter=30, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+    batch, told = gaussian(2000, channels=1), Told(lambda u, _: network(u))
+    fit = torch.optim.LBFGS(network.parameters(), max_iter=15, line_search_fn="strong_wolfe", tolerance_change=1e-12)
 
     def closure():
         fit.zero_grad()

@@ -31,7 +31,8 @@ def mixture(path):
 
 
 def workbench(model=None, **settings):
-    return Workbench(model or mixture(VE(0.02, 40.0)), TuningSettings(**{"tuning": 6, "micro_batch": 4, **settings}))
+    little = {"tuning": 6, "micro_batch": 4, "reference_steps": 16}
+    return Workbench(model or mixture(VE(0.02, 40.0)), TuningSettings(**{**little, **settings}))
 
 
 def brute_force(bench, solver, steps, grid):

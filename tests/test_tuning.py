@@ -35,7 +35,7 @@ from sigmatune.tuning.stages import FINALISTS
 DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
 # What is tested here holds for every method; this one is fast on exact models.
 tune, tune_on = partial(tune_by, method="search"), partial(tune_on_by, method="search")
-QUICK = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=32)
+QUICK = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=40, reference_steps=16)
 
 
 def test_the_three_kinds_of_noise_never_meet():

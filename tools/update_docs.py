@@ -41,6 +41,7 @@ from sigmatune import cli, models, report
 from sigmatune.core.schedule import Schedule
 from sigmatune.evaluation import generation, leaderboard
 from sigmatune.evaluation import reference_set as reference
+from sigmatune.evaluation import stochastic_guard as guard_of_pictures
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
 from sigmatune.models import bundled
@@ -50,6 +51,8 @@ from sigmatune.report import measurements as measure
 from sigmatune.spectra.sources import open_images
 from sigmatune.tuning import TuningSettings, Workbench, guard, stages
 from sigmatune.tuning import gaussian_optimum as spectral
+from sigmatune.tuning import spectral_search as by_spectrum
+from sigmatune.workflows import finetune, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -145,6 +148,10 @@ def small() -> Iterator[None]:
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
         mock.patch.object(leaderboard, "generate", few),
+        mock.patch.object(judge, "generate", few),
+        mock.patch.object(guard_of_pictures, "RESAMPLES", 60),
+        mock.patch.object(by_spectrum, "MOST", 40),
+        mock.patch.multiple(finetune, TABLE_IMAGES=16, TABLE_LEVELS=8),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=f"{PICTURES} images cannot fill")  # true here, and on purpose
