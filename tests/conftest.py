@@ -35,8 +35,8 @@ def cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def pytest_runtestloop(session):
-    session.config.stash[cpu_clock] = cpu_seconds()
+def pytest_configure(config):
+    config.stash[cpu_clock] = cpu_seconds()
 
 
 @pytest.hookimpl(wrapper=True)
