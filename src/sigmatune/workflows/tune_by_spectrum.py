@@ -48,7 +48,7 @@ def tune_by_spectrum(
         progress: Sees the images done.
 
     Returns:
-        The plan, with evidence and cost: the chosen plan, or the best default without a gain.
+        The chosen plan, with evidence and cost, or the best default without a gain.
 
     Raises:
         SigmaTuneError: if the calls pay for no step, there are fewer than 64 images, or the data do not fit the model.
