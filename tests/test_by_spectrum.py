@@ -134,7 +134,7 @@ def test_a_real_gain_is_found(digits, little_pictures, monkeypatch):
     model, data = digits
     bad = compile_plan(build("phase-time", 4, model.path, power=1.0), "reduced-oba", model)
     monkeypatch.setattr(workflow, "KINDS", workflow.KINDS[:1])
-    monkeypatch.setattr("sigmatune.tuning.by_spectrum.MOST", 120)
+    monkeypatch.setattr("sigmatune.tuning.spectral_search.MOST", 120)
     monkeypatch.setattr(workflow, "_defaults", lambda *_: [("a bad one", bad)])
     plan = tune_by_spectrum(model, 4, "reduced-oba", own_modes("digits"), data)
     assert plan.evidence["gain"]
