@@ -225,7 +225,7 @@ MUTANTS = (
     Mutant("tuning/trajectory.py", "(one.score, one.way[-2])", "-one.score", ("test_trajectory.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
-    Mutant("interop/diffusers.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
+    Mutant("interop/pipeline_machine.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
     Mutant(
         "interop/diffusers.py",
         "self.timesteps = times.to(torch.float32)",
