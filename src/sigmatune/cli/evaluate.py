@@ -16,8 +16,8 @@ from sigmatune.cli.shared_options import (
     Force,
     ImagesRun,
     JsonOfFile,
-    Reference,
     ReferenceSize,
+    ReferenceSource,
     SeedOrDraw,
     Values,
 )
@@ -51,7 +51,7 @@ def evaluate(
     against: str = typer.Option(
         "", help="Plan file, or a schedule such as karras:rho=7, to compare the plan with on the same noises."
     ),
-    reference: Reference = "",
+    reference: ReferenceSource = "",
     extractor: str = typer.Option(
         "", help="efficientnet-lite0 (default), efficientnet-lite0-224, inception, pixels, or module:function."
     ),

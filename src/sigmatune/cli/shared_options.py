@@ -66,7 +66,7 @@ TrainingData = Annotated[
     str, typer.Option("--data", help="Training images: a folder, .npz, .npy, a data set of the hub.")
 ]
 
-Reference = Annotated[
+ReferenceSource = Annotated[
     str,
     typer.Option(
         "--reference",
