@@ -65,6 +65,7 @@ check: lint types floors docs  ## Lint, format, types, floors, documentation (`m
 lint: $(DEV)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python tools/check_names.py
 
 types: $(DEV)
 	$(BIN)/python -m mypy

@@ -22,10 +22,10 @@ NOT_IN_ARCHIVE = {"benchmarks/models/*/**/*.safetensors"}
 
 def package_files(root: Path) -> set[str]:
     """The files that belong into the wheel, as paths from ``src``."""
-    found = (root / "src" / "sigmatune").rglob("*")
+    candidates = (root / "src" / "sigmatune").rglob("*")
     return {
         file.relative_to(root / "src").as_posix()
-        for file in found
+        for file in candidates
         if file.is_file() and "__pycache__" not in file.parts
     }
 

@@ -23,8 +23,8 @@ def images(name: str, data: Path) -> tuple[torch.Tensor, list[str]]:
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        found = load_digits()
-        return torch.from_numpy(found.images[:, None] / 8.0 - 1.0).float(), [str(label) for label in found.target]
+        digits = load_digits()
+        return torch.from_numpy(digits.images[:, None] / 8.0 - 1.0).float(), [str(label) for label in digits.target]
     stored = np.load(data)
     pixels = torch.from_numpy(stored["train"]).permute(0, 3, 1, 2)
     return pixels.float() / 127.5 - 1, [CLASSES[label] for label in stored["train_labels"]]

@@ -209,13 +209,13 @@ def run(command: Command, folder: Path, *, kill_at: int | str = 0, kill_after: f
 
 def results(command: Command, folder: Path) -> dict[str, Any]:
     """What a command has made, without what clocks say."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for name in command.results:
         place = folder / name
         for file in sorted(place.rglob("*") if place.is_dir() else [place]):
             if file.is_file():
-                found[str(file.relative_to(folder))] = read(file)
-    return found
+                contents[str(file.relative_to(folder))] = read(file)
+    return contents
 
 
 def read(file: Path) -> Any:

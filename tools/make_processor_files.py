@@ -58,13 +58,13 @@ def models() -> dict[str, Any]:
         "narrowed": Narrowed(vp(), 0.05, vp().sigma_max),
         "whole": vp(),
     }
-    found: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     for name, path in paths.items():
         f = np.fft.fftfreq(4) * 4
         power = np.maximum(np.hypot(f[:, None], f[None, :]), 0.5) ** -2.0
-        found[name] = GaussianSpectrum(power / power.mean() / 4, (1, 4, 4), path)
-    found["whole"].integer_time = True
-    return {**found, "digits": load("digits")}
+        models[name] = GaussianSpectrum(power / power.mean() / 4, (1, 4, 4), path)
+    models["whole"].integer_time = True
+    return {**models, "digits": load("digits")}
 
 
 def model_of(name: str, known: Mapping[str, Any]) -> Any:
@@ -83,9 +83,9 @@ def plans(known: Mapping[str, Any], store: Path) -> Iterator[tuple[str, Any]]:
         family = "karras" if name in ("vp", "edm") else "uniform-trailing"
         ends = {"sigma_max": 40.0} if solver == "reduced-oba" else {}
         yield name, compile_plan(build(family, 4, known[name].path, **ends), solver, known[name])
-    made = compile_plan(build("uniform-linspace", 3, known["flow"].path), "dpmpp2m", known["flow"])
-    table = replace(made.coefficients, b=made.coefficients.b * 0.98)
-    yield "flow learned", Plan(made.schedule, "custom", table, made.path, made.fingerprint)
+    plain = compile_plan(build("uniform-linspace", 3, known["flow"].path), "dpmpp2m", known["flow"])
+    table = replace(plain.coefficients, b=plain.coefficients.b * 0.98)
+    yield "flow learned", Plan(plain.schedule, "custom", table, plain.path, plain.fingerprint)
     yield "vp rows", rule(known["vp"]).plan(0, range(2))
     yield "vp tuned", tuned(known["vp"], store=store)
     yield "sd-zero-snr tuned", tuned(known["sd-zero-snr"])
@@ -151,14 +151,14 @@ def tables() -> dict[str, str]:
 
     from sigmatune.models.scheduler_config import read_process
 
-    found = {}
+    digests = {}
     for kind in ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"):
         for zero in (False, True):
             config = {"_class_name": "DDIMScheduler", "beta_schedule": kind, "rescale_betas_zero_snr": zero}
             path: Any = read_process(config).path
             bits = path.alphas_cumprod.tobytes() + path.sigma(np.arange(path.levels, dtype=np.float64)).tobytes()
-            found[f"{kind}{', zero terminal SNR' * zero}"] = hashlib.sha256(bits).hexdigest()
-    return found
+            digests[f"{kind}{', zero terminal SNR' * zero}"] = hashlib.sha256(bits).hexdigest()
+    return digests
 
 
 def shown(images: Any) -> list[Any]:

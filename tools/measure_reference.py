@@ -29,13 +29,13 @@ def main() -> None:
     given = parser.parse_args()
     data, _ = images(given.name, given.data)
     used = [extractor("efficientnet-lite0", tuple(data.shape[1:])), Projections(), Rings()]
-    found = measure(
+    reference = measure(
         open_images(data, layout="NCHW"), used, name=f"training images of {given.name}",
         progress=lambda what, done, total: print(f"{what}: {done} of {total}", end="\r", flush=True),
     )  # fmt: skip
     path = bundled_folder(given.name) / "reference.npz"
-    found.save(path, most=ROWS[given.name], components=COMPONENTS, half=True)
-    print(f"{path}: {found.n} images, {path.stat().st_size / 2**20:.1f} MiB")
+    reference.save(path, most=ROWS[given.name], components=COMPONENTS, half=True)
+    print(f"{path}: {reference.n} images, {path.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ MUTANTS = (
     Mutant("tuning/trajectory.py", "(one.score, one.way[-2])", "-one.score", ("test_trajectory.py",)),
     # The loop: noise of the wrong call, a lost row, a wrong elimination.
     Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
-    Mutant("interop/diffusers.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
+    Mutant("interop/pipeline_machine.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
     Mutant(
         "interop/diffusers.py",
         "self.timesteps = times.to(torch.float32)",
@@ -270,7 +270,7 @@ def killed(mutant: Mutant) -> bool:
         return done.returncode == 1
 
 
-def told(mutant: Mutant) -> tuple[str, ...]:
+def handles(mutant: Mutant) -> tuple[str, ...]:
     """What a mutant can be chosen by."""
     return (mutant.file, mutant.right, mutant.wrong, *mutant.tests)
 
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     chosen = [
-        one for one in MUTANTS if not args.words or any(word in part for word in args.words for part in told(one))
+        one for one in MUTANTS if not args.words or any(word in part for word in args.words for part in handles(one))
     ]
     began, survivors = time.monotonic(), 0
     with ThreadPoolExecutor(args.jobs) as pool:

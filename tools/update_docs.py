@@ -99,7 +99,7 @@ def little_tuning() -> Iterator[None]:
     def exact(bench: Workbench) -> bool:
         return isinstance(bench.model, Analytic)
 
-    def made(self: Workbench, model: models.Denoiser, settings: TuningSettings | None = None, **rest: Any) -> None:
+    def shortened(self: Workbench, model: models.Denoiser, settings: TuningSettings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
     def descended(bench: Workbench, *rest: Any, iterations: int, **named: Any) -> Plan:
@@ -108,7 +108,7 @@ def little_tuning() -> Iterator[None]:
     def tried(bench: Workbench, *rest: Any, trials: int, **named: Any) -> list[Plan]:
         return try_out(bench, *rest, trials=trials if exact(bench) else 1, **named)
 
-    def found(*rest: Any, **named: Any) -> Schedule:  # for images only, and no page tunes an exact model of them
+    def hasty(*rest: Any, **named: Any) -> Schedule:  # for images only, and no page tunes an exact model of them
         with mock.patch.dict(spectral.STOP, maxiter=1):
             return find(*rest, **named)
 
@@ -121,10 +121,10 @@ def little_tuning() -> Iterator[None]:
             return judge(bench, *rest)
 
     with (
-        mock.patch.object(Workbench, "__init__", made),
+        mock.patch.object(Workbench, "__init__", shortened),
         mock.patch.object(stages, "tune_by_gradient", descended),
         mock.patch.object(stages, "tune_by_kriging", tried),
-        mock.patch.object(stages, "optimal", found),
+        mock.patch.object(stages, "optimal", hasty),
         mock.patch.object(stages, "_grid", coarse),
         mock.patch.object(tuner, "judge", judged),
         mock.patch.object(measure, "BUDGETS", (4, 6)),

@@ -45,11 +45,11 @@ def guard_table(result: dict) -> str:
     return "\n".join([*lines, "", note])
 
 
-def ratio(found: dict) -> str:
+def ratio(comparison: dict) -> str:
     """A ratio with its interval, bold where the whole interval lies below 1."""
-    value = found.get("value", found.get("statistic"))
-    text = f"{value:.2f} ({found['low']:.2f}-{found['high']:.2f})"
-    return f"**{text}**" if found["high"] < 1 else text
+    value = comparison.get("value", comparison.get("statistic"))
+    text = f"{value:.2f} ({comparison['low']:.2f}-{comparison['high']:.2f})"
+    return f"**{text}**" if comparison["high"] < 1 else text
 
 
 def markdown(head: list[str], rows: list[list[str]], note: str) -> str:
@@ -86,8 +86,8 @@ def spectrum_table(result: dict) -> str:
     facts = result["facts"]
     edm, by_rings, by_modes = facts["edm"], facts["training"]["by_rings"], facts["training"]["by_modes"]
     rows = [["sigma_data", f"{facts['sigma_data']:.3f}", f"{edm['sigma_data']:g}"]]
-    for label, found in (("every ring the same", by_rings), ("every mode the same", by_modes)):
-        rows += [[f"{name}, {label}", f"{found[name]:.2f}", f"{edm[name]:g}"] for name in ("P_mean", "P_std")]
+    for label, constants in (("every ring the same", by_rings), ("every mode the same", by_modes)):
+        rows += [[f"{name}, {label}", f"{constants[name]:.2f}", f"{edm[name]:g}"] for name in ("P_mean", "P_std")]
     for ends in facts["ends"]:
         rows.append(
             [f"range for {ends['steps']} steps", f"{ends['sigma_max']:.3g} to {ends['sigma_min']:.2g}",
@@ -119,15 +119,15 @@ def beta_table(result: dict) -> str:
 def analyses_table(result: dict) -> str:
     """When the bands change, the fitted Beta distributions, and the hand-picked ones."""
     rows = []
-    for name, found in result["analyses"].items():
-        median, fit = found["medians"]["state"], found["fit"]
+    for name, analysis in result["analyses"].items():
+        median, fit = analysis["medians"]["state"], analysis["fit"]
         rows.append(
             [name, *(f"{median[band]['value']:.0f}" for band in ("low", "high")),
              *(f"{fit[of]['value']:.2f} ({fit[of]['low']:.2f}-{fit[of]['high']:.2f})" for of in ("a", "b", "symmetric")),
-             *(f"{one['total_variation']:.2f}" for one in found["published"])]
+             *(f"{one['total_variation']:.2f}" for one in analysis["published"])]
         )  # fmt: skip
     head = ["model", "low band: half at tau", "high band: half at tau", "a", "b", "a = b",
-            *(f"distance of ({one['a']:g}, {one['a']:g})" for one in found["published"])]  # fmt: skip
+            *(f"distance of ({one['a']:g}, {one['a']:g})" for one in analysis["published"])]  # fmt: skip
     one = next(iter(result["analyses"].values()))
     note = (
         f"{one['n']} samples, chains of {one['steps']} steps, T = {one['levels']}; 95% jackknife intervals. The distance is "
@@ -166,10 +166,10 @@ def tuners_table(result: dict) -> str:
     for model, method, solver in dict.fromkeys(key[:3] for key in cells if key[1].startswith("auto")):
         entries = []
         for calls in budgets:
-            found = cells[model, method, solver, calls]
-            value = found["error_ratio"]
+            cell = cells[model, method, solver, calls]
+            value = cell["error_ratio"]
             text = f"{value['value']:.2f} ({value['low']:.2f}-{value['high']:.2f})"
-            entries.append(f"**{text}**" if found["gain"] else f"no gain: {text}")
+            entries.append(f"**{text}**" if cell["gain"] else f"no gain: {text}")
         what = "levels and coefficients" if "coefficients" in method else "levels"
         rows.append([model, NAMES.get(solver, solver), what, *entries])
     order = list(dict.fromkeys(row[0] for row in rows))
@@ -203,7 +203,7 @@ def tuning_cost(cells: list[dict]) -> int:
 def queries_table(result: dict) -> str:
     """What it brings to ask at other levels than those that are stepped to."""
     ratios = [cell["error_ratio"] for cell in result["cells"]]
-    row = ["cifar10", NAMES["euler"], "levels and asked levels", *(ratio(found) for found in ratios)]
+    row = ["cifar10", NAMES["euler"], "levels and asked levels", *(ratio(comparison) for comparison in ratios)]
     spent = max(cell["cost"]["network_evaluations"]["total"] for cell in result["cells"])
     note = (
         f"{result['held_out']} held-out noises, 95% paired bootstrap intervals; at most {spent:,} network evaluations of "
@@ -220,12 +220,12 @@ def methods_table(result: dict) -> str:
         row = [method]
         for model in dict.fromkeys(cell["model"] for cell in result["cells"]):
             for few in (True, False):
-                found = [
+                values = [
                     cell["error_ratio"]["value"]
                     for (of, _), cells in runs.items() for cell in cells
                     if of == model and (cell["calls"] <= 6) == few
                 ]  # fmt: skip
-                row.append(f"{median(found):.2f}" if found else "not measured")
+                row.append(f"{median(values):.2f}" if values else "not measured")
         cells = [cell for part in runs.values() for cell in part]
         kept = sum(not cell["gain"] for cell in cells)
         row += [f"{median([tuning_cost(part) for part in runs.values()]):,.0f}", f"{kept} of {len(cells)}"]
@@ -245,12 +245,12 @@ def doctor_table(result: dict) -> str:
     heads: list[str] = []
     rows, healthy, count = [], 0, 0
     for part in result["examined"]:
-        for found in part["diagnoses"]:
-            values = {one["what"]: one["value"] for one in found["findings"]}
+        for diagnosis in part["diagnoses"]:
+            values = {one["what"]: one["value"] for one in diagnosis["findings"]}
             heads = heads or list(values)
-            rows.append([part["data"], f"{found['metric']} {found['space']}", *(f"{values[h]:.3g}" for h in heads),
-                         "yes" if found["healthy"] else f"not {', '.join(found['complaints'])}"])  # fmt: skip
-            healthy, count = healthy + found["healthy"], count + 1
+            rows.append([part["data"], f"{diagnosis['metric']} {diagnosis['space']}", *(f"{values[h]:.3g}" for h in heads),
+                         "yes" if diagnosis["healthy"] else f"not {', '.join(diagnosis['complaints'])}"])  # fmt: skip
+            healthy, count = healthy + diagnosis["healthy"], count + 1
     sizes = ", ".join(f"{n:,} of {data}" for data, n in {p["data"]: p["n"] for p in result["examined"]}.items())
     note = (
         f"Images in each half: {sizes}. Noise in grey levels of 255, blur in pixels. Ordered as it "
@@ -264,10 +264,9 @@ def source_table(result: dict) -> str:
     budgets = sorted({cell["steps"] for cell in result["cells"]})
     cells = {(cell["schedule"], cell["steps"]): cell for cell in result["cells"]}
     first = result["cells"][0]
-    own = any(
-        first["schedule"] in cell["minus"] for cell in result["cells"]
-    )  # the first entry is the rival of the others
-    rival = first["schedule"] if own else next(iter(first["minus"]))
+    # The first entry is the rival of the others, if any of them was compared with it.
+    is_rival = any(first["schedule"] in cell["minus"] for cell in result["cells"])
+    rival = first["schedule"] if is_rival else next(iter(first["minus"]))
     rows = []
     for schedule in dict.fromkeys(name for name, _ in cells):
         for place, figure in enumerate(first["figures"]):
@@ -358,8 +357,8 @@ def phase_lambda_table(result: dict) -> str:
     cells = {(cell["sampler"], cell["budget"], cell["lambda_s"]): cell["wasserstein"] for cell in result["lambda_s"]}
     rows = []
     for name, calls in dict.fromkeys((name, calls) for name, calls, _ in cells):
-        own = [cells[name, calls, v] for v in values]
-        rows.append([name, str(calls), *(f"**{e:.2g}**" if e == min(own) else f"{e:.2g}" for e in own)])
+        errors = [cells[name, calls, v] for v in values]
+        rows.append([name, str(calls), *(f"**{e:.2g}**" if e == min(errors) else f"{e:.2g}" for e in errors)])
     return markdown(["sampler", "calls", *(f"{v:g}" for v in values)], rows, f"Columns: lambda_s. {made_by(result)}")
 
 
@@ -442,14 +441,14 @@ def training_table(result: dict | None) -> str:
         for place, figure in enumerate(first["figures"]):
             if (figure["name"], figure["settings"]["space"]) not in SHOWN:
                 continue
-            found = []
+            texts = []
             for calls in budgets:
                 cell = cells.get((entry, calls))
-                found.append(
+                texts.append(
                     _source_entry({**cell, "minus": {"SiD2": cell["minus_sid2"]} if cell["minus_sid2"] else {}}, place, "SiD2")
                     if cell else "not measured"
                 )  # fmt: skip
-            rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *found])
+            rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *texts])
     seen = next(iter(result["trainings"].values()))
     known = first["figures"][0]["settings"]["reference"]
     note = (
@@ -500,11 +499,11 @@ def _by_calls(result: dict, rival: str) -> tuple[list[list[str]], list[int], dic
     cells, first, rows = {(cell["entry"], cell["calls"]): cell for cell in result["cells"]}, result["cells"][0], []
     for entry in dict.fromkeys(name for name, _ in cells):
         for place, figure in enumerate(first["figures"]):
-            found = [
+            texts = [
                 _source_entry(cells[entry, calls], place, rival) if (entry, calls) in cells else "not measured"
                 for calls in budgets
             ]
-            rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *found])
+            rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *texts])
     return rows, budgets, cells, first
 
 
@@ -554,9 +553,12 @@ def exact_calls_table(result: dict) -> str:
     rows = []
     for family in dict.fromkeys(name for name, _ in cells):
         for place, figure in enumerate(part["cells"][0]["figures"]):
-            found = [cells[family, calls]["figures"][place] if (family, calls) in cells else None for calls in budgets]
+            figures = [
+                cells[family, calls]["figures"][place] if (family, calls) in cells else None for calls in budgets
+            ]
             shown = [
-                f"{one['value']:.1f} ± {(one['high'] - one['low']) / 2:.1f}" if one else "not measured" for one in found
+                f"{one['value']:.1f} ± {(one['high'] - one['low']) / 2:.1f}" if one else "not measured"
+                for one in figures
             ]
             rows.append([family, figure["settings"]["space"], *shown])
     note = (
@@ -574,10 +576,10 @@ def measures_table(result: dict) -> str:
     rows = [
         [
             MEASURES.get(name, name),
-            *(f"{found[part]:.2f}" for part in ("lowest", "mean", *parts)),
-            f"{found['regret']:.2f}",
+            *(f"{record[part]:.2f}" for part in ("lowest", "mean", *parts)),
+            f"{record['regret']:.2f}",
         ]
-        for name, found in result["summary"].items()
+        for name, record in result["summary"].items()
     ]
     counts = " or ".join(str(n) for n in sorted({about["rows"] for about in result["subjects"].values()}))
     note = (
@@ -652,22 +654,22 @@ def documents() -> list[Path]:
 def tables() -> dict[str, str]:
     """All generated tables by name."""
     results = ROOT / "benchmarks" / "results"
-    found = {}
+    texts = {}
     for file in sorted(results.glob("guard_*.json")):
-        found[file.stem] = guard_table(json.loads(file.read_text()))
+        texts[file.stem] = guard_table(json.loads(file.read_text()))
     for name, (make, stem) in MAKERS.items():
         file = results / f"{stem}.json"
         measured = name not in LONG or file.is_file()
-        found[name] = make(json.loads(file.read_text()) if measured else None)
-    return found
+        texts[name] = make(json.loads(file.read_text()) if measured else None)
+    return texts
 
 
 def updated(text: str) -> str:
     """A document's text with every table replaced by the current one."""
-    made = tables()
+    texts = tables()
     return re.sub(
         r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}",
+        lambda match: f"{match[1]}{texts[match[2]]}\n{match[3]}",
         text,
         flags=re.DOTALL,
     )

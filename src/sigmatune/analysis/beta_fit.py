@@ -68,14 +68,14 @@ def fit(edges: Array, parts: Array, *, symmetric: bool = False) -> tuple[float, 
         return -float(weights @ np.log(np.maximum(beta_parts(edges, a, b), 1e-300)))
 
     if symmetric:
-        one = minimize_scalar(lambda p: loss(np.array([p, p])), bounds=(-_LIMIT, _LIMIT), options={"xatol": 1e-8})
-        found = np.array([one.x, one.x])
+        optimum = minimize_scalar(lambda p: loss(np.array([p, p])), bounds=(-_LIMIT, _LIMIT), options={"xatol": 1e-8})
+        logs = np.array([optimum.x, optimum.x])
     else:
         tight = {"xatol": 1e-6, "fatol": 1e-12, "maxfev": 2000}
-        found = minimize(loss, _moments(edges, weights), method="Nelder-Mead", options=tight).x
-    if np.abs(found).max() > _LIMIT - 1e-3:
+        logs = minimize(loss, _moments(edges, weights), method="Nelder-Mead", options=tight).x
+    if np.abs(logs).max() > _LIMIT - 1e-3:
         raise SigmaTuneError("all change lies in one bin, which no Beta distribution fits; take more steps.")
-    a, b = np.exp(found).tolist()
+    a, b = np.exp(logs).tolist()
     return a, b
 
 
@@ -149,7 +149,7 @@ def total_variation(p: Array, q: Array) -> float:
 
 
 def against_fit(
-    analysis: Stepwise, found: BetaFit, a: float, *, of: Of = "x", relative: bool = True
+    analysis: Stepwise, fitted: BetaFit, a: float, *, of: Of = "x", relative: bool = True
 ) -> dict[str, float | None]:
     """Measures how far a hand-picked Beta(a, a) lies from the measured density and from the fit.
 
@@ -159,9 +159,9 @@ def against_fit(
         measured shares; ``total_variation_to_fit``: to the free fit.
     """
     edges, parts = analysis.parts(of, relative=relative)
-    mine, best = beta_parts(edges, a, a), beta_parts(edges, found.a.value, found.b.value)
-    half = log(found.symmetric.high / found.symmetric.low) / 2
-    away = abs(log(found.symmetric.value / a))
+    mine, best = beta_parts(edges, a, a), beta_parts(edges, fitted.a.value, fitted.b.value)
+    half = log(fitted.symmetric.high / fitted.symmetric.low) / 2
+    away = abs(log(fitted.symmetric.value / a))
     widths: float | None = away / half if half > 1e-4 else None
     return {
         "a": a,

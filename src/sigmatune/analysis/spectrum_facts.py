@@ -84,13 +84,13 @@ def facts_of(
 
 def _laws(spectrum: Spectrum) -> dict[str, Any]:
     """The laws for which there are enough rings."""
-    found = {}
+    laws = {}
     for name, fit in (("power", power_law), ("broken", broken_power_law)):
         try:
-            found[name] = fit(spectrum).to_dict()
+            laws[name] = fit(spectrum).to_dict()
         except SigmaTuneError:  # too few rings
             continue
-    return found
+    return laws
 
 
 def _ends(spectrum: Spectrum, order: int) -> list[dict[str, Any]]:

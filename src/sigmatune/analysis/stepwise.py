@@ -137,13 +137,13 @@ def analyze_groups(
     if len({(tuple(m.shape), str(m.path.spec())) for m in models.values()}) != 1:
         raise SigmaTuneError("give at least one denoiser, all of equal shape and noise path.")
     plan = None if plan is None else plan.with_notes(fingerprint=None)
-    found: dict[str, Stepwise] = {}
+    analyses: dict[str, Stepwise] = {}
     for name, model in models.items():
-        own = chain(model) if plan is None else plan
-        batches = -(-whole(n, "n") // own.micro_batch)
-        shown = _moved(progress, len(found) * batches * own.calls, len(models) * batches * own.calls)
-        found[name] = analyze(model, n, plan=own, seed=seed, store=store, progress=shown)
-    return found, mean(found)
+        chained = chain(model) if plan is None else plan
+        batches = -(-whole(n, "n") // chained.micro_batch)
+        shown = _moved(progress, len(analyses) * batches * chained.calls, len(models) * batches * chained.calls)
+        analyses[name] = analyze(model, n, plan=chained, seed=seed, store=store, progress=shown)
+    return analyses, mean(analyses)
 
 
 def mean(analyses: Mapping[str, Stepwise]) -> Stepwise:
@@ -276,8 +276,8 @@ class _Kept:
         data = unsealed(self.file)
         if data is None:
             return 0
-        with np.load(io.BytesIO(data), allow_pickle=False) as found:
-            stored, done = found["sums"], int(found["done"])
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            stored, done = arrays["sums"], int(arrays["done"])
         if stored.shape != sums.shape:
             return 0
         sums[...] = stored

@@ -45,9 +45,9 @@ def order_sentence(analysis: Stepwise, of: Of = "x", *, relative: bool = True) -
     )
 
 
-def fit_sentence(found: BetaFit) -> str:
+def fit_sentence(fitted: BetaFit) -> str:
     """States whether the paper's symmetric Beta distributions can describe the change."""
-    ratio = found.ratio
+    ratio = fitted.ratio
     interval = f"b / a = {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     if ratio.low <= 1 <= ratio.high:
         shape = f"A symmetric Beta(a, a) may describe the change: {interval}"
@@ -57,8 +57,8 @@ def fit_sentence(found: BetaFit) -> str:
             f"No symmetric Beta(a, a) describes the change, because more of it lies towards the {side} end: {interval}"
         )
     return (
-        f"{shape}; the divergence from the measured density is {found.divergence:.3f} nats for the free fit and "
-        f"{found.symmetric_divergence:.3f} for a = b."
+        f"{shape}; the divergence from the measured density is {fitted.divergence:.3f} nats for the free fit and "
+        f"{fitted.symmetric_divergence:.3f} for a = b."
     )
 
 

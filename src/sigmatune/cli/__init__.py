@@ -114,7 +114,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = CUT_OFF
     except Exception as error:
-        said = outside.told(error)
+        said = outside.refusal(error)
         if said is None:
             raise
         _fail(said)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Force, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import load_model, may_write, measuring, progress_bar
+from sigmatune.cli.shared_options import Device, Force, JsonForTable, Model, Seed
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def analyze(
-    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    model: Model,
     n: int = typer.Option(64, "-n", help="How many samples."),
     steps: int = typer.Option(200, help="Steps of the chain, one network call each."),
     solver: str = typer.Option("euler", help="Solver of the chain: euler (DDIM), ancestral (DDPM), dpmpp2m..."),
     family: str = typer.Option("uniform-trailing", help="Schedule family of the chain."),
-    seed: int = typer.Option(0, help="Seed of the noise."),
+    seed: Seed = 0,
     out: Path = typer.Option(
         Path("analysis.npz"), "--out", "-o", help="Arrays to write; a .json, a .png and an .svg go beside them."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    as_json: JsonForTable = False,
     force: Force = False,
-    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    device: Device = "auto",
     store: Path | None = typer.Option(
         None, help="Keep the sums so far in this folder; by default in one beside the output until that is written."
     ),
@@ -57,11 +58,11 @@ def analyze(
     plan = chain(denoiser, steps, **chosen)
     with measuring(work):
         with progress_bar(quiet=as_json) as progress:
-            found = run(
+            stepwise = run(
                 denoiser, n, plan=plan, seed=seed, store=work, progress=lambda *done: progress("sampling", *done)
             )
-        said, pictures = summary(found), rendered(found)
-        found.save(out)
+        said, pictures = summary(stepwise), rendered(stepwise)
+        stepwise.save(out)
         for path, picture in zip(files[2:], pictures, strict=True):
             write_bytes(path, picture)
         if store is None:
@@ -69,15 +70,15 @@ def analyze(
     if as_json:
         print(json.dumps({**said, "files": [str(path) for path in files]}))
         return
-    _print(found, said)
+    _print(stepwise, said)
     print(f"written to {', '.join(map(str, files))}")
 
 
-def _print(found: Stepwise, said: dict[str, Any]) -> None:
+def _print(stepwise: Stepwise, said: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"tau ({found.levels} noise, 0 image) at which half of the change is done"
+    title = f"tau ({stepwise.levels} noise, 0 image) at which half of the change is done"
     table = Table(title=title, title_justify="left")
     for column in ("change of", "low band", "high band", "low - high"):
         table.add_column(column, justify="left" if column == "change of" else "right")

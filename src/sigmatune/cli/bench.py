@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Force, Several, Values, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import Several, load_model, may_write, measuring, progress_bar
 from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
+from sigmatune.cli.shared_options import (
+    BenchReference,
+    Device,
+    FeaturesRun,
+    Force,
+    JsonOfFile,
+    Model,
+    ReferenceSize,
+    Seed,
+    Values,
+)
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ COMMAND = BenchCommand
 
 
 def bench(
-    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    model: Model,
     families: str = typer.Option(
         "defaults", help="Schedules, such as karras:rho=5,uniform-trailing; defaults: all published static ones."
     ),
@@ -41,18 +52,18 @@ def bench(
     plans: str = typer.Option("", help="Plan files to include, separated by commas."),
     n: int = typer.Option(2000, "--n", "-n", help="Images per entry, with indices 0 to n - 1."),
     metrics: str = typer.Option("fd", help="fd,kid,is,prdc,sw,spectrum,fd-infinite; the first one ranks."),
-    reference: str = typer.Option("", help="Data, as in `evaluate`; a bundled model has its own."),
+    reference: BenchReference = "",
     extractor: str = typer.Option("", help="As in `evaluate`."),
     spaces: str = typer.Option("", help="Spaces of the extractor; the first one ranks."),
-    size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
+    size: ReferenceSize = 0,
     values: Values = "auto",
-    seed: int = typer.Option(0, help="Seed of the noise."),
+    seed: Seed = 0,
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
-    run: Path | None = typer.Option(None, help="Folder of features, from which a later run resumes."),
+    run: FeaturesRun = None,
     keep: bool = typer.Option(False, "--keep", help="Keep the images, not only the features."),
-    as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
+    as_json: JsonOfFile = False,
     force: Force = False,
-    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    device: Device = "auto",
 ) -> None:
     """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals."""
     from sigmatune.core.schedule import whole
@@ -106,15 +117,15 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
             chosen += [(family, options) for _, family, options in known]
         else:
             chosen.append(family_of(text))
-    found = entries(model, chosen, listed(solvers), calls) if chosen else []
+    competitors = entries(model, chosen, listed(solvers), calls) if chosen else []
     for name in listed(plans):
         plan = load_plan(name)
         asked = dict(plan.tuned_for or {})
         budget = asked.get("calls", plan.calls)
-        found.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))
-    if not found:
+        competitors.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))
+    if not competitors:
         raise SigmaTuneError("there is nothing to compare; name schedules by --families or plan files by --plans.")
-    return found
+    return competitors
 
 
 def _print(rows: list[Row]) -> None:
@@ -136,11 +147,11 @@ def _print(rows: list[Row]) -> None:
     front, order = pareto(rows), ranked(rows)
     for i, row in enumerate(order):
         best = next(other for other in order if other.entry.budget == row.entry.budget)
-        told = "best" if row is best else "behind" if behind(row, best)[1] else "level"
+        standing = "best" if row is best else "behind" if behind(row, best)[1] else "level"
         main, *others = row.figures[:SHOWN]
         figures = [f"{main.estimate.value:.3g} ± {main.estimate.half:.2g}", *(number(f.estimate.value) for f in others)]
         mark = " *" if row in front else ""
         last = i + 1 == len(order) or order[i + 1].entry.budget != row.entry.budget
         name = short(row.entry.name).replace("*", "") + mark
-        shown.add_row(str(row.calls), name, row.entry.solver, *figures, told, end_section=last)
+        shown.add_row(str(row.calls), name, row.entry.solver, *figures, standing, end_section=last)
     Console().print(shown)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import load_model
+from sigmatune.cli.shared_options import JsonForText
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
@@ -21,7 +22,7 @@ ROWS = 64
 def check(
     plan: Path = typer.Argument(help="Plan file or rule file."),
     model: str = typer.Option("", help="Also check that this model can run it."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
+    as_json: JsonForText = False,
 ) -> None:
     """Validate a plan or rule file and print its content; exit code 2 and one sentence if it is invalid."""
     from sigmatune.plan import Plan, check_fit

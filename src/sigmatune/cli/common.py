@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from typer.core import TyperCommand
 
 from sigmatune.cli.logs import console
@@ -90,12 +89,6 @@ def _lines(*, quiet: bool) -> Callable[[str, int, int], None]:
     return report
 
 
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Also replace files that SigmaTune did not write and read-only ones; never an input."),
-]
-
-
 def may_write(
     *files: tuple[Path | None, str],
     model: str = "",
@@ -164,25 +157,6 @@ def load_model(source: str, device: str, condition: dict[str, Any] | None = None
         raise SigmaTuneError(f"{source} is an unconditional model and takes none of {names}.") from None
 
 
-Prompts = Annotated[
-    Path | None, typer.Option("--prompts", help="Text models: a file with one prompt per line, all different.")
-]
-Labels = Annotated[list[int], typer.Option("--labels", help="Class-conditional models: the labels, such as 0 1 2.")]
-Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Prompt that guidance steers away from.")]
-Guidance = Annotated[
-    float | None, typer.Option("--guidance", help="Guidance scale, 1 for none; the pipeline's own by default.")
-]
-Interval = Annotated[
-    tuple[float, float] | None,
-    typer.Option("--interval", help="Noise levels a b between which guidance is on; outside it costs one evaluation."),
-]
-Values = Annotated[
-    str,
-    typer.Option("--values", help="Range of the stored numbers, black to white: auto, 0..1, -1..1, 0..255, 0..65535."),
-]
-Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; the pipeline's own by default.")]
-
-
 def conditions(
     prompts: Path | None,
     labels: list[int],
@@ -215,7 +189,7 @@ def options(given: list[str]) -> dict[str, float]:
     Raises:
         SigmaTuneError: for anything else.
     """
-    found = {}
+    numbers = {}
     for text in given:
         name, equals, value = text.partition("=")
         try:
@@ -225,5 +199,5 @@ def options(given: list[str]) -> dict[str, float]:
             number = 0.0
         if not equals:
             raise SigmaTuneError(f"an option is written name=number, such as rho=7, not {text!r}.")
-        found[name] = int(number) if number.is_integer() and "." not in value else number
-    return found
+        numbers[name] = int(number) if number.is_integer() and "." not in value else number
+    return numbers

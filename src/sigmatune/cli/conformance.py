@@ -8,7 +8,8 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import Force, may_write, progress_bar
+from sigmatune.cli.common import may_write, progress_bar
+from sigmatune.cli.shared_options import Force, JsonOfVerdicts
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -20,7 +21,7 @@ def conformance(
     write: Path | None = typer.Option(
         None, help="Write the published cases into this folder instead of running anything."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print every verdict as JSON."),
+    as_json: JsonOfVerdicts = False,
     force: Force = False,
 ) -> None:
     """Run the conformance suite against a program: 0 if nothing fails, 1 if something does.
@@ -38,12 +39,12 @@ def conformance(
         print(f"written to {suite.write(write)}")
         return
     chosen = runner_of(runner)
-    found = suite.cases() if vectors is None else suite.read(vectors)
+    cases = suite.cases() if vectors is None else suite.read(vectors)
     verdicts = []
     with progress_bar(quiet=as_json) as report:
-        for done, case in enumerate(found, start=1):
+        for done, case in enumerate(cases, start=1):
             verdicts += suite.check(chosen, [case])
-            report("cases", done, len(found))
+            report("cases", done, len(cases))
     failed = [v for v in verdicts if not v.passed and not v.refused]
     refused = [v for v in verdicts if v.refused]
     if as_json:

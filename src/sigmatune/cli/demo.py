@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import Force, may_write, progress_bar
+from sigmatune.cli.common import may_write, progress_bar
+from sigmatune.cli.shared_options import Force
 
 REPORT_ROWS = 8
 """Noises for the report's error against calls, so that the whole demo takes two minutes."""

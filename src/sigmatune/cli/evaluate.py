@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Force, Values, load_model, may_write, measuring, options, progress_bar
+from sigmatune.cli.common import load_model, may_write, measuring, options, progress_bar
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, table
+from sigmatune.cli.shared_options import (
+    Device,
+    Force,
+    ImagesRun,
+    JsonOfFile,
+    ReferenceSize,
+    ReferenceSource,
+    SeedOrDraw,
+    Values,
+)
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -41,26 +51,24 @@ def evaluate(
     against: str = typer.Option(
         "", help="Plan file, or a schedule such as karras:rho=7, to compare the plan with on the same noises."
     ),
-    reference: str = typer.Option(
-        "", help="Data: a folder, an .npz, a hub data set, or statistics (.npz); a bundled model has its own."
-    ),
+    reference: ReferenceSource = "",
     extractor: str = typer.Option(
         "", help="efficientnet-lite0 (default), efficientnet-lite0-224, inception, pixels, or module:function."
     ),
     spaces: str = typer.Option("", help="Spaces of the extractor, such as block10,head,head-pca64."),
-    size: int = typer.Option(0, help="Crop and resize the reference to this many pixels, 0 for as it is."),
+    size: ReferenceSize = 0,
     values: Values = "auto",
-    seed: int = typer.Option(0, help="Seed of the noise; with --images, of the draw."),
+    seed: SeedOrDraw = 0,
     batch: int | None = typer.Option(
         None, help="Images sampled at once, 256 by default, fewer if they are large; does not change any figure."
     ),
-    run: Path | None = typer.Option(None, help="Folder of images and features, from which a later run resumes."),
+    run: ImagesRun = None,
     features_only: bool = typer.Option(False, "--features-only", help="Keep the features but not the images."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
-    as_json: bool = typer.Option(False, "--json", help="Print that JSON instead of a table."),
+    as_json: JsonOfFile = False,
     force: Force = False,
-    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    device: Device = "auto",
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
@@ -139,11 +147,11 @@ class _Job:
     batch: int | None
     progress: Progress
 
-    def sample(self, told: tuple[Denoiser, Plan], wanted: Wanted) -> Sample:
+    def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted) -> Sample:
         from sigmatune.evaluation.generation import generate
 
         return generate(
-            *told, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
+            *pair, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
             batch=self.batch, progress=self.progress,
         )  # fmt: skip
 
@@ -152,10 +160,12 @@ class _Job:
         from sigmatune.plan import Plan
         from sigmatune.rules.rule_file import load_any
 
-        found = load_any(file)
-        return (self.model, found) if isinstance(found, Plan) else found.together(self.seed, range(self.n), self.model)
+        loaded = load_any(file)
+        return (
+            (self.model, loaded) if isinstance(loaded, Plan) else loaded.together(self.seed, range(self.n), self.model)
+        )
 
-    def rival(self, text: str, own: Plan) -> tuple[Denoiser, Plan]:
+    def rival(self, text: str, plan: Plan) -> tuple[Denoiser, Plan]:
         """The plan of a file, or of a schedule with the solver and the calls of the first plan."""
         from sigmatune import schedules
         from sigmatune.plan import compile_plan
@@ -164,14 +174,14 @@ class _Job:
 
         if Path(text).is_file():
             return self.loaded(Path(text))
-        solver = own.solver if SOLVERS.knows(own.solver) else str((own.tuned_for or {}).get("solver", "euler"))
+        solver = plan.solver if SOLVERS.knows(plan.solver) else str((plan.tuned_for or {}).get("solver", "euler"))
         family, given = family_of(text)
-        options = own.solver_options if own.solver == solver else {}
+        options = plan.solver_options if plan.solver == solver else {}
 
         def build(steps: int) -> Plan:
             return compile_plan(schedules.build(family, steps, self.model.path, **given), solver, self.model, **options)
 
-        return self.model, largest(build, SOLVERS[solver], own.network_calls(self.model), self.model)
+        return self.model, largest(build, SOLVERS[solver], plan.network_calls(self.model), self.model)
 
 
 def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progress: Progress) -> _Done:
@@ -195,8 +205,8 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired_distance import paired
 
-    told = job.loaded(job.plan)
-    rival = job.rival(against, told[1]) if against else None
+    pair = job.loaded(job.plan)
+    rival = job.rival(against, pair[1]) if against else None
     done = _Done([], None, {"model": model, "plan": str(job.plan)})
     if metrics != ["paired"]:
         wanted = asked.wanted(tuple(job.model.pixel_shape))
@@ -204,14 +214,14 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
             raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
         done.data = asked.data(model, wanted, job.progress)
         check(wanted, done.data, tuple(job.model.pixel_shape))
-        own = job.sample(told, wanted)
-        done.origin["origin"] = own.origin
-        done.figures += figures(own, wanted, done.data, progress=job.progress)
+        sample = job.sample(pair, wanted)
+        done.origin["origin"] = sample.origin
+        done.figures += figures(sample, wanted, done.data, progress=job.progress)
         if rival is not None and done.data is not None:
-            done.compared = _compared(own, job.sample(rival, wanted), wanted, done.data, job.seed)
+            done.compared = _compared(sample, job.sample(rival, wanted), wanted, done.data, job.seed)
     if "paired" in metrics:
-        found = paired(*told, job.n, seed=job.seed, folder=job.work, progress=job.progress)
-        done.figures.append(found)
+        figure = paired(*pair, job.n, seed=job.seed, folder=job.work, progress=job.progress)
+        done.figures.append(figure)
     return done
 
 
@@ -225,12 +235,12 @@ def family_of(text: str) -> tuple[str, dict[str, float]]:
     return name, options(given)
 
 
-def _compared(own: Sample, rival: Sample, wanted: Wanted, data: Reference, seed: int) -> list[Difference]:
+def _compared(first: Sample, rival: Sample, wanted: Wanted, data: Reference, seed: int) -> list[Difference]:
     from sigmatune.evaluation.stochastic_guard import DISTANCES, compare
 
-    found = []
+    differences = []
     for distance in [name for name in DISTANCES if name in wanted.metrics]:
         for name, space in wanted.places(wanted.metrics[distance]):
-            ours, theirs = own.rows(name, space.base), rival.rows(name, space.base)
-            found.append(compare(ours, theirs, data.space(name, space), distance, space=space.name, seed=seed))
-    return found
+            ours, theirs = first.rows(name, space.base), rival.rows(name, space.base)
+            differences.append(compare(ours, theirs, data.space(name, space), distance, space=space.name, seed=seed))
+    return differences

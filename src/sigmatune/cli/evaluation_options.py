@@ -42,8 +42,8 @@ class Measuring:
 
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise SigmaTuneError(f"metrics need images, not data of shape {tuple(shape)}.")
-        made = extractor(self.extractor or EXTRACTOR, shape, device=pick_device(self.device))
-        return Wanted.of(listed(self.metrics), made, listed(self.spaces))
+        features = extractor(self.extractor or EXTRACTOR, shape, device=pick_device(self.device))
+        return Wanted.of(listed(self.metrics), features, listed(self.spaces))
 
     def data(self, model: str, wanted: Wanted, progress: Callable[[str, int, int], None]) -> Reference | None:
         """The reference: given, or a bundled model's own; None if nothing needs one.

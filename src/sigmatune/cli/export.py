@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import Force, may_write
+from sigmatune.cli.common import may_write
+from sigmatune.cli.shared_options import Force
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -24,7 +25,7 @@ def export(
     Refused, with the reason, where the target cannot express the plan.
     """
     from sigmatune.interop.exports import TARGETS
-    from sigmatune.interop.exports import export as made
+    from sigmatune.interop.exports import export as exported
     from sigmatune.plan import load_plan
     from sigmatune.support.files import write_text
 
@@ -37,7 +38,7 @@ def export(
     may_write((out, "plan" if TARGETS[to].name == "json" else "export"), inputs=[plan], force=force)
     if prediction and TARGETS[to].name != "diffusers":
         raise SigmaTuneError("--prediction belongs to --to diffusers.")
-    text = made(load_plan(plan), to, **({"prediction": prediction} if prediction else {}))
+    text = exported(load_plan(plan), to, **({"prediction": prediction} if prediction else {}))
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")
         return

@@ -6,12 +6,21 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sigmatune.cli.common import Force, Values, may_write, progress_bar
+from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.evaluation_options import Measuring, left_out
+from sigmatune.cli.shared_options import (
+    Force,
+    JsonOfEvidence,
+    TrainingData,
+    TrainingDevice,
+    TrainingReference,
+    TrainingSeed,
+    Values,
+)
 from sigmatune.cli.train import Teller
 from sigmatune.support.errors import SigmaTuneError
 
@@ -27,8 +36,10 @@ MOST = 10_000
 
 
 def finetune(
-    model: str = typer.Argument(help="A bundled name, a diffusers folder, or a hub id; its files are only read."),
-    data: str = typer.Option(..., help="Training images: a folder, .npz, .npy, a data set of the hub."),
+    model: Annotated[
+        str, typer.Argument(help="A bundled name, a diffusers folder, or a hub id; its files are only read.")
+    ],
+    data: TrainingData,
     plan: Path | None = typer.Option(None, help="Plan file, tuned for this model."),
     calls: int | None = typer.Option(
         None, help="Instead of a plan: network calls per image, for which to tune one (8)."
@@ -56,12 +67,10 @@ def finetune(
     values: Values = "auto",
     out: Path = typer.Option(Path("finetuned"), "--out", "-o", help="Folder of all results; a run in it resumes."),
     pictures: int = typer.Option(1000, help="Images that decide the verdict."),
-    reference: str = typer.Option(
-        "", help="Data or statistics to compare with; a bundled model's own, or the training images, by default."
-    ),
-    seed: int = typer.Option(0, help="Seed of everything random."),
-    device: str = typer.Option("auto", help="auto, or cpu."),
-    as_json: bool = typer.Option(False, "--json", help="Print the evidence as JSON instead of a summary."),
+    reference: TrainingReference = "",
+    seed: TrainingSeed = 0,
+    device: TrainingDevice = "auto",
+    as_json: JsonOfEvidence = False,
     force: Force = False,
 ) -> None:
     """Fine-tune a model on the levels of a plan, choose the levels again, and let held-out images decide.
@@ -125,8 +134,8 @@ def training_of(**given: Any) -> Training:
     try:
         return TRAINING.model_validate(TRAINING.model_dump() | given)
     except ValidationError as error:
-        told = (f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}" for problem in error.errors())
-        raise SigmaTuneError(f"{'; '.join(told)}.") from None
+        problems = (f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}" for problem in error.errors())
+        raise SigmaTuneError(f"{'; '.join(problems)}.") from None
 
 
 def reference_of(
@@ -151,9 +160,9 @@ def summary(result: Result, out: Path) -> list[str]:
     """The final summary, in lines."""
     cost: dict[str, Any] = dict(result.plan.cost or {})
     lines = [result.evidence["verdict"]]
-    for number, told in enumerate(result.evidence["rounds"], start=1):
-        levels = ", ".join(f"{sigma:.4g}" for sigma in told["plan"])
-        loss = told["loss"]
+    for number, record in enumerate(result.evidence["rounds"], start=1):
+        levels = ", ".join(f"{sigma:.4g}" for sigma in record["plan"])
+        loss = record["loss"]
         lines.append(f"round {number}: loss {loss['first']:.4g} to {loss['last']:.4g}; sigmas {levels}")
     spent = dict(cost["network_evaluations"])
     total, parts = spent.pop("total"), ", ".join(f"{purpose} {count:,}" for purpose, count in spent.items() if count)

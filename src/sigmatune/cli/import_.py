@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Force, load_model, may_write
+from sigmatune.cli.common import load_model, may_write
 from sigmatune.cli.schedule import noise_path
+from sigmatune.cli.shared_options import Force
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -40,18 +41,18 @@ def import_(
             f"there is neither a file nor a published table {source!r}; `sigmatune import list` names these."
         )
     denoiser = load_model(model, "cpu") if model else None
-    own: NoisePath | None = denoiser.path if denoiser is not None else noise_path(path) if path else None
+    given_path: NoisePath | None = denoiser.path if denoiser is not None else noise_path(path) if path else None
     if source in tables.TABLES:
-        schedule = tables.load(source, own, steps or None)
+        schedule = tables.load(source, given_path, steps or None)
         plan = compile_plan(schedule, solver, denoiser)
     else:
         text = text_of(source, kind="text")
         try:
-            plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, own), solver, denoiser)
+            plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, given_path), solver, denoiser)
         except SigmaTuneError as error:
             raise SigmaTuneError(f"{source}: {error}") from None
-    if plan.path is None and own is not None:
-        plan = plan.with_notes(path=own.spec())
+    if plan.path is None and given_path is not None:
+        plan = plan.with_notes(path=given_path.spec())
     plan.save(out)
     print(f"{plan.steps} steps, {plan.calls} calls, {plan.solver}; written to {out}")
 
@@ -71,5 +72,5 @@ def _listed(text: str, kind: str, path: NoisePath | None):  # type: ignore[no-un
             raise SigmaTuneError("tau lies in [0, 1]; pass --kind ve for a list of sigmas.")
         with np.errstate(divide="ignore"):
             values = values / (1 - values)
-    made = Schedule(values, "given", {"source": "a list", "kind": kind})
-    return made if path is None else made.bound(path)
+    schedule = Schedule(values, "given", {"source": "a list", "kind": kind})
+    return schedule if path is None else schedule.bound(path)

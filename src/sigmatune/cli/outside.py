@@ -21,7 +21,7 @@ NO_MEMORY = (
 )
 
 
-def told(error: Exception) -> str | None:
+def refusal(error: Exception) -> str | None:
     """The sentence for an error that the machine caused; None for any other error, which is a bug."""
     if of_memory(error):
         return NO_MEMORY

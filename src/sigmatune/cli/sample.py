@@ -8,24 +8,29 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import (
+from sigmatune.cli.common import Several, conditions, load_model, may_write, progress_bar
+from sigmatune.cli.shared_options import (
+    Device,
     Force,
     Guidance,
     Interval,
     Labels,
+    MicroBatch,
+    Model,
     Negative,
     Prompts,
-    Several,
+    SamplingData,
+    Seed,
     Size,
-    conditions,
-    load_model,
-    may_write,
-    progress_bar,
+    SolverOption,
 )
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
+    from sigmatune.cli.untuned import Untuned
+    from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
+    from sigmatune.rules import SpectralRule
 
 
 logger = logging.getLogger(__name__)
@@ -41,7 +46,7 @@ COMMAND = SampleCommand
 
 
 def sample(
-    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    model: Model,
     plan: Path | None = typer.Argument(None, help="Plan file or rule file; none with --solver and --calls."),
     n: int = typer.Option(64, "-n", help="How many images; image i depends on the seed and i alone."),
     out: Path = typer.Option(
@@ -56,11 +61,11 @@ def sample(
         "", help="Without a plan file: a family such as karras:rho=7; uniform, quadratic (phase space); auto."
     ),
     lambda_s: str = typer.Option("", help="Noise of the position in phase space: a number, or auto (by the spectrum)."),
-    solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
-    data: str = typer.Option("", help="Images whose spectrum auto uses; a bundled model has its own."),
-    seed: int = typer.Option(0, help="Seed of the noise."),
-    micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
+    solver_option: SolverOption = [],
+    data: SamplingData = "",
+    seed: Seed = 0,
+    micro_batch: MicroBatch = 0,
+    device: Device = "auto",
     force: Force = False,
     prompts: Prompts = None,
     labels: Labels = [],
@@ -76,10 +81,7 @@ def sample(
     from sigmatune.cli.untuned import Untuned
     from sigmatune.core import soundness
     from sigmatune.core.schedule import whole
-    from sigmatune.plan import Plan
     from sigmatune.plan import sample as run
-    from sigmatune.rules.rule_file import load_any
-    from sigmatune.solvers import SOLVERS
     from sigmatune.workflows.image_grids import save_images
 
     if out.suffix not in (".png", ".npz"):
@@ -88,26 +90,9 @@ def sample(
     whole(n, "n")
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data)
-    if plan is None:
-        if not solver or not calls:
-            raise SigmaTuneError("give a plan file, or --solver and --calls for an untuned plan.")
-        denoiser = load_model(model, device, given)
-        table = untuned.plan(denoiser)
-    else:
-        if calls or grid or lambda_s or solver_option or data:
-            raise SigmaTuneError(
-                "a plan file already fixes --calls, --grid, --lambda-s, --solver-option and --data; leave them out."
-            )
-        loaded = load_any(plan)
-        if solver and SOLVERS[solver].name != loaded.solver:
-            raise SigmaTuneError(
-                f"{plan} was tuned for the solver {loaded.solver}, not {SOLVERS[solver].name}; tune a plan for that solver."
-            )
-        denoiser = load_model(model, device, given)
-        if isinstance(loaded, Plan):
-            table = loaded
-        else:
-            denoiser, table = loaded.together(seed, range(n), denoiser)
+    loaded = _loaded(plan, untuned)
+    denoiser = load_model(model, device, given)
+    denoiser, table = (denoiser, untuned.plan(denoiser)) if loaded is None else _runnable(loaded, denoiser, seed, n)
     soundness.check(denoiser)
     logger.info(
         "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
@@ -123,11 +108,43 @@ def sample(
         )
     save_images(denoiser.decode(images), out, denoiser.value_range)
     if plan is None:
-        print(told(table))
+        print(described(table))
     print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")
 
 
-def told(plan: Plan) -> str:
+def _loaded(file: Path | None, untuned: Untuned) -> Plan | SpectralRule | None:
+    """The plan or rule of a file; None for the untuned plan of the options.
+
+    Raises:
+        SigmaTuneError: if file and options contradict each other, or there are too few of them.
+    """
+    from sigmatune.rules.rule_file import load_any
+    from sigmatune.solvers import SOLVERS
+
+    if file is None:
+        if not untuned.solver or not untuned.calls:
+            raise SigmaTuneError("give a plan file, or --solver and --calls for an untuned plan.")
+        return None
+    if untuned.calls or untuned.grid or untuned.lambda_s or untuned.given or untuned.data:
+        raise SigmaTuneError(
+            "a plan file already fixes --calls, --grid, --lambda-s, --solver-option and --data; leave them out."
+        )
+    loaded = load_any(file)
+    if untuned.solver and SOLVERS[untuned.solver].name != loaded.solver:
+        raise SigmaTuneError(
+            f"{file} was tuned for the solver {loaded.solver}, not {SOLVERS[untuned.solver].name}; tune a plan for that solver."
+        )
+    return loaded
+
+
+def _runnable(loaded: Plan | SpectralRule, denoiser: Denoiser, seed: int, n: int) -> tuple[Denoiser, Plan]:
+    """A plan and the model that runs it; a rule conditions the model on its choices for every row."""
+    from sigmatune.plan import Plan
+
+    return (denoiser, loaded) if isinstance(loaded, Plan) else loaded.together(seed, range(n), denoiser)
+
+
+def described(plan: Plan) -> str:
     """Describes an untuned plan in one line."""
     named = {
         **plan.schedule.options,

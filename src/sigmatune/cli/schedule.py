@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Force, load_model, may_write, options
-from sigmatune.cli.data import DataOptions
+from sigmatune.cli.common import load_model, may_write, options
+from sigmatune.cli.data_options import DataOptions
+from sigmatune.cli.shared_options import Force, JsonForTable, SolverOption, SpectralData
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.core.schedule import Schedule
     from sigmatune.noise import NoisePath
+    from sigmatune.rules import SpectralRule
 
 
 def schedule(
@@ -30,15 +32,12 @@ def schedule(
     option: list[str] = typer.Option([], "--option", "-p", help="The family's own option, such as rho=7."),
     sigma_min: float | None = typer.Option(None, help="End at this level instead of the path's."),
     sigma_max: float | None = typer.Option(None, help="Start at this level instead of the path's."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+    as_json: JsonForTable = False,
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the JSON to this file."),
     plan: Path | None = typer.Option(None, help="Write an untuned plan with these levels, for `sigmatune sample`."),
     solver: str = typer.Option("dpmpp2m", help="The plan's solver."),
-    solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
-    data: str = typer.Option(
-        "",
-        help="Spectral families: images, or spectra saved as JSON; the model's own by default.",
-    ),
+    solver_option: SolverOption = [],
+    data: SpectralData = "",
     label: str = typer.Option("", help="Use this class of the data."),
     size: int = typer.Option(0, help="Crop and resize the data's images to this many pixels."),
     texture: float = typer.Option(0.0, help="Tilt the spectrum, P(k) k^texture; above 0 is more texture."),
@@ -63,104 +62,119 @@ def schedule(
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
-    given = DataOptions(data or _own_spectra(model, family), label, size, texture, per_image, mean, reduction)
-    own = _own(option, sigma_min, sigma_max)
-    given.check(family, own, plan, out)
+    given = DataOptions(data or _spectra_of(model, family), label, size, texture, per_image, mean, reduction)
+    family_options = _family_options(option, sigma_min, sigma_max)
+    given.check(family, family_options, plan, out)
     denoiser = load_model(model, "cpu") if model else None
-    own_path = noise_path(path) if denoiser is None else denoiser.path
+    chosen_path = noise_path(path) if denoiser is None else denoiser.path
     chosen = SOLVERS[solver].options(options(solver_option))
-    built = _built(family, steps, own_path, own, given, quiet=as_json)
+    built = _built(family, steps, chosen_path, family_options, given, quiet=as_json)
     if plan is not None and per_image:
-        _write_rule(plan, built, own_path, denoiser, given, solver=solver, chosen=chosen, own=own, as_json=as_json)
+        rule = _rule(built, chosen_path, denoiser, given, family_options, solver=solver, chosen=chosen, quiet=as_json)
+        _write_rule(rule, plan, as_json=as_json)
         return
     if plan is not None:
         compile_plan(built, solver, denoiser, **chosen).save(plan)
-    levels = built.sigmas[:-1]
-    times = own_path.time(levels)
+    text = _document(built, chosen_path)
+    if out is not None:
+        write_text(out, text + "\n")
+    if as_json:
+        print(text)
+    else:
+        _print_table(built, chosen_path)
+
+
+def _spectra_of(model: str, family: str) -> str:
+    """The file of a bundled model's spectra, for a spectral family, or nothing."""
+    from sigmatune.models.bundled import spectra_file
+    from sigmatune.schedules import FAMILIES
+
+    file = spectra_file(model) if model and "spectrum" in FAMILIES[family].defaults else None
+    return "" if file is None else str(file)
+
+
+def _family_options(option: list[str], sigma_min: float | None, sigma_max: float | None) -> dict[str, Any]:
+    """The family's options and the ends that were given."""
+    given = options(option)
+    for name in ("name", "steps", "path"):
+        if name in given:
+            raise SigmaTuneError(f"{name} is not an option of a family; use the command's own options, see --help.")
+    ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
+    return {name: end for name, end in ends.items() if end is not None} | given
+
+
+def _built(
+    family: str, steps: int, path: NoisePath, family_options: dict[str, Any], data: DataOptions, *, quiet: bool
+) -> Schedule:
+    """The schedule; with data, that of their mean spectrum. A rule shows this schedule for all its rows."""
+    from sigmatune.schedules import build
+
+    plain = build(family, steps, path, **family_options)  # before the work, so that errors appear at once
+    if data.per_image or not data.source:
+        return plain
+    return build(family, steps, path, spectrum=data.power(quiet=quiet), **family_options)
+
+
+def _document(built: Schedule, path: NoisePath) -> str:
+    """The schedule as JSON, an infinite level as "inf"."""
     sigmas = ["inf" if sigma == float("inf") else sigma for sigma in built.sigmas.tolist()]
     fields = {
         "format": "sigmatune/schedule",
         "family": built.family,
         "options": dict(built.options),
-        "noise_path": own_path.spec(),
+        "noise_path": path.spec(),
+        "steps": built.steps,
+        "sigmas": sigmas,
+        "network_times": path.time(built.sigmas[:-1]).tolist(),
     }
-    text = json.dumps({**fields, "steps": built.steps, "sigmas": sigmas, "network_times": times.tolist()})
-    if out is not None:
-        write_text(out, text + "\n")
-    if as_json:
-        print(text)
-        return
+    return json.dumps(fields)
+
+
+def _print_table(built: Schedule, path: NoisePath) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{built.family} {built.steps} steps", title_justify="left")
     for column in ("step", "sigma", "t", "logSNR"):
         table.add_column(column, justify="right")
-    for i, (sigma, t) in enumerate(zip(levels, times, strict=True)):
-        table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{own_path.logsnr(t):.3f}")
+    levels = built.sigmas[:-1]
+    for i, (sigma, t) in enumerate(zip(levels, path.time(levels), strict=True)):
+        table.add_row(str(i), f"{sigma:.6g}", f"{t:.3f}", f"{path.logsnr(t):.3f}")
     table.add_row(str(built.steps), "0", "-", "inf")
     Console().print(table)
 
 
-def _own_spectra(model: str, family: str) -> str:
-    """The file of the model's own spectra, for a spectral family, or nothing."""
-    from sigmatune.models.bundled import spectra_file
-    from sigmatune.schedules import FAMILIES
-
-    found = spectra_file(model) if model and "spectrum" in FAMILIES[family].defaults else None
-    return "" if found is None else str(found)
-
-
-def _own(option: list[str], sigma_min: float | None, sigma_max: float | None) -> dict[str, Any]:
-    """The family's options and the ends that were given."""
-    own = options(option)
-    for name in ("name", "steps", "path"):
-        if name in own:
-            raise SigmaTuneError(f"{name} is not an option of a family; use the command's own options, see --help.")
-    ends = {"sigma_min": sigma_min, "sigma_max": sigma_max}
-    return {name: end for name, end in ends.items() if end is not None} | own
-
-
-def _built(
-    family: str, steps: int, path: NoisePath, own: dict[str, Any], data: DataOptions, *, quiet: bool
-) -> Schedule:
-    """The schedule; with data, that of their mean spectrum. A rule shows this schedule for all its rows."""
-    from sigmatune.schedules import build
-
-    made = build(family, steps, path, **own)  # before the work, so that errors appear at once
-    if data.per_image or not data.source:
-        return made
-    return build(family, steps, path, spectrum=data.power(quiet=quiet), **own)
-
-
-def _write_rule(
-    file: Path,
+def _rule(
     built: Schedule,
     path: NoisePath,
     denoiser: Denoiser | None,
     data: DataOptions,
+    family_options: dict[str, Any],
     *,
     solver: str,
     chosen: dict[str, Any],
-    own: dict[str, Any],
-    as_json: bool,
-) -> None:
-    """Fits the mixture and writes the rule."""
+    quiet: bool,
+) -> SpectralRule:
+    """Fits the mixture; the rule of a model that was trained with such rules follows the model."""
     from sigmatune.rules import Control, SpectralRule
     from sigmatune.rules.rule import trained_curve
-    from sigmatune.rules.rule_file import dumps
 
-    spectra, control = data.mixture(quiet=as_json), Control(**data.control)
+    spectra, control = data.mixture(quiet=quiet), Control(**data.control)
     rest: dict[str, Any] = {"solver": solver, "solver_options": chosen}
-    if denoiser is not None and trained_curve(denoiser) == built.family and not own:
+    if denoiser is not None and trained_curve(denoiser) == built.family and not family_options:
         if control.label is None and getattr(denoiser, "classes", None) and spectra.classes:
             control = replace(control, by_class=True)
-        rule = SpectralRule.trained(denoiser, built.steps, spectra, control=control, **rest)
-    else:
-        fingerprint = None if denoiser is None else denoiser.fingerprint()
-        rule = SpectralRule(
-            built.family, built.steps, path, spectra, control=control, options=own, fingerprint=fingerprint, **rest
-        )  # fmt: skip
+        return SpectralRule.trained(denoiser, built.steps, spectra, control=control, **rest)
+    fingerprint = None if denoiser is None else denoiser.fingerprint()
+    return SpectralRule(
+        built.family, built.steps, path, spectra,
+        control=control, options=family_options, fingerprint=fingerprint, **rest,
+    )  # fmt: skip
+
+
+def _write_rule(rule: SpectralRule, file: Path, *, as_json: bool) -> None:
+    from sigmatune.rules.rule_file import dumps
+
     rule.save(file)
     if as_json:
         print(dumps(rule), end="")

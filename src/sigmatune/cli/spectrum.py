@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Force, may_write, progress_bar
+from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.evaluation_options import left_out
+from sigmatune.cli.shared_options import Force, JsonForText, ValuesOrLatents
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sigmatune.noise import Array
     from sigmatune.spectra.advice import Density
     from sigmatune.spectra.measured_spectra import Measured
@@ -27,10 +30,7 @@ def spectrum(
     size: int = typer.Option(0, help="Crop to a square and resize to this many pixels."),
     key: str = typer.Option("", help="Array of the .npz file."),
     layout: str = typer.Option("auto", help="Axes of an array: NHW, NHWC, NCHW or auto."),
-    values: str = typer.Option(
-        "auto",
-        help="Range of the stored numbers, black to white: auto, 0..1, -1..1, 0..255, 0..65535; as-is for latents.",
-    ),
+    values: ValuesOrLatents = "auto",
     window: str = typer.Option("", help="Window against the cross that edges cause: hann, cosine, tukey."),
     dct: bool = typer.Option(False, "--dct", help="Cosine instead of Fourier transform: no edges."),
     order: int = typer.Option(1, help="Order of the solver for the proposed ends."),
@@ -40,7 +40,7 @@ def spectrum(
     p_std: float = typer.Option(1.2, help="Your training's standard deviation of log sigma; EDM's by default."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
     picture: Path | None = typer.Option(None, help="Plot the spectrum to this .png or .svg."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of text."),
+    as_json: JsonForText = False,
     force: Force = False,
 ) -> None:
     """Measure the spectrum of a data set; propose noise ranges and training constants from it."""
@@ -129,10 +129,24 @@ def _picture(measured: Measured, data: str, trained: Density, levels: Array | No
 
 
 def _show(facts: dict[str, Any]) -> None:
+    """Prints the facts: laws, training constants, noise ranges, and the comparisons that were asked for."""
     from rich.console import Console
-    from rich.table import Table
 
-    edm, training, laws = facts["edm"], facts["training"], facts["laws"]
+    _print_laws(facts)
+    for table in (
+        _constants(facts["training"], facts["edm"], facts["sigma_data"]),
+        _ranges(facts["ends"], facts["edm"]),
+    ):
+        Console().print(table)
+    if "resolution" in facts:
+        _print_resolution(facts["resolution"])
+    if "plan" in facts:
+        _print_coverage("your training's", facts["plan"]["trained"])
+        _print_coverage("the proposed", facts["plan"]["proposed"])
+
+
+def _print_laws(facts: dict[str, Any]) -> None:
+    laws = facts["laws"]
     height, width = facts["size"]
     print(f"{facts['images']} image(s) of {height} x {width}, {facts['channels']} channel(s), mean {facts['mean']:.4g}")
     if "power" in laws:
@@ -147,18 +161,30 @@ def _show(facts: dict[str, Any]) -> None:
             f"broken law: exponent {broken['low_exponent']:.3f} up to k = {broken['break_at']:.1f} +- "
             f"{broken['break_error']:.2g}, then {broken['high_exponent']:.3f} (BIC gain {broken['bic_gain']:.0f})"
         )
+
+
+def _constants(training: dict[str, Any], edm: dict[str, float], sigma_data: float) -> Table:
+    """The table of training constants, beside EDM's."""
+    from rich.table import Table
+
     table = Table(title="training constants", title_justify="left")
     for column in ("constant", "from this data", "EDM"):
         table.add_column(column, justify="left" if column == "constant" else "right")
-    table.add_row("sigma_data", f"{facts['sigma_data']:.4f}", f"{edm['sigma_data']:g}")
+    table.add_row("sigma_data", f"{sigma_data:.4f}", f"{edm['sigma_data']:g}")
     for weights, words in (("by_rings", "every ring the same"), ("by_modes", "every mode the same")):
         for name in ("P_mean", "P_std") if training[weights] else ():
             table.add_row(f"{name}, {words}", f"{training[weights][name]:.3f}", f"{edm[name]:g}")
-    Console().print(table)
+    return table
+
+
+def _ranges(ends: list[dict[str, Any]], edm: dict[str, float]) -> Table:
+    """The table of noise ranges by number of steps, EDM's last."""
+    from rich.table import Table
+
     table = Table(title="range of noise for sampling", title_justify="left")
     for column in ("steps", "sigma_max", "sigma_min", "prior mismatch (nats)", "variance lost"):
         table.add_column(column, justify="right")
-    for row in facts["ends"]:
+    for row in ends:
         table.add_row(
             str(row["steps"]), f"{row['sigma_max']:.4g}", f"{row['sigma_min']:.3g}",
             f"{row['prior_mismatch_nats']:.2g}", f"{100 * row['lost_variance_share']:.2g} %",
@@ -167,20 +193,23 @@ def _show(facts: dict[str, Any]) -> None:
         "EDM", f"{edm['sigma_max']:g}", f"{edm['sigma_min']:g}", f"{edm['prior_mismatch_nats']:.2g}",
         f"{100 * edm['lost_variance_share']:.2g} %",
     )  # fmt: skip
-    Console().print(table)
-    if "resolution" in facts:
-        other = facts["resolution"]
-        ends = ", ".join(f"{row['sigma_max']:.3g} to {row['sigma_min']:.2g} ({row['steps']})" for row in other["ends"])
-        print(
-            f"at {other['side']} pixels: shift {other['shift']:g}, P_mean {other['P_mean']:.3f}, P_std {other['P_std']:.3f}, "
-            f"range (steps): {ends}"
-        )
-    if "plan" in facts:
-        for label, one in (("your training's", facts["plan"]["trained"]), ("the proposed", facts["plan"]["proposed"])):
-            if one is None:
-                continue
-            rare = ", ".join(f"{level:.3g}" if level != "inf" else "inf" for level in one["rare_levels"]) or "none"
-            print(
-                f"{one['inside']:.0%} of {label} noise lies within the plan's levels "
-                f"({one['above']:.1%} above, {one['below']:.1%} below); levels outside its central 98 %: {rare}"
-            )
+    return table
+
+
+def _print_resolution(other: dict[str, Any]) -> None:
+    ends = ", ".join(f"{row['sigma_max']:.3g} to {row['sigma_min']:.2g} ({row['steps']})" for row in other["ends"])
+    print(
+        f"at {other['side']} pixels: shift {other['shift']:g}, P_mean {other['P_mean']:.3f}, P_std {other['P_std']:.3f}, "
+        f"range (steps): {ends}"
+    )
+
+
+def _print_coverage(label: str, noise: dict[str, Any] | None) -> None:
+    """Prints how much of the training noise a plan's levels cover; None prints nothing."""
+    if noise is None:
+        return
+    rare = ", ".join(f"{level:.3g}" if level != "inf" else "inf" for level in noise["rare_levels"]) or "none"
+    print(
+        f"{noise['inside']:.0%} of {label} noise lies within the plan's levels "
+        f"({noise['above']:.1%} above, {noise['below']:.1%} below); levels outside its central 98 %: {rare}"
+    )

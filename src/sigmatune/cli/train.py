@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Force, may_write, progress_bar
+from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.evaluation_options import left_out
+from sigmatune.cli.shared_options import Force, JsonOfCost, RecipeData, TrainingDevice
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ def train(
     recipe: Path | None = typer.Argument(
         None, help="Recipe, a YAML file; without one the defaults, which need --data."
     ),
-    data: str = typer.Option("", help="Images: a folder, .npz, .npy, a data set of the hub; instead of the recipe's."),
+    data: RecipeData = "",
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Run folder; resumes if it holds the same training. By default NAME.run."
     ),
     change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
-    device: str = typer.Option("auto", help="auto, or cpu."),
-    as_json: bool = typer.Option(False, "--json", help="Print the cost of the training as JSON instead of a summary."),
+    device: TrainingDevice = "auto",
+    as_json: JsonOfCost = False,
     force: Force = False,
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
@@ -51,8 +52,8 @@ def train(
     folder = out or Path(f"{chosen.name}.run")
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
-        own = recipe is not None and is_copy(recipe, chosen, folder)
-        sources = (None if own else recipe, data or chosen.data.source, chosen.data.labels)
+        of_this_run = recipe is not None and is_copy(recipe, chosen, folder)
+        sources = (None if of_this_run else recipe, data or chosen.data.source, chosen.data.labels)
         may_write(inputs=sources, homes=[folder], force=force)
     with progress_bar(quiet=as_json or not main) as bar:
 
@@ -100,10 +101,10 @@ class Teller:
         if now - self.last < 15 and report.step != report.steps:
             return
         self.last = now
-        print(told(report), file=sys.stderr)
+        print(progress_line(report), file=sys.stderr)
 
 
-def told(report: Report) -> str:
+def progress_line(report: Report) -> str:
     """A line about a training."""
     left = f"{report.left / 60:.0f} min" if report.left >= 90 else f"{report.left:.0f} s"
     return (

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.by_spectrum import by_spectrum
-from sigmatune.cli.common import (
+from sigmatune.cli.common import Several, conditions, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.shared_options import (
+    Device,
     Force,
     Guidance,
     Interval,
+    JsonOfPlan,
     Labels,
+    Model,
     Negative,
     Prompts,
-    Several,
     Size,
-    conditions,
-    load_model,
-    may_write,
-    measuring,
-    progress_bar,
+    TuningData,
+    TuningMicroBatch,
+    TuningReference,
+    TuningRun,
+    TuningSeed,
 )
 from sigmatune.support.errors import SigmaTuneError
 
@@ -46,7 +49,7 @@ COMMAND = TuneCommand
 
 
 def tune(
-    model: str = typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id."),
+    model: Model,
     calls: list[int] = typer.Option(
         [8], help="Network calls per image; several numbers share their measurements: 4 6 8 10."
     ),
@@ -70,23 +73,17 @@ def tune(
     validation: int = typer.Option(48, help="Noises to choose among candidates and among defaults."),
     held_out: int = typer.Option(96, help="Noises for the guard, used once."),
     images: int = typer.Option(1000, help="Stochastic and phase-space solvers: images that the guard compares."),
-    reference: str = typer.Option(
-        "", help="For those: data or statistics to compare with; a bundled model has its own."
-    ),
-    data: str = typer.Option(
-        "", help="For those: images whose spectrum they are tuned for; a bundled model has its own."
-    ),
-    micro_batch: int = typer.Option(0, help="Images per network call; by default 16, fewer where they are large."),
-    seed: int = typer.Option(0, help="Seed of all noise and of the search."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
-    run: Path | None = typer.Option(
-        None, help="Folder of measurements, from which a later tune resumes; by default named after the plan file."
-    ),
+    reference: TuningReference = "",
+    data: TuningData = "",
+    micro_batch: TuningMicroBatch = 0,
+    seed: TuningSeed = 0,
+    device: Device = "auto",
+    run: TuningRun = None,
     report: Path | None = typer.Option(
         None, help="HTML report to write; by default beside the plan file and named after it."
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
-    as_json: bool = typer.Option(False, "--json", help="Print the plan file's JSON instead of a summary."),
+    as_json: JsonOfPlan = False,
     force: Force = False,
     prompts: Prompts = None,
     labels: Labels = [],
@@ -199,8 +196,8 @@ class _Job:
         for number, file in files.items():
             plans[number].save(file)
         if page is not None:
-            found, names = list(plans.values()), list(files.values())
-            write_report(page, bench, found, source=self.model, files=names, analysis=glance(bench))
+            results, names = list(plans.values()), list(files.values())
+            write_report(page, bench, results, source=self.model, files=names, analysis=glance(bench))
         return plans
 
 

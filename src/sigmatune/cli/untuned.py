@@ -1,4 +1,4 @@
-"""Plans that are made on the spot: ``sigmatune sample MODEL --solver reduced-oba --calls 50 --lambda-s auto``."""
+"""Plans that are compiled on the spot: ``sigmatune sample MODEL --solver reduced-oba --calls 50 --lambda-s auto``."""
 
 from __future__ import annotations
 
@@ -51,54 +51,54 @@ class Untuned:
         from sigmatune.solvers import SOLVERS
 
         chosen = SOLVERS[self.solver]
-        own = self._own(chosen.defaults)
+        settings = self._settings(chosen.defaults)
         if denoiser.solver_options is not None:
-            own = {**denoiser.solver_options, **own}
+            settings = {**denoiser.solver_options, **settings}
 
         def build(steps: int) -> Plan:
             if AUTO in (self.grid, self.lambda_s):
-                return self._by_spectrum(denoiser, steps, own)
+                return self._by_spectrum(denoiser, steps, settings)
             return compile_plan(
-                self._schedule(denoiser, steps, augmented=chosen.augmented), chosen.name, denoiser, **own
+                self._schedule(denoiser, steps, augmented=chosen.augmented), chosen.name, denoiser, **settings
             )
 
         return largest(build, chosen, self.calls, denoiser)
 
-    def _own(self, known: dict[str, Any]) -> dict[str, Any]:
-        own: dict[str, Any] = {}
+    def _settings(self, known: dict[str, Any]) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
         for text in self.given:
             name, equals, value = text.partition("=")
-            own |= {name: value} if equals and isinstance(known.get(name), str) else options([text])
+            settings |= {name: value} if equals and isinstance(known.get(name), str) else options([text])
         if self.lambda_s and "lambda_s" not in known:
             raise SigmaTuneError(f"{self.solver} has no lambda_s; it is for splittings with O, such as reduced-oba.")
         if self.lambda_s and self.lambda_s != AUTO:
-            own |= options([f"lambda_s={self.lambda_s}"])
-        return own
+            settings |= options([f"lambda_s={self.lambda_s}"])
+        return settings
 
     def _schedule(self, denoiser: Denoiser, steps: int, *, augmented: bool) -> Schedule:
         from sigmatune import schedules
         from sigmatune.cli.evaluate import family_of
         from sigmatune.solvers import SOLVERS
 
-        own = denoiser.default_schedule or ("uniform-trailing", {})
+        default = denoiser.default_schedule or ("uniform-trailing", {})
         grid = self.grid or ("quadratic" if augmented else "")
-        family, given = family_of(grid) if grid else (own[0], dict(own[1]))
+        family, given = family_of(grid) if grid else (default[0], dict(default[1]))
         if family in POWERS:
             family, given = "phase-time", {"power": POWERS[family], **given}
         if augmented and "sigma_max" not in given:
-            highest = SOLVERS[self.solver].highest(**self._own(SOLVERS[self.solver].defaults))
+            highest = SOLVERS[self.solver].highest(**self._settings(SOLVERS[self.solver].defaults))
             given = {**given, "sigma_max": min(denoiser.path.sigma_max, highest)}
         return schedules.build(family, steps, denoiser.path, **given)
 
-    def _by_spectrum(self, denoiser: Denoiser, steps: int, own: dict[str, Any]) -> Plan:
+    def _by_spectrum(self, denoiser: Denoiser, steps: int, settings: dict[str, Any]) -> Plan:
         from sigmatune.plan import compile_plan
         from sigmatune.solvers import SOLVERS
         from sigmatune.tuning.own_spectrum import own_modes
         from sigmatune.tuning.spectral_search import choose
 
         name = SOLVERS[self.solver].name
-        found = choose(name, steps, own_modes(self.source, self.data), denoiser.path, **own)
-        kept = found.schedule
+        proposal = choose(name, steps, own_modes(self.source, self.data), denoiser.path, **settings)
+        kept = proposal.schedule
         if self.grid != AUTO:  # only the noise was asked for
             kept = self._schedule(denoiser, steps, augmented=SOLVERS[name].augmented)
-        return compile_plan(kept, name, denoiser, **found.options)
+        return compile_plan(kept, name, denoiser, **proposal.options)

@@ -75,17 +75,17 @@ def cases() -> list[dict[str, Any]]:
         "vp-zero-snr": noise.vp(zero_terminal_snr=True),
         "edm": noise.VE(0.002, 80.0, clock="quarter_log"),
     }
-    found = []
+    suite = []
     for i, solver in enumerate(POSITION):
         for j, steps in enumerate(STEPS):
             name = list(paths)[(i + j) % len(paths)]
             schedule = schedules.build("uniform-trailing", steps, paths[name])
             plan = compile_plan(schedule, solver).with_notes(path=paths[name].spec())
-            found.append(_case(f"{solver}-{steps}-{name}", plan))
+            suite.append(_case(f"{solver}-{steps}-{name}", plan))
     for steps in STEPS:
         plan = _learned(schedules.build("karras", steps, paths["vp"])).with_notes(path=paths["vp"].spec())
-        found.append(_case(f"coefficients-{steps}-vp", plan))
-    return found
+        suite.append(_case(f"coefficients-{steps}-vp", plan))
+    return suite
 
 
 def _learned(schedule: Schedule) -> Plan:
@@ -93,10 +93,10 @@ def _learned(schedule: Schedule) -> Plan:
     plain = compile_plan(schedule, "dpmpp2m")
     table = plain.coefficients
     wobble = torch.cos(torch.arange(table.b.numel(), dtype=torch.float64)).reshape(table.b.shape)
-    made = type(table)(
+    perturbed = type(table)(
         table.q, table.A, table.b * (1 + 0.05 * wobble * (table.b != 1)), table.c, table.start, table.origin, table.G
     )
-    return Plan(schedule, "custom", made)
+    return Plan(schedule, "custom", perturbed)
 
 
 def _case(name: str, plan: Plan) -> dict[str, Any]:
@@ -138,10 +138,10 @@ def answer(pairs: Iterable[tuple[float, float]], end: torch.Tensor) -> Answer:
 # ------------------------------------------------------------------------------------------------------------- the files
 
 
-def dumps(found: list[dict[str, Any]]) -> str:
+def dumps(cases: list[dict[str, Any]]) -> str:
     """The text of a file of cases: one case per line."""
-    head = json.dumps({"format": FORMAT, "version": VERSION, "cases": len(found)})
-    return "\n".join([head, *(json.dumps(case) for case in found)]) + "\n"
+    head = json.dumps({"format": FORMAT, "version": VERSION, "cases": len(cases)})
+    return "\n".join([head, *(json.dumps(case) for case in cases)]) + "\n"
 
 
 def write(folder: Path) -> Path:
@@ -157,16 +157,16 @@ def read(file: Path) -> list[dict[str, Any]]:
     Raises:
         SigmaTuneError: if it is not a file of this version.
     """
-    head, *cases = text_of(file, kind="conformance").splitlines() or [""]
+    head, *lines = text_of(file, kind="conformance").splitlines() or [""]
     try:
         validated(parsed(head), HeadFields, "its first line")
-        found = [_case_of(line, i) for i, line in enumerate(cases, start=2)]
+        cases = [_case_of(line, i) for i, line in enumerate(lines, start=2)]
         stated = parsed(head)["cases"]
     except SigmaTuneError as error:
         raise SigmaTuneError(f"{file} is not a file of conformance cases of version {VERSION}: {error}") from None
-    if stated != len(found):
-        raise SigmaTuneError(f"{file} states {stated} cases but holds {len(found)}; use the complete file.")
-    return found
+    if stated != len(cases):
+        raise SigmaTuneError(f"{file} states {stated} cases but holds {len(cases)}; use the complete file.")
+    return cases
 
 
 class HeadFields(Strict):
@@ -197,9 +197,9 @@ class CaseFields(Strict):
 
 def _case_of(line: str, number: int) -> dict[str, Any]:
     raw = parsed(line)
-    made = validated(raw, CaseFields, f"line {number}")
-    n, plan = len(made.variance), read_plan(json.dumps(made.plan))
-    if len(made.start) != n or any(len(row) != n for row in made.noise) or plan.path is None:
+    fields = validated(raw, CaseFields, f"line {number}")
+    n, plan = len(fields.variance), read_plan(json.dumps(fields.plan))
+    if len(fields.start) != n or any(len(row) != n for row in fields.noise) or plan.path is None:
         raise SigmaTuneError(
             f"line {number}: a case needs a noise path, and {n} numbers for the start noise and for each later noise."
         )
@@ -262,10 +262,10 @@ def _same_pair(path: NoisePath, given: tuple[float, float], expected: tuple[floa
     return same_level and abs(t - t_0) <= float(path.time_tolerance(t_0))
 
 
-def check(runner: Runner, found: Iterable[Case]) -> list[CaseVerdict]:
+def check(runner: Runner, cases: Iterable[Case]) -> list[CaseVerdict]:
     """Runs a program over cases; an error that it raises is a failure of the case."""
     verdicts = []
-    for case in found:
+    for case in cases:
         asked = {key: value for key, value in case.items() if key != "expected"}
         try:
             given = runner(asked)

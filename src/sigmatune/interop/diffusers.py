@@ -16,9 +16,9 @@ Diffusers reads this module by its name when it loads a pipeline that was saved 
 from __future__ import annotations
 
 import json
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,19 +29,17 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise
 from sigmatune.core import rng
-from sigmatune.core.loop import Machine
-from sigmatune.interop.native import dtype_of, first_state, native
-from sigmatune.interop.pipeline_checks import check_clock, check_path, is_default_list, warn_of_pipeline
+from sigmatune.interop.image_start import mixing_weights, starting_level
+from sigmatune.interop.native import native
+from sigmatune.interop.pipeline_checks import check_clock, check_path, check_shift, is_default_list, warn_of_pipeline
+from sigmatune.interop.pipeline_machine import PipelineMachine
+from sigmatune.interop.prediction_fields import fields_of, prediction_of
 from sigmatune.models.network import process_of
-from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
-from sigmatune.support.errors import PlanMismatch, SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import first_unsound
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Tensor = torch.Tensor
 
@@ -94,11 +92,10 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "the plan names no noise path; make the scheduler with sigmatune.interop.diffusers.scheduler."
             )
         self._path = noise.paired(noise.from_spec(self._plan.path), self._plan.pairs)
-        self._prediction = _prediction(prediction_type, sigma_data, edm_sign)
+        self._prediction = prediction_of(prediction_type, sigma_data, edm_sign)
         self._native = native(self._plan.coefficients, self._path, self._prediction)
-        self._pairs = list(zip(self._native.u.tolist(), self._native.v.tolist(), strict=True))
         self._times = self._native.times.float().tolist()
-        self._machine: Machine | None = None
+        self._machine = PipelineMachine(self._native)
         self.set_timesteps(self._plan.calls)
 
     @property
@@ -110,8 +107,8 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     def sigmas(self) -> Tensor:
         """The level of each call and a final 0, (K + 1,), float32; of the flow's own kind, tau, for a flow model."""
         q = self._native.table.q
-        own = self._path.s(self._native.times.numpy()) if self.config.use_flow_sigmas else q.numpy()
-        return torch.from_numpy(np.append(own, 0.0)).float()
+        levels = self._path.s(self._native.times.numpy()) if self.config.use_flow_sigmas else q.numpy()
+        return torch.from_numpy(np.append(levels, 0.0)).float()
 
     @property
     def init_noise_sigma(self) -> float:
@@ -158,12 +155,13 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 f"this plan makes {calls} network calls, so pass num_inference_steps={calls} to the pipeline, not {asked}."
             )
         if mu is not None:
-            self._check_shift(mu)
+            check_shift(self._path, mu)
         lead = calls if asked == 2 * calls else 0
         times = torch.cat([self._native.times[:1].expand(lead), self._native.times])
         self.timesteps = times.to(torch.float32).to(device or "cpu")
         self.num_inference_steps = asked or calls
-        self._lead, self._call, self._machine = lead, -lead, None
+        self._lead, self._call = lead, -lead
+        self._machine.reset()
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Accepts the start of the plan and nothing else.
@@ -191,7 +189,12 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             SigmaTuneError: if a t is outside the model's range, or the plan cannot start from an image.
         """
         x0, eps = original_samples, noise
-        weights = np.array([self._mix(float(t)) for t in torch.as_tensor(timesteps).reshape(-1).tolist()])
+        weights = np.array(
+            [
+                mixing_weights(self._native, self._path, float(t))
+                for t in torch.as_tensor(timesteps).reshape(-1).tolist()
+            ]
+        )
         kept, added = torch.from_numpy(weights).to(x0.device, x0.dtype).T.reshape(2, -1, *[1] * (x0.ndim - 1))
         mixed: Tensor = kept * x0 + added * eps
         return mixed
@@ -230,27 +233,19 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """
         if eta or use_clipped_model_output:
             raise SigmaTuneError(
-                "eta and use_clipped_model_output belong to another sampler; leave them out, the plan has its own "
-                "noise."
+                "eta and use_clipped_model_output belong to another sampler; leave them out, the plan has its own noise."
             )
         k = self._call
         self._check_time(k, timestep)
-        with torch.no_grad():
-            machine = self._prepared(sample, generator)
-            x = machine.S[0]
-            u, v = self._pairs[k]
-            output = model_output if model_output.shape[1] == sample.shape[1] else model_output[:, : sample.shape[1]]
-            D = (output.to(x.dtype) * v).add_(x, alpha=u)
-            del x
-            machine.advance(k, D, lambda m: self._noise(k, m, sample, generator, machine.dtype))
-            following = machine.S[0].to(sample.dtype)
+        following = self._machine.advance(
+            k, model_output, sample, lambda call, m, dtype: self._noise(call, m, sample, generator, dtype)
+        )
         self._call = k + 1
         if self._call < self._plan.calls:
             return Output(prev_sample=following) if return_dict else (following, None)
-        self._machine = None
-        if (
-            bad := first_unsound(following)
-        ) is not None:  # once per run: on an accelerator a check waits for all work before it
+        self._machine.reset()
+        # Once per run, because on an accelerator a check waits for all work before it.
+        if (bad := first_unsound(following)) is not None:
             raise SigmaTuneError(
                 f"the pipeline's network returned NaN or infinity for image {bad}; load it in float32 or bfloat16, or "
                 "check its weights."
@@ -271,21 +266,6 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "the pipeline iterate once over scheduler.timesteps after set_timesteps."
             )
 
-    def _prepared(self, sample: Tensor, generator: Any) -> Machine:
-        """The machine with the pipeline's current latents, edits included, as its first tensor."""
-        machine = self._machine
-        if machine is None:
-            table = self._native.table
-            dtype = dtype_of(table, sample)
-            machine = self._machine = Machine(table, dtype, sample.device, sample.ndim - 1, fused=True)
-            machine.owned = False
-            machine.S = first_state(table, sample.to(dtype), lambda m: self._noise(-1, m, sample, generator, dtype))
-        elif sample.dtype == machine.dtype:
-            machine.S[0] = sample
-        elif not torch.equal(sample, machine.S[0].to(sample.dtype)):  # unchanged: the unrounded state counts
-            machine.S[0] = sample.to(machine.dtype)
-        return machine
-
     def _noise(self, k: int, channel: int, like: Tensor, generator: Any, dtype: torch.dtype) -> Tensor:
         if self.config.seed is None:
             drawn: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=dtype)
@@ -293,29 +273,6 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         first = self.config.first_index
         rows = range(first, first + len(like))
         return rng.noise(self.config.seed, rows, k + 1, like.shape[1:], channel=channel, dtype=dtype).to(like.device)
-
-    def _mix(self, t: float) -> tuple[float, float]:
-        """Weights of data and noise at a t of the list, or at any other of the model."""
-        if abs(t - self._times[0]) <= 1e-3:
-            if self._native.origin is None:
-                raise SigmaTuneError(
-                    "this plan's state holds more than the image (learned coefficients, a momentum), so it does not "
-                    "define how to start from an image; use a plan of a position-space solver."
-                )
-            return self._native.origin, self._native.start
-        near = min(self._times, key=lambda own: abs(own - t))
-        exact = near if abs(near - t) <= 1e-3 else t
-        return float(self._path.alpha(exact)), float(self._path.s(exact))
-
-    def _check_shift(self, mu: float) -> None:
-        spec = process_of(self._path)
-        if spec["kind"] == "flow" and not np.isclose(np.exp(mu), spec["shift"], rtol=1e-4):
-            warnings.warn(
-                f"at this resolution the pipeline shifts time by {np.exp(mu):.4g} and the plan was made for a shift of "
-                f"{spec['shift']:.4g}; its noise levels are kept, but its evidence does not carry over.",
-                PlanMismatch,
-                stacklevel=3,
-            )
 
 
 def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: int = 0) -> SigmaTuneScheduler:
@@ -337,16 +294,16 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         PlanMismatch: if the pipeline itself deviates from the plan: it does not scale its start noise, or rounds t.
     """
     config = config_of(getattr(pipe, "scheduler", pipe))
-    own = None if plan.path is None else process_of(noise.from_spec(plan.path))
-    process = read_process(config, shift=own["shift"] if own is not None and own["kind"] == "flow" else None)
+    spec = {} if plan.path is None else process_of(noise.from_spec(plan.path))
+    process = read_process(config, shift=spec["shift"] if spec.get("kind") == "flow" else None)
     if plan.path is None:
         process.path.check(plan.coefficients.q.numpy())
         plan = plan.with_notes(path=process.path.spec())
     path = noise.paired(noise.from_spec(dict(plan.path or {})), plan.pairs)
     check_path(plan, path, process.path)
     check_clock(pipe, path, plan.coefficients.q.numpy())
-    kind, data, sign = _spelled(process.prediction)
-    made: SigmaTuneScheduler = SigmaTuneScheduler(
+    kind, data, sign = fields_of(process.prediction)
+    built: SigmaTuneScheduler = SigmaTuneScheduler(
         plan=json.loads(plan_file.dumps(plan)),
         prediction_type=kind,
         sigma_data=data,
@@ -356,42 +313,8 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         num_train_timesteps=path.levels,
         use_flow_sigmas=process_of(path)["kind"] == "flow",
     )
-    warn_of_pipeline(pipe, made.init_noise_sigma, made.timesteps)
-    return made
-
-
-def starting_level(plan: Plan, strength: float) -> float:
-    r"""Turns a pipeline's ``strength`` into the noise level to start from, for :func:`sigmatune.partial`.
-
-    It is the level at the position ``strength * T`` of the model's own time (before a shift), whatever the plan's
-    levels and their number: the level that a uniform grid has there. Strength 1 is the plan's first level.
-
-    Args:
-        plan: A plan with its noise path.
-        strength: In (0, 1].
-
-    Raises:
-        SigmaTuneError: for another strength, or a plan without a noise path.
-    """
-    if plan.path is None or plan.schedule.rows is not None:
-        raise SigmaTuneError("a strength needs a plan of one model, with its noise path and one schedule for all rows.")
-    if not 0 < strength <= 1:
-        raise SigmaTuneError(f"a strength lies in (0, 1], not {strength!r}; 1 starts from pure noise.")
-    path = noise.from_spec(plan.path)
-    first = float(plan.schedule.sigmas[0])
-    return first if strength == 1 else min(float(path.at_position(max(1.0, strength * path.levels))), first)
-
-
-def _spelled(prediction: Prediction) -> tuple[str, float | None, int]:
-    """A prediction for JSON: (name, sigma_data, sign)."""
-    if not prediction.name.startswith("edm("):
-        return prediction.name, None, 1
-    data, sign = (field.partition("=")[2] for field in prediction.name[4:-1].split(", "))
-    return "edm", float(data), int(sign)
-
-
-def _prediction(kind: str, sigma_data: float | None, sign: int) -> Prediction:
-    return predictions[kind] if kind != "edm" else edm(0.5 if sigma_data is None else sigma_data, sign=sign)
+    warn_of_pipeline(pipe, built.init_noise_sigma, built.timesteps)
+    return built
 
 
 __all__ = ["SigmaTuneScheduler", "scheduler", "starting_level"]

@@ -22,16 +22,28 @@ def is_default_list(sigmas: Sequence[float]) -> bool:
     return bool(np.allclose(given, np.linspace(1.0, 1 / max(len(given), 1), len(given)), rtol=0, atol=1e-6))
 
 
-def check_path(plan: Plan, path: NoisePath, own: NoisePath) -> None:
+def check_path(plan: Plan, path: NoisePath, pipeline_path: NoisePath) -> None:
     """Refuses a plan whose levels would reach this pipeline's network with a t other than in training."""
-    if process_of(path)["kind"] == process_of(own)["kind"]:
+    if process_of(path)["kind"] == process_of(pipeline_path)["kind"]:
         q = plan.coefficients.q.numpy()
-        if own.agrees(q, path.time(q)).all():
+        if pipeline_path.agrees(q, path.time(q)).all():
             return
     raise SigmaTuneError(
-        f"the plan was made for the noise path {process_of(path)} and this pipeline has {process_of(own)}; make a plan for "
-        "this model."
+        f"the plan was made for the noise path {process_of(path)} and this pipeline has {process_of(pipeline_path)}; "
+        "make a plan for this model."
     )
+
+
+def check_shift(path: NoisePath, mu: float) -> None:
+    """Warns if a flow pipeline's dynamic shift, exp(mu), is not that of the plan's path."""
+    spec = process_of(path)
+    if spec["kind"] == "flow" and not np.isclose(np.exp(mu), spec["shift"], rtol=1e-4):
+        warnings.warn(
+            f"at this resolution the pipeline shifts time by {np.exp(mu):.4g} and the plan was made for a shift of "
+            f"{spec['shift']:.4g}; its noise levels are kept, but its evidence does not carry over.",
+            PlanMismatch,
+            stacklevel=3,
+        )
 
 
 def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:

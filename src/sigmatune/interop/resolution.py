@@ -82,14 +82,14 @@ def convert(plan: Plan, shift: float, *, keep: Literal["levels", "positions"] = 
     tuned_for = {**(plan.tuned_for or {}), **note}
     if keep == "levels":
         new.check(plan.coefficients.q.numpy())
-        made = plan.with_notes(path=new.spec(), tuned_for=tuned_for, evidence=None)
+        converted = plan.with_notes(path=new.spec(), tuned_for=tuned_for, evidence=None)
     elif plan.solver == "custom":
         raise SigmaTuneError("the plan's coefficients were learned for its own levels; keep the levels, or tune again.")
     else:
         levels = new.at_position(path.position(plan.schedule.sigmas[..., :-1]))
         schedule = plan.schedule.moved(levels, "shifted", from_shift=path.shift_by, to_shift=float(shift))
-        made = compile_plan(schedule, plan.solver, **plan.solver_options)
-        made = made.with_notes(
+        converted = compile_plan(schedule, plan.solver, **plan.solver_options)
+        converted = converted.with_notes(
             path=new.spec(), fingerprint=plan.fingerprint, tuned_for=tuned_for, micro_batch=plan.micro_batch
         )
     kept = (
@@ -102,7 +102,7 @@ def convert(plan: Plan, shift: float, *, keep: Literal["levels", "positions"] = 
         PlanMismatch,
         stacklevel=2,
     )
-    return made
+    return converted
 
 
 def sd3_reference(path: NoisePath, steps: int) -> Schedule:

@@ -26,16 +26,16 @@ def diffusers(case: Case) -> Answer:
     """A pipeline's loop around SigmaTuneScheduler, in float32, with a model that predicts the data."""
     from sigmatune.interop.diffusers import SigmaTuneScheduler
 
-    made = SigmaTuneScheduler(case["plan"], "sample", seed=0)
+    scheduler = SigmaTuneScheduler(case["plan"], "sample", seed=0)
     path = noise.from_spec(case["plan"]["noise_path"])
     model, pairs = Values(case["variance"], path), []
-    x = torch.tensor(case["start"]).view(1, 1, 1, -1) * made.init_noise_sigma
-    made.set_timesteps(made.plan.calls)
-    for t in made.timesteps:
+    x = torch.tensor(case["start"]).view(1, 1, 1, -1) * scheduler.init_noise_sigma
+    scheduler.set_timesteps(scheduler.plan.calls)
+    for t in scheduler.timesteps:
         sigma = float(path.sigma(_inside(path, float(t))))
         pairs.append((float(t), sigma))
-        z = made.scale_model_input(x, t) / float(path.state_scale(sigma))
-        x = made.step(model(z, sigma), t, x, return_dict=False)[0]
+        z = scheduler.scale_model_input(x, t) / float(path.state_scale(sigma))
+        x = scheduler.step(model(z, sigma), t, x, return_dict=False)[0]
     return answer(pairs, x)
 
 
@@ -169,10 +169,10 @@ def runner_of(name: str) -> Runner:
     module, colon, function = name.partition(":")
     if colon and "/" not in module and " " not in name:
         try:
-            made: Runner = getattr(importlib.import_module(module), function)
+            runner: Runner = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise SigmaTuneError(f"there is no function {name}: {error}.") from None
-        return made
+        return runner
     return _command(name)
 
 

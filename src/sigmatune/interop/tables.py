@@ -93,10 +93,10 @@ def load(name: str, path: NoisePath | None = None, steps: int | None = None) -> 
         SigmaTuneError: for an unknown table, or levels outside the model's range.
     """
     table = TABLES[name]
-    made = table.build(path, steps)
+    schedule = table.build(path, steps)
     if path is not None:
-        made.bound(path)
+        schedule.bound(path)
     options = {"source": table.source, "made_for": table.model}
-    if made.options:
-        options["how"] = made.family
-    return Schedule(made.sigmas, table.name, options)
+    if schedule.options:
+        options["how"] = schedule.family
+    return Schedule(schedule.sigmas, table.name, options)

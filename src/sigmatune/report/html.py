@@ -28,7 +28,9 @@ def p(text: str, kind: str = "") -> str:
 def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], kind: str = "") -> str:
     """A table of ready HTML cells; each row with its class, or "", and the table with its own."""
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr{_class(own)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for own, cells in rows)
+    body = "".join(
+        f"<tr{_class(row_kind)}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for row_kind, cells in rows
+    )
     return f'<div class="table"><table{_class(kind)}><tr>{top}</tr>{body}</table></div>'
 
 

@@ -23,14 +23,14 @@ BARS = (
 )
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(leaderboard: Mapping[str, Any]) -> str:
     """Builds the page from what :func:`sigmatune.evaluation.leaderboard.to_dict` returns."""
-    rows: Sequence[Row] = found["rows"]
+    rows: Sequence[Row] = leaderboard["rows"]
     first = rows[0]["figures"]
-    title = f"{found['source']}: which schedule for few calls"
-    verdicts = "".join(p(sentence, "see") for sentence in found["verdict"])
+    title = f"{leaderboard['source']}: which schedule for few calls"
+    verdicts = "".join(p(sentence, "see") for sentence in leaderboard["verdict"])
     charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
-    what = f"{found['n']:,} images per entry, from the same noises (seed {found['seed']})"
+    what = f"{leaderboard['n']:,} images per entry, from the same noises (seed {leaderboard['seed']})"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'

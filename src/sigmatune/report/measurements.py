@@ -85,8 +85,8 @@ def _solver(plan: Plan) -> str:
 
 def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group:
     reference_steps = max((plan.evidence or {})["reference"]["steps"] for plan in plans)
-    own = {plan.steps: plan for plan in reversed(plans)}
-    steps = _steps(bench, solver, own)
+    by_steps = {plan.steps: plan for plan in reversed(plans)}
+    steps = _steps(bench, solver, by_steps)
     families = schedules.defaults(bench.model.path, bench.model.default_schedule)
 
     def default(family: str, options: dict[str, float], n: int) -> Plan:
@@ -94,53 +94,55 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
 
     makers = {label: partial(default, family, options) for label, family, options in families}
     curves = {label: _defined(make, steps) for label, make in makers.items()}
-    tuned = _defined(partial(_at, bench, own), steps)
+    tuned = _defined(partial(_at, bench, by_steps), steps)
     # The workbench's memory has all end points of the guard; the rest is sampled in batches.
-    judged = {(label, n) for label in curves for n, p in own.items() if (p.evidence or {})["baseline"] == label}
+    judged = {(label, n) for label in curves for n, p in by_steps.items() if (p.evidence or {})["baseline"] == label}
     missing = [plan for label, plans in curves.items() for n, plan in plans.items() if (label, n) not in judged]
-    missing += [plan for n, plan in tuned.items() if n not in own]
+    missing += [plan for n, plan in tuned.items() if n not in by_steps]
     bench.prefetch(missing, "held_out", rows=rows, purpose="report")
 
     def point(plan: Plan, *, judged: bool, exact: bool = False) -> Point:
         return _point(bench, plan, rows, reference_steps, judged=judged, exact=exact)
 
     defaults = [
-        ErrorCurve(label, {n: point(plan, judged=(label, n) in judged) for n, plan in found.items()})
-        for label, found in curves.items()
+        ErrorCurve(label, {n: point(plan, judged=(label, n) in judged) for n, plan in plans.items()})
+        for label, plans in curves.items()
     ]
-    found = ErrorCurve("plan", {n: point(plan, judged=n in own, exact=n in own) for n, plan in tuned.items()})
+    tuned_curve = ErrorCurve(
+        "plan", {n: point(plan, judged=n in by_steps, exact=n in by_steps) for n, plan in tuned.items()}
+    )
     reference = bench.reference("held_out", reference_steps)[: min(SHOWN, rows)]
     names = list(dict.fromkeys((plan.evidence or {})["baseline"] for plan in plans))
-    pairs = {n: pair for n in steps if (pair := _pair(bench, n, defaults, found, own.get(n))) is not None}
+    pairs = {n: pair for n in steps if (pair := _pair(bench, n, defaults, tuned_curve, by_steps.get(n))) is not None}
     calls = bench.reference_plan(reference_steps).network_calls(bench.model)
     gain = any((plan.evidence or {})["gain"] for plan in plans)
-    return Group(solver, [c for c in defaults if c.points], found, pairs, reference, calls, names, gain)
+    return Group(solver, [c for c in defaults if c.points], tuned_curve, pairs, reference, calls, names, gain)
 
 
 def _defined(make: Callable[[int], Plan], steps: Sequence[int]) -> dict[int, Plan]:
     """The plans of a curve at the numbers of steps at which it exists and its levels are distinct timesteps."""
-    found = {}
+    plans = {}
     for n in steps:
         with suppress(SigmaTuneError):
-            found[n] = make(n)
-    return found
+            plans[n] = make(n)
+    return plans
 
 
-def _steps(bench: Workbench, solver: str, own: dict[int, Plan]) -> list[int]:
+def _steps(bench: Workbench, solver: str, by_steps: dict[int, Plan]) -> list[int]:
     """The numbers of steps to show: those of the plans, and the largest that fit the usual budgets."""
     per_call = most_per_call(bench.model)
-    steps = set(own)
+    steps = set(by_steps)
     for budget in BUDGETS:
         if budget // per_call >= SOLVERS[solver].calls(1):
             steps.add(SOLVERS[solver].steps_for(budget // per_call))
     return sorted(steps)
 
 
-def _at(bench: Workbench, own: dict[int, Plan], n: int) -> Plan:
+def _at(bench: Workbench, by_steps: dict[int, Plan], n: int) -> Plan:
     """The plan of n steps, or the nearest tuned plan's curve of levels, resampled to n steps."""
-    if n in own:
-        return own[n]
-    tuned = [plan for plan in own.values() if (plan.evidence or {})["gain"]]
+    if n in by_steps:
+        return by_steps[n]
+    tuned = [plan for plan in by_steps.values() if (plan.evidence or {})["gain"]]
     if not tuned:
         raise SigmaTuneError("none of the plans is tuned, so there is no curve.")
     plan = min(tuned, key=lambda plan: (abs(np.log(plan.steps / n)), plan.steps))
@@ -164,10 +166,12 @@ def interval(errors: Array, *, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _pair(bench: Workbench, n: int, defaults: list[ErrorCurve], tuned: ErrorCurve, own: Plan | None) -> Pair | None:
+def _pair(
+    bench: Workbench, n: int, defaults: list[ErrorCurve], tuned: ErrorCurve, judged_plan: Plan | None
+) -> Pair | None:
     present = [curve for curve in defaults if n in curve.points]
-    if own is not None:
-        present = [curve for curve in present if curve.name == (own.evidence or {})["baseline"]]
+    if judged_plan is not None:
+        present = [curve for curve in present if curve.name == (judged_plan.evidence or {})["baseline"]]
     if not present:
         return None
     best = min(present, key=lambda curve: curve.points[n].mean)
@@ -181,7 +185,7 @@ def _pair(bench: Workbench, n: int, defaults: list[ErrorCurve], tuned: ErrorCurv
 
 def _view(bench: Workbench, plan: Plan) -> View:
     default, evidence = baseline(bench, plan), plan.evidence or {}
-    own, others = (evidence["baseline"], default.coefficients.q.numpy()), []
+    of_baseline, others = (evidence["baseline"], default.coefficients.q.numpy()), []
     for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         try:
             other = bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), default.solver)
@@ -190,7 +194,7 @@ def _view(bench: Workbench, plan: Plan) -> View:
         if label != evidence["baseline"]:
             others.append((label, other.coefficients.q.numpy()))
     mine = [("tuned plan", plan.coefficients.q.numpy())] if evidence["gain"] else []
-    levels = [*mine, own, *others]
+    levels = [*mine, of_baseline, *others]
     if len(bench.model.shape) != 3 or min(bench.model.shape[1:]) < 2:
         return View(plan, default, levels, None, None)
     exact = bench.reference("held_out", evidence["reference"]["steps"])

@@ -86,7 +86,7 @@ def _for_page(svg: str, name: str, label: str, screen: str, width: float) -> str
     for stand_in, variable in COLOURS.items():
         svg = svg.replace(stand_in, f"var({variable})")
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     box = re.search(r'viewBox="[^"]+"', svg)
     opening = f'<svg class="{screen}" role="img" {box[0] if box else ""} style="max-width:{width}px">'

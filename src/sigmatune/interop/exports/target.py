@@ -152,9 +152,9 @@ def read_statement(text: str) -> dict[str, Any]:
     Raises:
         SigmaTuneError: if there is none, or it cannot be read.
     """
-    found = re.search(re.escape(HEADER) + r"(\{.*\})", text)
+    match = re.search(re.escape(HEADER) + r"(\{.*\})", text)
     try:
-        stated = parsed(found[1]) if found else None
+        stated = parsed(match[1]) if match else None
     except SigmaTuneError as error:
         raise SigmaTuneError(f"the line {HEADER.strip()!r}: {error}") from None
     if not isinstance(stated, dict):

@@ -51,10 +51,10 @@ def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str
 
 
 def _numbers(text: str) -> list[float]:
-    found = re.search(r"^SIGMAS = \[(.*?)\]", text, flags=re.DOTALL | re.MULTILINE)
-    if found is None:
+    match = re.search(r"^SIGMAS = \[(.*?)\]", text, flags=re.DOTALL | re.MULTILINE)
+    if match is None:
         raise SigmaTuneError("this script holds no line SIGMAS = [...].")
-    return numbers_in(found[1])
+    return numbers_in(match[1])
 
 
 TARGET = listed("a1111", SAMPLERS, _layout, _numbers, "an extension script for AUTOMATIC1111's web UI and Forge")

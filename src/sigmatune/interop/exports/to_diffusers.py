@@ -44,13 +44,13 @@ def write(plan: Plan, *, prediction: str = "") -> str:
     chosen = prediction or ("flow" if kind == "flow" else "")
     if not chosen:
         raise SigmaTuneError("the plan does not record what the model predicts; pass it, such as --prediction epsilon.")
-    made = SigmaTuneScheduler(
+    scheduler = SigmaTuneScheduler(
         plan=json.loads(plan_file.dumps(plan)),
         prediction_type=predictions[chosen].name,
         num_train_timesteps=path.levels,
         use_flow_sigmas=kind == "flow",
     )
-    return str(made.to_json_string())
+    return str(scheduler.to_json_string())
 
 
 def read(text: str) -> Plan:

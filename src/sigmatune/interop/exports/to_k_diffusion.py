@@ -30,10 +30,10 @@ def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str
 
 
 def _numbers(text: str) -> list[float]:
-    found = re.search(r"sigmas = torch\.tensor\(\[(.*?)\]\)", text, flags=re.DOTALL)
-    if found is None:
+    match = re.search(r"sigmas = torch\.tensor\(\[(.*?)\]\)", text, flags=re.DOTALL)
+    if match is None:
         raise SigmaTuneError("this text holds no line sigmas = torch.tensor([...]).")
-    return numbers_in(found[1])
+    return numbers_in(match[1])
 
 
 TARGET = listed(

@@ -18,10 +18,10 @@ def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str
 
 
 def _numbers(text: str) -> list[float]:
-    found = re.search(r'--sigmas "(.*?)"', text)
-    if found is None:
+    match = re.search(r'--sigmas "(.*?)"', text)
+    if match is None:
         raise SigmaTuneError('these arguments hold no --sigmas "...".')
-    return numbers_in(found[1])
+    return numbers_in(match[1])
 
 
 TARGET = listed(

@@ -41,7 +41,7 @@ class DataOptions:
     mean: bool
     reduction: str
 
-    def check(self, family: str, own: Collection[str], plan: Path | None, out: Path | None) -> None:
+    def check(self, family: str, family_options: Collection[str], plan: Path | None, out: Path | None) -> None:
         """Refuses contradictory options before any work.
 
         Raises:
@@ -65,7 +65,7 @@ class DataOptions:
         if self.source and "spectrum" not in FAMILIES[family].defaults:
             able = ", ".join(name for name, member in FAMILIES.items() if "spectrum" in member.defaults)
             raise SigmaTuneError(f"{family} uses no spectrum, so leave --data out or take one of {able}.")
-        taken = next((name for name in ("spectrum", *LAW) if name in own), None)
+        taken = next((name for name in ("spectrum", *LAW) if name in family_options), None)
         if self.source and taken:
             raise SigmaTuneError(f"--data defines the spectrum; leave out the option {taken}, or --data.")
         if self.per_image and plan is None:
@@ -96,8 +96,8 @@ class DataOptions:
             _say(measured.about, quiet=quiet)
         if self.label and self.label not in measured.classes:
             raise unknown_name("class", self.label, measured.classes)
-        found = measured.classes[self.label] if self.label else measured.all
-        rings = found.power.reshape(-1, found.rings).mean(axis=0)[: whole_rings(*found.size)]
+        spectrum = measured.classes[self.label] if self.label else measured.all
+        rings = spectrum.power.reshape(-1, spectrum.rings).mean(axis=0)[: whole_rings(*spectrum.size)]
         return edited(rings, texture=self.texture)
 
     def mixture(self, *, quiet: bool) -> Mixture:
@@ -107,10 +107,10 @@ class DataOptions:
         from sigmatune.spectra.sources import open_images
 
         if self._fitted:
-            found = Mixture.load(self.source)
-            if self.label and self.label not in found.classes:
-                raise unknown_name("class", self.label, found.classes)
-            return found
+            mixture = Mixture.load(self.source)
+            if self.label and self.label not in mixture.classes:
+                raise unknown_name("class", self.label, mixture.classes)
+            return mixture
         images = open_images(self.source, size=self.size or None)
         if self.label and self.label not in images.classes:
             raise unknown_name("class", self.label, images.classes)

@@ -1,0 +1,109 @@
+"""Checks the shape of the code in src: names, function and file lengths. Run by ``make lint``.
+
+Fails, with file:line, on
+
+- a local name that says nothing of what it holds (``found``, ``own``, ``made``, ``told``), however it is bound;
+- a function of more than 45 lines of body, the docstring not counted;
+- a file of more than 320 lines;
+- two modules of one base name, except ``base.py``, ``__init__.py`` and a file of ``cli`` that holds the command of its name;
+- two public classes of one name.
+
+``python tools/check_names.py [PATH ...]`` checks the given files and folders, by default ``src``.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BANNED = {"found", "own", "made", "told"}
+BODY_LINES, FILE_LINES = 45, 320
+REPEATABLE = {"__init__", "__main__", "base"}
+"""Names of modules that say their role in every package."""
+
+Complaint = tuple[Path, int, str]
+
+
+def bound(node: ast.AST) -> list[str]:
+    """The names that a node binds: assignment, loop, with, walrus, comprehension, parameter, except, import, match."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return [name]
+        case ast.Attribute(attr=name, ctx=ast.Store()):
+            return [name]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name) if name:
+            return [name]
+        case ast.alias(name=name, asname=other):
+            return [other or name]
+    return []
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines of a function's body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return 0 if not body else (function.end_lineno or 0) - body[0].lineno + 1
+
+
+def complaints_of(file: Path) -> Iterator[Complaint]:
+    """What one file does wrong."""
+    text = file.read_text(encoding="utf-8")
+    lines = text.count("\n")
+    if lines > FILE_LINES:
+        yield file, 1, f"{lines} lines, more than {FILE_LINES}; split the file where its meaning splits"
+    for node in ast.walk(ast.parse(text)):
+        line = getattr(node, "lineno", 1)
+        for name in BANNED.intersection(bound(node)):
+            yield file, line, f"'{name}' does not say what it holds; choose a noun that does"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > BODY_LINES:
+            yield file, line, f"{node.name} has {body_lines(node)} lines of body, more than {BODY_LINES}; split it"
+
+
+def repeated_modules(files: list[Path]) -> Iterator[Complaint]:
+    """Modules whose base name is taken; a command may repeat the name of the module that does its work."""
+    taken: dict[str, Path] = {}
+    for file in files:
+        if file.stem in REPEATABLE or _is_command(file):
+            continue
+        if file.stem in taken:
+            yield file, 1, f"{shown(taken[file.stem])} has this base name, too; choose one that says the file's role"
+        taken.setdefault(file.stem, file)
+
+
+def _is_command(file: Path) -> bool:
+    functions = (node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef))
+    return file.parent.name == "cli" and file.stem in {function.name for function in functions}
+
+
+def repeated_classes(files: list[Path]) -> Iterator[Complaint]:
+    """Public classes of modules whose name is taken."""
+    places: dict[str, list[tuple[Path, int]]] = defaultdict(list)
+    for file in files:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append((file, node.lineno))
+    for name, (first, *others) in places.items():
+        for file, line in others:
+            yield file, line, f"a public class {name} is also in {shown(first[0])}; rename one of them"
+
+
+def check(paths: list[Path]) -> list[Complaint]:
+    """Every complaint about the Python files at and below the paths, in order of file and line."""
+    files = sorted({file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])})
+    complaints = [complaint for file in files for complaint in complaints_of(file)]
+    return sorted([*complaints, *repeated_modules(files), *repeated_classes(files)])
+
+
+def shown(file: Path) -> Path:
+    """The file's path from the project's root, if it lies there."""
+    return file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+
+
+if __name__ == "__main__":
+    complaints = check([Path(path).resolve() for path in sys.argv[1:]] or [ROOT / "src"])
+    for file, line, sentence in complaints:
+        print(f"{shown(file)}:{line}: {sentence}")
+    sys.exit(bool(complaints))
