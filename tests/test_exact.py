@@ -265,7 +265,7 @@ def test_tuning_keeps_labels_apart():
     model = mixture().given([*NAMES, None])
     parts = {"tuning": range(4), "validation": range(4, 8), "held_out": range(8, 16)}
     split = model.split(parts)
-    seen = {part: {split.told.at(i) for i in rows} for part, rows in parts.items()}
+    seen = {part: {split.condition.values[split.condition.place(i)] for i in rows} for part, rows in parts.items()}
     assert not set.intersection(seen["tuning"], seen["validation"] | seen["held_out"])
     assert not seen["validation"] & seen["held_out"]
     assert split.conditions() != model.conditions() != ""
@@ -389,7 +389,7 @@ def test_what_is_built_loads_and_is_like_any_model(cache, archive, kind, capsys)
     assert model.classes == ("Animals", "Flags")
     assert model.path.spec()["betas"] == "linear"
     assert st.load(name).fingerprint() == model.fingerprint() != st.load(name, dtype=torch.float64).fingerprint()
-    assert st.load(name, labels=[1, "Animals"]).told.labels == (1, 0)
+    assert st.load(name, labels=[1, "Animals"]).condition.values == (1, 0)
     assert st.load(name, label="Flags", guidance=2.0).scale == 2
     plan = st.compile_plan(st.build_schedule("karras", 3, model.path), "reduced-oba", model)
     assert st.sample(model, plan, 2).isfinite().all()

@@ -409,8 +409,8 @@ class Guided(Denoiser):
         return self.scale != 1 and self.interval[0] < sigma <= self.interval[1]
 
     def calls_at(self, sigma: float) -> int:
-        own = self.conditional.calls_at(sigma)
-        return own + self.unconditional.calls_at(sigma) if self._inside(sigma) else own
+        conditional = self.conditional.calls_at(sigma)
+        return conditional + self.unconditional.calls_at(sigma) if self._inside(sigma) else conditional
 
     def cost_changes(self) -> Sequence[float]:
         return [*self.interval, *self.conditional.cost_changes(), *self.unconditional.cost_changes()]
@@ -449,8 +449,8 @@ class Guided(Denoiser):
         return self.conditional.pixel_shape
 
     def conditions(self) -> str:
-        own = [side.conditions() for side in (self.conditional, self.unconditional)]
-        return own[0] if not own[1] else "/".join(own)
+        sides = [side.conditions() for side in (self.conditional, self.unconditional)]
+        return sides[0] if not sides[1] else "/".join(sides)
 
     def decoder(self) -> str:
         return self.conditional.decoder()

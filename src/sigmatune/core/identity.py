@@ -140,7 +140,7 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
     """
     shape = (model.ports * model.shape[0], *model.shape[1:])
     z, *onto = (noise(0, range(ROWS), START, shape, channel=PROBE + j) for j in range(1 + PROJECTIONS))
-    found = []
+    numbers = []
     with torch.no_grad():
         for level in probe_levels(model):
             try:
@@ -150,9 +150,9 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
             except Exception:  # noqa: BLE001 - running it will show the error; it needs a name all the same
                 return ""
             root = float(np.sqrt(y.numel()))
-            found += [float(y.norm()) / root, *(float((y * n).sum()) / root for n in onto)]
+            numbers += [float(y.norm()) / root, *(float((y * n).sum()) / root for n in onto)]
     dtype = str(model.network_dtype or model.dtype).removeprefix("torch.")
-    return f"|answers {dtype} {_listed(found)}"
+    return f"|answers {dtype} {_listed(numbers)}"
 
 
 def probe_levels(model: Any) -> list[float]:
@@ -308,8 +308,10 @@ def unsaved(module: torch.nn.Module) -> str:
     They are computed when the module is built, so they are numbers of that machine, and are compared like outputs.
     """
     saved = set(module.state_dict(keep_vars=True))
-    own = {name: b for name, b in module.named_buffers() if name not in saved and b.is_floating_point() and b.numel()}
-    return f"|buffers float32 {numbers_of([own[name] for name in sorted(own)])}" if own else ""
+    tables = {
+        name: b for name, b in module.named_buffers() if name not in saved and b.is_floating_point() and b.numel()
+    }
+    return f"|buffers float32 {numbers_of([tables[name] for name in sorted(tables)])}" if tables else ""
 
 
 def numbers_of(tensors: Iterable[torch.Tensor]) -> str:
@@ -342,21 +344,21 @@ DEEPEST, MOST = 4, 1000
 
 def modules_held(function: Any) -> list[torch.nn.Module]:
     """The modules that a function or object uses, in a fixed order: bound, closed over, or named globally."""
-    found: dict[int, torch.nn.Module] = {}
+    modules: dict[int, torch.nn.Module] = {}
     seen: set[int] = set()
 
     def look(thing: Any, depth: int) -> None:
         module = module_of(thing)
         if module is not None:
-            found.setdefault(id(module), module)
+            modules.setdefault(id(module), module)
         elif depth <= DEEPEST and id(thing) not in seen:
             seen.add(id(thing))
             for part in _parts(thing):
                 look(part, depth + 1)
 
     look(function, 0)
-    inner = {id(part) for module in found.values() for part in list(module.modules())[1:]}
-    return [module for key, module in found.items() if key not in inner]
+    inner = {id(part) for module in modules.values() for part in list(module.modules())[1:]}
+    return [module for key, module in modules.items() if key not in inner]
 
 
 def _parts(thing: Any) -> Iterator[Any]:

@@ -22,7 +22,7 @@ _MOST_VALUES = 2**24  # of a batch, 64 MiB of float32: 256 photographs of 1024 x
 
 def from_pictures(
     name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
-    target: ImageFormat, found: Listing | None = None,
+    target: ImageFormat, listing: Listing | None = None,
 ) -> Images:  # fmt: skip
     """Images from named files, which are decoded as they are read."""
 
@@ -35,7 +35,7 @@ def from_pictures(
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     scale = Scale(target.values, name, limits, files=True)
-    left_out, empty = ({}, ()) if found is None else (found.left_out, found.empty)
+    left_out, empty = ({}, ()) if listing is None else (listing.left_out, listing.empty)
     return Images(
         name, count, tuple(sorted(set(labels or ()))), labels, lambda some: decoded(pictures(some), batch, target, scale),
         scale, left_out, empty, {"transparency": f"over {BACKGROUND}"},

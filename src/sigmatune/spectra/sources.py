@@ -19,7 +19,7 @@ from sigmatune.core.schedule import whole
 from sigmatune.spectra import npz
 from sigmatune.spectra.decoding import _MOST_VALUES, Named, from_pictures
 from sigmatune.spectra.images import ImageFormat, Images, Numbers, sound
-from sigmatune.spectra.listing import Listing, listing, suffixes, told
+from sigmatune.spectra.listing import Listing, left_out_text, listing, suffixes
 from sigmatune.spectra.subset import Indices
 from sigmatune.spectra.values import Ends, Scale, Values, checked, limits_of
 from sigmatune.support.errors import SigmaTuneError
@@ -90,8 +90,8 @@ def open_images(
     if not path.exists():
         from sigmatune.spectra import hub
 
-        if layout == "auto" and (found := hub.open_dataset(str(source), batch, target)) is not None:
-            return found
+        if layout == "auto" and (dataset := hub.open_dataset(str(source), batch, target)) is not None:
+            return dataset
         raise SigmaTuneError(f"there is no {path}; pass a folder of images, an image, an .npz or an .npy file.")
     if suffix in (".npz", ".npy") and path.is_file():
         return _npz(path, key, layout, batch, target) if suffix == ".npz" else _npy(path, layout, batch, target)
@@ -112,11 +112,11 @@ def _pair(value_range: Any) -> tuple[Any, Any]:
 
 
 def _folder(path: Path, batch: int, target: ImageFormat) -> Images:
-    found = listing(path) if path.is_dir() else Listing([path] if path.suffix.lower() in suffixes() else [])
-    files = found.files
+    folder = listing(path) if path.is_dir() else Listing([path] if path.suffix.lower() in suffixes() else [])
+    files = folder.files
     if not files:
         what = "holds no image" if path.is_dir() else "is of an unknown type"
-        besides = f" ({told(found.left_out)})" if found.left_out else ""
+        besides = f" ({left_out_text(folder.left_out)})" if folder.left_out else ""
         raise SigmaTuneError(f"{path} {what}{besides}; known are the types that Pillow reads, .npz and .npy.")
     below = [file.relative_to(path).parts for file in files] if path.is_dir() else [()]
     labels = [parts[0] for parts in below] if all(len(parts) > 1 for parts in below) else None
@@ -125,7 +125,7 @@ def _folder(path: Path, batch: int, target: ImageFormat) -> Images:
     def pictures(some: Indices | None) -> Iterator[Named]:
         return ((str(files[i]), files[i]) for i in (range(len(files)) if some is None else some))
 
-    return from_pictures(name, len(files), labels, pictures, batch, target, found)
+    return from_pictures(name, len(files), labels, pictures, batch, target, folder)
 
 
 # ------------------------------------------------------------------------------------------------------------ arrays
@@ -161,9 +161,11 @@ def _picked(runs: Iterator[Numbers], some: Indices | None, size: int) -> Iterato
     """The rows with some indices, or all, with their indices, in full batches however far apart they are."""
     done, held, indices = 0, [], []
     for run in runs:
-        own = np.arange(done, done + len(run)) if some is None else some[(some >= done) & (some < done + len(run))]
-        held.append(run if some is None else run[own - done])
-        indices.append(own)
+        indices_of_run = (
+            np.arange(done, done + len(run)) if some is None else some[(some >= done) & (some < done + len(run))]
+        )
+        held.append(run if some is None else run[indices_of_run - done])
+        indices.append(indices_of_run)
         done += len(run)
         if sum(map(len, held)) >= size or (some is None and held):
             yield np.concatenate(indices), held[0] if len(held) == 1 else np.concatenate(held)

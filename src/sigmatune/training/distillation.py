@@ -143,20 +143,20 @@ class Following(Objective):
 
         weights = next(network.parameters())
         device, double = weights.device, weights.dtype == torch.float64
-        told: dict[str, Any] = {}
+        condition: dict[str, Any] = {}
         if labels is not None:
-            told["labels"] = labels[place].to(device)
+            condition["labels"] = labels[place].to(device)
         if self.ends is not None:
-            told["ends"] = torch.tensor([self.ends] * len(k), device=device)
+            condition["ends"] = torch.tensor([self.ends] * len(k), device=device)
         denoiser = NetworkDenoiser(
-            lambda x_t, t: network(x_t, t, **told)[:, : self.teacher.shape[0]],
+            lambda x_t, t: network(x_t, t, **condition)[:, : self.teacher.shape[0]],
             self.teacher.shape, self.teacher.path, self.prediction,
             dtype=torch.float64 if double else torch.float32, device=device,
         )  # fmt: skip
         denoiser.integer_time = self.teacher.integer_time
         z, target = (value[place, k].to(device, denoiser.dtype) for value in (walk.z, walk.target))
-        found = denoiser.denoise(z, self.form.q[k])
-        return (found - target).square().flatten(1).mean(dim=1) * (self.weight[k] * self.scale).to(found)
+        estimate = denoiser.denoise(z, self.form.q[k])
+        return (estimate - target).square().flatten(1).mean(dim=1) * (self.weight[k] * self.scale).to(estimate)
 
     def evaluations(self, batch: int) -> int:
         """Network evaluations of the teacher for a batch of some rows, padding included."""
@@ -253,10 +253,10 @@ def targets(form: Unrolled, eps: torch.Tensor, states: Sequence[torch.Tensor]) -
     Returns:
         The outputs, (n, K, *shape).
     """
-    found: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     for k, state in enumerate(states):
         rest = state - form.rho[k + 1] * eps
-        for j, D in enumerate(found):
+        for j, D in enumerate(outputs):
             rest = rest - form.W[k + 1, j] * D
-        found.append(rest / form.W[k + 1, k])
-    return torch.stack(found, dim=1)
+        outputs.append(rest / form.W[k + 1, k])
+    return torch.stack(outputs, dim=1)

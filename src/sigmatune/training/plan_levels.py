@@ -101,9 +101,9 @@ class Trainable:
 
     def network(self) -> Conditioned:
         """A copy of the network whose parameters can be trained, in float32."""
-        own = self.model.module if isinstance(self.model, ConditionalDenoiser) else None
-        made = Conditioned(self.model.network, None) if own is None else own  # type: ignore[arg-type]
-        return copy.deepcopy(made).float().cpu().train().requires_grad_(True)
+        network: Any = self.model.network
+        trained = self.model.module if isinstance(self.model, ConditionalDenoiser) else Conditioned(network, None)
+        return copy.deepcopy(trained).float().cpu().train().requires_grad_(True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -137,12 +137,14 @@ class Levelled:
     weights: Array
     elsewhere: float = 0.1
 
-    def law(self, ends: tuple[float, float], told: tuple[float, float] | None) -> Levels:
+    def law(self, ends: tuple[float, float], conditioned_ends: tuple[float, float] | None) -> Levels:
         """The noise law; conditional networks get their default ends."""
         points = np.clip(self.sigmas, *ends)
         shares = np.full(len(points), 1 / len(points))
         low, high = ends
-        return Levels(points, shares, self.elsewhere, (-2 * float(np.log(low)), -2 * float(np.log(high))), told)
+        return Levels(
+            points, shares, self.elsewhere, (-2 * float(np.log(low)), -2 * float(np.log(high))), conditioned_ends
+        )
 
     def weight(self) -> Function:
         """w(sigma): that of the levels, linear in log sigma between them and constant beyond."""
@@ -165,9 +167,9 @@ def following(start: Trainable, teacher: Denoiser, plan: Plan, calls: int, drop:
         SigmaTuneError: for a plan that cannot be distilled.
     """
     conditioner = start.model.conditioner if isinstance(start.model, ConditionalDenoiser) else None
-    own = plan.with_notes(fingerprint=teacher.fingerprint())
+    addressed = plan.with_notes(fingerprint=teacher.fingerprint())
     return Following(
-        teacher, own, start.model.prediction, fine=calls, classes=start.classes, ends=start.told_ends,
+        teacher, addressed, start.model.prediction, fine=calls, classes=start.classes, ends=start.told_ends,
         drop=drop if conditioner is not None else 0.0,
     ).scaled()  # fmt: skip
 
@@ -196,11 +198,11 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
             f"the model has the classes {', '.join(start.classes)}, the images of {data.name} have "
             f"{', '.join(data.classes) or 'none'}; label them as in the model."
         )
-    told = start.told_ends
-    law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(data.some(PROBE))
+    ends = start.told_ends
+    law, weight, images = levels.law(start.ends, ends), levels.weight(), data.at(data.some(PROBE))
     return Denoising(
         model.path, model.prediction, law, weight, drop=drop if conditioner is not None else 0.0,
-        classes=len(start.classes), told_ends=told is not None,
+        classes=len(start.classes), told_ends=ends is not None,
         scale=scale_of(law, weight, images, float(images.std()), density=False),
     )  # fmt: skip
 
@@ -264,10 +266,10 @@ def fine_tune(  # noqa: PLR0913 (the parts of a training)
             _fill(place, start.network(), start.folder)
     trainer.run(Hooks(log, after))
     if trainer.main:
-        made = averaged(network, trainer.averages[0])
+        smoothed = averaged(network, trainer.averages[0])
         if lora:
-            save_adapter(made, folder / "adapter")
-        save(merged(made) if lora else made, start.folder, target)
+            save_adapter(smoothed, folder / "adapter")
+        save(merged(smoothed) if lora else smoothed, start.folder, target)
     trainer.accelerator.wait_for_everyone()
     return target
 
@@ -311,9 +313,9 @@ def _dtype(network: Path) -> torch.dtype:
     """The dtype that a network's weights are stored in."""
     with safe_open(sorted(network.glob(f"{WEIGHTS}*.safetensors"))[0], framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - the file is not a mapping
-            found: torch.dtype = file.get_tensor(name).dtype
-            if found.is_floating_point:
-                return found
+            dtype: torch.dtype = file.get_tensor(name).dtype
+            if dtype.is_floating_point:
+                return dtype
     return torch.float32
 
 

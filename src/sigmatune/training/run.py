@@ -97,8 +97,8 @@ class Job:
     def shown(self) -> tuple[torch.Tensor, list[str] | None]:
         """The training images behind previews, and their classes for a class-conditional network."""
         some = self.data.some(self.recipe.previews.n)
-        told = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
-        return self.data.at(some), told
+        classes = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
+        return self.data.at(some), classes
 
     def model(self, average: Average) -> Denoiser:
         """The denoiser with averaged weights."""
@@ -133,7 +133,7 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
     _check_classes(recipe, data)
     material = Material(data, learned, data.spectrum(progress, learned))
     torch.manual_seed(recipe.training.seed)
-    return Job(recipe, material, task.made(recipe, material))
+    return Job(recipe, material, task.of(recipe, material))
 
 
 def _check_classes(recipe: Recipe, data: Pictures) -> None:
@@ -249,12 +249,12 @@ def _preview(job: Job, trainer: Trainer, file: Path) -> None:
         return
     model, (images, labels) = job.model(trainer.averages[0]), job.shown
     try:
-        made = job.task.pictures(model, images, labels, job.recipe.previews.calls)
+        samples = job.task.pictures(model, images, labels, job.recipe.previews.calls)
     except SigmaTuneError as error:
         raise SigmaTuneError(
             f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains without previews."
         ) from None
-    previews.write(file, made, model.value_range)
+    previews.write(file, samples, model.value_range)
 
 
 def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:

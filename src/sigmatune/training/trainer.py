@@ -322,7 +322,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log, without a last line that a kill truncated."""
     if not os.path.lexists(folder / LOG):
         return []
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for text in reading.data_of(folder / LOG, most=reading.ARRAYS).decode("utf-8", "replace").splitlines():
         try:
             line = reading.parsed(text, finite=False)
@@ -330,8 +330,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
             break
         if not _is_line(line):
             break
-        found.append(line)
-    return found
+        entries.append(line)
+    return entries
 
 
 def _is_line(line: Any) -> bool:

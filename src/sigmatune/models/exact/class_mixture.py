@@ -48,17 +48,17 @@ class Basis:
 
     def modes(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) as modes (B, d) in x's dtype."""
-        own = self.to(x.dtype, x.device)
-        turned = torch.tensordot(own.colours, own.rows @ x @ own.columns.T, dims=([1], [1]))
-        return torch.index_select(turned.transpose(0, 1).flatten(1), 1, own.order)
+        basis = self.to(x.dtype, x.device)
+        turned = torch.tensordot(basis.colours, basis.rows @ x @ basis.columns.T, dims=([1], [1]))
+        return torch.index_select(turned.transpose(0, 1).flatten(1), 1, basis.order)
 
     def images(self, u: Tensor) -> Tensor:
         """The inverse of :meth:`modes`; the basis is orthonormal."""
-        own = self.to(u.dtype, u.device)
-        placed = torch.empty_like(u).index_copy(1, own.order, u)
-        stacked = placed.view(-1, len(own.colours), len(own.rows), len(own.columns))
-        turned = torch.tensordot(own.colours, stacked, dims=([0], [1])).transpose(0, 1)
-        return torch.matmul(own.rows.T @ turned, own.columns)
+        basis = self.to(u.dtype, u.device)
+        placed = torch.empty_like(u).index_copy(1, basis.order, u)
+        stacked = placed.view(-1, len(basis.colours), len(basis.rows), len(basis.columns))
+        turned = torch.tensordot(basis.colours, stacked, dims=([0], [1])).transpose(0, 1)
+        return torch.matmul(basis.rows.T @ turned, basis.columns)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Basis:
         """The same in another dtype and on another device."""
@@ -162,7 +162,7 @@ class ClassMixture(Classes):
             z: (B, C, H, W).
             sigma: (B,), float64.
         """
-        labels = self._of_batch(len(z))
+        labels = self.condition.rows(self._indices, len(z))
         _, log_joint, _ = self._posterior(z, sigma, labels)
         of = self.weights.new_tensor([1.0 if label is None else float(self.weights[label]) for label in labels])
         whole = torch.logsumexp(log_joint, dim=1) - of.log()
@@ -189,5 +189,5 @@ class ClassMixture(Classes):
     def components(self, n: int, seed: int = 0) -> list[int]:
         """The component of each of n draws."""
         drawn = choose(self.weights.cpu(), n, seed).tolist()
-        told = [self.told.at(i) for i in range(n)]
-        return [k if label is None else label for k, label in zip(drawn, told, strict=True)]
+        classes = self.condition.rows(range(n), n)
+        return [k if label is None else label for k, label in zip(drawn, classes, strict=True)]

@@ -71,17 +71,17 @@ class ClassEmpirical(Classes, Empirical):
 
     def members(self, n: int, seed: int = 0) -> list[int]:
         """The index of each of n draws among the images."""
-        told = [self.told.at(i) for i in range(n)]
+        classes = self.condition.rows(range(n), n)
         whole = choose(torch.ones(len(self.images)).double(), n, seed).tolist()
         # The relative position among all images becomes the relative position within the class.
         return [
             place if label is None else self._members[label][place * len(self._members[label]) // len(self.images)]
-            for place, label in zip(whole, told, strict=True)
+            for place, label in zip(whole, classes, strict=True)
         ]
 
     def components(self, n: int, seed: int = 0) -> list[int]:
         """The class of each of n draws."""
-        edges = [own.stop for own in self._members]
+        edges = [members.stop for members in self._members]
         return [int(k) for k in np.searchsorted(edges, self.members(n, seed), side="right")]
 
 
