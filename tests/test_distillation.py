@@ -9,10 +9,10 @@ import torch
 import sigmatune as st
 from exact import PATHS, gaussian
 from sigmatune import schedules
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.unrolled import rolled, unrolled
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.network import NetworkDenoiser

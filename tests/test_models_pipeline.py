@@ -14,8 +14,8 @@ import torch
 import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.core import rng
-from sigmatune.core.denoiser import Counted, Observed
 from sigmatune.core.loop import run
+from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import Flow, vp

@@ -15,7 +15,7 @@ import torch
 import sigmatune
 from exact import PATHS, gaussian
 from sigmatune import load, report, schedules
-from sigmatune.core.denoiser import Guided
+from sigmatune.core.guidance import Guided
 from sigmatune.models.analytic import Empirical
 from sigmatune.noise import VE
 from sigmatune.plan import Plan

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from sigmatune.core.condition import Condition
-from sigmatune.core.denoiser import Denoiser, Guided
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.guidance import Guided
 from sigmatune.core.identity import Identity
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
@@ -188,7 +189,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return other
 
     def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
-        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.denoiser.Guided`."""
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.guidance.Guided`."""
         return Guided(self, self.without_class(), scale, interval)
 
     def _with(self, conditions: dict[str, Condition[torch.Tensor]]) -> ConditionalDenoiser:

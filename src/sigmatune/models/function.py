@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from sigmatune.core.denoiser import Denoiser, checked_output
-from sigmatune.core.identity import Identity, module_of
+from sigmatune.core.digests import module_of
+from sigmatune.core.identity import Identity
 from sigmatune.models.network import name_of, pick_device
 from sigmatune.noise import VE
 from sigmatune.support.errors import SigmaTuneError

@@ -25,7 +25,8 @@ import torch
 
 from sigmatune.core.condition import Condition
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.identity import Identity, add_weights, numbers_of
+from sigmatune.core.digests import add_weights, numbers_of
+from sigmatune.core.identity import Identity
 from sigmatune.models.capture import Arguments, Sent, network_of
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process

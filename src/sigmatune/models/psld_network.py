@@ -24,7 +24,8 @@ from typing import Any, Final
 import torch
 
 from sigmatune.core.denoiser import Denoiser, checked_output
-from sigmatune.core.identity import Identity, module_of
+from sigmatune.core.digests import module_of
+from sigmatune.core.identity import Identity
 from sigmatune.models.network import Network, name_of, pick_device, placed
 from sigmatune.processes import PSLD, PhasePath
 from sigmatune.support.errors import SigmaTuneError

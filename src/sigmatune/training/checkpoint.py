@@ -20,7 +20,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from sigmatune.core.identity import add_weights
+from sigmatune.core.digests import add_weights
 from sigmatune.support import json_file, reading
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.files import write_bytes

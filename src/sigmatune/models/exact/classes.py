@@ -10,7 +10,8 @@ from typing import Self
 import torch
 
 from sigmatune.core.condition import Condition
-from sigmatune.core.denoiser import Denoiser, Guided
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.guidance import Guided
 from sigmatune.models.analytic import Analytic
 from sigmatune.noise import Array
 from sigmatune.support.errors import unknown_name
@@ -55,7 +56,7 @@ class Classes(Analytic):
         return other
 
     def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
-        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.denoiser.Guided`."""
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.guidance.Guided`."""
         return Guided(self, self.without_class(), scale, interval)
 
     def conditioned(self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None) -> Denoiser:
