@@ -23,8 +23,9 @@ from sigmatune.training import draws
 from sigmatune.training.data import Batch, Pictures
 from sigmatune.training.distillation import Following, targets
 from sigmatune.training.recipe import Saving, Training
+from sigmatune.training.run_log import lines
 from sigmatune.training.teacher import teacher_plan
-from sigmatune.training.trainer import Trainer, lines
+from sigmatune.training.trainer import RunOptions, Trainer
 
 
 def of(model, steps=4, solver="dpmpp2m", family="uniform-trailing"):
@@ -217,8 +218,8 @@ def test_a_network_learns_to_follow(tmp_path):
     settings = Training(images=150 * 24, batch=24, rate=5e-3, warmup=5, channels_last=False)
     data = Pictures(torch.zeros(1, *model.shape))  # not looked at
     run_ = Trainer(
-        student, Following(model, plan, "sample", fine=12), data, settings, tmp_path, saving=Saving(trackers=[], log=1),
-        device="cpu",
+        student, Following(model, plan, "sample", fine=12), data, settings, tmp_path,
+        RunOptions(saving=Saving(trackers=[], log=1), device="cpu"),
     )  # fmt: skip
     run_.run()
     found = [loss for line in lines(tmp_path) for loss in line["losses"]]

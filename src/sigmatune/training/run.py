@@ -27,8 +27,9 @@ from sigmatune.training.objective import Objective
 from sigmatune.training.position import Position
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
+from sigmatune.training.run_log import Report, lines
 from sigmatune.training.score_matching import PhaseSpace
-from sigmatune.training.trainer import Hooks, Report, Trainer, lines
+from sigmatune.training.trainer import Hooks, RunOptions, Trainer
 from sigmatune.training.training_task import Material, TrainingTask
 
 RECIPE = "recipe.yaml"
@@ -193,8 +194,8 @@ def _trained(
 ) -> Path:
     job = prepare(recipe, source, progress)
     trainer = Trainer(
-        job.network, job.objective, job.data, recipe.training, folder, averages=recipe.averages, saving=recipe.saving,
-        flip=recipe.data.flip, identity=job.identity, device=device,
+        job.network, job.objective, job.data, recipe.training, folder,
+        RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity, device),
     )  # fmt: skip
     if trainer.main:
         make_folder(folder)
