@@ -44,7 +44,7 @@ def test_parts_draw_from_disjoint_values_in_proportion_to_their_rows():
     assert {name: len(values) for name, values in drawn.items()} == counts["conditions"]
     assert set.union(*drawn.values()) == set(range(8))
     assert condition.rows([40], 1) == (0,)  # outside all parts
-    with pytest.raises(SigmaTuneError, match="held-out must use different prompts, so give at least 3 .*more, not 2"):
+    with pytest.raises(SigmaTuneError, match=r"held-out must use different prompts, so give at least 3 .*more, not 2"):
         Condition(("a", "b")).split(PARTS, "prompts", "more")
 
 

@@ -21,7 +21,7 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch, Pictures
-from sigmatune.training.distillation import Following, targets
+from sigmatune.training.distillation import Following, StudentConditions, targets
 from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.run_log import lines
 from sigmatune.training.teacher import teacher_plan
@@ -233,7 +233,9 @@ def test_classes_and_ends_are_told_to_teacher_and_student():
     torch.nn.init.normal_(told.second.weight)
     module = Conditioned(network, told)
     teacher = ConditionalDenoiser(network, vp(), "epsilon", told)
-    one = Following(teacher, of(teacher, 3), "epsilon", fine=6, classes=("a", "b"), drop=0.3, ends=(0.1, 9.0))
+    one = Following(
+        teacher, of(teacher, 3), "epsilon", fine=6, conditions=StudentConditions(("a", "b"), 0.3, (0.1, 9.0))
+    )
     labels = one._labels(0, 0, range(200))
     assert np.bincount(labels.numpy()) / 200 == pytest.approx([0.35, 0.35, 0.3], abs=0.1)
     walk = one.walk(0, 0, range(4), torch.tensor([0, 1, 2, 0]))
@@ -252,7 +254,7 @@ def test_classes_and_ends_are_told_to_teacher_and_student():
         found = one.losses(module, batch(range(24), 5), 0).view(8, 3)
     torch.testing.assert_close(found.double(), missed, rtol=1e-4, atol=0)
     indexed = ConditionalDenoiser(unet(num_class_embeds=2), vp(), "epsilon")
-    sure = Following(indexed, of(indexed, 3), "epsilon", fine=6, classes=("0", "1"), drop=0)
+    sure = Following(indexed, of(indexed, 3), "epsilon", fine=6, conditions=StudentConditions(("0", "1"), 0))
     assert sure.walk(0, 0, [0], torch.tensor([1])).end.isfinite().all()
     with pytest.raises(SigmaTuneError, match="needs a class"):
         sure.walk(0, 0, [0], torch.tensor([2]))

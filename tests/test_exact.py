@@ -15,7 +15,7 @@ import sigmatune as st
 from sigmatune.models.analytic import Empirical, GaussianMixture
 from sigmatune.models.bundled import reference_file, spectra_file
 from sigmatune.models.exact import EXACT
-from sigmatune.models.exact.class_mixture import Basis, ClassMixture
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture, Gaussians
 from sigmatune.models.exact.classes import Classes
 from sigmatune.models.exact.empirical import ClassEmpirical, in_range
 from sigmatune.spectra.rings import rings
@@ -41,7 +41,7 @@ def pictures(seed: int = 0) -> Sorted:
 def mixture(full_rings: int | None = None, dtype: torch.dtype = torch.float64) -> ClassMixture:
     arrays, _ = fit_mixture(pictures(), full_rings=full_rings, progress=lambda _: None)
     basis = Basis(*(arrays.pop(name) for name in ("colours", "rows", "columns", "order")))
-    return ClassMixture(**arrays, basis=basis, classes=NAMES, dtype=dtype)
+    return ClassMixture(Gaussians(**arrays, basis=basis), classes=NAMES, dtype=dtype)
 
 
 def empirical(dtype: torch.dtype = torch.float64, **how) -> ClassEmpirical:
@@ -290,7 +290,7 @@ def test_arrays_that_do_not_fit_are_refused():
     good = (model.weights, model.means, model.variances, model.axes, model.basis)
     for place, bad in ((0, model.weights * 2), (2, model.variances[:, :5]), (2, -model.variances), (3, model.axes[:1])):
         with pytest.raises(SigmaTuneError, match=r"mixture needs|positive"):
-            ClassMixture(*good[:place], bad, *good[place + 1 :])
+            Gaussians(*good[:place], bad, *good[place + 1 :])
     for images, counts in (
         (pictures().images.float(), COUNTS),
         (pictures().images, (30, 50)),

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +70,22 @@ class Walk(NamedTuple):
     end: torch.Tensor
 
 
+@dataclass(frozen=True)
+class StudentConditions:
+    """What the student's network is conditioned on.
+
+    Attributes:
+        classes: Names of the teacher's classes, in the network's order, of which trajectories draw one each; none for
+            an unconditional network.
+        drop: Share of trajectories without a class, for a network that was trained without classes, too.
+        ends: sigma_min and sigma_max, for a network conditioned on the ends of its schedule.
+    """
+
+    classes: Sequence[str] = ()
+    drop: float = 0.1
+    ends: tuple[float, float] | None = None
+
+
 class Following(Objective):
     """Trains a network on a plan to match its teacher at many steps.
 
@@ -82,10 +98,7 @@ class Following(Objective):
         plan: The student's plan: deterministic, one schedule for all, one call per level.
         prediction: The prediction type of the student's network.
         fine: The teacher's plan, which stops at the plan's levels; or its number of calls (:func:`teacher_plan`).
-        classes: Names of the teacher's classes, in the network's order, of which trajectories draw one each; none for
-            an unconditional network.
-        drop: Share of trajectories without a class, for a network that was trained without classes, too.
-        ends: sigma_min and sigma_max, for a network conditioned on the ends of its schedule.
+        conditions: The conditions of the student's network; by default none.
         micro_batch: The teacher computes this many trajectories at once, so that its bits depend on nothing else.
 
     Attributes:
@@ -103,11 +116,10 @@ class Following(Objective):
         prediction: str | Prediction,
         *,
         fine: Plan | int = CALLS,
-        classes: Sequence[str] = (),
-        drop: float = 0.1,
-        ends: tuple[float, float] | None = None,
+        conditions: StudentConditions | None = None,
         micro_batch: int = 8,
     ) -> None:
+        conditions = conditions or StudentConditions()
         self.form = followed(plan)
         check_fit(plan, teacher)
         if isinstance(fine, Plan):
@@ -121,7 +133,7 @@ class Following(Objective):
                 "teacher's plan with teacher_plan()."
             )
         self.teacher, self.prediction = teacher, prediction
-        self.classes, self.drop, self.ends = tuple(classes), float(drop), ends
+        self.classes, self.drop, self.ends = tuple(conditions.classes), float(conditions.drop), conditions.ends
         self.micro_batch = whole(micro_batch, "micro_batch")
         effect = torch.diagonal(self.form.W, offset=-1).square()
         self.weight = effect / effect.mean()

@@ -38,7 +38,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.folders import recover
 from sigmatune.support.pixels import unsound_weight
 from sigmatune.training.data import Pictures
-from sigmatune.training.distillation import Following
+from sigmatune.training.distillation import Following, StudentConditions
 from sigmatune.training.export import averaged, rehearsed
 from sigmatune.training.laws.levels import Levels
 from sigmatune.training.lora import adapt, merged, save_adapter
@@ -167,8 +167,8 @@ def following(start: Trainable, teacher: Denoiser, plan: Plan, calls: int, drop:
     conditioner = start.model.conditioner if isinstance(start.model, ConditionalDenoiser) else None
     addressed = plan.with_notes(fingerprint=teacher.fingerprint())
     return Following(
-        teacher, addressed, start.model.prediction, fine=calls, classes=start.classes, ends=start.told_ends,
-        drop=drop if conditioner is not None else 0.0,
+        teacher, addressed, start.model.prediction, fine=calls,
+        conditions=StudentConditions(start.classes, drop if conditioner is not None else 0.0, start.told_ends),
     ).scaled()  # fmt: skip
 
 

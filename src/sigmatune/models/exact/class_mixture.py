@@ -66,52 +66,70 @@ class Basis:
         return Basis(colours, rows, columns, self.order.to(device))
 
 
+@dataclass(frozen=True)
+class Gaussians:
+    """One Gaussian for each class.
+
+    Attributes:
+        weights: w, (K,), > 0, summing to 1.
+        means: (K, C, H, W).
+        variances: Of each component, along its own axes, then of each mode beyond them, (K, d), > 0.
+        axes: U, (K, m, m), m <= d, orthonormal columns in the first m modes.
+        basis: The basis of the modes.
+
+    Raises:
+        SigmaTuneError: if the arrays do not fit together.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    axes: Tensor
+    basis: Basis
+
+    def __post_init__(self) -> None:
+        k, m, d = len(self.means), self.axes.shape[-1], self.means[0].numel()
+        arrays = (self.weights, self.means, self.variances, self.axes)
+        fits = self.weights.shape == (k,) and self.variances.shape == (k, d) and self.axes.shape == (k, m, m) and m <= d
+        if not fits:
+            raise SigmaTuneError(
+                "a mixture needs weights (K,), means (K, C, H, W), variances (K, d) and axes (K, m, m), not "
+                f"{', '.join(str(tuple(array.shape)) for array in arrays)}."
+            )
+        sums = bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
+        if not (sums and bool((self.variances > 0).all())):
+            raise SigmaTuneError("weights must be positive and sum to 1, and variances must be positive.")
+
+
 class ClassMixture(Classes):
     """Denoises a mixture of one Gaussian for each class exactly.
 
     The arrays are float64; products run in ``dtype``, variances, log densities and responsibilities in float64.
 
     Args:
-        weights: w, (K,), > 0, summing to 1.
-        means: (K, C, H, W).
-        variances: Of each component, along its own axes, then of each mode beyond them, (K, d), > 0.
-        axes: U, (K, m, m), m <= d, orthonormal columns in the first m modes.
-        basis: The basis of the modes.
+        gaussians: The components.
         classes: Names of the components; "0", "1", ... by default.
         path: Binds schedules; DDPM's linear betas by default.
         dtype: Of products and of the states.
-
-    Raises:
-        SigmaTuneError: if the arrays do not fit together.
     """
 
-    def __init__(  # noqa: PLR0913 (the parameters of the distribution and of its arithmetic)
+    def __init__(
         self,
-        weights: Tensor,
-        means: Tensor,
-        variances: Tensor,
-        axes: Tensor,
-        basis: Basis,
+        gaussians: Gaussians,
         *,
         classes: Sequence[str] = (),
         path: NoisePath | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        k, m, d = len(means), axes.shape[-1], means[0].numel()
-        if weights.shape != (k,) or variances.shape != (k, d) or axes.shape != (k, m, m) or m > d:
-            raise SigmaTuneError(
-                "a mixture needs weights (K,), means (K, C, H, W), variances (K, d) and axes (K, m, m), not "
-                f"{', '.join(str(tuple(array.shape)) for array in (weights, means, variances, axes))}."
-            )
-        if not (bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-9 and bool((variances > 0).all())):
-            raise SigmaTuneError("weights must be positive and sum to 1, and variances must be positive.")
-        self.shape, self.path, self.dtype = tuple(means.shape[1:]), path or vp(), dtype
+        k, self.m, basis = len(gaussians.means), gaussians.axes.shape[-1], gaussians.basis
+        self.shape, self.path, self.dtype = tuple(gaussians.means.shape[1:]), path or vp(), dtype
         self.device, self.classes = torch.device(device), tuple(classes) or tuple(map(str, range(k)))
         self.weights, self.means, self.variances, self.axes = (
-            array.to(self.device, torch.float64) for array in (weights, means, variances, axes)
+            array.to(self.device, torch.float64)
+            for array in (gaussians.weights, gaussians.means, gaussians.variances, gaussians.axes)
         )
-        self.basis, self.m = basis, m
+        self.basis = basis
         self.arrays = (self.weights, self.means, self.variances, self.axes)
         self._places = basis.modes(self.means)  # B mu
         self._centres = [self._along(k, u[None])[0].to(dtype) for k, u in enumerate(self._places)]  # U' B mu
