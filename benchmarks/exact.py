@@ -33,7 +33,7 @@ from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.generation import generate
 from sigmatune.models.bundled import reference_file
 from sigmatune.models.exact import EXACT
-from sigmatune.models.exact.class_mixture import Basis, ClassMixture
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture, Gaussians
 from sigmatune.models.exact.empirical import in_range
 from sigmatune.plan import MICRO_BATCH
 from sigmatune.support.files import write_text
@@ -134,7 +134,7 @@ def bits(arrays: dict[str, torch.Tensor], left: Sorted) -> float:
     """-log2 p of an 8-bit value, mean over values and images, each under its own class without noise."""
     basis = Basis(arrays["colours"], arrays["rows"], arrays["columns"], arrays["order"])
     given = (arrays[name] for name in ("weights", "means", "variances", "axes"))
-    model = ClassMixture(*given, basis, classes=tuple(left.counts), dtype=torch.float64)
+    model = ClassMixture(Gaussians(*given, basis), classes=tuple(left.counts), dtype=torch.float64)
     total = 0.0
     for name, part in zip(left.counts, torch.split(left.images, list(left.counts.values())), strict=True):
         for chunk in part.split(256):

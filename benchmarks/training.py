@@ -51,7 +51,7 @@ from sigmatune.training.previews import write as write_grid
 from sigmatune.training.recipe import Recipe, read
 from sigmatune.training.recipe import write as write_recipe
 from sigmatune.training.run import prepare, train
-from sigmatune.training.trainer import Trainer
+from sigmatune.training.trainer import RunOptions, Trainer
 
 ROOT = HERE.parent
 RUNS, MODELS = ROOT / "runs" / "training", HERE / "models"
@@ -214,9 +214,14 @@ def overhead(steps: int) -> None:
             }
         )
         job = prepare(recipe)
-        shared = LAWS["spectral"].made(Domain(job.objective.path, job.data.shape, job.spectrum), {})
+        shared = LAWS["spectral"].with_options(Domain(job.objective.path, job.data.shape, job.spectrum), {})
         trainer = Trainer(
-            job.network, job.objective, job.data, recipe.training, RUNS / "overhead", saving=recipe.saving, device="cpu"
+            job.network,
+            job.objective,
+            job.data,
+            recipe.training,
+            RUNS / "overhead",
+            RunOptions(saving=recipe.saving, device="cpu"),
         )
         own = Clock(job.task.law.draw)
         tells = Clock(job.network.conditioning.forward)

@@ -30,7 +30,7 @@ from sigmatune.analysis.jackknife import jackknife
 from sigmatune.analysis.result import Stepwise
 from sigmatune.analysis.stepwise import FLOOR, analyze, analyze_groups, chain, log_magnitudes, mean
 from sigmatune.analysis.summary import band_medians, fit_sentence, order_sentence, summary
-from sigmatune.core.denoiser import Counted, Wrapper
+from sigmatune.core.wrappers import Counted, Wrapper
 from sigmatune.models.analytic import Empirical, GaussianSpectrum
 from sigmatune.noise import VE, Flow, alpha_of, s_of, vp
 from sigmatune.plan import compile_plan

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from exact import PATHS, gaussian
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted
 from sigmatune.noise import Flow, vp
 from sigmatune.schedules import build
 from sigmatune.statistics.frechet import frechet_distance

@@ -8,7 +8,8 @@ from exact import PATHS, gaussian
 from sigmatune import schedules
 from sigmatune.cli.untuned import Untuned
 from sigmatune.core import soundness
-from sigmatune.core.denoiser import Counted, Guided
+from sigmatune.core.guidance import Guided
+from sigmatune.core.wrappers import Counted
 from sigmatune.evaluation.leaderboard import entries
 from sigmatune.plan import compile_plan, sample
 from sigmatune.plan.calls import largest, most_per_call

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sigmatune as st
-from sigmatune.core.denoiser import Counted, Observed
+from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.rules import Control, SpectralRule, load_rule
 from sigmatune.rules.rule import trained_curve
 from sigmatune.spectra.advice import guidance_interval

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmatune.core.denoiser import Counted, Denoiser, Guided, Observed, Wrapper
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.guidance import Guided
+from sigmatune.core.wrappers import Counted, Observed, Wrapper
 from sigmatune.models.analytic import gaussian
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.support.errors import SigmaTuneError

@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.rng import noise
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import Empirical, GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import compile_plan, sample

@@ -9,10 +9,10 @@ import torch
 import sigmatune as st
 from exact import PATHS, gaussian
 from sigmatune import schedules
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.unrolled import rolled, unrolled
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.network import NetworkDenoiser
@@ -21,10 +21,11 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch, Pictures
-from sigmatune.training.distillation import Following, targets
+from sigmatune.training.distillation import Following, StudentConditions, targets
 from sigmatune.training.recipe import Saving, Training
+from sigmatune.training.run_log import lines
 from sigmatune.training.teacher import teacher_plan
-from sigmatune.training.trainer import Trainer, lines
+from sigmatune.training.trainer import RunOptions, Trainer
 
 
 def of(model, steps=4, solver="dpmpp2m", family="uniform-trailing"):
@@ -217,8 +218,8 @@ def test_a_network_learns_to_follow(tmp_path):
     settings = Training(images=150 * 24, batch=24, rate=5e-3, warmup=5, channels_last=False)
     data = Pictures(torch.zeros(1, *model.shape))  # not looked at
     run_ = Trainer(
-        student, Following(model, plan, "sample", fine=12), data, settings, tmp_path, saving=Saving(trackers=[], log=1),
-        device="cpu",
+        student, Following(model, plan, "sample", fine=12), data, settings, tmp_path,
+        RunOptions(saving=Saving(trackers=[], log=1), device="cpu"),
     )  # fmt: skip
     run_.run()
     found = [loss for line in lines(tmp_path) for loss in line["losses"]]
@@ -232,7 +233,9 @@ def test_classes_and_ends_are_told_to_teacher_and_student():
     torch.nn.init.normal_(told.second.weight)
     module = Conditioned(network, told)
     teacher = ConditionalDenoiser(network, vp(), "epsilon", told)
-    one = Following(teacher, of(teacher, 3), "epsilon", fine=6, classes=("a", "b"), drop=0.3, ends=(0.1, 9.0))
+    one = Following(
+        teacher, of(teacher, 3), "epsilon", fine=6, conditions=StudentConditions(("a", "b"), 0.3, (0.1, 9.0))
+    )
     labels = one._labels(0, 0, range(200))
     assert np.bincount(labels.numpy()) / 200 == pytest.approx([0.35, 0.35, 0.3], abs=0.1)
     walk = one.walk(0, 0, range(4), torch.tensor([0, 1, 2, 0]))
@@ -251,7 +254,7 @@ def test_classes_and_ends_are_told_to_teacher_and_student():
         found = one.losses(module, batch(range(24), 5), 0).view(8, 3)
     torch.testing.assert_close(found.double(), missed, rtol=1e-4, atol=0)
     indexed = ConditionalDenoiser(unet(num_class_embeds=2), vp(), "epsilon")
-    sure = Following(indexed, of(indexed, 3), "epsilon", fine=6, classes=("0", "1"), drop=0)
+    sure = Following(indexed, of(indexed, 3), "epsilon", fine=6, conditions=StudentConditions(("0", "1"), 0))
     assert sure.walk(0, 0, [0], torch.tensor([1])).end.isfinite().all()
     with pytest.raises(SigmaTuneError, match="needs a class"):
         sure.walk(0, 0, [0], torch.tensor([2]))

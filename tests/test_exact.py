@@ -15,7 +15,7 @@ import sigmatune as st
 from sigmatune.models.analytic import Empirical, GaussianMixture
 from sigmatune.models.bundled import reference_file, spectra_file
 from sigmatune.models.exact import EXACT
-from sigmatune.models.exact.class_mixture import Basis, ClassMixture
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture, Gaussians
 from sigmatune.models.exact.classes import Classes
 from sigmatune.models.exact.empirical import ClassEmpirical, in_range
 from sigmatune.spectra.rings import rings
@@ -41,7 +41,7 @@ def pictures(seed: int = 0) -> Sorted:
 def mixture(full_rings: int | None = None, dtype: torch.dtype = torch.float64) -> ClassMixture:
     arrays, _ = fit_mixture(pictures(), full_rings=full_rings, progress=lambda _: None)
     basis = Basis(*(arrays.pop(name) for name in ("colours", "rows", "columns", "order")))
-    return ClassMixture(**arrays, basis=basis, classes=NAMES, dtype=dtype)
+    return ClassMixture(Gaussians(**arrays, basis=basis), classes=NAMES, dtype=dtype)
 
 
 def empirical(dtype: torch.dtype = torch.float64, **how) -> ClassEmpirical:
@@ -265,7 +265,7 @@ def test_tuning_keeps_labels_apart():
     model = mixture().given([*NAMES, None])
     parts = {"tuning": range(4), "validation": range(4, 8), "held_out": range(8, 16)}
     split = model.split(parts)
-    seen = {part: {split.told.at(i) for i in rows} for part, rows in parts.items()}
+    seen = {part: {split.condition.values[split.condition.place(i)] for i in rows} for part, rows in parts.items()}
     assert not set.intersection(seen["tuning"], seen["validation"] | seen["held_out"])
     assert not seen["validation"] & seen["held_out"]
     assert split.conditions() != model.conditions() != ""
@@ -290,7 +290,7 @@ def test_arrays_that_do_not_fit_are_refused():
     good = (model.weights, model.means, model.variances, model.axes, model.basis)
     for place, bad in ((0, model.weights * 2), (2, model.variances[:, :5]), (2, -model.variances), (3, model.axes[:1])):
         with pytest.raises(SigmaTuneError, match=r"mixture needs|positive"):
-            ClassMixture(*good[:place], bad, *good[place + 1 :])
+            Gaussians(*good[:place], bad, *good[place + 1 :])
     for images, counts in (
         (pictures().images.float(), COUNTS),
         (pictures().images, (30, 50)),
@@ -389,7 +389,7 @@ def test_what_is_built_loads_and_is_like_any_model(cache, archive, kind, capsys)
     assert model.classes == ("Animals", "Flags")
     assert model.path.spec()["betas"] == "linear"
     assert st.load(name).fingerprint() == model.fingerprint() != st.load(name, dtype=torch.float64).fingerprint()
-    assert st.load(name, labels=[1, "Animals"]).told.labels == (1, 0)
+    assert st.load(name, labels=[1, "Animals"]).condition.values == (1, 0)
     assert st.load(name, label="Flags", guidance=2.0).scale == 2
     plan = st.compile_plan(st.build_schedule("karras", 3, model.path), "reduced-oba", model)
     assert st.sample(model, plan, 2).isfinite().all()

@@ -27,7 +27,8 @@ from sigmatune.spectra.sources import open_images
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import plan_levels as training_of_levels
 from sigmatune.training.data import Pictures
-from sigmatune.training.plan_levels import Levelled, Trainable, digest_of, fine_tune, objective_of, save
+from sigmatune.training.model_copy import digest_of, save
+from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable, fine_tune, objective_of
 from sigmatune.training.recipe import Training
 from sigmatune.training.run import train
 from sigmatune.tuning import TuningSettings as Noises
@@ -135,7 +136,9 @@ def test_training_on_levels_helps_there(tmp_path, conditional):
     images = Pictures(torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels), start.classes)
     levels = Levelled(np.array([5.0, 1.0, 0.3]), np.ones(3))
     settings = QUICK.model_copy(update={"images": 16 * 60, "rate": 2e-3})
-    made = fine_tune(start, objective_of(start, images, levels), images, settings, tmp_path, device="cpu")
+    made = fine_tune(
+        start, objective_of(start, images, levels), images, settings, tmp_path, FineTuneOptions(device="cpu")
+    )
     x_0 = images.at(slice(0, 48))
     old, new = (tabulate(model, x_0, levels=24).at(levels.sigmas) for model in (start.model, load(str(made))))
     assert (new < 0.95 * old).all()
@@ -146,7 +149,9 @@ def test_the_old_folder_stays_and_the_new_one_is_of_its_kind(tmp_path, digits):
     before = digest_of(start.folder)
     levels = Levelled(np.array([5.0, 1.0, 0.3]), np.ones(3))
     settings = QUICK.model_copy(update={"images": 32})
-    made = fine_tune(start, objective_of(start, images, levels), images, settings, tmp_path, device="cpu")
+    made = fine_tune(
+        start, objective_of(start, images, levels), images, settings, tmp_path, FineTuneOptions(device="cpu")
+    )
     assert digest_of(bundled_folder("digits")) == before
     assert load(str(made)).fingerprint() != digits.fingerprint()
 
@@ -183,7 +188,9 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
     objective = objective_of(start, images, Levelled(np.array([1.0, 0.1]), np.ones(2)))
     assert (objective.classes, objective.told_ends, names[0]) == (len(start.classes), True, start.classes[0])
     assert objective.law.ends(images.at(slice(0, 2)))[0] == pytest.approx(start.model.conditioner.default_ends)
-    made = fine_tune(start, objective, images, QUICK.model_copy(update={"images": 64}), tmp_path, device="cpu")
+    made = fine_tune(
+        start, objective, images, QUICK.model_copy(update={"images": 64}), tmp_path, FineTuneOptions(device="cpu")
+    )
     new = load(str(made))
     assert new.classes == start.classes
     kept = torch.cat([value.flatten() for value in new.conditioner.parameters()])

@@ -10,10 +10,10 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.unrolled import rolled, unrolled
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan, compile_plan, load_plan, sample

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from exact import gaussian
-from sigmatune.core import identity
-from sigmatune.core.denoiser import Counted, Guided
-from sigmatune.core.identity import STRICT, TOLERANCE, add_weights, modules_held, name_in, same
+from sigmatune.core import digests
+from sigmatune.core.digests import add_weights
+from sigmatune.core.guidance import Guided
+from sigmatune.core.held_modules import modules_held
+from sigmatune.core.identity import STRICT, TOLERANCE, name_in, same
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted
 from sigmatune.evaluation.generation import digest
 from sigmatune.models import load
 from sigmatune.models.network import NetworkDenoiser
@@ -215,9 +218,9 @@ def test_the_digest_is_that_of_every_bit_in_one_stream():
 
 
 def test_many_weights_are_summed_by_blocks_and_every_one_counts(monkeypatch):
-    monkeypatch.setattr(identity, "BIG", 100)
-    monkeypatch.setattr(identity, "BLOCK", 64)
-    identity._multipliers.cache_clear()
+    monkeypatch.setattr(digests, "BIG", 100)
+    monkeypatch.setattr(digests, "BLOCK", 64)
+    digests._multipliers.cache_clear()
     net = Net()
     model = NetworkDenoiser(net, SHAPE, vp(), "epsilon")
     before, prints = model.fingerprint(), set()
@@ -231,7 +234,7 @@ def test_many_weights_are_summed_by_blocks_and_every_one_counts(monkeypatch):
     assert model.is_model_of(old)  # as files of an earlier version have it
     net.table[50] += 1
     assert not model.is_model_of(old)
-    identity._multipliers.cache_clear()
+    digests._multipliers.cache_clear()
 
 
 def test_a_compiled_network_is_the_same_one():

@@ -63,9 +63,9 @@ def test_all_images_of_an_untidy_folder(untidy):
     assert images.left_out == LEFT_OUT
     assert images.empty == ("c",)
     told = "6 images of {}; left out: 1 broken link, 2 hidden name, 1 link in a circle, 1 no regular file, 1 type .txt"
-    assert images.told.startswith(told.format(untidy))
-    assert "1 folder(s) without an image, such as c" in images.told
-    assert len(images.told) < 300 + len(str(untidy))
+    assert images.left_out_words.startswith(told.format(untidy))
+    assert "1 folder(s) without an image, such as c" in images.left_out_words
+    assert len(images.left_out_words) < 300 + len(str(untidy))
 
 
 def test_commands_say_what_was_left_out(untidy, run):
@@ -97,7 +97,7 @@ def test_commands_say_what_was_left_out(untidy, run):
 def test_a_tidy_folder_needs_no_word(tmp_path, run):
     save(tmp_path / "data" / "a.png")
     save(tmp_path / "data" / "b.png", SEEN[1])
-    assert open_images(tmp_path / "data").told == ""
+    assert open_images(tmp_path / "data").left_out_words == ""
     _, out, _ = run("spectrum", tmp_path / "data")
     assert "left out" not in out
 

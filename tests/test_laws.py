@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from exact import gaussian
 from sets import drawn, drawn_same, statistics, statistics_of
-from sigmatune.core.denoiser import Observed
+from sigmatune.core.wrappers import Observed
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.estimate import folds, jackknife

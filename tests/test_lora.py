@@ -16,7 +16,8 @@ from sigmatune.training import checkpoint
 from sigmatune.training.export import averaged, denoiser_of, save_model
 from sigmatune.training.lora import adapt, adapted, load_adapter, merged, save_adapter
 from sigmatune.training.run import prepare
-from sigmatune.training.trainer import Trainer, lines
+from sigmatune.training.run_log import lines
+from sigmatune.training.trainer import RunOptions, Trainer
 from training import recipe, written
 
 ONE = {
@@ -38,7 +39,7 @@ def trainer(folder: Path, job, network=None) -> Trainer:
     one = job.recipe
     return Trainer(
         job.network if network is None else network, job.objective, job.data, one.training, folder,
-        averages=one.averages, saving=one.saving, identity=job.identity, device="cpu",
+        RunOptions(one.averages, one.saving, identity=job.identity, device="cpu"),
     )  # fmt: skip
 
 

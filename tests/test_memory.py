@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exact import gaussian
-from sigmatune.core.denoiser import Observed
+from sigmatune.core.wrappers import Observed
 from sigmatune.evaluation import doctor, generation
 from sigmatune.evaluation.extractors.raw_pixels import Projections
 from sigmatune.noise import VE

@@ -14,8 +14,9 @@ import torch
 import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.core import rng
-from sigmatune.core.denoiser import Counted, Observed
+from sigmatune.core.condition import Condition
 from sigmatune.core.loop import run
+from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import Flow, vp
@@ -207,7 +208,7 @@ def test_prompts_that_tune_choose_and_judge_are_disjoint():
     _, model = load("sd15", prompts=WORDS)
     bench = Workbench(model, SETTINGS)
     used = {
-        split: {bench.model._condition_of(i) for i in SETTINGS.rows(split)}
+        split: {bench.model._entries.place(i) for i in SETTINGS.rows(split)}
         for split in ("tuning", "validation", "held_out")
     }
     assert sum(Counter(i for rows in used.values() for i in rows).values()) == len(WORDS)
@@ -223,15 +224,15 @@ def test_prompts_that_tune_choose_and_judge_are_disjoint():
 def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, options, little):
     pipe, model = load(name, **options)
     seen = Counter()
-    plain = type(model)._condition_of
+    plain = Condition.place
 
     def watched(self, index):
-        found = plain(self, index)
-        seen[index, found] += 1
-        return found
+        place = plain(self, index)
+        seen[index, place] += 1
+        return place
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model), "_condition_of", watched)
+        patch.setattr(Condition, "place", watched)
         plan = st.tune(model, calls=6, solver="euler", method="search", settings=SETTINGS)
     assert plan.steps == 3, "two evaluations per call"
     assert plan.tuned_for["guidance"] == {"scale": 3.0, "interval": [0.0, "inf"]}

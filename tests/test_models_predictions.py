@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sigmatune.core.denoiser import Observed
+from sigmatune.core.wrappers import Observed
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.models.function import from_callable
 from sigmatune.models.network import NetworkDenoiser

@@ -8,9 +8,9 @@ import torch
 from scipy.integrate import quad_vec
 
 from exact import gaussian, power_law
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.models.psld_network import PhaseSpaceNetwork
 from sigmatune.noise import VE, Narrowed

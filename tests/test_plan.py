@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from exact import PATHS, gaussian, unit
 from sigmatune.core import rng
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.loop import Step, run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.table import Coefficients
+from sigmatune.core.wrappers import Counted
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION
@@ -206,7 +206,7 @@ def test_gradients_flow_through_the_loop_and_leave_the_result_alone():
 
 
 def test_network_calls_count_guidance():
-    from sigmatune.core.denoiser import Guided
+    from sigmatune.core.guidance import Guided
 
     model = gaussian()
     guided = Guided(model, gaussian(), 2.0, (0.5, 15.0))

@@ -15,8 +15,8 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 from sigmatune.support.run_folder import LOCK
 from sigmatune.training.data import load as pictures
-from sigmatune.training.plan_levels import Levelled, Trainable, fine_tune, objective_of
-from sigmatune.training.recipe import Saving, Training
+from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable, fine_tune, objective_of
+from sigmatune.training.recipe import Training
 from sigmatune.training.recipe import write as recipe_text
 from sigmatune.training.run import prepare, train
 from sigmatune.training.trainer import Trainer
@@ -162,9 +162,7 @@ def test_half_precision_that_overflows_keeps_the_checkpoint(tmp_path, monkeypatc
 def fine_tuned(start, folder, data):
     levels = Levelled(np.array([2.0, 0.5]), np.ones(2))
     settings = Training(images=8, batch=4, warmup=1)
-    return fine_tune(
-        start, objective_of(start, data, levels), data, settings, folder, saving=Saving(trackers=[]), device="cpu"
-    )
+    return fine_tune(start, objective_of(start, data, levels), data, settings, folder, FineTuneOptions(device="cpu"))
 
 
 def test_a_fine_tuned_folder_that_cannot_be_copied(tiny, tmp_path, steps):

@@ -16,7 +16,7 @@ import sigmatune
 from exact import PATHS, gaussian
 from little import little_work
 from sigmatune import load, report, schedules
-from sigmatune.core.denoiser import Guided
+from sigmatune.core.guidance import Guided
 from sigmatune.models.analytic import Empirical
 from sigmatune.noise import VE
 from sigmatune.plan import Plan

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from exact import PATHS, gaussian, unit
-from sigmatune.core.denoiser import Counted, Denoiser, Observed
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.plan import compile_plan, sample
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import POSITION, SOLVERS, Solver

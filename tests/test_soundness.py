@@ -11,8 +11,9 @@ import torch
 from exact import gaussian
 from sigmatune.analysis.stepwise import analyze, chain
 from sigmatune.core import soundness
-from sigmatune.core.denoiser import Counted, Guided, Observed
+from sigmatune.core.guidance import Guided
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.evaluation.extractors.raw_pixels import Projections
 from sigmatune.evaluation.generation import generate
 from sigmatune.models import load

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.unrolled import unrolled
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import Flow, vp
 from sigmatune.plan import load_plan, sample

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from exact import gaussian
-from sigmatune.core.denoiser import Counted
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.schedules import build

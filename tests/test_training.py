@@ -22,7 +22,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import checkpoint, draws
 from sigmatune.training.objective import Objective
 from sigmatune.training.run import prepare, train
-from sigmatune.training.trainer import Hooks, Trainer
+from sigmatune.training.trainer import Hooks, RunOptions, Trainer
 from training import images, losses, recipe, same, tensors, trainer, written
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -338,7 +338,12 @@ def test_an_objective_and_a_network_of_ones_own_train_too(tmp_path):
         )  # fmt: skip
         settings, saving = recipe(training={"images": 320, "rate": 1e-2}), recipe().saving
         return Trainer(
-            Conditioned(unet, None), Pairs(), data, settings.training, tmp_path / folder, saving=saving, device="cpu"
+            Conditioned(unet, None),
+            Pairs(),
+            data,
+            settings.training,
+            tmp_path / folder,
+            RunOptions(saving=saving, device="cpu"),
         )
 
     made("whole").run()

@@ -12,7 +12,7 @@ from PIL import Image
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.recipe import Recipe, loads, read, write
 from sigmatune.training.run import prepare
-from sigmatune.training.trainer import Trainer
+from sigmatune.training.trainer import RunOptions, Trainer
 from training import images, recipe, written
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,8 +84,8 @@ def test_recipes_that_do_not_fit(tmp_path, sections, says):
 def _made(one: Recipe, folder: Path) -> Trainer:
     job = prepare(one, written(folder))
     return Trainer(
-        job.network, job.objective, job.data, one.training, folder / "run", averages=one.averages, saving=one.saving,
-        device="cpu",
+        job.network, job.objective, job.data, one.training, folder / "run",
+        RunOptions(one.averages, one.saving, device="cpu"),
     )  # fmt: skip
 
 

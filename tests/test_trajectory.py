@@ -7,9 +7,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sigmatune.core.denoiser import Counted, Guided
+from sigmatune.core.guidance import Guided
 from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import sample

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from exact import PATHS, gaussian
 from sigmatune import schedules
-from sigmatune.core.denoiser import Counted, Guided, Observed
+from sigmatune.core.guidance import Guided
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.models.analytic import Empirical
 from sigmatune.noise import VE, Flow
 from sigmatune.plan import compile_plan, sample

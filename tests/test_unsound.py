@@ -15,7 +15,8 @@ import sigmatune as st
 from exact import gaussian
 from sets import noise_pictures
 from sigmatune import compile_plan, schedules
-from sigmatune.core.denoiser import Guided, Wrapper
+from sigmatune.core.guidance import Guided
+from sigmatune.core.wrappers import Wrapper
 from sigmatune.evaluation.evaluate import Wanted, figures
 from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace
 from sigmatune.evaluation.generation import generate, pictures

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from sigmatune.training import checkpoint
 from sigmatune.training.recipe import Recipe, checked
 from sigmatune.training.run import prepare
-from sigmatune.training.trainer import Trainer, lines
+from sigmatune.training.run_log import lines
+from sigmatune.training.trainer import RunOptions, Trainer
 
 CLASSES = 3
 
@@ -52,13 +53,13 @@ def recipe(**sections: dict[str, Any]) -> Recipe:
     return checked(raw)
 
 
-def trainer(folder: Path, source: str, one: Recipe | None = None, **rest: Any) -> Trainer:
+def trainer(folder: Path, source: str, one: Recipe | None = None) -> Trainer:
     """The trainer of a recipe, by default the short one, on images that were written."""
     one = one or recipe()
     job = prepare(one, source)
     return Trainer(
-        job.network, job.objective, job.data, one.training, folder, averages=one.averages, saving=one.saving,
-        flip=one.data.flip, identity=job.identity, device="cpu", **rest,
+        job.network, job.objective, job.data, one.training, folder,
+        RunOptions(one.averages, one.saving, one.data.flip, job.identity, device="cpu"),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ _HOME = {
     "sample": "sigmatune.plan",
     "tune": "sigmatune.tuning",
     "Denoiser": "sigmatune.core.denoiser",
-    "Guided": "sigmatune.core.denoiser",
+    "Guided": "sigmatune.core.guidance",
     "Schedule": "sigmatune.core.schedule",
     "Plan": "sigmatune.plan",
     "SpectralRule": "sigmatune.rules",
@@ -46,7 +46,7 @@ _HOME = {
 if TYPE_CHECKING:
     from sigmatune import interop as interop
     from sigmatune.core.denoiser import Denoiser as Denoiser
-    from sigmatune.core.denoiser import Guided as Guided
+    from sigmatune.core.guidance import Guided as Guided
     from sigmatune.core.schedule import Schedule as Schedule
     from sigmatune.models import load as load
     from sigmatune.plan import Plan as Plan

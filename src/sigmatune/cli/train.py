@@ -18,7 +18,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.training.recipe import Recipe
-    from sigmatune.training.trainer import Report
+    from sigmatune.training.run_log import Report
 
 
 def train(

@@ -18,18 +18,27 @@ number of every tensor (1.5 ms for 184 tensors).
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from sigmatune.core.digests import (
+    PROBE,
+    PROJECTIONS,
+    add_weights,
+    listed,
+    module_of,
+    tensors_of,
+    touched,
+    unsaved,
+    weights_part,
+)
+from sigmatune.core.held_modules import modules_held
 from sigmatune.core.rng import START, noise
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
@@ -44,21 +53,11 @@ STRICT = 1e-4
 SPREAD = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The levels of the probe, as shares of the range of log sigma."""
 
-PROBE = 0x9207BE
-"""Noise channel of the probe's states; the next channels hold the noises for projections."""
-
-ROWS, PROJECTIONS = 2, 3
+ROWS = 2
 HIGHEST = 1e3
 """Largest level of a probe on a path that starts at sigma = inf."""
 
-BLOCK = 1 << 24
-BIG = 1 << 28
-"""Bytes of weights above which blocks are summed before they are digested: 17 times as fast where a processor has no
-instruction for SHA-256."""
-
 _NOTED = re.compile(r"\|(weights|buffers|answers) ([^|]*)")
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 # ------------------------------------------------------------------------------------------------------------ comparing
@@ -140,7 +139,7 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
     """
     shape = (model.ports * model.shape[0], *model.shape[1:])
     z, *onto = (noise(0, range(ROWS), START, shape, channel=PROBE + j) for j in range(1 + PROJECTIONS))
-    found = []
+    numbers = []
     with torch.no_grad():
         for level in probe_levels(model):
             try:
@@ -150,9 +149,9 @@ def answers(ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], model: An
             except Exception:  # noqa: BLE001 - running it will show the error; it needs a name all the same
                 return ""
             root = float(np.sqrt(y.numel()))
-            found += [float(y.norm()) / root, *(float((y * n).sum()) / root for n in onto)]
+            numbers += [float(y.norm()) / root, *(float((y * n).sum()) / root for n in onto)]
     dtype = str(model.network_dtype or model.dtype).removeprefix("torch.")
-    return f"|answers {dtype} {_listed(found)}"
+    return f"|answers {dtype} {listed(numbers)}"
 
 
 def probe_levels(model: Any) -> list[float]:
@@ -165,10 +164,6 @@ def probe_levels(model: Any) -> list[float]:
 def evaluations(model: Any) -> int:
     """The cost of :func:`answers`, in network evaluations of single rows."""
     return ROWS * sum(int(model.calls_at(level)) for level in probe_levels(model))
-
-
-def _listed(numbers: Iterable[float]) -> str:
-    return ",".join(f"{number:.7g}" for number in numbers)
 
 
 # -------------------------------------------------------------------------------------------------------------- weights
@@ -227,168 +222,3 @@ class Identity:
     def noted(self, model: Any) -> str:
         """The parts of a function's fingerprint: the digest of its modules, and its outputs."""
         return weights_part(self.modules) + answers(model, model)
-
-
-def touched(tensors: Sequence[torch.Tensor]) -> object:
-    """Changes when a tensor is replaced, changed in place, or changed through ``.data``, which has no version."""
-    places = [(t.data_ptr(), -1 if t.is_inference() else t._version, t.device) for t in tensors]
-    groups: dict[object, list[torch.Tensor]] = {}
-    for tensor in tensors:
-        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
-        if plain and tensor.numel() and tensor.device.type != "meta":
-            groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    with torch.no_grad():
-        firsts = [torch.stack([t.as_strided((), (), t.storage_offset()) for t in part]) for part in groups.values()]
-    return places, [values.cpu().view(torch.uint8).numpy().tobytes() for values in firsts]
-
-
-def module_of(network: Any) -> torch.nn.Module | None:
-    """The module of a network, without the wrappers of :func:`torch.compile` or data parallelism."""
-    while isinstance(network, torch.nn.Module):
-        inner = getattr(network, "_orig_mod", None)
-        if inner is None and isinstance(network, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
-            inner = network.module
-        if inner is None:
-            return network
-        network = inner
-    return None
-
-
-def tensors_of(modules: Iterable[torch.nn.Module]) -> list[torch.Tensor]:
-    """All parameters and buffers of some modules."""
-    return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
-
-
-def add_weights(digest: Any, weights: torch.nn.Module | Tensors, *, whole: bool = False) -> None:
-    """Feeds a module's parameters and buffers, or some tensors, to a hash object: names, dtypes, shapes, bits.
-
-    Args:
-        digest: The hash object.
-        weights: The module or the tensors. Buffers that are not saved with a module are not among them.
-        whole: Feed all bits, even for weights so large that sums of blocks are the default.
-    """
-    module = module_of(weights)
-    named: Tensors = weights if module is None else module.state_dict()  # type: ignore[assignment]
-    summed = not whole and big(named.values())
-    for name, tensor in sorted(named.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        for block in _blocks(tensor):
-            digest.update(_sum(block) if summed else block)
-
-
-def big(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether weights are so many that sums of blocks are digested."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) > BIG
-
-
-def _blocks(tensor: torch.Tensor) -> Iterator[Any]:
-    """The bytes of a tensor, a block at a time, so that no second copy of all weights is in memory."""
-    flat = tensor.detach().contiguous().reshape(-1)
-    step = BLOCK // max(flat.element_size(), 1)
-    for first in range(0, max(flat.numel(), 1), step):
-        yield flat[first : first + step].cpu().view(torch.uint8).numpy().data
-
-
-@functools.lru_cache(maxsize=1)
-def _multipliers() -> Any:
-    """Fixed odd 64-bit numbers, one for each word of a block."""
-    return np.random.Philox(key=PROBE).random_raw(BLOCK // 8).view(np.int64) | 1
-
-
-def _sum(block: Any) -> bytes:
-    """The sum of a block's words times fixed odd numbers, modulo 2^64: exact, in any order of summation."""
-    full = np.frombuffer(block, dtype=np.uint8)
-    words = np.pad(full, (0, -len(full) % 8)).view(np.int64)
-    return int(words @ _multipliers()[: len(words)]).to_bytes(8, "little", signed=True)
-
-
-def unsaved(module: torch.nn.Module) -> str:
-    """The part of a fingerprint for buffers that are not saved with a module, such as tables of sines; empty without any.
-
-    They are computed when the module is built, so they are numbers of that machine, and are compared like outputs.
-    """
-    saved = set(module.state_dict(keep_vars=True))
-    own = {name: b for name, b in module.named_buffers() if name not in saved and b.is_floating_point() and b.numel()}
-    return f"|buffers float32 {numbers_of([own[name] for name in sorted(own)])}" if own else ""
-
-
-def numbers_of(tensors: Iterable[torch.Tensor]) -> str:
-    """The root mean square of all numbers of some tensors, and three projections of them, on cosines."""
-    count, sums = 0, np.zeros(1 + PROJECTIONS)
-    for tensor in tensors:
-        for part in torch.split(tensor.detach().reshape(-1), 1 << 20):
-            values, place = part.double().cpu().numpy(), np.arange(count, count + len(part))
-            sums += [values @ values, *(values @ np.cos((1 + j) * place) for j in range(PROJECTIONS))]
-            count += len(part)
-    root = float(np.sqrt(max(count, 1)))
-    return _listed([float(np.sqrt(sums[0])) / root, *(float(s) / root for s in sums[1:])])
-
-
-def weights_part(modules: Sequence[torch.nn.Module]) -> str:
-    """The part of a fingerprint for the modules that a function uses; empty without any."""
-    if not modules:
-        return ""
-    digest = hashlib.sha256()
-    for module in modules:
-        add_weights(digest, module)
-    return f"|weights {digest.hexdigest()}" + "".join(unsaved(module) for module in modules)
-
-
-# ---------------------------------------------------------------------------------------------- what a function holds
-
-DEEPEST, MOST = 4, 1000
-"""Depth of the search for modules, and most entries of a list that it visits."""
-
-
-def modules_held(function: Any) -> list[torch.nn.Module]:
-    """The modules that a function or object uses, in a fixed order: bound, closed over, or named globally."""
-    found: dict[int, torch.nn.Module] = {}
-    seen: set[int] = set()
-
-    def look(thing: Any, depth: int) -> None:
-        module = module_of(thing)
-        if module is not None:
-            found.setdefault(id(module), module)
-        elif depth <= DEEPEST and id(thing) not in seen:
-            seen.add(id(thing))
-            for part in _parts(thing):
-                look(part, depth + 1)
-
-    look(function, 0)
-    inner = {id(part) for module in found.values() for part in list(module.modules())[1:]}
-    return [module for key, module in found.items() if key not in inner]
-
-
-def _parts(thing: Any) -> Iterator[Any]:
-    if isinstance(thing, functools.partial):
-        yield from (thing.func, *thing.args, *thing.keywords.values())
-    elif isinstance(thing, types.MethodType):
-        yield from (thing.__self__, thing.__func__)
-    elif isinstance(thing, types.FunctionType):
-        yield from (thing.__wrapped__,) if hasattr(thing, "__wrapped__") else ()
-        yield from _cells(thing)
-        yield from thing.__defaults__ or ()
-        yield from (thing.__kwdefaults__ or {}).values()
-        yield from (thing.__globals__[name] for name in _names(thing.__code__) if name in thing.__globals__)
-    elif isinstance(thing, list | tuple | set | frozenset | dict):
-        yield from islice(thing.values() if isinstance(thing, dict) else thing, MOST)
-    elif not isinstance(thing, types.ModuleType | type | torch.Tensor | np.ndarray) and hasattr(thing, "__dict__"):
-        yield from vars(thing).values()
-        call = vars(type(thing)).get("__call__")
-        yield from (call,) if isinstance(call, types.FunctionType) else ()
-
-
-def _cells(function: types.FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a variable without a value
-            continue
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """The global names in a function's code and in those of the functions inside it."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)

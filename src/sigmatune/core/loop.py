@@ -170,8 +170,8 @@ class Machine:
         value: Any = self._entries[which]
         for i in place:
             value = value[i]
-        found: Weight = value
-        return found
+        entry: Weight = value
+        return entry
 
     def advance(self, k: int, D: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> None:
         """Replaces the state by the one after call k.
@@ -230,14 +230,14 @@ class Machine:
         return value
 
     def _turned(self, pivot: Pivot, D: torch.Tensor) -> torch.Tensor:
-        own: Weight
+        of_output: Weight
         weights: Callable[[int], Weight]
         if not self._fused:
-            own, table = self.table(pivot.output), self.table(pivot.sources)
+            of_output, table = self.table(pivot.output), self.table(pivot.sources)
             weights = lambda j: table[:, j]  # noqa: E731
         else:
-            own, weights = float(pivot.output), lambda j: float(pivot.sources[j])
-        terms = [(D, own), *((self.S[j], weights(j)) for j in pivot.used)]
+            of_output, weights = float(pivot.output), lambda j: float(pivot.sources[j])
+        terms = [(D, of_output), *((self.S[j], weights(j)) for j in pivot.used)]
         return _combine(terms, D, overwrite=not torch.is_grad_enabled())
 
 

@@ -30,9 +30,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from sigmatune.core.denoiser import Denoiser, Wrapper
-from sigmatune.core.identity import HIGHEST, PROBE
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.digests import PROBE
+from sigmatune.core.identity import HIGHEST
 from sigmatune.core.rng import START, noise
+from sigmatune.core.wrappers import Wrapper
 from sigmatune.support.errors import SigmaTuneError
 
 SAME = 1e-3

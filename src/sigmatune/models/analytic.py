@@ -17,7 +17,7 @@ import torch
 from scipy.special import ndtr
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.identity import touched
+from sigmatune.core.digests import touched
 from sigmatune.core.rng import START, noise
 from sigmatune.core.table import digits
 from sigmatune.models.predictions import alpha_s

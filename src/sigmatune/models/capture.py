@@ -55,9 +55,9 @@ def network_of(pipe: Any) -> torch.nn.Module:
         SigmaTuneError: if it has no network under the usual names.
     """
     for name in ("transformer", "unet"):
-        found = getattr(pipe, name, None)
-        if isinstance(found, torch.nn.Module):
-            return found
+        network = getattr(pipe, name, None)
+        if isinstance(network, torch.nn.Module):
+            return network
     raise SigmaTuneError(f"a {type(pipe).__name__} has no network under the name unet or transformer.")
 
 
@@ -73,7 +73,7 @@ def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
     """
     network, control = network_of(pipe), getattr(pipe, "controlnet", None)
     seen: dict[str, dict[str, Any]] = {}
-    told: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     def keep(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen["control" if module is control else "network"] = _bound(module, args, kwargs)
@@ -86,7 +86,7 @@ def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
         if isinstance(m, torch.nn.Module)
     ]
     try:
-        with _probed(pipe, told), torch.no_grad():
+        with _probed(pipe, recorded), torch.no_grad():
             steps = getattr(getattr(pipe.scheduler, "plan", None), "calls", 2)
             pipe(**call, num_inference_steps=steps)
     except _Stop:
@@ -100,7 +100,7 @@ def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
             hook.remove()
     if "network" not in seen:
         raise SigmaTuneError(f"the {type(pipe).__name__} made no call of its network.")
-    return _understood(type(pipe).__name__, seen, told)
+    return _understood(type(pipe).__name__, seen, recorded)
 
 
 def _bound(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _bound(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 @contextmanager
-def _probed(pipe: Any, told: dict[str, Any]) -> Iterator[None]:
+def _probed(pipe: Any, recorded: dict[str, Any]) -> Iterator[None]:
     """Installs a copy of the scheduler that records its arguments."""
     original = pipe.scheduler
     probe = deepcopy(original)
@@ -117,9 +117,9 @@ def _probed(pipe: Any, told: dict[str, Any]) -> Iterator[None]:
 
     @functools.wraps(plain)  # pipelines inspect the signature
     def listening(*args: Any, **kwargs: Any) -> None:
-        told["mu"] = kwargs.get("mu")
+        recorded["mu"] = kwargs.get("mu")
         plain(*args, **kwargs)
-        told["timesteps"] = probe.timesteps
+        recorded["timesteps"] = probe.timesteps
 
     probe.set_timesteps = listening
     pipe.scheduler = probe
@@ -129,14 +129,14 @@ def _probed(pipe: Any, told: dict[str, Any]) -> Iterator[None]:
         pipe.scheduler = original
 
 
-def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], told: Mapping[str, Any]) -> Sent:
+def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], recorded: Mapping[str, Any]) -> Sent:
     arguments = dict(seen["network"])
     state = next((key for key in STATES if isinstance(arguments.get(key), torch.Tensor)), None)
-    if state is None or TIME not in arguments or "timesteps" not in told:
+    if state is None or TIME not in arguments or "timesteps" not in recorded:
         raise SigmaTuneError(f"a {name} calls its network in an unknown way: the arguments lack a state or a timestep.")
     x = arguments.pop(state)
     sent = float(torch.as_tensor(arguments.pop(TIME)).reshape(-1)[0])
-    listed = torch.as_tensor(told["timesteps"]).float()
+    listed = torch.as_tensor(recorded["timesteps"]).float()
     clock = next((c for c in (1.0, 1000.0) if bool((abs(listed / c - sent) <= 5e-3 * abs(sent) + 1e-9).any())), None)
     if clock is None:
         raise SigmaTuneError(
@@ -148,65 +148,65 @@ def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], told: Mapping[
         for key in RESIDUALS:
             arguments.pop(key, None)
         control = {key: value for key, value in control.items() if key not in (*STATES, TIME)}
-    return Sent((state, x), arguments, clock, told["mu"], control)
+    return Sent((state, x), arguments, clock, recorded["mu"], control)
 
 
 @dataclass(frozen=True)
-class Condition:
+class Arguments:
     """The arguments besides state and t, for one or more rows.
 
     Attributes:
         tree: The arguments; dictionaries, lists and tuples may be nested.
-        own: For every tensor in it, in traversal order, whether it has a row for each row of the batch; position tables
+        by_row: For every tensor in it, in traversal order, whether it has a row for each row of the batch; position tables
             do not.
     """
 
     tree: Any
-    own: tuple[bool, ...]
+    by_row: tuple[bool, ...]
 
     @classmethod
-    def of(cls, tree: Any, rows: int) -> Condition:
+    def of(cls, tree: Any, rows: int) -> Arguments:
         """The condition of a batch of some rows."""
         return cls(tree, tuple(x.ndim > 0 and x.shape[0] == rows for x in cls(tree, ()).tensors))
 
     @property
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor in it, in traversal order."""
-        found: list[torch.Tensor] = []
-        _leaves(self.tree, found.append)
-        return found
+        tensors: list[torch.Tensor] = []
+        _leaves(self.tree, tensors.append)
+        return tensors
 
     @property
     def rest(self) -> str:
         """Everything else in it, as text, with the shapes of the tensors."""
         return repr(_leaves(self.tree, lambda x: tuple(x.shape)))
 
-    def picked(self, rows: Sequence[int]) -> Condition:
+    def picked(self, rows: Sequence[int]) -> Arguments:
         """The condition of some rows."""
-        own, index = iter(self.own), list(rows)
-        return Condition(_leaves(self.tree, lambda x: x[index] if next(own) else x), self.own)
+        by_row, index = iter(self.by_row), list(rows)
+        return Arguments(_leaves(self.tree, lambda x: x[index] if next(by_row) else x), self.by_row)
 
     @staticmethod
-    def joined(parts: Sequence[Condition]) -> Condition:
+    def joined(parts: Sequence[Arguments]) -> Arguments:
         """Concatenates the rows of several conditions.
 
         Raises:
             SigmaTuneError: if their tensors differ in size.
         """
         lists = [part.tensors for part in parts]
-        own, whole = parts[0].own, iter(zip(*lists, strict=True))
+        by_row, whole = parts[0].by_row, iter(zip(*lists, strict=True))
         if any(x.shape[1:] != same[0].shape[1:] for same in zip(*lists, strict=True) for x in same):
             raise SigmaTuneError(
                 "the prompts encode to tensors of different sizes; have the pipeline pad them to one length, as "
                 "max_sequence_length= does."
             )
-        mine = iter(own)
+        mine = iter(by_row)
 
         def join(_: torch.Tensor) -> torch.Tensor:
             same = next(whole)
             return torch.cat(same) if next(mine) else same[0]
 
-        return Condition(_leaves(parts[0].tree, join), own)
+        return Arguments(_leaves(parts[0].tree, join), by_row)
 
 
 def _leaves(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:

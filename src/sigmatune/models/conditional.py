@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
-from sigmatune.core.denoiser import Denoiser, Guided
+from sigmatune.core.condition import Condition
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.guidance import Guided
 from sigmatune.core.identity import Identity
 from sigmatune.models.conditioning import Conditioned, Conditioning
 from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
-from sigmatune.models.pipeline import shares
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import Array, NoisePath
 from sigmatune.support.errors import SigmaTuneError, unknown_name
@@ -30,7 +31,7 @@ from sigmatune.support.options import plain
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-TOLD = ("labels", "ends", "images")
+CONDITIONS = ("labels", "ends", "images")
 """The possible conditions, each with one entry for all rows or several."""
 
 
@@ -64,7 +65,7 @@ class ConditionalDenoiser(DiffusersDenoiser):
         sample_size: int | tuple[int, int] | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(network, path, prediction, sample_size=sample_size, device=device, told=True)
+        super().__init__(network, path, prediction, sample_size=sample_size, device=device, conditional=True)
         self.conditioner = conditioner
         count = 0 if conditioner is not None else self.network.config.num_class_embeds  # type: ignore[attr-defined]
         self.classes = tuple(map(str, range(count or 0))) if conditioner is None else conditioner.classes
@@ -72,15 +73,29 @@ class ConditionalDenoiser(DiffusersDenoiser):
         self.module.to(self.device)
         self._identity = Identity(self.module)
         self._pinned: str | None = None
-        self._places: dict[str, dict[int, int]] = {}
-        self._parts: tuple[tuple[range, range], ...] = ()
         self._indices: tuple[int, ...] | None = None
-        self.labels: torch.Tensor | None = None
-        self.ends: torch.Tensor | None = None
-        self.images: torch.Tensor | None = None
+        self._conditions: dict[str, Condition[torch.Tensor]] = {}
         if conditioner is not None and conditioner.ends:
             low, high = conditioner.default_ends or (path.sigma_min, path.sigma_max)
-            self.ends = torch.tensor([[low, high]], device=self.device)
+            self._conditions["ends"] = Condition(torch.tensor([[low, high]], device=self.device))
+
+    @property
+    def labels(self) -> torch.Tensor | None:
+        """Numbers of classes, (1 or R,)."""
+        return self._values("labels")
+
+    @property
+    def ends(self) -> torch.Tensor | None:
+        """The ends of the rows' schedules, (1 or R, 2), sigma_min first."""
+        return self._values("ends")
+
+    @property
+    def images(self) -> torch.Tensor | None:
+        """Images, (1 or R, channels, H, W)."""
+        return self._values("images")
+
+    def _values(self, name: str) -> torch.Tensor | None:
+        return self._conditions[name].values if name in self._conditions else None
 
     # -------------------------------------------------------------------------------------------------- its conditions
 
@@ -102,33 +117,33 @@ class ConditionalDenoiser(DiffusersDenoiser):
         Raises:
             SigmaTuneError: for an unknown class, or a condition that this network does not take.
         """
-        other = self._copy()
-        other._places = {}
-        other.labels = None if label is None else self._index([label] if isinstance(label, str) else label)
+        conditions: dict[str, torch.Tensor | None] = {name: self._values(name) for name in CONDITIONS}
+        conditions["labels"] = None if label is None else self._index([label] if isinstance(label, str) else label)
         if ends is not None:
             if self.ends is None:
                 raise SigmaTuneError("this network does not take the ends of a schedule; leave them out.")
-            other.ends = torch.tensor([ends], dtype=torch.float32, device=self.device)
+            conditions["ends"] = torch.tensor([ends], dtype=torch.float32, device=self.device)
         if images is not None:
             wanted = 0 if self.conditioner is None else self.conditioner.images
             if images.ndim != 4 or images.shape[1:] != (wanted, *self.shape[1:]):
                 raise SigmaTuneError(
                     f"this network takes images of shape {(wanted, *self.shape[1:])}, not {tuple(images.shape[1:])}."
                 )
-            other.images = images.to(self.device, self.dtype)
-        return other
+            conditions["images"] = images.to(self.device, self.dtype)
+        return self._with({name: Condition(values) for name, values in conditions.items() if values is not None})
 
     def conditioned(
         self, indices: Sequence[int], labels: Sequence[str | None] | None, ends: Array | None
     ) -> ConditionalDenoiser:
-        other = self._copy()
-        other._pinned = self.fingerprint()  # the conditions of rows are in conditions()
-        places = {index: place for place, index in enumerate(indices)}
+        conditions, places = dict(self._conditions), {index: place for place, index in enumerate(indices)}
         if labels is not None and self.classes:
-            other.labels, other._places = self._index(labels), {**other._places, "labels": places}
-        if ends is not None and self.ends is not None:
-            other.ends = torch.tensor(np.array(ends), dtype=torch.float32, device=self.device)
-            other._places = {**other._places, "ends": places}
+            parts = conditions["labels"].parts if "labels" in conditions else ()
+            conditions["labels"] = Condition(self._index(labels), parts, places)
+        if ends is not None and "ends" in conditions:
+            values = torch.tensor(np.array(ends), dtype=torch.float32, device=self.device)
+            conditions["ends"] = Condition(values, places=places)
+        other = self._with(conditions)
+        other._pinned = self.fingerprint()  # the conditions of rows are in conditions()
         return other
 
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
@@ -137,31 +152,25 @@ class ConditionalDenoiser(DiffusersDenoiser):
         return other
 
     def split(self, parts: Mapping[str, range]) -> Denoiser:
-        count = 1 if self.labels is None or "labels" in self._places else len(self.labels)
-        if count == 1:
+        labels = self._conditions.get("labels")
+        if labels is None or labels.places or len(labels.values) == 1:
             return self
-        if count < len(parts):
-            raise SigmaTuneError(
-                f"{', '.join(name.replace('_', '-') for name in parts)} must use different labels, so give at "
-                f"least {len(parts)} different ones, or one for all, not {count}."
-            )
-        sizes = shares(count, [len(part) for part in parts.values()])
-        edges = np.cumsum([0, *sizes]).tolist()
-        own = self._copy()
-        own._parts = tuple(
-            (part, range(a, b)) for part, a, b in zip(parts.values(), edges[:-1], edges[1:], strict=True)
-        )
-        own.conditioning = {"conditions": dict(zip(parts, sizes, strict=True))}
-        return own
+        divided, counts = labels.split(parts)
+        other = self._with({**self._conditions, "labels": divided})
+        other.conditioning = counts
+        return other
 
     def conditions(self) -> str:
         """A digest of the rows' separate conditions; empty if all rows share one."""
-        several = {name: value for name in TOLD if (value := getattr(self, name)) is not None and self._by_row(name)}
+        conditions = {name: self._conditions[name] for name in CONDITIONS if name in self._conditions}
+        several = {name: condition for name, condition in conditions.items() if not condition.shared}
         if not several:
             return ""
-        digest = hashlib.sha256(repr((self._places, self._parts)).encode())
-        for value in several.values():
-            digest.update(value.cpu().numpy().tobytes())
+        places = {name: condition.places for name, condition in several.items() if condition.places}
+        parts = several["labels"].parts if "labels" in several else ()
+        digest = hashlib.sha256(repr((places, parts)).encode())
+        for condition in several.values():
+            digest.update(condition.values.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def without_class(self) -> ConditionalDenoiser:
@@ -175,17 +184,17 @@ class ConditionalDenoiser(DiffusersDenoiser):
                 "this network was never trained without classes, so classifier-free guidance cannot work; leave "
                 "guidance out."
             )
-        other = self._copy()
-        other.labels, other.classes = None, ()
+        other = self._with({name: value for name, value in self._conditions.items() if name != "labels"})
+        other.classes = ()
         return other
 
     def guided(self, scale: float, interval: tuple[float, float] = (0.0, float("inf"))) -> Guided:
-        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.denoiser.Guided`."""
+        """Classifier-free guidance inside an interval of noise levels, see :class:`sigmatune.core.guidance.Guided`."""
         return Guided(self, self.without_class(), scale, interval)
 
-    def _copy(self) -> ConditionalDenoiser:
+    def _with(self, conditions: dict[str, Condition[torch.Tensor]]) -> ConditionalDenoiser:
         other = copy.copy(self)
-        other._pinned, other._indices = None, None
+        other._pinned, other._indices, other._conditions = None, None, conditions
         return other
 
     def _index(self, labels: Sequence[str | None]) -> torch.Tensor:
@@ -200,7 +209,10 @@ class ConditionalDenoiser(DiffusersDenoiser):
     # ------------------------------------------------------------------------------------------------------------- calls
 
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        labels, ends, images = (self._of_batch(name, len(x_t)) for name in TOLD)
+        labels, ends, images = (
+            self._conditions[name].rows(self._indices, len(x_t)) if name in self._conditions else None
+            for name in CONDITIONS
+        )
         if labels is None and self.module.indices:
             raise SigmaTuneError("this network needs a class; choose one with label=.")
         if images is None and self.conditioner is not None and self.conditioner.images:
@@ -208,48 +220,21 @@ class ConditionalDenoiser(DiffusersDenoiser):
         output: torch.Tensor = self.module(x_t, t, labels, ends, images)
         return output[:, : self.shape[0]]
 
-    def _by_row(self, name: str) -> bool:
-        return name in self._places or len(getattr(self, name)) > 1
-
-    def _of_batch(self, name: str, batch: int) -> torch.Tensor | None:
-        """The conditions of the rows of a batch; padding rows get those of the first row."""
-        value: torch.Tensor | None = getattr(self, name)
-        if value is None:
-            return None
-        if not self._by_row(name):
-            return value.expand(batch, *value.shape[1:])
-        if self._indices is None or len(self._indices) > batch:
-            raise SigmaTuneError("this model has a condition for each row; select rows with rows().")
-        places = [self._place(name, index, len(value)) for index in self._indices]
-        return value[[*places, *places[:1] * (batch - len(places))]]
-
-    def _place(self, name: str, index: int, count: int) -> int:
-        if name in self._places:
-            if index not in self._places[name]:
-                raise SigmaTuneError(f"this model has no condition for row {index}.")
-            return self._places[name][index]
-        if name == "labels":
-            for part, own in self._parts:
-                if index in part:
-                    return own[(index - part.start) % len(own)]
-        return index % count
-
     def fingerprint(self) -> str:
         """A digest of the weights, the path, the prediction type and the conditions."""
         if self._pinned is not None:
             return self._pinned
         weights, _, unsaved = super().fingerprint().partition("|")
         digest = hashlib.sha256(weights.encode())
-        for name in TOLD:
-            value = getattr(self, name)
+        for value in map(self._values, CONDITIONS):
             digest.update(b"|" if value is None else value.cpu().numpy().tobytes())
         return f"sha256:{digest.hexdigest()}{unsaved and '|'}{unsaved}"
 
     def identity(self) -> object:
         config: Any = getattr(self.module.backbone, "config", {})
         public = {key: value for key, value in config.items() if not key.startswith("_")}
-        told = None if self.conditioner is None else self.conditioner.config()
-        return plain([sorted(public.items()), self.shape, told])
+        conditioner = None if self.conditioner is None else self.conditioner.config()
+        return plain([sorted(public.items()), self.shape, conditioner])
 
 
 class Tellable(Protocol):

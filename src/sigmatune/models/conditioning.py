@@ -133,11 +133,11 @@ class Conditioning(torch.nn.Module):
         raw = read_json(folder / "config.json", finite=False)  # the ends of a flow model are infinite
         try:
             fields = ConditioningConfig.model_validate(raw)
-            made = cls(
+            conditioning = cls(
                 fields.width, classes=tuple(fields.classes), ends=fields.ends, images=fields.images,
                 default_ends=fields.default_ends, curve=fields.curve,
             )  # fmt: skip
-            made.load_state_dict(load_file(folder / f"{WEIGHTS}.safetensors"))
+            conditioning.load_state_dict(load_file(folder / f"{WEIGHTS}.safetensors"))
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise SigmaTuneError(
@@ -145,7 +145,7 @@ class Conditioning(torch.nn.Module):
             ) from None
         except Exception as error:  # noqa: BLE001 - safetensors and torch each raise their own kinds
             raise SigmaTuneError(f"the conditioning in {folder} cannot be loaded: {reason(error)}.") from None
-        return made.to(dtype).eval().requires_grad_(False)
+        return conditioning.to(dtype).eval().requires_grad_(False)
 
 
 class Conditioned(torch.nn.Module):
@@ -186,7 +186,9 @@ class Conditioned(torch.nn.Module):
                 x_t, encoder_hidden_states=vector[:, None], pooled_projections=vector, timestep=t, return_dict=False
             )[0]
             return output
-        told = labels if self.indices else vector
-        output = network(x_t, t, return_dict=False) if told is None else network(x_t, t, told, return_dict=False)
+        condition = labels if self.indices else vector
+        output = (
+            network(x_t, t, return_dict=False) if condition is None else network(x_t, t, condition, return_dict=False)
+        )
         first: torch.Tensor = output[0]
         return first

@@ -44,7 +44,7 @@ class DiffusersDenoiser(NetworkDenoiser):
         *,
         sample_size: int | tuple[int, int] | None = None,
         device: torch.device | str | None = None,
-        told: bool = False,
+        conditional: bool = False,
     ) -> None:
         network: Any = unet  # diffusers sets the configuration's attributes at run time
         config = network.config
@@ -53,9 +53,9 @@ class DiffusersDenoiser(NetworkDenoiser):
             raise SigmaTuneError("the network's config names no sample_size; pass sample_size=.")
         height, width = (size, size) if isinstance(size, int) else size
         channels = config.in_channels if config.out_channels >= config.in_channels else config.out_channels
-        if not told and (config.class_embed_type is not None or config.num_class_embeds is not None):
+        if not conditional and (config.class_embed_type is not None or config.num_class_embeds is not None):
             raise SigmaTuneError("the network expects class labels; open it with st.load and choose one with label=.")
-        if not told and config.out_channels not in (config.in_channels, 2 * config.in_channels):
+        if not conditional and config.out_channels not in (config.in_channels, 2 * config.in_channels):
             raise SigmaTuneError(
                 "a denoiser has as many output as input channels, or twice as many, not "
                 f"{config.out_channels} and {config.in_channels}."

@@ -99,15 +99,15 @@ def _denoiser(
 ) -> Any:
     """The network as a denoiser; a conditional one if the folder or the network's configuration says so."""
     config: Any = unet.config
-    own = (folder / "conditioning" / "config.json").is_file()
-    if not own and getattr(config, "num_class_embeds", None) is None:
+    conditional = (folder / "conditioning" / "config.json").is_file()
+    if not conditional and getattr(config, "num_class_embeds", None) is None:
         if not hasattr(config, "time_embedding_type"):
             raise SigmaTuneError(f"{folder} holds a transformer without its conditioning/; pass the complete folder.")
         return DiffusersDenoiser(unet, path, prediction, **where)
     from sigmatune.models.conditional import ConditionalDenoiser
     from sigmatune.models.conditioning import Conditioning
 
-    conditioning = Conditioning.load(folder / "conditioning", dtype) if own else None
+    conditioning = Conditioning.load(folder / "conditioning", dtype) if conditional else None
     return ConditionalDenoiser(unet, path, prediction, conditioning, **where)
 
 

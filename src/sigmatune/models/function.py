@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from sigmatune.core.denoiser import Denoiser, checked_output
-from sigmatune.core.identity import Identity, module_of
+from sigmatune.core.digests import module_of
+from sigmatune.core.identity import Identity
 from sigmatune.models.network import name_of, pick_device
 from sigmatune.noise import VE
 from sigmatune.support.errors import SigmaTuneError
@@ -105,6 +106,6 @@ def from_callable(
         raise SigmaTuneError("shape must be the shape of one sample, such as (3, 32, 32).")
     if dtype not in (*HALF, torch.float32, torch.float64):
         raise SigmaTuneError(f"dtype is torch.float16, bfloat16, float32 or float64, not {dtype!r}.")
-    made = FunctionDenoiser(function, shape, VE(sigma_min, sigma_max), name, dtype)
-    made.device, made.default_schedule = pick_device(device), ("karras", {})
-    return made
+    denoiser = FunctionDenoiser(function, shape, VE(sigma_min, sigma_max), name, dtype)
+    denoiser.device, denoiser.default_schedule = pick_device(device), ("karras", {})
+    return denoiser

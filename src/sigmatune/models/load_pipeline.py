@@ -72,7 +72,7 @@ def from_pipeline(
     guided = len(sent[0].state[1]) == 2 or unconditional is not None
     if guided != (scale != 1) or (len(sent[0].state[1]) == 2 and not _known_order(pipe)):
         raise SigmaTuneError(f"the guidance of a {type(pipe).__name__} is not supported; pass guidance=1.")
-    made = PipelineDenoiser(
+    denoiser = PipelineDenoiser(
         pipe,
         sent,
         unconditional,
@@ -80,8 +80,8 @@ def from_pipeline(
         scale=scale,
         interval=(float(interval[0]), float(interval[1])),
     )
-    made.size = _pixels(pipe, call)
-    return made
+    denoiser.size = _pixels(pipe, call)
+    return denoiser
 
 
 def load_pipeline(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from sigmatune.core.denoiser import Denoiser, checked_output
-from sigmatune.core.identity import Identity, big, module_of, same, tensors_of
+from sigmatune.core.digests import big, module_of, tensors_of
+from sigmatune.core.identity import Identity, same
 from sigmatune.models.predictions import Prediction, predictions
 from sigmatune.noise import Array, NoisePath
 from sigmatune.support.errors import SigmaTuneError

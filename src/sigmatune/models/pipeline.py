@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sigmatune.core.condition import Condition
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.identity import Identity, add_weights, numbers_of
-from sigmatune.models.capture import Condition, Sent, network_of
+from sigmatune.core.digests import add_weights, numbers_of
+from sigmatune.core.identity import Identity
+from sigmatune.models.capture import Arguments, Sent, network_of
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.support.errors import SigmaTuneError
@@ -90,29 +92,28 @@ class PipelineDenoiser(NetworkDenoiser):
         self.default_schedule, self.value_range = process.schedule, (-1.0, 1.0)
         self._reversed = LABEL_FIRST in inspect.getsource(type(pipe))
         self._with, self._without = self._sides(sent, unconditional)
-        self._count = len(sent)
+        self._entries = Condition(tuple(range(len(sent))))
         self._rows: tuple[int, ...] | None = None
-        self._parts: tuple[tuple[range, range], ...] = ()
         if self.guided:
             ends = [end if np.isfinite(end) else "inf" for end in interval]
             self.guidance = {"scale": self.scale, "interval": ends}
 
-    def _sides(self, sent: Sequence[Sent], unconditional: Sent | None) -> tuple[Condition, Condition | None]:
+    def _sides(self, sent: Sequence[Sent], unconditional: Sent | None) -> tuple[Arguments, Arguments | None]:
         """The rows with and those without the condition, of all conditions one after another."""
         n = len(sent[0].state[1])
         batches = [self._condition(one) for one in sent]
         with_it, without = (0, 1) if self._reversed else (n - 1, 0)
-        conditional = Condition.joined([batch.picked([with_it]) for batch in batches])
+        conditional = Arguments.joined([batch.picked([with_it]) for batch in batches])
         if unconditional is not None:
             plain = self._condition(unconditional)
-            return conditional, Condition.joined([plain] * len(batches))
-        return conditional, Condition.joined([batch.picked([without]) for batch in batches]) if n == 2 else None
+            return conditional, Arguments.joined([plain] * len(batches))
+        return conditional, Arguments.joined([batch.picked([without]) for batch in batches]) if n == 2 else None
 
-    def _condition(self, sent: Sent) -> Condition:
+    def _condition(self, sent: Sent) -> Arguments:
         """The arguments besides state and t, including channels that the pipeline appends to the latents."""
         x = sent.state[1]
         extra = x[:, self.shape[0] :] if x.ndim == 4 and x.shape[1] > self.shape[0] else None
-        return Condition.of({"network": dict(sent.arguments), "control": sent.control, "extra": extra}, len(x))
+        return Arguments.of({"network": dict(sent.arguments), "control": sent.control, "extra": extra}, len(x))
 
     def calls_at(self, sigma: float) -> int:
         return 2 if self._inside(sigma) else 1
@@ -125,13 +126,13 @@ class PipelineDenoiser(NetworkDenoiser):
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         inside = [self._inside(level) for level in sigma.tolist()]
-        own = copy(self)
-        own._now = self._of(len(z)), inside
-        return NetworkDenoiser.denoise(own, z, sigma)
+        evaluated = copy(self)
+        evaluated._now = self._of(len(z)), inside
+        return NetworkDenoiser.denoise(evaluated, z, sigma)
 
     def _of(self, batch: int) -> list[int]:
         """The condition of each row of a batch."""
-        if self._rows is None and self._count > 1:
+        if self._rows is None and not self._entries.shared:
             raise SigmaTuneError("this model has a condition for each row; select rows with rows(indices).")
         rows = self._rows or (0,) * batch
         if len(rows) != batch:
@@ -146,7 +147,7 @@ class PipelineDenoiser(NetworkDenoiser):
             conditions = [conditions[0], plain] if self._reversed else [plain, conditions[0]]
         twice = len(conditions)
         output = self._called(
-            torch.cat([x_t] * twice), torch.cat([t / self.clock] * twice), Condition.joined(conditions)
+            torch.cat([x_t] * twice), torch.cat([t / self.clock] * twice), Arguments.joined(conditions)
         )
         if twice == 1:
             return output
@@ -155,7 +156,7 @@ class PipelineDenoiser(NetworkDenoiser):
         mask = torch.tensor(inside, device=x_t.device).view(-1, *[1] * (x_t.ndim - 1))
         return torch.where(mask, without + self.scale * (with_it - without), with_it)
 
-    def _called(self, x: torch.Tensor, t: torch.Tensor, sent: Condition) -> torch.Tensor:
+    def _called(self, x: torch.Tensor, t: torch.Tensor, sent: Arguments) -> torch.Tensor:
         condition = sent.tree
         arguments = dict(condition["network"])
         if condition["control"] is not None:
@@ -169,31 +170,17 @@ class PipelineDenoiser(NetworkDenoiser):
         return output[:, : self.shape[0]] if x.ndim == 4 else output
 
     def rows(self, indices: Sequence[int], padding: int = 0) -> Denoiser:
-        own = copy(self)
-        found = [self._condition_of(index) for index in indices]
-        own._rows = (*found, *[found[-1]] * padding)
-        return own
-
-    def _condition_of(self, index: int) -> int:
-        for part, conditions in self._parts:
-            if index in part:
-                return conditions[(index - part.start) % len(conditions)]
-        return index % self._count
+        other = copy(self)
+        places = [self._entries.place(index) for index in indices]
+        other._rows = (*places, *[places[-1]] * padding)
+        return other
 
     def split(self, parts: Mapping[str, range]) -> Denoiser:
         if not self.names:
             return self
-        if self._count < len(parts):
-            raise SigmaTuneError(
-                f"{', '.join(name.replace('_', '-') for name in parts)} must use different prompts or labels, so "
-                f"give at least {len(parts)} different ones, better several hundred, not {self._count}."
-            )
-        sizes = shares(self._count, [len(part) for part in parts.values()])
-        ends = np.cumsum([0, *sizes]).tolist()
-        own = copy(self)
-        own._parts = tuple((part, range(a, b)) for part, a, b in zip(parts.values(), ends[:-1], ends[1:], strict=True))
-        own.conditioning = {"conditions": dict(zip(parts, sizes, strict=True))}
-        return own
+        other = copy(self)
+        other._entries, other.conditioning = self._entries.split(parts, "prompts or labels", "better several hundred")
+        return other
 
     def conditions(self) -> str:
         """A digest of prompts or labels and of how the rows share them, and of their encodings."""
@@ -205,7 +192,7 @@ class PipelineDenoiser(NetworkDenoiser):
         if not self.names and not self._encoded["rows"]:
             return ""
         text = json.dumps(
-            [self.names, [[list(a), list(b)] for a, b in self._parts], self._encoded["rest"]], default=str
+            [self.names, [[list(a), list(b)] for a, b in self._entries.parts], self._encoded["rest"]], default=str
         )
         return f"{hashlib.sha256(text.encode()).hexdigest()}|answers float32 {self._encoded['rows']}"
 
@@ -231,9 +218,9 @@ class PipelineDenoiser(NetworkDenoiser):
         pixels = torch.cat(parts).to(x.dtype)
         if (bad := first_unsound(pixels)) is not None:
             name = unsound_weight(coder)
-            told = f"its weight {name} is not finite" if name else f"{coder.dtype} overflows in it"
+            problem = f"its weight {name} is not finite" if name else f"{coder.dtype} overflows in it"
             raise SigmaTuneError(
-                f"the autoencoder returned NaN or infinity for image {bad}: {told.replace('torch.', '')}; load the "
+                f"the autoencoder returned NaN or infinity for image {bad}: {problem.replace('torch.', '')}; load the "
                 "pipeline, or its VAE alone, from sound weights in float32 or bfloat16."
             )
         return pixels
@@ -244,9 +231,9 @@ class PipelineDenoiser(NetworkDenoiser):
             return tuple(self.decode(torch.zeros(1, *self.shape, device=self.device)).shape[1:])
 
     def _digested(self, *, whole: bool = False) -> str:
-        own = copy(self)
-        own._whole = whole
-        return NetworkDenoiser._digested(own, whole=whole)
+        other = copy(self)
+        other._whole = whole
+        return NetworkDenoiser._digested(other, whole=whole)
 
     def identity(self) -> object:
         public = {key: value for key, value in dict(getattr(self.network, "config", {})).items() if key[:1] != "_"}
@@ -264,14 +251,5 @@ def _shift(config: Mapping[str, Any], mu: float) -> float:
 def _latent_channels(pipe: Any, x: torch.Tensor) -> int:
     """How many of the channels that the network receives are the state."""
     coder = getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
-    own = x.shape[1] if coder is None else int(coder.config.latent_channels)
-    return min(own, int(x.shape[1]))
-
-
-def shares(total: int, weights: Sequence[int]) -> list[int]:
-    """Integers of at least 1 that sum to a total, as close to the weights as possible."""
-    sizes = [1] * len(weights)
-    for _ in range(total - len(weights)):
-        short = [weight * total / sum(weights) - size for weight, size in zip(weights, sizes, strict=True)]
-        sizes[int(np.argmax(short))] += 1
-    return sizes
+    latent = x.shape[1] if coder is None else int(coder.config.latent_channels)
+    return min(latent, int(x.shape[1]))

@@ -24,7 +24,8 @@ from typing import Any, Final
 import torch
 
 from sigmatune.core.denoiser import Denoiser, checked_output
-from sigmatune.core.identity import Identity, module_of
+from sigmatune.core.digests import module_of
+from sigmatune.core.identity import Identity
 from sigmatune.models.network import Network, name_of, pick_device, placed
 from sigmatune.processes import PSLD, PhasePath
 from sigmatune.support.errors import SigmaTuneError
@@ -147,8 +148,8 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
         SigmaTuneError: if the channels are not twice those of images, or the configuration cannot be read.
     """
     known = {"process", "prediction", "eps", "time_scale"}
-    own = {key: value for key, value in config.items() if not key.startswith("_")}
-    if unknown := sorted(set(own) - known):
+    fields = {key: value for key, value in config.items() if not key.startswith("_")}
+    if unknown := sorted(set(fields) - known):
         raise SigmaTuneError(
             f"the configuration of a {SCHEDULER} has the fields {', '.join(sorted(known))}, not {unknown[0]!r}."
         )
@@ -163,10 +164,10 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
     return PhaseSpaceNetwork(
         _Called(placed(unet, where)),
         (channels // 2, height, width),
-        PSLD.from_spec(own.pop("process", {})),
+        PSLD.from_spec(fields.pop("process", {})),
         dtype=unet.dtype,
         device=where,
-        **own,
+        **fields,
     )
 
 

@@ -56,9 +56,9 @@ def read_process(config: Config, *, shift: float | None = None) -> Process:
     """
     name = str(config.get("_class_name", ""))
     if name not in READERS:
-        told = f"the scheduler {name!r} is" if name else "a scheduler_config.json without _class_name is"
+        scheduler = f"the scheduler {name!r} is" if name else "a scheduler_config.json without _class_name is"
         raise SigmaTuneError(
-            f"{told} not supported; supported are {', '.join(sorted(READERS))}, or pass path= and prediction=."
+            f"{scheduler} not supported; supported are {', '.join(sorted(READERS))}, or pass path= and prediction=."
         )
     try:
         full = _defaults(name) | {key: value for key, value in config.items() if value is not None}
@@ -166,14 +166,16 @@ def _flow(config: Config) -> Process:
             "a flow scheduler with use_dynamic_shifting has a shift for each resolution; load the pipeline with its height and "
             "width, or pass path=Flow(shift) and prediction='flow'."
         )
-    own = any(config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta"))  # over tau, not sigma
+    respaced = any(
+        config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta")
+    )  # over tau, not sigma
     path = Flow(config["shift"] if known is None else known, config["num_train_timesteps"])
     if config.get("use_dynamic_shifting"):  # its list has no shifted end: linspace(1, 1/N) is shifted once
         return Process(path, predictions["flow"], None)
     # diffusers shifts the last level twice; the makers' default is what it does.
     once = float(path.time(path.sigma_min))
     last = {"sigma_min": float(path.at_position(once))} if once > 1 else {}
-    return Process(path, predictions["flow"], None if own else ("uniform-linspace", last))
+    return Process(path, predictions["flow"], None if respaced else ("uniform-linspace", last))
 
 
 def _sigmatune(config: Config) -> Process:

@@ -108,8 +108,8 @@ def weights_variant(unet: Path) -> str | None:
     Raises:
         SigmaTuneError: if there are none, pickled ones only, or several variants and no plain file.
     """
-    found = [file.name for file in unet.glob("*.safetensors")]
-    if not found:
+    names = [file.name for file in unet.glob("*.safetensors")]
+    if not names:
         pickled = sorted(file.name for file in unet.iterdir() if file.suffix in PICKLED)
         if pickled:
             raise SigmaTuneError(
@@ -118,11 +118,11 @@ def weights_variant(unet: Path) -> str | None:
             )
         raise SigmaTuneError(f"{unet} holds no weights: {WEIGHTS}.safetensors is missing.")
     pattern = rf"{WEIGHTS}(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.safetensors"
-    variants = {match["variant"] for name in found if (match := re.fullmatch(pattern, name))}
+    variants = {match["variant"] for name in names if (match := re.fullmatch(pattern, name))}
     if None in variants:
         return None
     if len(variants) != 1:
-        raise SigmaTuneError(f"{unet} must hold {WEIGHTS}.safetensors, not {', '.join(sorted(found))}.")
+        raise SigmaTuneError(f"{unet} must hold {WEIGHTS}.safetensors, not {', '.join(sorted(names))}.")
     return str(variants.pop())
 
 

@@ -113,10 +113,10 @@ def identity(like: Tensor) -> Op:
 
 def chained(ops: Sequence[Op], like: Tensor) -> Op:
     """Multiplies updates out, the first one first."""
-    found = identity(like)
+    product = identity(like)
     for op in ops:
-        found = op.after(found)
-    return found
+        product = op.after(product)
+    return product
 
 
 def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, deterministic: bool) -> Coefficients:
@@ -151,7 +151,7 @@ def compiled(grid: Grid, step: Step, *, ends: bool, last: Last, native: Native, 
         t = torch.cat([t, grid.t[..., -1:]], dim=-1)
         q = torch.cat([q, grid.sigmas[..., -1:]], dim=-1)
         final = _final(process, grid.t[..., -1:], last, deterministic=deterministic)
-        F, B, Q = (torch.cat([own, end], dim=-3) for own, end in zip((F, B, Q), final, strict=True))
+        F, B, Q = (torch.cat([inner, end], dim=-3) for inner, end in zip((F, B, Q), final, strict=True))
     first = _first(prefix)
     cov, a = process.covariance(grid.t[..., 0]), process.mean(grid.t[..., 0])
     if h.shape[-1]:

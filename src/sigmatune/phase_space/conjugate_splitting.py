@@ -63,9 +63,9 @@ def _update(grid: Grid, letter: str, high: Tensor, low: Tensor, lam: float) -> O
     keep = torch.exp(h * K) * (1 - h * lam)
     # (e^{Kh} - 1) / K, which is h for K = 0.
     forced = torch.expm1(h * K) / K if K else h
-    own = torch.zeros(2, 2, dtype=h.dtype)
-    own[row, row] = rate * (1.0 if letter == "A" else p.mass)
-    B = integral(p, high, low, lambda stretch: torch.exp(K * stretch) * own) @ asked_root(grid)
+    force = torch.zeros(2, 2, dtype=h.dtype)
+    force[row, row] = rate * (1.0 if letter == "A" else p.mass)
+    B = integral(p, high, low, lambda stretch: torch.exp(K * stretch) * force) @ asked_root(grid)
     F = matrix(keep, -forced / p.mass, 0, 1, h) if letter == "A" else matrix(1, 0, forced, keep, h)
     return Op(F, B, matrix(0, 0, 0, 0, h))
 

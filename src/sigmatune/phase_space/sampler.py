@@ -49,26 +49,26 @@ def solver(
     def build(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, **options: Any) -> Coefficients:
         if previous is not None and previous.shape[-1]:
             raise SigmaTuneError(f"{name} is a one-step solver and takes no starting history.")
-        full = {**common, **own, **options}
+        full = {**common, **parameters, **options}
         process = PSLD(**{key: full[key] for key in PROCESS})
         ends = not bool((sigmas[..., -1] > 0).any())
         grid = Grid(process, sigmas[..., :-1] if ends else sigmas)
         if not bool(torch.isfinite(grid.sigmas).all()):
             raise SigmaTuneError(f"{name} starts at a finite level; give its schedule a sigma_max such as 80.")
-        made = step(grid, **{key: full[key] for key in own})
+        operations = step(grid, **{key: full[key] for key in parameters})
         return compiled(
-            grid, made, ends=ends, last=full["last"], native=full["native"], deterministic=deterministic
+            grid, operations, ends=ends, last=full["last"], native=full["native"], deterministic=deterministic
         )  # fmt: skip
 
     common: dict[str, Any] = {"last": "euler", "native": "", **PROCESS}
-    own = {p.name: p.default for p in inspect.signature(step).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    parameters = {p.name: p.default for p in inspect.signature(step).parameters.values() if p.kind is p.KEYWORD_ONLY}
     keyword = inspect.Parameter.KEYWORD_ONLY
     build.__doc__ = step.__doc__
     build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what the options are read from
         [
             inspect.Parameter("sigmas", inspect.Parameter.POSITIONAL_OR_KEYWORD),
             inspect.Parameter("previous", keyword, default=None),
-            *(inspect.Parameter(key, keyword, default=value) for key, value in {**own, **common}.items()),
+            *(inspect.Parameter(key, keyword, default=value) for key, value in {**parameters, **common}.items()),
         ]
     )
     build.__name__, build.__qualname__, build.__module__ = step.__name__, step.__qualname__, step.__module__

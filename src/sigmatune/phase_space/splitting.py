@@ -74,16 +74,16 @@ def by_name(name: str) -> Solver | None:
 
 def _asks(word: str, rule: str) -> list[bool]:
     """Whether each letter needs a new score."""
-    found, served = [], {"A", "B"}
+    asks_by_letter, served = [], {"A", "B"}
     for letter in word:
         if letter == "O":
-            found.append(False)
+            asks_by_letter.append(False)
             served = {"A", "B"}
             continue
         asks = rule == "naive" or letter in served
         served = {letter} if asks else served | {letter}
-        found.append(asks)
-    return found
+        asks_by_letter.append(asks)
+    return asks_by_letter
 
 
 def _stochastic(word: str, asks: list[bool]) -> Callable[..., Step]:

@@ -50,9 +50,9 @@ def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Den
     Raises:
         SigmaTuneError: if a plan of one step takes more.
     """
-    found = costs(model)
-    few, many = calls // max(found), calls // max(min(found), 1)
-    if few == many >= solver.calls(1) or max(found) == 1:
+    call_costs = costs(model)
+    few, many = calls // max(call_costs), calls // max(min(call_costs), 1)
+    if few == many >= solver.calls(1) or max(call_costs) == 1:
         return build(solver.steps_for(many))  # every call costs the same
     refused: SigmaTuneError | None = None
     for steps in range(solver.steps_for(max(many, solver.calls(1))), 0, -1):
@@ -64,6 +64,6 @@ def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Den
         if plan.network_calls(model) <= calls:
             return plan
     raise refused or SigmaTuneError(
-        f"one step of {solver.name} takes {solver.calls(1) * max(found)} network calls under this guidance, more than {calls}; "
-        "ask for more."
+        f"one step of {solver.name} takes {solver.calls(1) * max(call_costs)} network calls under this guidance, more "
+        f"than {calls}; ask for more."
     )

@@ -61,6 +61,6 @@ def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
             "the plan's coefficients were learned for its own levels; start from a plan of one of the solvers instead."
         )
     schedule = plan.schedule.partial(sigma, steps)
-    made = compile_plan(schedule, plan.solver, **plan.solver_options)
+    shortened = compile_plan(schedule, plan.solver, **plan.solver_options)
     notes = {"path": plan.path, "fingerprint": plan.fingerprint, "micro_batch": plan.micro_batch}
-    return made.with_notes(**notes, tuned_for=plan.tuned_for)
+    return shortened.with_notes(**notes, tuned_for=plan.tuned_for)

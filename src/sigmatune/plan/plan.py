@@ -58,8 +58,8 @@ class Plan:
     pairs: noise.Array | None = None
 
     def __repr__(self) -> str:
-        told = card.line(self._verdict() or "none, this plan was not tuned", REPR_WIDTH)
-        return f"Plan: {self._heading()}\n  sigmas: {levels_of(self.schedule)}\n  evidence: {told}"
+        evidence = card.line(self._verdict() or "none, this plan was not tuned", REPR_WIDTH)
+        return f"Plan: {self._heading()}\n  sigmas: {levels_of(self.schedule)}\n  evidence: {evidence}"
 
     def _repr_html_(self) -> str:
         """The card that a notebook shows."""

@@ -83,14 +83,17 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         for part in _parts(len(rows), size):
 
             def sampled(hook: Callable[[Step], None] | None, part: range = part) -> torch.Tensor:
-                own, given = [rows[i] for i in part], None if x0 is None else x0[part.start : part.stop].to(out)
+                part_indices, given = (
+                    [rows[i] for i in part],
+                    None if x0 is None else x0[part.start : part.stop].to(out),
+                )
                 table = plan.coefficients.at(part)
-                return run(table, denoiser, seed=seed, indices=own, x0=given, micro_batch=size, on_step=hook)
+                return run(table, denoiser, seed=seed, indices=part_indices, x0=given, micro_batch=size, on_step=hook)
 
-            found = sampled(_placed(on_step, progress, part, len(rows), plan.calls, size))
-            if (bad := first_unsound(found)) is not None:
+            images = sampled(_placed(on_step, progress, part, len(rows), plan.calls, size))
+            if (bad := first_unsound(images)) is not None:
                 raise _unsound(denoiser, sampled, plan.calls, bad, rows[part.start + bad])
-            out[part.start : part.stop] = found
+            out[part.start : part.stop] = images
     return out
 
 

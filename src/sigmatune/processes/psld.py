@@ -215,8 +215,8 @@ class PSLD:
         if not sigma.requires_grad:
             return u.exp()
         value, slope = self._log_sigma(u)  # one more step, which carries the derivative
-        found: Tensor = (u - (value - wanted) / slope).exp()
-        return found
+        time: Tensor = (u - (value - wanted) / slope).exp()
+        return time
 
     @property
     def largest(self) -> float:

@@ -187,8 +187,8 @@ class SpectralRule:
         """
         if not len(indices):
             raise SigmaTuneError("a rule makes a schedule per row and needs at least one index.")
-        made = build(self.family, self.steps, self.path, spectrum=self.power(seed, indices), **self.options)
-        return replace(made, options={**made.options, "spectrum": {"seed": seed, "indices": list(indices)}})
+        schedule = build(self.family, self.steps, self.path, spectrum=self.power(seed, indices), **self.options)
+        return replace(schedule, options={**schedule.options, "spectrum": {"seed": seed, "indices": list(indices)}})
 
     def plan(self, seed: int, indices: Sequence[int], denoiser: Denoiser | None = None) -> Plan:
         """The plan of some rows.
@@ -202,8 +202,8 @@ class SpectralRule:
             SigmaTuneError: if levels of a row fall on one timestep.
         """
         snapping = denoiser if denoiser is not None and denoiser.integer_time else None
-        made = compile_plan(self.schedule(seed, indices), self.solver, snapping, **self.solver_options)
-        return replace(made, path=self.path.spec(), fingerprint=self.fingerprint, micro_batch=self.micro_batch)
+        plan = compile_plan(self.schedule(seed, indices), self.solver, snapping, **self.solver_options)
+        return replace(plan, path=self.path.spec(), fingerprint=self.fingerprint, micro_batch=self.micro_batch)
 
     def together(self, seed: int, indices: Sequence[int], denoiser: Denoiser) -> tuple[Denoiser, Plan]:
         """The plan of some rows, and the denoiser conditioned on their classes and the ends of their curves.
@@ -212,10 +212,13 @@ class SpectralRule:
         """
         narrow = {**self.options, "widen": 0.0}
         ends = build(self.family, 2, self.path, spectrum=self.power(seed, indices), **narrow).sigmas[:, 1::-1]
-        told, plan = denoiser.conditioned(indices, self.labels(seed, indices), ends), self.plan(seed, indices, denoiser)
-        own = getattr(denoiser, "conditional", denoiser)  # guided or not
-        mine = self.fingerprint is not None and own.is_model_of(self.fingerprint)
-        return told, replace(plan, fingerprint=told.fingerprint()) if mine else plan
+        conditioned, plan = (
+            denoiser.conditioned(indices, self.labels(seed, indices), ends),
+            self.plan(seed, indices, denoiser),
+        )
+        guided_model = getattr(denoiser, "conditional", denoiser)  # guided or not
+        mine = self.fingerprint is not None and guided_model.is_model_of(self.fingerprint)
+        return conditioned, replace(plan, fingerprint=conditioned.fingerprint()) if mine else plan
 
     def save(self, path: str | Path) -> None:
         """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`.

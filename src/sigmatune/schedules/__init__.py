@@ -101,7 +101,7 @@ def build(
 
 
 def defaults(
-    path: NoisePath, own: tuple[str, Mapping[str, float]] | None = None
+    path: NoisePath, model_default: tuple[str, Mapping[str, float]] | None = None
 ) -> list[tuple[str, str, dict[str, float]]]:
     """Lists the static defaults that a tuned plan has to beat, without searched parameters.
 
@@ -115,18 +115,18 @@ def defaults(
     Raises:
         SigmaTuneError: if ``own`` names no family.
     """
-    found = [
+    listed = [
         (label(family, options), family.name, dict(options))
         for family in FAMILIES.values()
         for options in family.published
         if family.defined_on(path)
     ]
-    if own is not None:
-        family, options = FAMILIES[own[0]], dict(own[1])
-        known = {(name, label(FAMILIES[name], options)) for _, name, options in found}
+    if model_default is not None:
+        family, options = FAMILIES[model_default[0]], dict(model_default[1])
+        known = {(name, label(FAMILIES[name], options)) for _, name, options in listed}
         if family.defined_on(path) and (family.name, label(family, options)) not in known:
-            found.append((f"{label(family, options)} (the model's own)", family.name, options))
-    return found
+            listed.append((f"{label(family, options)} (the model's own)", family.name, options))
+    return listed
 
 
 def label(family: Family, options: Mapping[str, float]) -> str:

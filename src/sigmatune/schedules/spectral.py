@@ -83,9 +83,9 @@ def levels(  # noqa: PLR0913 (the family's options)
     if steps == 1:
         return np.full((*np.shape(spectrum)[:-1], 1), path.sigma_max)
     low, high = _ends(curve, path, fixed_low=sigma_min is not None, fixed_high=sigma_max is not None)
-    found = curve.between(low, high).sigma(np.linspace(1, 0, steps))
-    found[..., 0], found[..., -1] = high, low
-    return found
+    sigmas = curve.between(low, high).sigma(np.linspace(1, 0, steps))
+    sigmas[..., 0], sigmas[..., -1] = high, low
+    return sigmas
 
 
 LAW = {name: value for name, value in known_options(levels).items() if name in ("amplitude", "slope", "rings")}

@@ -92,12 +92,12 @@ def adams(h: torch.Tensor, g: torch.Tensor, of: Output) -> torch.Tensor:
         newest = newest * factor
     basis = [newest]
     for j in range(history):
-        own = g[..., j : j + 1]
-        value = -own * u
+        node = g[..., j : j + 1]
+        value = -node * u
         for i in range(history):
             if i != j:
-                gap = own - g[..., i : i + 1]
-                value = value * own * factors[i] / torch.where(gap != 0, gap, torch.ones_like(gap))
+                gap = node - g[..., i : i + 1]
+                value = value * node * factors[i] / torch.where(gap != 0, gap, torch.ones_like(gap))
         basis.append(value)
     return torch.stack([(kernel * value).sum(dim=-1) for value in basis], dim=-1)
 

@@ -147,8 +147,8 @@ def sigma_max(
     positive(nats=nats)
 
     def excess(log_sigma: float) -> float:
-        found = prior_mismatch(spectrum, float(np.exp(log_sigma)), direction, per_dimension=per_dimension)
-        return float(np.log(max(float(found), 1e-300) / nats))
+        mismatch = prior_mismatch(spectrum, float(np.exp(log_sigma)), direction, per_dimension=per_dimension)
+        return float(np.log(max(float(mismatch), 1e-300) / nats))
 
     return _root(spectrum, excess)
 
@@ -169,11 +169,11 @@ def sigma_min(spectrum: Spectrum, variance: float) -> float:
     most = float((count * power).sum() / count.sum())
     if variance >= most:
         raise SigmaTuneError(f"the last step can remove at most the data's variance, {most:.4g}; ask for less.")
-    found = _root(
+    sigma = _root(
         spectrum,
         lambda log_sigma: float(np.log(variance / lost_variance(spectrum, float(np.exp(log_sigma))))),
     )
-    return max(found, math.sqrt(QUANTISATION))
+    return max(sigma, math.sqrt(QUANTISATION))
 
 
 def tight_ends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,24 +21,42 @@ Named = tuple[str, Path | Image.Image]
 _MOST_VALUES = 2**24  # of a batch, 64 MiB of float32: 256 photographs of 1024 x 1024 would be 3 GiB
 
 
-def from_pictures(
-    name: str, count: int, labels: list[str] | None, pictures: Callable[[Indices | None], Iterable[Named]], batch: int,
-    target: ImageFormat, found: Listing | None = None,
-) -> Images:  # fmt: skip
+@dataclass(frozen=True)
+class EncodedImages:
+    """Images that are still encoded.
+
+    Attributes:
+        name: The name of their source.
+        count: How many there are.
+        labels: The class of each, if known.
+        some: Returns the names and files of some indices, or of all for None.
+        listing: The folder's listing, if they are files of a folder.
+    """
+
+    name: str
+    count: int
+    labels: list[str] | None
+    some: Callable[[Indices | None], Iterable[Named]]
+    listing: Listing | None = None
+
+
+def decoding(pictures: EncodedImages, batch: int, target: ImageFormat) -> Images:
     """Images from named files, which are decoded as they are read."""
+    name, labels, listing = pictures.name, pictures.labels, pictures.listing
 
     def limits() -> Ends:
         def of(*, floating: bool) -> list[Ends]:
-            return [limits_of(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures(None)  # type: ignore[misc]
+            return [limits_of(sound(_decoded(one), lambda _, named=named: named)) for named, one in pictures.some(None)  # type: ignore[misc]
                     if is_floating(one) == floating]  # fmt: skip
 
         ends = of(floating=True) or of(floating=False)  # integers state their range, and do not decide about others
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     scale = Scale(target.values, name, limits, files=True)
-    left_out, empty = ({}, ()) if found is None else (found.left_out, found.empty)
+    left_out, empty = ({}, ()) if listing is None else (listing.left_out, listing.empty)
     return Images(
-        name, count, tuple(sorted(set(labels or ()))), labels, lambda some: decoded(pictures(some), batch, target, scale),
+        name, pictures.count, tuple(sorted(set(labels or ()))), labels,
+        lambda some: decoded(pictures.some(some), batch, target, scale),
         scale, left_out, empty, {"transparency": f"over {BACKGROUND}"},
     )  # fmt: skip
 

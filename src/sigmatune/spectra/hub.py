@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from sigmatune.spectra.decoding import Named, from_pictures
+from sigmatune.spectra.decoding import EncodedImages, Named, decoding
 from sigmatune.spectra.images import ImageFormat, Images
 from sigmatune.spectra.subset import Indices
 from sigmatune.support.errors import SigmaTuneError, reason
@@ -55,7 +55,7 @@ def open_dataset(source: str, batch: int, target: ImageFormat) -> Images | None:
         for i in range(len(rows)) if some is None else some:
             yield f"image {i} of {source}", _picture(rows[int(i)][column])
 
-    return from_pictures(source, len(rows), labels, pictures, batch, target)
+    return decoding(EncodedImages(source, len(rows), labels, pictures), batch, target)
 
 
 def _picture(value: Any) -> Image.Image:

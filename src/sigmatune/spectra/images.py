@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sigmatune.core.schedule import whole
-from sigmatune.spectra.listing import told
+from sigmatune.spectra.listing import left_out_text
 from sigmatune.spectra.subset import Indices, draw
 from sigmatune.spectra.values import Scale, Values, far
 from sigmatune.support.errors import SigmaTuneError
@@ -96,14 +96,14 @@ class Images:
         return {**known, **({"empty_folders": list(self.empty)} if self.empty else {}), **self._about}
 
     @property
-    def told(self) -> str:
+    def left_out_words(self) -> str:
         """What was left out, in words for people; empty if nothing was."""
         return left_out_told(self.about())
 
 
 def left_out_told(about: Mapping[str, Any]) -> str:
     """What a record of :meth:`Images.about` says of what was left out, in words; empty if nothing was."""
-    parts = [told(about.get("left_out", {}))]
+    parts = [left_out_text(about.get("left_out", {}))]
     if empty := about.get("empty_folders"):
         parts.append(f"{len(empty)} folder(s) without an image, such as {empty[0]}")
     said = "; ".join(part for part in parts if part)
@@ -130,8 +130,8 @@ class ImageFormat:
         values, ends = sound(images, names), scale.of(images.dtype)
         if ends is not None:
             if scale.values != "auto" and (beyond := far(float(values.min()), float(values.max()), ends)) is not None:
-                told = f"{names(0)} or one after it holds {beyond:.4g}"
-                raise SigmaTuneError(f"{told}, far outside the stated range {scale.values}; pass another.")
+                place = f"{names(0)} or one after it holds {beyond:.4g}"
+                raise SigmaTuneError(f"{place}, far outside the stated range {scale.values}; pass another.")
             if ends != (self.low, self.high):
                 if ends[0]:
                     values.sub_(ends[0])

@@ -113,7 +113,7 @@ def _grouped(left_out: Counter[str]) -> dict[str, int]:
     return kept | ({"other types": sum(left_out[reason] for reason in rare)} if rare else {})
 
 
-def told(left_out: Mapping[str, int]) -> str:
+def left_out_text(left_out: Mapping[str, int]) -> str:
     """The counts in words: ``left out: 2 hidden name, 1 type .txt``; empty for none."""
     parts = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     return f"left out: {parts}" if parts else ""

@@ -175,8 +175,8 @@ def _labelled(images: Batches, labels: Labels) -> Iterator[tuple[torch.Tensor, l
     if not isinstance(images, torch.Tensor) and labels is not None:
         raise SigmaTuneError("labels belong to a single tensor of images; for batches, yield (images, labels) pairs.")
     for item in [(images, labels)] if isinstance(images, torch.Tensor) else images:
-        batch, own = item if isinstance(item, tuple) else (item, None)
-        plain = own.tolist() if hasattr(own, "tolist") else own
+        batch, batch_labels = item if isinstance(item, tuple) else (item, None)
+        plain = batch_labels.tolist() if hasattr(batch_labels, "tolist") else batch_labels
         names: list[str | None] = [None] * len(batch) if plain is None else [str(name) for name in plain]
         if len(names) != len(batch):
             raise SigmaTuneError(f"{len(names)} labels do not fit {len(batch)} images; give one each.")

@@ -141,14 +141,14 @@ def arrays(path: Path) -> dict[str, Stored]:
     Raises:
         SigmaTuneError: if the file is damaged or holds Python objects.
     """
-    found = {}
+    stored = {}
     with reading(path), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as stream:
                     name = member.removesuffix(".npy")
-                    found[name] = Stored(path, name, *_header(stream))
-    return found
+                    stored[name] = Stored(path, name, *_header(stream))
+    return stored
 
 
 def choose(path: Path, key: str | None) -> Stored:
@@ -193,17 +193,17 @@ def labels(path: Path, images: Stored) -> list[str] | None:
     """
     stored = arrays(path)
     names = (f"{images.name}_labels", *LABELS)
-    found = next((stored[name] for name in names if name in stored and name != images.name), None)
-    if found is None:
+    array = next((stored[name] for name in names if name in stored and name != images.name), None)
+    if array is None:
         return None
-    if found.dtype.kind not in "biuSU" or found.shape != images.shape[:1]:
+    if array.dtype.kind not in "biuSU" or array.shape != images.shape[:1]:
         raise SigmaTuneError(
-            f"{found.name} of {path} are {found.dtype} of shape {found.shape}; "
+            f"{array.name} of {path} are {array.dtype} of shape {array.shape}; "
             f"labels are one whole number or text for each of the {images.shape[0] if images.shape else 0} images."
         )
-    if found.dtype.itemsize > LABEL:
-        raise SigmaTuneError(f"{found.name} of {path} has labels of {size(found.dtype.itemsize)}; shorten them.")
-    return [str(label) for run in found.runs(2**10) for label in run.astype(str)]
+    if array.dtype.itemsize > LABEL:
+        raise SigmaTuneError(f"{array.name} of {path} has labels of {size(array.dtype.itemsize)}; shorten them.")
+    return [str(label) for run in array.runs(2**10) for label in run.astype(str)]
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -137,13 +137,13 @@ def power_law(spectrum: Spectrum, *, errors: Errors = "modes", centred: bool = F
     """
     points = _Points.of(spectrum, errors, centred=centred, least=3)
     design = np.stack([np.ones(len(points.u)), -points.u], axis=1)
-    found, cost = points.solve(design)
+    coefficients, cost = points.solve(design)
     covariance = points.covariance(design)
     log_amplitude_error, exponent_error = np.sqrt(np.diag(covariance)).tolist()
     return PowerLaw(
-        float(found[0]), float(found[1]), log_amplitude_error, exponent_error,
+        float(coefficients[0]), float(coefficients[1]), log_amplitude_error, exponent_error,
         float(covariance[0, 1] / (log_amplitude_error * exponent_error)), points.explained(cost),
-        points.chi_squared(design @ found) / (len(points.u) - 2), len(points.u),
+        points.chi_squared(design @ coefficients) / (len(points.u) - 2), len(points.u),
     )  # fmt: skip
 
 
@@ -174,16 +174,16 @@ def broken_power_law(spectrum: Spectrum, *, errors: Errors = "modes", centred: b
     inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
     refined = minimize_scalar(cost, bounds=inside, method="bounded", options={"xatol": 1e-10})
     at = float(min((refined.x, grid[best]), key=cost))
-    found, left = points.solve(design(at))
-    by_break = np.where(u < at, found[1], found[2])  # derivative of log P by log k_b
+    coefficients, left = points.solve(design(at))
+    by_break = np.where(u < at, coefficients[1], coefficients[2])  # derivative of log P by log k_b
     covariance = points.covariance(np.column_stack([design(at), by_break]))
     deviations = np.sqrt(np.diag(covariance)).tolist()
-    chi_squared = points.chi_squared(design(at) @ found)
+    chi_squared = points.chi_squared(design(at) @ coefficients)
     misfit = chi_squared / (len(u) - 4)
     one = np.stack([np.ones(len(u)), -u], axis=1)
     gain = (points.chi_squared(one @ points.solve(one)[0]) - chi_squared) / max(misfit, 1) - 2 * np.log(len(u))
     return BrokenPowerLaw(
-        float(found[0]), float(np.exp(at)), float(found[1]), float(found[2]),
+        float(coefficients[0]), float(np.exp(at)), float(coefficients[1]), float(coefficients[2]),
         deviations[0], float(np.exp(at)) * deviations[3], deviations[1], deviations[2],
         points.explained(left), misfit, len(u), float(gain),
     )  # fmt: skip
@@ -230,8 +230,8 @@ class _Points:
     def solve(self, design: Array) -> tuple[Array, float]:
         """The weighted least-squares estimate, (p,), and its weighted sum of squares."""
         root = np.sqrt(self.weight)
-        found: Array = np.asarray(np.linalg.lstsq(design * root[:, None], self.y * root)[0], dtype=np.float64)
-        return found, float(self.weight @ (self.y - design @ found) ** 2)
+        estimate: Array = np.asarray(np.linalg.lstsq(design * root[:, None], self.y * root)[0], dtype=np.float64)
+        return estimate, float(self.weight @ (self.y - design @ estimate) ** 2)
 
     def covariance(self, design: Array) -> Array:
         """Covariance of the weighted estimate, (p, p), when each y has its variance; infinite if p is too many."""

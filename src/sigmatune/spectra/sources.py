@@ -9,6 +9,7 @@ files are read, and :mod:`sigmatune.spectra.image_file` how a file becomes numbe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,9 +18,9 @@ import torch
 
 from sigmatune.core.schedule import whole
 from sigmatune.spectra import npz
-from sigmatune.spectra.decoding import _MOST_VALUES, Named, from_pictures
+from sigmatune.spectra.decoding import _MOST_VALUES, EncodedImages, Named, decoding
 from sigmatune.spectra.images import ImageFormat, Images, Numbers, sound
-from sigmatune.spectra.listing import Listing, listing, suffixes, told
+from sigmatune.spectra.listing import Listing, left_out_text, listing, suffixes
 from sigmatune.spectra.subset import Indices
 from sigmatune.spectra.values import Ends, Scale, Values, checked, limits_of
 from sigmatune.support.errors import SigmaTuneError
@@ -82,16 +83,16 @@ def open_images(
         raise SigmaTuneError("key chooses an array of an .npz file; leave it out for any other source.")
     if isinstance(source, torch.Tensor):
         probe = _numpy(source[:0]) if source.ndim else np.zeros(0)
-        return _arrays("the tensor", tuple(source.shape), probe.dtype, _slices(source), layout, batch, target)
+        return _arrays(_Stack("the tensor", tuple(source.shape), probe.dtype, _slices(source)), layout, batch, target)
     if isinstance(source, np.ndarray):
-        return _arrays("the array", source.shape, source.dtype, _slices(source), layout, batch, target)
+        return _arrays(_Stack("the array", source.shape, source.dtype, _slices(source)), layout, batch, target)
     if path is None:
         raise SigmaTuneError(f"images come from a path, a tensor or an array, not from {type(source).__name__}.")
     if not path.exists():
         from sigmatune.spectra import hub
 
-        if layout == "auto" and (found := hub.open_dataset(str(source), batch, target)) is not None:
-            return found
+        if layout == "auto" and (dataset := hub.open_dataset(str(source), batch, target)) is not None:
+            return dataset
         raise SigmaTuneError(f"there is no {path}; pass a folder of images, an image, an .npz or an .npy file.")
     if suffix in (".npz", ".npy") and path.is_file():
         return _npz(path, key, layout, batch, target) if suffix == ".npz" else _npy(path, layout, batch, target)
@@ -112,29 +113,37 @@ def _pair(value_range: Any) -> tuple[Any, Any]:
 
 
 def _folder(path: Path, batch: int, target: ImageFormat) -> Images:
-    found = listing(path) if path.is_dir() else Listing([path] if path.suffix.lower() in suffixes() else [])
-    files = found.files
+    folder = listing(path) if path.is_dir() else Listing([path] if path.suffix.lower() in suffixes() else [])
+    files = folder.files
     if not files:
         what = "holds no image" if path.is_dir() else "is of an unknown type"
-        besides = f" ({told(found.left_out)})" if found.left_out else ""
+        besides = f" ({left_out_text(folder.left_out)})" if folder.left_out else ""
         raise SigmaTuneError(f"{path} {what}{besides}; known are the types that Pillow reads, .npz and .npy.")
     below = [file.relative_to(path).parts for file in files] if path.is_dir() else [()]
     labels = [parts[0] for parts in below] if all(len(parts) > 1 for parts in below) else None
-    name = str(path)
 
     def pictures(some: Indices | None) -> Iterator[Named]:
         return ((str(files[i]), files[i]) for i in (range(len(files)) if some is None else some))
 
-    return from_pictures(name, len(files), labels, pictures, batch, target, found)
+    return decoding(EncodedImages(str(path), len(files), labels, pictures, folder), batch, target)
 
 
 # ------------------------------------------------------------------------------------------------------------ arrays
 
 
-def _arrays(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], runs: Runs, layout: Layout, batch: int, target: ImageFormat,
-    labels: list[str] | None = None,
-) -> Images:  # fmt: skip
+@dataclass(frozen=True)
+class _Stack:
+    """An array of images, read in runs."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    runs: Runs
+    labels: list[str] | None = None
+
+
+def _arrays(stack: _Stack, layout: Layout, batch: int, target: ImageFormat) -> Images:
+    name, shape, runs, labels = stack.name, stack.shape, stack.runs, stack.labels
     count, per_image = (shape or (0,))[0], max(int(np.prod(shape[1:])), 1)
     size = min(batch, max(1, _MOST_VALUES // per_image))
 
@@ -146,7 +155,7 @@ def _arrays(
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     scale = Scale(target.values, name, limits)
-    scale.check(dtype)
+    scale.check(stack.dtype)
     axes = _axes(shape, layout, name)
 
     def batches(some: Indices | None) -> Iterator[torch.Tensor]:
@@ -161,9 +170,11 @@ def _picked(runs: Iterator[Numbers], some: Indices | None, size: int) -> Iterato
     """The rows with some indices, or all, with their indices, in full batches however far apart they are."""
     done, held, indices = 0, [], []
     for run in runs:
-        own = np.arange(done, done + len(run)) if some is None else some[(some >= done) & (some < done + len(run))]
-        held.append(run if some is None else run[own - done])
-        indices.append(own)
+        indices_of_run = (
+            np.arange(done, done + len(run)) if some is None else some[(some >= done) & (some < done + len(run))]
+        )
+        held.append(run if some is None else run[indices_of_run - done])
+        indices.append(indices_of_run)
         done += len(run)
         if sum(map(len, held)) >= size or (some is None and held):
             yield np.concatenate(indices), held[0] if len(held) == 1 else np.concatenate(held)
@@ -211,10 +222,11 @@ def _slices(source: torch.Tensor | Numbers) -> Runs:
 def _npy(path: Path, layout: Layout, batch: int, target: ImageFormat) -> Images:
     with npz.reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return _arrays(str(path), array.shape, array.dtype, _slices(array), layout, batch, target)
+    return _arrays(_Stack(str(path), array.shape, array.dtype, _slices(array)), layout, batch, target)
 
 
 def _npz(path: Path, key: str | None, layout: Layout, batch: int, target: ImageFormat) -> Images:
     stored = npz.choose(path, key)
     labels = npz.labels(path, stored)
-    return _arrays(f"{stored.name} of {path}", stored.shape, stored.dtype, stored.runs, layout, batch, target, labels)
+    stack = _Stack(f"{stored.name} of {path}", stored.shape, stored.dtype, stored.runs, labels)
+    return _arrays(stack, layout, batch, target)

@@ -67,14 +67,14 @@ def named(place: Sequence[str | int]) -> str:
 
 def _place(loc: Place, raw: Any, *, missing: bool) -> Place:
     """The parts of a location that lead through the file; those between are pydantic's names of types."""
-    found: list[str | int] = []
+    place: list[str | int] = []
     value = raw
     for part in loc:
         inside = _inside(value, part)
         if inside:
             value = inside[0]
-            found.append(part)
-    return (*found, loc[-1]) if missing and loc else tuple(found)
+            place.append(part)
+    return (*place, loc[-1]) if missing and loc else tuple(place)
 
 
 def _inside(value: Any, part: str | int) -> list[Any]:

@@ -91,25 +91,25 @@ def regular(path: str | Path) -> Path:
     """
     target = Path(os.path.realpath(path))
     try:
-        found = Path(path).stat()  # for a pipe or a deleted file the resolved name does not exist
+        status = Path(path).stat()  # for a pipe or a deleted file the resolved name does not exist
     except (FileNotFoundError, NotADirectoryError):
         return target
     except OSError as error:
         raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise SigmaTuneError(f"{path} is a folder; give the name of a file.")
-    if not stat.S_ISREG(found.st_mode) or _is_stream(found):
+    if not stat.S_ISREG(status.st_mode) or _is_stream(status):
         raise SigmaTuneError(
             f"{path} is not a regular file; give the name of a file, or leave it out and print with --json."
         )
     return target
 
 
-def _is_stream(found: os.stat_result) -> bool:
+def _is_stream(status: os.stat_result) -> bool:
     """Whether a file is where standard output or standard error go."""
     for stream in (1, 2):
         with suppress(OSError):
-            if os.path.samestat(found, os.fstat(stream)):
+            if os.path.samestat(status, os.fstat(stream)):
                 return True
     return False
 

@@ -173,11 +173,11 @@ def kind_of(path: Path) -> str | None:
     except OSError:
         return None
     if head[:4] == b"PK\x03\x04":
-        found = _ARCHIVE.search(tail)
-        return found[1].decode() if found else None
+        match = _ARCHIVE.search(tail)
+        return match[1].decode() if match else None
     for mark in _MARKS:
-        if found := mark.search(head):
-            return found[1].decode()
+        if match := mark.search(head):
+            return match[1].decode()
     return "export" if _EXPORT.search(head) else None
 
 

@@ -60,14 +60,14 @@ def regular(path: str | Path, *, most: int | None = None) -> Path:
     """
     path = Path(path)
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise SigmaTuneError(f"cannot read {path}: {reason(error)}.") from None
-    if not stat.S_ISREG(found.st_mode):
-        what = next((name for test, name in KINDS.items() if test(found.st_mode)), "no regular file")
+    if not stat.S_ISREG(status.st_mode):
+        what = next((name for test, name in KINDS.items() if test(status.st_mode)), "no regular file")
         raise SigmaTuneError(f"cannot read {path}: it is {what}; pass a regular file.")
-    if most is not None and found.st_size > most:
-        raise SigmaTuneError(f"cannot read {path}: it has {size(found.st_size)}, and at most {size(most)} are read.")
+    if most is not None and status.st_size > most:
+        raise SigmaTuneError(f"cannot read {path}: it has {size(status.st_size)}, and at most {size(most)} are read.")
     return path
 
 
@@ -251,12 +251,12 @@ def _inside(value: Any) -> Any:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise SigmaTuneError(f"this holds the key {shown(twice)} twice in one object; keep one of them.")
-    return made
+    return mapping
 
 
 def _finite(digits: str) -> float:

@@ -44,8 +44,8 @@ def stacked(data: Pictures, low: int) -> Pictures:
     parts = []
     for first in range(0, len(data), 1024):
         images = data.at(slice(first, first + 1024))
-        told = enlarged(small(images, low), height)
-        parts.append(torch.cat([images - told, told], dim=1))
+        condition = enlarged(small(images, low), height)
+        parts.append(torch.cat([images - condition, condition], dim=1))
     labels = data.labels if data.classes else None
     return Pictures(torch.cat(parts), labels, data.classes, data.name, data.about)
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from sigmatune.core.identity import add_weights
+from sigmatune.core.digests import add_weights
 from sigmatune.support import json_file, reading
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.files import write_bytes
@@ -122,13 +122,13 @@ def restore(
             for name, value in trained(network):
                 moments = {kind: f"optimizer.{kind}.{name}" for kind in ("step", "exp_avg", "exp_avg_sq")}
                 if moments["step"] in file.keys():  # noqa: SIM118 - the file is not a mapping
-                    found = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
-                    if [found[kind].numel() for kind in moments] != [1, value.numel(), value.numel()]:
+                    restored = {kind: file.get_tensor(key).to(value.device) for kind, key in moments.items()}
+                    if [restored[kind].numel() for kind in moments] != [1, value.numel(), value.numel()]:
                         raise RuntimeError(f"the optimiser's moments of {name} are of another shape")
                     # In the parameter's memory format, which the fused optimiser assumes.
                     for kind in ("exp_avg", "exp_avg_sq"):
-                        found[kind] = torch.empty_like(value).copy_(found[kind])
-                    optimizer.state[value] = found
+                        restored[kind] = torch.empty_like(value).copy_(restored[kind])
+                    optimizer.state[value] = restored
             for i, average in enumerate(averages):
                 for name, kept in average.values.items():
                     kept.copy_(file.get_tensor(f"average.{i}.{name}"))
@@ -158,7 +158,7 @@ def _state(file: Any, path: Path) -> State:
         stated = json_file.validated(raw, StateFields, f"{path} is damaged")
         return State(**stated.model_dump())
     except SigmaTuneError as error:
-        told = str(error).rstrip(".").removeprefix(f"{path} is damaged: ")
-        raise SigmaTuneError(f"{path} is damaged ({told}); delete it to start again.") from None
+        problem = str(error).rstrip(".").removeprefix(f"{path} is damaged: ")
+        raise SigmaTuneError(f"{path} is damaged ({problem}); delete it to start again.") from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise SigmaTuneError(f"{path} is not a checkpoint of this version; choose another run folder.") from None

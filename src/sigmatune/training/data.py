@@ -201,17 +201,17 @@ def read_labels(file: str | Path, count: int) -> list[str]:
     """
     path = Path(file)
     if path.suffix == ".npy":
-        found = _listed(npz.small(path, most=reading.WORDS), path)
+        labels = _listed(npz.small(path, most=reading.WORDS), path)
     elif path.suffix == ".json":
-        found = _listed(reading.json_of(path, kind="labels", most=reading.WORDS), path)
+        labels = _listed(reading.json_of(path, kind="labels", most=reading.WORDS), path)
     elif path.suffix == ".txt":
-        found = reading.text_of(path, kind="labels", most=reading.WORDS).split("\n")
-        found = found[:-1] if found and not found[-1] else found
+        labels = reading.text_of(path, kind="labels", most=reading.WORDS).split("\n")
+        labels = labels[:-1] if labels and not labels[-1] else labels
     else:
         raise SigmaTuneError(f"labels are read from .npy, .json or .txt, not from {path}.")
-    if len(found) != count:
-        raise SigmaTuneError(f"{path} holds {len(found)} labels but there are {count} images; give one for each.")
-    return found
+    if len(labels) != count:
+        raise SigmaTuneError(f"{path} holds {len(labels)} labels but there are {count} images; give one for each.")
+    return labels
 
 
 def _listed(raw: Any, path: Path) -> list[str]:

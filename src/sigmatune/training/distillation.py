@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +70,22 @@ class Walk(NamedTuple):
     end: torch.Tensor
 
 
+@dataclass(frozen=True)
+class StudentConditions:
+    """What the student's network is conditioned on.
+
+    Attributes:
+        classes: Names of the teacher's classes, in the network's order, of which trajectories draw one each; none for
+            an unconditional network.
+        drop: Share of trajectories without a class, for a network that was trained without classes, too.
+        ends: sigma_min and sigma_max, for a network conditioned on the ends of its schedule.
+    """
+
+    classes: Sequence[str] = ()
+    drop: float = 0.1
+    ends: tuple[float, float] | None = None
+
+
 class Following(Objective):
     """Trains a network on a plan to match its teacher at many steps.
 
@@ -82,10 +98,7 @@ class Following(Objective):
         plan: The student's plan: deterministic, one schedule for all, one call per level.
         prediction: The prediction type of the student's network.
         fine: The teacher's plan, which stops at the plan's levels; or its number of calls (:func:`teacher_plan`).
-        classes: Names of the teacher's classes, in the network's order, of which trajectories draw one each; none for
-            an unconditional network.
-        drop: Share of trajectories without a class, for a network that was trained without classes, too.
-        ends: sigma_min and sigma_max, for a network conditioned on the ends of its schedule.
+        conditions: The conditions of the student's network; by default none.
         micro_batch: The teacher computes this many trajectories at once, so that its bits depend on nothing else.
 
     Attributes:
@@ -103,11 +116,10 @@ class Following(Objective):
         prediction: str | Prediction,
         *,
         fine: Plan | int = CALLS,
-        classes: Sequence[str] = (),
-        drop: float = 0.1,
-        ends: tuple[float, float] | None = None,
+        conditions: StudentConditions | None = None,
         micro_batch: int = 8,
     ) -> None:
+        conditions = conditions or StudentConditions()
         self.form = followed(plan)
         check_fit(plan, teacher)
         if isinstance(fine, Plan):
@@ -121,7 +133,7 @@ class Following(Objective):
                 "teacher's plan with teacher_plan()."
             )
         self.teacher, self.prediction = teacher, prediction
-        self.classes, self.drop, self.ends = tuple(classes), float(drop), ends
+        self.classes, self.drop, self.ends = tuple(conditions.classes), float(conditions.drop), conditions.ends
         self.micro_batch = whole(micro_batch, "micro_batch")
         effect = torch.diagonal(self.form.W, offset=-1).square()
         self.weight = effect / effect.mean()
@@ -143,20 +155,20 @@ class Following(Objective):
 
         weights = next(network.parameters())
         device, double = weights.device, weights.dtype == torch.float64
-        told: dict[str, Any] = {}
+        condition: dict[str, Any] = {}
         if labels is not None:
-            told["labels"] = labels[place].to(device)
+            condition["labels"] = labels[place].to(device)
         if self.ends is not None:
-            told["ends"] = torch.tensor([self.ends] * len(k), device=device)
+            condition["ends"] = torch.tensor([self.ends] * len(k), device=device)
         denoiser = NetworkDenoiser(
-            lambda x_t, t: network(x_t, t, **told)[:, : self.teacher.shape[0]],
+            lambda x_t, t: network(x_t, t, **condition)[:, : self.teacher.shape[0]],
             self.teacher.shape, self.teacher.path, self.prediction,
             dtype=torch.float64 if double else torch.float32, device=device,
         )  # fmt: skip
         denoiser.integer_time = self.teacher.integer_time
         z, target = (value[place, k].to(device, denoiser.dtype) for value in (walk.z, walk.target))
-        found = denoiser.denoise(z, self.form.q[k])
-        return (found - target).square().flatten(1).mean(dim=1) * (self.weight[k] * self.scale).to(found)
+        estimate = denoiser.denoise(z, self.form.q[k])
+        return (estimate - target).square().flatten(1).mean(dim=1) * (self.weight[k] * self.scale).to(estimate)
 
     def evaluations(self, batch: int) -> int:
         """Network evaluations of the teacher for a batch of some rows, padding included."""
@@ -253,10 +265,10 @@ def targets(form: Unrolled, eps: torch.Tensor, states: Sequence[torch.Tensor]) -
     Returns:
         The outputs, (n, K, *shape).
     """
-    found: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     for k, state in enumerate(states):
         rest = state - form.rho[k + 1] * eps
-        for j, D in enumerate(found):
+        for j, D in enumerate(outputs):
             rest = rest - form.W[k + 1, j] * D
-        found.append(rest / form.W[k + 1, k])
-    return torch.stack(found, dim=1)
+        outputs.append(rest / form.W[k + 1, k])
+    return torch.stack(outputs, dim=1)

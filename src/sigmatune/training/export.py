@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 def averaged(network: Conditioned, average: Average) -> Conditioned:
     """A copy of the network with averaged weights, in eval mode, without gradients, on the CPU."""
-    made = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    copied = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     with torch.no_grad():
-        for name, value in made.named_parameters():
+        for name, value in copied.named_parameters():
             if name in average.values:  # untrained weights have no average
                 value.copy_(average.values[name].to(value))
-    return made
+    return copied
 
 
 def denoiser_of(network: Conditioned, scheduler: Any) -> DiffusersDenoiser:

@@ -74,9 +74,9 @@ def adapted(network: torch.nn.Module) -> bool:
 
 def merged(network: Conditioned) -> Conditioned:
     """A copy with the adapters merged into ordinary weights, without gradients; without adapters, a plain copy."""
-    made = copy.deepcopy(network)
-    _remove(made, fold=True)
-    return made.requires_grad_(False)
+    plain = copy.deepcopy(network)
+    _remove(plain, fold=True)
+    return plain.requires_grad_(False)
 
 
 def save_adapter(network: Conditioned, folder: str | Path) -> None:
@@ -110,7 +110,7 @@ def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
     peft, folder = _peft(), Path(folder)
     try:
         config = peft.LoraConfig(**_fields(reading.object_of(folder / CONFIG, kind="adapter"), peft))
-        found = {
+        weights = {
             name.removeprefix(PREFIX): value for name, value in load_file(reading.regular(folder / WEIGHTS)).items()
         }
     except (OSError, ValueError, TypeError, SafetensorError) as error:
@@ -119,7 +119,7 @@ def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
     try:
         _inject(network, config, 0)
         wanted = peft.get_peft_model_state_dict(network.backbone)
-        fits = {name: value.shape for name, value in wanted.items()} == {n: value.shape for n, value in found.items()}
+        fits = {name: value.shape for name, value in wanted.items()} == {n: value.shape for n, value in weights.items()}
     except SigmaTuneError:
         raise
     except ValueError:  # peft finds no layer of these names
@@ -129,7 +129,7 @@ def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
         for name, value in network.named_parameters():
             value.requires_grad_(flags[name])
         raise SigmaTuneError(f"the adapter in {folder} belongs to another network; load one that fits this network.")
-    peft.set_peft_model_state_dict(network.backbone, found)
+    peft.set_peft_model_state_dict(network.backbone, weights)
     return network
 
 

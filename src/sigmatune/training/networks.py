@@ -70,20 +70,20 @@ def build(
     Raises:
         SigmaTuneError: if the sizes do not fit the images.
     """
-    told = bool(classes) or model.ends or images > 0
+    conditional = bool(classes) or model.ends or images > 0
     if model.kind == "unet":
-        backbone, width = _unet(model, shape, images=images, told=told)
+        backbone, width = _unet(model, shape, images=images, conditional=conditional)
     else:
         backbone, width = _transformer(model, shape, images=images)
     conditioning = None
-    if told or model.kind == "transformer":
+    if conditional or model.kind == "transformer":
         conditioning = Conditioning(
             width, classes=tuple(classes), ends=model.ends, images=images, default_ends=default_ends, curve=curve
         )
     return Conditioned(backbone, conditioning)
 
 
-def _unet(model: Network, shape: Sequence[int], *, images: int, told: bool) -> tuple[torch.nn.Module, int]:
+def _unet(model: Network, shape: Sequence[int], *, images: int, conditional: bool) -> tuple[torch.nn.Module, int]:
     from diffusers import UNet2DModel
 
     channels, height, width = shape
@@ -99,7 +99,7 @@ def _unet(model: Network, shape: Sequence[int], *, images: int, told: bool) -> t
         raise SigmaTuneError(f"model.attention needs one entry for each of the {levels} entries of model.channels.")
     if any(here and count % model.head for here, count in zip(attention, model.channels, strict=True)):
         raise SigmaTuneError(f"entries of model.channels with attention must be multiples of model.head, {model.head}.")
-    made = UNet2DModel(
+    network = UNet2DModel(
         sample_size=height if height == width else (height, width),
         in_channels=channels + images,
         out_channels=channels,
@@ -112,9 +112,9 @@ def _unet(model: Network, shape: Sequence[int], *, images: int, told: bool) -> t
         dropout=model.dropout,
         resnet_time_scale_shift="scale_shift",
         add_attention=any(attention),
-        class_embed_type="identity" if told else None,
+        class_embed_type="identity" if conditional else None,
     )
-    return made, 4 * model.channels[0]
+    return network, 4 * model.channels[0]
 
 
 def _transformer(model: Network, shape: Sequence[int], *, images: int) -> tuple[torch.nn.Module, int]:
@@ -127,7 +127,7 @@ def _transformer(model: Network, shape: Sequence[int], *, images: int) -> tuple[
             f"{width} x {height} pixels."
         )
     inner = model.heads * model.head
-    made = SD3Transformer2DModel(
+    network = SD3Transformer2DModel(
         sample_size=height,
         patch_size=model.patch,
         in_channels=channels + images,
@@ -141,7 +141,7 @@ def _transformer(model: Network, shape: Sequence[int], *, images: int) -> tuple[
         pos_embed_max_size=max(height // model.patch, 2),
         qk_norm="rms_norm",
     )
-    return made, inner
+    return network, inner
 
 
 def parameters(network: torch.nn.Module) -> int:

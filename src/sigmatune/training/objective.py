@@ -88,22 +88,24 @@ class Denoising(Objective):
         device = next(network.parameters()).device
         x_0, noise = clean.to(device), noise.to(device)
         weight = self.weight(drawn.sigma) * (drawn.slope if self.density else 1.0) * self.scale
-        told: dict[str, Any] = {}
+        condition: dict[str, Any] = {}
         if self.classes:
             kept = torch.from_numpy(uniform[:, 1] >= self.drop) & (batch.labels >= 0)
-            told["labels"] = torch.where(kept, batch.labels, torch.full_like(batch.labels, self.classes)).to(device)
+            condition["labels"] = torch.where(kept, batch.labels, torch.full_like(batch.labels, self.classes)).to(
+                device
+            )
         if self.told_ends:
-            told["ends"] = torch.from_numpy(drawn.ends).float().to(device)
+            condition["ends"] = torch.from_numpy(drawn.ends).float().to(device)
         if image is not None:
-            told["image"] = image.to(device)
+            condition["image"] = image.to(device)
         denoiser = NetworkDenoiser(
-            lambda x_t, t: network(x_t, t, **told)[:, : x_0.shape[1]],
+            lambda x_t, t: network(x_t, t, **condition)[:, : x_0.shape[1]],
             tuple(x_0.shape[1:]), self.path, self.prediction, device=device,
         )  # fmt: skip
         sigma = torch.from_numpy(drawn.sigma)
         alpha, s = (torch.from_numpy(scale).to(x_0).view(-1, 1, 1, 1) for scale in _unit(drawn.sigma))
-        found = denoiser.denoise(alpha * x_0 + s * noise, sigma)
-        return (found - x_0).square().flatten(1).mean(dim=1) * torch.from_numpy(weight).to(x_0)
+        estimate = denoiser.denoise(alpha * x_0 + s * noise, sigma)
+        return (estimate - x_0).square().flatten(1).mean(dim=1) * torch.from_numpy(weight).to(x_0)
 
     def split(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The learned images, and the network's image conditions."""

@@ -17,15 +17,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import safe_open
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models import load
@@ -33,22 +30,23 @@ from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
-from sigmatune.models.source import WEIGHTS, layout, locate, needs_pipeline
+from sigmatune.models.source import locate, needs_pipeline
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import HIGHEST
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.folders import copy as copy_folder
-from sigmatune.support.folders import recover, whole_folder
+from sigmatune.support.folders import recover
 from sigmatune.support.pixels import unsound_weight
 from sigmatune.training.data import Pictures
-from sigmatune.training.distillation import Following
-from sigmatune.training.export import averaged, fitting, rehearsed
+from sigmatune.training.distillation import Following, StudentConditions
+from sigmatune.training.export import averaged, rehearsed
 from sigmatune.training.laws.levels import Levels
 from sigmatune.training.lora import adapt, merged, save_adapter
+from sigmatune.training.model_copy import fill, save
 from sigmatune.training.objective import Denoising, Objective, scale_of
-from sigmatune.training.recipe import AverageOf, Saving, Training
-from sigmatune.training.trainer import Hooks, Report, Trainer
+from sigmatune.training.recipe import Saving, Training
+from sigmatune.training.run_log import Report
+from sigmatune.training.trainer import Hooks, RunOptions, Trainer
 from sigmatune.training.weights.base import Function
 
 PROBE = 64
@@ -101,9 +99,9 @@ class Trainable:
 
     def network(self) -> Conditioned:
         """A copy of the network whose parameters can be trained, in float32."""
-        own = self.model.module if isinstance(self.model, ConditionalDenoiser) else None
-        made = Conditioned(self.model.network, None) if own is None else own  # type: ignore[arg-type]
-        return copy.deepcopy(made).float().cpu().train().requires_grad_(True)
+        network: Any = self.model.network
+        trained = self.model.module if isinstance(self.model, ConditionalDenoiser) else Conditioned(network, None)
+        return copy.deepcopy(trained).float().cpu().train().requires_grad_(True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -137,12 +135,14 @@ class Levelled:
     weights: Array
     elsewhere: float = 0.1
 
-    def law(self, ends: tuple[float, float], told: tuple[float, float] | None) -> Levels:
+    def law(self, ends: tuple[float, float], conditioned_ends: tuple[float, float] | None) -> Levels:
         """The noise law; conditional networks get their default ends."""
         points = np.clip(self.sigmas, *ends)
         shares = np.full(len(points), 1 / len(points))
         low, high = ends
-        return Levels(points, shares, self.elsewhere, (-2 * float(np.log(low)), -2 * float(np.log(high))), told)
+        return Levels(
+            points, shares, self.elsewhere, (-2 * float(np.log(low)), -2 * float(np.log(high))), conditioned_ends
+        )
 
     def weight(self) -> Function:
         """w(sigma): that of the levels, linear in log sigma between them and constant beyond."""
@@ -165,10 +165,10 @@ def following(start: Trainable, teacher: Denoiser, plan: Plan, calls: int, drop:
         SigmaTuneError: for a plan that cannot be distilled.
     """
     conditioner = start.model.conditioner if isinstance(start.model, ConditionalDenoiser) else None
-    own = plan.with_notes(fingerprint=teacher.fingerprint())
+    addressed = plan.with_notes(fingerprint=teacher.fingerprint())
     return Following(
-        teacher, own, start.model.prediction, fine=calls, classes=start.classes, ends=start.told_ends,
-        drop=drop if conditioner is not None else 0.0,
+        teacher, addressed, start.model.prediction, fine=calls,
+        conditions=StudentConditions(start.classes, drop if conditioner is not None else 0.0, start.told_ends),
     ).scaled()  # fmt: skip
 
 
@@ -196,30 +196,40 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
             f"the model has the classes {', '.join(start.classes)}, the images of {data.name} have "
             f"{', '.join(data.classes) or 'none'}; label them as in the model."
         )
-    told = start.told_ends
-    law, weight, images = levels.law(start.ends, told), levels.weight(), data.at(data.some(PROBE))
+    ends = start.told_ends
+    law, weight, images = levels.law(start.ends, ends), levels.weight(), data.at(data.some(PROBE))
     return Denoising(
         model.path, model.prediction, law, weight, drop=drop if conditioner is not None else 0.0,
-        classes=len(start.classes), told_ends=told is not None,
+        classes=len(start.classes), told_ends=ends is not None,
         scale=scale_of(law, weight, images, float(images.std()), density=False),
     )  # fmt: skip
 
 
-def fine_tune(  # noqa: PLR0913 (the parts of a training)
+@dataclass(frozen=True)
+class FineTuneOptions(RunOptions):
+    """How a fine-tuning runs.
+
+    Attributes:
+        saving: When to write what; by default without trackers.
+        lora: Rank of adapters to train instead of the weights (:mod:`sigmatune.training.lora`); they are merged into the
+            model, and kept beside it in ``adapter/``.
+        log: Sees every line of the log.
+        step: Called as step(done, of).
+    """
+
+    saving: Saving = field(default_factory=lambda: Saving(trackers=[]))
+    lora: int = 0
+    log: Callable[[Report], None] | None = None
+    step: Callable[[int, int], None] | None = None
+
+
+def fine_tune(
     start: Trainable,
     objective: Objective,
     data: Pictures,
     settings: Training,
     folder: Path,
-    *,
-    flip: bool = False,
-    average: AverageOf | None = None,
-    saving: Saving | None = None,
-    lora: int = 0,
-    identity: str = "",
-    device: str = "auto",
-    log: Callable[[Report], None] | None = None,
-    step: Callable[[int, int], None] | None = None,
+    options: FineTuneOptions | None = None,
 ) -> Path:
     """Continues the training of a model, or resumes it, and writes the model.
 
@@ -229,15 +239,7 @@ def fine_tune(  # noqa: PLR0913 (the parts of a training)
         data: The images.
         settings: Batch, rate, precision, seed.
         folder: The run folder: checkpoint, log, and at the end ``model/``.
-        flip: Mirror images at random.
-        average: The average of the weights to keep.
-        saving: When to write what.
-        lora: Rank of adapters to train instead of the weights (:mod:`sigmatune.training.lora`); they are merged into
-            the model, and kept beside it in ``adapter/``.
-        identity: Names everything else that the training depends on; a checkpoint with another identity is refused.
-        device: "auto", or "cpu" to force the CPU.
-        log: Sees every line of the log.
-        step: Called as step(done, of).
+        options: Averages, checkpoints, adapters, callbacks.
 
     Returns:
         The folder of the model.
@@ -249,78 +251,27 @@ def fine_tune(  # noqa: PLR0913 (the parts of a training)
     recover(target)
     if target.is_dir():
         return target
-    network = start.network()
+    options = options or FineTuneOptions()
+    lora, network = options.lora, start.network()
     if lora:
         adapt(network, lora, seed=settings.seed)
-    said = (start.model.fingerprint(), settings.model_dump(mode="json"), flip, lora, identity)
-    trainer = Trainer(
-        network, objective, data, settings, folder, averages=[average or AverageOf()], saving=saving or Saving(trackers=[]),
-        flip=flip, identity=hashlib.sha256(repr(said).encode()).hexdigest(), device=device,
-    )  # fmt: skip
+    said = (start.model.fingerprint(), settings.model_dump(mode="json"), options.flip, lora, options.identity)
+    options = replace(options, identity=hashlib.sha256(repr(said).encode()).hexdigest())
+    trainer = Trainer(network, objective, data, settings, folder, options)
+    step = options.step
     after = None if step is None else lambda done: step(done, trainer.steps)
     if trainer.main:  # fail now instead of at the end
         folder.mkdir(parents=True, exist_ok=True)
         with rehearsed(folder) as place:
-            _fill(place, start.network(), start.folder)
-    trainer.run(Hooks(log, after))
+            fill(place, start.network(), start.folder)
+    trainer.run(Hooks(options.log, after))
     if trainer.main:
-        made = averaged(network, trainer.averages[0])
+        smoothed = averaged(network, trainer.averages[0])
         if lora:
-            save_adapter(made, folder / "adapter")
-        save(merged(made) if lora else made, start.folder, target)
+            save_adapter(smoothed, folder / "adapter")
+        save(merged(smoothed) if lora else smoothed, start.folder, target)
     trainer.accelerator.wait_for_everyone()
     return target
 
 
-def save(network: Conditioned, like: Path, target: Path) -> None:
-    """Writes a copy of a model folder with new weights in the old dtype, whole or not at all.
-
-    Args:
-        network: The new weights.
-        like: The folder that is copied.
-        target: The new folder.
-
-    Raises:
-        SigmaTuneError: if it cannot be written.
-    """
-    with whole_folder(target) as new:
-        _fill(new, network, like)
-
-
-def _fill(new: Path, network: Conditioned, like: Path) -> None:
-    copy_folder(like, new, ignore=_unneeded)
-    place, source = layout(new)[0], layout(like)[0]
-    dtype = _dtype(source)
-    fitting(network, dtype, f"store the model of {like} in float32 first; the checkpoint is kept")
-    backbone: Any = copy.deepcopy(network.backbone)
-    torch.nn.Module.to(backbone, dtype)  # diffusers' own warns about modules that this network lacks
-    backbone.save_pretrained(str(place), safe_serialization=True)
-    shutil.copyfile(source / "config.json", place / "config.json")  # diffusers would write the source folder
-    if network.conditioning is not None:
-        copy.deepcopy(network.conditioning).to(dtype).save(new / "conditioning")
-
-
-def _unneeded(_: str, names: Sequence[str]) -> set[str]:
-    """Weights, which are rewritten, and pickled files, which are never opened."""
-    return {
-        name for name in names if name.startswith(WEIGHTS) or name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
-    }
-
-
-def _dtype(network: Path) -> torch.dtype:
-    """The dtype that a network's weights are stored in."""
-    with safe_open(sorted(network.glob(f"{WEIGHTS}*.safetensors"))[0], framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - the file is not a mapping
-            found: torch.dtype = file.get_tensor(name).dtype
-            if found.is_floating_point:
-                return found
-    return torch.float32
-
-
-def digest_of(folder: Path) -> Mapping[str, str]:
-    """A digest of every file of a folder, which proves that nothing in it changed."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-__all__ = ["Levelled", "Trainable", "digest_of", "fine_tune", "following", "objective_of", "save"]
+__all__ = ["FineTuneOptions", "Levelled", "Trainable", "fine_tune", "following", "objective_of"]

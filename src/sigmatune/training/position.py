@@ -41,14 +41,14 @@ class Position(TrainingTask):
         LAWS[recipe.noise.law], WEIGHTS[recipe.loss.weight]
 
     @classmethod
-    def made(cls, recipe: Recipe, material: Material) -> Position:
+    def of(cls, recipe: Recipe, material: Material) -> Position:
         spectrum, probe = material.spectrum, material.probe
         shape = tuple(probe.shape[1:])
         scheduler = scheduler_of(recipe.process, spectrum.deviation or 0.5)
         process = process_of(scheduler)
-        law = LAWS[recipe.noise.law].made(Domain(process.path, shape, spectrum), recipe.noise.options)
+        law = LAWS[recipe.noise.law].with_options(Domain(process.path, shape, spectrum), recipe.noise.options)
         about = DataFacts(recipe.process.sigma_data or spectrum.deviation or 0.5, spectrum)
-        weight = WEIGHTS[recipe.loss.weight].made(about, recipe.loss.options)
+        weight = WEIGHTS[recipe.loss.weight].with_options(about, recipe.loss.options)
         classes = material.data.classes if recipe.model.classes else ()
         ends = law.ends(probe)
         network = build(
@@ -70,12 +70,12 @@ class Position(TrainingTask):
         self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int
     ) -> tuple[Denoiser, Plan]:
         """With the classes and curves of the training images; a cascade's second stage is conditioned on these images."""
-        images, told = self.objective.split(images)
-        if told is not None and isinstance(model, ConditionalDenoiser):
-            model = model.given(images=told)
+        images, condition = self.objective.split(images)
+        if condition is not None and isinstance(model, ConditionalDenoiser):
+            model = model.given(images=condition)
         return previews.planned(model, self.law, images, labels, calls)
 
     def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
         """For a cascade's second stage, its residuals added to the enlarged images."""
-        made, told = super().pictures(model, images, labels, calls), self.objective.split(images)[1]
-        return made if told is None else told + made
+        residuals, condition = super().pictures(model, images, labels, calls), self.objective.split(images)[1]
+        return residuals if condition is None else condition + residuals

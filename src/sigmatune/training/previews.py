@@ -52,8 +52,8 @@ def planned(
         labels: Their classes, for a class-conditional network.
         calls: Network calls.
     """
-    told = model.conditioned(range(len(images)), labels, law.ends(images))
-    return told, compile_plan(grid_of(law, images, calls, told), SOLVER, told)
+    conditioned = model.conditioned(range(len(images)), labels, law.ends(images))
+    return conditioned, compile_plan(grid_of(law, images, calls, conditioned), SOLVER, conditioned)
 
 
 def write(file: Path, images: torch.Tensor, value_range: tuple[float, float]) -> None:

@@ -27,8 +27,9 @@ from sigmatune.training.objective import Objective
 from sigmatune.training.position import Position
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
+from sigmatune.training.run_log import Report, lines
 from sigmatune.training.score_matching import PhaseSpace
-from sigmatune.training.trainer import Hooks, Report, Trainer, lines
+from sigmatune.training.trainer import Hooks, RunOptions, Trainer
 from sigmatune.training.training_task import Material, TrainingTask
 
 RECIPE = "recipe.yaml"
@@ -97,8 +98,8 @@ class Job:
     def shown(self) -> tuple[torch.Tensor, list[str] | None]:
         """The training images behind previews, and their classes for a class-conditional network."""
         some = self.data.some(self.recipe.previews.n)
-        told = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
-        return self.data.at(some), told
+        classes = [self.data.classes[i] for i in self.data.labels[some].tolist()] if self.recipe.model.classes else None
+        return self.data.at(some), classes
 
     def model(self, average: Average) -> Denoiser:
         """The denoiser with averaged weights."""
@@ -133,7 +134,7 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
     _check_classes(recipe, data)
     material = Material(data, learned, data.spectrum(progress, learned))
     torch.manual_seed(recipe.training.seed)
-    return Job(recipe, material, task.made(recipe, material))
+    return Job(recipe, material, task.of(recipe, material))
 
 
 def _check_classes(recipe: Recipe, data: Pictures) -> None:
@@ -193,8 +194,8 @@ def _trained(
 ) -> Path:
     job = prepare(recipe, source, progress)
     trainer = Trainer(
-        job.network, job.objective, job.data, recipe.training, folder, averages=recipe.averages, saving=recipe.saving,
-        flip=recipe.data.flip, identity=job.identity, device=device,
+        job.network, job.objective, job.data, recipe.training, folder,
+        RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity, device),
     )  # fmt: skip
     if trainer.main:
         make_folder(folder)
@@ -249,12 +250,12 @@ def _preview(job: Job, trainer: Trainer, file: Path) -> None:
         return
     model, (images, labels) = job.model(trainer.averages[0]), job.shown
     try:
-        made = job.task.pictures(model, images, labels, job.recipe.previews.calls)
+        samples = job.task.pictures(model, images, labels, job.recipe.previews.calls)
     except SigmaTuneError as error:
         raise SigmaTuneError(
             f"a preview failed: {str(error).rstrip('.')}; previews.every=0 trains without previews."
         ) from None
-    previews.write(file, made, model.value_range)
+    previews.write(file, samples, model.value_range)
 
 
 def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:

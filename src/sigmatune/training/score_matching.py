@@ -77,8 +77,8 @@ class ScoreMatching(Objective):
         m_0 = math.sqrt(self.process.kappa * self.process.mass) * first if self.matching == "dsm" else None
         u_t = perturb(self.process, x_0, t, eps, m0=m_0, upper=self.upper)
         device = next(network.parameters()).device
-        found: torch.Tensor = network(u_t.to(device), (t * self.time_scale).to(u_t).to(device))
-        return (found.to(eps.dtype) - eps.to(device)).square().flatten(1).mean(dim=1)
+        estimate: torch.Tensor = network(u_t.to(device), (t * self.time_scale).to(u_t).to(device))
+        return (estimate.to(eps.dtype) - eps.to(device)).square().flatten(1).mean(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class PhaseSpace(TrainingTask):
 
     @staticmethod
     def check(recipe: Recipe) -> None:
-        own = {
+        settings = {
             "noise": recipe.noise != NoiseSection(),
             "loss": recipe.loss != LossSection(),
             "data.low": recipe.data.low is not None,
@@ -99,15 +99,15 @@ class PhaseSpace(TrainingTask):
             "model.classes": recipe.model.classes,
             "model.ends": recipe.model.ends,
         }
-        if any(own.values()):
+        if any(settings.values()):
             raise SigmaTuneError(
                 "a phase-space network (process.kind psld) is an unconditional unet that learns eps at uniform times; "
-                f"leave out {', '.join(name for name, there in own.items() if there)}."
+                f"leave out {', '.join(name for name, there in settings.items() if there)}."
             )
         process_of(recipe.process)
 
     @classmethod
-    def made(cls, recipe: Recipe, material: Material) -> PhaseSpace:
+    def of(cls, recipe: Recipe, material: Material) -> PhaseSpace:
         section, process = recipe.process, process_of(recipe.process)
         channels, *size = material.probe.shape[1:]
         objective = ScoreMatching(process, section.matching, section.root == "upper", section.eps)

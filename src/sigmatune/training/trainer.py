@@ -13,50 +13,25 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from sigmatune.support import reading
-from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
 from sigmatune.support.pixels import unsound_weight
 from sigmatune.training import checkpoint
+from sigmatune.training.acceleration import accelerator
 from sigmatune.training.averages import Average, trained
 from sigmatune.training.data import Pictures
 from sigmatune.training.objective import Objective
 from sigmatune.training.recipe import AverageOf, Saving, Training
+from sigmatune.training.run_log import LOG, Report, lines
 
 logger = logging.getLogger(__name__)
-
-LOG = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Report:
-    """The state of a run at a line of the log.
-
-    Attributes:
-        step, steps: Steps done, and in all.
-        loss: Mean over the steps since the last report.
-        rate: Learning rate.
-        norm: Norm of the last gradient before clipping.
-        images_per_second: Since this process started.
-        left: Seconds that remain at this speed.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    rate: float
-    norm: float
-    images_per_second: float
-    left: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +47,26 @@ class Hooks:
     step: Callable[[int], None] | None = None
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a training runs, besides what it minimises.
+
+    Attributes:
+        averages: Averages of the weights to keep.
+        saving: When to write what.
+        flip: Mirror images at random.
+        identity: Names everything else that the training depends on, such as recipe and data; a checkpoint with another
+            identity is refused.
+        device: "auto" for accelerate's choice, "cpu" to force the CPU.
+    """
+
+    averages: Sequence[AverageOf] = (AverageOf(),)
+    saving: Saving = field(default_factory=Saving)
+    flip: bool = False
+    identity: str = ""
+    device: str = "auto"
+
+
 class Trainer:
     """Fits a network to an objective.
 
@@ -84,29 +79,20 @@ class Trainer:
         data: The images.
         settings: Batch, rates, precision, seed.
         folder: The run folder, created if missing. Training resumes from a checkpoint in it.
-        averages: Averages of the weights to keep.
-        saving: When to write what.
-        flip: Mirror images at random.
-        identity: Names recipe and data; a checkpoint with another identity is refused.
-        device: "auto" for accelerate's choice, "cpu" to force the CPU.
+        options: Averages, checkpoints, identity, device.
 
     Raises:
         SigmaTuneError: if there is nothing to train, the batch cannot be shared, or the folder holds another training.
     """
 
-    def __init__(  # noqa: PLR0913 (the parts of a training)
+    def __init__(
         self,
         network: torch.nn.Module,
         objective: Objective,
         data: Pictures,
         settings: Training,
         folder: Path,
-        *,
-        averages: Sequence[AverageOf] = (AverageOf(),),
-        saving: Saving | None = None,
-        flip: bool = False,
-        identity: str = "",
-        device: str = "auto",
+        options: RunOptions | None = None,
     ) -> None:
         learned = trained(network)
         if not learned:
@@ -115,13 +101,17 @@ class Trainer:
                 "network.requires_grad_(True)."
             )
         self.bare, self.objective, self.data, self.settings = network, objective, data, settings
-        self.folder, self.saving, self.flip = folder, saving or Saving(), flip
-        self.identity = checkpoint.identity(identity, network)
+        options = options or RunOptions()
+        self.folder, self.saving, self.flip = folder, options.saving, options.flip
+        self.identity = checkpoint.identity(options.identity, network)
         self.steps = max(settings.images // settings.batch, 1)
-        self.accelerator = _accelerator(settings, self.saving, folder, device)
+        self.accelerator = accelerator(settings, self.saving, folder, options.device)
         self.part = self._share()
         before = checkpoint.peek(folder)
-        if before is not None and before.identity not in (self.identity, identity):  # files that hold all weights, too
+        if before is not None and before.identity not in (
+            self.identity,
+            options.identity,
+        ):  # files that hold all weights, too
             raise SigmaTuneError(
                 f"{folder} holds a training of another network, or with other data or another recipe; choose another folder, "
                 "or delete it."
@@ -134,7 +124,7 @@ class Trainer:
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub lacks it
         network.to(self.accelerator.device)
-        self.averages = [Average(one.kind, one.options, learned) for one in averages]
+        self.averages = [Average(one.kind, one.options, learned) for one in options.averages]
         self.optimizer = torch.optim.AdamW(
             [value for _, value in learned], lr=settings.rate, betas=(settings.beta_1, settings.beta_2),
             weight_decay=settings.weight_decay, fused=self.accelerator.device.type in ("cpu", "cuda"),
@@ -318,54 +308,6 @@ class Trainer:
         return f"the last good checkpoint is {self.folder / checkpoint.FILE}, of step {there.step}"
 
 
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, without a last line that a kill truncated."""
-    if not os.path.lexists(folder / LOG):
-        return []
-    found: list[dict[str, Any]] = []
-    for text in reading.data_of(folder / LOG, most=reading.ARRAYS).decode("utf-8", "replace").splitlines():
-        try:
-            line = reading.parsed(text, finite=False)
-        except SigmaTuneError:  # the lines before the broken one stay
-            break
-        if not _is_line(line):
-            break
-        found.append(line)
-    return found
-
-
-def _is_line(line: Any) -> bool:
-    """Whether a line of a log has the fields that are read back."""
-    if not isinstance(line, dict) or type(line.get("step")) is not int or not isinstance(line.get("losses"), list):
-        return False
-    return all(isinstance(loss, float | int) for loss in line["losses"])
-
-
 def hash_of(seed: int, step: int, process: int) -> int:
     """A seed for torch's own draws (dropout), a function of seed, step and process."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + process * 0x94D049BB133111EB) % 2**63
-
-
-def _accelerator(settings: Training, saving: Saving, folder: Path, device: str) -> Any:
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-    except ImportError:
-        raise SigmaTuneError("training needs accelerate; install the extra: pip install 'sigmatune[train]'.") from None
-    for name in saving.trackers:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            raise unknown_name("tracker", name, LOGGER_TYPE_TO_CLASS)
-    # accelerate keeps the first precision of a process forever; a second training may use another.
-    AcceleratorState._reset_state()
-    try:
-        return Accelerator(
-            mixed_precision=settings.precision,
-            gradient_accumulation_steps=settings.accumulation,
-            cpu=device == "cpu",
-            log_with=saving.trackers or None,
-            project_dir=str(folder),
-            step_scheduler_with_optimizer=False,
-        )
-    except (ValueError, ImportError, RuntimeError) as error:
-        raise SigmaTuneError(f"this machine cannot train with these settings: {reason(error)}.") from None

@@ -72,7 +72,7 @@ class TrainingTask(ABC):
 
     @classmethod
     @abstractmethod
-    def made(cls, recipe: Recipe, material: Material) -> TrainingTask:
+    def of(cls, recipe: Recipe, material: Material) -> TrainingTask:
         """Builds the task; the caller has seeded torch for the network's weights.
 
         Raises:
@@ -101,5 +101,5 @@ class TrainingTask(ABC):
 
     def pictures(self, model: Denoiser, images: torch.Tensor, labels: list[str] | None, calls: int) -> torch.Tensor:
         """Samples one preview per training image, from the same noises every time; the arguments of :meth:`preview`."""
-        told, plan = self.preview(model, images, labels, calls)
-        return sample(told, plan, len(images), seed=SEED).cpu()
+        conditioned, plan = self.preview(model, images, labels, calls)
+        return sample(conditioned, plan, len(images), seed=SEED).cpu()

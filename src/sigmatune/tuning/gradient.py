@@ -35,11 +35,11 @@ import torch
 from scipy.optimize import OptimizeResult, minimize
 from torch.utils.checkpoint import checkpoint
 
-from sigmatune.core.denoiser import Wrapper
 from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.core.table import Coefficients, digits
 from sigmatune.core.unrolled import Unrolled, rolled, unrolled
+from sigmatune.core.wrappers import Wrapper
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import HIGHEST

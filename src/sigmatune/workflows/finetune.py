@@ -57,11 +57,11 @@ from sigmatune.support.run_folder import held
 from sigmatune.training import checkpoint
 from sigmatune.training.data import Pictures
 from sigmatune.training.objective import Objective
-from sigmatune.training.plan_levels import Levelled, Trainable, fine_tune, following, objective_of
+from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable, fine_tune, following, objective_of
 from sigmatune.training.recipe import AverageOf, Saving, Training
+from sigmatune.training.run_log import Report
+from sigmatune.training.run_log import lines as log_of
 from sigmatune.training.teacher import followed
-from sigmatune.training.trainer import Report
-from sigmatune.training.trainer import lines as log_of
 from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning import Workbench, discretisation, tune_on
 from sigmatune.tuning.budget import Budget
@@ -245,9 +245,12 @@ class _Job:
             objective = teaching = following(start, self._teacher(), plan, settings.distil)
             price += teaching.evaluations(training.batch)
         made = fine_tune(
-            start, objective, self.images, training, home / "training", flip=settings.flip, average=settings.average,
-            lora=settings.lora, saving=Saving(every=settings.save, log=10, trackers=[]), device=self.device, log=self.log,
-            identity=repr((levels.sigmas.tolist(), levels.weights.tolist(), levels.elsewhere, settings.distil)), step=step,
+            start, objective, self.images, training, home / "training",
+            FineTuneOptions(
+                averages=[settings.average], flip=settings.flip, lora=settings.lora,
+                saving=Saving(every=settings.save, log=10, trackers=[]), device=self.device, log=self.log, step=step,
+                identity=repr((levels.sigmas.tolist(), levels.weights.tolist(), levels.elsewhere, settings.distil)),
+            ),
         )  # fmt: skip
         new = Trainable.of(made)
         tables = {name: self._table(home / f"errors-{name}.json", one) for name, one in (("old", start), ("new", new))}

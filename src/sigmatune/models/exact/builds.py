@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from sigmatune.models.exact.class_mixture import Basis, ClassMixture
+from sigmatune.models.exact.class_mixture import Basis, ClassMixture, Gaussians
 from sigmatune.models.exact.empirical import ClassEmpirical
 from sigmatune.models.exact_names import Exact
 from sigmatune.support.errors import SigmaTuneError
@@ -151,7 +151,8 @@ def read(
         model = ClassEmpirical(arrays["images"], list(card.classes.values()), **how)
     else:
         basis = Basis(arrays["colours"], arrays["rows"], arrays["columns"], arrays["order"])
-        model = ClassMixture(arrays["weights"], arrays["means"], arrays["variances"], arrays["axes"], basis, **how)
+        gaussians = Gaussians(arrays["weights"], arrays["means"], arrays["variances"], arrays["axes"], basis)
+        model = ClassMixture(gaussians, **how)
     model.digest = card.sha256
     return model
 

@@ -48,22 +48,57 @@ class Basis:
 
     def modes(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) as modes (B, d) in x's dtype."""
-        own = self.to(x.dtype, x.device)
-        turned = torch.tensordot(own.colours, own.rows @ x @ own.columns.T, dims=([1], [1]))
-        return torch.index_select(turned.transpose(0, 1).flatten(1), 1, own.order)
+        basis = self.to(x.dtype, x.device)
+        turned = torch.tensordot(basis.colours, basis.rows @ x @ basis.columns.T, dims=([1], [1]))
+        return torch.index_select(turned.transpose(0, 1).flatten(1), 1, basis.order)
 
     def images(self, u: Tensor) -> Tensor:
         """The inverse of :meth:`modes`; the basis is orthonormal."""
-        own = self.to(u.dtype, u.device)
-        placed = torch.empty_like(u).index_copy(1, own.order, u)
-        stacked = placed.view(-1, len(own.colours), len(own.rows), len(own.columns))
-        turned = torch.tensordot(own.colours, stacked, dims=([0], [1])).transpose(0, 1)
-        return torch.matmul(own.rows.T @ turned, own.columns)
+        basis = self.to(u.dtype, u.device)
+        placed = torch.empty_like(u).index_copy(1, basis.order, u)
+        stacked = placed.view(-1, len(basis.colours), len(basis.rows), len(basis.columns))
+        turned = torch.tensordot(basis.colours, stacked, dims=([0], [1])).transpose(0, 1)
+        return torch.matmul(basis.rows.T @ turned, basis.columns)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Basis:
         """The same in another dtype and on another device."""
         colours, rows, columns = (part.to(device, dtype) for part in (self.colours, self.rows, self.columns))
         return Basis(colours, rows, columns, self.order.to(device))
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """One Gaussian for each class.
+
+    Attributes:
+        weights: w, (K,), > 0, summing to 1.
+        means: (K, C, H, W).
+        variances: Of each component, along its own axes, then of each mode beyond them, (K, d), > 0.
+        axes: U, (K, m, m), m <= d, orthonormal columns in the first m modes.
+        basis: The basis of the modes.
+
+    Raises:
+        SigmaTuneError: if the arrays do not fit together.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    axes: Tensor
+    basis: Basis
+
+    def __post_init__(self) -> None:
+        k, m, d = len(self.means), self.axes.shape[-1], self.means[0].numel()
+        arrays = (self.weights, self.means, self.variances, self.axes)
+        fits = self.weights.shape == (k,) and self.variances.shape == (k, d) and self.axes.shape == (k, m, m) and m <= d
+        if not fits:
+            raise SigmaTuneError(
+                "a mixture needs weights (K,), means (K, C, H, W), variances (K, d) and axes (K, m, m), not "
+                f"{', '.join(str(tuple(array.shape)) for array in arrays)}."
+            )
+        sums = bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
+        if not (sums and bool((self.variances > 0).all())):
+            raise SigmaTuneError("weights must be positive and sum to 1, and variances must be positive.")
 
 
 class ClassMixture(Classes):
@@ -72,46 +107,29 @@ class ClassMixture(Classes):
     The arrays are float64; products run in ``dtype``, variances, log densities and responsibilities in float64.
 
     Args:
-        weights: w, (K,), > 0, summing to 1.
-        means: (K, C, H, W).
-        variances: Of each component, along its own axes, then of each mode beyond them, (K, d), > 0.
-        axes: U, (K, m, m), m <= d, orthonormal columns in the first m modes.
-        basis: The basis of the modes.
+        gaussians: The components.
         classes: Names of the components; "0", "1", ... by default.
         path: Binds schedules; DDPM's linear betas by default.
         dtype: Of products and of the states.
-
-    Raises:
-        SigmaTuneError: if the arrays do not fit together.
     """
 
-    def __init__(  # noqa: PLR0913 (the parameters of the distribution and of its arithmetic)
+    def __init__(
         self,
-        weights: Tensor,
-        means: Tensor,
-        variances: Tensor,
-        axes: Tensor,
-        basis: Basis,
+        gaussians: Gaussians,
         *,
         classes: Sequence[str] = (),
         path: NoisePath | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        k, m, d = len(means), axes.shape[-1], means[0].numel()
-        if weights.shape != (k,) or variances.shape != (k, d) or axes.shape != (k, m, m) or m > d:
-            raise SigmaTuneError(
-                "a mixture needs weights (K,), means (K, C, H, W), variances (K, d) and axes (K, m, m), not "
-                f"{', '.join(str(tuple(array.shape)) for array in (weights, means, variances, axes))}."
-            )
-        if not (bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-9 and bool((variances > 0).all())):
-            raise SigmaTuneError("weights must be positive and sum to 1, and variances must be positive.")
-        self.shape, self.path, self.dtype = tuple(means.shape[1:]), path or vp(), dtype
+        k, self.m, basis = len(gaussians.means), gaussians.axes.shape[-1], gaussians.basis
+        self.shape, self.path, self.dtype = tuple(gaussians.means.shape[1:]), path or vp(), dtype
         self.device, self.classes = torch.device(device), tuple(classes) or tuple(map(str, range(k)))
         self.weights, self.means, self.variances, self.axes = (
-            array.to(self.device, torch.float64) for array in (weights, means, variances, axes)
+            array.to(self.device, torch.float64)
+            for array in (gaussians.weights, gaussians.means, gaussians.variances, gaussians.axes)
         )
-        self.basis, self.m = basis, m
+        self.basis = basis
         self.arrays = (self.weights, self.means, self.variances, self.axes)
         self._places = basis.modes(self.means)  # B mu
         self._centres = [self._along(k, u[None])[0].to(dtype) for k, u in enumerate(self._places)]  # U' B mu
@@ -162,7 +180,7 @@ class ClassMixture(Classes):
             z: (B, C, H, W).
             sigma: (B,), float64.
         """
-        labels = self._of_batch(len(z))
+        labels = self.condition.rows(self._indices, len(z))
         _, log_joint, _ = self._posterior(z, sigma, labels)
         of = self.weights.new_tensor([1.0 if label is None else float(self.weights[label]) for label in labels])
         whole = torch.logsumexp(log_joint, dim=1) - of.log()
@@ -189,5 +207,5 @@ class ClassMixture(Classes):
     def components(self, n: int, seed: int = 0) -> list[int]:
         """The component of each of n draws."""
         drawn = choose(self.weights.cpu(), n, seed).tolist()
-        told = [self.told.at(i) for i in range(n)]
-        return [k if label is None else label for k, label in zip(drawn, told, strict=True)]
+        classes = self.condition.rows(range(n), n)
+        return [k if label is None else label for k, label in zip(drawn, classes, strict=True)]

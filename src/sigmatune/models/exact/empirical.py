@@ -26,11 +26,13 @@ class ClassEmpirical(Classes, Empirical):
         classes: Names of the classes; "0", "1", ... by default.
         path: Binds schedules; DDPM's linear betas by default.
         dtype: Of products with images and of the states.
-        chunk: Images converted at a time.
 
     Raises:
         SigmaTuneError: for other images or counts.
     """
+
+    chunk = 1024
+    """Images converted at a time."""
 
     def __init__(
         self,
@@ -41,7 +43,6 @@ class ClassEmpirical(Classes, Empirical):
         path: NoisePath | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        chunk: int = 1024,
     ) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or min(counts, default=0) < 1 or sum(counts) != len(images):
             raise SigmaTuneError(
@@ -50,7 +51,7 @@ class ClassEmpirical(Classes, Empirical):
             )
         self.device = torch.device(device)
         self.images, self.shape, self.path = images.to(self.device), tuple(images.shape[1:]), path or vp()
-        self.dtype, self.chunk, self.arrays = dtype, chunk, (images,)
+        self.dtype, self.arrays = dtype, (images,)
         self.classes = tuple(classes) or tuple(map(str, range(len(counts))))
         edges = np.cumsum([0, *counts]).tolist()
         self._members = [range(a, b) for a, b in pairwise(edges)]
@@ -71,17 +72,17 @@ class ClassEmpirical(Classes, Empirical):
 
     def members(self, n: int, seed: int = 0) -> list[int]:
         """The index of each of n draws among the images."""
-        told = [self.told.at(i) for i in range(n)]
+        classes = self.condition.rows(range(n), n)
         whole = choose(torch.ones(len(self.images)).double(), n, seed).tolist()
         # The relative position among all images becomes the relative position within the class.
         return [
             place if label is None else self._members[label][place * len(self._members[label]) // len(self.images)]
-            for place, label in zip(whole, told, strict=True)
+            for place, label in zip(whole, classes, strict=True)
         ]
 
     def components(self, n: int, seed: int = 0) -> list[int]:
         """The class of each of n draws."""
-        edges = [own.stop for own in self._members]
+        edges = [members.stop for members in self._members]
         return [int(k) for k in np.searchsorted(edges, self.members(n, seed), side="right")]
 
 

@@ -33,7 +33,7 @@ def noise_law(name: str, domain: Domain, options: Mapping[str, Any] | None = Non
     Raises:
         SigmaTuneError: for an unknown name or option.
     """
-    return LAWS[name].made(domain, options or {})
+    return LAWS[name].with_options(domain, options or {})
 
 
 __all__ = ["LAWS", "Domain", "Drawn", "Law", "LawKind", "noise_law"]

@@ -148,7 +148,7 @@ class LawKind:
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def made(self, domain: Domain, given: Mapping[str, Any]) -> Law:
+    def with_options(self, domain: Domain, given: Mapping[str, Any]) -> Law:
         """The law with its options completed.
 
         Raises:

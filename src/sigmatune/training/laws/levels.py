@@ -38,10 +38,10 @@ class Levels(Law):
         shares: Array,
         elsewhere: float,
         logsnr_ends: tuple[float, float],
-        told: tuple[float, float] | None = None,
+        conditioned_ends: tuple[float, float] | None = None,
     ) -> None:
         self.levels, self.edges, self.elsewhere, self._ends = levels, np.cumsum(shares), elsewhere, logsnr_ends
-        self._told = told or tuple(np.exp(-np.array(logsnr_ends) / 2).tolist())
+        self._conditioned_ends = conditioned_ends or tuple(np.exp(-np.array(logsnr_ends) / 2).tolist())
 
     def logsnr(self, u: Array, images: torch.Tensor) -> Array:
         u = np.asarray(u, dtype=np.float64)
@@ -55,7 +55,7 @@ class Levels(Law):
         return np.full_like(np.asarray(u, dtype=np.float64), np.nan)
 
     def ends(self, images: torch.Tensor) -> Array:
-        return np.repeat(np.array([self._told]), len(images), axis=0)
+        return np.repeat(np.array([self._conditioned_ends]), len(images), axis=0)
 
 
 def levels(

@@ -41,7 +41,7 @@ def loss_weight(name: str, data: DataFacts, options: Mapping[str, Any] | None = 
     Raises:
         SigmaTuneError: for an unknown name or option.
     """
-    return WEIGHTS[name].made(data, options or {})
+    return WEIGHTS[name].with_options(data, options or {})
 
 
 __getattr__ = forward_names(__name__, {"Data": "DataFacts"})

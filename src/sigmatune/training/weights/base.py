@@ -51,7 +51,7 @@ class Weight:
     build: Callable[..., Function]
     summary: str
 
-    def made(self, data: DataFacts, given: Mapping[str, Any]) -> Function:
+    def with_options(self, data: DataFacts, given: Mapping[str, Any]) -> Function:
         """The weight with its options completed.
 
         Raises:
