@@ -97,10 +97,10 @@ def table_of(bench: Workbench) -> ErrorTable:
             if bench.progress is not None:
                 bench.progress("error table", done, total)
 
-        found = tabulate(
+        tabulated = tabulate(
             model, images, levels=TABLE_LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, progress=progress
         )
-        return np.stack([found.sigma, found.error, found.standard_error])
+        return np.stack([tabulated.sigma, tabulated.error, tabulated.standard_error])
 
     columns = bench.array(f"error table of {len(images)}", measured, purpose="table", evaluations=_table_price(bench))
     about = {"fingerprint": model.fingerprint(), "seed": settings.seed}
@@ -127,13 +127,13 @@ def discretised(task: Task) -> Proposals:
             spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
             tight = tight_ends(spectrum, task.steps, order=SOLVERS[task.solver].order)
             ends.add((min(tight.sigma_max, path.sigma_max), max(tight.sigma_min, path.sigma_min)))
-    found = task.plans([
+    optima = task.plans([
         discretisation.schedules(table, path, task.steps, ends=pair, weighting=weighting)[-1]
         for pair in sorted(ends) if pair[0] > pair[1]
         for weighting in ("riemann", "kl")
     ])  # fmt: skip
-    best = np.argsort(task.estimates(found), kind="stable")[:1]
-    return [found[i] for i in best]
+    best = np.argsort(task.estimates(optima), kind="stable")[:1]
+    return [optima[i] for i in best]
 
 
 def table_left(task: Task) -> int:
@@ -148,10 +148,10 @@ def trajectory(task: Task) -> Proposals:
     rows = _trajectory_rows(task)
     if most >= len(paths.nodes(bench, grid)) or not rows or not task.pays(trajectory_left(task)):
         return []
-    found = bench.once(
+    schedules = bench.once(
         _trajectories(task), lambda: paths.tune_by_trajectory(bench, most, task.solver, grid=grid, rows=rows)
     )
-    return task.plans([found[task.steps - 1]])
+    return task.plans([schedules[task.steps - 1]])
 
 
 def trajectory_left(task: Task) -> int:
@@ -209,11 +209,11 @@ def searched(task: Task) -> Proposals:
     starts = [plan.schedule for plan in task.best[:2]]
     settings = task.bench.settings
     trial = task.trial(task.best[0])
-    found = search(
+    best = search(
         starts, objective, task.bench.model.path, evaluations=settings.evaluations, seed=settings.seed,
         affordable=lambda trials: task.pays(trials * trial),
     )  # fmt: skip
-    return task.plans([found])
+    return task.plans([best])
 
 
 def by_gradient(task: Task) -> Proposals:
@@ -230,10 +230,10 @@ def coefficients(task: Task) -> Proposals:
     """Runs L-BFGS over levels and coefficients, from the best plan or from the surrogate's optimum."""
 
     def firsts(parameters: Parameters) -> list[Array]:
-        found = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
+        points = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
         start = np.zeros(sum(parameters.sizes))  # which is measured in any case
-        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in (start, *found)]
-        return found[: max(len(payable(task, plans)) - 1, 0)]
+        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in (start, *points)]
+        return points[: max(len(payable(task, plans)) - 1, 0)]
 
     return _descended(task, Freedom(coefficients=True, sums="free"), "coefficients", firsts)
 
@@ -245,23 +245,23 @@ def _descended(
     if task.bench.model.integer_time or not classical or not task.pays(task.trial(classical[0])):
         return []
     kept = task.trial(classical[0]) + task.reserve  # so that the result can be measured
-    found = tune_by_gradient(
+    descended = tune_by_gradient(
         task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
         affordable=lambda evaluations: task.pays(evaluations + kept),
     )  # fmt: skip
-    return [found]
+    return [descended]
 
 
 def _by_trials(sampler: blackbox.Sampler) -> Callable[[Task], Proposals]:
     def run(task: Task) -> Proposals:
         if not task.best or not task.pays(task.trial(task.best[0])):
             return []
-        found = blackbox.tune_by_trials(
+        best = blackbox.tune_by_trials(
             task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.SearchSpace([task.solver], blackbox.USUAL[sampler]),
             sampler=sampler, trials=task.bench.settings.evaluations, study=task.bench.study,
             affordable=lambda plan: task.pays(task.trial(plan)),
         )  # fmt: skip
-        return [found.plan]
+        return [best.plan]
 
     return run
 

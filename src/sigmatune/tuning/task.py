@@ -47,14 +47,14 @@ class Task:
 
     def plans(self, schedules: Sequence[Schedule]) -> Proposals:
         """The plans of schedules, without those whose levels fall on the same whole timestep."""
-        found = []
+        plans = []
         for schedule in schedules:
             try:
-                found.append(self.bench.plan(schedule, self.solver))
+                plans.append(self.bench.plan(schedule, self.solver))
             except SigmaTuneError:
                 if not self.bench.model.integer_time:
                     raise
-        return found
+        return plans
 
     def trial(self, plan: Plan) -> int:
         """The cost of measuring a plan on the tuning noises."""

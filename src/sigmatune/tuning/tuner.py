@@ -153,7 +153,7 @@ def tune_on(
         tables = Task(bench, most, solver, (), allowance, 0, most)
         names = tuple(name for name in names if STAGES[name].left(tables) <= limit)
     plans: dict[int, Plan] = {}
-    found: dict[int, Schedule] = {}
+    levels: dict[int, Schedule] = {}
     for n, count in steps.items():
         cost = bench.meter()
         logger.info("tuning %s for %d calls, %d steps; stages: %s", solver, n, count, ", ".join(names))
@@ -162,9 +162,9 @@ def tune_on(
             bench.reference(split)
         left = sum(STAGES[name].left(Task(bench, count, solver, (), allowance, 0, most)) for name in names)
         share = allowance.share(count / sum(steps[m] for m in steps if m not in plans), besides=left)
-        nearest = [found[m] for m in sorted(found, key=lambda m: abs(steps[m] - count))]
+        nearest = [levels[m] for m in sorted(levels, key=lambda m: abs(steps[m] - count))]
         climbed = climb(bench, count, solver, names, allowance=share, most=most, others=nearest)
-        found[n] = climbed.levels
+        levels[n] = climbed.levels
         notes = {"calls": n, "steps": count, "solver": solver}
         plans[n] = _guarded(bench, climbed.plan, notes).with_notes(
             cost={**cost(), "method": method, "stages": climbed.log}

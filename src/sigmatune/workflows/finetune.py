@@ -154,8 +154,8 @@ def weights_of(plan: Plan) -> Array:
     """
     form = unrolled(plan.coefficients)
     last = np.abs(form.W[-2].numpy()) * float(torch.hypot(form.q[-1], torch.ones(())))
-    found = np.append(last[:-1], 1.0)
-    return np.asarray(np.maximum(found, 1e-3 * found.max()))
+    weights = np.append(last[:-1], 1.0)
+    return np.asarray(np.maximum(weights, 1e-3 * weights.max()))
 
 
 def finetune(  # noqa: PLR0913 - the front door
@@ -212,7 +212,7 @@ class _Job:
 
     def run(self, plan: Plan | int, solver: str) -> Result:
         began, start = time.monotonic(), Trainable.of(self.source)
-        model, judge = self.told(start.folder), Judge(self.data, tuple(start.model.shape), self.progress)
+        model, judge = self.conditioned(start.folder), Judge(self.data, tuple(start.model.shape), self.progress)
         self._check(start, plan, model)
         judge.check(model)
         self._claim(start, plan, solver)
@@ -222,9 +222,9 @@ class _Job:
         now, chosen, rounds = start, plan, []
         for number in range(1, self.settings.rounds + 1):
             home = self.folder / f"round-{number}"
-            now, chosen, told = self._round(number, home, now, chosen, judge)
-            rounds.append(told)
-        return self._judged((model, plan), (self.told(now.folder), chosen), now, rounds, judge, began)
+            now, chosen, record = self._round(number, home, now, chosen, judge)
+            rounds.append(record)
+        return self._judged((model, plan), (self.conditioned(now.folder), chosen), now, rounds, judge, began)
 
     # ------------------------------------------------------------------------------------------------------------ a round
 
@@ -244,23 +244,25 @@ class _Job:
         if settings.distil:
             objective = teaching = following(start, self._teacher(), plan, settings.distil)
             price += teaching.evaluations(training.batch)
-        made = fine_tune(
+        trained = fine_tune(
             start, objective, self.images, training, home / "training", flip=settings.flip, average=settings.average,
             lora=settings.lora, saving=Saving(every=settings.save, log=10, trackers=[]), device=self.device, log=self.log,
             identity=repr((levels.sigmas.tolist(), levels.weights.tolist(), levels.elsewhere, settings.distil)), step=step,
         )  # fmt: skip
-        new = Trainable.of(made)
+        new = Trainable.of(trained)
         tables = {name: self._table(home / f"errors-{name}.json", one) for name, one in (("old", start), ("new", new))}
         chosen, candidates = self._solved(home, new, plan, tables["new"], judge)
         losses = [loss for line in log_of(home / "training") for loss in line["losses"]]
         tenth = max(len(losses) // 10, 1)
-        told = {
+        record = {
             "levels": levels.sigmas.tolist(),
             "weights": levels.weights.tolist(),
             "images": len(losses) * training.batch,
             "network_evaluations": {
                 "training": len(losses) * price,
-                "tables": sum(evaluations(self.told(one.folder), self._tabled, TABLE_LEVELS) for one in (start, new)),
+                "tables": sum(
+                    evaluations(self.conditioned(one.folder), self._tabled, TABLE_LEVELS) for one in (start, new)
+                ),
                 "tuning": _paid(home / "tuned.json"),
             },
             "seconds": round(state.seconds, 1) if (state := checkpoint.peek(home / "training")) is not None else 0.0,
@@ -273,7 +275,7 @@ class _Job:
             "candidates": candidates,
             "plan": chosen.schedule.sigmas.tolist(),
         }
-        return new, chosen, told
+        return new, chosen, record
 
     @property
     def _tabled(self) -> int:
@@ -283,43 +285,43 @@ class _Job:
     def _table(self, file: Path, one: Trainable) -> ErrorTable:
         if not file.is_file():
             x_0 = self.images.at(self.images.some(self._tabled))
-            tabulate(self.told(one.folder), x_0, levels=TABLE_LEVELS, seed=self.settings.noises.seed).save(file)
+            tabulate(self.conditioned(one.folder), x_0, levels=TABLE_LEVELS, seed=self.settings.noises.seed).save(file)
         return ErrorTable.load(file)
 
     def _solved(
         self, home: Path, new: Trainable, plan: Plan, table: ErrorTable, judge: Judge
     ) -> tuple[Plan, list[dict[str, Any]]]:
         """The best of the current plan and the new candidates."""
-        model, solver = self.told(new.folder), solver_of(plan)
+        model, solver = self.conditioned(new.folder), solver_of(plan)
         kept = plan.with_notes(fingerprint=model.fingerprint(), evidence=None, cost=None)
-        found = {"as it was": kept}
+        plans = {"as it was": kept}
         if self.settings.method != KEEP:
-            found |= _discretised(model, table, plan, solver)
+            plans |= _discretised(model, table, plan, solver)
             calls = (plan.tuned_for or {}).get("calls", plan.network_calls(model))
-            found["tuned"] = self._kept(
+            plans["tuned"] = self._kept(
                 f"{home.name}/tuned.json", lambda: self._tuned(model, calls, solver, home / "tuned.run")
             )
         scores = (
-            {name: judge.score(model, one) for name, one in found.items()} if len(found) > 1 else {"as it was": 0.0}
+            {name: judge.score(model, one) for name, one in plans.items()} if len(plans) > 1 else {"as it was": 0.0}
         )
         best = min(scores, key=lambda name: scores[name])
-        told = [
-            {"label": name, "mean_log_frechet_distance": score, "sigmas": found[name].schedule.sigmas.tolist()}
+        ranking = [
+            {"label": name, "mean_log_frechet_distance": score, "sigmas": plans[name].schedule.sigmas.tolist()}
             for name, score in scores.items()
         ]
-        write_text(home / "plan.json", dumps(found[best]))
-        return found[best], told
+        write_text(home / "plan.json", dumps(plans[best]))
+        return plans[best], ranking
 
     def _tuned(self, model: Denoiser, calls: int, solver: str, store: Path) -> Plan:
         bench = Workbench(model, self.settings.noises, store=store, progress=self.progress)
         method = "auto" if self.settings.method == KEEP else self.settings.method
         return tune_on(bench, calls, solver=solver, method=method, budget=self.settings.budget)
 
-    def _kept(self, name: str, made: Callable[[], Plan]) -> Plan:
+    def _kept(self, name: str, build: Callable[[], Plan]) -> Plan:
         """Reads a plan from a file, or builds and writes it."""
         file = self.folder / name
         if not file.is_file():
-            write_text(file, dumps(made()))
+            write_text(file, dumps(build()))
         return load_plan(file)
 
     # ------------------------------------------------------------------------------------------------------------ the end
@@ -387,19 +389,19 @@ class _Job:
 
     def _default(self, judge: Judge, model: Denoiser, plan: Plan) -> tuple[Plan, str]:
         """The best published default for the old weights, by images of validation noises."""
-        found: dict[str, Plan] = {}
+        plans: dict[str, Plan] = {}
         for label, family, options in schedules.defaults(model.path, model.default_schedule):
             with suppress(SigmaTuneError):
-                found[label] = compile_plan(
+                plans[label] = compile_plan(
                     schedules.build(family, plan.steps, model.path, **options), solver_of(plan), model
                 )
-        scores = {label: judge.score(model, one) for label, one in found.items()}
+        scores = {label: judge.score(model, one) for label, one in plans.items()}
         best = min(scores, key=lambda label: scores[label])
-        return found[best], best
+        return plans[best], best
 
     # ---------------------------------------------------------------------------------------------------------- beginnings
 
-    def told(self, folder: Path) -> Denoiser:
+    def conditioned(self, folder: Path) -> Denoiser:
         """The model for sampling; a conditional model cycles through its classes."""
         device = None if self.device == "cpu" else self.device
         model: Any = load(str(folder), dtype=getattr(torch, self.settings.dtype), device=device)
@@ -467,12 +469,12 @@ def _discretised(model: Denoiser, table: ErrorTable, plan: Plan, solver: str) ->
     ends = min(float(sigmas[0]), float(table.sigma[-1])), float(sigmas[-2])
     if plan.steps < 2 or ends[0] <= ends[1]:
         return {}
-    found = {}
+    plans = {}
     for weighting in ("riemann", "kl"):
         with suppress(SigmaTuneError):
             grid = discretisation.schedules(table, model.path, plan.steps, ends=ends, weighting=weighting)[-1]
-            found[f"discretisation loss, {weighting}"] = compile_plan(grid, solver, model)
-    return found
+            plans[f"discretisation loss, {weighting}"] = compile_plan(grid, solver, model)
+    return plans
 
 
 __all__ = ["FinetuneSettings", "ReferenceData", "Result", "finetune", "solver_of", "weights_of"]

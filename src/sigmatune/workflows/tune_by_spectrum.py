@@ -59,7 +59,7 @@ def tune_by_spectrum(
     candidates = _candidates(model, name, calls, modes)
     for kind, plans in (("default", _defaults(model, name, calls)), ("chosen", candidates)):
         ranked[kind] = [(label, plan, judge.score(model, plan)) for label, plan in plans]
-    best = {kind: min(found, key=lambda entry: entry[2]) for kind, found in ranked.items()}
+    best = {kind: min(scored, key=lambda entry: entry[2]) for kind, scored in ranked.items()}
     judged = judge.verdict((model, best["chosen"][1]), (model, best["default"][1]))
     label, plan, _ = best["chosen" if judged.gain else "default"]
     evidence = {
@@ -70,7 +70,7 @@ def tune_by_spectrum(
         "differences": [d.to_dict() for d in judged.differences],
         "validation": [
             {"label": name, "kind": kind, "mean_log_frechet_distance": score}
-            for kind, found in ranked.items() for name, _, score in found
+            for kind, scored in ranked.items() for name, _, score in scored
         ],
         **judge.about(),
         "dtype": model.arithmetic(),
@@ -82,7 +82,7 @@ def tune_by_spectrum(
 
 
 def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
-    found: list[Named] = []
+    candidates: list[Named] = []
     known = SOLVERS[solver].defaults
     for levels, measure, noise in KINDS:
         kept = {} if noise else {name: value for name, value in known.items() if name in STRENGTH}
@@ -92,13 +92,13 @@ def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[
         said = ", ".join(
             [f"{levels} by the spectrum, {measure} error", *(f"{key}={value:.3g}" for key, value in strength.items())]
         )
-        found.append((said, plan))
-    return found
+        candidates.append((said, plan))
+    return candidates
 
 
 def _chosen(model: Denoiser, solver: str, modes: Modes, given: Mapping[str, Any], steps: int) -> Plan:
-    made = choose(solver, steps, modes, model.path, **given)
-    return compile_plan(made.schedule, solver, model, **made.options)
+    choice = choose(solver, steps, modes, model.path, **given)
+    return compile_plan(choice.schedule, solver, model, **choice.options)
 
 
 def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:

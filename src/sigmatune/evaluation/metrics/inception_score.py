@@ -41,8 +41,8 @@ def score(features: Features, reference: Statistics | None) -> Mapping[str, Esti
             metric.update(logits[torch.from_numpy(rows)])
             return float(metric.compute()[0])
 
-    (found,) = jackknife(len(logits), of)
-    return {"is": found}
+    (estimate,) = jackknife(len(logits), of)
+    return {"is": estimate}
 
 
 METRIC = Metric("Inception-type score", {"is": "higher"}, score, kinds=("logits",), needs_reference=False)

@@ -31,8 +31,8 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
     def of(keep: Rows) -> float:
         return float(np.sqrt(np.mean((np.quantile(rows[keep], LEVELS, axis=0) - theirs) ** 2)))
 
-    (found,) = jackknife(len(rows), of)
-    return {"sw": found}
+    (estimate,) = jackknife(len(rows), of)
+    return {"sw": estimate}
 
 
 METRIC = Metric("Sliced Wasserstein distance", {"sw": "lower"}, distance, source="projections")

@@ -27,8 +27,8 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
         gap = np.log(np.maximum(rows[keep].mean(axis=0), 1e-12)) - theirs
         return float(np.sqrt(np.mean(gap**2)))
 
-    (found,) = jackknife(len(rows), of)
-    return {"spectrum": found}
+    (estimate,) = jackknife(len(rows), of)
+    return {"spectrum": estimate}
 
 
 METRIC = Metric("Spectrum distance", {"spectrum": "lower"}, distance, source="rings")
