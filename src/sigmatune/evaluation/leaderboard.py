@@ -16,13 +16,13 @@ from scipy.special import stdtr
 
 from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.estimate import CONFIDENCE, Estimate
 from sigmatune.evaluation.evaluate import Wanted, check, figures
 from sigmatune.evaluation.generation import Progress, generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
+from sigmatune.statistics.jackknife import CONFIDENCE, Estimate
 from sigmatune.support.errors import SigmaTuneError
 
 FORMAT = "sigmatune/leaderboard"

@@ -13,12 +13,12 @@ import numpy as np
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.generation import Progress, end_points
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER, reference_plan
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.statistics.paired import TRIM
 from sigmatune.support.errors import SigmaTuneError
 

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sigmatune.evaluation.estimate import Estimate
 from sigmatune.evaluation.metrics.base import Better
+from sigmatune.statistics.jackknife import Estimate
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 

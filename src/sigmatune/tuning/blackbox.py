@@ -272,7 +272,7 @@ class _Builder:
 
 def _objective(bench: Workbench, objective: Objective | str, space: SearchSpace) -> Objective:
     if callable(objective):
-        return number
+        return objective
     if objective not in OBJECTIVES:
         raise SigmaTuneError(f"an objective is one of {', '.join(OBJECTIVES)}, or a function, not {objective!r}.")
     if objective == "paired":

@@ -102,7 +102,7 @@ def climb(
         spent = {k: v for k, v in cost()["network_evaluations"].items() if k not in ("reference", "total") and v}
         log.append(
             {"stage": stage.name, "network_evaluations": spent, "seconds": time.monotonic() - began,
-             "peak_memory_mib": bench.peak_memory(), "proposals": len(proposed), "tuning": ranked[0][0],
+             "peak_memory_mib": bench.costs.peak_memory(), "proposals": len(proposed), "tuning": ranked[0][0],
              "validation": value, "paid": paid}
         )  # fmt: skip
         logger.info(

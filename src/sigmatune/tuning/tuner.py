@@ -19,9 +19,10 @@ from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import AUTO, climb
 from sigmatune.tuning.guard import evidence, judge
+from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Task
-from sigmatune.tuning.workbench import Progress, TuningSettings, Workbench
+from sigmatune.tuning.workbench import Progress, Workbench
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from operator import add
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Estimate, folds
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
 from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.jackknife import Estimate, folds
 from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.support.errors import SigmaTuneError
 
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.evaluation.estimate import Estimate, Rows, folds
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
+from sigmatune.statistics.jackknife import Estimate, Rows, folds
 from sigmatune.support.errors import SigmaTuneError
 
 MOST = 10_000

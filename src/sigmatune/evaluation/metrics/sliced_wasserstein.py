@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 
 LEVELS = (np.arange(500) + 0.5) / 500
 """Quantiles at which samples are compared, so that their sizes may differ."""

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
