@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # Fine-tuning: what an error weighs, what a teacher asks for, what is frozen, and the score of phase space.
-    Mutant("workflows/finetune.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
-    Mutant("workflows/finetune.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
+    Mutant("workflows/finetune_round.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
+    Mutant("workflows/finetune_round.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
     Mutant("workflows/judge.py", "not any(d.low > 0 for", "not any(d.low > 1e9 for", FINETUNE),
     Mutant("training/plan_levels.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
     Mutant("training/plan_levels.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),

@@ -14,6 +14,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
+from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.tuning.budget import Allowance, Budget
@@ -166,28 +167,21 @@ def tune_on(
         nearest = [levels[m] for m in sorted(levels, key=lambda m: abs(steps[m] - count))]
         climbed = climb(bench, count, solver, names, allowance=share, most=most, others=nearest)
         levels[n] = climbed.levels
-        notes = {"calls": n, "steps": count, "solver": solver}
-        plans[n] = _guarded(bench, climbed.plan, notes).with_notes(
+        target = tuned_for(bench.model, solver=solver, calls=n, steps=count)
+        plans[n] = _guarded(bench, climbed.plan, target).with_notes(
             cost={**cost(), "method": method, "stages": climbed.log}
         )
     return {n: plans[n] for n in wanted} if isinstance(calls, Sequence) else plans[wanted[0]]
 
 
-def _guarded(bench: Workbench, tuned: Plan, tuned_for: dict[str, Any]) -> Plan:
+def _guarded(bench: Workbench, tuned: Plan, target: dict[str, Any]) -> Plan:
     """The tuned plan with its evidence, or the best static default with the words "no gain"."""
-    default, label, scores = _best_default(bench, tuned_for["steps"], tuned_for["solver"])
+    default, label, scores = _best_default(bench, target["steps"], target["solver"])
     judged = judge(bench, tuned, default)
     report = evidence(bench, judged, scores, label)
-    logger.info("%s, %d steps: %s", tuned_for["solver"], tuned_for["steps"], report["verdict"])
+    logger.info("%s, %d steps: %s", target["solver"], target["steps"], report["verdict"])
     return (tuned if judged.gain else default).with_notes(
-        micro_batch=bench.settings.micro_batch,
-        tuned_for={
-            **tuned_for,
-            "shape": list(bench.model.shape),
-            "guidance": bench.model.guidance,
-            **(bench.model.conditioning or {}),
-        },
-        evidence=report,
+        micro_batch=bench.settings.micro_batch, tuned_for=target, evidence=report
     )
 
 

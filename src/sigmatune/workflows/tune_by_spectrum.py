@@ -18,6 +18,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.generation import Progress
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
+from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
@@ -77,8 +78,8 @@ def tune_by_spectrum(
     }  # fmt: skip
     spent = judge.spent
     cost = {"network_evaluations": {"pictures": spent, "total": spent}, "seconds": time.monotonic() - began}
-    tuned_for = {"calls": calls, "solver": name, "guidance": model.guidance, "resolution": list(model.shape[1:])}
-    return plan.with_notes(evidence=evidence, cost=cost, tuned_for=tuned_for)
+    target = tuned_for(model, solver=name, calls=calls, steps=plan.steps) | {"resolution": list(model.shape[1:])}
+    return plan.with_notes(evidence=evidence, cost=cost, tuned_for=target)
 
 
 def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
