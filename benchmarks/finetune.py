@@ -83,7 +83,9 @@ def tuned(calls: list[int]) -> dict[int, Plan]:
     return tune(model, calls, solver=SOLVER, budget=BUDGET, settings=NOISES, store=store)
 
 
-def entry(label: str, calls: int, plan: Plan, images: Pictures, data: ReferenceData) -> tuple[Denoiser, Plan, dict[str, Any]]:
+def entry(
+    label: str, calls: int, plan: Plan, images: Pictures, data: ReferenceData
+) -> tuple[Denoiser, Plan, dict[str, Any]]:
     """Model and plan of an entry, and what they took."""
     old = load(MODEL, dtype=torch.bfloat16)
     grid = compile_plan(schedules.build(GRID, calls, old.path), SOLVER, old)
