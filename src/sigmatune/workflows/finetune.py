@@ -48,7 +48,7 @@ from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
 from sigmatune.training.teacher import followed
 from sigmatune.training.trainer import Report
 from sigmatune.tuning.budget import Budget
-from sigmatune.tuning.tuner import stages_of
+from sigmatune.tuning.stage_choice import stages_of
 from sigmatune.workflows.finetune_job import Job
 from sigmatune.workflows.finetune_round import Round, weights_of
 from sigmatune.workflows.finetune_settings import KEEP, TRAINING, FinetuneSettings
