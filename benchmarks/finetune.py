@@ -48,7 +48,7 @@ from sigmatune.training.data import load as read_images
 from sigmatune.training.recipe import Training
 from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning import tune
-from sigmatune.workflows.finetune import KEEP, Data, FinetuneSettings, finetune
+from sigmatune.workflows.finetune import KEEP, FinetuneSettings, ReferenceData, finetune
 
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "finetune"
@@ -83,7 +83,9 @@ def tuned(calls: list[int]) -> dict[int, Plan]:
     return tune(model, calls, solver=SOLVER, budget=BUDGET, settings=NOISES, store=store)
 
 
-def entry(label: str, calls: int, plan: Plan, images: Pictures, data: Data) -> tuple[Denoiser, Plan, dict[str, Any]]:
+def entry(
+    label: str, calls: int, plan: Plan, images: Pictures, data: ReferenceData
+) -> tuple[Denoiser, Plan, dict[str, Any]]:
     """Model and plan of an entry, and what they took."""
     old = load(MODEL, dtype=torch.bfloat16)
     grid = compile_plan(schedules.build(GRID, calls, old.path), SOLVER, old)
@@ -120,7 +122,7 @@ def ablation(n: int, calls: list[int]) -> None:
     shape = tuple(load(MODEL).shape)
     wanted = Wanted.of(METRICS, extractor("efficientnet-lite0", shape))
     known = reference.load(reference_file(MODEL))
-    data = Data(known, wanted.extractor, JUDGED, 0, RUNS / "pictures")
+    data = ReferenceData(known, wanted.extractor, JUDGED, 0, RUNS / "pictures")
     plans = tuned(list(CALLS))  # whatever is asked for, so that parts of the table can be measured side by side
     found: dict[tuple[str, int], tuple[list[Figure], dict[str, Any]]] = {}
     for number in calls:

@@ -187,7 +187,7 @@ def test_the_cost_is_what_the_network_did():
     objective(np.zeros(objective.size))
     # 12 rows are two micro-batches of 8; forward and again backward, and each backward counts as two more.
     assert counted.images - before == 2 * 16 * 4
-    assert bench._spent["gradient"] == 2 * (counted.images - before)
+    assert bench.spent("gradient") == 2 * (counted.images - before)
 
 
 def test_what_cannot_be_tuned_is_refused():

@@ -39,7 +39,7 @@ def fine_tuning() -> None:
     from sigmatune.training import data
     from sigmatune.training.recipe import Training
     from sigmatune.tuning import TuningSettings as Noises
-    from sigmatune.workflows import finetune, judge
+    from sigmatune.workflows import finetune, finetune_round, judge
 
     out, used = Path("finetuned"), extractor("pixels", (1, 8, 8))
     known = reference.measure(open_images("../data.npz"), [used])
@@ -50,7 +50,7 @@ def fine_tuning() -> None:
     with (
         mock.patch.object(guard, "RESAMPLES", 50),
         mock.patch.object(judge, "LEAST", 16),
-        mock.patch.multiple(finetune, TABLE_IMAGES=8, TABLE_LEVELS=6),
+        mock.patch.multiple(finetune_round, TABLE_IMAGES=8, TABLE_LEVELS=6),
     ):
         finetune.finetune(
             "../tiny", load_plan("../plan.json"), data.load("../data.npz"), out, settings=settings, device="cpu",

@@ -17,7 +17,6 @@ from sets import drawn, drawn_same, statistics, statistics_of
 from sigmatune.core.wrappers import Observed
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard
-from sigmatune.evaluation.estimate import folds, jackknife
 from sigmatune.evaluation.extractors.own_function import FunctionExtractor
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.metrics.neighbours import K
@@ -30,6 +29,7 @@ from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra.sources import open_images
 from sigmatune.statistics.frechet import Gaussian, frechet_distance
+from sigmatune.statistics.jackknife import folds, jackknife
 from sigmatune.statistics.moments import Moments
 from sigmatune.statistics.paired import TRIM, compare
 from sigmatune.tuning import TuningSettings, Workbench

@@ -23,7 +23,7 @@ from sigmatune.schedules import build
 from sigmatune.statistics import pieces as module
 from sigmatune.statistics.pieces import pieces
 from sigmatune.statistics.sliced import BLOCK, sliced_wasserstein
-from sigmatune.tuning import TuningSettings, Workbench, stages, trajectory, tune, tune_on, workbench
+from sigmatune.tuning import TuningSettings, Workbench, cache, stages, trajectory, tune, tune_on
 from sigmatune.tuning import gradient as by_gradient
 from sigmatune.tuning.error_table import tabulate
 from sigmatune.tuning.gaussian_optimum import power_of
@@ -193,13 +193,12 @@ def test_the_guard_keeps_few_sets_of_large_images_and_decides_the_same(monkeypat
     def tuned():
         bench = Workbench(gaussian(VE(0.02, 20.0)), SETTINGS)
         plans = tune_on(bench, [3, 5], solver="euler", method="static")
-        kept = [key for key in bench._held_out if key in bench._memory]
-        return plans, len(kept), bench
+        return plans, len(bench._cache.evictable), bench
 
     rich, many, _ = tuned()
-    monkeypatch.setattr(workbench, "KEPT", 0)
+    monkeypatch.setattr(cache, "KEPT", 0)
     poor, few, bench = tuned()
-    assert few <= workbench.FEWEST < many
+    assert few <= cache.FEWEST < many
     for calls, plan in rich.items():
         assert poor[calls].schedule == plan.schedule
         assert poor[calls].evidence == plan.evidence

@@ -14,11 +14,11 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from sets import drawn, drawn_same, statistics, statistics_of
-from sigmatune.evaluation.estimate import folds, jackknife
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.statistics.frechet import Gaussian, frechet_distance
+from sigmatune.statistics.jackknife import folds, jackknife
 from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 

@@ -192,9 +192,9 @@ def test_what_the_guard_paid_for_is_not_paid_twice(case, little):
     """And nothing of the tuning or validation noises is looked at."""
     bench = Workbench(case[0].model, TINY)
     plan = tune_on(bench, 4, solver="euler")
-    before = dict(bench._spent)
+    before = dict(bench.costs.spent)
     found = measure(bench, [plan], rows=8)
-    after = dict(bench._spent)
+    after = dict(bench.costs.spent)
     spent = after.pop("report")
     assert after == before
     points = [p for curve in [*found.groups[0].defaults, found.groups[0].tuned] for p in curve.points.values()]

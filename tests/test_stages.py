@@ -14,8 +14,10 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, stages, tune, tune_on
 from sigmatune.tuning import climb as climbing
 from sigmatune.tuning.budget import Allowance, Budget
-from sigmatune.tuning.climb import AUTO, climb
+from sigmatune.tuning.climb import climb
+from sigmatune.tuning.stage_choice import AUTO
 from sigmatune.tuning.stages import STAGES, table_of
+from sigmatune.tuning.task import Goal
 
 SETTINGS = TuningSettings(tuning=16, validation=16, held_out=32, evaluations=4, micro_batch=16, reference_steps=24)
 
@@ -86,7 +88,7 @@ def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "static"])
 def test_one_stage_by_name(name, little):
     bench = Workbench(mixture(), SETTINGS)
-    log = climb(bench, 4, "euler", ("static", name)).log
+    log = climb(bench, Goal(4, "euler"), ("static", name)).log
     assert [entry["stage"] for entry in log] == ["static", name]
     assert log[1]["proposals"] >= 1
     assert log[1]["peak_memory_mib"] > 50
@@ -111,7 +113,7 @@ def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch
     bench = Workbench(mixture(), SETTINGS)
     monkeypatch.setattr(climbing, "PAYS", 100.0)
     monkeypatch.setitem(stages.ITERATIONS, "coefficients", 1)
-    log = climb(bench, 4, "euler", ("static", "discretisation", "search", "gradient", "coefficients")).log
+    log = climb(bench, Goal(4, "euler"), ("static", "discretisation", "search", "gradient", "coefficients")).log
     assert [entry["stage"] for entry in log] == ["static", "discretisation", "search", "coefficients"]
     assert [entry["paid"] for entry in log] == [True, False, False, False]
 
@@ -120,11 +122,11 @@ def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch
 def test_what_a_gradient_finds_can_still_be_measured(spare, little):
     """However little is left, the plan that was paid for is not thrown away for want of one more measurement."""
     bench = Workbench(mixture(), SETTINGS)
-    first = climb(bench, 4, "euler", ("static",))
+    first = climb(bench, Goal(4, "euler"), ("static",))
     spent = bench.spent("search")
     bench = Workbench(mixture(), SETTINGS)
     names = ("static", "coefficients")
-    found = climb(bench, 4, "euler", names, allowance=Allowance(bench, Budget(spent + spare)))
+    found = climb(bench, Goal(4, "euler"), names, allowance=Allowance(bench, Budget(spent + spare)))
     assert bench.spent("search", "gradient") <= spent + spare
     if bench.spent("gradient"):
         assert found.log[-1]["proposals"] == 1
@@ -164,4 +166,4 @@ def test_refusals():
     with pytest.raises(SigmaTuneError, match="no number of calls"):
         tune(mixture(), calls=[], solver="euler", settings=SETTINGS)
     with pytest.raises(SigmaTuneError, match="add 'static'"):
-        climb(Workbench(mixture(), SETTINGS), 4, "euler", ("gradient",))
+        climb(Workbench(mixture(), SETTINGS), Goal(4, "euler"), ("gradient",))

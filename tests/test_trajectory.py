@@ -18,8 +18,9 @@ from sigmatune.plan.reference import HIGHEST
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.trajectory import _teacher, cost, nodes, tune_by_trajectory
-from sigmatune.tuning.workbench import TuningSettings, Workbench
+from sigmatune.tuning.workbench import Workbench
 
 F = np.fft.fftfreq(8) * 8
 POWER = np.maximum(np.hypot(F[:, None], F[None, :]), 0.5) ** -2.2

@@ -109,7 +109,7 @@ MUTANTS = (
     # Evaluation: joined moments, the jackknife, pairs of a row with itself, the wrong neighbour, images under a wrong name.
     Mutant("statistics/moments.py", "* (self.n * other.n / n)", "* (other.n / n)", EVALUATION),
     Mutant("statistics/moments.py", "(part.n / n)", "(part.n / self.n)", EVALUATION),
-    Mutant("evaluation/estimate.py", "(len(self.left) - 1) * np.var", "np.var", EVALUATION),
+    Mutant("statistics/jackknife.py", "(len(left) - 1) * np.var", "np.var", EVALUATION),
     Mutant("evaluation/metrics/kernel.py", "n * n - float(np.square(weights) @ self.sizes)", "n * n", EVALUATION),
     Mutant(
         "evaluation/metrics/neighbours.py", "distances, K, axis=1)[:, K]", "distances, K, axis=1)[:, K - 1]", EVALUATION
@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant("evaluation/metrics/spectrum_distance.py", "np.mean(gap**2)", "np.mean(gap)**2", EVALUATION),
     Mutant("evaluation/generation.py", "|{seed}|{plan.micro_batch}|", "|{plan.micro_batch}|", EVALUATION),
-    Mutant("evaluation/stochastic_guard.py", "- resampled.mean(), [", "+ resampled.mean(), [", EVALUATION),
+    Mutant("statistics/bootstrap.py", "resampled - resampled.mean()", "resampled + resampled.mean()", EVALUATION),
     # Training: laws, weights, averages, what is told, what is kept.
     Mutant("training/laws/cosine.py", "4 * (noisy - clean) / np.sin", "2 * (noisy - clean) / np.sin", LAWS),
     Mutant("training/laws/log_normal.py", "2 * P_std * (above - below)", "2 * P_std", LAWS),
@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # Fine-tuning: what an error weighs, what a teacher asks for, what is frozen, and the score of phase space.
-    Mutant("workflows/finetune.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
-    Mutant("workflows/finetune.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
+    Mutant("workflows/finetune_round.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
+    Mutant("workflows/finetune_round.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
     Mutant("workflows/judge.py", "not any(d.low > 0 for", "not any(d.low > 1e9 for", FINETUNE),
     Mutant("training/plan_levels.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
     Mutant("training/plan_levels.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
@@ -163,14 +163,8 @@ MUTANTS = (
     Mutant("evaluation/metrics/neighbours.py", "inside.sum(axis=1).mean() / K", "inside.sum(axis=1).mean()", NUMBERS),
     Mutant("evaluation/metrics/frechet_distance.py", "total - part for part", "total for part", NUMBERS),
     Mutant("evaluation/metrics/sliced_wasserstein.py", "rows[keep], LEVELS", "rows, LEVELS", NUMBERS),
-    Mutant("evaluation/estimate.py", "(1 + CONFIDENCE) / 2)", "CONFIDENCE)", NUMBERS),
+    Mutant("statistics/jackknife.py", "(1 + CONFIDENCE) / 2)", "CONFIDENCE)", NUMBERS),
     Mutant("evaluation/stochastic_guard.py", "- n * np.outer(mean, mean)", "- np.outer(mean, mean)", NUMBERS),
-    Mutant(
-        "evaluation/stochastic_guard.py",
-        "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])\n    low",
-        "[1 - CONFIDENCE, CONFIDENCE])\n    low",
-        NUMBERS,
-    ),
     Mutant(
         "evaluation/stochastic_guard.py",
         "value = ours(once) - theirs(once)",
@@ -179,9 +173,12 @@ MUTANTS = (
     ),
     Mutant("evaluation/metrics/kernel.py", "np.square(weights) @ self.sizes", "weights @ self.sizes", NUMBERS),
     Mutant(
-        "statistics/paired.py", "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]", "[1 - CONFIDENCE, CONFIDENCE]", NUMBERS
+        "statistics/bootstrap.py",
+        "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]",
+        "[1 - CONFIDENCE, CONFIDENCE]",
+        NUMBERS,
     ),
-    Mutant("statistics/paired.py", "size=(RESAMPLES, len(ratios))", "size=(RESAMPLES, len(ratios) // 2)", NUMBERS),
+    Mutant("statistics/bootstrap.py", "size=(resamples, len(values))", "size=(resamples, len(values) // 2)", NUMBERS),
     Mutant("statistics/moments.py", "basis.T @ self.scatter @ basis", "basis.T @ basis", NUMBERS),
     Mutant("statistics/frechet.py", "np.sqrt(len(rows) - 1), mode", "np.sqrt(len(rows)), mode", NUMBERS),
     Mutant("statistics/sliced.py", "/ np.sqrt(squares)", "/ squares", ("test_statistics.py",)),

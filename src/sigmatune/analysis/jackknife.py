@@ -1,12 +1,7 @@
 r"""Intervals for any statistic of a stepwise analysis, by leaving out one fold of samples at a time.
 
-.. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad
-          \theta \pm t_{G - 1} \, se
-
-with :math:`\theta_{(j)}` computed without fold j. The interval covers the variation over samples (noises) of the same
-model on the same chain. It covers neither another chain nor the quality of a fit.
-
-Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
+The width of an interval is that of :mod:`sigmatune.statistics.jackknife`. The interval covers the variation over samples
+(noises) of the same model on the same chain. It covers neither another chain nor the quality of a fit.
 """
 
 from __future__ import annotations
@@ -15,11 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from sigmatune.analysis.result import Stepwise
-
-CONFIDENCE = 0.95
+from sigmatune.statistics.jackknife import half_width
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,6 @@ def jackknife(
     there, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
     value = there(np.asarray(statistic(analysis), dtype=np.float64))
     left = there(np.array([statistic(analysis.without(fold)) for fold in range(analysis.folds)], dtype=np.float64))
-    error = np.sqrt((analysis.folds - 1) * left.var(axis=0))
-    half = stdtrit(analysis.folds - 1, (1 + CONFIDENCE) / 2) * error
+    half = half_width(left)
     ends = (back(value), back(value - half), back(value + half))
     return [JackknifeEstimate(*map(float, numbers)) for numbers in zip(*ends, strict=True)]

@@ -105,7 +105,7 @@ def tune(
     from sigmatune.solvers import SOLVERS
     from sigmatune.tuning import TuningSettings
     from sigmatune.tuning.budget import Budget
-    from sigmatune.tuning.tuner import stages_of
+    from sigmatune.tuning.stage_choice import stages_of
 
     files = plan_files(out, calls)
     page = report_path(out, report, without=no_report)

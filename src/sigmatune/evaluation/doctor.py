@@ -124,25 +124,25 @@ def examine(
         few = _few(other, list(classes[half : 2 * half]))
         sets |= few
         series["classes"] = list(few)
-    found: dict[tuple[str, str], list[Finding]] = {}
+    findings_of: dict[tuple[str, str], list[Finding]] = {}
     for done, (what, some) in enumerate(sets.items()):
         if progress is not None:
             progress("sets", done, len(sets))
         for figure in figures(pictures(open_images(some, layout="NHWC"), wanted.extractors), wanted, known):
-            found.setdefault((figure.name, figure.settings.space), []).append(Finding(what, figure))
-    return [Diagnosis(*key, findings, _complaints(findings, series)) for key, findings in found.items()]
+            findings_of.setdefault((figure.name, figure.settings.space), []).append(Finding(what, figure))
+    return [Diagnosis(*key, findings, _complaints(findings, series)) for key, findings in findings_of.items()]
 
 
 def _few(pixels: Pixels, classes: list[str]) -> dict[str, Pixels]:
     """Draws the same number of images from a part of the classes."""
     names = sorted(set(classes))
     labels, rng = np.array(classes), np.random.default_rng(0)
-    found = {}
+    sets = {}
     for share in CLASSES:
         kept = names[: max(1, round(share * len(names)))]
         places = np.flatnonzero(np.isin(labels, kept))
-        found[f"{len(kept)} of {len(names)} classes"] = pixels[rng.choice(places, len(pixels))]
-    return found
+        sets[f"{len(kept)} of {len(names)} classes"] = pixels[rng.choice(places, len(pixels))]
+    return sets
 
 
 def _complaints(findings: Sequence[Finding], series: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -51,9 +51,9 @@ class Wanted:
     @property
     def extractors(self) -> list[Extractor]:
         """All extractors whose features are needed."""
-        own: dict[str, Extractor] = {"projections": Projections(), "rings": Rings()}
+        of_pixels: dict[str, Extractor] = {"projections": Projections(), "rings": Rings()}
         sources = {metric.source for metric in self.metrics.values()}
-        return [*([self.extractor] if "chosen" in sources else []), *(own[s] for s in own if s in sources)]
+        return [*([self.extractor] if "chosen" in sources else []), *(of_pixels[s] for s in of_pixels if s in sources)]
 
     @property
     def needs_reference(self) -> bool:
@@ -107,7 +107,7 @@ def figures(
     seeds: dict[str, Any] = {
         name: sample.origin[name] for name in ("seed", "indices", "pictures") if name in sample.origin
     }
-    found = []
+    measured = []
     for done, (metric, name, space) in enumerate(jobs):
         if progress is not None:
             progress("metrics", done, len(jobs))
@@ -124,5 +124,5 @@ def figures(
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
                 raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; check the images.")
-            found.append(Figure(label, metric.better[label], estimate, settings))
-    return found
+            measured.append(Figure(label, metric.better[label], estimate, settings))
+    return measured

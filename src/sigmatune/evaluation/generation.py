@@ -166,16 +166,17 @@ def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = No
         SigmaTuneError: if there are fewer than n, or they are not images or cannot be read.
     """
     chosen = images if n is None or n == images.count else images.drawn(n, seed)
-    found: dict[str, dict[str, list[Features]]] = {extractor.name: {} for extractor in extractors}
+    features: dict[str, dict[str, list[Features]]] = {extractor.name: {} for extractor in extractors}
     shape: tuple[int, ...] = ()
     for pixels in in_pixels(chosen):
         shape = (pixels.shape[3], *pixels.shape[1:3])
         for extractor in extractors:
             for space, rows in extractor(pixels).items():
-                found[extractor.name].setdefault(space, []).append(rows)
+                features[extractor.name].setdefault(space, []).append(rows)
     order = np.random.Generator(np.random.Philox(key=np.uint64(seed))).permutation(chosen.count)
     parts: dict[str, list[Path | dict[str, Features]]] = {
-        name: [{space: np.concatenate(rows)[order] for space, rows in spaces.items()}] for name, spaces in found.items()
+        name: [{space: np.concatenate(rows)[order] for space, rows in spaces.items()}]
+        for name, spaces in features.items()
     }
     origin: dict[str, Any] = {"pictures": images.name, "seed": seed, "about": chosen.about()}
     if chosen is images:
@@ -209,16 +210,16 @@ class _Pixels:
     ) -> None:
         self.model, self.plan, self.seed, self.shard, self.batch = model, plan, seed, shard, batch
         self.file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
-        self._made: Pixels | None = None
+        self._pixels: Pixels | None = None
 
     def __call__(self) -> Pixels:
-        if self._made is None:
-            self._made = None if self.file is None else _kept(self.file)
-            if self._made is None:
-                self._made = self._sampled()
+        if self._pixels is None:
+            self._pixels = None if self.file is None else _kept(self.file)
+            if self._pixels is None:
+                self._pixels = self._sampled()
                 if self.file is not None:
-                    _write(self.file, self._made)
-        return self._made
+                    _write(self.file, self._pixels)
+        return self._pixels
 
     def _sampled(self) -> Pixels:
         parts = [self.shard[i : i + self.batch] for i in range(0, len(self.shard), self.batch)]
@@ -232,8 +233,8 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
     pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
 
     def piece(part: range) -> torch.Tensor:
-        own = replace(plan, coefficients=plan.coefficients.at(part))
-        return sample(model, own, seed=seed, indices=part, micro_batch=size)
+        plan_of_part = replace(plan, coefficients=plan.coefficients.at(part))
+        return sample(model, plan_of_part, seed=seed, indices=part, micro_batch=size)
 
     # As many as there are threads, even for one piece: more threads for a piece could change its bits.
     with side_by_side(torch.get_num_threads(), model) as spread:
@@ -251,20 +252,20 @@ def end_points(
 ) -> torch.Tensor:
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
-    found = []
+    ends = []
     for first in range(0, len(rows), SMALL):
         part = rows[first : first + SMALL]
         file = None if home is None else home / f"{_name(part)}.npy"
         kept = None if file is None else _kept(file)
         if kept is not None:
-            found.append(torch.from_numpy(kept))
+            ends.append(torch.from_numpy(kept))
         else:
-            found.append(_run(model, plan, seed, part))
+            ends.append(_run(model, plan, seed, part))
             if file is not None:
-                _write(file, found[-1].numpy())
+                _write(file, ends[-1].numpy())
         if progress is not None:
             progress(f"end points of {plan.steps} steps", part.stop, rows.stop)
-    return torch.cat(found)
+    return torch.cat(ends)
 
 
 def _write(file: Path, array: npt.NDArray[Any]) -> None:

@@ -16,13 +16,13 @@ from scipy.special import stdtr
 
 from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.estimate import CONFIDENCE, Estimate
 from sigmatune.evaluation.evaluate import Wanted, check, figures
 from sigmatune.evaluation.generation import Progress, generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
+from sigmatune.statistics.jackknife import CONFIDENCE, Estimate
 from sigmatune.support.errors import SigmaTuneError
 
 FORMAT = "sigmatune/leaderboard"
@@ -83,7 +83,7 @@ def entries(
     Raises:
         SigmaTuneError: for an unknown name or option, or a solver that needs more calls than a budget has.
     """
-    found = []
+    compiled = []
     for budget in dict.fromkeys(budgets):
         for solver in dict.fromkeys(solvers.SOLVERS[name].name for name in names):
             for family, options in families:
@@ -91,10 +91,10 @@ def entries(
                 if not member.defined_on(model.path):
                     continue
                 plan = largest(partial(_built, model, solver, family, options), solvers.SOLVERS[solver], budget, model)
-                found.append(Entry(schedules.label(member, options), solver, budget, plan))
-    if not found:
+                compiled.append(Entry(schedules.label(member, options), solver, budget, plan))
+    if not compiled:
         raise SigmaTuneError("none of these families is defined on the model's noise path; see `sigmatune schedule`.")
-    return found
+    return compiled
 
 
 def _built(model: Denoiser, solver: str, family: str, options: Mapping[str, float], steps: int) -> Plan:
@@ -169,8 +169,8 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         level = [row for row in others if not behind(row, best)[1]]
         beaten = [row for row in others if behind(row, best)[1]]
         if level:
-            told = ", ".join(map(_named, level[:3])) + (f" and {len(level) - 3} more" if len(level) > 3 else "")
-            said += f"; it is not significantly better than {told}"
+            names = ", ".join(map(_named, level[:3])) + (f" and {len(level) - 3} more" if len(level) > 3 else "")
+            said += f"; it is not significantly better than {names}"
         if beaten:
             gap, _ = behind(beaten[0], best)
             ends = sorted(abs(end) for end in gap.interval)

@@ -13,12 +13,12 @@ import numpy as np
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.generation import Progress, end_points
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER, reference_plan
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.statistics.paired import TRIM
 from sigmatune.support.errors import SigmaTuneError
 
@@ -47,11 +47,11 @@ def paired(
     if not plan.coefficients.deterministic:
         raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
     rows = range(min(n, MOST))
-    own = end_points(model, plan, rows, seed=seed, folder=folder).double()
+    ends = end_points(model, plan, rows, seed=seed, folder=folder).double()
 
     def errors(steps: int) -> Array:
         exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=progress)
-        rms = (own - exact.double()).flatten(1).square().mean(dim=1).sqrt()
+        rms = (ends - exact.double()).flatten(1).square().mean(dim=1).sqrt()
         return np.asarray(rms.clamp(min=1e-12).log().numpy())
 
     steps, now = FIRST, errors(FIRST)
@@ -68,11 +68,11 @@ def paired(
     def typical(keep: Rows) -> float:
         return float(np.exp(trim_mean(now[keep], TRIM)))
 
-    (found,) = jackknife(len(now), typical)
+    (estimate,) = jackknife(len(now), typical)
     solution = {"name": f"{REFERENCE_FAMILY}, {REFERENCE_SOLVER}", "steps": steps, "n": len(rows)}
     origin = {"seed": seed, "indices": [0, len(rows)]}
     dtype = model.arithmetic()
     settings = EvaluationSettings(
         len(rows), solution, {"name": "none", "dtype": dtype}, "data", origin, dtype, versions()
     )
-    return Figure("paired", "lower", Estimate(found.value, found.left), settings)
+    return Figure("paired", "lower", Estimate(estimate.value, estimate.left), settings)

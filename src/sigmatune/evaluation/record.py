@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sigmatune.evaluation.estimate import Estimate
 from sigmatune.evaluation.metrics.base import Better
+from sigmatune.statistics.jackknife import Estimate
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 
@@ -44,10 +44,10 @@ class EvaluationSettings:
 
     def comparable(self, other: EvaluationSettings) -> str | None:
         """Why two figures are not comparable; None if they are."""
-        for name, told in (("n", "numbers of images"), ("reference", "references"), ("extractor", "extractors"),
-                           ("space", "spaces")):  # fmt: skip
+        for name, described in (("n", "numbers of images"), ("reference", "references"), ("extractor", "extractors"),
+                                ("space", "spaces")):  # fmt: skip
             if getattr(self, name) != getattr(other, name):
-                return f"they are of different {told}, {getattr(self, name)} and {getattr(other, name)}"
+                return f"they are of different {described}, {getattr(self, name)} and {getattr(other, name)}"
         return None
 
 
@@ -91,13 +91,13 @@ class Figure:
 
 def versions() -> dict[str, str]:
     """The versions of the installed packages on which figures depend."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def save(figures: Sequence[Figure], path: str | Path, **more: Any) -> None:

@@ -123,10 +123,10 @@ class Reference:
             have = "; ".join(
                 f"{s.get('name')} version {s.get('version')}, {s.get('resize')}" for s in self.extractors.values()
             )
-            own = extractor.spec()
+            required = extractor.spec()
             raise SigmaTuneError(
-                f"the reference {self.name} has statistics of {have}, not of {own['name']} version {own['version']}, "
-                f"{own['resize']}; pass the images themselves as the reference."
+                f"the reference {self.name} has statistics of {have}, not of {required['name']} version "
+                f"{required['version']}, {required['resize']}; pass the images themselves as the reference."
             )
 
     def space(self, extractor: str, wanted: Subspace) -> Statistics:
@@ -139,7 +139,9 @@ class Reference:
         if key not in self._spaces:
             stored = self.statistics.get((extractor, wanted.base))
             if stored is None or (wanted.components is None and stored.basis is not None):
-                have = ", ".join(_told(space, s) for (name, space), s in self.statistics.items() if name == extractor)
+                have = ", ".join(
+                    _described(space, s) for (name, space), s in self.statistics.items() if name == extractor
+                )
                 raise SigmaTuneError(
                     f"the reference {self.name} has {have or 'nothing'} of {extractor}, not {wanted.name}; "
                     "pass the images themselves as the reference."
@@ -185,7 +187,7 @@ class Reference:
         write_bytes(path, archive(buffer.getvalue(), "reference"))
 
 
-def _told(space: str, statistics: Statistics) -> str:
+def _described(space: str, statistics: Statistics) -> str:
     return space if statistics.basis is None else f"{space}-pca{len(statistics.moments.mean)}"
 
 
@@ -223,8 +225,8 @@ def measure(
                 if key not in rows:
                     rows[key] = np.empty((len(chosen), features.shape[1]), np.float32)
                 rows[key][places[places >= 0]] = features[places >= 0]
-                found = Moments.of(features.astype(np.float64))
-                moments[key] = moments[key] + found if key in moments else found
+                part = Moments.of(features.astype(np.float64))
+                moments[key] = moments[key] + part if key in moments else part
         done += len(pixels)
         if progress is not None:
             progress("reference", done, images.count)

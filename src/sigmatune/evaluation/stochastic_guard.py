@@ -20,16 +20,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Rows
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.kernel import MOST, kernel_sums
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
+from sigmatune.statistics.bootstrap import CONFIDENCE, centred_interval
 from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.jackknife import Rows
 from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 
-BLOCKS, RESAMPLES, CONFIDENCE = 100, 500, 0.95
+BLOCKS, RESAMPLES = 100, 500
 Distance = Literal["fd", "kid"]
 DISTANCES: tuple[Distance, ...] = ("fd", "kid")
 
@@ -109,16 +110,15 @@ def compare(
     ours, theirs = (make(reference.seen(rows[:n]), parts, reference) for rows in (plan, rival))
     once = np.ones(len(parts))
     value = ours(once) - theirs(once)
-    draws = np.random.default_rng(seed).multinomial(len(parts), once / len(parts), size=RESAMPLES).astype(np.float64)
-    resampled = np.array([ours(weights) - theirs(weights) for weights in draws])
-    tails = np.quantile(resampled - resampled.mean(), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = value + tails
+    low, high = centred_interval(
+        len(parts), lambda weights: ours(weights) - theirs(weights), seed=seed, resamples=RESAMPLES
+    )
     return Difference(
         distance,
         space,
         value,
-        float(low),
-        float(high),
+        low,
+        high,
         ours(once),
         theirs(once),
         n,

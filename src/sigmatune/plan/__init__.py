@@ -2,7 +2,8 @@
 
 :mod:`~sigmatune.plan.plan` is what a plan is, :mod:`~sigmatune.plan.compiler` makes one of a schedule and a solver,
 :mod:`~sigmatune.plan.sampling` runs it, :mod:`~sigmatune.plan.file` reads and writes it, :mod:`~sigmatune.plan.calls` says what
-it costs, and :mod:`~sigmatune.plan.reference` is the fine plan that others are measured against.
+it costs, :mod:`~sigmatune.plan.tuned_for` records what it was tuned for, and :mod:`~sigmatune.plan.reference` is the fine
+plan that others are measured against.
 """
 
 from __future__ import annotations

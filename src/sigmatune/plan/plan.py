@@ -36,7 +36,7 @@ class Plan:
         coefficients: The linear state machine.
         path: The noise path of its model (:meth:`NoisePath.spec`), if any.
         fingerprint: Fingerprint of that model, if any.
-        tuned_for: The settings of its tuning: calls, solver, guidance, resolution.
+        tuned_for: The settings of its tuning: calls, steps, solver, shape, guidance.
         evidence: The guard's report.
         cost: The cost of finding the plan.
         micro_batch: Rows per network call.

@@ -23,7 +23,8 @@ from sigmatune.plan.calls import most_per_call
 from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
 from sigmatune.report.residual import residual
 from sigmatune.solvers import SOLVERS
-from sigmatune.statistics.paired import CONFIDENCE, RESAMPLES, compare
+from sigmatune.statistics.bootstrap import percentile_interval
+from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.workbench import Workbench
@@ -161,8 +162,7 @@ def _point(bench: Workbench, plan: Plan, rows: int, reference_steps: int, *, jud
 def interval(errors: Array, *, seed: int = 0) -> tuple[float, float]:
     """The percentile bootstrap interval of the geometric mean of positive errors, (rows,), over rows."""
     logs = np.log(errors)
-    draws = np.random.default_rng(seed).integers(len(logs), size=(RESAMPLES, len(logs)))
-    low, high = np.exp(np.quantile(logs[draws].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    low, high = np.exp(percentile_interval(logs, lambda resampled: resampled.mean(axis=1), seed=seed))
     return float(low), float(high)
 
 

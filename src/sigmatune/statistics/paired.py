@@ -12,17 +12,17 @@ into another basin from deciding.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.stats import trim_mean
 
 from sigmatune.noise import Array
+from sigmatune.statistics.bootstrap import CONFIDENCE, RESAMPLES, percentile_interval
 from sigmatune.support.errors import SigmaTuneError
 
 TRIM = 0.1
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def compare(plan: Array, default: Array, *, seed: int = 0) -> Comparison:
     if not (np.all(np.isfinite(plan) & (plan > 0)) and np.all(np.isfinite(default) & (default > 0))):
         raise SigmaTuneError("errors must be positive and finite; a model that returns NaN cannot be tuned.")
     ratios = np.log(plan) - np.log(default)
-    draws = np.random.default_rng(seed).integers(len(ratios), size=(RESAMPLES, len(ratios)))
-    statistics = trim_mean(ratios[draws], TRIM, axis=1)
-    low, high = np.quantile(statistics, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = percentile_interval(
+        ratios, partial(trim_mean, proportiontocut=TRIM, axis=1), seed=seed, resamples=RESAMPLES
+    )
     return Comparison(
         statistic=float(trim_mean(ratios, TRIM)),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         confidence=CONFIDENCE,
         rows=len(ratios),
         median=float(np.median(ratios)),

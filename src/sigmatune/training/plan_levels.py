@@ -3,7 +3,7 @@ r"""Fine-tuning: continues training of a model at the levels of a plan.
 .. math:: L = \sum_i w_i \, E \lVert D_\theta(x_0 + \sigma_i \epsilon; \sigma_i) - x_0 \rVert^2
 
 Each level of the plan is drawn equally often and weighted by :math:`w_i`, the influence of an error there on the result
-(:func:`sigmatune.workflows.finetune.weights_of`). A small share of the images gets levels from the whole range, with
+(:func:`sigmatune.workflows.finetune_round.weights_of`). A small share of the images gets levels from the whole range, with
 weights interpolated in log sigma, so that the model does not forget the other levels and can be measured there: after
 training on a few levels alone, the old levels would look best only because the model is bad at all others.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sigmatune import schedules
 from sigmatune.plan import Plan
+from sigmatune.plan.tuned_for import solver_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import Workbench
 
@@ -20,7 +21,7 @@ def baseline(bench: Workbench, plan: Plan) -> Plan:
     """
     if not plan.evidence:
         raise SigmaTuneError("this plan carries no evidence, so it has no baseline; tune it first.")
-    label, solver = plan.evidence["baseline"], (plan.tuned_for or {}).get("solver", plan.solver)
+    label, solver = plan.evidence["baseline"], solver_of(plan)
     for name, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
         if name == label:
             return bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), solver)

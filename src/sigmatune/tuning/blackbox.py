@@ -303,15 +303,15 @@ def _kept(bench: Workbench, builder: _Builder, measure: Objective, study: str) -
     def value(plan: Plan) -> float:
         name, measured = f"{study}|{hashlib.sha256(plan.coefficients.tobytes()).hexdigest()}", []
 
-        def made() -> Array:
+        def evaluated() -> Array:
             measured.append(measure(plan))
             return np.array(measured[-1], dtype=np.float64)
 
-        found = float(bench.array(name, made, purpose="search", evaluations=0))
+        number = float(bench.array(name, evaluated, purpose="search", evaluations=0))
         if not measured and name not in seen:  # a run that was stopped has paid for it
             builder.spend(plan)
         seen.add(name)
-        return found
+        return number
 
     return value
 

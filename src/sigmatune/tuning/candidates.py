@@ -56,16 +56,16 @@ def rank(
         scores: What to minimise, for several schedules at once; sees each distinct candidate once, at most :func:`most`.
         default: The model's own default and its options; the published defaults are candidates too.
     """
-    found: dict[bytes, tuple[float, Schedule, Choice]] = {}
+    measured: dict[bytes, tuple[float, Schedule, Choice]] = {}
 
     def best(choices: Sequence[Choice]) -> list[Choice]:
         """The best of the choices that exist, at most KEPT."""
         built = [(choice, _built(steps, path, choice)) for choice in choices]
         keyed = [(digits(schedule.sigmas), schedule, choice) for choice, schedule in built if schedule is not None]
-        fresh = {key: (schedule, choice) for key, schedule, choice in reversed(keyed) if key not in found}
+        fresh = {key: (schedule, choice) for key, schedule, choice in reversed(keyed) if key not in measured}
         values = scores([schedule for schedule, _ in fresh.values()])
-        found.update({key: (value, *entry) for (key, entry), value in zip(fresh.items(), values, strict=True)})
-        ranked = sorted(keyed, key=lambda entry: found[entry[0]][0])
+        measured.update({key: (value, *entry) for (key, entry), value in zip(fresh.items(), values, strict=True)})
+        ranked = sorted(keyed, key=lambda entry: measured[entry[0]][0])
         return [choice for _, _, choice in ranked[:KEPT]]
 
     best(_whole(path, default))
@@ -77,8 +77,8 @@ def rank(
         for (_, chosen), last in product(firsts, others_last)
     ]
     ends = best([*firsts, *lasts])
-    best([(family, {**own, **dict(chosen)}) for (family, own), (_, chosen) in product(others, ends)])
-    return [schedule for _, schedule, _ in sorted(found.values(), key=lambda entry: entry[0])]
+    best([(family, {**settings, **dict(chosen)}) for (family, settings), (_, chosen) in product(others, ends)])
+    return [schedule for _, schedule, _ in sorted(measured.values(), key=lambda entry: entry[0])]
 
 
 def most(path: NoisePath, default: Choice | None = None) -> int:

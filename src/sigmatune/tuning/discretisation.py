@@ -127,10 +127,10 @@ def schedules(
     sigma[0], sigma[-1] = high, low
     sums, ways = shortest(interval_costs(sigma, table.at(sigma), weighting), max(most - 1, 1))
     notes = {"weighting": weighting}
-    found = [Schedule(np.array([high, 0.0]), "discretisation", notes)]
+    optima = [Schedule(np.array([high, 0.0]), "discretisation", notes)]
     for total, way in zip(sums[: most - 1], ways, strict=False):
-        found.append(Schedule(np.append(sigma[way], 0.0), "discretisation", {**notes, "loss": float(total)}))
-    return found
+        optima.append(Schedule(np.append(sigma[way], 0.0), "discretisation", {**notes, "loss": float(total)}))
+    return optima
 
 
 def loss(table: ErrorTable, sigmas: Array) -> float:
@@ -167,6 +167,6 @@ def by_gradient(table: ErrorTable, steps: int, *, ends: tuple[float, float]) -> 
         return total.item(), torch.autograd.grad(total, point)[0].numpy()
 
     starts = [np.zeros(steps - 1), np.linspace(1, -1, steps - 1), np.linspace(-1, 1, steps - 1)]
-    found = [minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}) for start in starts]
-    best = min(found, key=lambda result: float(result.fun)).x
+    descents = [minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}) for start in starts]
+    best = min(descents, key=lambda result: float(result.fun)).x
     return np.asarray(levels(torch.from_numpy(best)).exp().numpy())

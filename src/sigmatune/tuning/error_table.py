@@ -136,9 +136,9 @@ def tabulate(
     for done, first in enumerate(parts):
         x0 = images[first : first + size].to(model.device, model.dtype)
         eps = noise(seed, range(first, first + len(x0)), 0, model.shape, channel=TABLE_NOISE, dtype=model.dtype)
-        own = model.rows(range(first, first + len(x0)), size - len(x0))
+        conditioned = model.rows(range(first, first + len(x0)), size - len(x0))
         for g, sigma in enumerate(sigmas):
-            each = _squared_error(own, x0, eps.to(x0), float(sigma), size - len(x0))
+            each = _squared_error(conditioned, x0, eps.to(x0), float(sigma), size - len(x0))
             total[g], square[g] = total[g] + each.sum(), square[g] + np.square(each).sum()
             if progress is not None:
                 progress(done * len(sigmas) + g + 1, len(parts) * len(sigmas))
@@ -167,8 +167,8 @@ def _squared_error(model: Denoiser, x0: torch.Tensor, eps: torch.Tensor, sigma: 
     z = (x0 + sigma * eps) / np.hypot(1.0, sigma)
     rows = torch.cat([z, z.new_zeros(pad, *z.shape[1:])]) if pad else z
     with torch.no_grad():
-        found = model(rows, sigma)[: len(x0)]
-    pairs = zip(pieces(found), pieces(x0), strict=True)
+        denoised = model(rows, sigma)[: len(x0)]
+    pairs = zip(pieces(denoised), pieces(x0), strict=True)
     return np.concatenate([
         (a.double() - b.double()).flatten(1).square().mean(dim=1).cpu().numpy() for a, b in pairs
     ])  # fmt: skip

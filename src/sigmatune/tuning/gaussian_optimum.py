@@ -172,8 +172,8 @@ def optimal(
     def solved(x: Array) -> tuple[float, Array]:
         if len(x) < 2:
             return objective(x)[0], x
-        found = minimize(objective, x, jac=True, method="L-BFGS-B", options=STOP, callback=_stop_when_negligible)
-        return float(found.fun), found.x
+        minimum = minimize(objective, x, jac=True, method="L-BFGS-B", options=STOP, callback=_stop_when_negligible)
+        return float(minimum.fun), minimum.x
 
     starts = [np.linspace(high, low, steps)] if fixed else _starts(steps, modes, low, high)
     # Few levels have several optima; many have one, and any start finds it.
@@ -221,8 +221,8 @@ def optimal_beta(solver: str, steps: int, modes: Modes, path: NoisePath, **optio
             return float("inf")
 
     start = np.log([0.6, 0.6])
-    found = minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-8, "maxiter": 400})
-    return built(found.x)
+    minimum = minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-8, "maxiter": 400})
+    return built(minimum.x)
 
 
 def power_of(images: torch.Tensor) -> Modes | None:
@@ -255,18 +255,18 @@ def _error(
     """The error per mode, averaged over the spectrum times each scale and divided by that scale."""
     power = torch.from_numpy(np.concatenate([scale * modes.power for scale in scales]))
     weight = torch.from_numpy(np.concatenate([modes.count / scale for scale in scales]))
-    found = errors(SOLVERS[solver].build(sigmas, **options), power)
-    return (found * weight).sum() / (len(scales) * float(modes.count.sum()))
+    per_mode = errors(SOLVERS[solver].build(sigmas, **options), power)
+    return (per_mode * weight).sum() / (len(scales) * float(modes.count.sum()))
 
 
 def _starts(steps: int, modes: Modes, low: float, high: float) -> list[Array]:
     """Log levels to start from: even ones between two pairs of ends, and the KL-optimal curve of the typical mode."""
     strongest, weakest = np.log(modes.power.max()) / 2, np.log(modes.power.min()) / 2
-    found = []
+    starts = []
     for up, down in ((1.5, -1.0), (3.0, 0.0)):
         first, last = np.clip(strongest + up, low, high), np.clip(weakest + down, low, high)
-        found.append(np.linspace(max(first, last + 0.1), last, steps + 2)[1:-1])
+        starts.append(np.linspace(max(first, last + 0.1), last, steps + 2)[1:-1])
     scale = np.exp(np.average(np.log(modes.power), weights=modes.count) / 2)
     angle = np.linspace(np.arctan(np.exp(high) / scale), np.arctan(np.exp(low) / scale), steps + 2)[1:-1]
-    found.append(np.log(scale * np.tan(angle)))
-    return [np.clip(start, low, high) for start in found]
+    starts.append(np.log(scale * np.tan(angle)))
+    return [np.clip(start, low, high) for start in starts]

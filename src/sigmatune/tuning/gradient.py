@@ -91,10 +91,10 @@ class Checkpointed(Wrapper):
     """Discards a call's activations and recomputes them in the backward pass."""
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = checkpoint(self.inner, z, sigma, use_reentrant=False)
-        if bool(z.isfinite().all()) and not bool(found.isfinite().all()):  # the search would continue with NaN
+        x0: torch.Tensor = checkpoint(self.inner, z, sigma, use_reentrant=False)
+        if bool(z.isfinite().all()) and not bool(x0.isfinite().all()):  # the search would continue with NaN
             raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-        return found
+        return x0
 
 
 class Parameters:
@@ -133,10 +133,10 @@ class Parameters:
     def table(self, x: torch.Tensor) -> Coefficients:
         """The plan's table; differentiable."""
         _, shifts, corrections, weights = torch.split(x, self.sizes)
-        made = self.solver.build(self.sigmas(x), **self.solver.defaults)
+        classical = self.solver.build(self.sigmas(x), **self.solver.defaults)
         if not (self.freedom.queries or self.freedom.coefficients):
-            return made
-        form = unrolled(made)
+            return classical
+        form = unrolled(classical)
         q, rho, W = form
         if len(shifts):
             moved = q * (0.5 * torch.tanh(2 * shifts)).exp()  # by a factor of 1.65 at most
@@ -256,11 +256,11 @@ class _Objective:
         self.done += 1
         if self.parameters.freedom.features is not None:  # a function has no name as a key
             self.bench.spend("gradient", price)
-            found = self._measured(x)
+            loss_and_gradient = self._measured(x)
         else:
             name = f"gradient of {self.parameters.name} on {self.indices} at {digits(x).hex()}"
-            found = self.bench.array(name, lambda: self._measured(x), purpose="gradient", evaluations=price)
-        return float(found[0]), found[1:]
+            loss_and_gradient = self.bench.array(name, lambda: self._measured(x), purpose="gradient", evaluations=price)
+        return float(loss_and_gradient[0]), loss_and_gradient[1:]
 
     def _measured(self, x: Array) -> Array:
         """The loss, followed by its gradient."""
@@ -270,19 +270,19 @@ class _Objective:
             part = self.indices[first : first + size]
             with torch.enable_grad():
                 table = self.parameters.table(point)
-                found = run(table, self.model, seed=self.bench.settings.seed, indices=part, micro_batch=size)
-                value = self._loss(found, self.exact[first : first + size]) / len(self.indices)
+                ends = run(table, self.model, seed=self.bench.settings.seed, indices=part, micro_batch=size)
+                value = self._loss(ends, self.exact[first : first + size]) / len(self.indices)
             gradient += torch.autograd.grad(value, point)[0].numpy()
             total += value.item()
         return np.append(total, gradient)
 
-    def _errors(self, found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    def _errors(self, ends: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
         features = self.parameters.freedom.features or (lambda x: x)
-        away = features(found).double() - features(exact.to(found)).double()
+        away = features(ends).double() - features(exact.to(ends)).double()
         return away.flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
 
-    def _loss(self, found: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-        e, kind = self._errors(found, exact), self.parameters.freedom.loss
+    def _loss(self, ends: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+        e, kind = self._errors(ends, exact), self.parameters.freedom.loss
         if kind == "log":
             return e.log().sum()
         if kind == "l2":
@@ -292,8 +292,8 @@ class _Objective:
     @cached_property
     def scale(self) -> float:
         """The median error of the start."""
-        found = self.bench.outputs(self.plan(np.zeros(self.size)), "tuning", rows=len(self.indices), purpose="gradient")
-        return self._errors(found, self.exact).median().item()
+        ends = self.bench.outputs(self.plan(np.zeros(self.size)), "tuning", rows=len(self.indices), purpose="gradient")
+        return self._errors(ends, self.exact).median().item()
 
 
 def _rows_at_once(bench: Workbench, parameters: Parameters) -> int:

@@ -110,8 +110,8 @@ class _Space:
         """The plan that minimises the estimate, None if it has been tried."""
         estimate = self._estimate()
         best = sorted(range(len(self.plans)), key=lambda i: self.scores[i])[:STARTS]
-        found = min((self._minimised(estimate, self.plans[i].schedule) for i in best), key=lambda pair: pair[0])[1]
-        schedule = Schedule(found, "surrogate").bound(self.bench.model.path)
+        sigmas = min((self._minimised(estimate, self.plans[i].schedule) for i in best), key=lambda pair: pair[0])[1]
+        schedule = Schedule(sigmas, "surrogate").bound(self.bench.model.path)
         try:
             plan = self.bench.plan(schedule, self.solver)
         except SigmaTuneError:  # two levels on one whole timestep
@@ -131,8 +131,8 @@ class _Space:
         def kriged(sigmas: torch.Tensor) -> torch.Tensor:
             alike = _alike(places, _place(sigmas)[None])[:, 0]
             weights = (inverse @ torch.cat([alike, alike.new_ones(1)]))[:n]
-            found: torch.Tensor = torch.tensordot(weights, differences, dims=1)
-            return found
+            difference: torch.Tensor = torch.tensordot(weights, differences, dims=1)
+            return difference
 
         return kriged
 
@@ -146,9 +146,9 @@ class _Space:
             return value.item(), torch.autograd.grad(value, point)[0].numpy()
 
         options = {"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS}
-        found = minimize(objective, np.zeros(parameters.sizes[0]), jac=True, method="L-BFGS-B", options=options)
+        minimum = minimize(objective, np.zeros(parameters.sizes[0]), jac=True, method="L-BFGS-B", options=options)
         with torch.no_grad():
-            return float(found.fun), parameters.sigmas(torch.from_numpy(found.x)).numpy()
+            return float(minimum.fun), parameters.sigmas(torch.from_numpy(minimum.x)).numpy()
 
 
 def _place(sigmas: torch.Tensor) -> torch.Tensor:

@@ -27,9 +27,9 @@ def own_modes(source: str, data: str = "") -> Modes:
         raise SigmaTuneError(f"the spectrum of {source}'s data is not known; pass its training images with --data.")
     if str(file).endswith(".json"):
         if format_of(file) == FORMAT:
-            found = Mixture.load(file)
-            power = found.mean()
-            return Modes.of_rings(power, binning(*found.size, "fft", corners=False).count[: len(power)])
+            mixture = Mixture.load(file)
+            power = mixture.mean()
+            return Modes.of_rings(power, binning(*mixture.size, "fft", corners=False).count[: len(power)])
         spectrum = load_measured(file).all
     else:
         spectrum = measure(data).all

@@ -101,35 +101,35 @@ def choose(
     power = np.outer(kept.scales, modes.power)
 
     def read(x: Array) -> tuple[dict[str, Any], Callable[[], Schedule]]:
-        own = dict(fixed)
+        values = dict(fixed)
         if strength is not None:
-            own[strength] = float(np.clip(np.exp(x[0]), *STRENGTH[strength]))
-        return own, lambda: family.schedule(steps, path, top, x[1:])
+            values[strength] = float(np.clip(np.exp(x[0]), *STRENGTH[strength]))
+        return values, lambda: family.schedule(steps, path, top, x[1:])
 
-    def value(own: dict[str, Any], schedule: Schedule) -> float:
+    def value(values: dict[str, Any], schedule: Schedule) -> float:
         with torch.no_grad():
-            table = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **own)
-            found = errors(table, torch.from_numpy(power.ravel())).numpy().reshape(power.shape)
+            table = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **values)
+            per_mode = errors(table, torch.from_numpy(power.ravel())).numpy().reshape(power.shape)
         if measure == "relative":
-            return float(((found / power) @ modes.count).mean() / modes.count.sum())
-        return float(((found @ modes.count) / (power @ modes.count)).mean())
+            return float(((per_mode / power) @ modes.count).mean() / modes.count.sum())
+        return float(((per_mode @ modes.count) / (power @ modes.count)).mean())
 
     def objective(x: Array) -> float:
-        own, made = read(x)
+        values, levels_at = read(x)
         try:
-            return float(np.log(value(own, made()) + NEGLIGIBLE))
+            return float(np.log(value(values, levels_at()) + NEGLIGIBLE))
         except SigmaTuneError:  # ends that cross, levels that meet
             return 50.0
 
     default = value(fixed, family.schedule(steps, path, top, np.array(family.start)))
     simplex = begin + np.vstack([np.zeros(len(begin)), np.diag(family.spread)])
     search = {"maxfev": MOST, "initial_simplex": simplex, "xatol": 1e-2, "fatol": 1e-4}
-    own, made = read(minimize(objective, begin, method="Nelder-Mead", options=search).x)
-    schedule = made()
+    best_options, levels_at = read(minimize(objective, begin, method="Nelder-Mead", options=search).x)
+    schedule = levels_at()
     if levels == "free":
-        free = optimal(solver, steps, modes, path, regulariser=kept, **own)
-        schedule = free if value(own, free) < value(own, schedule) else schedule
-    return BySpectrum(schedule, own, value(own, schedule), default)
+        free = optimal(solver, steps, modes, path, regulariser=kept, **best_options)
+        schedule = free if value(best_options, free) < value(best_options, schedule) else schedule
+    return BySpectrum(schedule, best_options, value(best_options, schedule), default)
 
 
 class _PhaseTime:

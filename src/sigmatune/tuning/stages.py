@@ -16,7 +16,7 @@ stage                      what it proposes                                     
 ========================== =========================================================== ==================================
 
 A stage with many candidates first ranks them by the :mod:`~sigmatune.tuning.surrogate`, which costs no evaluations.
-:mod:`~sigmatune.tuning.climb` orders and stops the stages.
+:mod:`~sigmatune.tuning.stage_choice` decides whether a stage runs, and :mod:`~sigmatune.tuning.climb` runs them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def static(task: Task) -> Proposals:
 
     ranked = candidates.rank(task.steps, task.bench.model.path, scores, task.bench.model.default_schedule)
     read = []
-    for schedule in task.others:
+    for schedule in task.goal.others:
         with suppress(SigmaTuneError):  # a single step has no curve
             read.append(schedule.resample(task.steps))
     return task.plans([*read[:1], *ranked[: FINALISTS - len(read[:1])]])
@@ -97,10 +97,10 @@ def table_of(bench: Workbench) -> ErrorTable:
             if bench.progress is not None:
                 bench.progress("error table", done, total)
 
-        found = tabulate(
+        tabulated = tabulate(
             model, images, levels=TABLE_LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, progress=progress
         )
-        return np.stack([found.sigma, found.error, found.standard_error])
+        return np.stack([tabulated.sigma, tabulated.error, tabulated.standard_error])
 
     columns = bench.array(f"error table of {len(images)}", measured, purpose="table", evaluations=_table_price(bench))
     about = {"fingerprint": model.fingerprint(), "seed": settings.seed}
@@ -114,8 +114,6 @@ def _table_price(bench: Workbench) -> int:
 
 def discretised(task: Task) -> Proposals:
     """The best optimum of both discretisation losses, between the ends of the best plan and the tight ones."""
-    if not task.pays(table_left(task)):
-        return []
     path, table = task.bench.model.path, table_of(task.bench)
     ends = set()
     for plan in task.best[:1]:
@@ -127,13 +125,13 @@ def discretised(task: Task) -> Proposals:
             spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
             tight = tight_ends(spectrum, task.steps, order=SOLVERS[task.solver].order)
             ends.add((min(tight.sigma_max, path.sigma_max), max(tight.sigma_min, path.sigma_min)))
-    found = task.plans([
+    optima = task.plans([
         discretisation.schedules(table, path, task.steps, ends=pair, weighting=weighting)[-1]
         for pair in sorted(ends) if pair[0] > pair[1]
         for weighting in ("riemann", "kl")
     ])  # fmt: skip
-    best = np.argsort(task.estimates(found), kind="stable")[:1]
-    return [found[i] for i in best]
+    best = np.argsort(task.estimates(optima), kind="stable")[:1]
+    return [optima[i] for i in best]
 
 
 def table_left(task: Task) -> int:
@@ -143,23 +141,24 @@ def table_left(task: Task) -> int:
 
 def trajectory(task: Task) -> Proposals:
     """The schedule from the dynamic programme on the student's states; one run serves all budgets."""
-    bench, most, grid = task.bench, task.most, _grid(task)
-    # A network of whole timesteps may have fewer levels than there are steps.
-    rows = _trajectory_rows(task)
-    if most >= len(paths.nodes(bench, grid)) or not rows or not task.pays(trajectory_left(task)):
-        return []
-    found = bench.once(
+    bench, most, grid, rows = task.bench, task.most, _grid(task), _trajectory_rows(task)
+    schedules = bench.once(
         _trajectories(task), lambda: paths.tune_by_trajectory(bench, most, task.solver, grid=grid, rows=rows)
     )
-    return task.plans([found[task.steps - 1]])
+    return task.plans([schedules[task.steps - 1]])
 
 
 def trajectory_left(task: Task) -> int:
     """The remaining cost of the trajectories."""
-    levels, rows = paths.nodes(task.bench, _grid(task)), _trajectory_rows(task)
-    if task.bench.has(_trajectories(task)) or task.most >= len(levels) or not rows:
+    if task.bench.has(_trajectories(task)) or not _has_trajectories(task):
         return 0
-    return paths.cost(task.bench, task.most, levels, solver=task.solver, rows=rows)
+    levels = paths.nodes(task.bench, _grid(task))
+    return paths.cost(task.bench, task.most, levels, solver=task.solver, rows=_trajectory_rows(task))
+
+
+def _has_trajectories(task: Task) -> bool:
+    """Whether there are more levels than steps, of which a network of whole timesteps may have few, and memory for rows."""
+    return task.most < len(paths.nodes(task.bench, _grid(task))) and _trajectory_rows(task) > 0
 
 
 def _trajectory_rows(task: Task) -> int:
@@ -181,20 +180,14 @@ def _trajectories(task: Task) -> str:
 
 def surrogate(task: Task) -> Proposals:
     """The optima of the surrogate, corrected by measurements."""
-    known = [plan for plan in task.best if plan.solver != "custom"]
-    if not known:
-        return []
     return tune_by_kriging(
-        task.bench, surrogate_of(task.bench), known, task.solver, trials=min(TRIALS, task.bench.settings.evaluations),
+        task.bench, surrogate_of(task.bench), task.classical, task.solver, trials=min(TRIALS, task.bench.settings.evaluations),
         affordable=lambda plan: task.pays(task.trial(plan)),
     )  # fmt: skip
 
 
 def searched(task: Task) -> Proposals:
     """Runs CMA-ES from the two best plans."""
-    if not task.best:
-        return []
-
     done = 0
 
     def objective(schedules: list[Schedule]) -> list[float]:
@@ -209,11 +202,11 @@ def searched(task: Task) -> Proposals:
     starts = [plan.schedule for plan in task.best[:2]]
     settings = task.bench.settings
     trial = task.trial(task.best[0])
-    found = search(
+    best = search(
         starts, objective, task.bench.model.path, evaluations=settings.evaluations, seed=settings.seed,
         affordable=lambda trials: task.pays(trials * trial),
     )  # fmt: skip
-    return task.plans([found])
+    return task.plans([best])
 
 
 def by_gradient(task: Task) -> Proposals:
@@ -230,10 +223,10 @@ def coefficients(task: Task) -> Proposals:
     """Runs L-BFGS over levels and coefficients, from the best plan or from the surrogate's optimum."""
 
     def firsts(parameters: Parameters) -> list[Array]:
-        found = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
+        points = surrogate_of(task.bench).descended(parameters, SNAPSHOTS)
         start = np.zeros(sum(parameters.sizes))  # which is measured in any case
-        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in (start, *found)]
-        return found[: max(len(payable(task, plans)) - 1, 0)]
+        plans = [parameters.plan(torch.from_numpy(x), task.bench) for x in (start, *points)]
+        return points[: max(len(payable(task, plans)) - 1, 0)]
 
     return _descended(task, Freedom(coefficients=True, sums="free"), "coefficients", firsts)
 
@@ -241,29 +234,37 @@ def coefficients(task: Task) -> Proposals:
 def _descended(
     task: Task, freedom: Freedom, stage: str, firsts: Callable[[Parameters], list[Array]] = lambda parameters: []
 ) -> Proposals:
-    classical = [plan for plan in task.best if plan.solver != "custom"]
-    if task.bench.model.integer_time or not classical or not task.pays(task.trial(classical[0])):
-        return []
-    kept = task.trial(classical[0]) + task.reserve  # so that the result can be measured
-    found = tune_by_gradient(
-        task.bench, classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
+    kept = task.trial(task.classical[0]) + task.reserve  # so that the result can be measured
+    descended = tune_by_gradient(
+        task.bench, task.classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
         affordable=lambda evaluations: task.pays(evaluations + kept),
     )  # fmt: skip
-    return [found]
+    return [descended]
+
+
+def _has_gradient(task: Task) -> bool:
+    """Whether levels can move smoothly from a plan of the solver."""
+    return not task.bench.model.integer_time and bool(task.classical)
 
 
 def _by_trials(sampler: blackbox.Sampler) -> Callable[[Task], Proposals]:
     def run(task: Task) -> Proposals:
-        if not task.best or not task.pays(task.trial(task.best[0])):
-            return []
-        found = blackbox.tune_by_trials(
+        best = blackbox.tune_by_trials(
             task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.SearchSpace([task.solver], blackbox.USUAL[sampler]),
             sampler=sampler, trials=task.bench.settings.evaluations, study=task.bench.study,
             affordable=lambda plan: task.pays(task.trial(plan)),
         )  # fmt: skip
-        return [found.plan]
+        return [best.plan]
 
     return run
+
+
+def _has_plans(task: Task) -> bool:
+    return bool(task.best)
+
+
+def _first_trial(task: Task) -> int:
+    return task.trial(task.classical[0])
 
 
 STAGES: Registry[Stage] = Registry(
@@ -273,14 +274,25 @@ STAGES: Registry[Stage] = Registry(
         for stage in (
             Stage("static", static, costly=False),
             Stage("closed-form", closed_form, costly=False),
-            Stage("discretisation", discretised, costly=False, left=table_left),
-            Stage("trajectory", trajectory, costly=False, left=trajectory_left),
-            Stage("surrogate", surrogate),
-            Stage("search", searched),
-            Stage("gradient", by_gradient),
-            Stage("queries", queries, coefficients=True),  # even after the search for levels has ended
-            Stage("coefficients", coefficients, coefficients=True),
-            *(Stage(sampler, _by_trials(sampler)) for sampler in blackbox.USUAL),
+            Stage("discretisation", discretised, costly=False, left=table_left, first=table_left),
+            Stage(
+                "trajectory",
+                trajectory,
+                costly=False,
+                left=trajectory_left,
+                possible=_has_trajectories,
+                first=trajectory_left,
+            ),
+            Stage("surrogate", surrogate, possible=lambda task: bool(task.classical)),
+            Stage("search", searched, possible=_has_plans),
+            Stage("gradient", by_gradient, possible=_has_gradient, first=_first_trial),
+            # These two run even after the search for levels has ended.
+            Stage("queries", queries, coefficients=True, possible=_has_gradient, first=_first_trial),
+            Stage("coefficients", coefficients, coefficients=True, possible=_has_gradient, first=_first_trial),
+            *(
+                Stage(sampler, _by_trials(sampler), possible=_has_plans, first=lambda task: task.trial(task.best[0]))
+                for sampler in blackbox.USUAL
+            ),
         )
     },
 )

@@ -107,8 +107,8 @@ class Surrogate:
             path, said = _at(self._spline, place)
             said = said + d * (z - path)
             state = torch.tensordot(table.A[k], state, dims=1) + table.b[k][:, None, None] * said
-        found: torch.Tensor = torch.tensordot(table.c[-1], state, dims=1)
-        return found
+        ends: torch.Tensor = torch.tensordot(table.c[-1], state, dims=1)
+        return ends
 
     def errors(self, modes: torch.Tensor) -> torch.Tensor:
         """The root mean square error of each row of end points, given as modes, (rows,)."""
@@ -142,17 +142,17 @@ class Surrogate:
     def _recorded(self, bench: Workbench, plan: Plan, indices: range) -> Array:
         """The network inputs of the reference and the outputs, rising levels, (levels, 2, rows, modes)."""
         size, calls = bench.settings.micro_batch, plan.calls
-        found = torch.empty(calls, 2, self.rows, len(self._weight), dtype=torch.float64)
+        states = torch.empty(calls, 2, self.rows, len(self._weight), dtype=torch.float64)
 
         def record(step: Step) -> None:
             where = slice(step.rows.start, step.rows.stop)
-            found[calls - 1 - step.call, 0, where] = self.modes(step.z)
-            found[calls - 1 - step.call, 1, where] = self.modes(step.x0)
+            states[calls - 1 - step.call, 0, where] = self.modes(step.z)
+            states[calls - 1 - step.call, 1, where] = self.modes(step.x0)
             if bench.progress is not None:
                 bench.progress("reference trajectory", step.call + 1, calls)
 
         sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
-        return np.asarray(found.numpy())
+        return np.asarray(states.numpy())
 
 
 def _place(sigma: torch.Tensor) -> torch.Tensor:
@@ -175,8 +175,8 @@ unchanged."""
 
 def _summed(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     """The sum over the rows of all parts."""
-    found: torch.Tensor = reduce(torch.add, (part.sum(dim=0) for part in parts))
-    return found
+    total: torch.Tensor = reduce(torch.add, (part.sum(dim=0) for part in parts))
+    return total
 
 
 def _axes(samples: torch.Tensor, mean: torch.Tensor) -> Axes:
@@ -190,8 +190,8 @@ def _axes(samples: torch.Tensor, mean: torch.Tensor) -> Axes:
         flat = centred.flatten(1)
         return flat.T @ flat
 
-    found = reduce(torch.add, (scatter(part.double() - mean) for part in pieces(samples)))
-    return torch.linalg.eigh(found)[1].T, images
+    covariance = reduce(torch.add, (scatter(part.double() - mean) for part in pieces(samples)))
+    return torch.linalg.eigh(covariance)[1].T, images
 
 
 def _rotated(x: torch.Tensor, axes: Axes) -> torch.Tensor:

@@ -7,7 +7,7 @@ A new stage is a function from a :class:`Task` to plans, in a file of its own, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -22,39 +22,70 @@ Proposals = list[Plan]
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What to tune for.
+
+    Attributes:
+        steps: N.
+        solver: A deterministic solver of the registry.
+        most: The largest N to tune on the same workbench, which sets the length of tables; 0, the default, for N itself.
+        others: Schedules that were found at other numbers of steps, nearest first.
+    """
+
+    steps: int
+    solver: str
+    most: int = 0
+    others: Sequence[Schedule] = ()
+
+
+@dataclass(frozen=True)
 class Task:
     """The task of a stage.
 
     Attributes:
         bench: The workbench; stages see its tuning noises, the gradient also the validation noises.
-        steps: N.
-        solver: A deterministic solver of the registry.
+        goal: What to tune for.
         best: The plans so far, best first.
         allowance: The budget.
         reserve: The cost of measuring a plan on the validation noises.
-        most: The largest N to tune, which sets the length of tables.
-        others: Schedules that were found at other numbers of steps.
     """
 
     bench: Workbench
-    steps: int
-    solver: str
+    goal: Goal
     best: Sequence[Plan]
     allowance: Allowance
     reserve: int
-    most: int
-    others: Sequence[Schedule] = field(default=())
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return self.goal.steps
+
+    @property
+    def solver(self) -> str:
+        """The solver."""
+        return self.goal.solver
+
+    @property
+    def most(self) -> int:
+        """The largest N to tune."""
+        return self.goal.most or self.goal.steps
+
+    @property
+    def classical(self) -> list[Plan]:
+        """The plans so far that follow the solver, best first: those without learned coefficients."""
+        return [plan for plan in self.best if plan.solver != "custom"]
 
     def plans(self, schedules: Sequence[Schedule]) -> Proposals:
         """The plans of schedules, without those whose levels fall on the same whole timestep."""
-        found = []
+        plans = []
         for schedule in schedules:
             try:
-                found.append(self.bench.plan(schedule, self.solver))
+                plans.append(self.bench.plan(schedule, self.solver))
             except SigmaTuneError:
                 if not self.bench.model.integer_time:
                     raise
-        return found
+        return plans
 
     def trial(self, plan: Plan) -> int:
         """The cost of measuring a plan on the tuning noises."""
@@ -81,6 +112,8 @@ class Stage:
         costly: If it does not improve the validation noises, no further stage moves levels.
         coefficients: It also moves the coefficients, so it may help where other stages do not.
         left: The remaining cost of its table, which all budgets share; 0 for a stage without a table.
+        possible: Whether the model and the plans so far allow it.
+        first: The cost of its first step, without which it cannot start; None if it asks for every trial or costs nothing.
     """
 
     name: str
@@ -88,6 +121,8 @@ class Stage:
     costly: bool = True
     coefficients: bool = False
     left: Callable[[Task], int] = lambda task: 0
+    possible: Callable[[Task], bool] = lambda task: True
+    first: Callable[[Task], int] | None = None
 
 
 def payable(task: Task, proposed: Proposals) -> Proposals:

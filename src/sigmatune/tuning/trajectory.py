@@ -89,16 +89,16 @@ def tune_by_trajectory(
         raise SigmaTuneError(f"a grid of {len(levels) - 1} levels has no {most} different ones; pass a larger grid.")
     notes = {"solver": chosen.name, "nodes": len(levels) - 1, "beam": beam}
 
-    def made() -> Array:
+    def programme() -> Array:
         """The scores, followed by the nodes of each path, padded with -1."""
-        found = np.full((most, most + 2), -1.0)
-        for row, best in zip(found, _Search(bench, chosen, levels, indices, beam).run(most), strict=True):
+        rows_of_table = np.full((most, most + 2), -1.0)
+        for row, best in zip(rows_of_table, _Search(bench, chosen, levels, indices, beam).run(most), strict=True):
             row[0], row[1 : len(best.way) + 1] = best.score, best.way
-        return found
+        return rows_of_table
 
     price = cost(bench, most, levels, solver=solver, rows=len(indices), beam=beam)
     name = f"trajectory of {most} steps, {notes}, {levels.tolist()}, {indices}"
-    table = bench.array(name, made, purpose="trajectory", evaluations=price)
+    table = bench.array(name, programme, purpose="trajectory", evaluations=price)
     return [
         Schedule(levels[row[1 : steps + 2].astype(int)], "trajectory", {**notes, "score": float(row[0])})
         for steps, row in enumerate(table, start=1)
@@ -158,11 +158,11 @@ def _usable(name: str) -> Solver:
 def _fine(bench: Workbench, levels: Array) -> tuple[Plan, list[int]]:
     """The reference plan with the nodes among its levels, own ones near to a node left out; and the places of the nodes."""
     reference = bench.reference_plan().schedule
-    own, wanted = reference.sigmas[:-1], levels[:-1]
-    y, at = -np.log1p(1 / own), -np.log1p(1 / wanted)  # log tau, which is finite at sigma = inf
+    reference_levels, wanted = reference.sigmas[:-1], levels[:-1]
+    y, at = -np.log1p(1 / reference_levels), -np.log1p(1 / wanted)  # log tau, which is finite at sigma = inf
     kept = np.abs(y[:, None] - at).min(axis=1) > CLOSE * np.abs(np.gradient(y))
-    kept[0] = not close(own[0], wanted).any()  # where the noise starts
-    merged = np.sort(np.concatenate([wanted, own[kept]]))[::-1]
+    kept[0] = not close(reference_levels[0], wanted).any()  # where the noise starts
+    merged = np.sort(np.concatenate([wanted, reference_levels[kept]]))[::-1]
     plan = bench.plan(reference.moved(merged, "with nodes"), REFERENCE_SOLVER)
     return plan, np.flatnonzero(np.isin(merged, wanted)).tolist()
 
@@ -210,9 +210,9 @@ class _Search:
             # A step leads to later nodes: starting from the last node, old and new states never coexist.
             for node in reversed(range(end)):
                 for prefix in layer.pop() if steps > 1 else [self._start(node)]:
-                    for found in self._extended(prefix, end if steps == most else node + 1):
-                        kept = longer[found.way[-1]]
-                        kept.append(found)
+                    for candidate in self._extended(prefix, end if steps == most else node + 1):
+                        kept = longer[candidate.way[-1]]
+                        kept.append(candidate)
                         kept.sort(key=lambda one: (one.score, one.way[-2]))
                         del kept[self.beam :]
             yield longer[end][0]
@@ -276,5 +276,5 @@ class _Search:
 
 def _combined(weights: torch.Tensor, tensors: torch.Tensor) -> torch.Tensor:
     """Weighted sums, (m, n) and (n, R, *shape) to (m, R, *shape)."""
-    found: torch.Tensor = torch.tensordot(weights.to(tensors), tensors, dims=1)
-    return found
+    sums: torch.Tensor = torch.tensordot(weights.to(tensors), tensors, dims=1)
+    return sums

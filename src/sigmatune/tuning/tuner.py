@@ -14,19 +14,19 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
+from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
-from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.budget import Allowance, Budget
-from sigmatune.tuning.climb import AUTO, climb
+from sigmatune.tuning.climb import climb
 from sigmatune.tuning.guard import evidence, judge
+from sigmatune.tuning.settings import TuningSettings
+from sigmatune.tuning.stage_choice import stages_of, with_payable_tables
 from sigmatune.tuning.stages import STAGES
-from sigmatune.tuning.task import Task
-from sigmatune.tuning.workbench import Progress, TuningSettings, Workbench
+from sigmatune.tuning.task import Goal, Task
+from sigmatune.tuning.workbench import Progress, Workbench
 
 logger = logging.getLogger(__name__)
-
-LARGEST = 0.25
-"""The method "auto" computes a table that all numbers of calls share if it costs at most this share of the budget."""
 
 Spending = Budget | int | str | timedelta | None
 
@@ -81,7 +81,7 @@ def tune(  # noqa: PLR0913 - the front door
         calls: Network evaluations per image that sampling may take; the largest number of steps whose calls fit is used, and
             where guidance is on anywhere, every call counts as two. Several of them share references and tables.
         solver: A solver of the registry.
-        method: "auto": the stages of :data:`sigmatune.tuning.climb.AUTO`; or one stage by name, after the static ones.
+        method: "auto": the stages of :data:`sigmatune.tuning.stage_choice.AUTO`; or one stage by name, after the static ones.
         coefficients: In place of the gradient over the levels, one over levels and the plan's own coefficients.
         budget: The budget of tuning itself for all ``calls`` together, the reference and the guard not counted: network
             evaluations of single images such as 20000, or a time such as "10min"
@@ -149,61 +149,37 @@ def tune_on(
     steps = {n: SOLVERS[solver].steps_for(n // per_call) for n in sorted(set(wanted), reverse=True)}
     most = max(steps.values())
     if method == "auto":
-        limit = LARGEST * allowance.budget.evaluations
-        tables = Task(bench, most, solver, (), allowance, 0, most)
-        names = tuple(name for name in names if STAGES[name].left(tables) <= limit)
+        names = with_payable_tables(names, Task(bench, Goal(most, solver), (), allowance, 0))
     plans: dict[int, Plan] = {}
-    found: dict[int, Schedule] = {}
+    levels: dict[int, Schedule] = {}
     for n, count in steps.items():
         cost = bench.meter()
         logger.info("tuning %s for %d calls, %d steps; stages: %s", solver, n, count, ", ".join(names))
         bench.check()
         for split in ("tuning", "validation"):
             bench.reference(split)
-        left = sum(STAGES[name].left(Task(bench, count, solver, (), allowance, 0, most)) for name in names)
+        tables = Task(bench, Goal(count, solver, most), (), allowance, 0)
+        left = sum(STAGES[name].left(tables) for name in names)
         share = allowance.share(count / sum(steps[m] for m in steps if m not in plans), besides=left)
-        nearest = [found[m] for m in sorted(found, key=lambda m: abs(steps[m] - count))]
-        climbed = climb(bench, count, solver, names, allowance=share, most=most, others=nearest)
-        found[n] = climbed.levels
-        notes = {"calls": n, "steps": count, "solver": solver}
-        plans[n] = _guarded(bench, climbed.plan, notes).with_notes(
+        nearest = [levels[m] for m in sorted(levels, key=lambda m: abs(steps[m] - count))]
+        climbed = climb(bench, Goal(count, solver, most, nearest), names, allowance=share)
+        levels[n] = climbed.levels
+        target = tuned_for(bench.model, solver=solver, calls=n, steps=count)
+        plans[n] = _guarded(bench, climbed.plan, target).with_notes(
             cost={**cost(), "method": method, "stages": climbed.log}
         )
     return {n: plans[n] for n in wanted} if isinstance(calls, Sequence) else plans[wanted[0]]
 
 
-def _guarded(bench: Workbench, tuned: Plan, tuned_for: dict[str, Any]) -> Plan:
+def _guarded(bench: Workbench, tuned: Plan, target: dict[str, Any]) -> Plan:
     """The tuned plan with its evidence, or the best static default with the words "no gain"."""
-    default, label, scores = _best_default(bench, tuned_for["steps"], tuned_for["solver"])
+    default, label, scores = _best_default(bench, target["steps"], target["solver"])
     judged = judge(bench, tuned, default)
     report = evidence(bench, judged, scores, label)
-    logger.info("%s, %d steps: %s", tuned_for["solver"], tuned_for["steps"], report["verdict"])
+    logger.info("%s, %d steps: %s", target["solver"], target["steps"], report["verdict"])
     return (tuned if judged.gain else default).with_notes(
-        micro_batch=bench.settings.micro_batch,
-        tuned_for={
-            **tuned_for,
-            "shape": list(bench.model.shape),
-            "guidance": bench.model.guidance,
-            **(bench.model.conditioning or {}),
-        },
-        evidence=report,
+        micro_batch=bench.settings.micro_batch, tuned_for=target, evidence=report
     )
-
-
-def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
-    """The stages of a method.
-
-    Raises:
-        SigmaTuneError: for an unknown method.
-    """
-    if method != "auto" and method not in STAGES:
-        raise unknown_name("tuning method", method, ["auto", *STAGES])
-    names: tuple[str, ...] = AUTO if method == "auto" else ("static", STAGES[method].name)
-    if names[-1] == "queries":  # which starts where the levels have been found
-        names = (*AUTO, "queries")
-    if coefficients:  # its gradient moves the levels as well
-        names = (*(name for name in names if name not in ("gradient", "coefficients")), "coefficients")
-    return tuple(dict.fromkeys(names))
 
 
 def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:

@@ -13,86 +13,33 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.schedule import Schedule, whole
+from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Array
-from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan, compile_plan, sample
+from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
 from sigmatune.statistics.pieces import pieces
-from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.threads import side_by_side
-from sigmatune.tuning.store import Store
+from sigmatune.tuning.cache import Cache
+from sigmatune.tuning.costs import Costs
+from sigmatune.tuning.settings import SPLITS, Split, TuningSettings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Split = Literal["tuning", "validation", "held_out"]
-SPLITS: tuple[Split, ...] = ("tuning", "validation", "held_out")
 LAYOUT = 2
 """Part of the name of everything in a store; raise it when the same name would mean other numbers."""
 
 MOST_REFERENCE_STEPS = 512
-
-PER_CALL = 2**23
-"""Numbers in the rows of one network call if their count is not set: 16 rows of 3 x 256 x 256, 2 of 3 x 1024 x 1024."""
-
-KEPT, FEWEST = 2**28, 4
-"""End points of held-out noises that a workbench keeps at most, in bytes, and how many sets whatever their size: those that
-one comparison of two plans takes with two references."""
-
-
-@dataclass(frozen=True)
-class TuningSettings:
-    """The amount of work in tuning.
-
-    Attributes:
-        tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
-        evaluations: Most plans that one stage tries on the tuning noises, besides its starts.
-        reference_steps: Steps of the first reference; the guard doubles it until it has converged.
-        micro_batch: Rows per network call; 0, the default, for 16, or fewer that have :data:`PER_CALL` numbers together.
-        seed: Seed of the noises, the search and the bootstrap.
-    """
-
-    tuning: int = 48
-    validation: int = 48
-    held_out: int = 96
-    evaluations: int = 60
-    reference_steps: int = 48
-    micro_batch: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps"):
-            whole(getattr(self, name), name)
-        if self.micro_batch != 0:
-            whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
-            raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {self.seed!r}.")
-        if self.held_out < 8:
-            raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
-
-    def of(self, shape: tuple[int, ...]) -> TuningSettings:
-        """The same with the rows per network call for images of a shape, if their number was not set."""
-        most = max(min(MICRO_BATCH, PER_CALL // int(np.prod(shape))), 1)
-        return self if self.micro_batch else replace(self, micro_batch=most)
-
-    def rows(self, split: Split) -> range:
-        """The noise indices of a split."""
-        first = {"tuning": 0, "validation": self.tuning, "held_out": self.tuning + self.validation}[split]
-        return range(first, first + int(getattr(self, split)))
 
 
 def rounding(model: Denoiser, exact: torch.Tensor) -> float:
@@ -148,26 +95,18 @@ class Workbench:
         self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
         self.progress = progress
         self.store, self.study = store, study
-        self._kept = Store(store)
+        self._cache = Cache(store)
         if store is not None:
-            logger.info("measurements are kept in %s, which holds %d by now", store, len(self._kept))
-        self._memory: dict[str, Array] = {}
-        self._spent: dict[str, int] = {}
-        self._made: dict[str, Any] = {}
+            logger.info("measurements are kept in %s, which holds %d by now", store, len(self._cache.store))
+        self.costs = Costs(self.model.device)
         self._digests: dict[str, Digest] = {}
-        self._names: dict[str, str] = {}
         self._checked, self._renewing = False, self.model.renew()
-        self._held_out: list[str] = []
-        self._lock = Lock()
-        self._turns: dict[str, Lock] = {}
 
     @property
     def name(self) -> str:
         """What the model is called in the store (:func:`sigmatune.core.identity.name_in`)."""
-        own = identity.name(self.model)
-        if own not in self._names:
-            self._names[own] = identity.name_in(self.store, own)
-        return self._names[own]
+        identified = identity.name(self.model)
+        return self.once(f"name of {identified}", lambda: identity.name_in(self.store, identified))
 
     def check(self) -> None:
         """Refuses a model on which no measurement would hold; checks at the first call only.
@@ -190,23 +129,14 @@ class Workbench:
         held-out noises are evicted, oldest first, and sampled again on request.
         """
         if split == "held_out":
-            self._make_room(self._key("x", plan, split, rows))
+            self._cache.make_room(self._key("x", plan, split, rows))
         return torch.from_numpy(self._remember({"x": lambda x: x.numpy()}, plan, split, rows, purpose)[0])
-
-    def _make_room(self, key: str) -> None:
-        """Evicts end points of held-out noises, least recently used first, to make room."""
-        with self._lock:
-            self._held_out = [*(known for known in self._held_out if known != key), key]
-            kept = [known for known in self._held_out if known in self._memory]
-            size = sum(self._memory[known].nbytes for known in kept)
-            while size > KEPT and len(kept) >= FEWEST and kept[0] != key:
-                size -= self._memory.pop(kept.pop(0)).nbytes
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
         """Samples several plans in parallel for :meth:`outputs`; worthwhile if each has few rows."""
         with self._spread(len(plans)) as spread:
-            found = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
-            for done, _ in enumerate(found, start=1):
+            outputs = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
+            for done, _ in enumerate(outputs, start=1):
                 if self.progress is not None:
                     self.progress(purpose, done, len(plans))
 
@@ -312,18 +242,15 @@ class Workbench:
 
     def knows(self, plan: Plan, split: Split) -> bool:
         """Whether a plan's errors on a split have been measured."""
-        return self._key(f"e{self.settings.reference_steps}", plan, split, None) in self._memory
+        return self._key(f"e{self.settings.reference_steps}", plan, split, None) in self._cache
 
     def has(self, name: str) -> bool:
         """Whether :meth:`once` has a result under a name."""
-        return name in self._made
+        return name in self._cache
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Returns the cached result of a name on this workbench, or computes it."""
-        if name not in self._made:
-            self._made[name] = make()
-        found: T = self._made[name]
-        return found
+        return self._cache.once(name, make)
 
     def array(self, name: str, make: Callable[[], Array], *, purpose: str, evaluations: int) -> Array:
         """Returns the cached numbers of a name, or computes them; they are also kept in the store.
@@ -337,57 +264,19 @@ class Workbench:
         self.check()
         text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        if key not in self._memory:
-            self.spend(purpose, evaluations)
-            value = self._kept.read(key)
-            if value is None:
-                value = make()
-                self._kept.write(key, value)
-            self._memory[key] = value
-        return self._memory[key]
+        return self._cache.arrays([key], lambda: [make()], lambda: self.spend(purpose, evaluations))[0]
 
     def spend(self, purpose: str, evaluations: int) -> None:
         """Counts network evaluations of single images for a purpose."""
-        with self._lock:
-            self._spent[purpose] = self._spent.get(purpose, 0) + evaluations
+        self.costs.spend(purpose, evaluations)
 
     def spent(self, *purposes: str) -> int:
         """The network evaluations so far for some purposes."""
-        return sum(self._spent.get(purpose, 0) for purpose in purposes)
-
-    def peak_memory(self) -> int:
-        """The most memory that was in use so far, MiB: of the accelerator, or of the process; 0 if unknown."""
-        if self.model.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.model.device)) >> 20
-        if sys.platform == "win32":
-            return 0
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak >> (20 if sys.platform == "darwin" else 10)  # bytes there, KiB on Linux
+        return self.costs.total(*purposes)
 
     def meter(self) -> Callable[[], dict[str, Any]]:
-        """Starts counting and returns a function that reads the cost of one plan.
-
-        Evaluations are network evaluations of single images, padding included, by purpose. The references of tuning and
-        validation are shared by all plans of a workbench and included in the cost of each; the seconds are those of
-        this run.
-        """
-        before, began = dict(self._spent), time.monotonic()
-        shared = before.get("reference", 0)
-
-        def read() -> dict[str, Any]:
-            spent = {purpose: count - before.get(purpose, 0) for purpose, count in self._spent.items()}
-            spent["reference"] = spent.get("reference", 0) + shared
-            return {
-                "network_evaluations": {**spent, "total": sum(spent.values())},
-                "seconds": round(time.monotonic() - began, 1),
-                "device": str(self.model.device),
-                "threads": torch.get_num_threads(),
-                "peak_memory_mib": self.peak_memory(),
-            }
-
-        return read
+        """Starts counting and returns a function that reads the cost (:meth:`sigmatune.tuning.costs.Costs.meter`)."""
+        return self.costs.meter()
 
     def _remember(
         self, digests: Mapping[str, Digest], plan: Plan, split: Split, rows: int | None, purpose: str
@@ -395,31 +284,16 @@ class Workbench:
         """Returns each digest of a plan's end points: from memory, from the store, or by sampling once."""
         self.check()
         indices = self.settings.rows(split)[:rows]
-        keys = {kind: self._key(kind, plan, split, rows) for kind in digests}
-        with self._turn(next(iter(keys.values()))):
-            if not all(key in self._memory for key in keys.values()):
-                # Results in the store count as well, because a stopped run paid for them.
-                self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
-                self._memory.update(self._measured(digests, keys, plan, indices, purpose))
-            return [self._memory[key] for key in keys.values()]
+        keys = [self._key(kind, plan, split, rows) for kind in digests]
 
-    def _turn(self, key: str) -> Lock:
-        """The lock of one measurement: of two equal plans in parallel, as two families may give, one waits."""
-        with self._lock:
-            return self._turns.setdefault(key, Lock())
+        def sampled() -> list[Array]:
+            x = self._sampled(plan, indices, purpose)
+            return [digest(x) for digest in digests.values()]
 
-    def _measured(
-        self, digests: Mapping[str, Digest], keys: Mapping[str, str], plan: Plan, indices: range, purpose: str
-    ) -> dict[str, Array]:
-        """Each digest of a plan's end points, by its key: from the store, or by sampling once."""
-        kept = {key: self._kept.read(key) for key in keys.values()}
-        if all(value is not None for value in kept.values()):
-            return {key: value for key, value in kept.items() if value is not None}
-        x = self._sampled(plan, indices, purpose)
-        values = {keys[kind]: digest(x) for kind, digest in digests.items()}
-        for key, value in values.items():
-            self._kept.write(key, value)
-        return values
+        def pay() -> None:
+            self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
+
+        return self._cache.arrays(keys, sampled, pay)
 
     def _key(self, kind: str, plan: Plan, split: Split, rows: int | None) -> str:
         """The key of a digest of a plan's end points on a split's first rows."""

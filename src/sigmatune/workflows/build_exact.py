@@ -207,10 +207,10 @@ def gaussian(a: Tensor, m: int, cells: Tensor, lean: float) -> tuple[Tensor, Ten
         cells: The groups of modes that share a mean, (d,): the number of a ring and a colour.
         lean: The weight of that mean, in images.
     """
-    own = a.square().mean(0)
+    measured = a.square().mean(0)
     count = torch.bincount(cells)
-    mean = torch.zeros(len(count), dtype=a.dtype).index_add_(0, cells, own) / count.clamp(min=1)
-    power = (len(a) * own + lean * mean[cells]) / (len(a) + lean)
+    mean = torch.zeros(len(count), dtype=a.dtype).index_add_(0, cells, measured) / count.clamp(min=1)
+    power = (len(a) * measured + lean * mean[cells]) / (len(a) + lean)
     floored = power + QUANTISATION
     low = a[:, :m]
     share = best_share(low, power[:m]) if m else 1.0
@@ -267,8 +267,8 @@ def beside(folder: Path, exact: Exact, model: Exactly, images: Sorted, n: int, p
     progress(f"spectra and statistics of {name}")
     fit(x, labels).save(folder / "spectra.json")
     used = [extractor("efficientnet-lite0", tuple(model.shape)), Projections(), Rings()]
-    found = measure(open_images(x, layout="NCHW"), used, name=name)
-    found.save(folder / "reference.npz", most=ROWS, components=COMPONENTS, half=True)
+    statistics = measure(open_images(x, layout="NCHW"), used, name=name)
+    statistics.save(folder / "reference.npz", most=ROWS, components=COMPONENTS, half=True)
 
 
 def drawn(model: Exactly, exact: Exact, images: Sorted, n: int) -> tuple[Tensor, Sequence[str], str]:

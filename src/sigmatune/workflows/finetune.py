@@ -28,134 +28,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from sigmatune import schedules
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.schedule import whole
-from sigmatune.core.unrolled import unrolled
 from sigmatune.evaluation.generation import Progress
-from sigmatune.models import load
-from sigmatune.noise import Array
-from sigmatune.plan import Plan, compile_plan, load_plan
+from sigmatune.plan import Plan
 from sigmatune.plan.file import dumps
+from sigmatune.plan.tuned_for import solver_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
-from sigmatune.support.folders import copy as copy_folder
-from sigmatune.support.folders import whole_folder
 from sigmatune.support.reading import text_of
 from sigmatune.support.run_folder import held
-from sigmatune.training import checkpoint
 from sigmatune.training.data import Pictures
-from sigmatune.training.objective import Objective
-from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable, fine_tune, following, objective_of
-from sigmatune.training.recipe import AverageOf, Saving, Training
+from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
 from sigmatune.training.run_log import Report
-from sigmatune.training.run_log import lines as log_of
 from sigmatune.training.teacher import followed
-from sigmatune.tuning import TuningSettings as Noises
-from sigmatune.tuning import Workbench, discretisation, tune_on
 from sigmatune.tuning.budget import Budget
-from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
-from sigmatune.tuning.tuner import stages_of
+from sigmatune.tuning.stage_choice import stages_of
+from sigmatune.workflows.finetune_job import Job
+from sigmatune.workflows.finetune_round import Round, weights_of
+from sigmatune.workflows.finetune_settings import KEEP, TRAINING, FinetuneSettings
+from sigmatune.workflows.finetune_verdict import Outcome, Result, cost, judged, written
 from sigmatune.workflows.judge import Judge, ReferenceData
-
-logger = logging.getLogger(__name__)
-
-KEEP = "keep"
-"""The method that keeps the plan."""
-
-TABLE_IMAGES, TABLE_LEVELS = 64, 32
-PASSES = 3
-"""Network evaluations per training image: one forward, two for the backward pass."""
-
-TRAINING = Training(images=32_000, batch=64, rate=2e-4, warmup=20, weight_decay=0.0)
-NOISES = Noises(tuning=16, validation=24, held_out=32, evaluations=30)
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """The settings of a fine-tuning.
-
-    Attributes:
-        rounds: How often to train and then choose the levels again.
-        training: Images of one round, batch, rate, precision, seed.
-        elsewhere: Share of the images trained off the levels, in [0, 1).
-        flip: Mirror images at random.
-        average: The average of the weights to keep.
-        method: How to choose the plan again: "auto", a tuning stage by name, or "keep".
-        budget: The budget of one choice of the plan, as for :func:`sigmatune.tuning.tune`.
-        noises: The tuner's noises.
-        distil: Network calls of the teacher, which is the old model; 0 to learn from the images.
-        lora: Rank of the adapters to train instead of the weights; 0 for the weights.
-        dtype: Arithmetic of the network for sampling and tuning, "float32" or "bfloat16".
-        save: Steps between checkpoints.
-    """
-
-    rounds: int = 2
-    training: Training = field(default_factory=TRAINING.model_copy)
-    elsewhere: float = 0.1
-    flip: bool = False
-    average: AverageOf = field(default_factory=AverageOf)
-    method: str = "auto"
-    budget: int | str | None = 20_000
-    noises: Noises = NOISES
-    distil: int = 0
-    lora: int = 0
-    dtype: str = "float32"
-    save: int = 50
-
-    def __post_init__(self) -> None:
-        if whole(self.rounds, "rounds") < 1:
-            raise SigmaTuneError("fine-tuning takes at least one round.")
-        for name in ("distil", "lora"):
-            if getattr(self, name) != 0:
-                whole(getattr(self, name), name)
-        if not 0 <= self.elsewhere < 1:
-            raise SigmaTuneError(f"the share off the levels must lie in [0, 1), not {self.elsewhere!r}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-ready."""
-        return asdict(self) | {
-            "training": self.training.model_dump(mode="json"),
-            "average": self.average.model_dump(mode="json"),
-        }
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a fine-tuning.
-
-    Attributes:
-        model: The new model's folder; None where there was no gain.
-        plan: The plan, with evidence and cost: the new plan for the new weights, or the starting plan.
-        evidence: Verdict, comparisons and rounds.
-    """
-
-    model: Path | None
-    plan: Plan
-    evidence: dict[str, Any]
-
-
-def weights_of(plan: Plan) -> Array:
-    """The influence of an error in each output on the result, (K,); at least a thousandth of the largest.
-
-    Raises:
-        SigmaTuneError: for a plan with noise, of phase space, or with a separate schedule for every row.
-    """
-    form = unrolled(plan.coefficients)
-    last = np.abs(form.W[-2].numpy()) * float(torch.hypot(form.q[-1], torch.ones(())))
-    found = np.append(last[:-1], 1.0)
-    return np.asarray(np.maximum(found, 1e-3 * found.max()))
 
 
 def finetune(  # noqa: PLR0913 - the front door
@@ -193,289 +91,69 @@ def finetune(  # noqa: PLR0913 - the front door
             folder with another fine-tuning or in which another process works, or a loss that is no longer finite;
             finished work stays.
     """
-    job = _Job(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
+    job = Job(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
     with held(job.folder):
-        return job.run(plan, solver)
+        return _run(job, plan, solver)
 
 
-@dataclass(frozen=True)
-class _Job:
-    source: str | Path
-    images: Pictures
-    folder: Path
-    data: ReferenceData
-    settings: FinetuneSettings
-    labels: Sequence[str] | None
-    device: str
-    progress: Progress | None
-    log: Callable[[Report], None] | None
+def _run(job: Job, plan: Plan | int, solver: str) -> Result:
+    began, start = time.monotonic(), Trainable.of(job.source)
+    model, judge = job.conditioned(start.folder), Judge(job.data, tuple(start.model.shape), job.progress)
+    _check(job, start, plan, model)
+    judge.check(model)
+    _claim(job, start, plan, solver)
+    if isinstance(plan, int):
+        calls, store = plan, job.folder / "start.run"
+        plan = job.kept("start.json", lambda: job.tuned(model, calls, solver, store))
+    weights, chosen, rounds = start, plan, []
+    for number in range(1, job.settings.rounds + 1):
+        weights, chosen, record = Round(job, number, weights, chosen, judge).run()
+        rounds.append(record)
+    outcome = Outcome((model, plan), (job.conditioned(weights.folder), chosen), weights.folder, rounds)
+    evidence = judged(job, outcome, judge)
+    return written(job, outcome, evidence, cost(job, outcome, judge, time.monotonic() - began))
 
-    def run(self, plan: Plan | int, solver: str) -> Result:
-        began, start = time.monotonic(), Trainable.of(self.source)
-        model, judge = self.told(start.folder), Judge(self.data, tuple(start.model.shape), self.progress)
-        self._check(start, plan, model)
-        judge.check(model)
-        self._claim(start, plan, solver)
-        if isinstance(plan, int):
-            calls, run = plan, self.folder / "start.run"
-            plan = self._kept("start.json", lambda: self._tuned(model, calls, solver, run))
-        now, chosen, rounds = start, plan, []
-        for number in range(1, self.settings.rounds + 1):
-            home = self.folder / f"round-{number}"
-            now, chosen, told = self._round(number, home, now, chosen, judge)
-            rounds.append(told)
-        return self._judged((model, plan), (self.told(now.folder), chosen), now, rounds, judge, began)
 
-    # ------------------------------------------------------------------------------------------------------------ a round
-
-    def _round(
-        self, number: int, home: Path, start: Trainable, plan: Plan, judge: Judge
-    ) -> tuple[Trainable, Plan, dict[str, Any]]:
-        levels = Levelled(plan.coefficients.q.numpy(), weights_of(plan), self.settings.elsewhere)
-        logger.info("round %d of %d, in %s", number, self.settings.rounds, home)
-        training = self.settings.training.model_copy(update={"seed": self.settings.training.seed + number - 1})
-
-        def step(done: int, of: int) -> None:
-            if self.progress is not None:
-                self.progress(f"round {number}: training", done, of)
-
-        settings, price = self.settings, PASSES * training.batch
-        objective: Objective = objective_of(start, self.images, levels)
-        if settings.distil:
-            objective = teaching = following(start, self._teacher(), plan, settings.distil)
-            price += teaching.evaluations(training.batch)
-        made = fine_tune(
-            start, objective, self.images, training, home / "training",
-            FineTuneOptions(
-                averages=[settings.average], flip=settings.flip, lora=settings.lora,
-                saving=Saving(every=settings.save, log=10, trackers=[]), device=self.device, log=self.log, step=step,
-                identity=repr((levels.sigmas.tolist(), levels.weights.tolist(), levels.elsewhere, settings.distil)),
-            ),
-        )  # fmt: skip
-        new = Trainable.of(made)
-        tables = {name: self._table(home / f"errors-{name}.json", one) for name, one in (("old", start), ("new", new))}
-        chosen, candidates = self._solved(home, new, plan, tables["new"], judge)
-        losses = [loss for line in log_of(home / "training") for loss in line["losses"]]
-        tenth = max(len(losses) // 10, 1)
-        told = {
-            "levels": levels.sigmas.tolist(),
-            "weights": levels.weights.tolist(),
-            "images": len(losses) * training.batch,
-            "network_evaluations": {
-                "training": len(losses) * price,
-                "tables": sum(evaluations(self.told(one.folder), self._tabled, TABLE_LEVELS) for one in (start, new)),
-                "tuning": _paid(home / "tuned.json"),
-            },
-            "seconds": round(state.seconds, 1) if (state := checkpoint.peek(home / "training")) is not None else 0.0,
-            "loss": {"first": float(np.mean(losses[:tenth])), "last": float(np.mean(losses[-tenth:]))},
-            "error": {
-                "sigma": tables["old"].sigma.tolist(),
-                **{name: table.error.tolist() for name, table in tables.items()},
-                **{f"{name}_on_levels": table.at(levels.sigmas).tolist() for name, table in tables.items()},
-            },
-            "candidates": candidates,
-            "plan": chosen.schedule.sigmas.tolist(),
-        }
-        return new, chosen, told
-
-    @property
-    def _tabled(self) -> int:
-        """Number of images for an error table."""
-        return min(TABLE_IMAGES, len(self.images))
-
-    def _table(self, file: Path, one: Trainable) -> ErrorTable:
-        if not file.is_file():
-            x_0 = self.images.at(self.images.some(self._tabled))
-            tabulate(self.told(one.folder), x_0, levels=TABLE_LEVELS, seed=self.settings.noises.seed).save(file)
-        return ErrorTable.load(file)
-
-    def _solved(
-        self, home: Path, new: Trainable, plan: Plan, table: ErrorTable, judge: Judge
-    ) -> tuple[Plan, list[dict[str, Any]]]:
-        """The best of the current plan and the new candidates."""
-        model, solver = self.told(new.folder), solver_of(plan)
-        kept = plan.with_notes(fingerprint=model.fingerprint(), evidence=None, cost=None)
-        found = {"as it was": kept}
-        if self.settings.method != KEEP:
-            found |= _discretised(model, table, plan, solver)
-            calls = (plan.tuned_for or {}).get("calls", plan.network_calls(model))
-            found["tuned"] = self._kept(
-                f"{home.name}/tuned.json", lambda: self._tuned(model, calls, solver, home / "tuned.run")
+def _check(job: Job, start: Trainable, plan: Plan | int, model: Denoiser) -> None:
+    """Refuses what cannot work, before anything is written."""
+    if job.settings.method != KEEP:
+        stages_of(job.settings.method, coefficients=False)
+    Budget.of(job.settings.budget)
+    if isinstance(plan, Plan):
+        known = plan.fingerprint is None or any(one.is_model_of(plan.fingerprint) for one in (start.model, model))
+        if not known:
+            raise SigmaTuneError(
+                "the plan was tuned for another model; tune one for this model, or ask for a number of calls."
             )
-        scores = (
-            {name: judge.score(model, one) for name, one in found.items()} if len(found) > 1 else {"as it was": 0.0}
-        )
-        best = min(scores, key=lambda name: scores[name])
-        told = [
-            {"label": name, "mean_log_frechet_distance": score, "sigmas": found[name].schedule.sigmas.tolist()}
-            for name, score in scores.items()
-        ]
-        write_text(home / "plan.json", dumps(found[best]))
-        return found[best], told
-
-    def _tuned(self, model: Denoiser, calls: int, solver: str, store: Path) -> Plan:
-        bench = Workbench(model, self.settings.noises, store=store, progress=self.progress)
-        method = "auto" if self.settings.method == KEEP else self.settings.method
-        return tune_on(bench, calls, solver=solver, method=method, budget=self.settings.budget)
-
-    def _kept(self, name: str, made: Callable[[], Plan]) -> Plan:
-        """Reads a plan from a file, or builds and writes it."""
-        file = self.folder / name
-        if not file.is_file():
-            write_text(file, dumps(made()))
-        return load_plan(file)
-
-    # ------------------------------------------------------------------------------------------------------------ the end
-
-    def _judged(
-        self,
-        old: tuple[Denoiser, Plan],
-        new: tuple[Denoiser, Plan],
-        last: Trainable,
-        rounds: list[dict[str, Any]],
-        judge: Judge,
-        began: float,
-    ) -> Result:
-        default, label = self._default(judge, old[0], old[1])
-        judged = {
-            "the start": judge.verdict(new, old),
-            f"the best default, {label}": judge.verdict(new, (old[0], default)),
-        }
-        verdict = judged["the start"]
-        said = (
-            f"gain: on {verdict.n} held-out noises new weights and plan beat the old ones: {verdict.spans}."
-            if verdict.gain
-            else f"no gain: on {verdict.n} held-out noises new weights and plan are not significantly better than the "
-            f"old ones, so there is no new model: {verdict.spans}."
-        )
-        evidence = {
-            "verdict": said,
-            "gain": verdict.gain,
-            "against": {name: [d.to_dict() for d in one.differences] for name, one in judged.items()},
-            "rounds": rounds,
-            "settings": self.settings.to_dict(),
-            "start": {
-                "model": old[0].fingerprint(),
-                "sigmas": old[1].schedule.sigmas.tolist(),
-                "solver": old[1].solver,
-            },
-            "data": {
-                **self.images.about,
-                "name": self.images.name,
-                "images": len(self.images),
-                "shape": list(self.images.shape),
-            },
-            **judge.about(),
-            "dtype": new[0].arithmetic(),
-        }
-        spent = {
-            purpose: sum(one["network_evaluations"][purpose] for one in rounds)
-            for purpose in ("training", "tables", "tuning")
-        }
-        spent["tuning"] += _paid(self.folder / "start.json")
-        spent["pictures"] = judge.spent
-        cost = {
-            "images_seen": sum(one["images"] for one in rounds),
-            "network_evaluations": {**spent, "total": sum(spent.values())},
-            "seconds": time.monotonic() - began,
-        }
-        chosen = new[1] if verdict.gain else old[1]
-        plan = chosen.with_notes(evidence={**evidence, "tuning": chosen.evidence}, cost=cost)
-        if verdict.gain:
-            with whole_folder(self.folder / "model") as new_folder:
-                copy_folder(last.folder, new_folder)
-        write_text(self.folder / "evidence.json", json.dumps(evidence | {"cost": cost}, indent=1) + "\n")
-        write_text(self.folder / "plan.json", dumps(plan))
-        return Result(self.folder / "model" if verdict.gain else None, plan, evidence)
-
-    def _default(self, judge: Judge, model: Denoiser, plan: Plan) -> tuple[Plan, str]:
-        """The best published default for the old weights, by images of validation noises."""
-        found: dict[str, Plan] = {}
-        for label, family, options in schedules.defaults(model.path, model.default_schedule):
-            with suppress(SigmaTuneError):
-                found[label] = compile_plan(
-                    schedules.build(family, plan.steps, model.path, **options), solver_of(plan), model
-                )
-        scores = {label: judge.score(model, one) for label, one in found.items()}
-        best = min(scores, key=lambda label: scores[label])
-        return found[best], best
-
-    # ---------------------------------------------------------------------------------------------------------- beginnings
-
-    def told(self, folder: Path) -> Denoiser:
-        """The model for sampling; a conditional model cycles through its classes."""
-        device = None if self.device == "cpu" else self.device
-        model: Any = load(str(folder), dtype=getattr(torch, self.settings.dtype), device=device)
-        classes = self.labels or getattr(model, "classes", ())
-        return model.given(list(classes)) if classes else model  # type: ignore[no-any-return]
-
-    def _teacher(self) -> Denoiser:
-        """The old model, whose callers set its classes."""
-        device = None if self.device == "cpu" else self.device
-        return load(str(self.source), dtype=getattr(torch, self.settings.dtype), device=device)
-
-    def _check(self, start: Trainable, plan: Plan | int, model: Denoiser) -> None:
-        """Refuses what cannot work, before anything is written."""
-        if self.settings.method != KEEP:
-            stages_of(self.settings.method, coefficients=False)
-        Budget.of(self.settings.budget)
-        if isinstance(plan, Plan):
-            known = plan.fingerprint is None or any(one.is_model_of(plan.fingerprint) for one in (start.model, model))
-            if not known:
-                raise SigmaTuneError(
-                    "the plan was tuned for another model; tune one for this model, or ask for a number of calls."
-                )
-            if self.settings.distil:
-                followed(plan)
-            levels = Levelled(plan.coefficients.q.numpy(), weights_of(plan))
-        else:
-            levels = Levelled(np.array(start.ends), np.ones(2))
-        objective_of(start, self.images, levels)
-
-    def _claim(self, start: Trainable, plan: Plan | int, solver: str) -> None:
-        """Claims the folder for this fine-tuning."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images.values.numpy()).tobytes()).hexdigest()
-        settings = self.settings.to_dict()
-        del settings["save"]
-        about = {
-            "model": start.model.fingerprint(),
-            "plan": plan if isinstance(plan, int) else json.loads(dumps(plan.with_notes(evidence=None, cost=None))),
-            "solver": solver if isinstance(plan, int) else solver_of(plan),
-            "images": digest,
-            "settings": settings,
-            "pictures": [self.data.n, self.data.seed, self.data.reference.spec(), self.data.extractor.spec()],
-        }
-        file, text = self.folder / "finetune.json", json.dumps(about, indent=1) + "\n"
-        if not file.is_file():
-            make_folder(self.folder)
-            write_text(file, text)
-        elif text_of(file, kind="fine-tuning") != text:
-            raise SigmaTuneError(f"{self.folder} holds another fine-tuning; choose another folder, or delete it.")
+        if job.settings.distil:
+            followed(plan)
+        levels = Levelled(plan.coefficients.q.numpy(), weights_of(plan))
+    else:
+        levels = Levelled(np.array(start.ends), np.ones(2))
+    objective_of(start, job.images, levels)
 
 
-def _paid(file: Path) -> int:
-    """The network evaluations of the tuning behind a plan file; 0 without tuning."""
-    cost: Any = load_plan(file).cost if file.is_file() else None
-    return int(cost["network_evaluations"]["total"]) if cost else 0
+def _claim(job: Job, start: Trainable, plan: Plan | int, solver: str) -> None:
+    """Claims the folder for this fine-tuning."""
+    digest = hashlib.sha256(np.ascontiguousarray(job.images.values.numpy()).tobytes()).hexdigest()
+    settings = job.settings.to_dict()
+    del settings["save"]
+    about = {
+        "model": start.model.fingerprint(),
+        "plan": plan if isinstance(plan, int) else json.loads(dumps(plan.with_notes(evidence=None, cost=None))),
+        "solver": solver if isinstance(plan, int) else solver_of(plan),
+        "images": digest,
+        "settings": settings,
+        "pictures": [job.data.n, job.data.seed, job.data.reference.spec(), job.data.extractor.spec()],
+    }
+    file, text = job.folder / "finetune.json", json.dumps(about, indent=1) + "\n"
+    if not file.is_file():
+        make_folder(job.folder)
+        write_text(file, text)
+    elif text_of(file, kind="fine-tuning") != text:
+        raise SigmaTuneError(f"{job.folder} holds another fine-tuning; choose another folder, or delete it.")
 
 
-def solver_of(plan: Plan) -> str:
-    """The solver of a plan; for learned coefficients, the solver from which they were tuned."""
-    return str((plan.tuned_for or {}).get("solver", "euler")) if plan.solver == "custom" else plan.solver
-
-
-def _discretised(model: Denoiser, table: ErrorTable, plan: Plan, solver: str) -> dict[str, Plan]:
-    """The optima of both discretisation losses between the plan's own ends."""
-    sigmas = plan.schedule.sigmas
-    ends = min(float(sigmas[0]), float(table.sigma[-1])), float(sigmas[-2])
-    if plan.steps < 2 or ends[0] <= ends[1]:
-        return {}
-    found = {}
-    for weighting in ("riemann", "kl"):
-        with suppress(SigmaTuneError):
-            grid = discretisation.schedules(table, model.path, plan.steps, ends=ends, weighting=weighting)[-1]
-            found[f"discretisation loss, {weighting}"] = compile_plan(grid, solver, model)
-    return found
-
-
-__all__ = ["FinetuneSettings", "ReferenceData", "Result", "finetune", "solver_of", "weights_of"]
+__all__ = [
+    "KEEP", "TRAINING", "FinetuneSettings", "ReferenceData", "Result", "finetune", "solver_of", "weights_of",
+]  # fmt: skip

@@ -112,12 +112,12 @@ class Judge:
 
     def score(self, model: Denoiser, plan: Plan) -> float:
         """Mean over the spaces of the log Frechet distance on the validation noises."""
-        sample, found = self._sample(model, plan, self.few, self.data.seed), []
+        sample, logs = self._sample(model, plan, self.few, self.data.seed), []
         for name, space in self._places:
             known = self.data.reference.space(name, space)
             rows = known.seen(sample.rows(name, space.base))
-            found.append(np.log(max(Gaussian.of(Moments.of(rows)).distance(known.gaussian), 1e-12)))
-        return float(np.mean(found))
+            logs.append(np.log(max(Gaussian.of(Moments.of(rows)).distance(known.gaussian), 1e-12)))
+        return float(np.mean(logs))
 
     def verdict(self, ours: tuple[Denoiser, Plan], rival: tuple[Denoiser, Plan]) -> ImageVerdict:
         """Compares a candidate with a baseline on the held-out noises."""

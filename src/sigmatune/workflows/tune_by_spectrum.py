@@ -18,6 +18,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.generation import Progress
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
+from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
@@ -59,7 +60,7 @@ def tune_by_spectrum(
     candidates = _candidates(model, name, calls, modes)
     for kind, plans in (("default", _defaults(model, name, calls)), ("chosen", candidates)):
         ranked[kind] = [(label, plan, judge.score(model, plan)) for label, plan in plans]
-    best = {kind: min(found, key=lambda entry: entry[2]) for kind, found in ranked.items()}
+    best = {kind: min(scored, key=lambda entry: entry[2]) for kind, scored in ranked.items()}
     judged = judge.verdict((model, best["chosen"][1]), (model, best["default"][1]))
     label, plan, _ = best["chosen" if judged.gain else "default"]
     evidence = {
@@ -70,19 +71,19 @@ def tune_by_spectrum(
         "differences": [d.to_dict() for d in judged.differences],
         "validation": [
             {"label": name, "kind": kind, "mean_log_frechet_distance": score}
-            for kind, found in ranked.items() for name, _, score in found
+            for kind, scored in ranked.items() for name, _, score in scored
         ],
         **judge.about(),
         "dtype": model.arithmetic(),
     }  # fmt: skip
     spent = judge.spent
     cost = {"network_evaluations": {"pictures": spent, "total": spent}, "seconds": time.monotonic() - began}
-    tuned_for = {"calls": calls, "solver": name, "guidance": model.guidance, "resolution": list(model.shape[1:])}
-    return plan.with_notes(evidence=evidence, cost=cost, tuned_for=tuned_for)
+    target = tuned_for(model, solver=name, calls=calls, steps=plan.steps) | {"resolution": list(model.shape[1:])}
+    return plan.with_notes(evidence=evidence, cost=cost, tuned_for=target)
 
 
 def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
-    found: list[Named] = []
+    candidates: list[Named] = []
     known = SOLVERS[solver].defaults
     for levels, measure, noise in KINDS:
         kept = {} if noise else {name: value for name, value in known.items() if name in STRENGTH}
@@ -92,13 +93,13 @@ def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[
         said = ", ".join(
             [f"{levels} by the spectrum, {measure} error", *(f"{key}={value:.3g}" for key, value in strength.items())]
         )
-        found.append((said, plan))
-    return found
+        candidates.append((said, plan))
+    return candidates
 
 
 def _chosen(model: Denoiser, solver: str, modes: Modes, given: Mapping[str, Any], steps: int) -> Plan:
-    made = choose(solver, steps, modes, model.path, **given)
-    return compile_plan(made.schedule, solver, model, **made.options)
+    choice = choose(solver, steps, modes, model.path, **given)
+    return compile_plan(choice.schedule, solver, model, **choice.options)
 
 
 def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:

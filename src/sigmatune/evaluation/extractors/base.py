@@ -81,22 +81,22 @@ class Extractor(ABC):
         Raises:
             SigmaTuneError: if the extractor cannot take such images, or returns NaN or infinity.
         """
-        found: dict[str, list[Features]] = {name: [] for name in self.spaces}
+        features: dict[str, list[Features]] = {name: [] for name in self.spaces}
         for first in range(0, len(pixels), CHUNK):
             part = pixels[first : first + CHUNK]
             chunk = np.zeros((CHUNK, *pixels.shape[1:]), np.uint8)
             chunk[: len(part)] = part
             with torch.no_grad():
                 outputs = self.features(torch.from_numpy(chunk).permute(0, 3, 1, 2))
-            for name, values in found.items():
-                own = outputs[name][: len(part)].float().cpu()
-                if (bad := first_unsound(own)) is not None:
+            for name, values in features.items():
+                rows = outputs[name][: len(part)].float().cpu()
+                if (bad := first_unsound(rows)) is not None:
                     raise SigmaTuneError(
                         f"the extractor {self.name} returned NaN or infinity for image {first + bad} in its space {name}; "
                         "fix it, or take another extractor."
                     )
-                values.append(own.numpy())
-        return {name: np.concatenate(values) for name, values in found.items()}
+                values.append(rows.numpy())
+        return {name: np.concatenate(values) for name, values in features.items()}
 
     def resolve(self, names: tuple[str, ...]) -> list[Subspace]:
         """The spaces with some names, or the extractor's default ones for none.

@@ -65,14 +65,14 @@ class EfficientNetLite0(Extractor):
         if x.shape[-2:] != (self.size, self.size):
             x = torch.nn.functional.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
         net = self.network
-        found = {}
+        spaces = {}
         x = net._swish(net._bn0(net._conv_stem(x)))
         for i, block in enumerate(net._blocks):
             x = block(x)
             if i == TEXTURE:
-                found["block10"] = x.mean(dim=(2, 3))
-        found["head"] = net._swish(net._bn1(net._conv_head(x))).mean(dim=(2, 3))
-        return found | {"logits": net._fc(found["head"])}
+                spaces["block10"] = x.mean(dim=(2, 3))
+        spaces["head"] = net._swish(net._bn1(net._conv_head(x))).mean(dim=(2, 3))
+        return spaces | {"logits": net._fc(spaces["head"])}
 
 
 def _folded(network: Any) -> Any:

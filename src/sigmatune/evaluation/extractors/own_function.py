@@ -61,9 +61,9 @@ def imported(text: str) -> Callable[[torch.Tensor], Any]:
     """
     module, _, name = text.partition(":")
     try:
-        found = getattr(import_module(module), name)
+        function = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SigmaTuneError(f"there is no function {text!r} ({error}); write module:function.") from None
-    if not callable(found):
+    if not callable(function):
         raise SigmaTuneError(f"{text} is not a function of images.")
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]

@@ -59,11 +59,11 @@ class Projections(Extractor):
             self._norm = np.sqrt(sum(np.square(drawn).sum(axis=0) for drawn in self._drawn()))
             if self._length <= MOST_KEPT:
                 self._kept = [torch.cat(list(self._directions()))]
-        first, found = 0, x.new_zeros(len(x), self.spaces["projections"].width)
+        first, projected = 0, x.new_zeros(len(x), self.spaces["projections"].width)
         for directions in self._kept or self._directions():
-            found += x[:, first : first + len(directions)] @ directions
+            projected += x[:, first : first + len(directions)] @ directions
             first += len(directions)
-        return {"projections": found}
+        return {"projections": projected}
 
     def _drawn(self) -> Iterator[Array]:
         """The rows of one random matrix, a block at a time, because it may not fit into memory."""

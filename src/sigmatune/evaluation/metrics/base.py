@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sigmatune.evaluation.estimate import Estimate
 from sigmatune.evaluation.extractors.base import Features, Kind
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate
 
 Better = Literal["lower", "higher"]
 Source = Literal["chosen", "projections", "rings"]

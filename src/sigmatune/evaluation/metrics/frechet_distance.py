@@ -19,12 +19,12 @@ from operator import add
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Estimate, folds
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
 from sigmatune.statistics.frechet import Gaussian
+from sigmatune.statistics.jackknife import Estimate, folds
 from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
 
@@ -43,12 +43,12 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
             stacklevel=2,
         )
     if n <= width:  # their covariance would be larger than they are
-        own = [Gaussian.sampled(np.delete(rows, fold, axis=0)) for fold in (np.arange(0), *folds(n))]
+        gaussians = [Gaussian.sampled(np.delete(rows, fold, axis=0)) for fold in (np.arange(0), *folds(n))]
     else:
         parts = [Moments.of(rows[fold]) for fold in folds(n)]
         total = reduce(add, parts)
-        own = [Gaussian.of(some) for some in (total, *(total - part for part in parts))]
-    value, *left = (gaussian.distance(theirs) for gaussian in own)
+        gaussians = [Gaussian.of(some) for some in (total, *(total - part for part in parts))]
+    value, *left = (gaussian.distance(theirs) for gaussian in gaussians)
     return {"fd": Estimate(value, tuple(left))}
 
 

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -41,8 +41,8 @@ def score(features: Features, reference: Statistics | None) -> Mapping[str, Esti
             metric.update(logits[torch.from_numpy(rows)])
             return float(metric.compute()[0])
 
-    (found,) = jackknife(len(logits), of)
-    return {"is": found}
+    (estimate,) = jackknife(len(logits), of)
+    return {"is": estimate}
 
 
 METRIC = Metric("Inception-type score", {"is": "higher"}, score, kinds=("logits",), needs_reference=False)

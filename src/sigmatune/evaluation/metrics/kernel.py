@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigmatune.evaluation.estimate import Estimate, Rows, folds
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
+from sigmatune.statistics.jackknife import Estimate, Rows, folds
 from sigmatune.support.errors import SigmaTuneError
 
 MOST = 10_000
@@ -66,11 +66,11 @@ def kernel_sums(x: Array, y: Array, parts: Sequence[Rows]) -> KernelSums:
     member[np.arange(len(rows)), owner] = 1
     within, between, other = np.zeros((len(parts), len(parts))), np.zeros(len(parts)), 0.0
     for first in range(0, len(rows), BLOCK):
-        piece, own = rows[first : first + BLOCK], member[first : first + BLOCK]
+        piece, membership = rows[first : first + BLOCK], member[first : first + BLOCK]
         kernel = _kernel(piece, rows)
         kernel[np.arange(len(piece)), first + np.arange(len(piece))] = 0
-        within += own.T @ (kernel @ member)
-        between += own.T @ _kernel(piece, y).sum(axis=1)
+        within += membership.T @ (kernel @ member)
+        between += membership.T @ _kernel(piece, y).sum(axis=1)
     for first in range(0, len(y), BLOCK):
         piece = y[first : first + BLOCK]
         kernel = _kernel(piece, y)

@@ -21,11 +21,11 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
 from sigmatune.noise import Array
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.support.errors import SigmaTuneError
 
 K = 5

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 
 LEVELS = (np.arange(500) + 0.5) / 500
 """Quantiles at which samples are compared, so that their sizes may differ."""
@@ -31,8 +31,8 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
     def of(keep: Rows) -> float:
         return float(np.sqrt(np.mean((np.quantile(rows[keep], LEVELS, axis=0) - theirs) ** 2)))
 
-    (found,) = jackknife(len(rows), of)
-    return {"sw": found}
+    (estimate,) = jackknife(len(rows), of)
+    return {"sw": estimate}
 
 
 METRIC = Metric("Sliced Wasserstein distance", {"sw": "lower"}, distance, source="projections")

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sigmatune.evaluation.estimate import Estimate, Rows, jackknife
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.base import Metric
 from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 
 
 def distance(features: Features, reference: Statistics | None) -> Mapping[str, Estimate]:
@@ -27,8 +27,8 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
         gap = np.log(np.maximum(rows[keep].mean(axis=0), 1e-12)) - theirs
         return float(np.sqrt(np.mean(gap**2)))
 
-    (found,) = jackknife(len(rows), of)
-    return {"spectrum": found}
+    (estimate,) = jackknife(len(rows), of)
+    return {"spectrum": estimate}
 
 
 METRIC = Metric("Spectrum distance", {"spectrum": "lower"}, distance, source="rings")

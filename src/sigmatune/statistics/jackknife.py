@@ -1,9 +1,10 @@
-r"""A figure with its interval, by leaving out one fold of the generated images at a time.
+r"""The jackknife: a number with its interval, by leaving out one fold of the rows at a time.
 
 .. math:: se^2 = \frac{G - 1}{G} \sum_j (\theta_{(j)} - \bar\theta)^2, \qquad \theta \pm t_{G - 1} \, se
 
-The interval covers other seeds of the same model and plan, against the same reference. For two sets of images from the
-same noises, the jackknife of their difference cancels what they share.
+with :math:`\theta_{(j)}` computed without fold j of G. The interval covers other rows of the same kind: for a figure of
+generated images, other seeds of the same model and plan against the same reference. For two sets of images from the same
+noises, the jackknife of their difference cancels what they share.
 
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
 """
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from sigmatune.noise import Array
 from sigmatune.support.errors import SigmaTuneError
 
 Rows = npt.NDArray[np.int64]
@@ -42,12 +44,12 @@ class Estimate:
     @property
     def error(self) -> float:
         """The standard error."""
-        return float(np.sqrt((len(self.left) - 1) * np.var(self.left)))
+        return float(standard_error(np.array(self.left)))
 
     @property
     def half(self) -> float:
         """Half the width of the 95% interval."""
-        return float(stdtrit(len(self.left) - 1, (1 + CONFIDENCE) / 2)) * self.error
+        return float(half_width(np.array(self.left)))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -72,6 +74,16 @@ class Estimate:
             "confidence": CONFIDENCE,
             "without_fold": list(self.left),
         }
+
+
+def standard_error(left: Array) -> Array:
+    """The standard error of one or more numbers from their values without each fold, (G, ...) to (...)."""
+    return np.asarray(np.sqrt((len(left) - 1) * np.var(left, axis=0)))
+
+
+def half_width(left: Array) -> Array:
+    """Half the width of the 95% interval of one or more numbers, (G, ...) to (...): t with G - 1 degrees of freedom."""
+    return np.asarray(stdtrit(len(left) - 1, (1 + CONFIDENCE) / 2) * standard_error(left))
 
 
 def folds(n: int) -> list[Rows]:

@@ -1,0 +1,32 @@
+"""What a plan was tuned for: the one place that writes the record and reads the solver from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.plan.plan import Plan
+
+
+def tuned_for(model: Denoiser, *, solver: str, calls: int, steps: int) -> dict[str, Any]:
+    """The settings of a tuning, JSON-ready, as a plan's ``tuned_for``.
+
+    Args:
+        model: The model, with its guidance and its conditions.
+        solver: The solver's own name.
+        calls: Network calls per image that the plan may take.
+        steps: N.
+    """
+    return {
+        "calls": calls,
+        "steps": steps,
+        "solver": solver,
+        "shape": list(model.shape),
+        "guidance": model.guidance,
+        **(model.conditioning or {}),
+    }
+
+
+def solver_of(plan: Plan) -> str:
+    """The solver of a plan; for learned coefficients, the solver from which they were tuned."""
+    return str((plan.tuned_for or {}).get("solver", "euler")) if plan.solver == "custom" else plan.solver

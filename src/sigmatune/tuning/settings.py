@@ -1,0 +1,59 @@
+"""The amount of work in tuning: how many noises of each kind, which index ranges, and how many rows per network call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from sigmatune.core.schedule import whole
+from sigmatune.plan import MICRO_BATCH, MOST_ROWS
+from sigmatune.support.errors import SigmaTuneError
+
+Split = Literal["tuning", "validation", "held_out"]
+SPLITS: tuple[Split, ...] = ("tuning", "validation", "held_out")
+
+PER_CALL = 2**23
+"""Numbers in the rows of one network call if their count is not set: 16 rows of 3 x 256 x 256, 2 of 3 x 1024 x 1024."""
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """The amount of work in tuning.
+
+    Attributes:
+        tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
+        evaluations: Most plans that one stage tries on the tuning noises, besides its starts.
+        reference_steps: Steps of the first reference; the guard doubles it until it has converged.
+        micro_batch: Rows per network call; 0, the default, for 16, or fewer that have :data:`PER_CALL` numbers together.
+        seed: Seed of the noises, the search and the bootstrap.
+    """
+
+    tuning: int = 48
+    validation: int = 48
+    held_out: int = 96
+    evaluations: int = 60
+    reference_steps: int = 48
+    micro_batch: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps"):
+            whole(getattr(self, name), name)
+        if self.micro_batch != 0:
+            whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {self.seed!r}.")
+        if self.held_out < 8:
+            raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
+
+    def of(self, shape: tuple[int, ...]) -> TuningSettings:
+        """The same with the rows per network call for images of a shape, if their number was not set."""
+        most = max(min(MICRO_BATCH, PER_CALL // int(np.prod(shape))), 1)
+        return self if self.micro_batch else replace(self, micro_batch=most)
+
+    def rows(self, split: Split) -> range:
+        """The noise indices of a split."""
+        first = {"tuning": 0, "validation": self.tuning, "held_out": self.tuning + self.validation}[split]
+        return range(first, first + int(getattr(self, split)))
