@@ -32,7 +32,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan, sample
 from sigmatune.reference import reference_plan
 from sigmatune.schedule import Schedule, whole
-from sigmatune.statistics.pieces import pieces
+from sigmatune.statistics.pieces import give_back, pieces
 from sigmatune.threads import side_by_side
 from sigmatune.tuning.store import Store
 
@@ -342,6 +342,7 @@ class Workbench:
             value = self._kept.read(key)
             if value is None:
                 value = make()
+                give_back(int(np.prod(self.model.shape)))
                 self._kept.write(key, value)
             self._memory[key] = value
         return self._memory[key]
@@ -415,7 +416,9 @@ class Workbench:
         if all(value is not None for value in kept.values()):
             return {key: value for key, value in kept.items() if value is not None}
         x = self._sampled(plan, indices, purpose)
+        give_back(x[0].numel())
         values = {keys[kind]: digest(x) for kind, digest in digests.items()}
+        give_back(x[0].numel())
         for key, value in values.items():
             self._kept.write(key, value)
         return values
