@@ -5,8 +5,8 @@ blocks of 8 x 8, each -1 or 1, under white detail. The mean of a block says all 
 
     D(x, sigma) = v + w (x - v),  v = tanh(64 mean / (g^2 + sigma^2)),  w = g^2 / (g^2 + sigma^2),
 
-which takes one tensor beside its input. ``tune`` runs on 12 noises of each kind through all its stages; the most memory that the
-process held (the kernel's own count, VmHWM) is read, and set back, whenever a stage ends.
+which takes one tensor beside its input. ``tune`` runs on 12 noises of each kind through all its stages; the most memory that
+the process held (the kernel's own count, VmHWM) is read, and set back, whenever a stage ends.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def main() -> None:
     )
     result = {
         "benchmark": "benchmarks/memory.py", "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(), "threads": 1, "limit_mib": LIMIT, **measured(settings, args.size, args.calls, args.method, args.budget),
+        "machine": machine(), "threads": 1, "limit_mib": LIMIT,
+        **measured(settings, args.size, args.calls, args.method, args.budget),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     if (args.size, args.method) == (1024, "auto"):

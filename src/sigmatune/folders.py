@@ -46,7 +46,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         recover(target)
         remove(_ready(target))
         tidy(target.parent)
-        with _unfinished(target.parent) as new:
+        with unfinished(target.parent) as new:
             yield new
             _finish(new, target)
             _put(new, target)
@@ -94,7 +94,8 @@ def _ready(target: Path) -> Path:
 
 
 @contextmanager
-def _unfinished(parent: Path) -> Iterator[Path]:
+def unfinished(parent: Path) -> Iterator[Path]:
+    """A new folder inside another one, locked, gone at the end unless renamed; what a kill leaves of it is tidied away."""
     while True:
         new = parent / f"{PREFIX}{secrets.token_hex(8)}"
         new.mkdir()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ import torch
 
 from sigmatune.errors import SigmaTuneError
 from sigmatune.files import write_text
-from sigmatune.folders import whole_folder
+from sigmatune.folders import unfinished, whole_folder
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers import DiffusersDenoiser
@@ -103,8 +102,8 @@ def rehearsed(folder: Path) -> Iterator[Path]:
         SigmaTuneError: if it cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as place:
-            yield Path(place)
+        with unfinished(folder) as place:
+            yield place
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk

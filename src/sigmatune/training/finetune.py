@@ -10,7 +10,8 @@ on a few levels alone, the old levels would look best just because the model is 
 The folder of the model is read and never written. What comes out is a copy of it with other weights, in the dtype of the old
 ones, so everything else that the folder holds (scheduler, conditioning, spectra) stays.
 
-Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786, phase 2
+Reference: Optimizing Few-Step Sampler for Diffusion Probabilistic Model (Huang, 2024),
+https://arxiv.org/abs/2412.10786, phase 2
 """
 
 from __future__ import annotations

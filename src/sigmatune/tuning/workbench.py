@@ -100,11 +100,10 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
 
     .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
 
-    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five defaults,
-    against references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (in float64; 160 in float32; solvers of high
-    order weigh old outputs with large numbers of both signs), the median 5 and 11. What a network of half precision says is
-    rounded to its own :math:`\epsilon`. Half-precision states, which no loader of ours makes, would lie beyond every plan's
-    error at 512 :math:`\epsilon`; they get 8.
+    With D(x) = x every plan is exact and every error is rounding, which solvers of high order make larger, for they weigh old
+    outputs with large numbers of both signs; it stays below this. What a network of half precision says is rounded to its own
+    :math:`\epsilon`. Half-precision states, which no loader of ours makes, would lie beyond every plan's error at 512
+    :math:`\epsilon`; they get 8.
 
     Args:
         model: The denoiser.

@@ -19,7 +19,7 @@ which for Euler's method is the weight of the discretisation loss, :math:`w_j = 
 At the end pictures of held-out noises decide, once (:mod:`sigmatune.workflows.judge`): new weights with the new plan against
 old weights with the old plan. There is a new model only if they are better beyond noise; else the words are "no gain".
 
-Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
+Reference: Optimizing Few-Step Sampler for Diffusion Probabilistic Model (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
 
 from __future__ import annotations
