@@ -119,8 +119,9 @@ def main() -> None:
         tuning=n, validation=n, held_out=n, evaluations=12, reference_steps=8, micro_batch=args.micro_batch
     )
     result = {
-        "benchmark": "benchmarks/memory.py", "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine":
-        machine(), "threads": 1, "limit_mib": LIMIT, **measured(settings, args.size, args.calls, args.method, args.budget),
+        "benchmark": "benchmarks/memory.py", "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(), "threads": 1, "limit_mib": LIMIT,
+        **measured(settings, args.size, args.calls, args.method, args.budget),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     if (args.size, args.method) == (1024, "auto"):

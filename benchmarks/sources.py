@@ -4,7 +4,8 @@ a      "Beta Sampling is All You Need" (Lee et al., 2024, https://arxiv.org/abs/
        uniform timesteps, Beta(.5, .5) and Beta(.6, .6) as published, the Beta fitted to this model's own stepwise analysis,
        that analysis itself (the empirical transform), and a search over timestep subsets by evolution (in the way of
        AutoDiffusion, with the paired error as its objective).
-b      "Optimizing Few-Step Sampler for Diffusion Models" (Huang, 2024, https://arxiv.org/abs/2412.10786): EDM's grid
+b      "Optimizing Few-Step Sampler for Diffusion Probabilistic Model" (Huang, 2024,
+           https://arxiv.org/abs/2412.10786): EDM's grid
        against the discretisation loss with DDIM at 4 to 20 steps.
 d      "Towards Fast Stochastic Sampling in Diffusion Generative Models" (Pandey et al., 2024,
        https://arxiv.org/abs/2402.07211): samplers of phase space on the lifted model at 20, 50 and 100 calls, on the paper's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_bytes, write_text
 from sigmatune.support.folders import recover, whole_folder
 from sigmatune.support.outputs import kind_of
+from sigmatune.training.export import rehearsed
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="links, modes and signals as Linux has them")
 PLAN = ("schedule", "karras", "-N", 3, "--plan")
@@ -407,6 +409,17 @@ def test_left_overs_of_the_dead_go_and_what_the_living_write_stays(tmp_path):
         assert living.exists()
         assert new.exists()
     assert names(tmp_path) == foreign | {"model"}
+
+
+@LINUX
+def test_the_rehearsal_of_a_training_that_was_killed_is_tidied_away(tmp_path):
+    with rehearsed(tmp_path) as place:
+        (place / "unet").mkdir()
+        shutil.copytree(place, tmp_path / f"{files.PREFIX}{'0' * 16}")  # the same name, and nobody's lock
+        assert files.UNFINISHED.fullmatch(place.name)
+        with run_folder.held(tmp_path):
+            assert names(tmp_path) == {place.name, run_folder.LOCK, run_folder.HOLDER}
+    assert names(tmp_path) == {run_folder.LOCK}
 
 
 # --------------------------------------------------------------------------------------------------------- run folders

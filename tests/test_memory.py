@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,6 +161,29 @@ def test_a_network_call_holds_fewer_large_images_unless_told(shape, rows):
     model = gaussian()
     model.shape = shape
     assert Workbench(model).settings == TuningSettings(micro_batch=rows)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
+def test_what_large_rows_took_is_given_back(monkeypatch):
+    """Every other of many blocks is freed, in which nothing large has room, as tuning of large images leaves them."""
+    blocks = [bytearray(2**16) for _ in range(4000)]  # 250 MiB, in pieces below the size that the system maps apart
+    del blocks[::2], blocks[-1000:]
+    before = _resident()
+    module.give_back(module.LARGE - 1)
+    assert abs(_resident() - before) < 8 * MIB
+    module.give_back(module.LARGE)
+    assert before - _resident() > 32 * MIB
+    del blocks
+    asked = []
+    monkeypatch.setattr("sigmatune.tuning.workbench.give_back", asked.append)
+    tune(gaussian(VE(0.02, 20.0)), 3, solver="euler", method="gradient", settings=SETTINGS)
+    assert len(asked) > 10
+    assert set(asked) == {64}
+
+
+def _resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) * 1024
 
 
 def test_rows_taken_one_by_one_give_the_same_numbers(monkeypatch):

@@ -10,7 +10,8 @@ training on a few levels alone, the old levels would look best only because the 
 The folder of the model is only read. The result is a copy of it with new weights in the old dtype; everything else in
 the folder (scheduler, conditioning, spectra) stays.
 
-Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786, phase 2
+Reference: Optimizing Few-Step Sampler for Diffusion Probabilistic Model (Huang, 2024), https://arxiv.org/abs/2412.10786, phase
+2
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from sigmatune.core.schedule import Schedule
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
-from sigmatune.statistics.pieces import pieces
+from sigmatune.statistics.pieces import give_back, pieces
 from sigmatune.support.threads import side_by_side
 from sigmatune.tuning.cache import Cache
 from sigmatune.tuning.costs import Costs
@@ -47,11 +47,10 @@ def rounding(model: Denoiser, exact: torch.Tensor) -> float:
 
     .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
 
-    With D(x) = x every plan is exact and every error is rounding: of six solvers at 4, 10 and 20 steps on five
-    defaults, against references of 48 and 384 calls, the largest was 195 :math:`\epsilon` (in float64; 160 in float32;
-    high-order solvers weight old outputs with large numbers of both signs), the median 5 and 11. A half-precision
-    network rounds its output to its own :math:`\epsilon`. For half-precision states, which none of our loaders creates,
-    512 :math:`\epsilon` would exceed every plan's error; they get 8.
+    With D(x) = x every plan is exact and every error is rounding, which solvers of high order make larger, because they weigh
+    old outputs with large numbers of both signs; it stays below this. A half-precision network rounds its output to its own
+    :math:`\epsilon`. For half-precision states, which none of our loaders creates, 512 :math:`\epsilon` would exceed every
+    plan's error; they get 8.
 
     Args:
         model: The denoiser.
@@ -264,7 +263,13 @@ class Workbench:
         self.check()
         text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        return self._cache.arrays([key], lambda: [make()], lambda: self.spend(purpose, evaluations))[0]
+
+        def measured() -> list[Array]:
+            value = make()
+            give_back(int(np.prod(self.model.shape)))
+            return [value]
+
+        return self._cache.arrays([key], measured, lambda: self.spend(purpose, evaluations))[0]
 
     def spend(self, purpose: str, evaluations: int) -> None:
         """Counts network evaluations of single images for a purpose."""
@@ -288,7 +293,10 @@ class Workbench:
 
         def sampled() -> list[Array]:
             x = self._sampled(plan, indices, purpose)
-            return [digest(x) for digest in digests.values()]
+            give_back(x[0].numel())
+            values = [digest(x) for digest in digests.values()]
+            give_back(x[0].numel())
+            return values
 
         def pay() -> None:
             self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))

@@ -21,7 +21,7 @@ At the end images from held-out noises decide once (:mod:`sigmatune.workflows.ju
 against old weights with the old plan. There is a new model only if they are significantly better; otherwise the verdict
 is "no gain".
 
-Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
+Reference: Optimizing Few-Step Sampler for Diffusion Probabilistic Model (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Fine-tuning a model on the levels that will be used makes it better there and wo
 levels keeps the rest usable and measurable. Here :math:`\lambda(u)` is a staircase, not a curve: its slope is not
 defined, and a loss must not be multiplied by it.
 
-Reference: Optimizing Few-Step Sampler for Diffusion Models (Huang, 2024), https://arxiv.org/abs/2412.10786
+Reference: Optimizing Few-Step Sampler for Diffusion Probabilistic Model (Huang, 2024), https://arxiv.org/abs/2412.10786
 """
 
 from __future__ import annotations
