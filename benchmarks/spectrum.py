@@ -70,8 +70,7 @@ def main() -> None:
     picture = draw(
         spectrum,
         title=f"CIFAR-10: {spectrum.images} images of 32 x 32",
-        law=law,
-        law_label=f"{law.power(1):.3g} k^-{law.exponent:.2f}",
+        laws={f"{law.power(1):.3g} k^-{law.exponent:.2f}": law},
         classes=measured.classes,
         noise=noise,
     )

@@ -42,8 +42,7 @@ def draw(
     spectrum: Spectrum,
     *,
     title: str,
-    law: Any = None,
-    law_label: str = "",
+    laws: Mapping[str, Any] | None = None,
     classes: Mapping[str, Spectrum] | None = None,
     noise: NoisePanel | None = None,
     kind: str = "png",
@@ -53,8 +52,7 @@ def draw(
     Args:
         spectrum: The data's.
         title: The title.
-        law: Anything with ``power(k)``, such as a fitted power law.
-        law_label: Its name in the legend.
+        laws: Anything with ``power(k)``, such as a fitted power law, by its name in the legend.
         classes: Spectra of classes, drawn as thin lines.
         noise: The right panel.
         kind: ``"png"`` or ``"svg"``.
@@ -66,7 +64,7 @@ def draw(
 
     figure = Figure(figsize=(11, 4.2), dpi=130, facecolor="white")
     left, right = figure.subplots(1, 2)
-    _power(left, spectrum, law, law_label, classes or {})
+    _power(left, spectrum, laws or {}, classes or {})
     _noise(right, noise or NoisePanel())
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
@@ -78,7 +76,7 @@ def draw(
     return buffer.getvalue()
 
 
-def _power(axis: Axes, spectrum: Spectrum, law: Any, law_label: str, classes: Mapping[str, Spectrum]) -> None:
+def _power(axis: Axes, spectrum: Spectrum, laws: Mapping[str, Any], classes: Mapping[str, Spectrum]) -> None:
     whole = min(spectrum.size) // 2 + 1
     k = np.arange(1, whole)
     axis.set_xlabel("frequency k (cycles per image)")
@@ -96,8 +94,8 @@ def _power(axis: Axes, spectrum: Spectrum, law: Any, law_label: str, classes: Ma
         low, high = np.exp(middle - spread), np.exp(middle + spread)
         axis.fill_between(k, low, high, color=BLUE, alpha=0.15, lw=0, label="images, one deviation of log P")
     axis.loglog(k, power, "o-", ms=3.5, color=BLUE, label="mean power P(k)")
-    if law is not None:
-        axis.loglog(k, law.power(k), "--", color=ORANGE, label=law_label)
+    for name, law in laws.items():
+        axis.loglog(k, law.power(k), "--", color=ORANGE, label=name)
     if power.min() < 100 * QUANTISATION:
         axis.axhline(QUANTISATION, color=GREY, ls=":", label="rounding to 8 bits")
     if len(k) < 10:

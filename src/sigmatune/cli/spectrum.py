@@ -107,9 +107,9 @@ def _picture(measured: Measured, data: str, trained: Density, levels: Array | No
     spectrum = measured.all
     try:
         law = power_law(spectrum)
-        label = f"{law.power(1):.3g} k^{-law.exponent:.2f}"
-    except SigmaTuneError:
-        law, label = None, ""
+        lines = {f"{law.power(1):.3g} k^{-law.exponent:.2f}": law}
+    except SigmaTuneError:  # too few rings
+        lines = {}
     proposed = {"proposed: every ring the same": training_density(spectrum)} if min(spectrum.size) > 1 else {}
     densities = {
         **proposed,
@@ -120,8 +120,7 @@ def _picture(measured: Measured, data: str, trained: Density, levels: Array | No
     return draw(
         spectrum,
         title=f"{Path(data).name}: {spectrum.images} images of {height} x {width}",
-        law=law,
-        law_label=label,
+        laws=lines,
         classes=measured.classes,
         noise=NoisePanel(densities, {**ends, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])}, levels),
         kind=kind,

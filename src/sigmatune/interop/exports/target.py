@@ -45,7 +45,21 @@ class ExportTarget:
     summary: str
 
 
-Samplers = Mapping[str, str]
+@dataclass(frozen=True)
+class Samplers:
+    """The samplers of a program that takes a list of levels.
+
+    Attributes:
+        names: Theirs, by the names of our solvers that compute the same steps.
+        flow: The solvers that are also the same on a flow's levels: others of its samplers step in tau, ours in log sigma.
+        eta: The solvers whose eta is free in the program; for others it must be 1.
+    """
+
+    names: Mapping[str, str]
+    flow: Sequence[str] = ("euler",)
+    eta: Sequence[str] = ()
+
+
 Layout = Callable[[str, dict[str, Any], Sequence[float]], str]
 
 
@@ -56,25 +70,21 @@ def listed(
     numbers: Callable[[str], list[float]],
     summary: str,
     *,
-    flow: Sequence[str] = ("euler",),
-    eta: Sequence[str] = (),
     trailing_zero: bool = True,
 ) -> ExportTarget:
     """Builds a target that takes a list of levels and the name of a sampler.
 
     Args:
         name: The target's name.
-        samplers: Its samplers by the names of our solvers that compute the same steps.
+        samplers: Its samplers.
         layout: (header line, statement, numbers) -> text.
         numbers: text -> the numbers in it.
         summary: One line.
-        flow: The solvers that are also the same on a flow's levels: others of its samplers step in tau, ours in log sigma.
-        eta: The solvers whose eta is free in the target; for others it must be 1.
         trailing_zero: Whether the final 0 is part of the list.
     """
 
     def write(plan: Plan) -> str:
-        stated = statement(plan, name, samplers, flow, eta)
+        stated = statement(plan, name, samplers)
         kind = stated["sigma_kind"]
         sigmas = plan.schedule.sigmas
         with np.errstate(divide="ignore"):
@@ -98,9 +108,7 @@ def listed(
     return ExportTarget(name, write, read, summary)
 
 
-def statement(
-    plan: Plan, name: str, samplers: Samplers, flow: Sequence[str] = (), eta: Sequence[str] = ()
-) -> dict[str, Any]:
+def statement(plan: Plan, name: str, samplers: Samplers) -> dict[str, Any]:
     """The statement of an export about its numbers.
 
     Raises:
@@ -116,18 +124,19 @@ def statement(
     path = None if plan.path is None else noise.from_spec(plan.path)
     process = {} if path is None else process_of(path)
     kind = "flow" if process.get("kind") == "flow" else "ve"
-    if plan.solver not in samplers:
+    if plan.solver not in samplers.names:
         raise SigmaTuneError(
-            f"{name} has no sampler that computes {plan.solver}'s steps; it has those of {', '.join(sorted(samplers))}."
+            f"{name} has no sampler that computes {plan.solver}'s steps; it has those of {', '.join(sorted(samplers.names))}."
         )
-    if kind == "flow" and plan.solver not in flow:
+    sampler = samplers.names[plan.solver]
+    if kind == "flow" and plan.solver not in samplers.flow:
         raise SigmaTuneError(
-            f"{name}'s {samplers[plan.solver]} steps in the flow's own time and {plan.solver} in log sigma, so on a flow model "
-            f"the two differ; of its samplers {', '.join(flow) or 'none'} is the same on both."
+            f"{name}'s {sampler} steps in the flow's own time and {plan.solver} in log sigma, so on a flow model "
+            f"the two differ; of its samplers {', '.join(samplers.flow) or 'none'} is the same on both."
         )
     options = dict(plan.solver_options)
-    if plan.solver not in eta and options.get("eta", 1.0) != 1.0:
-        raise SigmaTuneError(f"{name}'s {samplers[plan.solver]} has no eta, and this plan's is {options['eta']:g}.")
+    if plan.solver not in samplers.eta and options.get("eta", 1.0) != 1.0:
+        raise SigmaTuneError(f"{name}'s {sampler} has no eta, and this plan's is {options['eta']:g}.")
     return {
         "target": name,
         "sigma_kind": kind,
@@ -135,7 +144,7 @@ def statement(
         "trailing_zero": True,
         "steps": plan.steps,
         "calls": plan.calls,
-        "sampler": samplers[plan.solver],
+        "sampler": sampler,
         "solver": plan.solver,
         "solver_options": options,
         "family": plan.schedule.family,

@@ -6,16 +6,18 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sigmatune.interop.exports.target import listed, numbers_in
+from sigmatune.interop.exports.target import Samplers, listed, numbers_in
 from sigmatune.support.errors import SigmaTuneError
 
-SAMPLERS = {
-    "euler": "Euler",
-    "heun": "Heun",
-    "dpmpp2m": "DPM++ 2M",
-    "ancestral": "Euler a",
-    "sde-dpmpp2m": "DPM++ 2M SDE",
-}
+SAMPLERS = Samplers(
+    {
+        "euler": "Euler",
+        "heun": "Heun",
+        "dpmpp2m": "DPM++ 2M",
+        "ancestral": "Euler a",
+        "sde-dpmpp2m": "DPM++ 2M SDE",
+    }
+)
 
 SCRIPT = '''# {header}
 """Put this file into extensions/sigmatune/scripts/ and restart; sampler {sampler}, schedule type {label!r}, {steps} steps.

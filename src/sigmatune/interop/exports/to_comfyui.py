@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sigmatune.interop.exports.target import listed, numbers_in
+from sigmatune.interop.exports.target import Samplers, listed, numbers_in
 
-SAMPLERS = {
-    "euler": "euler",
-    "heun": "heun",
-    "dpmpp2m": "dpmpp_2m",
-    "ancestral": "euler_ancestral",
-    "sde-dpmpp2m": "dpmpp_2m_sde",
-}
+SAMPLERS = Samplers(
+    {
+        "euler": "euler",
+        "heun": "heun",
+        "dpmpp2m": "dpmpp_2m",
+        "ancestral": "euler_ancestral",
+        "sde-dpmpp2m": "dpmpp_2m_sde",
+    }
+)
 
 
 def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:

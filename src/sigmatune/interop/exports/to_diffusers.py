@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sigmatune import noise
-from sigmatune.interop.exports.target import HEADER, ExportTarget, stated_plan, statement
+from sigmatune.interop.exports.target import HEADER, ExportTarget, Samplers, stated_plan, statement
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import predictions
 from sigmatune.plan import Plan
@@ -70,7 +70,7 @@ def write_stock(plan: Plan) -> str:
     kind = "vp" if path is None else path["kind"]
     if kind not in STOCK_NAMES:
         raise SigmaTuneError(f"no stock scheduler of diffusers takes levels of a {kind} model; export it to diffusers.")
-    stated = statement(plan, "diffusers-stock", {"euler": STOCK_NAMES[kind]}, flow=("euler",))
+    stated = statement(plan, "diffusers-stock", Samplers({"euler": STOCK_NAMES[kind]}))
     stated["trailing_zero"] = kind == "vp"
     sigmas = plan.schedule.sigmas
     with np.errstate(divide="ignore"):

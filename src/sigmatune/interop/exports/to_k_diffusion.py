@@ -6,16 +6,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sigmatune.interop.exports.target import listed, numbers_in
+from sigmatune.interop.exports.target import Samplers, listed, numbers_in
 from sigmatune.support.errors import SigmaTuneError
 
-SAMPLERS = {
-    "euler": "sample_euler",
-    "heun": "sample_heun",
-    "dpmpp2m": "sample_dpmpp_2m",
-    "ancestral": "sample_euler_ancestral",
-    "sde-dpmpp2m": "sample_dpmpp_2m_sde",
-}
+SAMPLERS = Samplers(
+    {
+        "euler": "sample_euler",
+        "heun": "sample_heun",
+        "dpmpp2m": "sample_dpmpp_2m",
+        "ancestral": "sample_euler_ancestral",
+        "sde-dpmpp2m": "sample_dpmpp_2m_sde",
+    },
+    eta=("ancestral", "sde-dpmpp2m"),
+)
 
 
 def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:
@@ -42,5 +45,4 @@ TARGET = listed(
     _layout,
     _numbers,
     "a torch tensor with the final 0, for k_diffusion.sampling",
-    eta=("ancestral", "sde-dpmpp2m"),
 )

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sigmatune.interop.exports.target import listed, numbers_in
+from sigmatune.interop.exports.target import Samplers, listed, numbers_in
 from sigmatune.support.errors import SigmaTuneError
 
-SAMPLERS = {"euler": "euler", "heun": "heun", "dpmpp2m": "dpm++2m", "ancestral": "euler_a"}
+SAMPLERS = Samplers({"euler": "euler", "heun": "heun", "dpmpp2m": "dpm++2m", "ancestral": "euler_a"})
 
 
 def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:
