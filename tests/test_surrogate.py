@@ -17,7 +17,7 @@ from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging
 from sigmatune.tuning.surrogate import MODES, Surrogate
 
-SETTINGS = TuningSettings(tuning=12, validation=8, held_out=8, micro_batch=6, reference_steps=32)
+SETTINGS = TuningSettings(tuning=12, validation=8, held_out=8, micro_batch=6, reference_steps=64)
 
 
 def mixture(path=None, shape=(3, 4, 5)):
@@ -55,7 +55,7 @@ def test_on_the_teachers_path_it_is_the_network(path):
     ends = stand_in.run(bench.reference_plan().coefficients)
     torch.testing.assert_close(ends, stand_in.exact, atol=1e-9, rtol=0)
     # A finer plan stays near the path as well; there the spline is what is tested.
-    fine = bench.reference_plan(64)
+    fine = bench.reference_plan(96)
     away = stand_in.errors(
         stand_in.run(fine.coefficients) - stand_in.modes(bench.outputs(fine, "tuning")) + stand_in.exact
     )
