@@ -45,7 +45,7 @@ EVALUATION = ("test_metrics.py", "test_evaluation.py")
 LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
 FINETUNE, DISTILLATION, PSLD = ("test_finetune.py",), ("test_distillation.py",), ("test_training_phase_space.py",)
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
-NUMBERS = ("test_laws.py",)
+NUMBERS, INTERVALS = ("test_laws.py",), ("test_interval_laws.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
     Mutant(
@@ -109,7 +109,7 @@ MUTANTS = (
     # Evaluation: joined moments, the jackknife, pairs of a row with itself, the wrong neighbour, images under a wrong name.
     Mutant("statistics/moments.py", "* (self.n * other.n / n)", "* (other.n / n)", EVALUATION),
     Mutant("statistics/moments.py", "(part.n / n)", "(part.n / self.n)", EVALUATION),
-    Mutant("statistics/jackknife.py", "(len(left) - 1) * np.var", "np.var", EVALUATION),
+    Mutant("statistics/jackknife.py", "(len(left) - 1) * np.var", "np.var", INTERVALS),
     Mutant("evaluation/metrics/kernel.py", "n * n - float(np.square(weights) @ self.sizes)", "n * n", EVALUATION),
     Mutant(
         "evaluation/metrics/neighbours.py", "distances, K, axis=1)[:, K]", "distances, K, axis=1)[:, K - 1]", EVALUATION
@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant("evaluation/metrics/spectrum_distance.py", "np.mean(gap**2)", "np.mean(gap)**2", EVALUATION),
     Mutant("evaluation/generation.py", "|{seed}|{plan.micro_batch}|", "|{plan.micro_batch}|", EVALUATION),
-    Mutant("statistics/bootstrap.py", "resampled - resampled.mean()", "resampled + resampled.mean()", EVALUATION),
+    Mutant("statistics/bootstrap.py", "resampled - resampled.mean()", "resampled + resampled.mean()", INTERVALS),
     # Training: laws, weights, averages, what is told, what is kept.
     Mutant("training/laws/cosine.py", "4 * (noisy - clean) / np.sin", "2 * (noisy - clean) / np.sin", LAWS),
     Mutant("training/laws/log_normal.py", "2 * P_std * (above - below)", "2 * P_std", LAWS),
@@ -163,7 +163,7 @@ MUTANTS = (
     Mutant("evaluation/metrics/neighbours.py", "inside.sum(axis=1).mean() / K", "inside.sum(axis=1).mean()", NUMBERS),
     Mutant("evaluation/metrics/frechet_distance.py", "total - part for part", "total for part", NUMBERS),
     Mutant("evaluation/metrics/sliced_wasserstein.py", "rows[keep], LEVELS", "rows, LEVELS", NUMBERS),
-    Mutant("statistics/jackknife.py", "(1 + CONFIDENCE) / 2)", "CONFIDENCE)", NUMBERS),
+    Mutant("statistics/jackknife.py", "(1 + CONFIDENCE) / 2)", "CONFIDENCE)", INTERVALS),
     Mutant("evaluation/stochastic_guard.py", "- n * np.outer(mean, mean)", "- np.outer(mean, mean)", NUMBERS),
     Mutant(
         "evaluation/stochastic_guard.py",
@@ -176,9 +176,9 @@ MUTANTS = (
         "statistics/bootstrap.py",
         "[(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]",
         "[1 - CONFIDENCE, CONFIDENCE]",
-        NUMBERS,
+        INTERVALS,
     ),
-    Mutant("statistics/bootstrap.py", "size=(resamples, len(values))", "size=(resamples, len(values) // 2)", NUMBERS),
+    Mutant("statistics/bootstrap.py", "size=(resamples, len(values))", "size=(resamples, len(values) // 2)", INTERVALS),
     Mutant("statistics/moments.py", "basis.T @ self.scatter @ basis", "basis.T @ basis", NUMBERS),
     Mutant("statistics/frechet.py", "np.sqrt(len(rows) - 1), mode", "np.sqrt(len(rows)), mode", NUMBERS),
     Mutant("statistics/sliced.py", "/ np.sqrt(squares)", "/ squares", ("test_statistics.py",)),

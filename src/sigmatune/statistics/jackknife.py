@@ -6,6 +6,11 @@ with :math:`\theta_{(j)}` computed without fold j of G. The interval covers othe
 generated images, other seeds of the same model and plan against the same reference. For two sets of images from the same
 noises, the jackknife of their difference cancels what they share.
 
+In 2,000 simulated sets of 60 rows the 95% interval covered the truth in 95.7% for a mean and in 95.6% for the typical error
+(exp of a trimmed mean). Two statistics miss that. A median is not smooth: 87%, so do not jackknife one. A difference of two
+Frechet distances is almost quadratic where both are nearly 0 (0.02, of sets of 200): 98.6%, wider than it need be; at a
+distance of 1.3 it is 94.9%. ``tests/test_interval_laws.py`` repeats the simulation.
+
 Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), https://doi.org/10.1137/1.9781611970319
 """
 
