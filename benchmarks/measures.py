@@ -32,6 +32,7 @@ from guard import machine
 from scipy.stats import spearmanr
 
 from sigmatune import compile_plan, load, measures, schedules
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.base import principal
@@ -59,21 +60,22 @@ EXPONENTS = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, how many noises and random schedules it gets, and the data that it is a model of (none: exact draws)."""
+    """A model, how many noises and random schedules it gets, the data that it is a model of (none: exact draws), and calls."""
 
     source: str
     rows: int
     random: int = 7
     data: tuple[str, str, int] | None = None
+    calls: tuple[int, ...] = CALLS
 
 
 SUBJECTS = {
     "mixture of CIFAR-10, 16": Subject("exact:cifar10-mixture-16", 192),
     "network, CIFAR-10, 16": Subject("benchmarks/models/cifar10-edm-uncond-cpu", 128, 7, ("cifar10", "train", 16)),
-    "mixture of CIFAR-10, 32": Subject("exact:cifar10-mixture-32", 192),
-    "network, emoji, 32": Subject("benchmarks/models/unfinished/emoji", 96, 3, ("emoji", "images", 32)),
-    "mixture of emoji, 32": Subject("exact:emoji-mixture-32", 192),
-    "network, CIFAR-10, 32": Subject("cifar10", 96, 3, ("cifar10", "train", 32)),
+    "mixture of CIFAR-10, 32": Subject("exact:cifar10-mixture-32", 128),
+    "network, emoji, 32": Subject("benchmarks/models/unfinished/emoji", 64, 3, ("emoji", "images", 32), (4, 6)),
+    "mixture of emoji, 32": Subject("exact:emoji-mixture-32", 128),
+    "network, CIFAR-10, 32": Subject("cifar10", 64, 3, ("cifar10", "train", 32), (4, 6)),
 }
 
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -119,13 +121,17 @@ def random_grid(path: NoisePath, calls: int, seed: int) -> Schedule:
 # --------------------------------------------------------------------------------------------------------------- model
 
 
+def opened(source: str) -> Denoiser:
+    """A model by its name, or by its folder from the root of the repository."""
+    return load(str(HERE.parent / source) if source.startswith("benchmarks/") else source)
+
+
 class Judge:
     """What the pictures of one model are measured with."""
 
     def __init__(self, name: str) -> None:
-        self.subject = SUBJECTS[name]
-        source = self.subject.source
-        self.model = load(str(HERE.parent / source) if source.startswith("benchmarks/") else source)
+        self.name, self.subject = name, SUBJECTS[name]
+        self.model = opened(self.subject.source)
         self.extract = extractor("efficientnet-lite0", tuple(self.model.shape))
         self.exact = self._kept(name, lambda: self.sampled(reference_plan(self.model, REFERENCE_STEPS)))
         self.fitted = {label: measures.fit(of, self.exact, **options) for label, (of, options) in CANDIDATES.items()}
@@ -145,14 +151,20 @@ class Judge:
 
     @cached_property
     def _data(self) -> dict[str, Any]:
-        """The features of data, whole spaces."""
+        """The features of data, whole spaces; kept, for they take minutes."""
+        file = WORK / f"{self.name}, {DATA_ROWS} of the data.npz"
+        if not file.is_file():
+            seen = self.extract(to_pixels(self._images().float(), self.model.value_range))
+            np.savez(file, **{space: seen[space] for space in ("block10", "head")})
+        with np.load(file) as kept:
+            return dict(kept)
+
+    def _images(self) -> torch.Tensor:
         if self.subject.data is None:
-            x = self.model.draw(DATA_ROWS, seed=1)  # type: ignore[attr-defined]  # exact denoisers only
-        else:
-            data, key, size = self.subject.data
-            images = open_images(HERE.parent / "data" / f"{data}.npz", key=key, size=size).drawn(DATA_ROWS)
-            x = torch.cat([batch for batch, _ in images])
-        return self.extract(to_pixels(x.float(), self.model.value_range))
+            return self.model.draw(DATA_ROWS, seed=1)  # type: ignore[attr-defined]  # exact denoisers only
+        data, key, size = self.subject.data
+        images = open_images(HERE.parent / "data" / f"{data}.npz", key=key, size=size).drawn(DATA_ROWS)
+        return torch.cat([batch for batch, _ in images])
 
     @cached_property
     def _basis(self) -> Any:
@@ -202,34 +214,44 @@ def stored() -> dict[str, Any]:
 
 def run(name: str) -> None:
     """Measures what is missing of one model."""
-    result = stored()
-    judge, subject = Judge(name), SUBJECTS[name]
-    fingerprint = judge.model.fingerprint()
-    if result["subjects"].get(name, {}).get("fingerprint") not in (None, fingerprint):
-        raise SystemExit(f"{name} is not the model that was measured; remove its cells from {RESULT}.")
-    done = {(cell["model"], cell["schedule"], cell["solver"], cell["calls"]) for cell in result["cells"]}
-    about = {"source": subject.source, "fingerprint": fingerprint, "exact": subject.data is None, "rows": subject.rows}
-    began, spent = time.process_time(), result["subjects"].get(name, {}).get("cpu_seconds", 0.0)
-    for calls in CALLS:
-        for label, schedule in grids(judge.model.path, calls, subject.random):
+    result, subject = stored(), SUBJECTS[name]
+    model = opened(subject.source)
+    about = {
+        "source": subject.source,
+        "fingerprint": model.fingerprint(),
+        "exact": subject.data is None,
+        "rows": subject.rows,
+    }
+    known = result["subjects"].get(name, {})
+    if known and any(known[key] != about[key] for key in about):
+        raise SystemExit(f"{name} was measured otherwise; remove its cells from {RESULT}.")
+    missing = list(wanted(result["cells"], name, model.path))
+    judge = Judge(name) if missing else None
+    began, spent = time.process_time(), known.get("cpu_seconds", 0.0)
+    for label, schedule, solver, calls in missing:
+        cell = {"model": name, "schedule": label, "solver": solver, "calls": calls}
+        result["cells"].append({**cell, **judge.cell(schedule, solver)})
+        print(name, calls, solver, label, result["cells"][-1]["data"], flush=True)
+        about |= {"converged": judge.floor(), "cpu_seconds": round(spent + time.process_time() - began)}
+        result["subjects"][name] = about
+        write({**result, **facts()})
+
+
+def wanted(cells: list[dict[str, Any]], name: str, path: NoisePath) -> Iterator[tuple[str, Schedule, str, int]]:
+    """What has not been measured of a model."""
+    done = {(cell["schedule"], cell["solver"], cell["calls"]) for cell in cells if cell["model"] == name}
+    for calls in SUBJECTS[name].calls:
+        for label, schedule in grids(path, calls, SUBJECTS[name].random):
             for solver in SOLVERS:
-                if (name, label, solver, calls) in done:
-                    continue
-                cell = {
-                    "model": name,
-                    "schedule": label,
-                    "solver": solver,
-                    "calls": calls,
-                    **judge.cell(schedule, solver),
-                }
-                result["cells"].append(cell)
-                print(name, calls, solver, label, {s: round(v, 1) for s, v in cell["data"].items()}, flush=True)
-            about |= {"converged": judge.floor(), "cpu_seconds": round(spent + time.process_time() - began)}
-            result["subjects"][name] = about
-            date = datetime.datetime.now(datetime.UTC).date().isoformat()
-            settings = {"reference_steps": REFERENCE_STEPS, "data": DATA_ROWS, "spaces": list(SPACES)}
-            facts = {"date": date, "machine": machine(), **settings, "candidates": list(CANDIDATES) + list(PAIRED)}
-            write({**result, **facts})
+                if (label, solver, calls) not in done:
+                    yield label, schedule, solver, calls
+
+
+def facts() -> dict[str, Any]:
+    """When, on what and how."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    settings = {"reference_steps": REFERENCE_STEPS, "data": DATA_ROWS, "spaces": list(SPACES)}
+    return {"date": date, "machine": machine(), **settings, "candidates": list(CANDIDATES) + list(PAIRED)}
 
 
 # ------------------------------------------------------------------------------------------------------------- summary
@@ -260,6 +282,7 @@ def summary(cells: list[dict[str, Any]], exact: dict[str, bool]) -> dict[str, An
 def groups(cells: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The cells that are ranked among each other."""
     keys = dict.fromkeys((cell["model"], cell["solver"], cell["calls"]) for cell in cells)
+    keys = [key for key in keys if key[2] in SUBJECTS[key[0]].calls]
     for key in keys:
         yield key[0], [cell for cell in cells if (cell["model"], cell["solver"], cell["calls"]) == key]
 

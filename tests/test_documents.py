@@ -302,3 +302,44 @@ def test_the_latent_models_card_has_the_figures_of_its_training():
     assert f"{training['minutes']:g} minutes" in card
     assert f"{training['autoencoder']['steps']} steps of the autoencoder" in card
     assert f"{training['transformer']['steps']} steps of the transformer" in card
+
+
+def test_what_the_page_of_measures_says():
+    from sigmatune.measures import MEASURES
+
+    result = results("measures")
+    found, cells = result["summary"], result["cells"]
+    assert MEASURES["whitened"].defaults == {"exponent": 0.75, "floor": 1e-4, "channels": "shared"}
+    mean = {name: figures["mean"] for name, figures in found.items()}
+    of_rings = [name for name in mean if name.startswith("rings")]
+    assert all(mean["rms"] < mean[name] - 0.1 for name in of_rings)
+    assert abs(mean["rings, 0.75"] - mean["colours, 0.5"]) < 0.03
+    best = max(value for name, value in mean.items() if "features" not in name)
+    assert best - mean["rings, 0.75"] < 0.03
+    assert all(mean["rings, 0.75"] - mean[f"rings, {p}"] < 0.05 for p in (0.5, 1))
+    assert all(mean["colours, 0.5"] - mean[f"colours, {p}"] > 0.1 for p in (0.25, 0.75))
+    for p in ("0.75", "1"):
+        assert all(abs(mean[f"rings, {p}"] - mean[f"rings, {p}, floor {floor}"]) < 0.01 for floor in ("0.01", "1e-06"))
+    assert all(mean[f"features, {space}"] > best for space in ("block10", "head-pca64"))
+    for cell in cells:
+        assert set(cell["log"]) == set(found), "a cell of other candidates"
+
+
+def test_what_the_page_of_measures_says_of_a_network_near_its_own_end():
+    from scipy.stats import spearmanr
+
+    result, name = results("measures"), "network, CIFAR-10, 16"
+    cells = [c for c in result["cells"] if (c["model"], c["solver"], c["calls"]) == (name, "dpmpp2m", 10)]
+    assert len(cells) == 14
+    own = result["subjects"][name]["converged"]
+
+    def correlation(candidate: str, against: str, space: str) -> float:
+        return spearmanr([c["log"][candidate] for c in cells], [c[against][space] for c in cells]).statistic
+
+    for space in ("block10", "head-pca64"):
+        assert min(cell["data"][space] for cell in cells) < own[space]
+        assert median(cell["data"][space] for cell in cells) < 1.1 * own[space]
+        for candidate in result["summary"]:
+            assert correlation(candidate, "data", space) < 0.1, (candidate, space)
+            if candidate.startswith("rings"):
+                assert correlation(candidate, "converged", space) > 0.8, (candidate, space)

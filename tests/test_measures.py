@@ -188,7 +188,10 @@ def test_without_exponent_it_is_the_root_mean_square_as_a_share_of_the_whole():
 def test_every_ring_counts_as_its_share_of_the_modes(shape):
     """Errors as large as the samples themselves in one ring add that ring's share of all modes, whatever its power."""
     x = drawn(shape, n=3)
-    fitted, modes = measures.fit("whitened", x, floor=1e-12), np.fft.fftn(x.numpy(), axes=range(2, len(shape) + 1))
+    fitted, modes = (
+        measures.fit("whitened", x, exponent=1, floor=1e-12),
+        np.fft.fftn(x.numpy(), axes=range(2, len(shape) + 1)),
+    )
     count = grid.counts(shape[1:])
     for ring in np.flatnonzero(count):
         part = np.fft.ifftn(np.where(grid.rings(shape[1:]) == ring, modes, 0), axes=range(2, len(shape) + 1)).real
@@ -208,7 +211,7 @@ def test_on_gaussian_data_it_is_the_relative_wasserstein_error_of_every_mode():
     gain = plan_gain(plan, power)
     x = np.fft.ifft2(gain * np.fft.fft2(eps.numpy())).real
     exact = np.fft.ifft2(np.sqrt(power) * np.fft.fft2(eps.numpy())).real
-    fitted = measures.fit("whitened", torch.from_numpy(exact), floor=1e-9)
+    fitted = measures.fit("whitened", torch.from_numpy(exact), exponent=1, floor=1e-9)
     of_rings = np.bincount(grid.rings((8, 8)).ravel(), power.ravel()) / grid.counts((8, 8))
     assert_allclose(fitted.power[0], of_rings, rtol=1e-9)
     closed = closed_errors(plan.coefficients, torch.from_numpy(power.ravel())).numpy().reshape(size, size)
@@ -235,7 +238,7 @@ def test_a_ring_without_power_gets_the_floor():
     blurred = drawn(shape)
     modes = torch.fft.fft2(blurred)
     modes[..., torch.from_numpy(grid.rings((8, 8)) >= 4)] = 0
-    found = measures.fit("whitened", torch.fft.ifft2(modes).real)
+    found = measures.fit("whitened", torch.fft.ifft2(modes).real, exponent=1)
     assert np.isfinite(found.ring_weights).all()
     assert found.power[0, 4:].max() < 1e-25
     assert found.ring_weights[0, 4:].max() == pytest.approx(1e4 / float(found._mean))
@@ -243,7 +246,7 @@ def test_a_ring_without_power_gets_the_floor():
 
 def test_grey_pictures_of_three_channels_can_be_whitened_by_their_axes():
     x = drawn((1, 8, 8)).expand(-1, 3, -1, -1)
-    fitted = measures.fit("whitened", x, channels="principal")
+    fitted = measures.fit("whitened", x, channels="principal", exponent=1)
     assert_allclose(np.abs(fitted.turn[0]), 3**-0.5, rtol=1e-9)
     assert fitted.errors(x * 1.1, x).mean() == pytest.approx(0.1 / 3**0.5, rel=0.05)  # one axis of three has the power
 
