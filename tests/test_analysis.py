@@ -26,7 +26,7 @@ from sigmatune.analysis.beta_fit import (
     total_variation,
 )
 from sigmatune.analysis.figures import change_map, rendered
-from sigmatune.analysis.jackknife import jackknife
+from sigmatune.analysis.fold_intervals import jackknife
 from sigmatune.analysis.result import Stepwise
 from sigmatune.analysis.stepwise import FLOOR, analyze, analyze_groups, chain, log_magnitudes, mean
 from sigmatune.analysis.summary import band_medians, fit_sentence, order_sentence, summary

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sigmatune import plan, rules
 from sigmatune.plan.document import schema as plan_schema
-from sigmatune.rules.document import schema as rule_schema
+from sigmatune.rules.rule_document import schema as rule_schema
 from sigmatune.support.files import write_text
 
 if __name__ == "__main__":

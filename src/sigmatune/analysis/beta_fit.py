@@ -23,7 +23,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import betainc, betaincc
 
-from sigmatune.analysis.jackknife import JackknifeEstimate, jackknife
+from sigmatune.analysis.fold_intervals import JackknifeEstimate, jackknife
 from sigmatune.analysis.result import Band, Of, Stepwise
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
@@ -93,7 +93,7 @@ class BetaFit:
     """Beta distributions fitted to a change density.
 
     Attributes:
-        a, b: The free fit, with jackknife intervals (:mod:`sigmatune.analysis.jackknife` says what they cover).
+        a, b: The free fit, with jackknife intervals (:mod:`sigmatune.analysis.fold_intervals` says what they cover).
         symmetric: The fit of a = b.
         ratio: b / a of the free fit; above 1 there is more change towards the clean end.
         divergence: Kullback-Leibler divergence from the measured to the freely fitted shares, nats; 0 is a perfect fit.

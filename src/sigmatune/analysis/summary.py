@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sigmatune.analysis.beta_fit import PUBLISHED, BetaFit, against_fit, fit_beta
-from sigmatune.analysis.jackknife import JackknifeEstimate, jackknife
+from sigmatune.analysis.fold_intervals import JackknifeEstimate, jackknife
 from sigmatune.analysis.result import Of, Stepwise
 
 

@@ -27,7 +27,7 @@ from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan, compile_plan
-from sigmatune.rules.document import FORMAT, VERSION, ControlFields, RuleFile
+from sigmatune.rules.rule_document import FORMAT, VERSION, ControlFields, RuleFile
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
 from sigmatune.solvers import SOLVERS

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sigmatune import noise
 from sigmatune.plan import Plan, load_plan
-from sigmatune.rules.document import FORMAT, VERSION, RuleFile
 from sigmatune.rules.rule import Control, SpectralRule
+from sigmatune.rules.rule_document import FORMAT, VERSION, RuleFile
 from sigmatune.spectra.mixture import Mixture
 from sigmatune.support import json_file
 

@@ -49,7 +49,7 @@ from sigmatune.training.run_log import Report
 from sigmatune.training.teacher import followed
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.stage_choice import stages_of
-from sigmatune.workflows.finetune_job import Job
+from sigmatune.workflows.finetune_job import FinetuneJob
 from sigmatune.workflows.finetune_round import Round, weights_of
 from sigmatune.workflows.finetune_settings import KEEP, TRAINING, FinetuneSettings
 from sigmatune.workflows.finetune_verdict import Outcome, Result, cost, judged, written
@@ -91,12 +91,12 @@ def finetune(  # noqa: PLR0913 - the front door
             folder with another fine-tuning or in which another process works, or a loss that is no longer finite;
             finished work stays.
     """
-    job = Job(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
+    job = FinetuneJob(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
     with held(job.folder):
         return _run(job, plan, solver)
 
 
-def _run(job: Job, plan: Plan | int, solver: str) -> Result:
+def _run(job: FinetuneJob, plan: Plan | int, solver: str) -> Result:
     began, start = time.monotonic(), Trainable.of(job.source)
     model, judge = job.conditioned(start.folder), Judge(job.data, tuple(start.model.shape), job.progress)
     _check(job, start, plan, model)
@@ -114,7 +114,7 @@ def _run(job: Job, plan: Plan | int, solver: str) -> Result:
     return written(job, outcome, evidence, cost(job, outcome, judge, time.monotonic() - began))
 
 
-def _check(job: Job, start: Trainable, plan: Plan | int, model: Denoiser) -> None:
+def _check(job: FinetuneJob, start: Trainable, plan: Plan | int, model: Denoiser) -> None:
     """Refuses what cannot work, before anything is written."""
     if job.settings.method != KEEP:
         stages_of(job.settings.method, coefficients=False)
@@ -133,7 +133,7 @@ def _check(job: Job, start: Trainable, plan: Plan | int, model: Denoiser) -> Non
     objective_of(start, job.images, levels)
 
 
-def _claim(job: Job, start: Trainable, plan: Plan | int, solver: str) -> None:
+def _claim(job: FinetuneJob, start: Trainable, plan: Plan | int, solver: str) -> None:
     """Claims the folder for this fine-tuning."""
     digest = hashlib.sha256(np.ascontiguousarray(job.images.values.numpy()).tobytes()).hexdigest()
     settings = job.settings.to_dict()

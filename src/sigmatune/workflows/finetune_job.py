@@ -23,7 +23,7 @@ from sigmatune.workflows.judge import ReferenceData
 
 
 @dataclass(frozen=True)
-class Job:
+class FinetuneJob:
     """The arguments of :func:`sigmatune.workflows.finetune.finetune`."""
 
     source: str | Path

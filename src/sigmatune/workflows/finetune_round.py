@@ -27,7 +27,7 @@ from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.run_log import lines as log_of
 from sigmatune.tuning import discretisation
 from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
-from sigmatune.workflows.finetune_job import Job, paid
+from sigmatune.workflows.finetune_job import FinetuneJob, paid
 from sigmatune.workflows.finetune_settings import KEEP
 from sigmatune.workflows.judge import Judge
 
@@ -62,7 +62,7 @@ class Round:
         judge: Ranks the candidates for the next plan.
     """
 
-    job: Job
+    job: FinetuneJob
     number: int
     start: Trainable
     plan: Plan

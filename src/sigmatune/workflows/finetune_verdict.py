@@ -17,7 +17,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 from sigmatune.support.folders import copy as copy_folder
 from sigmatune.support.folders import whole_folder
-from sigmatune.workflows.finetune_job import Job, paid
+from sigmatune.workflows.finetune_job import FinetuneJob, paid
 from sigmatune.workflows.judge import ImageVerdict, Judge
 
 
@@ -52,7 +52,7 @@ class Outcome:
     rounds: list[dict[str, Any]]
 
 
-def judged(job: Job, outcome: Outcome, judge: Judge) -> dict[str, Any]:
+def judged(job: FinetuneJob, outcome: Outcome, judge: Judge) -> dict[str, Any]:
     """Compares new weights and plan with the old ones, and with the best default for the old weights: the evidence."""
     old, new = outcome.old, outcome.new
     default, label = _best_default(judge, *old)
@@ -79,7 +79,7 @@ def judged(job: Job, outcome: Outcome, judge: Judge) -> dict[str, Any]:
     }
 
 
-def cost(job: Job, outcome: Outcome, judge: Judge, seconds: float) -> dict[str, Any]:
+def cost(job: FinetuneJob, outcome: Outcome, judge: Judge, seconds: float) -> dict[str, Any]:
     """The cost of a fine-tuning, JSON-ready."""
     rounds = outcome.rounds
     spent = {
@@ -95,7 +95,7 @@ def cost(job: Job, outcome: Outcome, judge: Judge, seconds: float) -> dict[str, 
     }
 
 
-def written(job: Job, outcome: Outcome, evidence: dict[str, Any], spent: dict[str, Any]) -> Result:
+def written(job: FinetuneJob, outcome: Outcome, evidence: dict[str, Any], spent: dict[str, Any]) -> Result:
     """Writes model (only with a gain), evidence and plan."""
     gain = evidence["gain"]
     chosen = outcome.new[1] if gain else outcome.old[1]
