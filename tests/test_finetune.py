@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from sigmatune.spectra.sources import open_images
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import plan_levels as training_of_levels
 from sigmatune.training.data import Pictures
-from sigmatune.training.model_copy import digest_of, save
+from sigmatune.training.model_copy import save
 from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable, fine_tune, objective_of
 from sigmatune.training.recipe import Training
 from sigmatune.training.run import train
@@ -48,6 +49,12 @@ def pictures(most: int | None = None) -> Pictures:
 
 def plan_for(model, steps=3, solver="euler", family="karras"):
     return compile_plan(build(family, steps, model.path), solver, model)
+
+
+def digest_of(folder: Path) -> dict[str, str]:
+    """A digest of every file of a folder, which proves that nothing in it changed."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @pytest.fixture(scope="module")

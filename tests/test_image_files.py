@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from PIL import Image, features
 
 from sets import noise_pictures
+from sigmatune.spectra.images import left_out_told
 from sigmatune.spectra.listing import KINDS, listing, suffixes
 from sigmatune.spectra.sources import open_images
 from sigmatune.support.errors import SigmaTuneError
@@ -63,9 +64,9 @@ def test_all_images_of_an_untidy_folder(untidy):
     assert images.left_out == LEFT_OUT
     assert images.empty == ("c",)
     told = "6 images of {}; left out: 1 broken link, 2 hidden name, 1 link in a circle, 1 no regular file, 1 type .txt"
-    assert images.left_out_words.startswith(told.format(untidy))
-    assert "1 folder(s) without an image, such as c" in images.left_out_words
-    assert len(images.left_out_words) < 300 + len(str(untidy))
+    assert left_out_told(images.about()).startswith(told.format(untidy))
+    assert "1 folder(s) without an image, such as c" in left_out_told(images.about())
+    assert len(left_out_told(images.about())) < 300 + len(str(untidy))
 
 
 def test_commands_say_what_was_left_out(untidy, run):
@@ -97,7 +98,7 @@ def test_commands_say_what_was_left_out(untidy, run):
 def test_a_tidy_folder_needs_no_word(tmp_path, run):
     save(tmp_path / "data" / "a.png")
     save(tmp_path / "data" / "b.png", SEEN[1])
-    assert open_images(tmp_path / "data").left_out_words == ""
+    assert left_out_told(open_images(tmp_path / "data").about()) == ""
     _, out, _ = run("spectrum", tmp_path / "data")
     assert "left out" not in out
 

@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant("training/objective.py", "return 1 / mean", "return 1.0", LAWS),
     Mutant("training/data.py", "draws.order(seed, epoch,", "draws.order(seed, 0,", TRAINING),
     Mutant("training/export.py", "average.values[name].to(value)", "value", TRAINING),
-    Mutant("training/cascade.py", "images - told", "images", TRAINING),
-    Mutant("training/checkpoint.py", "torch.empty_like(value).copy_(found[kind])", "found[kind]", TRAINING),
+    Mutant("training/cascade.py", "images - condition", "images", TRAINING),
+    Mutant("training/checkpoint.py", "torch.empty_like(value).copy_(restored[kind])", "restored[kind]", TRAINING),
     Mutant("training/trainer.py", 'if line["step"] <= self.step', "if line", TRAINING),
     # Distillation and adapters: forward substitution, what an error counts, what stays frozen and what is kept.
     Mutant("training/distillation.py", "rest - form.W[k + 1, j] * D", "rest + form.W[k + 1, j] * D", FOLLOWING),
@@ -141,14 +141,14 @@ MUTANTS = (
     Mutant("training/distillation.py", "[row % calls for row in", "[0 * row for row in", FOLLOWING),
     Mutant("training/lora.py", "rank if alpha is None", "1 if alpha is None", ("test_lora.py",)),
     Mutant("training/checkpoint.py", "    if not frozen:", "    if frozen:", ("test_lora.py",)),
-    Mutant("models/conditional.py", "return index % count", "return 0", ("test_conditional.py",)),
+    Mutant("core/condition.py", "return index % len(self.values)", "return 0", ("test_condition.py",)),
     Mutant("rules/rule.py", "steps = 1 + np.floor", "steps = 0 + np.floor", ("test_conditional.py",)),
     # Fine-tuning: what an error weighs, what a teacher asks for, what is frozen, and the score of phase space.
     Mutant("workflows/finetune_round.py", "np.append(last[:-1], 1.0)", "np.append(last[:-1], 0.5)", FINETUNE),
     Mutant("workflows/finetune_round.py", "float(torch.hypot(form.q[-1], torch.ones(())))", "1.0", FINETUNE),
     Mutant("workflows/judge.py", "not any(d.low > 0 for", "not any(d.low > 1e9 for", FINETUNE),
     Mutant("training/plan_levels.py", "shares, self.elsewhere, (", "shares, 0.0, (", FINETUNE),
-    Mutant("training/plan_levels.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
+    Mutant("training/model_copy.py", "dtype = _dtype(", "dtype = torch.float64 if like else _dtype(", FINETUNE),
     Mutant("training/distillation.py", "rest - form.W[k + 1, j] * D", "rest + form.W[k + 1, j] * D", DISTILLATION),
     Mutant("training/distillation.py", "z[:, 0] = self.form.rho[0] * eps", "z[:, 0] = eps / 2", DISTILLATION),
     Mutant(
@@ -229,10 +229,10 @@ MUTANTS = (
         "self.timesteps = times.round().float()",
         ("test_conformance.py",),
     ),
-    Mutant("models/pipeline.py", "range(a, b)) for", "range(0, b)) for", ("test_models_pipeline.py",)),
+    Mutant("core/condition.py", "range(a, b) for", "range(0, b) for", ("test_condition.py",)),
     Mutant("core/loop.py", "call: int = k + 1", "call: int = k", LOOP),
     Mutant("core/program.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
-    Mutant("plan/sampling.py", "own, given = [rows[i] for i in part]", "own, given = rows[: len(part)]", LOOP),
+    Mutant("plan/sampling.py", "part_indices = [rows[i] for i in part]", "part_indices = rows[: len(part)]", LOOP),
 )
 
 

@@ -83,10 +83,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         for part in _parts(len(rows), size):
 
             def sampled(hook: Callable[[Step], None] | None, part: range = part) -> torch.Tensor:
-                part_indices, given = (
-                    [rows[i] for i in part],
-                    None if x0 is None else x0[part.start : part.stop].to(out),
-                )
+                part_indices = [rows[i] for i in part]
+                given = None if x0 is None else x0[part.start : part.stop].to(out)
                 table = plan.coefficients.at(part)
                 return run(table, denoiser, seed=seed, indices=part_indices, x0=given, micro_batch=size, on_step=hook)
 

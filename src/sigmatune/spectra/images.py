@@ -95,11 +95,6 @@ class Images:
         known = {"name": self.name, "images": self.count, "values": self._scale.used, "left_out": dict(self.left_out)}
         return {**known, **({"empty_folders": list(self.empty)} if self.empty else {}), **self._about}
 
-    @property
-    def left_out_words(self) -> str:
-        """What was left out, in words for people; empty if nothing was."""
-        return left_out_told(self.about())
-
 
 def left_out_told(about: Mapping[str, Any]) -> str:
     """What a record of :meth:`Images.about` says of what was left out, in words; empty if nothing was."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +66,3 @@ def _dtype(network: Path) -> torch.dtype:
             if dtype.is_floating_point:
                 return dtype
     return torch.float32
-
-
-def digest_of(folder: Path) -> Mapping[str, str]:
-    """A digest of every file of a folder, which proves that nothing in it changed."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -7,6 +7,7 @@ folder, and run on DDPM's linear betas, so that they have timesteps like most ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sigmatune.models.exact_names import EXACT, PREFIX, Exact, exact_folder, is_exact
@@ -23,7 +24,10 @@ def load_exact(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    **condition: Any,
+    label: str | None = None,
+    labels: Sequence[str | int] | None = None,
+    guidance: float | None = None,
+    interval: tuple[float, float] = (0.0, float("inf")),
 ) -> Denoiser:
     """Loads an exact denoiser that has been built.
 
@@ -31,8 +35,10 @@ def load_exact(
         source: Its name, ``exact:cifar10-mixture-16``.
         device: Where to run: None for the CPU, "auto" for a CUDA device if there is one.
         dtype: Dtype of products and states, float32 by default.
-        condition: The options of :func:`sigmatune.models.conditional.conditional`: label, labels, guidance, interval;
-            without a class the data are all classes.
+        label: The class of all rows; without one the data are all classes.
+        labels: Classes by name or number; row i takes entry i, and the list repeats.
+        guidance: Scale of classifier-free guidance; none by default.
+        interval: (a, b], the noise levels at which guidance is on.
 
     Raises:
         SigmaTuneError: for an unknown name or class, a device without float64, or one that is not built or damaged; one
@@ -51,7 +57,7 @@ def load_exact(
         where = torch.device("cpu")
     options: dict[str, Any] = {"device": where, "dtype": dtype or torch.float32}
     model = read(EXACT[source.removeprefix(PREFIX)], **options)
-    return conditional(model, **condition)
+    return conditional(model, label=label, labels=labels, guidance=guidance, interval=interval)
 
 
 __all__ = ["EXACT", "PREFIX", "Exact", "exact_folder", "is_exact", "load_exact"]
