@@ -302,3 +302,19 @@ def test_the_latent_models_card_has_the_figures_of_its_training():
     assert f"{training['minutes']:g} minutes" in card
     assert f"{training['autoencoder']['steps']} steps of the autoencoder" in card
     assert f"{training['transformer']['steps']} steps of the transformer" in card
+
+
+def test_every_room_and_every_file_of_tests_has_its_command():
+    """The table of CONTRIBUTING.md: which tests to run after a change."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("| room | `ARGS` |")[2].partition("\n\n")[0]
+    rooms = {
+        word for row in re.findall(r"^\| ([^|]+) \|", table, flags=re.MULTILINE) for word in re.findall(r"\w+", row)
+    }
+    packages = {path.parent.name for path in (ROOT / "src" / "sigmatune").glob("*/__init__.py")}
+    assert packages <= rooms
+    named = {
+        f"test_{name}.py" for names in re.findall(r"tests/test_\{?([\w,]+)\}?\.py", table) for name in names.split(",")
+    }
+    there = {path.name for path in (ROOT / "tests").glob("test_*.py")}
+    assert named == there - {"test_docs.py", "test_documents.py"}
