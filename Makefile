@@ -1,5 +1,6 @@
 # SigmaTune. `make` alone lists the targets; every target makes the virtual environment that it needs.
 
+SHELL := bash
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 PYTHON ?= python3

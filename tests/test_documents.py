@@ -343,3 +343,19 @@ def test_what_the_page_of_measures_says_of_a_network_near_its_own_end():
             assert correlation(candidate, "data", space) < 0.1, (candidate, space)
             if candidate.startswith("rings"):
                 assert correlation(candidate, "converged", space) > 0.8, (candidate, space)
+
+
+def test_every_room_and_every_file_of_tests_has_its_command():
+    """The table of CONTRIBUTING.md: which tests to run after a change."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("| room | `ARGS` |")[2].partition("\n\n")[0]
+    rooms = {
+        word for row in re.findall(r"^\| ([^|]+) \|", table, flags=re.MULTILINE) for word in re.findall(r"\w+", row)
+    }
+    packages = {path.parent.name for path in (ROOT / "src" / "sigmatune").glob("*/__init__.py")}
+    assert packages <= rooms
+    named = {
+        f"test_{name}.py" for names in re.findall(r"tests/test_\{?([\w,]+)\}?\.py", table) for name in names.split(",")
+    }
+    there = {path.name for path in (ROOT / "tests").glob("test_*.py")}
+    assert named == there - {"test_docs.py", "test_documents.py"}
