@@ -496,7 +496,7 @@ def test_a_fit_of_an_analysis_says_how_far_the_hand_picked_ones_are():
     assert fit_sentence(best).startswith("A symmetric Beta(a, a) may describe")
     skewed = fit_beta(synthetic(np.diff(beta_distribution(0.6, 1.6).cdf(edges)), 4, n=400))
     assert skewed.ratio.value == pytest.approx(1.6 / 0.6, rel=0.05)
-    assert "more towards the clean end" in fit_sentence(skewed)
+    assert "lies towards the clean end" in fit_sentence(skewed)
     assert total_variation(np.array([0.5, 0.5]), np.array([0.2, 0.8])) == pytest.approx(0.3)
     assert divergence(np.array([1.0, 0.0]), np.array([0.5, 0.5])) == pytest.approx(np.log(2))
 

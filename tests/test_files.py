@@ -112,7 +112,7 @@ def test_what_is_no_regular_file_is_no_output(tmp_path, capfd):
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "zero", "folder", "/dev/null", "/dev/stdout", "/dev/full", "/proc/self/fd/1"):
-        with pytest.raises(SigmaTuneError, match=r"no regular file|is a folder"):
+        with pytest.raises(SigmaTuneError, match=r"not a regular file|is a folder"):
             write_text(tmp_path / name, "never")
     assert (tmp_path / "zero").is_symlink()
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
@@ -244,7 +244,8 @@ def test_places_that_are_no_places(refused, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for out, said in (
-        ("/dev/null", "no regular file"), ("/dev/full", "no regular file"), ("pipe", "no regular file"), ("-", "files, not -"),
+        ("/dev/null", "not a regular file"), ("/dev/full", "not a regular file"), ("pipe", "not a regular file"),
+        ("-", "files, not -"),
         ("folder", "is a folder"), ("no/p.json", "there is no folder no"), ("/proc/p.json", "cannot write into the folder"),
     ):  # fmt: skip
         for force in ((), ("--force",)):

@@ -81,7 +81,7 @@ def test_a_table_belongs_to_custom_coefficients_alone():
     with pytest.raises(SigmaTuneError, match="table of coefficients"):
         plan_file.loads(json.dumps({**fields, "solver": "heun"}), build_named)
     fields["table"]["b"] = fields["table"]["b"][0]
-    with pytest.raises(SigmaTuneError, match=r"no valid plan|have shape"):
+    with pytest.raises(SigmaTuneError, match=r"not a valid plan|have shape"):
         plan_file.loads(json.dumps(fields), build_named)
 
 
@@ -141,8 +141,8 @@ def edited(**changes):
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ("[1, 2]", "no plan file"),
-        ('{"format": "other"}', "no plan file"),
+        ("[1, 2]", "not a valid plan file"),
+        ('{"format": "other"}', "not a valid plan file"),
         (edited(version=2), "version 2, but only version 1 is known"),
         (edited(version=None), "version None"),
         (edited(sigmas=None), "sigmas is missing; add it"),
@@ -158,10 +158,10 @@ def edited(**changes):
         (edited(network_sigmas=[1.0, 2.0, 3.0, 4.0, 5.0]), "network_sigmas contradict"),
         (edited(network_times=[1.0, 2.0, 3.0, 4.0, 5.0]), "network_times contradict"),
         (edited(noise_path={"kind": "vq"}), "no noise path of kind 'vq'"),
-        (edited(noise_path={"kind": "vp", "alphas_cumprod": ["a"]}), "no valid plan"),
+        (edited(noise_path={"kind": "vp", "alphas_cumprod": ["a"]}), "not a valid plan"),
         (edited(noise_path={"kind": "ve", "sigma_min": 1.0, "sigma_max": 2.0, "clock": "sigma"}), "outside the model"),
         (edited(network_times=[1.0]), "network_times contradict"),
-        (edited(network_sigmas=[[1.0], [2.0, 3.0]]), "no valid plan"),
+        (edited(network_sigmas=[[1.0], [2.0, 3.0]]), "not a valid plan"),
         (edited(version=True), "version True"),
         (edited(version=1.0), "version 1.0"),
         (edited(steps="5"), "steps"),

@@ -135,7 +135,7 @@ def test_the_published_schema_is_the_one_that_files_follow(spectra):
     [
         ({"version": 2}, "a rule of version 2, but only version 1 is known"),
         ({"version": True}, "version True"),
-        ({"format": "sigmatune/plan"}, "no rule file"),
+        ({"format": "sigmatune/plan"}, "not a valid rule file"),
         ({"family": "spectral-mxied"}, "did you mean 'spectral-mixed'"),
         ({"family": "karras"}, "needs a family that reads a spectrum"),
         ({"solver": "eular"}, "did you mean 'euler'"),

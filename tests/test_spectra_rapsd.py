@@ -277,7 +277,7 @@ def test_what_is_no_spectrum_is_refused():
         with pytest.raises(SigmaTuneError):
             Spectrum.from_dict({**fields, **change})
     del fields["size"]
-    with pytest.raises(SigmaTuneError, match="no spectrum"):
+    with pytest.raises(SigmaTuneError, match="not a spectrum"):
         Spectrum.from_dict(fields)
 
 

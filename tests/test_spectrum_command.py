@@ -59,7 +59,7 @@ def test_a_spectrum_file_gives_back_every_bit(data, tmp_path):
         ('{"format": "sigmatune/plan"}', "not a spectrum file"),
         ('{"format": "sigmatune/spectrum", "version": 2}', "version 2"),
         ('{"format": "sigmatune/spectrum", "version": 1}', "lacks its spectra"),
-        ('{"format": "sigmatune/spectrum", "version": 1, "all": {}, "classes": {}}', "no spectrum"),
+        ('{"format": "sigmatune/spectrum", "version": 1, "all": {}, "classes": {}}', "not a spectrum"),
     ],
 )
 def test_other_files_are_refused(text, sentence, tmp_path):

@@ -33,9 +33,9 @@ SMALL = (
         ("training: {rate: 0}", "training.rate must be a number above 0"),
         ("model: {kind: cnn}", "model.kind must be 'unet' or 'transformer', not 'cnn'"),
         ("averages: []", "averages"),
-        ("- 1", "no recipe"),
+        ("- 1", "not a recipe"),
         ("a: [", "not YAML"),
-        ("", "no recipe"),
+        ("", "not a recipe"),
     ],
 )
 def test_recipes_that_are_none(text, says):
