@@ -138,7 +138,7 @@ def test_recipes(text, says):
         (lambda case: case.update(start=[0.0]), "4 numbers for the start noise"),
         (lambda case: case["plan"].pop("noise_path"), "noise path"),
         (lambda case: case.update(variance=["4"] * 4), "variance.0 must be a number without quotes, not '4'"),
-        (lambda case: case["plan"].update(sigmas=[1.0]), "no valid plan|two points|0 at the end"),
+        (lambda case: case["plan"].update(sigmas=[1.0]), "not a valid plan|two points|0 at the end"),
     ],
 )
 def test_conformance_cases(refused, tmp_path, spoil, says):
