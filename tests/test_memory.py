@@ -295,10 +295,10 @@ def test_a_shard_of_large_pictures_is_sampled_a_few_at_a_time(monkeypatch):
     model.value_range = (-3.0, 3.0)
     plan = Workbench(model, SETTINGS).plan(build("karras", 2, model.path), "euler").with_notes(micro_batch=4)
     assert generation._at_once(model, plan) == generation.SHARD
-    shard = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, keep=False)()
+    shard = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None)()
     monkeypatch.setattr(generation, "AT_ONCE", 5 * 64)
     assert generation._at_once(model, plan) == 4
-    few = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, keep=False)()
+    few = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None)()
     assert np.array_equal(few, shard)
 
 

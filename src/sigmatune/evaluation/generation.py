@@ -121,7 +121,8 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
     for shard in shards:
-        pixels = _Pixels(model, plan, seed, shard, batch, home, keep=keep)
+        file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
+        pixels = _Pixels(model, plan, seed, shard, batch, file)
         for extractor in extractors:
             parts[extractor.name].append(_features(extractor, pixels, home, shard))
         if progress is not None:
@@ -205,11 +206,9 @@ def _at_once(model: Denoiser, plan: Plan) -> int:
 class _Pixels:
     """The images of one shard, sampled when first needed."""
 
-    def __init__(
-        self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, home: Path | None, *, keep: bool
-    ) -> None:
+    def __init__(self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, file: Path | None) -> None:
         self.model, self.plan, self.seed, self.shard, self.batch = model, plan, seed, shard, batch
-        self.file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
+        self.file = file
         self._pixels: Pixels | None = None
 
     def __call__(self) -> Pixels:

@@ -10,7 +10,7 @@ does not transfer to a network. Regularised levels serve several spectra at once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,21 +169,10 @@ def optimal(
         gaps = -np.diff(start) if fixed else -np.diff(np.concatenate([[high], start, [low]]))
         return np.asarray(np.log(np.maximum(gaps, 1e-4 * (high - low))))
 
-    def solved(x: Array) -> tuple[float, Array]:
-        if len(x) < 2:
-            return objective(x)[0], x
-        minimum = minimize(objective, x, jac=True, method="L-BFGS-B", options=STOP, callback=_stop_when_negligible)
-        return float(minimum.fun), minimum.x
-
     starts = [np.linspace(high, low, steps)] if fixed else _starts(steps, modes, low, high)
     # Few levels have several optima; many have one, and any start finds it.
     begins = sorted((coordinates(start) for start in starts), key=lambda x: objective(x)[0])
-    tried = [solved(begins[0])]
-    for start in begins[1:] if steps <= FEW else []:
-        if tried[-1][0] < SMALL_ENOUGH:
-            break
-        tried.append(solved(start))
-    x = min(tried, key=lambda pair: pair[0])[1]
+    x = _minimised(objective, begins if steps <= FEW else begins[:1])
     with torch.no_grad():
         sigmas = np.clip(levels(torch.from_numpy(x)).exp().numpy(), path.sigma_min, path.sigma_max)
     return Schedule(np.append(sigmas, 0.0), "spectrally-optimal", {"solver": name}).bound(path)
@@ -242,6 +231,20 @@ def power_of(images: torch.Tensor) -> Modes | None:
         return None
     present = spectrum.count > 0  # very oblong images have rings without a mode
     return Modes.of(np.repeat(power[present], spectrum.count[present].astype(int)))
+
+
+def _minimised(objective: Callable[[Array], tuple[float, Array]], begins: Sequence[Array]) -> Array:
+    """The best minimum of L-BFGS from each start in turn, until one is negligible."""
+    tried: list[tuple[float, Array]] = []
+    for x in begins:
+        if tried and tried[-1][0] < SMALL_ENOUGH:
+            break
+        if len(x) < 2:
+            tried.append((objective(x)[0], x))
+            continue
+        minimum = minimize(objective, x, jac=True, method="L-BFGS-B", options=STOP, callback=_stop_when_negligible)
+        tried.append((float(minimum.fun), minimum.x))
+    return min(tried, key=lambda pair: pair[0])[1]
 
 
 def _stop_when_negligible(intermediate_result: OptimizeResult) -> None:

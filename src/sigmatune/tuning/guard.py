@@ -93,29 +93,8 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
     """
     c, s = judged.comparison, bench.settings
     ratio = {name: math.exp(value) for name, value in (("value", c.statistic), ("low", c.low), ("high", c.high))}
-    if judged.gain:
-        verdict = (
-            f"gain: on {c.rows} held-out noises the tuned plan's error is {ratio['value']:.2f} times that of the best static "
-            f"default, {default_label} ({c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f})."
-        )
-    elif judged.exact:
-        verdict = (
-            f"no gain: on {c.rows} held-out noises both the tuned plan and the best static default, {default_label}, end where "
-            "the exact solution does, up to rounding, so this is that default."
-        )
-    elif not judged.converged:
-        verdict = (
-            f"no gain: the reference did not converge within {judged.reference_steps} steps, so the comparison of "
-            f"the tuned plan is inconclusive and this is the best static default, {default_label}."
-        )
-    else:
-        verdict = (
-            f"no gain: on {c.rows} held-out noises the tuned plan is not significantly better than {default_label} "
-            f"(ratio {ratio['value']:.2f}, {c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f}), "
-            "so this is that default."
-        )
     return {
-        "verdict": verdict,
+        "verdict": _sentence(judged, ratio, default_label),
         "gain": judged.gain,
         "baseline": default_label,
         "error_ratio": ratio,
@@ -137,3 +116,28 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
         "micro_batch": s.micro_batch,
         "dtype": bench.model.arithmetic(),
     }
+
+
+def _sentence(judged: Judged, ratio: dict[str, float], default_label: str) -> str:
+    """The verdict in one sentence."""
+    c = judged.comparison
+    if judged.gain:
+        return (
+            f"gain: on {c.rows} held-out noises the tuned plan's error is {ratio['value']:.2f} times that of the best static "
+            f"default, {default_label} ({c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f})."
+        )
+    if judged.exact:
+        return (
+            f"no gain: on {c.rows} held-out noises both the tuned plan and the best static default, {default_label}, end where "
+            "the exact solution does, up to rounding, so this is that default."
+        )
+    if not judged.converged:
+        return (
+            f"no gain: the reference did not converge within {judged.reference_steps} steps, so the comparison of "
+            f"the tuned plan is inconclusive and this is the best static default, {default_label}."
+        )
+    return (
+        f"no gain: on {c.rows} held-out noises the tuned plan is not significantly better than {default_label} "
+        f"(ratio {ratio['value']:.2f}, {c.confidence:.0%} interval {ratio['low']:.2f} to {ratio['high']:.2f}), "
+        "so this is that default."
+    )
