@@ -17,6 +17,7 @@ from sigmatune.cli.common import (
     Prompts,
     Several,
     Size,
+    Values,
     conditions,
     load_model,
     may_write,
@@ -55,6 +56,7 @@ def sample(
     lambda_s: str = typer.Option("", help="Noise of the position in phase space: a number, or auto, by the spectrum."),
     solver_option: list[str] = typer.Option([], help="The solver's own option, such as eta=0.5."),
     data: str = typer.Option("", help="Images whose spectrum auto goes by; a bundled model brings its own."),
+    values: Values = "auto",
     seed: int = typer.Option(0, help="Seed of the noise."),
     micro_batch: int = typer.Option(0, help="Images per network call; the plan's own by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
@@ -84,7 +86,7 @@ def sample(
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
-    untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data)
+    untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data, values)
     if plan is None:
         if not solver or not calls:
             raise SigmaTuneError("give a plan file, or --solver and --calls for an untuned plan.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Force, load_model, may_write, options
+from sigmatune.cli.common import Force, Values, load_model, may_write, options
 from sigmatune.cli.data import Data
 from sigmatune.errors import SigmaTuneError
 
@@ -39,6 +39,7 @@ def schedule(
         "",
         help="Spectral families: images, or spectra saved as JSON; the model's own by default.",
     ),
+    values: Values = "auto",
     label: str = typer.Option("", help="Take this class of the data."),
     size: int = typer.Option(0, help="Crop and resize the data's images to this many pixels."),
     texture: float = typer.Option(0.0, help="Tilt the spectrum, P(k) k^texture; above 0 is more texture."),
@@ -62,7 +63,7 @@ def schedule(
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
-    given = Data(data or _own_spectra(model, family), label, size, texture, per_image, mean, reduction)
+    given = Data(data or _own_spectra(model, family), label, size, texture, per_image, mean, reduction, values)
     own = _own(option, sigma_min, sigma_max)
     given.check(family, own, plan, out)
     denoiser = load_model(model, "cpu") if model else None

@@ -20,6 +20,7 @@ from sigmatune.cli.common import (
     Prompts,
     Several,
     Size,
+    Values,
     conditions,
     load_model,
     may_write,
@@ -70,6 +71,7 @@ def tune(
     data: str = typer.Option(
         "", help="For them: images whose spectrum they are tuned for; a bundled model brings its own."
     ),
+    values: Values = "auto",
     micro_batch: int = typer.Option(0, help="Images per network call; by default 16, fewer where they are large."),
     seed: int = typer.Option(0, help="Seed of all noise and of the search."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, mps."),
@@ -115,13 +117,13 @@ def tune(
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
                  "--report": report}  # fmt: skip
-    of_pictures = {"--reference": reference, "--data": data}
+    of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not SOLVERS[solver].paired():
         without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and judged by pictures")
         by_spectrum(
-            model, files, solver, images=images, reference=reference, data=data, seed=seed, device=device, work=work,
-            as_json=as_json, given=given,
+            model, files, solver, images=images, reference=reference, data=data, values=values, seed=seed, device=device,
+            work=work, as_json=as_json, given=given,
         )  # fmt: skip
         return
     without(of_pictures, f"{SOLVERS[solver].name} is judged noise by noise, without data")

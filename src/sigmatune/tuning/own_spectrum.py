@@ -12,15 +12,16 @@ from sigmatune.spectra.spectrum_file import load_measured
 from sigmatune.tuning.spectral import Modes
 
 
-def own_modes(source: str, data: str = "") -> Modes:
+def own_modes(source: str, data: str = "", *, values: str = "auto") -> Modes:
     """Finds the spectrum of a model's data.
 
     Args:
         source: What the model was loaded from: a bundled name or a folder, beside whose weights ``spectra.json`` may lie.
         data: Images, or a file of fitted spectra, to be taken instead.
+        values: What black and white are in the images (:mod:`sigmatune.spectra.values`).
 
     Raises:
-        SigmaTuneError: if there is none of them.
+        SigmaTuneError: if there is none of them, or the images cannot be read.
     """
     file = data or spectra_file(source)
     if file is None:
@@ -34,5 +35,5 @@ def own_modes(source: str, data: str = "") -> Modes:
             return Modes.of_rings(power, binning(*found.size, "fft", corners=False).count[: len(power)])
         spectrum = load_measured(file).all
     else:
-        spectrum = measure(data).all
+        spectrum = measure(data, values=values).all
     return Modes.of_rings(spectrum.power.reshape(-1, spectrum.rings).mean(axis=0), spectrum.count)
