@@ -11,7 +11,7 @@ from sigmatune.evaluation import stochastic_guard as guard_of_pictures
 from sigmatune.tuning import TuningSettings, guard, stages
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning import spectral_search as by_spectrum
-from sigmatune.workflows import finetune, judge
+from sigmatune.workflows import finetune_round, judge
 
 PICTURES = 16
 
@@ -39,6 +39,6 @@ def little_work(*, pictures: bool = False) -> Iterator[None]:
         with (
             mock.patch.object(judge, "LEAST", PICTURES),
             mock.patch.object(guard_of_pictures, "RESAMPLES", 60),
-            mock.patch.multiple(finetune, TABLE_IMAGES=16, TABLE_LEVELS=6),
+            mock.patch.multiple(finetune_round, TABLE_IMAGES=16, TABLE_LEVELS=6),
         ):
             yield

@@ -15,6 +15,7 @@ from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.generation import pictures
 from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.sources import open_images
+from sigmatune.spectra.values import Scale
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.data import load
 
@@ -147,6 +148,31 @@ def test_pictures_whose_range_has_to_be_said_are_compared_with_eight_bits(run, t
     assert run(*words)[0] == 2
     code, _, err = run(*words, "--values", "-1..1")
     assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("schedule", "spectral-mixed", "-N", "3"),
+        ("schedule", "spectral-mixed", "-N", "3", "--per-image", "--plan", "r.json"),
+        ("tune", "digits", "--solver", "reduced-oba", "--calls", "4", "--images", "64"),
+        ("sample", "digits", "--solver", "reduced-oba", "--calls", "4", "--lambda-s", "auto", "-n", "1"),
+    ],
+)
+def test_every_command_that_reads_data_can_be_told(command, run, tmp_path, monkeypatch):
+    """Data that cannot be told is refused with the option, and with it the command reads it."""
+    np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).uniform(-1.2, 1.2, (8, 8, 8)))
+    code, _, err = run(*command, "--data", "d.npz")
+    assert code == 2
+    assert "say which by values" in err
+    scales = []
+    monkeypatch.setattr(
+        "sigmatune.spectra.sources.Scale", lambda values, *a, **k: scales.append(values) or Scale(values, *a, **k)
+    )
+    code, _, err = run(*command, "--data", "d.npz", "--values", "-1..1")
+    assert scales[0] == "-1..1"
+    assert "say which by values" not in err
+    assert "--values" in run(command[0], "--help")[1]
 
 
 def test_rounding_at_the_ends_changes_no_range():

@@ -52,7 +52,7 @@ from sigmatune.spectra.sources import open_images
 from sigmatune.tuning import TuningSettings, Workbench, guard, stages
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning import spectral_search as by_spectrum
-from sigmatune.workflows import finetune, judge
+from sigmatune.workflows import finetune_round, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -151,7 +151,7 @@ def small() -> Iterator[None]:
         mock.patch.object(judge, "generate", few),
         mock.patch.object(guard_of_pictures, "RESAMPLES", 60),
         mock.patch.object(by_spectrum, "MOST", 40),
-        mock.patch.multiple(finetune, TABLE_IMAGES=16, TABLE_LEVELS=8),
+        mock.patch.multiple(finetune_round, TABLE_IMAGES=16, TABLE_LEVELS=8),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=f"{PICTURES} images cannot fill")  # true here, and on purpose

@@ -22,6 +22,7 @@ def by_spectrum(
     images: int,
     reference: str,
     data: str,
+    values: str,
     seed: int,
     device: str,
     work: Path,
@@ -38,9 +39,9 @@ def by_spectrum(
     from sigmatune.workflows.judge import ReferenceData
     from sigmatune.workflows.tune_by_spectrum import tune_by_spectrum
 
-    modes = own_modes(source, data)
+    modes = own_modes(source, data, values=values)
     model = load_model(source, device, given)
-    asked = Measuring("fd", "", "", reference or data, 0, device)
+    asked = Measuring("fd", "", "", reference or data, 0, device, values)
     wanted = asked.wanted(tuple(model.shape))
     plans = {}
     with measuring(work), progress_bar(quiet=as_json) as progress:

@@ -31,6 +31,7 @@ class DataOptions:
         per_image: Fit a mixture and write a rule.
         mean: Every row of the rule has the mean spectrum.
         reduction: The features of the mixture.
+        values: The range of black and white in the images.
     """
 
     source: str
@@ -40,6 +41,7 @@ class DataOptions:
     per_image: bool
     mean: bool
     reduction: str
+    values: str = "auto"
 
     def check(self, family: str, family_options: Collection[str], plan: Path | None, out: Path | None) -> None:
         """Refuses contradictory options before any work.
@@ -92,7 +94,13 @@ class DataOptions:
             measured = load_measured(self.source)
         else:
             with progress_bar(quiet=quiet) as progress:
-                measured = measure(self.source, by_class=bool(self.label), progress=progress, size=self.size or None)
+                measured = measure(
+                    self.source,
+                    by_class=bool(self.label),
+                    progress=progress,
+                    size=self.size or None,
+                    values=self.values,
+                )
             _say(measured.about, quiet=quiet)
         if self.label and self.label not in measured.classes:
             raise unknown_name("class", self.label, measured.classes)
@@ -105,13 +113,14 @@ class DataOptions:
         from sigmatune.spectra.mixture import Mixture
         from sigmatune.spectra.mixture_fit import fit
         from sigmatune.spectra.sources import open_images
+        from sigmatune.spectra.values import checked
 
         if self._fitted:
             mixture = Mixture.load(self.source)
             if self.label and self.label not in mixture.classes:
                 raise unknown_name("class", self.label, mixture.classes)
             return mixture
-        images = open_images(self.source, size=self.size or None)
+        images = open_images(self.source, size=self.size or None, values=checked(self.values))
         if self.label and self.label not in images.classes:
             raise unknown_name("class", self.label, images.classes)
         reduction: Literal["law", "pca"] = "pca" if self.reduction == "pca" else "law"

@@ -23,6 +23,7 @@ from sigmatune.cli.shared_options import (
     Seed,
     Size,
     SolverOption,
+    Values,
 )
 from sigmatune.support.errors import SigmaTuneError
 
@@ -63,6 +64,7 @@ def sample(
     lambda_s: str = typer.Option("", help="Noise of the position in phase space: a number, or auto (by the spectrum)."),
     solver_option: SolverOption = [],
     data: SamplingData = "",
+    values: Values = "auto",
     seed: Seed = 0,
     micro_batch: MicroBatch = 0,
     device: Device = "auto",
@@ -89,7 +91,7 @@ def sample(
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
-    untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data)
+    untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data, values)
     loaded = _loaded(plan, untuned)
     denoiser = load_model(model, device, given)
     denoiser, table = (denoiser, untuned.plan(denoiser)) if loaded is None else _runnable(loaded, denoiser, seed, n)

@@ -11,7 +11,7 @@ import typer
 
 from sigmatune.cli.common import load_model, may_write, options
 from sigmatune.cli.data_options import DataOptions
-from sigmatune.cli.shared_options import Force, JsonForTable, SolverOption, SpectralData
+from sigmatune.cli.shared_options import Force, JsonForTable, SolverOption, SpectralData, Values
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def schedule(
     solver: str = typer.Option("dpmpp2m", help="The plan's solver."),
     solver_option: SolverOption = [],
     data: SpectralData = "",
+    values: Values = "auto",
     label: str = typer.Option("", help="Use this class of the data."),
     size: int = typer.Option(0, help="Crop and resize the data's images to this many pixels."),
     texture: float = typer.Option(0.0, help="Tilt the spectrum, P(k) k^texture; above 0 is more texture."),
@@ -62,7 +63,7 @@ def schedule(
         for member in FAMILIES.values():
             print(f"{member.name:18} {member.description}")
         return
-    given = DataOptions(data or _spectra_of(model, family), label, size, texture, per_image, mean, reduction)
+    given = DataOptions(data or _spectra_of(model, family), label, size, texture, per_image, mean, reduction, values)
     family_options = _family_options(option, sigma_min, sigma_max)
     given.check(family, family_options, plan, out)
     denoiser = load_model(model, "cpu") if model else None

@@ -28,6 +28,7 @@ from sigmatune.cli.shared_options import (
     TuningReference,
     TuningRun,
     TuningSeed,
+    Values,
 )
 from sigmatune.support.errors import SigmaTuneError
 
@@ -75,6 +76,7 @@ def tune(
     images: int = typer.Option(1000, help="Stochastic and phase-space solvers: images that the guard compares."),
     reference: TuningReference = "",
     data: TuningData = "",
+    values: Values = "auto",
     micro_batch: TuningMicroBatch = 0,
     seed: TuningSeed = 0,
     device: Device = "auto",
@@ -118,13 +120,13 @@ def tune(
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
                  "--report": report}  # fmt: skip
-    of_pictures = {"--reference": reference, "--data": data}
+    of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not SOLVERS[solver].paired():
         without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and tested on images")
         by_spectrum(
-            model, files, solver, images=images, reference=reference, data=data, seed=seed, device=device, work=work,
-            as_json=as_json, given=given,
+            model, files, solver, images=images, reference=reference, data=data, values=values, seed=seed, device=device,
+            work=work, as_json=as_json, given=given,
         )  # fmt: skip
         return
     without(of_pictures, f"{SOLVERS[solver].name} is tested noise by noise, without data")

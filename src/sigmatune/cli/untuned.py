@@ -30,6 +30,7 @@ class Untuned:
         lambda_s: A number, or auto; for splittings of phase space.
         given: Further options of the solver, name=value.
         data: Images whose spectrum auto goes by, instead of the model's own.
+        values: What black and white are in them.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Untuned:
     lambda_s: str
     given: list[str]
     data: str
+    values: str = "auto"
 
     def plan(self, denoiser: Denoiser) -> Plan:
         """Makes the plan.
@@ -97,7 +99,7 @@ class Untuned:
         from sigmatune.tuning.spectral_search import choose
 
         name = SOLVERS[self.solver].name
-        proposal = choose(name, steps, own_modes(self.source, self.data), denoiser.path, **settings)
+        proposal = choose(name, steps, own_modes(self.source, self.data, values=self.values), denoiser.path, **settings)
         kept = proposal.schedule
         if self.grid != AUTO:  # only the noise was asked for
             kept = self._schedule(denoiser, steps, augmented=SOLVERS[name].augmented)

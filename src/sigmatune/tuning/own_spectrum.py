@@ -12,15 +12,16 @@ from sigmatune.support.json_file import format_of
 from sigmatune.tuning.gaussian_optimum import Modes
 
 
-def own_modes(source: str, data: str = "") -> Modes:
+def own_modes(source: str, data: str = "", *, values: str = "auto") -> Modes:
     """Finds the spectrum of a model's data.
 
     Args:
         source: What the model was loaded from: a bundled name or a folder, beside whose weights ``spectra.json`` may lie.
         data: Images, or a file of fitted spectra, to use instead.
+        values: The range of black and white in the images (:mod:`sigmatune.spectra.values`).
 
     Raises:
-        SigmaTuneError: if neither exists.
+        SigmaTuneError: if neither exists, or the images cannot be read.
     """
     file = data or spectra_file(source)
     if file is None:
@@ -32,5 +33,5 @@ def own_modes(source: str, data: str = "") -> Modes:
             return Modes.of_rings(power, binning(*mixture.size, "fft", corners=False).count[: len(power)])
         spectrum = load_measured(file).all
     else:
-        spectrum = measure(data).all
+        spectrum = measure(data, values=values).all
     return Modes.of_rings(spectrum.power.reshape(-1, spectrum.rings).mean(axis=0), spectrum.count)
