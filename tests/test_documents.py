@@ -309,6 +309,11 @@ def test_what_the_page_of_measures_says():
 
     result = results("measures")
     found, cells = result["summary"], result["cells"]
+    measured = {
+        "mixture of CIFAR-10, 16": True,
+        "network, CIFAR-10, 16": False,
+    }  # with more the page says something else
+    assert {name: about["exact"] for name, about in result["subjects"].items()} == measured
     assert MEASURES["whitened"].defaults == {"exponent": 0.75, "floor": 1e-4, "channels": "shared"}
     mean = {name: figures["mean"] for name, figures in found.items()}
     of_rings = [name for name in mean if name.startswith("rings")]
