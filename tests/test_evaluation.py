@@ -16,8 +16,7 @@ from sigmatune import compile_plan, load, schedules
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.evaluate import Wanted, check, figures
-from sigmatune.evaluation.extractors import EXTRACTORS
-from sigmatune.evaluation.extractors import base as extractor
+from sigmatune.evaluation.extractors import EXTRACTORS, extractor
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Rings
 from sigmatune.evaluation.generation import end_points, generate, pictures
