@@ -144,7 +144,7 @@ def test_a_reference_is_streamed_saved_and_projected(tmp_path):
     assert_allclose(figures(sample, wanted, small)[0].estimate.value, one[0].estimate.value, rtol=1e-4)
     with pytest.raises(SigmaTuneError, match="has pixels-pca6 of pixels, not pixels;"):
         check(Wanted.of(["fd"], own, ["pixels"]), small, SHAPE)
-    with pytest.raises(SigmaTuneError, match="knows 6 components"):
+    with pytest.raises(SigmaTuneError, match="has 6 components"):
         check(Wanted.of(["fd"], own, ["pixels-pca8"]), small, SHAPE)
 
 
@@ -270,7 +270,7 @@ def test_a_plan_with_a_schedule_per_row_has_so_many_pictures(digits):
 
 
 def test_pictures_are_refused_in_one_sentence(tmp_path, digits, plan):
-    with pytest.raises(SigmaTuneError, match="holds 4 images, fewer than the 9 asked for"):
+    with pytest.raises(SigmaTuneError, match="holds 4 images, fewer than the 9 requested"):
         pictures(open_images(noise_pictures(4)), [Rings()], 9)
     broken = type("Broken", (), {})
     (tmp_path / "a.png").write_bytes(b"no image")

@@ -223,7 +223,7 @@ def test_an_input_is_never_written_to(run, refused, tmp_path, tiny):
     for out in ("model/s.png", tiny / "unet/s.png", "model/unet/../s.png"):
         assert "lies in" in refused("sample", "model", "p.json", "-o", out, "--force")
     assert "lies in" in refused("tune", "model", "--run", "model/unet/x.run", "-o", "q.json")
-    assert "reads" in refused("evaluate", "model", "--plan", "p.json", "-o", "e.json", "--save-reference", "r.npz",
+    assert "is an input of" in refused("evaluate", "model", "--plan", "p.json", "-o", "e.json", "--save-reference", "r.npz",
                               "--run", "model")  # fmt: skip
     assert contents(tiny) == before
 
