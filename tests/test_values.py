@@ -164,7 +164,7 @@ def test_every_command_that_reads_data_can_be_told(command, run, tmp_path, monke
     np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).uniform(-1.2, 1.2, (8, 8, 8)))
     code, _, err = run(*command, "--data", "d.npz")
     assert code == 2
-    assert "say which by values" in err
+    assert "pass values" in err
     scales = []
     monkeypatch.setattr(
         "sigmatune.spectra.sources.Scale", lambda values, *a, **k: scales.append(values) or Scale(values, *a, **k)
