@@ -34,6 +34,16 @@ def test_the_tables_of_the_documents_are_those_of_the_benchmarks():
     assert used >= set(tables.MAKERS), "a table that no document shows"
 
 
+def test_what_tuning_of_large_images_takes():
+    found, text = results("memory"), (ROOT / "docs" / "tuning.md").read_text()
+    assert found["image"] == [3, 1024, 1024]
+    assert set(found["noises"].values()) == {12}
+    assert {"static", "surrogate", "gradient", "guard"} <= set(found["mib"])
+    assert found["peak_mib"] == max(found["mib"].values()) < found["limit_mib"] == 2048
+    assert f"took {found['peak_mib'] / 1024:.1f} GiB at most" in text
+    assert "trajectory" not in found["stages"]
+
+
 def results(name: str) -> dict:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
