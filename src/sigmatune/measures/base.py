@@ -17,7 +17,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import full_options, known_options
 
 Shape = tuple[int, ...]
-Self = TypeVar("Self", bound="Fitted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +70,8 @@ class Fitted(ABC):
             x, exact: A plan's end points and the converged ones on the same noises, (n, *shape).
 
         Returns:
-            (n,), float64, at least 0: in the data's unit for ``rms``, as a share of the data's own size for the others.
+            Errors of shape (n,) in float64 that are not negative. For ``rms`` they have the unit of the data, for the others
+            they are shares of the size of the data.
         """
         parts = zip(pieces(x), pieces(exact), strict=True)
         return torch.cat([self.squares(part, of_exact) for part, of_exact in parts]).sqrt()
@@ -80,8 +80,8 @@ class Fitted(ABC):
         """The weight of every squared mode in the squared error.
 
         Returns:
-            (C, *grid), float64, in the order of the full Fourier transform, of the channels turned by :meth:`axes`; None
-            where every mode weighs 1, or where the measure is not linear.
+            Weights in the shape ``(C, *grid)``, float64, in the order of the full Fourier transform, of the channels turned by
+            :meth:`axes`; None where every mode weighs 1, or where the measure is not linear.
         """
         return None
 
@@ -89,7 +89,7 @@ class Fitted(ABC):
         """The channel axes that :meth:`weights` are of, rows of an orthonormal (C, C); None for the channels themselves."""
         return None
 
-    def bound(self: Self, model: Denoiser) -> Self:
+    def bound(self, model: Denoiser) -> Self:
         """The same measure for a model's samples, where it has to know how they become images."""
         return self
 

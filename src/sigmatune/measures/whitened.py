@@ -138,9 +138,9 @@ def fit(
     """Measures the power of every ring.
 
     Args:
-        exact: Converged end points, (n, C, *grid). exponent: p, from 0 (the root mean square) to 1 (every ring counts the
-        same). floor: Least power of a ring, as a share of the mean power of all modes: a ring without power cannot be
-        distinguished from
+        exact: Converged end points, ``(n, C, *grid)``.
+        exponent: p, from 0 (the root mean square) to 1 (every ring counts the same).
+        floor: Least power of a ring, as a share of the mean power of all modes; below it, power cannot be distinguished from
             rounding.
         channels: "shared" or "principal".
 

@@ -72,7 +72,7 @@ def build(
 
     Args:
         name: A family in :data:`FAMILIES`.
-        steps: N, from 1 to :data:`MOST_STEPS`; the schedule has N + 1 points.
+        steps: N, from 1 to ``MOST_STEPS``; the schedule has N + 1 points.
         path: The model's noise path.
         sigma_min, sigma_max: Narrow the path to these noise levels.
         options: The family's own options. A ``spectrum`` with rows makes one grid per row.

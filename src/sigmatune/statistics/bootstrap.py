@@ -64,6 +64,6 @@ def centred_interval(
 
 
 def tails(resampled: Array) -> tuple[float, float]:
-    """The two quantiles between which :data:`CONFIDENCE` of the resamples lie."""
+    """The two quantiles between which ``CONFIDENCE`` of the resamples lie."""
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
