@@ -9,7 +9,6 @@ ARGS ?=
 MARKS ?= not documents and not slow
 KERNELS ?= default
 PIP_ARGS ?=
-MARKS ?= not documents and not slow
 CONSTRAINTS ?= constraints.txt
 
 BIN := $(VENV)/bin
