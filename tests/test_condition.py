@@ -51,3 +51,9 @@ def test_parts_draw_from_disjoint_values_in_proportion_to_their_rows():
 def test_shares_sum_to_the_total_and_are_never_empty():
     assert shares(4, [1, 1, 1000]) == [1, 1, 2]
     assert shares(100, [1, 1, 2]) == [25, 25, 50]
+
+
+def test_a_parts_first_row_takes_its_first_value_wherever_the_part_begins():
+    """Three values for a part that begins at row 10: counted from the part's first row, not from row 0."""
+    condition = Condition(("a", "b", "c", "d"), parts=((range(10), range(1)), (range(10, 20), range(1, 4))))
+    assert condition.rows([10, 11, 12, 13], 4) == ("b", "c", "d", "b")

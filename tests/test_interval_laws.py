@@ -9,7 +9,7 @@ from scipy.stats import trim_mean
 from sigmatune.report.measurements import interval
 from sigmatune.statistics import paired
 from sigmatune.statistics.bootstrap import centred_interval, percentile_interval
-from sigmatune.statistics.jackknife import Estimate, folds, half_width, jackknife
+from sigmatune.statistics.jackknife import Estimate, folds, half_width, jackknife, standard_error
 
 SETS, RESAMPLES = 2000, 250
 LAW = (0.93, 0.97)
@@ -144,3 +144,11 @@ def test_the_jackknife_of_a_difference_of_frechet_distances(shift, band):
     x, y = rng.normal(shift, 1, (SETS, 200, 2)), rng.normal(shift - 0.1, 1, (SETS, 200, 2))
     left = without(x, frechet) - without(y, frechet)
     assert band[0] <= covered(frechet(x) - frechet(y), left, 2 * (shift**2 - (shift - 0.1) ** 2)) <= band[1]
+
+
+@pytest.mark.parametrize("n", [3, 8, 50])
+def test_of_a_mean_of_single_rows_the_jackknife_is_the_standard_error(n):
+    """Exact for any data: sqrt((n - 1) / n sum (mean without i - mean)^2) = s / sqrt(n)."""
+    x = np.random.default_rng(n).normal(size=n)
+    without = (x.sum() - x) / (n - 1)
+    assert float(standard_error(without)) == pytest.approx(x.std(ddof=1) / np.sqrt(n), rel=1e-12)
