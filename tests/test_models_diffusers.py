@@ -391,6 +391,22 @@ def test_a_pickle_is_never_opened(pipeline, tmp_path, monkeypatch):
     assert "safe_serialization=True" in message
 
 
+@pytest.mark.parametrize(
+    ("file", "field", "value", "cure"),
+    [
+        ("unet/config.json", "norm_num_groups", 0, "do not fit together, so copy or download both again"),
+        ("unet/config.json", "layers_per_block", "one", "do not fit together, so copy or download both again"),
+        ("scheduler/scheduler_config.json", "beta_start", "small", "correct it, or pass path= and prediction="),
+        ("scheduler/scheduler_config.json", "trained_betas", "none", "correct it, or pass path= and prediction="),
+    ],
+)
+def test_a_configuration_that_libraries_choke_on_is_refused_with_a_cure(pipeline, tmp_path, file, field, value, cure):
+    folder = edited(pipeline, tmp_path)
+    config = folder / file
+    config.write_text(json.dumps(json.loads(config.read_text()) | {field: value}))
+    assert cure in refusal(folder)
+
+
 def test_folders_that_are_no_model(pipeline, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "not a diffusers model" in refusal(tmp_path / "empty")
@@ -414,7 +430,7 @@ def test_folders_that_are_no_model(pipeline, tmp_path):
     assert "'Mine' is not supported" in refusal(folder)
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    assert "cannot be loaded" in refusal(folder)
+    assert "copy or download the whole folder again" in refusal(folder)
     weights.unlink()
     assert "holds no weights" in refusal(folder)
 

@@ -27,10 +27,8 @@ import numpy.typing as npt
 
 from sigmatune.core.schedule import validate
 from sigmatune.noise import Array
-from sigmatune.support import reading
+from sigmatune.support import outputs, reading
 from sigmatune.support.errors import SigmaTuneError, shown
-from sigmatune.support.files import write_bytes, write_text
-from sigmatune.support.outputs import archive
 
 Of = Literal["x", "x0"]
 """The state x in the model's own scaling, or the network's estimate of the clean image."""
@@ -163,20 +161,26 @@ class Stepwise:
         kept = {name: np.delete(getattr(self, name), fold, axis=0) for name in ("sums_x", "sums_x0", "counts")}
         return replace(self, **kept)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the arrays to an .npz and everything else to a .json beside it, each atomically.
 
+        Args:
+            path: The ``.npz`` file. Files of an analysis that are there are replaced.
+            force: Replace any other files, too.
+
         Raises:
-            SigmaTuneError: if the name does not end in .npz or cannot be written to.
+            SigmaTuneError: if the name does not end in .npz or cannot be written to, or another file is there.
         """
         path, buffer = _npz(path), io.BytesIO()
         np.savez(buffer, **{name: getattr(self, name) for name in _ARRAYS})
-        arrays = archive(buffer.getvalue(), "analysis")
+        arrays, beside = outputs.archive(buffer.getvalue(), "analysis"), path.with_suffix(".json")
+        for file in (path, beside):
+            outputs.refuse_foreign(file, "analysis", force=force)
         fields = {"format": FORMAT, "version": VERSION, "arrays": path.name, "levels": self.levels}
-        write_bytes(path, arrays)
+        outputs.save(path, arrays, "analysis", force=force)
         digest = hashlib.sha256(arrays).hexdigest()
         text = json.dumps({**fields, "sha256": digest, "about": dict(self.about)}, indent=1)
-        write_text(path.with_suffix(".json"), text + "\n")
+        outputs.save(beside, text + "\n", "analysis", force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> Stepwise:

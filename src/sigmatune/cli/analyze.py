@@ -62,7 +62,7 @@ def analyze(
                 denoiser, n, plan=plan, seed=seed, store=work, progress=lambda *done: progress("sampling", *done)
             )
         said, pictures = summary(stepwise), rendered(stepwise)
-        stepwise.save(out)
+        stepwise.save(out, force=force)
         for path, picture in zip(files[2:], pictures, strict=True):
             write_bytes(path, picture)
         if store is None:

@@ -53,7 +53,7 @@ def by_spectrum(
         compared = ReferenceData(known, wanted.extractor, images, seed, work)
         for calls, file in files.items():
             plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
-            plans[calls].save(file)
+            plans[calls].save(file, force=True)  # may_write has decided
     if as_json:
         texts = [dumps(plan).rstrip() for plan in plans.values()]
         print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")

@@ -27,7 +27,7 @@ def demo(
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
     with progress_bar() as progress:
-        result = run(source, out, small=smoke, progress=progress)
+        result = run(source, out, small=smoke, force=force, progress=progress)
         write(
             page,
             result.bench,

@@ -100,9 +100,9 @@ def evaluate(
             else:
                 job = _Job(load_model(model, device), plan, n or MANY, seed, work, not features_only, batch, progress)
                 done = _of_plan(job, model, against, asked, listed(metrics))
-        save(done.figures, out, **done.record(against))
+        save(done.figures, out, force=force, **done.record(against))
         if save_reference is not None and done.data is not None:
-            done.data.save(save_reference)
+            done.data.save(save_reference, force=force)
     if as_json:
         print(out.read_text(encoding="utf-8").rstrip())
         return

@@ -53,7 +53,7 @@ def import_(
             raise SigmaTuneError(f"{source}: {error}") from None
     if plan.path is None and given_path is not None:
         plan = plan.with_notes(path=given_path.spec())
-    plan.save(out)
+    plan.save(out, force=force)
     print(f"{plan.steps} steps, {plan.calls} calls, {plan.solver}; written to {out}")
 
 

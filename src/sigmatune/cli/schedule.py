@@ -75,7 +75,7 @@ def schedule(
         _write_rule(rule, plan, as_json=as_json)
         return
     if plan is not None:
-        compile_plan(built, solver, denoiser, **chosen).save(plan)
+        compile_plan(built, solver, denoiser, **chosen).save(plan, force=force)
     text = _document(built, chosen_path)
     if out is not None:
         write_text(out, text + "\n")
@@ -176,7 +176,7 @@ def _rule(
 def _write_rule(rule: SpectralRule, file: Path, *, as_json: bool) -> None:
     from sigmatune.rules.rule_file import dumps
 
-    rule.save(file)
+    rule.save(file, force=True)  # may_write has decided
     if as_json:
         print(dumps(rule), end="")
         return

@@ -74,7 +74,7 @@ def spectrum(
     facts = facts_of(measured, order=order, trained=trained, levels=levels, resolution=resolution or None)
     facts |= {"data": about} if about else {}
     if out is not None:
-        save_measured(measured, out)
+        save_measured(measured, out, force=force)
     if picture is not None:
         write_bytes(picture, _picture(measured, data, trained, levels, order, picture.suffix[1:]))
     if as_json:

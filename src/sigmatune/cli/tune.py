@@ -196,7 +196,7 @@ class _Job:
             budget=self.spending,
         )
         for number, file in files.items():
-            plans[number].save(file)
+            plans[number].save(file, force=True)  # may_write has decided
         if page is not None:
             results, names = list(plans.values()), list(files.values())
             write_report(page, bench, results, source=self.model, files=names, analysis=glance(bench))

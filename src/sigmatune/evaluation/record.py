@@ -11,8 +11,8 @@ from typing import Any
 
 from sigmatune.evaluation.metrics.base import Better
 from sigmatune.statistics.jackknife import Estimate
+from sigmatune.support import outputs
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.files import write_text
 
 FORMAT = "sigmatune/evaluation"
 VERSION = 1
@@ -100,7 +100,7 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def save(figures: Sequence[Figure], path: str | Path, **more: Any) -> None:
-    """Writes figures as JSON, atomically."""
+def save(figures: Sequence[Figure], path: str | Path, *, force: bool = False, **more: Any) -> None:
+    """Writes figures as JSON, atomically; replaces a file of another kind only with ``force``."""
     fields = {"format": FORMAT, "version": VERSION, **more, "figures": [figure.to_dict() for figure in figures]}
-    write_text(path, json.dumps(fields, indent=1) + "\n")
+    outputs.save(path, json.dumps(fields, indent=1) + "\n", "evaluation", force=force)

@@ -27,11 +27,9 @@ from sigmatune.spectra import npz
 from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
-from sigmatune.support import json_file
+from sigmatune.support import json_file, outputs
 from sigmatune.support.errors import SigmaTuneError, reason, shown
-from sigmatune.support.files import write_bytes
 from sigmatune.support.json_file import Strict
-from sigmatune.support.outputs import archive
 from sigmatune.support.reading import parsed
 
 ROWS = 10_000
@@ -154,7 +152,13 @@ class Reference:
         return {"name": self.name, "n": self.n, "shape": list(self.shape)}
 
     def save(
-        self, path: str | Path, *, most: int = ROWS, components: Mapping[str, int] | None = None, half: bool = False
+        self,
+        path: str | Path,
+        *,
+        most: int = ROWS,
+        components: Mapping[str, int] | None = None,
+        half: bool = False,
+        force: bool = False,
     ) -> None:
         """Writes the statistics atomically.
 
@@ -163,6 +167,10 @@ class Reference:
             most: At most that many rows.
             components: Keep only this many principal components of these spaces.
             half: Rows in float16 and covariances in float32.
+            force: Replace a file of another kind or of another program, too.
+
+        Raises:
+            SigmaTuneError: if a number does not fit or is not finite, or another file is there.
         """
         arrays: dict[str, npt.NDArray[Any]] = {}
         for (name, space), full in self.statistics.items():
@@ -184,7 +192,7 @@ class Reference:
         }  # fmt: skip
         buffer = io.BytesIO()
         np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        write_bytes(path, archive(buffer.getvalue(), "reference"))
+        outputs.save(path, outputs.archive(buffer.getvalue(), "reference"), "reference", force=force)
 
 
 def _described(space: str, statistics: Statistics) -> str:

@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 
 from sigmatune.models.source import WEIGHTS, read_json
-from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.errors import SigmaTuneError, unloadable
 from sigmatune.support.files import make_folder, write_text
 from sigmatune.support.json_file import Strict
 
@@ -144,7 +144,7 @@ class Conditioning(torch.nn.Module):
                 f"{folder / 'config.json'}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
             ) from None
         except Exception as error:  # noqa: BLE001 - safetensors and torch each raise their own kinds
-            raise SigmaTuneError(f"the conditioning in {folder} cannot be loaded: {reason(error)}.") from None
+            raise unloadable(f"the conditioning in {folder}", error) from None
         return conditioning.to(dtype).eval().requires_grad_(False)
 
 

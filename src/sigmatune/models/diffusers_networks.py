@@ -15,7 +15,7 @@ from sigmatune.models.psld_network import SCHEDULER, from_unet
 from sigmatune.models.scheduler_config import read_process
 from sigmatune.models.source import layout, locate, read_json, weights_variant
 from sigmatune.noise import NoisePath
-from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.errors import SigmaTuneError, unloadable
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -138,7 +138,7 @@ def _load_network(folder: Path, dtype: torch.dtype) -> UNet2DModel:
             output_loading_info=True,
         )
     except Exception as error:  # noqa: BLE001 - diffusers, safetensors and torch each raise their own kinds
-        raise SigmaTuneError(f"the {kind} in {folder} cannot be loaded: {reason(error)}.") from None
+        raise unloadable(f"the {kind} in {folder}", error) from None
     missing = report["missing_keys"] or report["mismatched_keys"]
     if missing:
         raise SigmaTuneError(f"the weights in {folder} are incomplete: {missing[0]} is missing or of another shape.")

@@ -16,7 +16,7 @@ import torch
 from sigmatune.models.capture import capture
 from sigmatune.models.network import pick_device
 from sigmatune.models.pipeline import LABEL_FIRST, TEXT_LAST, PipelineDenoiser
-from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.support.errors import SigmaTuneError, unknown_name, unloadable
 
 
 def from_pipeline(
@@ -112,7 +112,7 @@ def load_pipeline(
         with _silence():
             pipe = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype, **how)
     except Exception as error:  # noqa: BLE001 - diffusers, transformers and the hub each raise their own kinds
-        raise SigmaTuneError(f"the pipeline {source} cannot be loaded: {reason(error)}.") from None
+        raise unloadable(f"the pipeline {source}", error) from None
     return from_pipeline(pipe.to(where), **options)
 
 

@@ -18,7 +18,7 @@ from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.noise import VE, VP, Flow, NoisePath, vp
 from sigmatune.noise import beta_tables as tables
 from sigmatune.noise import from_spec as noise_path
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, reason
 
 Config = Mapping[str, Any]
 
@@ -68,7 +68,10 @@ def read_process(config: Config, *, shift: float | None = None) -> Process:
     except KeyError as error:
         raise SigmaTuneError(f"the configuration of the scheduler {name} lacks {error}.") from None
     except (TypeError, ValueError) as error:
-        raise SigmaTuneError(f"the configuration of the scheduler {name} cannot be read: {error}.") from None
+        raise SigmaTuneError(
+            f"the configuration of the scheduler {name} cannot be read ({reason(error)}); correct it, or pass path= "
+            "and prediction=."
+        ) from None
 
 
 def config_of(scheduler: Any) -> dict[str, Any]:

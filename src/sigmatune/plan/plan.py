@@ -15,9 +15,8 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of
 from sigmatune.core.table import Coefficients
 from sigmatune.plan.document import FORMAT, VERSION, PlanFile, lists, plain, table_of
-from sigmatune.support import card
+from sigmatune.support import card, outputs
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
-from sigmatune.support.files import write_text
 
 REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
@@ -141,13 +140,17 @@ class Plan:
             cost=plain(self.cost),
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the plan file, atomically; see :mod:`sigmatune.plan.file`.
 
+        Args:
+            path: The file. A plan file that is there is replaced.
+            force: Replace any other file, too.
+
         Raises:
-            SigmaTuneError: if the folder does not exist or cannot be written to.
+            SigmaTuneError: if the folder does not exist or cannot be written to, or another file is there.
         """
-        write_text(path, self.document().text())
+        outputs.save(path, self.document().text(), "plan", force=force)
 
 
 class Rule(Protocol):

@@ -32,8 +32,8 @@ from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
 from sigmatune.solvers import SOLVERS
 from sigmatune.spectra.mixture import Mixture, edited
+from sigmatune.support import outputs
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.files import write_text
 from sigmatune.support.options import plain
 
 DRAWN = frozenset({"spectrum", *LAW})
@@ -220,13 +220,17 @@ class SpectralRule:
         mine = self.fingerprint is not None and guided_model.is_model_of(self.fingerprint)
         return conditioned, replace(plan, fingerprint=conditioned.fingerprint()) if mine else plan
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the rule file, atomically; see :mod:`sigmatune.rules.rule_file`.
 
+        Args:
+            path: The file. A rule file that is there is replaced.
+            force: Replace any other file, too.
+
         Raises:
-            SigmaTuneError: if the folder does not exist or cannot be written to.
+            SigmaTuneError: if the folder does not exist or cannot be written to, or another file is there.
         """
-        write_text(path, self.document().text())
+        outputs.save(path, self.document().text(), "rule", force=force)
 
     def document(self) -> RuleFile:
         """The fields of the rule's file."""

@@ -29,9 +29,8 @@ from torch import float64
 
 from sigmatune.core.rng import START, noise
 from sigmatune.noise import Array
-from sigmatune.support import json_file
+from sigmatune.support import json_file, outputs
 from sigmatune.support.errors import SigmaTuneError, unknown_name
-from sigmatune.support.files import write_text
 from sigmatune.support.json_file import Strict
 from sigmatune.support.options import number
 
@@ -214,10 +213,12 @@ class Mixture:
         centre, basis = np.array(fields.centre, dtype=np.float64), np.array(fields.basis, dtype=np.float64)
         return cls(fields.reduction, fields.size, centre, basis, _read(fields.everything), classes)
 
-    def save(self, path: str | Path) -> None:
-        """Writes a JSON file, atomically."""
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes a JSON file, atomically; replaces a file of another kind only with ``force``."""
         fields = MixtureFile(format=FORMAT, version=VERSION, **dict(self.fields()))
-        write_text(path, json.dumps(fields.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
+        named = {"format": FORMAT, "version": VERSION, **fields.model_dump(mode="json")}  # what it is comes first
+        text = json.dumps(named, indent=2, allow_nan=False) + "\n"
+        outputs.save(path, text, "spectra", force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> Mixture:

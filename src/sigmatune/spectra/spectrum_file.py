@@ -7,22 +7,26 @@ from pathlib import Path
 
 from sigmatune.spectra.measured_spectra import Measured
 from sigmatune.spectra.spectrum import Spectrum
-from sigmatune.support import reading
+from sigmatune.support import outputs, reading
 from sigmatune.support.errors import SigmaTuneError, shown
-from sigmatune.support.files import write_text
 
 FORMAT, VERSION = "sigmatune/spectrum", 1
 
 
-def save_measured(measured: Measured, path: str | Path) -> None:
+def save_measured(measured: Measured, path: str | Path, *, force: bool = False) -> None:
     """Writes spectra atomically; :func:`load_measured` reads them back bit for bit.
 
+    Args:
+        measured: The spectra.
+        path: The file. A spectrum file that is there is replaced.
+        force: Replace any other file, too.
+
     Raises:
-        SigmaTuneError: if the file cannot be written.
+        SigmaTuneError: if the file cannot be written, or another file is there.
     """
     classes = {name: one.to_dict() for name, one in measured.classes.items()}
     fields = {"format": FORMAT, "version": VERSION, "all": measured.all.to_dict(), "classes": classes}
-    write_text(path, json.dumps(fields) + "\n")
+    outputs.save(path, json.dumps(fields) + "\n", "spectrum", force=force)
 
 
 def load_measured(path: str | Path) -> Measured:

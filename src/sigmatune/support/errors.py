@@ -107,6 +107,24 @@ def reason(error: BaseException) -> str:
     return shortened(visible(_INTERNALS.sub("...", first)), REASON).rstrip(".")
 
 
+def unloadable(what: str, error: BaseException) -> SigmaTuneError:
+    """Builds the error for a network whose files a library refuses, in words that say which file to look at.
+
+    Args:
+        what: The network and its place, such as ``"the UNet2DModel in model/unet"``.
+        error: The library's error.
+    """
+    if of_memory(error):
+        cure = "load it where more is free"
+    elif type(error).__name__ == "SafetensorError":
+        cure = "its weights are damaged, so copy or download them again"
+    elif isinstance(error, OSError):
+        cure = "copy or download the whole folder again"
+    else:
+        cure = "its config.json and its weights do not fit together, so copy or download both again"
+    return SigmaTuneError(f"{what} cannot be loaded ({reason(error)}); {cure}.")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
     """Builds the error for a name that is not in a registry, with the nearest names first.
 

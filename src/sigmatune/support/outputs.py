@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.files import WRITE_BITS, may_be_made, regular, tidy
+from sigmatune.support.files import WRITE_BITS, may_be_made, regular, tidy, write_bytes
 from sigmatune.support.run_folder import is_run_folder
 
 SAYS = {
@@ -39,6 +39,8 @@ SAYS = {
     "export": "export",
     "demo": "demo image",
     "conformance": "file of cases",
+    "spectra": "file of spectra",
+    "error-table": "error table",
 }
 """The name of each kind of file."""
 
@@ -97,6 +99,27 @@ def check(
         _try(folder)
 
 
+def save(path: str | Path, data: str | bytes, kind: str, *, force: bool = False) -> None:
+    """Writes a file of a kind, atomically; a file of another kind, or of another program, is not replaced.
+
+    Args:
+        path: The file.
+        data: Its content; text is written as UTF-8.
+        kind: Its kind, a name in ``SAYS``.
+        force: Replace whatever regular file is there.
+
+    Raises:
+        SigmaTuneError: if the file must not be replaced, or cannot be written.
+    """
+    refuse_foreign(path, kind, force=force)
+    write_bytes(path, data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def refuse_foreign(path: str | Path, kind: str, *, force: bool = False) -> None:
+    """Refuses to replace a file of another kind or of another program; see :func:`save`."""
+    _refuse_foreign(Path(path), regular(path), kind, force=force, how="pass force=True")
+
+
 def _place(source: str | Path) -> Path:
     """The resolved path of an input that is a local file or folder: links followed, ~ expanded."""
     try:
@@ -125,16 +148,16 @@ def _same(one: Path, other: Path) -> bool:
     return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
-def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool) -> None:
+def _refuse_foreign(path: Path, target: Path, kind: str, *, force: bool, how: str = "--force") -> None:
     if not target.exists() or force:
         return
     if not stat.S_IMODE(target.stat().st_mode) & WRITE_BITS or not os.access(target, os.W_OK):
-        raise SigmaTuneError(f"{path} is read-only; give another name, or --force to replace it.")
+        raise SigmaTuneError(f"{path} is read-only; give another name, or {how} to replace it.")
     there = kind_of(target)
     if target.stat().st_size and there != kind:
         also = f"; it is a {SAYS[there]}" if there in SAYS else ""
         raise SigmaTuneError(
-            f"{path} exists and is no {SAYS[kind]} that SigmaTune wrote{also}; give another name, or --force to replace it."
+            f"{path} exists and is no {SAYS[kind]} that SigmaTune wrote{also}; give another name, or {how} to replace it."
         )
 
 
@@ -194,4 +217,4 @@ def picture_metadata(kind: str, ending: str) -> Mapping[str, str | None]:
     return {"Title": f"sigmatune/{kind}", "Date": None} if ending == "svg" else {"Software": f"sigmatune/{kind}"}
 
 
-__all__ = ["SAYS", "archive", "check", "kind_of", "picture_metadata"]
+__all__ = ["SAYS", "archive", "check", "kind_of", "picture_metadata", "refuse_foreign", "save"]

@@ -24,9 +24,8 @@ from sigmatune.core.rng import noise
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
 from sigmatune.statistics.pieces import pieces
-from sigmatune.support import reading
+from sigmatune.support import outputs, reading
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.files import write_text
 
 FORMAT, VERSION = "sigmatune/error-table", 1
 TABLE_NOISE = 0xE7A81E
@@ -76,11 +75,14 @@ class ErrorTable:
         """The isotonic error at levels between the table's own, linear in log sigma; its end values beyond them."""
         return np.asarray(np.interp(np.log(sigma), np.log(self.sigma), self.rising))
 
-    def save(self, path: str | Path) -> None:
-        """Writes the table as JSON, atomically; :meth:`load` reads it back bit for bit."""
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes the table as JSON, atomically; :meth:`load` reads it back bit for bit.
+
+        A file of another kind is replaced only with ``force``.
+        """
         lists = {name: getattr(self, name).tolist() for name in ("sigma", "error", "standard_error")}
         fields = {"format": FORMAT, "version": VERSION, **lists, "images": self.images, "about": dict(self.about)}
-        write_text(path, json.dumps(fields) + "\n")
+        outputs.save(path, json.dumps(fields) + "\n", "error-table", force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> ErrorTable:

@@ -55,13 +55,14 @@ def files_of(model: str, out: Path) -> list[tuple[Path, str]]:
     return [*plans, (out / f"{name}.png", "demo")]
 
 
-def run(model: str, out: Path, *, small: bool = False, progress: Progress | None = None) -> Demo:
+def run(model: str, out: Path, *, small: bool = False, force: bool = False, progress: Progress | None = None) -> Demo:
     """Tunes a model at two budgets and writes the plans and one figure.
 
     Args:
         model: The argument of :func:`sigmatune.load`.
         out: Folder to write to, created if missing.
         small: A smaller search.
+        force: Replace files that SigmaTune did not write.
         progress: Receives the current action.
 
     Raises:
@@ -77,7 +78,7 @@ def run(model: str, out: Path, *, small: bool = False, progress: Progress | None
     for solver, calls in CASES:
         plan = tune_on(bench, calls, solver=solver, budget=BUDGET * calls // sum(n for _, n in CASES))
         file = out / f"{name}-{solver}-{calls}.json"
-        plan.save(file)
+        plan.save(file, force=force)
         default = baseline(bench, plan)
         evidence: dict[str, Any] = dict(plan.evidence or {})
         steps = evidence["reference"]["steps"]
