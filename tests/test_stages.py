@@ -68,7 +68,7 @@ def test_the_plan_with_its_coefficients_goes_through_the_file(auto, tmp_path):
     assert [entry["stage"] for entry in back.cost["stages"]] == [entry["stage"] for entry in plan.cost["stages"]]
 
 
-@pytest.mark.parametrize(("solver", "path"), [("dpmpp2m", vp("linear")), ("heun", vp("linear")), ("unipc", Flow(2.0))])
+@pytest.mark.parametrize(("solver", "path"), [("heun", vp("linear")), ("unipc", Flow(2.0))])
 def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path, little):
     bench = Workbench(mixture(path), SETTINGS)
     seen = {}
@@ -97,7 +97,7 @@ def test_one_stage_by_name(name, little):
 def test_the_levels_that_are_asked_at_move_apart_from_the_steps():
     """The stage of queries: better than the levels alone on an exact model, with Euler's own coefficients."""
     bench = Workbench(mixture(), SETTINGS)
-    plan = tune_on(bench, 4, solver="euler", method="queries", budget=12_000)
+    plan = tune_on(bench, 4, solver="euler", method="queries", budget=6_000)
     log = plan.cost["stages"]
     assert [entry["stage"] for entry in log][-1] == "queries"
     assert log[-1]["validation"] < log[-2]["validation"]
@@ -148,7 +148,7 @@ def test_the_table_is_measured_once_and_kept(tmp_path):
     assert table_of(Workbench(model, SETTINGS, store=tmp_path / "store")).error.tobytes() == first.error.tobytes()
 
 
-def test_a_network_of_whole_timesteps_is_tuned_without_a_gradient():
+def test_a_network_of_whole_timesteps_is_tuned_without_a_gradient(little):
     class Whole(GaussianMixture):
         integer_time = True
 

@@ -17,7 +17,7 @@ from sigmatune.spectra.measured_spectra import measure
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.values import Scale
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.training.data import load
+from sigmatune.training.data import Reading, load
 
 SEEN = noise_pictures(6, shape=(8, 8, 3))
 WAYS = {
@@ -159,7 +159,7 @@ def test_pictures_whose_range_has_to_be_said_are_compared_with_eight_bits(run, t
         ("sample", "digits", "--solver", "reduced-oba", "--calls", "4", "--lambda-s", "auto", "-n", "1"),
     ],
 )
-def test_every_command_that_reads_data_can_be_told(command, run, tmp_path, monkeypatch):
+def test_every_command_that_reads_data_can_be_told(command, run, tmp_path, monkeypatch, little_pictures):
     """Data that cannot be told is refused with the option, and with it the command reads it."""
     np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).uniform(-1.2, 1.2, (8, 8, 8)))
     code, _, err = run(*command, "--data", "d.npz")
@@ -199,8 +199,8 @@ def test_a_dark_file_of_16_bits_is_believed(tmp_path):
 
 def test_training_takes_latents_only_where_it_is_told_so(tmp_path):
     latents = np.random.default_rng(0).standard_normal((6, 4, 8, 8)).astype(np.float32) * 3
-    assert torch.equal(load(latents, bits=32).values, torch.from_numpy(latents))
+    assert torch.equal(load(latents, Reading(bits=32)).values, torch.from_numpy(latents))
     with pytest.raises(SigmaTuneError, match=r"neither 0..1, -1..1 nor 0..255"):
         load(latents)
     pictures_ = SEEN / 255.0
-    assert_allclose(load(pictures_, bits=32, values="0..1").values, read(SEEN), atol=1e-6)
+    assert_allclose(load(pictures_, Reading(bits=32, values="0..1")).values, read(SEEN), atol=1e-6)
