@@ -1,5 +1,7 @@
 """Tuning in stages: what each may see, what it costs, when the climb ends."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,8 @@ def mixture(path=None):
 def auto():
     """The climb of one budget, coefficients included, on a model that counts."""
     model = Counted(mixture())
-    return model, tune(model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS)
+    with mock.patch.object(stages, "TRIALS", 4), mock.patch.dict(stages.ITERATIONS, coefficients=10):
+        return model, tune(model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS)
 
 
 def test_the_stages_run_in_order_and_the_leader_never_falls_back(auto):
@@ -94,8 +97,10 @@ def test_one_stage_by_name(name, little):
     assert log[1]["peak_memory_mib"] > 50
 
 
-def test_the_levels_that_are_asked_at_move_apart_from_the_steps():
+def test_the_levels_that_are_asked_at_move_apart_from_the_steps(monkeypatch):
     """The stage of queries: better than the levels alone on an exact model, with Euler's own coefficients."""
+    monkeypatch.setitem(stages.ITERATIONS, "queries", 12)
+    monkeypatch.setattr(stages, "TRIALS", 4)
     bench = Workbench(mixture(), SETTINGS)
     plan = tune_on(bench, 4, solver="euler", method="queries", budget=6_000)
     log = plan.cost["stages"]
@@ -118,7 +123,7 @@ def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch
     assert [entry["paid"] for entry in log] == [True, False, False, False]
 
 
-@pytest.mark.parametrize("spare", [0, 400, 900, 1500, 2600])
+@pytest.mark.parametrize("spare", [0, 900, 2600])
 def test_what_a_gradient_finds_can_still_be_measured(spare, little):
     """However little is left, the plan that was paid for is not thrown away for want of one more measurement."""
     bench = Workbench(mixture(), SETTINGS)
