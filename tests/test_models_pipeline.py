@@ -366,8 +366,8 @@ def test_the_bundled_latent_model_is_tuned_in_its_latents():
     """On something real: the tuned plan beats the best default of the same solver on held-out noises and labels."""
     model = st.load("cifar10-latent", labels=list(range(10)), guidance=1.5)
     assert (model.shape, model.pixel_shape) == ((4, 8, 8), (3, 32, 32))
-    settings = TuningSettings(8, 8, 16, reference_steps=24, micro_batch=16)
-    plan = st.tune(model, calls=8, solver="euler", method="static", settings=settings)
+    settings = TuningSettings(16, 16, 32, evaluations=24, reference_steps=24, micro_batch=16)
+    plan = st.tune(model, calls=8, solver="euler", method="search", settings=settings)
     assert plan.steps == 4
     assert plan.evidence["gain"]
     images = model.decode(st.sample(model, plan, 4))
