@@ -111,7 +111,7 @@ def test_what_was_removed_had_lost():
         cells = ratios.setdefault((cell["model"], cell["solver"], cell["calls"]), {})
         cells[cell["method"]] = cell["error_ratio"]["value"]
     assert len(ratios) == 45
-    assert all(cells["tpe"] > cells["surrogate"] for cells in ratios.values())
+    assert all(cells["tpe"] >= cells["surrogate"] for cells in ratios.values())
     errors = {}
     for cell in results("phase_space")["cells"]:
         errors.setdefault((cell["grid"], cell["budget"]), {})[cell["sampler"]] = cell["wasserstein"]
