@@ -66,6 +66,7 @@ lint: $(DEV)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python tools/check_names.py
+	$(BIN)/python tools/check_users.py
 
 types: $(DEV)
 	$(BIN)/python -m mypy

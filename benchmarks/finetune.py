@@ -43,7 +43,7 @@ from sigmatune.models.bundled import reference_file
 from sigmatune.plan import Plan
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.files import write_text
-from sigmatune.training.data import Pictures
+from sigmatune.training.data import Pictures, Reading
 from sigmatune.training.data import load as read_images
 from sigmatune.training.recipe import Training
 from sigmatune.tuning import TuningSettings as Noises
@@ -118,7 +118,7 @@ def entry(
 
 
 def ablation(n: int, calls: list[int]) -> None:
-    images = read_images(str(ROOT / "data" / "cifar10.npz"), key="train")
+    images = read_images(str(ROOT / "data" / "cifar10.npz"), Reading(key="train"))
     shape = tuple(load(MODEL).shape)
     wanted = Wanted.of(METRICS, extractor("efficientnet-lite0", shape))
     known = reference.load(reference_file(MODEL))

@@ -132,9 +132,10 @@ def data_of(recipe: Recipe, wanted: Wanted, most: int) -> reference.Reference:
     """The statistics of the first training images, which are kept."""
     file = RUNS / f"reference-{recipe.data.size}-{most}.npz"
     if not file.is_file():
+        from sigmatune.training.data import Reading
         from sigmatune.training.data import load as read_images
 
-        data = read_images(recipe.data.source, key=recipe.data.key, size=recipe.data.size, most=most)
+        data = read_images(recipe.data.source, Reading(key=recipe.data.key, size=recipe.data.size, most=most))
         images = open_images(data.values.permute(0, 2, 3, 1).numpy())
         reference.measure(images, wanted.extractors, name=f"CIFAR-10 train, {most} drawn").save(file)
     return reference.load(file)

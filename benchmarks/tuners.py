@@ -43,7 +43,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "surrogate": {"method": "surrogate", "budget": 20_000},
     "gradient": {"method": "gradient", "budget": 20_000},
     "search": {"method": "search", "budget": 20_000},
-    "tpe": {"method": "tpe", "budget": 10_000},
     "evolution": {"method": "evolution", "budget": 10_000},
 }
 SETTINGS = TuningSettings(tuning=16, validation=24, held_out=64, evaluations=60, micro_batch=8)

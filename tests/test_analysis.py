@@ -595,6 +595,8 @@ def test_pictures_are_the_same_every_time(analysis):
 
 
 def test_the_command_line(run, tmp_path, tiny, monkeypatch):
+    # test_files.py draws; here it is what the numbers are.
+    monkeypatch.setattr("sigmatune.analysis.figures.rendered", lambda _: (b"drawn", b"before"))
     code, out, err = run("analyze", tiny, "-n", 10, "--steps", 20, "--seed", 3, "-o", "d.npz")
     assert code == 0, err
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz", "d.json", "d.png", "d.svg"}
@@ -605,7 +607,6 @@ def test_the_command_line(run, tmp_path, tiny, monkeypatch):
     assert said["fit_sentence"] in out
     assert f"Beta({said['fit']['a']['value']:.2f} (" in out
     assert "the paper's Beta(0.5, 0.5)" in out
-    monkeypatch.setattr("sigmatune.analysis.figures.rendered", lambda _: (b"drawn", b"before"))
     code, out, err = run("analyze", tiny, "-n", 10, "--steps", 20, "--seed", 3, "--json", "--store", "kept")
     fields = json.loads(out)
     assert (code, err) == (0, "")
@@ -650,7 +651,7 @@ def test_a_report_has_the_section_only_with_an_analysis(tmp_path, monkeypatch):
     monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
     settings = TuningSettings(tuning=4, validation=4, held_out=8, evaluations=2, reference_steps=8, micro_batch=4)
     bench = Workbench(gaussian(vp()), settings)
-    plan = tune_on(bench, 4, solver="euler")
+    plan = tune_on(bench, 4, solver="euler", method="static")
     found = report.glance(bench)
     assert (found.n, found.steps, found.about["solver"]) == (8, 40, "euler")
     pages = []

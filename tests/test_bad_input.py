@@ -562,7 +562,7 @@ def test_interrupted_and_cut_off(run, monkeypatch):
 
 
 def test_an_output_that_nobody_reads_or_that_is_full(tmp_path):
-    base = [sys.executable, "-c", "from sigmatune.cli import main; main()", "schedule", "list"]
+    base = [sys.executable, "-c", "from sigmatune.cli import main; main()", "--help"]
     read, write_end = os.pipe()
     os.close(read)
     done = subprocess.run(base, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)

@@ -91,7 +91,7 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief, little)
 
 
 def test_tune_takes_several_numbers_of_calls_and_goes_on_from_its_folder(run, tmp_path, tiny, little):
-    arguments = ["--solver", "euler", "--no-report", *QUICK, "--method", "auto", "--budget", "4000"]
+    arguments = ["--solver", "euler", "--no-report", *QUICK, "--method", "trajectory", "--budget", "4000"]
     code, out, err = run("tune", tiny, "--calls", 2, 3, *arguments)
     assert code == 0, err
     plans = {n: load_plan(tmp_path / f"plan-{n}.json") for n in (2, 3)}
@@ -283,7 +283,9 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--budget", "ten"], "a budget is a number of network evaluations"),
         (["tune", "digits", *QUICK, "--budget", 10], "does not pay for a single plan"),
         (["tune", "digits", "--run", "pickled/model_index.json"], "give the run folder another name"),
-        (["tune", "digits", *QUICK, "--method", "tpe", "--study", "nonsense"], "cannot open the study"),
+        (["tune", "digits", *QUICK, "--method", "evolution", "--study", "nonsense"], "cannot open the study"),
+        (["tune", "digits", "--method", "tpe"], "never beat 'surrogate'"),
+        (["tune", "digits", "--method", "cma-es"], "take 'search'"),
         (["tuna", "digits"], "tuna"),
         (["demo", "--model", "digit"], "digits"),
         (["schedule", "karras", "-N", 2.5], "--steps"),

@@ -24,7 +24,7 @@ ENDS = np.array([[0.05, 5.0], [0.1, 9.0], [0.02, 15.0], [0.2, 20.0], [0.03, 7.0]
 def folder(tmp_path_factory):
     """A model of three classes that was trained a little on the curve of each image."""
     place = tmp_path_factory.mktemp("conditional")
-    one = recipe(saving={"spectra": True}, training={"images": 800, "rate": 1e-2})
+    one = recipe(saving={"spectra": True}, training={"images": 400, "rate": 1e-2})
     return train(one, place / "run", source=written(place, n=96), device="cpu")
 
 

@@ -215,7 +215,7 @@ def test_a_network_learns_to_follow(tmp_path):
         return float((end - one.end).square().mean())
 
     before = missed()
-    settings = Training(images=150 * 24, batch=24, rate=5e-3, warmup=5, channels_last=False)
+    settings = Training(images=100 * 24, batch=24, rate=5e-3, warmup=5, channels_last=False)
     data = Pictures(torch.zeros(1, *model.shape))  # not looked at
     run_ = Trainer(
         student, Following(model, plan, "sample", fine=12), data, settings, tmp_path,

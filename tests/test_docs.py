@@ -11,9 +11,8 @@ import torch
 
 import sigmatune
 from sigmatune.noise import VE
-from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
-from sigmatune.solvers import POSITION
+from sigmatune.solvers import PHASE_SPACE, POSITION
 from test_documents import ROOT, tool
 
 pytestmark = pytest.mark.documents

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from sigmatune import load
+from sigmatune.solvers import SOLVERS
 from sigmatune.training.recipe import read
+from sigmatune.tuning.stages import STAGES
 
 pytestmark = pytest.mark.documents
 
@@ -19,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def tool(name: str):
+    if str(ROOT / "tools") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tools"))  # tools import each other by their own names
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -90,14 +95,34 @@ def test_the_matrix_of_tuners_kept_to_its_budgets():
     result, tables = results("tuners"), tool("update_tables")
     assert len(result["cells"]) == 3 * 3 * 5 * len(result["methods"]), "models, solvers, budgets, methods"
     for method, options in result["methods"].items():
-        for run in tables.by_run(result, method).values():
+        for run in tables.tuned.by_run(result, method).values():
             assert [cell["calls"] for cell in run] == [4, 5, 6, 8, 10]
             assert all(cell["network_calls"] <= cell["calls"] for cell in run)
-            assert tables.tuning_cost(run) <= options.get("budget", float("inf"))
+            assert tables.tuned.tuning_cost(run) <= options.get("budget", float("inf"))
 
 
 def minus(cell: dict, rival: str, name: str, space: str) -> dict:
     return next(gap for gap in cell["minus"][rival] if (gap["name"], gap["space"]) == (name, space))
+
+
+def test_what_was_removed_had_lost():
+    ratios = {}
+    for cell in results("tuners")["cells"]:
+        cells = ratios.setdefault((cell["model"], cell["solver"], cell["calls"]), {})
+        cells[cell["method"]] = cell["error_ratio"]["value"]
+    assert len(ratios) == 45
+    assert all(cells["tpe"] >= cells["surrogate"] for cells in ratios.values())
+    errors = {}
+    for cell in results("phase_space")["cells"]:
+        errors.setdefault((cell["grid"], cell["budget"]), {})[cell["sampler"]] = cell["wasserstein"]
+    assert len(errors) == 8
+    for cells in errors.values():
+        assert cells["conjugate"] < min(cells["conjugate-ba"], cells["conjugate-bab"])
+    bias = {(cell["form"], cell["lambda_s"]): cell["wasserstein"] for cell in results("phase_space")["bias"]}
+    for (form, value), error in bias.items():
+        assert form == "consistent" or value == 1 or error > 30 * bias["consistent", value]
+    assert {"tpe", "conjugate-ba", "conjugate-bab"} == tool("doc_tables/markdown").REMOVED
+    assert not {"tpe", "conjugate-ba", "conjugate-bab"} & {*STAGES, *SOLVERS}
 
 
 def test_what_the_page_of_the_sources_says_of_beta_timesteps():

@@ -24,6 +24,7 @@ from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.metrics.kernel import kernel_sums
 from sigmatune.evaluation.paired_distance import paired
 from sigmatune.models.bundled import reference_file
+from sigmatune.noise import vp
 from sigmatune.spectra.sources import open_images
 from sigmatune.support.errors import SigmaTuneError
 
@@ -289,19 +290,22 @@ def test_pictures_are_refused_in_one_sentence(tmp_path, digits, plan):
         generate(bad, plan, 4, [Rings()])
 
 
-def test_the_paired_error_is_that_of_the_workbench(digits, plan, tmp_path):
+def test_the_paired_error_is_that_of_the_workbench(tmp_path):
     from scipy.stats import trim_mean
 
+    from exact import gaussian
     from sigmatune.tuning import TuningSettings, Workbench
 
-    found = paired(digits, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
-    bench = Workbench(digits, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8))
+    model = gaussian(vp())
+    plan = compile_plan(schedules.build("karras", 3, model.path), "dpmpp2m", model)
+    found = paired(model, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
+    bench = Workbench(model, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8))
     assert_allclose(found.estimate.value, np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1)), rtol=0.02)
     assert found.settings.reference["steps"] >= 96
-    stochastic = compile_plan(schedules.build("karras", 3, digits.path), "ancestral", digits)
+    stochastic = compile_plan(schedules.build("karras", 3, model.path), "ancestral", model)
     with pytest.raises(SigmaTuneError, match="deterministic"):
-        paired(digits, stochastic, 12)
-    assert end_points(digits, plan, range(5), folder=tmp_path).shape == (5, 1, 8, 8)
+        paired(model, stochastic, 12)
+    assert end_points(model, plan, range(5), folder=tmp_path).shape == (5, 1, 8, 8)
 
 
 # --------------------------------------------------------------------------------------------------------- the guard
@@ -421,7 +425,7 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
 # ------------------------------------------------------------------------------------------- objectives and the hub
 
 
-def test_a_search_may_go_by_the_distance_to_data(digits, tmp_path):
+def test_a_search_may_go_by_the_distance_to_data(digits):
     from sigmatune.evaluation.search_objective import FrechetObjective
     from sigmatune.tuning import TuningSettings, Workbench
     from sigmatune.tuning.blackbox import SearchSpace, tune_by_trials
@@ -431,7 +435,7 @@ def test_a_search_may_go_by_the_distance_to_data(digits, tmp_path):
         FrechetObjective(digits, known, PixelValues(), "pixels-pca4")
     own = PixelValues()
     data = reference.measure(open_images(noise_pictures(60, shape=(8, 8, 1))), [own])
-    objective = FrechetObjective(digits, data, own, "pixels-pca4", n=24, seed=5, folder=tmp_path)
+    objective = FrechetObjective(digits, data, own, "pixels-pca4", n=24, seed=5)
     bench = Workbench(digits, TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8))
     found = tune_by_trials(bench, 3, SearchSpace(["ancestral"], "beta", eta=(0.0, 1.0)), trials=4, objective=objective)
     assert found.plan.solver == "ancestral"

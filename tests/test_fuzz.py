@@ -242,7 +242,7 @@ TUNE = [
     "--solver",
     "euler",
     "--method",
-    "cma-es",
+    "evolution",
     "--evaluations",
     "3",
     "--tuning",

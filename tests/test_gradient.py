@@ -137,7 +137,7 @@ def test_the_levels_found_are_a_minimum():
 
 def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
     bench = Workbench(
-        mixture(), TuningSettings(tuning=32, validation=32, held_out=64, micro_batch=32, reference_steps=24)
+        mixture(), TuningSettings(tuning=24, validation=8, held_out=48, micro_batch=24, reference_steps=24)
     )
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     scores = {"start": bench.score(bench.plan(start, "euler"), "held_out")}
@@ -146,7 +146,7 @@ def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
         ("tied", Freedom(coefficients=True)),
         ("free", Freedom(coefficients=True, queries=True, sums="free")),
     ):
-        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=30)
+        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=20)
         scores[name] = bench.score(plan, "held_out")
         plan.save(tmp_path / f"{name}.json")
         back = load_plan(tmp_path / f"{name}.json")

@@ -22,7 +22,7 @@ from training import same
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))  # by its own name, so that a new process finds it, too
-kills = importlib.import_module("kills")
+kills, killable = (importlib.import_module(name) for name in ("kills", "killable"))
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a server that has imported everything")
 
@@ -58,13 +58,35 @@ def fine_tuning() -> None:
         )  # fmt: skip
 
 
-COMMANDS = kills.COMMANDS | {
+def tuning() -> None:
+    """Tunes with few trials and iterations."""
+    from little import little_work
+    from sigmatune import cli
+
+    with little_work():
+        cli.main()
+
+
+def analysing() -> None:
+    """Analyses without drawing, which takes most of the time; the figures are no part of what is resumed."""
+    from unittest import mock
+
+    from sigmatune import cli
+    from sigmatune.analysis import figures
+
+    with mock.patch.object(figures, "rendered", return_value=(b"drawn", b"drawn")):
+        cli.main()
+
+
+COMMANDS = killable.COMMANDS | {
     "tune": replace(
-        kills.COMMANDS["tune"],
-        line=("tune", "../tiny", "--solver", "euler", "--calls", "3", "--coefficients", "--budget", "600", *kills.TUNE),
+        killable.COMMANDS["tune"],
+        line=("tune", "../tiny", "--solver", "euler", "--calls", "3", "--coefficients", "--budget", "600", *killable.TUNE),
+        job=tuning,
     ),
+    "analyze": replace(killable.COMMANDS["analyze"], job=analysing),
     "finetune": replace(
-        kills.COMMANDS["finetune"], job=fine_tuning,
+        killable.COMMANDS["finetune"], job=fine_tuning,
         results=("finetuned/evidence.json", "finetuned/plan.json", "finetuned/round-2/training/model"),
     ),
 }  # fmt: skip
@@ -90,12 +112,14 @@ POINTS = {
               *(f"small.run/{name}" for name in TRAINED)],
     "finetune": ["finetuned/finetune.json", *(f"finetuned/round-1/{name}" for name in ROUND),
                  "finetuned/pictures/*/pixels-*/00000000-00000016.npz #2", "finetuned/round-1/plan.json",
-                 *(f"finetuned/round-2/{name}" for name in ROUND), "finetuned/round-2/plan.json",
+                 "finetuned/round-2/training/checkpoint.safetensors #2", "finetuned/round-2/training/model",
+                 "finetuned/round-2/errors-new.json", "finetuned/round-2/plan.json",
                  "finetuned/pictures/*/pixels-*/00000000-00000016.npz #3", "finetuned/model", "finetuned/evidence.json",
                  "finetuned/plan.json"],
     "analyze": ["analysis.run/*.npz", "analysis.run/*.npz #2", "analysis.npz", "analysis.json"],
 }  # fmt: skip
-"""Where a command is killed: before it puts this file or folder in its place; #2 is the second of this name in a run."""
+"""Where a command is killed: before it puts this file or folder in its place; #2 is the second of this name in a run. In a
+second round the files are those of the first; it is killed where it differs."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +134,7 @@ def kinds(points: list[str]) -> set[str]:
     """What was put in its place, whichever of several rows, steps or arrays it was; pictures are drawn from what is there."""
     put = {point.removeprefix("put ").partition(" #")[0] for point in points if point.startswith("put ")}
     return {
-        re.sub(r"\b\d{8,}(-\d{8})?", "N", name)
+        re.sub(r"\b\d{8,}(-\d{8})?|(?<=round-)\d", "N", name)
         for name in put
         if "~" not in name and not name.endswith((".png", ".svg"))
     }
@@ -125,16 +149,16 @@ def stamps(folder: Path) -> dict[Path, int]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_kills_at_every_named_operation_change_nothing(home, name):
     whole, killed = home / f"{name}-whole", home / f"{name}-killed"
-    undisturbed = kills.run(COMMANDS[name], whole)
+    undisturbed = killable.run(COMMANDS[name], whole)
     assert undisturbed.code == 0, undisturbed.said
     points = [f"put {point}" for point in POINTS[name]]
     assert kinds(undisturbed.points) == kinds(points), "a file without a kill, or a kill without a file"
     kept: dict[Path, int] = {}
     for point in points:
-        outcome = kills.run(COMMANDS[name], killed, kill_at=point)
+        outcome = killable.run(COMMANDS[name], killed, kill_at=point)
         assert outcome.code == -signal.SIGKILL, (point, outcome.said)
         kept = stamps(killed) | kept
-    assert kills.judged(COMMANDS[name], killed, kills.results(COMMANDS[name], whole)) == "same"
+    assert killable.judged(COMMANDS[name], killed, killable.results(COMMANDS[name], whole)) == "same"
     if name in ("tune", "bench", "evaluate"):  # the sums of the others grow in place
         assert kept.items() <= stamps(killed).items(), "what was measured is not measured again"
     if name == "finetune":

@@ -21,12 +21,11 @@ from sigmatune.evaluation.extractors.own_function import FunctionExtractor
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.metrics.neighbours import K
 from sigmatune.noise import VE
-from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.phase_space.compose import Grid
-from sigmatune.phase_space.updates import Form, update_a, update_b, update_o
+from sigmatune.phase_space.updates import update_a, update_b, update_o
 from sigmatune.processes import PSLD
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import PHASE_SPACE, SOLVERS
 from sigmatune.spectra.sources import open_images
 from sigmatune.statistics.frechet import Gaussian, frechet_distance
 from sigmatune.statistics.jackknife import folds
@@ -282,25 +281,14 @@ def _grid() -> Grid:
     return Grid(P, P.sigma(torch.tensor([0.8, 0.5, 0.2, 0.05], dtype=torch.float64)))
 
 
-@pytest.mark.parametrize("lambda_s", [0.3, 1.0, 2.5])
-def test_the_form_noise_scales_the_noise_of_the_position_and_nothing_else(lambda_s):
-    plain, scaled = (update_o(_grid(), 1.0, value, "noise") for value in (1.0, lambda_s))
-    deviation = [op.Q[:, 0, 0].sqrt() for op in (plain, scaled)]
-    assert_allclose(deviation[1], lambda_s * deviation[0], rtol=1e-12)
-    assert_allclose(scaled.Q[:, 1, 1], plain.Q[:, 1, 1], rtol=0)
-    assert_allclose(scaled.F, plain.F, rtol=0)
-
-
-@pytest.mark.parametrize("form", Form.__args__)
 @pytest.mark.parametrize("lambda_s", [0.0, 0.5, 2.0])
-def test_the_update_o_is_a_semigroup_with_the_stationary_law_of_its_noise(form, lambda_s):
-    whole, half = (update_o(_grid(), share, lambda_s, form) for share in (1.0, 0.5))
+def test_the_update_o_is_a_semigroup_with_the_stationary_law_of_its_noise(lambda_s):
+    whole, half = (update_o(_grid(), share, lambda_s) for share in (1.0, 0.5))
     twice = half.after(half)
     assert_allclose(twice.F, whole.F, rtol=1e-12)
     assert_allclose(twice.Q, whole.Q, rtol=1e-10, atol=1e-15)
-    kept = whole.F[:, 0, 0] ** 2 + whole.Q[:, 0, 0]
-    if form != "noise":  # a position of unit variance keeps it, a momentum its mass
-        assert_allclose(kept, np.ones(3), rtol=1e-12)
+    # A position of unit variance keeps it, a momentum its mass.
+    assert_allclose(whole.F[:, 0, 0] ** 2 + whole.Q[:, 0, 0], np.ones(3), rtol=1e-12)
     assert_allclose(whole.F[:, 1, 1] ** 2 * P.mass + whole.Q[:, 1, 1], np.full(3, P.mass), rtol=1e-12)
 
 

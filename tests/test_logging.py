@@ -28,7 +28,7 @@ def listeners() -> list[type]:
     return [type(handler) for handler in LOGGER.handlers]
 
 
-def test_verbose_tells_of_model_stages_and_files_on_stderr_alone(run, tiny):
+def test_verbose_tells_of_model_stages_and_files_on_stderr_alone(run, tiny, little):
     quiet = run("tune", tiny, *TUNE)
     assert (quiet[0], quiet[2]) == (0, "")
     code, out, err = run("--verbose", "tune", tiny, *TUNE)

@@ -456,6 +456,7 @@ def test_the_hub_gives_json_and_safetensors_or_one_sentence(pipeline, monkeypatc
         return str(pipeline)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, filename: str(pipeline / filename))
     model = load("someone/some-model", revision="abc")
     assert model.fingerprint() == load(pipeline).fingerprint()
     assert (asked["repo"], asked["revision"]) == ("someone/some-model", "abc")
@@ -465,6 +466,7 @@ def test_the_hub_gives_json_and_safetensors_or_one_sentence(pipeline, monkeypatc
         raise ConnectionError("the network is\nunreachable")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     message = refusal("someone/some-model")
     assert "no folder someone/some-model and the hub does not provide it: the network is." in message
 

@@ -44,8 +44,13 @@ def test_what_is_no_model_is_refused(source):
         load(source)
 
 
-def test_importing_the_package_leaves_diffusers_alone():
-    code = "import sys, sigmatune.models, sigmatune.models.analytic; sys.exit('diffusers' in sys.modules)"
+def test_importing_and_drawing_leave_the_large_libraries_alone():
+    """Models need diffusers only for networks, and spectra scikit-learn only for fits."""
+    code = (
+        "import sys, sigmatune.models, sigmatune.models.analytic; from sigmatune.models.bundled import bundled_folder; "
+        "from sigmatune.spectra.mixture import Mixture; Mixture.load(bundled_folder('digits') / 'spectra.json').draw(0, [1]); "
+        "sys.exit(bool({'diffusers', 'sklearn'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

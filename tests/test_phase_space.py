@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -14,14 +16,14 @@ from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.models.psld_network import PhaseSpaceNetwork
 from sigmatune.noise import VE, Narrowed
-from sigmatune.phase_space import PHASE_SPACE, lift, prior_mismatch
-from sigmatune.phase_space.compose import Grid
+from sigmatune.phase_space import lift, prior_mismatch
+from sigmatune.phase_space.compose import Grid, Native
 from sigmatune.phase_space.conjugate import conjugate
 from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.processes import PSLD, eps_of, x0_of
 from sigmatune.processes.parametrisation import mixed
 from sigmatune.schedules import build
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import PHASE_SPACE, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import errors, transfer, variance
 
@@ -130,7 +132,7 @@ def test_calls_levels_and_width_are_what_the_solver_declares(name):
 @pytest.mark.parametrize("name", ALL)
 def test_weak_order_from_the_exact_covariance(name):
     """Variance of (x, m) seen as the unit state, from the exact law of the noisy data, on levels that end above 0."""
-    solver, first, counts = SOLVERS[name], 0.5, np.array([48, 64, 96, 128, 192])
+    solver, first, counts = SOLVERS[name], 0.5, np.array([48, 96, 192])
     t0, t1 = torch.tensor(first, dtype=torch.float64), torch.tensor(0.05, dtype=torch.float64)
     low = PROCESS.sigma(t1)
     true = (low**2 + P) / (1 + low**2)
@@ -156,7 +158,7 @@ def moved(table, power: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("power", [1.0, 2.0])
 @pytest.mark.parametrize("name", ALL)
 def test_converges_to_the_data_as_calls_grow(name, power):
-    few, many, most = (error(name, calls, power) for calls in (100, 300, 900))
+    few, many, most = (error(name, calls, power) for calls in (80, 240, 720))
     assert most < many < few
     assert most < 1e-3 * float(P.mean())
 
@@ -165,13 +167,6 @@ def test_converges_to_the_data_as_calls_grow(name, power):
 @pytest.mark.parametrize("lambda_s", [0.0, 0.5, 3.0])
 def test_the_consistent_form_converges_for_any_lambda(name, lambda_s):
     assert error(name, 1600, lambda_s=lambda_s) < 0.1 * error(name, 400, lambda_s=lambda_s)
-
-
-@pytest.mark.parametrize(("form", "lambda_s"), [("exponents", 2.0), ("noise", 2.0)])
-def test_the_bias_of_the_other_forms(form, lambda_s):
-    """MATH 9: both are biased as steps vanish unless lambda_s = 1."""
-    assert error("reduced-oba", 3200, form=form, lambda_s=lambda_s) > 20 * error("reduced-oba", 3200)
-    assert error("reduced-oba", 400, form=form) == pytest.approx(error("reduced-oba", 400), rel=1e-12)
 
 
 @pytest.mark.parametrize("word", ["oba", "bao", "obab"])
@@ -286,9 +281,13 @@ def native(model, p: PSLD, prediction: str) -> PhaseSpaceNetwork:
     return PhaseSpaceNetwork(network, model.shape, p, prediction=prediction, eps=1e-3, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("last", ["euler", "denoise"])
-@pytest.mark.parametrize("prediction", ["hsm-lower", "hsm-upper", "dsm-lower", "dsm-upper"])
-@pytest.mark.parametrize("name", ["phase-em", "reduced-obab", "conjugate", "sscs"])
+@pytest.mark.parametrize(
+    ("name", "prediction", "last"),
+    [
+        *(("reduced-obab", kind, last) for kind in get_args(Native)[1:] for last in ("euler", "denoise")),
+        ("phase-em", "hsm-upper", "euler"), ("conjugate", "dsm-lower", "denoise"), ("sscs", "dsm-upper", "euler"),
+    ],
+)  # fmt: skip
 def test_a_native_network_runs_the_same_samplers(name, prediction, last):
     """The exact network of phase space gives what the lifted denoiser gives, noise for noise."""
     p = PSLD(gamma=0.02, nu=4.02)
@@ -342,11 +341,10 @@ def test_a_picture_depends_on_seed_and_index_alone(name):
     assert not torch.equal(sample(model, plan, 1, seed=3, micro_batch=4), all_rows[:1])
 
 
-@pytest.mark.parametrize("name", ["reduced-oba", "sscs", "conjugate-bab", "reduced-babo"])
+@pytest.mark.parametrize("name", ["reduced-oba", "sscs", "conjugate", "reduced-babo"])
 def test_plans_are_saved_and_read_back(name, tmp_path):
     model = gaussian(Narrowed(VE(), 0.01, 80.0), size=4)
-    options = {"lambda_s": 0.5, "form": "exponents"} if "o" in name.split("-")[-1] and "-" in name else {}
-    options = options if name.startswith("reduced") else {}
+    options = {"lambda_s": 0.5, "form": "consistent"} if name.startswith("reduced") else {}
     plan = compile_plan(build("phase-time", 5, model.path), name, model, **options, gamma=0.02, nu=4.02)
     plan.save(tmp_path / "plan.json")
     again = load_plan(tmp_path / "plan.json")
@@ -391,7 +389,7 @@ def test_rows_have_schedules_of_their_own():
 
 
 def test_tables_are_differentiable_in_the_levels():
-    for name in ("reduced-oba", "sscs", "conjugate", "conjugate-ba"):
+    for name in ("reduced-oba", "sscs", "conjugate"):
         x = torch.log(torch.tensor([20.0, 3.0, 0.5, 0.1], dtype=torch.float64)).requires_grad_()
 
         def value(log_sigma, name=name):
@@ -410,9 +408,9 @@ def test_tables_are_differentiable_in_the_levels():
         ("reduced-oxa", {}, "string of O, A and B"),
         ("reduced-ob", {}, "at least one A and one B"),
         ("naive-", {}, "string of O, A and B"),
-        ("conjugate-oba", {}, "without O"),
+        ("conjugate-ba", {}, "were removed"),
         ("reduced-oba", {"lambda_s": -1.0}, "lambda_s must be"),
-        ("reduced-oba", {"form": "mine"}, "form of lambda_s is one of"),
+        ("reduced-oba", {"form": "mine"}, "form of lambda_s is 'consistent', not 'mine'"),
         ("reduced-obab", {"conditioning": "middle"}, "conditioning is"),
         ("reduced-oba", {"gamma": 0.0, "nu": 0.0}, "differ"),
         ("reduced-oba", {"kappa": 0.0}, "kappa must be positive"),

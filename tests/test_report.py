@@ -33,16 +33,16 @@ from sigmatune.tuning.baseline import baseline
 TINY = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
 
 
-def tuned(model, calls=4, solver="euler", settings=TINY):
+def tuned(model, calls=4, solver="euler", settings=TINY, method="static"):
     bench = Workbench(model, settings)
     with little_work():
-        return bench, tune_on(bench, calls, solver=solver)
+        return bench, tune_on(bench, calls, solver=solver, method=method)
 
 
 @pytest.fixture(scope="module")
 def case():
     """A workbench and a plan with a gain."""
-    return tuned(gaussian(PATHS["vp"]))
+    return tuned(gaussian(PATHS["vp"]), method="auto")
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_several_plans_share_one_page(case, no_gain, monkeypatch):
     monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")
     bench, plan = case
     with little_work():
-        six, heun = tune_on(bench, 6, solver="euler"), tune_on(bench, 7, solver="heun")
+        six, heun = (tune_on(bench, n, solver=name, method="static") for n, name in ((6, "euler"), (7, "heun")))
     found = measure(bench, [plan, six, heun], rows=4)
     assert [group.solver for group in found.groups] == ["euler", "heun"]
     assert [n for n, point in found.groups[0].tuned.points.items() if point.exact] == [4, 6]

@@ -82,7 +82,7 @@ def numbers_of_steps(family, options, path):
 
 
 @every_case
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(steps=st.integers(101, 1000), name=st.sampled_from(["vp linear", "vp zero snr", "ve", "flow shifted"]))
 def test_laws_up_to_a_thousand_steps(family, options, steps, name):
     if family.defined_on(PATHS[name]):

@@ -240,18 +240,6 @@ def test_a_missing_scikit_learn_is_named_with_its_extra(monkeypatch):
         _mixtures()
 
 
-def test_drawing_does_not_import_scikit_learn(tmp_path):
-    import subprocess
-    import sys
-
-    fit(images(20)).save(tmp_path / "spectra.json")
-    code = (
-        "import sys; from sigmatune.spectra.mixture import Mixture; Mixture.load(sys.argv[1]).draw(0, [1]); "
-        "sys.exit('sklearn' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, tmp_path / "spectra.json"], check=False).returncode == 0
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [

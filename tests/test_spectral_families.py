@@ -76,7 +76,7 @@ def test_any_shape_of_spectrum_makes_an_invertible_curve(make, case):
 
 
 @every_curve
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(power=any_spectrum, ends=st.tuples(st.floats(1e-4, 1e3), st.floats(1.001, 1e6)))
 @example(power=[0.0], ends=(1.0, 2.0))
 def test_every_spectrum_makes_an_invertible_curve(make, power, ends):
@@ -285,7 +285,7 @@ def test_the_ends_widen_with_the_number_of_steps(name):
 
 
 @every_family
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(power=any_spectrum, steps=st.integers(1, 60), path=st.sampled_from([vp(), VE(), Flow(3.0), VE(0.5, 0.6)]))
 def test_any_spectrum_has_levels_on_any_path(name, power, steps, path):
     """Schedule itself refuses levels that do not fall strictly or leave the range."""

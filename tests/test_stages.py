@@ -1,5 +1,7 @@
 """Tuning in stages: what each may see, what it costs, when the climb ends."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,8 @@ def mixture(path=None):
 def auto():
     """The climb of one budget, coefficients included, on a model that counts."""
     model = Counted(mixture())
-    return model, tune(model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS)
+    with mock.patch.object(stages, "TRIALS", 4), mock.patch.dict(stages.ITERATIONS, coefficients=10):
+        return model, tune(model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS)
 
 
 def test_the_stages_run_in_order_and_the_leader_never_falls_back(auto):
@@ -68,7 +71,7 @@ def test_the_plan_with_its_coefficients_goes_through_the_file(auto, tmp_path):
     assert [entry["stage"] for entry in back.cost["stages"]] == [entry["stage"] for entry in plan.cost["stages"]]
 
 
-@pytest.mark.parametrize(("solver", "path"), [("dpmpp2m", vp("linear")), ("heun", vp("linear")), ("unipc", Flow(2.0))])
+@pytest.mark.parametrize(("solver", "path"), [("heun", vp("linear")), ("unipc", Flow(2.0))])
 def test_every_solver_and_path_climbs_and_never_sees_held_out_noise(solver, path, little):
     bench = Workbench(mixture(path), SETTINGS)
     seen = {}
@@ -94,10 +97,12 @@ def test_one_stage_by_name(name, little):
     assert log[1]["peak_memory_mib"] > 50
 
 
-def test_the_levels_that_are_asked_at_move_apart_from_the_steps():
+def test_the_levels_that_are_asked_at_move_apart_from_the_steps(monkeypatch):
     """The stage of queries: better than the levels alone on an exact model, with Euler's own coefficients."""
+    monkeypatch.setitem(stages.ITERATIONS, "queries", 12)
+    monkeypatch.setattr(stages, "TRIALS", 4)
     bench = Workbench(mixture(), SETTINGS)
-    plan = tune_on(bench, 4, solver="euler", method="queries", budget=12_000)
+    plan = tune_on(bench, 4, solver="euler", method="queries", budget=6_000)
     log = plan.cost["stages"]
     assert [entry["stage"] for entry in log][-1] == "queries"
     assert log[-1]["validation"] < log[-2]["validation"]
@@ -118,7 +123,7 @@ def test_a_costly_stage_that_does_not_pay_ends_the_search_for_levels(monkeypatch
     assert [entry["paid"] for entry in log] == [True, False, False, False]
 
 
-@pytest.mark.parametrize("spare", [0, 400, 900, 1500, 2600])
+@pytest.mark.parametrize("spare", [0, 900, 2600])
 def test_what_a_gradient_finds_can_still_be_measured(spare, little):
     """However little is left, the plan that was paid for is not thrown away for want of one more measurement."""
     bench = Workbench(mixture(), SETTINGS)
@@ -148,7 +153,7 @@ def test_the_table_is_measured_once_and_kept(tmp_path):
     assert table_of(Workbench(model, SETTINGS, store=tmp_path / "store")).error.tobytes() == first.error.tobytes()
 
 
-def test_a_network_of_whole_timesteps_is_tuned_without_a_gradient():
+def test_a_network_of_whole_timesteps_is_tuned_without_a_gradient(little):
     class Whole(GaussianMixture):
         integer_time = True
 

@@ -23,7 +23,7 @@ from sigmatune.evaluation.reference_set import measure
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.subset import draw
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.training.data import load
+from sigmatune.training.data import Reading, load
 from sigmatune.training.run import prepare
 from training import recipe
 
@@ -146,14 +146,14 @@ def test_rows_of_a_reference_are_drawn_by_class(classes, monkeypatch):
 
 def test_training_draws_its_images(classes):
     source = classes[0] / "folder"
-    data = load(source, most=8, seed=2)
+    data = load(source, Reading(most=8, seed=2))
     assert data.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert data.about["drawn"] == {"n": 8, "of": 32, "seed": 2, "by_class": True}
-    assert not torch.equal(data.values, load(source, most=8, seed=3).values)
-    assert "drawn" not in load(source, most=99).about
+    assert not torch.equal(data.values, load(source, Reading(most=8, seed=3)).values)
+    assert "drawn" not in load(source, Reading(most=99)).about
     file = classes[0] / "labels.txt"
     file.write_text("".join(f"{i % 2}\n" for i in range(32)))
-    assert load(classes[1], most=6, labels=file).labels.sum() == 3, "labels of a file count for the draw, too"
+    assert load(classes[1], Reading(most=6, labels=file)).labels.sum() == 3, "labels of a file count for the draw, too"
     one = recipe(data={"most": 8}, training={"seed": 2}, model={"ends": False})
     assert torch.equal(prepare(one, str(source)).data.values, data.values)
 

@@ -142,7 +142,7 @@ def test_the_corrected_estimate_is_exact_where_the_network_was_asked(bench):
         assert float(surrogate_of(bench).errors(ends).log().mean()) == pytest.approx(score, abs=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["euler", "dpmpp2m", "heun"])
+@pytest.mark.parametrize("solver", ["dpmpp2m", "heun"])
 def test_a_few_trials_beat_what_it_started_from_and_cost_one_plan_each(solver):
     model = Counted(mixture())
     bench = Workbench(model, SETTINGS)
@@ -153,10 +153,10 @@ def test_a_few_trials_beat_what_it_started_from_and_cost_one_plan_each(solver):
     ]
     start = min(bench.scores(known, "tuning"))  # their modes are kept at once
     before = model.images
-    tried = tune_by_kriging(bench, stand_in, known, solver, trials=6)
+    tried = tune_by_kriging(bench, stand_in, known, solver, trials=3)
     assert model.images - before == 12 * sum(plan.calls for plan in tried)
     assert bench.score(tried[0], "tuning") < start - 0.3
-    assert len(tried) <= 6
+    assert len(tried) <= 3
     assert len({plan.schedule for plan in tried}) == len(tried)
 
 

@@ -98,6 +98,7 @@ def test_two_processes_are_one_with_the_same_batch(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelerate", "sigmatune.training.trainer"])  # once for both
     processes = [context.Process(target=part, args=(i, 2, port, tmp_path / "two", source)) for i in range(2)]
     for process in processes:
         process.start()

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 import sigmatune as st
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.psld_network import PhaseSpaceNetwork
-from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.processes import PSLD, PhasePath, eps_of, score_of
 from sigmatune.processes.parametrisation import mixed
+from sigmatune.solvers import PHASE_SPACE
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import draws
 from sigmatune.training.data import Batch

@@ -92,8 +92,15 @@ def test_a_step_does_not_depend_on_what_follows(solver):
             torch.testing.assert_close(prefix.c, whole.c[: prefix.calls + 1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("solver", DETERMINISTIC)
-@pytest.mark.parametrize("path", [VE(0.02, 40.0), Flow(3.0), vp("linear")], ids=["ve", "flow", "vp"])
+@pytest.mark.parametrize(
+    ("solver", "path"),
+    [
+        pytest.param(solver, path, id=f"{solver}-{name}")
+        for i, solver in enumerate(DETERMINISTIC)
+        for k, (name, path) in enumerate({"ve": VE(0.02, 40.0), "flow": Flow(3.0), "vp": vp("linear")}.items())
+        if solver in ("dpmpp2m", "heun") or i % 3 == k
+    ],
+)
 def test_the_score_is_what_sampling_gives(solver, path):
     """On schedules that the path knows, the network's rows padded."""
     bench = workbench(mixture(path))
@@ -112,7 +119,8 @@ def test_the_teacher_is_the_flow():
     for path, ends in ((VE(0.01, 50.0), (20.0, 0.05)), (VE(0.01, 50.0), None), (Flow(1.0), (5.0, 0.01))):
         model = GaussianSpectrum(POWER, (1, 8, 8), path)
         bench = workbench(model, reference_steps=300)
-        levels, indices = nodes(bench, 9, ends), bench.settings.rows("tuning")
+        levels = nodes(bench, 9) if ends is None else np.append(np.geomspace(*ends, 9), 0.0)
+        indices = bench.settings.rows("tuning")
         start = noise(0, indices, START, model.shape, dtype=torch.float64)
         if np.isfinite(path.sigma_max):
             start = start * path.sigma_max / np.hypot(1, path.sigma_max)
@@ -161,17 +169,17 @@ def test_guidance_costs_double_where_it_is_on():
 
 @pytest.mark.parametrize("solver", ["euler", "dpmpp2m"])
 def test_the_levels_beat_log_uniform_between_the_same_ends(solver):
-    bench, ends = workbench(tuning=24, validation=200, micro_batch=100), (40.0, 0.05)
-    found = tune_by_trajectory(bench, 8, solver, grid=30, ends=ends)
+    bench = workbench(mixture(VE(0.05, 40.0)), tuning=24, validation=200, micro_batch=100)
+    found = tune_by_trajectory(bench, 8, solver, grid=30)
     for steps in range(4, 9):
-        uniform = build("log-uniform", steps, bench.model.path, sigma_max=ends[0], sigma_min=ends[1])
+        uniform = build("log-uniform", steps, bench.model.path)
         own, static = (bench.errors(bench.plan(one, solver), "validation") for one in (found[steps - 1], uniform))
         gain = np.log(static / own)
         assert gain.mean() > max(0.2, 4 * gain.std() / np.sqrt(len(gain))), steps
 
 
 def test_nodes_lie_between_their_ends():
-    assert_allclose(nodes(workbench(), 5, (10.0, 0.1)), [10, 10**0.5, 1, 10**-0.5, 0.1, 0], rtol=1e-12)
+    assert_allclose(nodes(workbench(mixture(VE(0.1, 10.0))), 5), [10, 10**0.5, 1, 10**-0.5, 0.1, 0], rtol=1e-12)
     assert nodes(workbench(), 5)[[0, 4]].tolist() == [40.0, 0.02]
     flow = nodes(workbench(mixture(Flow(1.0))), 5)
     assert flow[0] == np.inf
@@ -203,9 +211,5 @@ def test_refusals():
         tune_by_trajectory(bench, 4, "ancestral")
     with pytest.raises(SigmaTuneError, match="larger grid"):
         tune_by_trajectory(bench, 4, "euler", grid=3)
-    with pytest.raises(SigmaTuneError, match="outside the model's range"):
-        tune_by_trajectory(bench, 4, "euler", ends=(80.0, 0.1))
-    with pytest.raises(SigmaTuneError, match="high end above its low end"):
-        tune_by_trajectory(bench, 4, "euler", ends=(0.1, 10.0))
     with pytest.raises(SigmaTuneError, match="beam"):
         tune_by_trajectory(bench, 4, "euler", beam=0)

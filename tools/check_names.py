@@ -1,4 +1,4 @@
-"""Checks the shape of the code in src: names, function and file lengths. Run by ``make lint``.
+"""Checks the shape of the code in src: names, function and file lengths; of tools and benchmarks file lengths. ``make lint``.
 
 Fails, with file:line, on
 
@@ -8,7 +8,7 @@ Fails, with file:line, on
 - two modules of one base name, except ``base.py``, ``__init__.py`` and a file of ``cli`` that holds the command of its name;
 - two public classes of one name.
 
-``python tools/check_names.py [PATH ...]`` checks the given files and folders, by default ``src``.
+``python tools/check_names.py [PATH ...]`` checks the given files and folders, by default ``src``, ``tools`` and ``benchmarks``.
 """
 
 import ast
@@ -48,13 +48,17 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return 0 if not body else (function.end_lineno or 0) - body[0].lineno + 1
 
 
-def complaints_of(file: Path) -> Iterator[Complaint]:
-    """What one file does wrong."""
-    text = file.read_text(encoding="utf-8")
-    lines = text.count("\n")
+def too_long(file: Path) -> Iterator[Complaint]:
+    """Whether a file has too many lines."""
+    lines = file.read_text(encoding="utf-8").count("\n")
     if lines > FILE_LINES:
         yield file, 1, f"{lines} lines, more than {FILE_LINES}; split the file where its meaning splits"
-    for node in ast.walk(ast.parse(text)):
+
+
+def complaints_of(file: Path) -> Iterator[Complaint]:
+    """What one file does wrong."""
+    yield from too_long(file)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         line = getattr(node, "lineno", 1)
         for name in BANNED.intersection(bound(node)):
             yield file, line, f"'{name}' does not say what it holds; choose a noun that does"
@@ -90,9 +94,14 @@ def repeated_classes(files: list[Path]) -> Iterator[Complaint]:
             yield file, line, f"a public class {name} is also in {shown(first[0])}; rename one of them"
 
 
+def files_of(paths: list[Path]) -> list[Path]:
+    """The Python files at and below the paths."""
+    return sorted({file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])})
+
+
 def check(paths: list[Path]) -> list[Complaint]:
     """Every complaint about the Python files at and below the paths, in order of file and line."""
-    files = sorted({file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])})
+    files = files_of(paths)
     complaints = [complaint for file in files for complaint in complaints_of(file)]
     return sorted([*complaints, *repeated_modules(files), *repeated_classes(files)])
 
@@ -103,7 +112,10 @@ def shown(file: Path) -> Path:
 
 
 if __name__ == "__main__":
-    complaints = check([Path(path).resolve() for path in sys.argv[1:]] or [ROOT / "src"])
+    given = [Path(path).resolve() for path in sys.argv[1:]]
+    complaints = check(given or [ROOT / "src"])
+    for file in [] if given else files_of([ROOT / "tools", ROOT / "benchmarks"]):
+        complaints += too_long(file)
     for file, line, sentence in complaints:
         print(f"{shown(file)}:{line}: {sentence}")
     sys.exit(bool(complaints))

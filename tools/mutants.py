@@ -207,7 +207,7 @@ MUTANTS = (
         "matrix(1 + gamma * h, h / process.mass",
         NUMBERS,
     ),
-    Mutant("phase_space/updates.py", '(lambda_s**2 if form == "noise"', '(lambda_s if form == "noise"', NUMBERS),
+    Mutant("phase_space/updates.py", "-torch.expm1(-2 * rate * h), 0", "-torch.expm1(-rate * h), 0", NUMBERS),
     Mutant(
         "phase_space/updates.py", "-p.mass * torch.expm1(-2 * p.nu * h)", "-p.mass * torch.expm1(-p.nu * h)", NUMBERS
     ),

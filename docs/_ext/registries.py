@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sphinx.util.docutils import SphinxDirective
 
-from sigmatune.phase_space import PHASE_SPACE
 from sigmatune.schedules import FAMILIES
 from sigmatune.schedules.base import Family
-from sigmatune.solvers import POSITION, Solver
+from sigmatune.solvers import PHASE_SPACE, POSITION, Solver
 
 if TYPE_CHECKING:
     from docutils import nodes

@@ -38,13 +38,13 @@ def analyze(
 
     A stopped run resumes where it was, as in `tune`.
     """
+    from sigmatune import solvers
     from sigmatune.analysis.figures import rendered
     from sigmatune.analysis.stepwise import analyze as run
     from sigmatune.analysis.stepwise import chain
     from sigmatune.analysis.summary import summary
     from sigmatune.core.schedule import whole
     from sigmatune.schedules import FAMILIES
-    from sigmatune.solvers import SOLVERS
     from sigmatune.support.files import write_bytes
 
     if out.suffix != ".npz":
@@ -53,7 +53,7 @@ def analyze(
     work = out.with_name(f".{out.name}.work") if store is None else store
     may_write(*((file, "analysis") for file in files), model=model, folders=[work], force=force)
     whole(n, "n")
-    chosen = {"solver": SOLVERS[solver].name, "family": FAMILIES[family].name}
+    chosen = {"solver": solvers.solver(solver).name, "family": FAMILIES[family].name}
     denoiser = load_model(model, device)
     plan = chain(denoiser, steps, **chosen)
     with measuring(work):

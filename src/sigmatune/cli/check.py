@@ -57,9 +57,9 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
 def _of_rule(rule: SpectralRule) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from sigmatune.solvers import SOLVERS
+    from sigmatune import solvers
 
-    spectra, solver = rule.spectra, SOLVERS[rule.solver]
+    spectra, solver = rule.spectra, solvers.solver(rule.solver)
     return {
         "steps": rule.steps,
         "calls": solver.calls(rule.steps),

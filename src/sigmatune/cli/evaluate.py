@@ -167,21 +167,22 @@ class _Job:
 
     def rival(self, text: str, plan: Plan) -> tuple[Denoiser, Plan]:
         """The plan of a file, or of a schedule with the solver and the calls of the first plan."""
-        from sigmatune import schedules
+        from sigmatune import schedules, solvers
         from sigmatune.plan import compile_plan
         from sigmatune.plan.calls import largest
-        from sigmatune.solvers import SOLVERS
 
         if Path(text).is_file():
             return self.loaded(Path(text))
-        solver = plan.solver if SOLVERS.knows(plan.solver) else str((plan.tuned_for or {}).get("solver", "euler"))
+        solver = (
+            plan.solver if solvers.SOLVERS.knows(plan.solver) else str((plan.tuned_for or {}).get("solver", "euler"))
+        )
         family, given = family_of(text)
         options = plan.solver_options if plan.solver == solver else {}
 
         def build(steps: int) -> Plan:
             return compile_plan(schedules.build(family, steps, self.model.path, **given), solver, self.model, **options)
 
-        return self.model, largest(build, SOLVERS[solver], plan.network_calls(self.model), self.model)
+        return self.model, largest(build, solvers.solver(solver), plan.network_calls(self.model), self.model)
 
 
 def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progress: Progress) -> _Done:

@@ -80,7 +80,7 @@ def finetune(
     """
     from sigmatune.spectra.values import checked
     from sigmatune.support.run_folder import held
-    from sigmatune.training.data import load
+    from sigmatune.training.data import Reading, load
     from sigmatune.workflows.finetune import FinetuneSettings
     from sigmatune.workflows.finetune import finetune as run
     from sigmatune.workflows.judge import ReferenceData
@@ -99,7 +99,7 @@ def finetune(
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)
     with held(out), progress_bar(quiet=as_json) as bar:
-        seen = load(data, key=key, labels=labels, size=size, values=checked(values), progress=bar)
+        seen = load(data, Reading(key=key, labels=labels, size=size, values=checked(values)), progress=bar)
         measuring = Measuring("fd", "", "", reference, 0, device, values)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)

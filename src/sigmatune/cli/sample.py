@@ -120,8 +120,8 @@ def _loaded(file: Path | None, untuned: Untuned) -> Plan | SpectralRule | None:
     Raises:
         SigmaTuneError: if file and options contradict each other, or there are too few of them.
     """
+    from sigmatune import solvers
     from sigmatune.rules.rule_file import load_any
-    from sigmatune.solvers import SOLVERS
 
     if file is None:
         if not untuned.solver or not untuned.calls:
@@ -132,9 +132,10 @@ def _loaded(file: Path | None, untuned: Untuned) -> Plan | SpectralRule | None:
             "a plan file already fixes --calls, --grid, --lambda-s, --solver-option and --data; leave them out."
         )
     loaded = load_any(file)
-    if untuned.solver and SOLVERS[untuned.solver].name != loaded.solver:
+    wanted = solvers.solver(untuned.solver).name if untuned.solver else loaded.solver
+    if wanted != loaded.solver:
         raise SigmaTuneError(
-            f"{file} was tuned for the solver {loaded.solver}, not {SOLVERS[untuned.solver].name}; tune a plan for that solver."
+            f"{file} was tuned for the solver {loaded.solver}, not {wanted}; tune a plan for that solver."
         )
     return loaded
 

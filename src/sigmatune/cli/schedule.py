@@ -48,9 +48,9 @@ def schedule(
     force: Force = False,
 ) -> None:
     """Print the noise levels of a schedule family, with the t that the network receives."""
+    from sigmatune import solvers
     from sigmatune.plan import compile_plan
     from sigmatune.schedules import FAMILIES
-    from sigmatune.solvers import SOLVERS
     from sigmatune.support.files import write_text
 
     may_write((out, "schedule"), (plan, "rule" if per_image else "plan"), model=model, inputs=[data], force=force)
@@ -68,7 +68,7 @@ def schedule(
     given.check(family, family_options, plan, out)
     denoiser = load_model(model, "cpu") if model else None
     chosen_path = noise_path(path) if denoiser is None else denoiser.path
-    chosen = SOLVERS[solver].options(options(solver_option))
+    chosen = solvers.solver(solver).options(options(solver_option))
     built = _built(family, steps, chosen_path, family_options, given, quiet=as_json)
     if plan is not None and per_image:
         rule = _rule(built, chosen_path, denoiser, given, family_options, solver=solver, chosen=chosen, quiet=as_json)

@@ -63,12 +63,11 @@ def tune(
     budget: str | None = typer.Option(
         None, help="Budget of tuning: network evaluations of single images (20000), or a time (300s, 10min, 1h)."
     ),
-    evaluations: int = typer.Option(60, help="Schedules that search, cma-es, tpe and evolution may try."),
+    evaluations: int = typer.Option(60, help="Schedules that search and evolution may try."),
     study: str | None = typer.Option(
         None,
-        help="Database for cma-es, tpe and evolution, such as postgresql://...; use only one that you trust: "
-        "Optuna keeps pickles in it, which can run code. By default trials are kept in the run folder, as plain "
-        "numbers.",
+        help="Database for evolution, such as postgresql://...; use only one that you trust. "
+        "By default trials are kept in the run folder, as plain numbers.",
     ),
     tuning: int = typer.Option(48, help="Noises for the search."),
     validation: int = typer.Option(48, help="Noises to choose among candidates and among defaults."),
@@ -104,7 +103,7 @@ def tune(
 
     Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
     """
-    from sigmatune.solvers import SOLVERS
+    from sigmatune import solvers
     from sigmatune.tuning import TuningSettings
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.stage_choice import stages_of
@@ -112,7 +111,7 @@ def tune(
     files = plan_files(out, calls)
     page = report_path(out, report, without=no_report)
     for number in calls:
-        SOLVERS[solver].steps_for(number)
+        solvers.solver(solver).steps_for(number)
     stages_of(method, coefficients=coefficients)
     settings = TuningSettings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
     work = run or out.with_name(f"{out.stem}.run")
@@ -122,14 +121,14 @@ def tune(
                  "--report": report}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
-    if not SOLVERS[solver].paired():
-        without(of_paired, f"{SOLVERS[solver].name} is tuned by the spectrum and tested on images")
+    if not solvers.solver(solver).paired():
+        without(of_paired, f"{solvers.solver(solver).name} is tuned by the spectrum and tested on images")
         by_spectrum(
             model, files, solver, images=images, reference=reference, data=data, values=values, seed=seed, device=device,
             work=work, as_json=as_json, given=given,
         )  # fmt: skip
         return
-    without(of_pictures, f"{SOLVERS[solver].name} is tested noise by noise, without data")
+    without(of_pictures, f"{solvers.solver(solver).name} is tested noise by noise, without data")
     job = _Job(model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study)
     job.run(files, page, as_json=as_json)
 

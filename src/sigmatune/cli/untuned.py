@@ -48,11 +48,11 @@ class Untuned:
         Raises:
             SigmaTuneError: for unknown or contradictory options, or calls that do not suffice for one step.
         """
+        from sigmatune import solvers
         from sigmatune.plan import compile_plan
         from sigmatune.plan.calls import largest
-        from sigmatune.solvers import SOLVERS
 
-        chosen = SOLVERS[self.solver]
+        chosen = solvers.solver(self.solver)
         settings = self._settings(chosen.defaults)
         if denoiser.solver_options is not None:
             settings = {**denoiser.solver_options, **settings}
@@ -78,9 +78,8 @@ class Untuned:
         return settings
 
     def _schedule(self, denoiser: Denoiser, steps: int, *, augmented: bool) -> Schedule:
-        from sigmatune import schedules
+        from sigmatune import schedules, solvers
         from sigmatune.cli.evaluate import family_of
-        from sigmatune.solvers import SOLVERS
 
         default = denoiser.default_schedule or ("uniform-trailing", {})
         grid = self.grid or ("quadratic" if augmented else "")
@@ -88,19 +87,19 @@ class Untuned:
         if family in POWERS:
             family, given = "phase-time", {"power": POWERS[family], **given}
         if augmented and "sigma_max" not in given:
-            highest = SOLVERS[self.solver].highest(**self._settings(SOLVERS[self.solver].defaults))
+            highest = solvers.solver(self.solver).highest(**self._settings(solvers.solver(self.solver).defaults))
             given = {**given, "sigma_max": min(denoiser.path.sigma_max, highest)}
         return schedules.build(family, steps, denoiser.path, **given)
 
     def _by_spectrum(self, denoiser: Denoiser, steps: int, settings: dict[str, Any]) -> Plan:
+        from sigmatune import solvers
         from sigmatune.plan import compile_plan
-        from sigmatune.solvers import SOLVERS
         from sigmatune.tuning.own_spectrum import own_modes
         from sigmatune.tuning.spectral_search import choose
 
-        name = SOLVERS[self.solver].name
+        name = solvers.solver(self.solver).name
         proposal = choose(name, steps, own_modes(self.source, self.data, values=self.values), denoiser.path, **settings)
         kept = proposal.schedule
         if self.grid != AUTO:  # only the noise was asked for
-            kept = self._schedule(denoiser, steps, augmented=SOLVERS[name].augmented)
+            kept = self._schedule(denoiser, steps, augmented=solvers.solver(name).augmented)
         return compile_plan(kept, name, denoiser, **proposal.options)

@@ -85,12 +85,12 @@ def entries(
     """
     compiled = []
     for budget in dict.fromkeys(budgets):
-        for solver in dict.fromkeys(solvers.SOLVERS[name].name for name in names):
+        for solver in dict.fromkeys(solvers.solver(name).name for name in names):
             for family, options in families:
                 member = schedules.FAMILIES[family]
                 if not member.defined_on(model.path):
                     continue
-                plan = largest(partial(_built, model, solver, family, options), solvers.SOLVERS[solver], budget, model)
+                plan = largest(partial(_built, model, solver, family, options), solvers.solver(solver), budget, model)
                 compiled.append(Entry(schedules.label(member, options), solver, budget, plan))
     if not compiled:
         raise SigmaTuneError("none of these families is defined on the model's noise path; see `sigmatune schedule`.")

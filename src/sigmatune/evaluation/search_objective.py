@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.evaluate import Wanted, check
@@ -18,6 +16,8 @@ from sigmatune.statistics.moments import Moments
 class FrechetObjective:
     """The squared Frechet distance of a plan's images to data; a function of the plan for ``tune_by_trials``.
 
+    The workbench's store, if it has one, keeps the distances, so that a stopped search resumes at no cost.
+
     A plan chosen by this objective may overfit its noises: evaluate it with another seed.
 
     Args:
@@ -27,25 +27,23 @@ class FrechetObjective:
         space: The space; narrow spaces need fewer images.
         n: Images per plan.
         seed: Seed of their noise.
-        folder: Keeps the features, so that a stopped search resumes at no cost.
 
     Raises:
         SigmaTuneError: if the reference is of other images or extractors or lacks the space.
     """
 
     def __init__(
-        self, model: Denoiser, reference: Reference, extractor: Extractor, space: str, *, n: int = 512, seed: int = 0,
-        folder: Path | None = None,
-    ) -> None:  # fmt: skip
+        self, model: Denoiser, reference: Reference, extractor: Extractor, space: str, *, n: int = 512, seed: int = 0
+    ) -> None:
         self.wanted = Wanted.of(["fd"], extractor, [space])
         check(self.wanted, reference, tuple(model.pixel_shape))
         self.known = reference.space(extractor.name, self.wanted.spaces[0])
-        self.model, self.n, self.seed, self.folder = model, whole(n, "n"), seed, folder
+        self.model, self.n, self.seed = model, whole(n, "n"), seed
         self.__qualname__ = f"frechet to {reference.spec()} in {space} of {extractor.spec()}, n {n}, seed {seed}"
 
     def __call__(self, plan: Plan) -> float:
         """The distance of a plan's images."""
         extractor, base = self.wanted.extractor, self.wanted.spaces[0].base
-        sample = generate(self.model, plan, self.n, [extractor], seed=self.seed, folder=self.folder, keep=False)
+        sample = generate(self.model, plan, self.n, [extractor], seed=self.seed)
         rows = self.known.seen(sample.rows(extractor.name, base))
         return Gaussian.of(Moments.of(rows)).distance(self.known.gaussian)

@@ -1,26 +1,20 @@
-"""Phase space: samplers of position and momentum for every model. One idea per file; this is the registry.
+"""Phase space: samplers of position and momentum for every model. One idea per file; :mod:`sigmatune.solvers` lists them.
 
-Names of the form ``naive-LETTERS``, ``reduced-LETTERS`` and ``conjugate-LETTERS`` are built on request from any string
-of :mod:`~sigmatune.phase_space.splitting`; listings show the usual ones.
+Names of the form ``naive-LETTERS`` and ``reduced-LETTERS`` are built on request from any string of
+:mod:`~sigmatune.phase_space.splitting`; listings show the usual ones.
 """
 
 from sigmatune.core.solver import Solver
 from sigmatune.phase_space import conjugate, euler_maruyama, sscs
 from sigmatune.phase_space.lift import LiftedScore, lift, prior_mismatch
 from sigmatune.phase_space.splitting import by_name, splitting
-from sigmatune.support.registry import Registry
 
 _WORDS = ("oba", "bao", "obab", "ba", "bab")
-_ALL = (
+SAMPLERS: tuple[Solver, ...] = (
     euler_maruyama.SOLVER,
     sscs.SOLVER,
     *(splitting(word, rule) for rule in ("naive", "reduced") for word in _WORDS),
     conjugate.SOLVER,
-    *(splitting(word, "conjugate") for word in ("ba", "bab")),
 )
 
-PHASE_SPACE: Registry[Solver] = Registry(
-    "solver", {solver.name: solver for solver in _ALL}, aliases={"lambda-ddim": "conjugate"}, make=by_name
-)
-
-__all__ = ["PHASE_SPACE", "LiftedScore", "by_name", "lift", "prior_mismatch", "splitting"]
+__all__ = ["SAMPLERS", "LiftedScore", "by_name", "lift", "prior_mismatch", "splitting"]

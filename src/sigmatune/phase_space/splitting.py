@@ -22,14 +22,11 @@ from typing import Any
 
 from sigmatune.core.solver import Solver
 from sigmatune.phase_space.compose import Ask, Grid, Op, Step
-from sigmatune.phase_space.conjugate_splitting import conjugate_of
 from sigmatune.phase_space.sampler import solver
-from sigmatune.phase_space.updates import check, update_a, update_b, update_o
+from sigmatune.phase_space.updates import FORM, check, update_a, update_b, update_o
 from sigmatune.support.errors import SigmaTuneError
 
 RULES = ("naive", "reduced")
-CONJUGATE = "conjugate"
-"""Reduced, with each update solved by a conjugate integrator; strings without O."""
 
 
 def splitting(letters: str, rule: str) -> Solver:
@@ -37,10 +34,10 @@ def splitting(letters: str, rule: str) -> Solver:
 
     Args:
         letters: O, A and B in any order and number, upper or lower case; at least one A and one B.
-        rule: "naive", "reduced" or "conjugate".
+        rule: "naive" or "reduced".
 
     Raises:
-        SigmaTuneError: for other letters, a string without A or B, or a conjugate one with O.
+        SigmaTuneError: for other letters, or a string without A or B.
     """
     word = letters.upper()
     if not word or set(word) - set("OAB") or not {"A", "B"} <= set(word):
@@ -48,12 +45,6 @@ def splitting(letters: str, rule: str) -> Solver:
             f"a splitting is a string of O, A and B with at least one A and one B, such as OBA, not {letters!r}."
         )
     asks = _asks(word, rule)
-    if rule == CONJUGATE:
-        if "O" in word:
-            raise SigmaTuneError(
-                f"conjugate splittings are of A and B, without O, such as conjugate-bab, not {letters!r}."
-            )
-        return conjugate_of(word, asks)
     kind = "stochastic" if "O" in word else "deterministic"
     each = f"{sum(asks)} call{'s' if sum(asks) > 1 else ''} per step"
     return solver(
@@ -67,9 +58,18 @@ def splitting(letters: str, rule: str) -> Solver:
 
 
 def by_name(name: str) -> Solver | None:
-    """The solver of a name such as ``reduced-obab``, or None for a name of another form."""
+    """The solver of a name such as ``reduced-obab``, or None for a name of another form.
+
+    Raises:
+        SigmaTuneError: for a string that is no splitting, or a removed rule.
+    """
     rule, dash, letters = name.lower().partition("-")
-    return splitting(letters, rule) if dash and rule in (*RULES, CONJUGATE) else None
+    if dash and rule == "conjugate":
+        raise SigmaTuneError(
+            f"conjugate splittings such as {name!r} were removed, because 'conjugate' and reduced splittings have a smaller "
+            f"error; take one of them, such as 'reduced-ba'."
+        )
+    return splitting(letters, rule) if dash and rule in RULES else None
 
 
 def _asks(word: str, rule: str) -> list[bool]:
@@ -87,13 +87,13 @@ def _asks(word: str, rule: str) -> list[bool]:
 
 
 def _stochastic(word: str, asks: list[bool]) -> Callable[..., Step]:
-    def step(grid: Grid, *, lambda_s: float = 1.0, form: str = "consistent", conditioning: str = "end") -> Step:
+    def step(grid: Grid, *, lambda_s: float = 1.0, form: str = FORM, conditioning: str = "end") -> Step:
         """Splits the reverse-time SDE; see the module.
 
         Args:
             grid: The levels.
             lambda_s: Noise of the position, >= 0, a pure number.
-            form: "consistent", "exponents" or "noise".
+            form: "consistent", the only one.
             conditioning: "end" or "start".
 
         Raises:
@@ -101,8 +101,8 @@ def _stochastic(word: str, asks: list[bool]) -> Callable[..., Step]:
         """
         check(lambda_s, form)
         make = {
-            "O": lambda share: update_o(grid, share, lambda_s, form),
-            "A": lambda share: update_a(grid, share, 1 + lambda_s if form == "consistent" else 2.0),
+            "O": lambda share: update_o(grid, share, lambda_s),
+            "A": lambda share: update_a(grid, share, 1 + lambda_s),
             "B": lambda share: update_b(grid, share, 2.0),
         }
         return _spelled(grid, word, asks, make, conditioning)

@@ -9,59 +9,52 @@ In the clock :math:`\tau`, backwards in time, with the score :math:`s = (s_x, s_
     B&: \quad m \leftarrow m + h \, (x + 2 \nu m + 2 M \nu s_m)
 
 Without O, and with every 2 replaced by 1, they split the probability-flow ODE. lambda_s scales the noise of the
-position in one of three forms, of which lambda_s = 1 leaves the sampler unchanged:
-
-============== ================================================================================ =====================
-form           what it does                                                                     limit of small steps
-============== ================================================================================ =====================
-"consistent"   :math:`\lambda \Gamma` in O's x, and :math:`(1 + \lambda) \Gamma (x + s_x)` in A  the data, for any value
-"exponents"    :math:`\lambda \Gamma` in O's x only                                             biased unless 1
-"noise"        lambda_s times the noise of O's x                                                biased unless 1
-============== ================================================================================ =====================
-
-All three forms are our derivation; not compared with the paper's.
+position: O's x has :math:`\lambda_s \Gamma` for :math:`\Gamma`, and A's pull is :math:`(1 + \lambda_s) \Gamma (x + s_x)`, so
+that the limit of small steps is the data for any value. lambda_s = 1 leaves the sampler unchanged. This form is our
+derivation; not compared with the paper's. Two others, which scale O's rate or noise alone, are biased unless
+lambda_s = 1 and were removed (``benchmarks/results/phase_space.json``, "bias").
 
 Reference: Towards Fast Stochastic Sampling in Diffusion Generative Models (Pandey et al., 2024), https://arxiv.org/abs/2402.07211
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 
 from sigmatune.phase_space.compose import Grid, Op, matrix
 from sigmatune.support.errors import SigmaTuneError
 
-Form = Literal["consistent", "exponents", "noise"]
+FORM = "consistent"
+"""The one form of lambda_s, which plan files state."""
 
 
 def check(lambda_s: float, form: str) -> None:
     """Refuses an invalid lambda_s.
 
     Raises:
-        SigmaTuneError: for a negative or infinite lambda_s, or an unknown form.
+        SigmaTuneError: for a negative or infinite lambda_s, or another form.
     """
     if not 0 <= lambda_s < float("inf"):
         raise SigmaTuneError(f"lambda_s must be a number of at least 0, not {lambda_s!r}.")
-    if form not in get_args(Form):
-        raise SigmaTuneError(f"the form of lambda_s is one of {', '.join(map(repr, get_args(Form)))}, not {form!r}.")
+    if form != FORM:
+        raise SigmaTuneError(
+            f"the form of lambda_s is {FORM!r}, not {form!r}; other forms were biased and are gone, so leave the form out."
+        )
 
 
-def update_o(grid: Grid, share: float, lambda_s: float, form: str) -> Op:
+def update_o(grid: Grid, share: float, lambda_s: float) -> Op:
     """The exact Ornstein-Uhlenbeck update over a share of every step."""
     p, h = grid.process, grid.h * share
-    rate = p.gamma * (1.0 if form == "noise" else lambda_s)
-    fresh = -torch.expm1(-2 * rate * h) * (lambda_s**2 if form == "noise" else 1.0)
+    rate = p.gamma * lambda_s
     return Op(
         matrix(torch.exp(-rate * h), 0, 0, torch.exp(-p.nu * h), h),
         matrix(0, 0, 0, 0, h),
-        matrix(fresh, 0, 0, -p.mass * torch.expm1(-2 * p.nu * h), h),
+        matrix(-torch.expm1(-2 * rate * h), 0, 0, -p.mass * torch.expm1(-2 * p.nu * h), h),
     )
 
 
 def update_a(grid: Grid, share: float, factor: float) -> Op:
-    """The update of the position; ``factor`` is 2 for the SDE, 1 for the probability-flow ODE, 1 + lambda_s if consistent."""
+    """The update of the position; ``factor`` is 1 + lambda_s for the SDE and 1 for the probability-flow ODE."""
     p, h = grid.process, grid.h * share
     pull = factor * p.gamma * h
     return Op(matrix(1 + pull, -h / p.mass, 0, 1, h), matrix(pull, 0, 0, 0, h), matrix(0, 0, 0, 0, h))

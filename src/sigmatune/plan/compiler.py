@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan.plan import Plan
-from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -26,7 +26,7 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
     Raises:
         SigmaTuneError: for an unknown solver or option, or levels outside the model's range.
     """
-    chosen = SOLVERS[solver]
+    chosen = solvers.solver(solver)
     if denoiser is not None and denoiser.solver_options is not None:
         if not chosen.augmented:
             raise SigmaTuneError(

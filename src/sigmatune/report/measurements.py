@@ -15,14 +15,13 @@ from functools import partial
 
 import numpy as np
 
-from sigmatune import schedules
+from sigmatune import schedules, solvers
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import most_per_call
 from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
 from sigmatune.report.residual import residual
-from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.bootstrap import percentile_interval
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
@@ -134,8 +133,8 @@ def _steps(bench: Workbench, solver: str, by_steps: dict[int, Plan]) -> list[int
     per_call = most_per_call(bench.model)
     steps = set(by_steps)
     for budget in BUDGETS:
-        if budget // per_call >= SOLVERS[solver].calls(1):
-            steps.add(SOLVERS[solver].steps_for(budget // per_call))
+        if budget // per_call >= solvers.solver(solver).calls(1):
+            steps.add(solvers.solver(solver).steps_for(budget // per_call))
     return sorted(steps)
 
 

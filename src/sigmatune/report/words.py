@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import exp, isinf
 from typing import Any
 
+from sigmatune import solvers
 from sigmatune.report.charts import edges_of, octaves, short
 from sigmatune.report.facts import ReportFacts, View
-from sigmatune.solvers import SOLVERS
 from sigmatune.spectra import Spectrum
 from sigmatune.spectra.bounds import tight_ends
 from sigmatune.support.errors import SigmaTuneError
@@ -102,7 +102,7 @@ def ends_sentence(view: View, channels: int, side: int, sigma_min: float) -> str
     """The noise range that the images' spectrum implies at this number of steps; None if they are not images."""
     if view.exact is None or not view.exact.power.max() > 0:
         return None
-    solver = SOLVERS[view.default.solver]
+    solver = solvers.solver(view.default.solver)
     spectrum = Spectrum(view.exact.power, view.exact.modes, (side, side), channels=channels)
     try:
         ends = tight_ends(spectrum, view.plan.steps, order=solver.order)

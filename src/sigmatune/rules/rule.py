@@ -22,6 +22,7 @@ import numpy as np
 from scipy.special import ndtr
 from torch import float64
 
+from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule, whole
@@ -30,7 +31,6 @@ from sigmatune.plan import MICRO_BATCH, MOST_ROWS, Plan, compile_plan
 from sigmatune.rules.rule_document import FORMAT, VERSION, ControlFields, RuleFile
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.schedules.spectral import LAW
-from sigmatune.solvers import SOLVERS
 from sigmatune.spectra.mixture import Mixture, edited
 from sigmatune.support import outputs
 from sigmatune.support.errors import SigmaTuneError
@@ -104,8 +104,8 @@ class SpectralRule:
         defaults = {name: value for name, value in FAMILIES[self.family].defaults.items() if name not in DRAWN}
         object.__setattr__(self, "options", plain({**defaults, **self.options}))
         object.__setattr__(self, "family", FAMILIES[self.family].name)
-        object.__setattr__(self, "solver_options", plain(SOLVERS[self.solver].options(self.solver_options)))
-        object.__setattr__(self, "solver", SOLVERS[self.solver].name)
+        object.__setattr__(self, "solver_options", plain(solvers.solver(self.solver).options(self.solver_options)))
+        object.__setattr__(self, "solver", solvers.solver(self.solver).name)
         whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
         if self.control.by_class and (self.control.label is not None or not self.spectra.classes):
             raise SigmaTuneError("by_class needs spectra of classes, and no label; leave one of the two out.")

@@ -1,15 +1,19 @@
-"""Solvers: how to step between the levels of a schedule. One file each; this is the registry."""
+"""Solvers: how to step between the levels of a schedule. One file each; this is the one registry.
+
+The samplers of :mod:`~sigmatune.phase_space` are listed in it like all others. :func:`solver` also reads names that
+describe one, such as ``reduced-babo``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sigmatune.phase_space import PHASE_SPACE, by_name
+from sigmatune.phase_space import SAMPLERS, by_name
 from sigmatune.solvers import ancestral, deis, dpmpp2m, dpmpp3m, euler, heun, ipndm, multistep, sde_dpmpp2m, unipc
 from sigmatune.solvers.base import Solver
 from sigmatune.support.registry import Registry
 
-_ALL = (
+_MEMBERS = (
     euler.SOLVER,
     heun.SOLVER,
     dpmpp2m.SOLVER,
@@ -20,13 +24,13 @@ _ALL = (
     ancestral.SOLVER,
     sde_dpmpp2m.SOLVER,
     multistep.SOLVER,
+    *SAMPLERS,
 )
 
 SOLVERS: Registry[Solver] = Registry(
     "solver",
-    {**{solver.name: solver for solver in _ALL}, **PHASE_SPACE},
+    {member.name: member for member in _MEMBERS},
     aliases={
-        **PHASE_SPACE.aliases,
         "ddim": "euler",
         "dpm++2m": "dpmpp2m",
         "dpmpp_2m": "dpmpp2m",
@@ -38,13 +42,26 @@ SOLVERS: Registry[Solver] = Registry(
         "euler_ancestral": "ancestral",
         "sde-dpmsolver++": "sde-dpmpp2m",
         "dpmpp_2m_sde": "sde-dpmpp2m",
+        "lambda-ddim": "conjugate",
     },
     make=by_name,
 )
 """All solvers by name, those of phase space behind those of position."""
 
-POSITION: Mapping[str, Solver] = {solver.name: solver for solver in _ALL}
+POSITION: Mapping[str, Solver] = {name: member for name, member in SOLVERS.items() if not member.augmented}
 """The position-space solvers: those that are not ``augmented``."""
 
+PHASE_SPACE: Mapping[str, Solver] = {name: member for name, member in SOLVERS.items() if member.augmented}
+"""The samplers of phase space: those that are ``augmented``."""
 
-__all__ = ["POSITION", "SOLVERS", "Solver"]
+
+def solver(name: str) -> Solver:
+    """The solver of any name: one that is listed, an alias, or a string such as ``reduced-babo``.
+
+    Raises:
+        SigmaTuneError: for an unknown name, or a string that is no splitting.
+    """
+    return SOLVERS[name]
+
+
+__all__ = ["PHASE_SPACE", "POSITION", "SOLVERS", "Solver", "solver"]

@@ -109,11 +109,6 @@ class BrokenPowerLaw:
     rings: int
     bic_gain: float
 
-    @property
-    def worth_it(self) -> bool:
-        """Whether the evidence for the break is very strong: bic_gain > 10."""
-        return self.bic_gain > 10
-
     def power(self, k: ArrayLike) -> Array:
         """P at any frequencies k > 0 in cycles per image, in the shape of k."""
         u = np.log(_positive(k) / self.break_at)

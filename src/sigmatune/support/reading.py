@@ -120,20 +120,6 @@ def json_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = Tru
         raise SigmaTuneError(f"{path}: {error}") from None
 
 
-def object_of(path: str | Path, *, kind: str, most: int = TEXT, finite: bool = True) -> dict[str, Any]:
-    """Parses a JSON file, which has to hold an object.
-
-    Raises:
-        SigmaTuneError: naming the file, as :func:`json_of`, or if it is something else.
-    """
-    raw = json_of(path, kind=kind, most=most, finite=finite)
-    if not isinstance(raw, dict):
-        raise SigmaTuneError(
-            f"{path} is not a valid {kind} file: it must hold a JSON object {{...}}, not {shown(raw)}."
-        )
-    return raw
-
-
 def parsed(text: str, *, finite: bool = True) -> Any:
     """Parses a JSON text.
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from sigmatune.spectra import npz
+from sigmatune.spectra.images import Images
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
 from sigmatune.spectra.subset import draw
@@ -138,49 +139,61 @@ class Pictures:
         return self._order[1]
 
 
-def load(  # noqa: PLR0913 (a recipe's section on data)
-    source: Any,
-    *,
-    size: int | None = None,
-    key: str | None = None,
-    labels: str | Path | None = None,
-    bits: int = 8,
-    values: Values = "auto",
-    most: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Pictures:
-    """Reads training images into memory.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How training images are read.
 
-    Args:
-        source, size, key: As for :func:`sigmatune.spectra.sources.open_images`.
+    Attributes:
+        size, key: As for :func:`sigmatune.spectra.sources.open_images`.
         labels: A file of class labels, ``.npy``, ``.json`` or ``.txt``, one for each image in the order of the source;
             by default the source's own, if any.
         bits: 8 for images, 32 for floating point such as latents.
         values: The stored range, as for ``open_images``; with 32 bits floating point is unchanged by default.
         most: Draw this many images, each class in proportion.
         seed: Of that draw.
+    """
+
+    size: int | None = None
+    key: str | None = None
+    labels: str | Path | None = None
+    bits: int = 8
+    values: Values = "auto"
+    most: int | None = None
+    seed: int = 0
+
+    def images(self, source: Any) -> Images:
+        """The chosen images of a source, not yet read."""
+        as_is = self.bits == 32 and self.values == "auto"
+        images = open_images(source, size=self.size, key=self.key, values="as-is" if as_is else self.values)
+        if self.labels is not None:
+            images = images.labelled(read_labels(self.labels, images.count))
+        return images.drawn(self.most, self.seed) if self.most is not None and self.most < images.count else images
+
+
+def load(source: Any, how: Reading | None = None, *, progress: Progress | None = None) -> Pictures:
+    """Reads training images into memory.
+
+    Args:
+        source: As for :func:`sigmatune.spectra.sources.open_images`.
+        how: Which images, and how they are stored.
         progress: Sees the images read.
 
     Raises:
         SigmaTuneError: for no image, images of several sizes, values that are not images, or labels that do not fit.
     """
-    images = open_images(source, size=size, key=key, values="as-is" if bits == 32 and values == "auto" else values)
-    if labels is not None:
-        images = images.labelled(read_labels(labels, images.count))
-    if most is not None and most < images.count:
-        images = images.drawn(most, seed)
+    how = how or Reading()
+    images = how.images(source)
     logger.info("reading %d images of %s", images.count, images.name)
     parts: list[torch.Tensor] = []
     named: list[str] = []
     done = 0
     for batch, names in images:
         if not parts:  # all of them, and a copy while they are joined
-            needed = 2 * images.count * batch[0].numel() * (4 if bits == 32 else 1)
+            needed = 2 * images.count * batch[0].numel() * (4 if how.bits == 32 else 1)
             reading.fits(
                 needed, f"{images.name}, {images.count:,} images in memory,", "take fewer, or smaller ones with a size"
             )
-        parts.append(_stored(batch, images.name, bits, resized=size is not None))
+        parts.append(_stored(batch, images.name, how.bits, resized=how.size is not None))
         named.extend(names or ())
         done += len(batch)
         if progress is not None:

@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from sigmatune.core.schedule import whole
 from sigmatune.models.conditioning import Conditioned
-from sigmatune.support import reading
-from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.support.files import make_folder, write_bytes, write_text
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -75,14 +73,14 @@ def adapted(network: torch.nn.Module) -> bool:
 def merged(network: Conditioned) -> Conditioned:
     """A copy with the adapters merged into ordinary weights, without gradients; without adapters, a plain copy."""
     plain = copy.deepcopy(network)
-    _remove(plain, fold=True)
+    _merge(plain)
     return plain.requires_grad_(False)
 
 
 def save_adapter(network: Conditioned, folder: str | Path) -> None:
     """Writes the adapters alone: ``adapter_config.json`` and ``adapter_model.safetensors``, in peft's format.
 
-    ``peft.PeftModel.from_pretrained(unet, folder)`` opens them around the same diffusers network, too.
+    ``peft.PeftModel.from_pretrained(unet, folder)`` opens them around the same diffusers network.
 
     Raises:
         SigmaTuneError: for a network without adapters, or a folder that cannot be written to.
@@ -98,41 +96,6 @@ def save_adapter(network: Conditioned, folder: str | Path) -> None:
     write_text(folder / CONFIG, json.dumps(fields, indent=2, sort_keys=True, default=_plain) + "\n")
 
 
-def load_adapter(network: Conditioned, folder: str | Path) -> Conditioned:
-    """Adds saved adapters to their network, in place, as :func:`adapt` does.
-
-    Returns:
-        The same network.
-
-    Raises:
-        SigmaTuneError: if they cannot be read, or belong to another network; the network is then unchanged.
-    """
-    peft, folder = _peft(), Path(folder)
-    try:
-        config = peft.LoraConfig(**_fields(reading.object_of(folder / CONFIG, kind="adapter"), peft))
-        weights = {
-            name.removeprefix(PREFIX): value for name, value in load_file(reading.regular(folder / WEIGHTS)).items()
-        }
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise SigmaTuneError(f"there is no adapter to read in {folder}: {reason(error)}.") from None
-    flags = {name: value.requires_grad for name, value in network.named_parameters()}
-    try:
-        _inject(network, config, 0)
-        wanted = peft.get_peft_model_state_dict(network.backbone)
-        fits = {name: value.shape for name, value in wanted.items()} == {n: value.shape for n, value in weights.items()}
-    except SigmaTuneError:
-        raise
-    except ValueError:  # peft finds no layer of these names
-        fits = False
-    if not fits:
-        _remove(network, fold=False)
-        for name, value in network.named_parameters():
-            value.requires_grad_(flags[name])
-        raise SigmaTuneError(f"the adapter in {folder} belongs to another network; load one that fits this network.")
-    peft.set_peft_model_state_dict(network.backbone, weights)
-    return network
-
-
 def _inject(network: Conditioned, config: Any, seed: int) -> None:
     if adapted(network):
         raise SigmaTuneError("this network already has adapters; merge them first with merged().")
@@ -143,13 +106,12 @@ def _inject(network: Conditioned, config: Any, seed: int) -> None:
         value.requires_grad_(".lora_" in name)
 
 
-def _remove(network: Conditioned, *, fold: bool) -> None:
-    """Restores the ordinary layers, in place, with or without the adapters merged."""
+def _merge(network: Conditioned) -> None:
+    """Restores the ordinary layers, in place, with the adapters merged."""
     for name, layer in list(network.named_modules()):
         if hasattr(layer, "lora_A"):
             adapter: Any = layer
-            if fold:
-                adapter.merge(safe_merge=True)
+            adapter.merge(safe_merge=True)
             place, _, last = name.rpartition(".")
             setattr(network.get_submodule(place), last, adapter.get_base_layer())
     if hasattr(network.backbone, "peft_config"):
@@ -174,18 +136,6 @@ def _layers(backbone: torch.nn.Module, targets: Sequence[str] | None) -> list[st
     if not chosen:
         raise SigmaTuneError("name at least one layer to adapt, or leave targets out for all of them.")
     return chosen
-
-
-def _fields(raw: dict[str, Any], peft: Any) -> dict[str, Any]:
-    """The fields of a configuration file of such adapters.
-
-    Raises:
-        ValueError: for adapters of another kind.
-    """
-    if raw.get("peft_type") != "LORA":
-        raise ValueError(f"{CONFIG} is not one of low-rank adapters")
-    known = {name for name in peft.LoraConfig.__dataclass_fields__ if name != "peft_type"}
-    return {name: value for name, value in raw.items() if name in known}
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from sigmatune.support.files import make_folder, write_text
 from sigmatune.support.run_folder import held
 from sigmatune.training import cascade, checkpoint, previews
 from sigmatune.training.averages import Average
-from sigmatune.training.data import Pictures, Progress, load
+from sigmatune.training.data import Pictures, Progress, Reading, load
 from sigmatune.training.export import averaged, rehearse, save_model
 from sigmatune.training.networks import parameters
 from sigmatune.training.objective import Objective
@@ -122,8 +122,8 @@ def prepare(recipe: Recipe, source: Any = None, progress: Progress | None = None
         raise SigmaTuneError("the recipe names no data; set data.source, or pass --data.")
     task = TASKS[recipe.process.kind]
     task.check(recipe)
-    read = {name: getattr(recipe.data, name) for name in ("size", "key", "labels", "bits", "values", "most")}
-    data, learned = load(where, progress=progress, seed=recipe.training.seed, **read), _all
+    stated = {name: getattr(recipe.data, name) for name in ("size", "key", "labels", "bits", "values", "most")}
+    data, learned = load(where, Reading(**stated, seed=recipe.training.seed), progress=progress), _all
     if recipe.data.low is not None:
         data, learned = cascade.stacked(data, recipe.data.low), cascade.residual
     if recipe.model.classes and not data.classes:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.core.unrolled import Unrolled, unrolled
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.reference import HIGHEST, REFERENCE_SOLVER
-from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 
 CALLS = 32
@@ -34,7 +34,7 @@ def teacher_plan(teacher: Denoiser, plan: Plan, calls: int = CALLS, solver: str 
     Raises:
         SigmaTuneError: if these calls do not suffice for the levels.
     """
-    path, chosen = teacher.path, SOLVERS[solver]
+    path, chosen = teacher.path, solvers.solver(solver)
     inner = np.asarray(followed(plan).q[1:].numpy())
     ends = [path.sigma_min, path.sigma_max, *([HIGHEST] if np.isinf(path.sigma_max) else [])]
     fixed = np.unique([*inner, *(end for end in ends if not close(end, inner).any())])[::-1]

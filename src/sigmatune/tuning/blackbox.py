@@ -1,18 +1,14 @@
 r"""Black-box search by Optuna: levels, Beta parameters or timestep subsets, solvers and their order, eta; any objective.
 
 The objective only has to return a number per plan, so the search also covers plans that add noise, with a distance
-between distributions. Three samplers:
-
-- ``tpe``: a tree of Parzen estimators, for mixed spaces;
-- ``cma-es``: for levels or Beta parameters of one solver;
-- ``evolution``: a genetic algorithm. On subsets of the model's timesteps it is AutoDiffusion without the search over
-  the network's layers.
+between distributions. Plans are proposed by evolution, Optuna's genetic algorithm. On subsets of the model's timesteps it
+is AutoDiffusion without the search over the network's layers.
 
 A study lives in memory. The workbench's store keeps the values of its trials as plain numbers. Every proposal is a
 function of the seed and the earlier trials, so a stopped study is replayed and resumes exactly. Or it lives in any
 database that Optuna takes (``postgresql://...``), through which several machines can share it. Such a database must be
-trusted: Optuna stores the state of CMA-ES as a pickle, which can run code when it is opened. For this reason no study
-is ever read from a folder.
+trusted. No study is ever read from a folder: a database of an older version may hold pickles, which can run code when
+they are opened.
 
 References:
     | Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba et al., 2019), https://arxiv.org/abs/1907.10902
@@ -44,12 +40,8 @@ from sigmatune.support.options import positive
 from sigmatune.tuning.search import repair
 from sigmatune.tuning.workbench import Workbench
 
-Sampler = Literal["tpe", "cma-es", "evolution"]
 Levels = Literal["free", "beta", "subset"]
 Objective = Callable[[Plan], float]
-
-USUAL: dict[Sampler, Levels] = {"tpe": "free", "cma-es": "free", "evolution": "subset"}
-"""The variables of each sampler as a tuning stage."""
 
 TIMESTEPS = 1000
 """Evenly spaced times among which subsets are chosen: the timesteps of a model that has as many."""
@@ -109,47 +101,40 @@ def tune_by_trials(
     calls: int,
     space: SearchSpace,
     *,
-    sampler: Sampler = "tpe",
     trials: int = 60,
     objective: Objective | str = "paired",
-    study: str | None = None,
     affordable: Callable[[Plan], bool] = lambda plan: True,
 ) -> Found:
-    """Searches a space for the plan with the smallest objective.
+    """Searches a space for the plan with the smallest objective, by evolution.
 
     Args:
-        bench: The workbench, whose tuning noises are used.
+        bench: The workbench, whose tuning noises are used. Its ``study`` is the URL of a database, which is trusted; by
+            default the study is in memory and its values in the workbench's store.
         calls: Network calls per image that a plan may take.
         space: The search space.
-        sampler: The sampler that proposes plans.
         trials: How many plans the study is to have.
         objective: "paired", the mean log error against the reference; "sliced-wasserstein" or "frechet" (of average-pooled
             pixels), a distance to the set of reference images; or a function of a plan.
-        study: URL of a database, which is trusted; by default the study is in memory and its values in the store.
         affordable: Says whether a plan may still be tried.
 
     Raises:
-        SigmaTuneError: without Optuna, for an unknown sampler or objective, a database that cannot be opened, CMA-ES on
-            anything but the levels of one solver, or paired errors of plans that add noise.
+        SigmaTuneError: without Optuna, for an unknown objective, a database that cannot be opened, or paired errors of
+            plans that add noise.
     """
     optuna = _optuna()
-    if sampler not in USUAL:
-        raise SigmaTuneError(f"a sampler is one of {', '.join(USUAL)}, not {sampler!r}.")
-    if sampler == "cma-es" and (len(space.solvers) > 1 or space.levels == "subset"):
-        raise SigmaTuneError("cma-es moves the levels or Beta parameters of one solver; take tpe or evolution.")
     measure = _objective(bench, objective, space)
     builder = _Builder(bench, space, whole(calls, "calls"))
     positive(trials=whole(trials, "trials"))
-    about = f"{bench.name}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
+    about = f"{bench.name}|{bench.settings}|{calls}|{space}|evolution|{_name(objective)}"
     name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     measure = _kept(bench, builder, measure, name) if callable(objective) else measure
-    opened = _opened(optuna, name, study)
+    opened = _opened(optuna, name, bench.study)
     _warn_of_old(bench)
     for done in opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         builder.spend(builder.plan(done))
     while len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < trials:
         finished = len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
-        opened.sampler = _sampler(optuna, sampler, bench.settings.seed + 7919 * finished, builder)
+        opened.sampler = _evolution(optuna, bench.settings.seed + 7919 * finished)
         trial = opened.ask()
         plan = builder.plan(trial)
         if plan is not None and not affordable(plan):
@@ -157,7 +142,7 @@ def tune_by_trials(
         value = float("inf") if plan is None else measure(plan)
         opened.tell(trial, value if np.isfinite(value) else 1e6)
         if bench.progress is not None:
-            bench.progress(f"{sampler} trials", finished + 1, trials)
+            bench.progress("evolution trials", finished + 1, trials)
     complete = opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     plans = [(one.value, builder.plan(one)) for one in complete]
     usable = [(value, plan) for value, plan in plans if plan is not None and value is not None]
@@ -193,20 +178,9 @@ def _opened(optuna: Any, name: str, url: str | None) -> Any:
         raise SigmaTuneError(f"cannot open the study at {shown}: {reason(error)}.") from None
 
 
-def _sampler(optuna: Any, kind: Sampler, seed: int, builder: _Builder) -> Any:
+def _evolution(optuna: Any, seed: int) -> Any:
     """A fresh sampler for each trial: its proposals depend on the study and the seed alone, not on this process."""
-    seed %= 2**32
-    if kind == "tpe":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=POPULATION)
-    if kind == "cma-es":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of what optuna 6 will call x0 and sigma0
-            return optuna.samplers.CmaEsSampler(
-                x0=builder.start(), sigma0=builder.spread(), seed=seed, n_startup_trials=1
-            )
-    return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
+    return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed % 2**32)
 
 
 class _Builder:
@@ -250,18 +224,6 @@ class _Builder:
         y = np.array([trial.suggest_float(name, self.low, self.high) for name in names])
         levels = np.clip(np.exp(repair(y, self.low, self.high)), self.path.sigma_min, np.exp(self.high))
         return Schedule(np.concatenate([head, levels, [0.0]]), "trials")
-
-    def start(self) -> dict[str, float]:
-        """Where CMA-ES starts: the middle of the Beta parameters, or levels spaced evenly inside the range."""
-        if self.space.levels == "beta":
-            return {"a": 0.6, "b": 0.6}
-        (steps,) = self.steps.values()
-        inner = np.linspace(self.high, self.low, steps - self.infinite + 2)[1:-1]
-        return {f"{steps}/y{i}": float(y) for i, y in enumerate(inner)}
-
-    def spread(self) -> float:
-        """The first standard deviation of CMA-ES."""
-        return 0.5 if self.space.levels == "beta" else float(self.high - self.low) / 10
 
     def spend(self, plan: Plan | None) -> None:
         """Counts a trial that a stopped run has paid for."""

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sigmatune.support.errors import unknown_name
+from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Proposals, Stage, Task, payable
 
 AUTO = ("static", "closed-form", "discretisation", "trajectory", "surrogate", "gradient")
 """The stages of ``method="auto"``."""
+
+REMOVED = {
+    "tpe": "the method 'tpe' was removed, because it never beat 'surrogate' in our benchmark; take 'auto' or 'surrogate'.",
+    "cma-es": "the method 'cma-es' was removed, because 'search' runs the same algorithm; take 'search', or 'auto'.",
+}
+"""Methods of older versions, and what to take instead."""
 
 LARGEST = 0.25
 """The method "auto" computes a table that all numbers of calls share if it costs at most this share of the budget."""
@@ -25,8 +31,10 @@ def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
     """The stages of a method.
 
     Raises:
-        SigmaTuneError: for an unknown method.
+        SigmaTuneError: for an unknown or removed method.
     """
+    if method in REMOVED:
+        raise SigmaTuneError(REMOVED[method])
     if method != "auto" and method not in STAGES:
         raise unknown_name("tuning method", method, ["auto", *STAGES])
     names: tuple[str, ...] = AUTO if method == "auto" else ("static", STAGES[method].name)

@@ -12,7 +12,7 @@ stage                      what it proposes                                     
 ``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
 ``queries``                the same over levels and queried levels                     about 4 K per step
 ``coefficients``           the same over levels and coefficients                       about 4 K per step
-``cma-es, tpe, evolution`` black-box search by Optuna, see :mod:`~.blackbox`           K per trial
+``evolution``              over subsets of the timesteps, see :mod:`~.blackbox`        K per trial
 ========================== =========================================================== ==================================
 
 A stage with many candidates first ranks them by the :mod:`~sigmatune.tuning.surrogate`, which costs no evaluations.
@@ -247,16 +247,13 @@ def _has_gradient(task: Task) -> bool:
     return not task.bench.model.integer_time and bool(task.classical)
 
 
-def _by_trials(sampler: blackbox.Sampler) -> Callable[[Task], Proposals]:
-    def run(task: Task) -> Proposals:
-        best = blackbox.tune_by_trials(
-            task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.SearchSpace([task.solver], blackbox.USUAL[sampler]),
-            sampler=sampler, trials=task.bench.settings.evaluations, study=task.bench.study,
-            affordable=lambda plan: task.pays(task.trial(plan)),
-        )  # fmt: skip
-        return [best.plan]
-
-    return run
+def evolution(task: Task) -> Proposals:
+    """Runs a genetic algorithm over subsets of the model's timesteps."""
+    best = blackbox.tune_by_trials(
+        task.bench, SOLVERS[task.solver].calls(task.steps), blackbox.SearchSpace([task.solver], "subset"),
+        trials=task.bench.settings.evaluations, affordable=lambda plan: task.pays(task.trial(plan)),
+    )  # fmt: skip
+    return [best.plan]
 
 
 def _has_plans(task: Task) -> bool:
@@ -289,10 +286,7 @@ STAGES: Registry[Stage] = Registry(
             # These two run even after the search for levels has ended.
             Stage("queries", queries, coefficients=True, possible=_has_gradient, first=_first_trial),
             Stage("coefficients", coefficients, coefficients=True, possible=_has_gradient, first=_first_trial),
-            *(
-                Stage(sampler, _by_trials(sampler), possible=_has_plans, first=lambda task: task.trial(task.best[0]))
-                for sampler in blackbox.USUAL
-            ),
+            Stage("evolution", evolution, possible=_has_plans, first=lambda task: task.trial(task.best[0])),
         )
     },
 )

@@ -57,7 +57,6 @@ def tune_by_trajectory(
     solver: str,
     *,
     grid: int = GRID,
-    ends: tuple[float, float] | None = None,
     rows: int | None = None,
     beam: int = 1,
 ) -> list[Schedule]:
@@ -71,8 +70,8 @@ def tune_by_trajectory(
         bench: The workbench, whose tuning noises are used.
         most: Largest N.
         solver: A deterministic solver of the registry. One of several calls per step costs a call for every pair of nodes.
-        grid: Nodes to choose levels from, spaced evenly in log sigma; a network of whole timesteps has as many at most.
-        ends: The highest and the lowest node, the model's range by default; a schedule may begin and end at any node.
+        grid: Nodes to choose levels from, spaced evenly in log sigma over the model's range; a network of whole timesteps
+            has as many at most. A schedule may begin and end at any node.
         rows: Use the first few tuning noises only.
         beam: Prefixes that are kept for each node.
 
@@ -80,10 +79,10 @@ def tune_by_trajectory(
         The schedules of N = 1..most, of family "trajectory"; the option "score" is the mean log error on these noises.
 
     Raises:
-        SigmaTuneError: for a solver that adds noise, ends outside the model's range, or fewer nodes than steps.
+        SigmaTuneError: for a solver that adds noise, or fewer nodes than steps.
     """
     chosen, beam = _usable(solver), whole(beam, "beam")
-    levels = nodes(bench, whole(grid, "grid"), ends)
+    levels = nodes(bench, whole(grid, "grid"))
     indices = bench.settings.rows("tuning")[: None if rows is None else whole(rows, "rows")]
     if whole(most, "most") > len(levels) - 1:
         raise SigmaTuneError(f"a grid of {len(levels) - 1} levels has no {most} different ones; pass a larger grid.")
@@ -105,17 +104,10 @@ def tune_by_trajectory(
     ]
 
 
-def nodes(bench: Workbench, grid: int, ends: tuple[float, float] | None = None) -> Array:
-    """The levels to choose from, (G + 1,), descending: an infinite first level if there is one, log-spaced ones, and 0.
-
-    Raises:
-        SigmaTuneError: for ends outside the model's range, or the wrong way round.
-    """
+def nodes(bench: Workbench, grid: int) -> Array:
+    """The levels to choose from, (G + 1,), descending: an infinite first level if there is one, log-spaced ones, and 0."""
     path = bench.model.path
-    high, low = ends or (path.sigma_max, path.sigma_min)
-    path.check(np.array([high, low]))
-    if not high > low:
-        raise SigmaTuneError(f"a grid needs a high end above its low end, not {high:.6g} and {low:.6g}.")
+    high, low = path.sigma_max, path.sigma_min
     head = np.array([high] if np.isinf(high) else [])
     top = HIGHEST if len(head) else high
     levels = np.geomspace(top, low, grid - len(head))

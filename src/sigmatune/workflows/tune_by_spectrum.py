@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sigmatune import schedules
+from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.generation import Progress
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
 from sigmatune.plan.tuned_for import tuned_for
-from sigmatune.solvers import SOLVERS
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
 from sigmatune.workflows.judge import ImageVerdict, Judge, ReferenceData
@@ -54,7 +53,7 @@ def tune_by_spectrum(
     Raises:
         SigmaTuneError: if the calls pay for no step, there are fewer than 64 images, or the data do not fit the model.
     """
-    name = SOLVERS[solver].name
+    name = solvers.solver(solver).name
     judge, began = Judge(data, tuple(model.shape), progress), time.monotonic()
     ranked = {}
     candidates = _candidates(model, name, calls, modes)
@@ -84,11 +83,11 @@ def tune_by_spectrum(
 
 def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
     candidates: list[Named] = []
-    known = SOLVERS[solver].defaults
+    known = solvers.solver(solver).defaults
     for levels, measure, noise in KINDS:
         kept = {} if noise else {name: value for name, value in known.items() if name in STRENGTH}
         choice = partial(_chosen, model, solver, modes, {"levels": levels, "measure": measure, **kept})
-        plan = largest(choice, SOLVERS[solver], calls, model)
+        plan = largest(choice, solvers.solver(solver), calls, model)
         strength = {key: value for key, value in plan.solver_options.items() if key in STRENGTH}
         said = ", ".join(
             [f"{levels} by the spectrum, {measure} error", *(f"{key}={value:.3g}" for key, value in strength.items())]
@@ -104,8 +103,8 @@ def _chosen(model: Denoiser, solver: str, modes: Modes, given: Mapping[str, Any]
 
 def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:
     """The published settings: the papers' two grids in phase space, the static list elsewhere."""
-    if SOLVERS[solver].augmented:
-        high = min(model.path.sigma_max, SOLVERS[solver].highest())
+    if solvers.solver(solver).augmented:
+        high = min(model.path.sigma_max, solvers.solver(solver).highest())
         listed: Sequence[tuple[str, str, dict[str, float]]] = [
             (f"{said} grid, lambda_s=1", "phase-time", {"power": power, "sigma_max": high})
             for said, power in (("quadratic", 2.0), ("uniform", 1.0))
@@ -117,7 +116,7 @@ def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:
         return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
     return [
-        (label, largest(partial(built, family, options), SOLVERS[solver], calls, model))
+        (label, largest(partial(built, family, options), solvers.solver(solver), calls, model))
         for label, family, options in listed
     ]
 

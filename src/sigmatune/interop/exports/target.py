@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune import noise
+from sigmatune import noise, solvers
 from sigmatune.core.schedule import Schedule
 from sigmatune.models.network import process_of
 from sigmatune.plan import Plan, compile_plan
-from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import plain
 from sigmatune.support.reading import parsed
@@ -182,7 +181,7 @@ def stated_plan(stated: Mapping[str, Any]) -> Plan:
     """
     try:
         sigmas = [float(sigma) for sigma in stated["sigmas"]]
-        solver, options = SOLVERS[stated["solver"]], dict(stated["solver_options"])
+        solver, options = solvers.solver(stated["solver"]), dict(stated["solver_options"])
         schedule = Schedule(np.array(sigmas), stated["family"], stated["family_options"])
         plan = compile_plan(schedule, solver.name, **options)
         path, model = stated["noise_path"], stated["model"]

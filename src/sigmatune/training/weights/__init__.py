@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sigmatune.support.moved import forward_names
 from sigmatune.support.registry import Registry
 from sigmatune.training.weights import edm, min_snr, powers, sigmoid
@@ -30,19 +27,5 @@ WEIGHTS: Registry[Weight] = Registry(
 """Loss weights by name."""
 
 
-def loss_weight(name: str, data: DataFacts, options: Mapping[str, Any] | None = None) -> Function:
-    """Makes a loss weight, a function of sigma.
-
-    Args:
-        name: A name in :data:`WEIGHTS`.
-        data: The statistics of the data.
-        options: The weight's own options.
-
-    Raises:
-        SigmaTuneError: for an unknown name or option.
-    """
-    return WEIGHTS[name].with_options(data, options or {})
-
-
 __getattr__ = forward_names(__name__, {"Data": "DataFacts"})
-__all__ = ["WEIGHTS", "DataFacts", "Function", "Weight", "loss_weight"]
+__all__ = ["WEIGHTS", "DataFacts", "Function", "Weight"]
