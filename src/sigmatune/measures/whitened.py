@@ -195,4 +195,4 @@ def suits(shape: Shape) -> str | None:
     )
 
 
-MEASURE = Measure(fit, Whitened, "every ring of frequencies counts by its own power; for data on a grid", suits)
+MEASURE = Measure(fit, Whitened, "every ring of frequencies counts by its own power; for data on a grid", suits, _check)

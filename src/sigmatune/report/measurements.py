@@ -27,6 +27,7 @@ from sigmatune.statistics.bootstrap import percentile_interval
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import baseline
+from sigmatune.tuning.measure_choice import of_evidence
 from sigmatune.tuning.workbench import Workbench
 
 BUDGETS = (4, 6, 8, 10, 20)
@@ -44,7 +45,7 @@ def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> Repor
             the number of static defaults and one.
 
     Raises:
-        SigmaTuneError: if there is no plan, or one was not tuned on this workbench.
+        SigmaTuneError: if there is no plan, or one was not tuned on this workbench or not with its measure.
     """
     rows = min(whole(rows, "rows"), bench.settings.held_out)
     if rows < 2:
@@ -77,6 +78,13 @@ def _check(bench: Workbench, plans: Sequence[Plan]) -> None:
         if (judged["seed"], *judged["held_out"]) != (bench.settings.seed, seen.start, seen.stop):
             raise SigmaTuneError(
                 "this plan was tested on other noises than the workbench's; give the settings it was tuned with."
+            )
+        measure, ours = of_evidence(plan.evidence, bench.model), bench.measure_choice
+        name, options = ("rms", {}) if measure is None else (measure.name, measure.options)
+        if (name, dict(options)) != (ours.name, dict(ours.options)):
+            raise SigmaTuneError(
+                f"this plan's errors are by the measure {name} {dict(options) or ''}, the workbench's by {ours.name} "
+                f"{dict(ours.options) or ''}; give the workbench the plan's measure."
             )
 
 

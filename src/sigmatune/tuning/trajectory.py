@@ -40,9 +40,8 @@ from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, sample
 from sigmatune.plan.reference import HIGHEST, REFERENCE_SOLVER
 from sigmatune.solvers import SOLVERS, Solver
-from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning.workbench import Workbench, rounding
+from sigmatune.tuning.workbench import Workbench
 
 GRID = 40
 """Nodes over the range of log sigma."""
@@ -266,12 +265,8 @@ class _Search:
         return torch.cat(outputs)[: len(z)]
 
     def _score(self, x: torch.Tensor, exact: torch.Tensor) -> float:
-        """The mean over rows of the log of the root mean square difference, not below the dtype's rounding."""
-        away = [
-            (a.double() - b.double()).flatten(1).square().mean(dim=1).sqrt()
-            for a, b in zip(pieces(x), pieces(exact), strict=True)
-        ]
-        return float(torch.cat(away).clamp(min=rounding(self.bench.model, exact)).log().mean())
+        """The mean over rows of the log of the measure's error, not below the rounding of the arithmetic."""
+        return float(self.bench.measure.errors(x, exact).clamp(min=self.bench.least).log().mean())
 
 
 def _combined(weights: torch.Tensor, tensors: torch.Tensor) -> torch.Tensor:
