@@ -21,7 +21,7 @@ from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import climb
 from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.settings import TuningSettings
-from sigmatune.tuning.stage_choice import stages_of, with_payable_tables
+from sigmatune.tuning.stage_choice import for_measure, stages_of, with_payable_tables
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Goal, Task
 from sigmatune.tuning.workbench import Progress, Workbench
@@ -147,6 +147,7 @@ def tune_on(
     """Tunes on a workbench, so that several solvers share one reference; see :func:`tune`."""
     wanted = [whole(n, "calls") for n in (calls if isinstance(calls, Sequence) else [calls])]
     names, allowance = stages_of(method, coefficients=coefficients), Allowance(bench, Budget.of(budget))
+    names = for_measure(names, bench.measure_choice, method=method)
     if not wanted:
         raise SigmaTuneError("no number of calls was given; ask for one or more, such as [4, 6, 8, 10].")
     if not SOLVERS[solver].paired():
