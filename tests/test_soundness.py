@@ -160,6 +160,7 @@ def test_who_watches_a_sampling_does_not_see_it():
 def test_a_network_that_is_gone_is_forgotten():
     net = Taking(torch.nn.Identity())
     soundness.check(load(net, shape=SHAPE))
+    gc.collect()  # of what other tests left
     before = len(soundness._asked)
     del net
     gc.collect()

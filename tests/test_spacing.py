@@ -72,7 +72,9 @@ def test_levels_that_touch_and_are_better_so_stay():
     """Errors of the spaced plans made a little larger on every noise: then the levels that touch are significantly better."""
     bench, run, plan = run_from([20.0, 2.0, 1.9, 0.1])
     errors, least = bench.errors, bench.errors(plan, "validation")
-    bench.errors = lambda one, split, **how: errors(one, split, **how) if one is plan or split != "validation" else 1.05 * least
+    bench.errors = lambda one, split, **how: (
+        errors(one, split, **how) if one is plan or split != "validation" else 1.05 * least
+    )
     run.space()
     assert run.log[0]["paid"] is False
     assert run.best[1] is plan

@@ -204,7 +204,10 @@ MUTANTS = (
         NUMBERS,
     ),
     Mutant(
-        "tuning/workbench.py", 'digests: dict[str, Digest] = {self.by_measure(f"e{steps}")', 'digests: dict[str, Digest] = {self.by_measure("e")', NUMBERS
+        "tuning/workbench.py",
+        'digests: dict[str, Digest] = {self.by_measure(f"e{steps}")',
+        'digests: dict[str, Digest] = {self.by_measure("e")',
+        NUMBERS,
     ),
     Mutant("tuning/guard.py", "0.1 * max(abs(now.statistic)", "10 * max(abs(now.statistic)", ("test_tuning.py",)),
     Mutant(

@@ -133,7 +133,9 @@ def tune(
         )  # fmt: skip
         return
     without(of_pictures, f"{SOLVERS[solver].name} is tested noise by noise, without data")
-    job = _Job(model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study, measured_by)
+    job = _Job(
+        model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study, measured_by
+    )
     job.run(files, page, as_json=as_json)
 
 

@@ -90,7 +90,7 @@ class Fitted(ABC):
         return None
 
     def at(self, sigma: float) -> Fitted:
-        """The measure for unit states at a level, of which the samples' exact solution makes end points; itself, without a filter.
+        """The measure for unit states at a level, which are still to be solved to the end; itself, without a filter.
 
         Args:
             sigma: The level; 0 is that of the end points.

@@ -197,7 +197,7 @@ def _principal(exact: torch.Tensor) -> Array:
 
 
 def ring_power(exact: torch.Tensor, turn: Array) -> Array:
-    """The mean power about 0 of every ring of samples, (1, K), or with axes as rows of (C, C), of every axis and ring, (C, K)."""
+    """The mean power about 0 of every ring of samples, (1, K), or with axes as rows, (C, C), of every axis and ring, (C, K)."""
     channels, grid = exact.shape[1], tuple(exact.shape[2:])
     dims = tuple(range(-len(grid), 0))
     sums = np.zeros((channels, *half(grid).shape))

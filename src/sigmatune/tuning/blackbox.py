@@ -143,7 +143,8 @@ def tune_by_trials(
     measure = _objective(bench, objective, space)
     builder = _Builder(bench, space, whole(calls, "calls"))
     positive(trials=whole(trials, "trials"))
-    about = bench.by_measure(f"{bench.name}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}")
+    about = f"{bench.name}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
+    about += "" if bench.measure_choice.name == "rms" else f"|{bench.measure_choice}"
     name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     measure = _kept(bench, builder, measure, name) if callable(objective) else measure
     opened = _opened(optuna, name, study)

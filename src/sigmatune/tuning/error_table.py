@@ -2,8 +2,9 @@ r"""The denoising error of a model at every level: the table behind the discreti
 
 .. math:: e(\sigma) = \tfrac1d \, E \lVert M D(x_0 + \sigma \epsilon; \sigma) - M x_0 \rVert^2
 
-the training objective without a weight, d the size of an image, M a linear measure (:mod:`sigmatune.measures`) or 1. It is estimated on images with **one** noise for all
-levels, so that neighbouring entries share their sampling error and the curve is smooth. For an ideal denoiser it rises
+the training objective without a weight, d the size of an image, M a linear measure (:mod:`sigmatune.measures`) or 1. It is
+estimated on images with **one** noise for all levels, so that neighbouring entries share their sampling error and the curve
+is smooth. For an ideal denoiser it rises
 with sigma, and the isotonic fit enforces this. One measurement serves every number of steps.
 """
 
@@ -130,7 +131,9 @@ def tabulate(
             is not linear.
     """
     if measure is not None and not measure.linear:
-        raise SigmaTuneError(f"an error table needs a linear measure, and {measure.name} is none; take whitened or rms.")
+        raise SigmaTuneError(
+            f"an error table needs a linear measure, and {measure.name} is none; take whitened or rms."
+        )
     if tuple(images.shape[1:]) != model.shape or len(images) < 2:
         raise SigmaTuneError(
             f"an error table needs at least two images of shape {model.shape}, not {tuple(images.shape)}."

@@ -1,10 +1,10 @@
-"""The modes of samples that the surrogate follows: orthonormal coordinates, and what each counts in a squared error.
+r"""The modes of samples that the surrogate follows: orthonormal coordinates, and what each counts in a squared error.
 
 Modes should be principal axes, because the surrogate's derivative treats each by itself, and a linear measure should weigh
 each by itself. Without weights they are principal axes of the channels and the cosine transform for images, and principal
 axes of the samples for everything else. With the weights of a filter they are Hartley modes of the grid,
 
-.. math:: H(k) = \\operatorname{Re} F(k) - \\operatorname{Im} F(k), \\qquad H(k)^2 + H(-k)^2 = |F(k)|^2 + |F(-k)|^2,
+.. math:: H(k) = \operatorname{Re} F(k) - \operatorname{Im} F(k), \qquad H(k)^2 + H(-k)^2 = |F(k)|^2 + |F(-k)|^2,
 
 real and orthonormal, so that the error of every ring is exactly that of the measure.
 

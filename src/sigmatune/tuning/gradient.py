@@ -71,8 +71,8 @@ class Freedom:
         coefficients: Also the plan's coefficients.
         start: Also how large the start noise is.
         sums: "tied": the corrections of a row add up to 0; "free": they need not, and the start noise's weights move too.
-        loss: Of the errors e of the rows, by the workbench's measure: "log", mean log e, what the guard compares; "l2", mean e^2;
-            "robust", mean sqrt(e^2 + m^2) - m with m the median of the start's e.
+        loss: Of the errors e of the rows, by the workbench's measure: "log", mean log e, what the guard compares; "l2", mean
+            e^2; "robust", mean sqrt(e^2 + m^2) - m with m the median of the start's e.
         features: Compare these features by root mean square instead, (B, *shape) to (B, ...).
     """
 
@@ -117,7 +117,9 @@ class Parameters:
 
     def __init__(self, start: Schedule, solver: str, ends: tuple[float, float], freedom: Freedom) -> None:
         self.solver, self.freedom = SOLVERS[solver], freedom
-        self.name = f"{self.solver.name} from {start.sigmas.tolist()} between {ends} with {freedom}{', start' * freedom.start}"
+        self.name = (
+            f"{self.solver.name} from {start.sigmas.tolist()} between {ends} with {freedom}{', start' * freedom.start}"
+        )
         self.head = torch.from_numpy(start.sigmas[:1].copy())[np.isinf(start.sigmas[:1])]
         self.low, self.high = float(np.log(ends[0])), float(np.log(ends[1]))
         y = np.clip(np.log(start.sigmas[len(self.head) : -1]), self.low, self.high)
@@ -206,7 +208,9 @@ def tune_by_gradient(
     """
     freedom, model = freedom or Freedom(), bench.model
     if freedom.features is None and not bench.measure.linear:
-        raise SigmaTuneError(f"the measure {bench.measure.name} has no gradient; take whitened or rms, or pass features.")
+        raise SigmaTuneError(
+            f"the measure {bench.measure.name} has no gradient; take whitened or rms, or pass features."
+        )
     positive(iterations=whole(iterations, "iterations"))
     if not SOLVERS[solver].paired():
         raise SigmaTuneError(

@@ -115,4 +115,6 @@ def precision(model: Denoiser) -> float:
     plan's error; they get 8.
     """
     states = torch.finfo(model.dtype)
-    return float(max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps))
+    return float(
+        max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps)
+    )

@@ -76,7 +76,8 @@ class Surrogate:
         plan = bench.reference_plan()
         places = _place(plan.coefficients.q).numpy()[::-1].copy()
         recorded = bench.array(
-            bench.by_measure(f"path of {self.rows} rows, {len(self._weight)} modes"), lambda: self._recorded(bench, plan, indices),
+            bench.by_measure(f"path of {self.rows} rows, {len(self._weight)} modes"),
+            lambda: self._recorded(bench, plan, indices),
             purpose="reference", evaluations=bench.padded(self.rows) * plan.network_calls(bench.model),
         )  # fmt: skip
         self._spline = torch.from_numpy(CubicSpline(places, recorded).c), places

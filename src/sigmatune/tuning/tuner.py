@@ -107,9 +107,7 @@ def tune(  # noqa: PLR0913 - the front door
         SigmaTuneError: for an unknown solver, method or measure, calls below one step, a budget that does not pay for one
             plan, or a model that returns NaN.
     """
-    bench = Workbench(
-        model, settings, store=store, progress=progress, measure=measure, measure_options=measure_options
-    )
+    bench = Workbench(model, settings, store=store, progress=progress, measure=measure, measure_options=measure_options)
     return tune_on(bench, calls, solver=solver, method=method, coefficients=coefficients, budget=budget)
 
 
@@ -176,9 +174,7 @@ def tune_on(
         nearest = [levels[m] for m in sorted(levels, key=lambda m: abs(steps[m] - count))]
         climbed = climb(bench, Goal(count, solver, most, nearest), names, allowance=share)
         levels[n] = climbed.levels
-        target = tuned_for(
-            bench.model, solver=solver, calls=n, steps=count, measure=bench.measure_choice.to_dict()
-        )
+        target = tuned_for(bench.model, solver=solver, calls=n, steps=count, measure=bench.measure_choice.to_dict())
         plans[n] = _guarded(bench, climbed.plan, target).with_notes(
             cost={**cost(), "method": method, "stages": climbed.log}
         )

@@ -120,12 +120,16 @@ class Workbench:
         if self.measure.linear:
             return self.measure
         usual = MeasureChoice.of(self.model.shape, None, None)
-        return self.once("linear measure", lambda: opened(usual.fitted(self.reference("tuning"), self.model), self.model))
+        return self.once(
+            "linear measure", lambda: opened(usual.fitted(self.reference("tuning"), self.model), self.model)
+        )
 
     def _fitted(self) -> Fitted:
         name = f"measure {self.measure_choice.to_dict()}"
         exact = self.reference("tuning")
-        kept = self.array(name, lambda: self.measure_choice.fitted(exact, self.model), purpose="reference", evaluations=0)
+        kept = self.array(
+            name, lambda: self.measure_choice.fitted(exact, self.model), purpose="reference", evaluations=0
+        )
         return opened(kept, self.model)
 
     @property
