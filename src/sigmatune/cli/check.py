@@ -50,8 +50,24 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
         "solver": plan.solver,
         "family": plan.schedule.family,
         "deterministic": plan.coefficients.deterministic,
+        **_measure_of(plan),
         "verdict": (plan.evidence or {}).get("verdict", "this plan carries no evidence."),
     }
+
+
+def _measure_of(plan: Plan) -> dict[str, Any]:
+    """The measure that a plan was tuned with, and its options; nothing for a plan without evidence of pairs.
+
+    Raises:
+        SigmaTuneError: if the plan's measure is none.
+    """
+    from sigmatune.measures import from_dict
+
+    stated = (plan.evidence or {}).get("measure")
+    if stated is None:
+        return {}
+    fitted = from_dict(stated)
+    return {"measure": {"name": fitted.name, "options": dict(fitted.options)}}
 
 
 def _of_rule(rule: SpectralRule) -> dict[str, Any]:

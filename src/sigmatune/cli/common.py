@@ -183,6 +183,27 @@ def conditions(
     return {name: value for name, value in given.items() if value is not None}
 
 
+def measure_of(text: str) -> dict[str, Any]:
+    """Reads a measure with its options, ``whitened:exponent=1``, as the arguments of a workbench; none for "".
+
+    Raises:
+        SigmaTuneError: for an option that is not written name=value.
+    """
+    name, *given = text.split(":")
+    stated = dict(option.partition("=")[::2] for option in given)
+    if "" in stated or "" in stated.values():
+        raise SigmaTuneError(f"a measure is written name:option=value, such as whitened:exponent=1, not {text!r}.")
+    return {"measure": name, "measure_options": {key: _value(value) for key, value in stated.items()}} if text else {}
+
+
+def _value(text: str) -> float | str:
+    """A number where a text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def options(given: list[str]) -> dict[str, float]:
     """Reads ``name=value`` options.
 

@@ -29,6 +29,15 @@ TrainingSeed = Annotated[int, typer.Option("--seed", help="Seed of everything ra
 
 SolverOption = Annotated[list[str], typer.Option("--solver-option", help="The solver's own option, such as eta=0.5.")]
 
+MeasureOption = Annotated[
+    str,
+    typer.Option(
+        "--measure",
+        help="What the error is: whitened, rms or features, with options as in whitened:exponent=1 (docs: What an error is); "
+        "by default whitened for data on a grid, else rms.",
+    ),
+]
+
 # --------------------------------------------------------------------------------------------------- conditional models
 
 Prompts = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.by_spectrum import by_spectrum
-from sigmatune.cli.common import Several, conditions, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import Several, conditions, load_model, may_write, measure_of, measuring, progress_bar
 from sigmatune.cli.shared_options import (
     Device,
     Force,
@@ -19,6 +19,7 @@ from sigmatune.cli.shared_options import (
     Interval,
     JsonOfPlan,
     Labels,
+    MeasureOption,
     Model,
     Negative,
     Prompts,
@@ -69,6 +70,7 @@ def tune(
         help="Database for evolution, such as postgresql://...; use only one that you trust. "
         "By default trials are kept in the run folder, as plain numbers.",
     ),
+    measure: MeasureOption = "",
     tuning: int = typer.Option(48, help="Noises for the search."),
     validation: int = typer.Option(48, help="Noises to choose among candidates and among defaults."),
     held_out: int = typer.Option(96, help="Noises for the guard, used once."),
@@ -113,12 +115,13 @@ def tune(
     for number in calls:
         solvers.solver(solver).steps_for(number)
     stages_of(method, coefficients=coefficients)
+    measured_by = measure_of(measure)
     settings = TuningSettings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
     work = run or out.with_name(f"{out.stem}.run")
     written = [*((file, "plan") for file in files.values()), (page, "report")]
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
-                 "--report": report}  # fmt: skip
+                 "--report": report, "--measure": measure}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not solvers.solver(solver).paired():
@@ -129,7 +132,9 @@ def tune(
         )  # fmt: skip
         return
     without(of_pictures, f"{solvers.solver(solver).name} is tested noise by noise, without data")
-    job = _Job(model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study)
+    job = _Job(
+        model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study, measured_by
+    )
     job.run(files, page, as_json=as_json)
 
 
@@ -158,12 +163,15 @@ class _Job:
     settings: TuningSettings
     work: Path
     study: str | None
+    measured_by: dict[str, Any]
 
     def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
         """Tunes, writes plans and report, and says what came out."""
         from sigmatune.plan.file import dumps
+        from sigmatune.tuning.measure_choice import MeasureChoice
 
         denoiser = load_model(self.model, self.device, self.given)
+        MeasureChoice.of(denoiser.shape, self.measured_by.get("measure"), self.measured_by.get("measure_options"))
         with measuring(self.work), progress_bar(quiet=as_json) as progress:
             plans = self._tuned(denoiser, files, page, progress)
         if as_json:
@@ -185,7 +193,9 @@ class _Job:
         from sigmatune.report import write as write_report
         from sigmatune.tuning import Workbench, tune_on
 
-        bench = Workbench(denoiser, self.settings, store=self.work, study=self.study, progress=progress)
+        bench = Workbench(
+            denoiser, self.settings, store=self.work, study=self.study, progress=progress, **self.measured_by
+        )
         plans = tune_on(
             bench,
             list(files),

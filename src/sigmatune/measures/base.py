@@ -89,6 +89,14 @@ class Fitted(ABC):
         """The channel axes that :meth:`weights` are of, rows of an orthonormal (C, C); None for the channels themselves."""
         return None
 
+    def at(self, sigma: float) -> Fitted:
+        """The measure for unit states at a level, which are still to be solved to the end; itself, without a filter.
+
+        Args:
+            sigma: The level; 0 is that of the end points.
+        """
+        return self
+
     def bound(self, model: Denoiser) -> Self:
         """The same measure for a model's samples, where it has to know how they become images."""
         return self
@@ -119,12 +127,14 @@ class Measure:
         fitted: The class of what ``fit`` returns: its fields are the arrays that are saved.
         summary: One line for listings.
         suits: Whether it can measure samples of a shape, and in one sentence why not.
+        check: ``check(option=value, ...)`` refuses values of its options that are out of range.
     """
 
     fit: Fit
     fitted: type[Fitted]
     summary: str
     suits: Callable[[Shape], str | None] = lambda shape: None
+    check: Callable[..., None] = lambda **options: None
 
     @property
     def name(self) -> str:
@@ -145,9 +155,11 @@ class Measure:
         """Completes options with the defaults.
 
         Raises:
-            SigmaTuneError: for an unknown option, or a value that is not a finite number where one is needed.
+            SigmaTuneError: for an unknown option, a value that is not a finite number where one is needed, or one out of range.
         """
-        return full_options(self.name, self.defaults, given)
+        options = full_options(self.name, self.defaults, given)
+        self.check(**options)
+        return options
 
 
 def frozen(array: Any) -> Array:

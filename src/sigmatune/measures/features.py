@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.measures.base import Fitted, Measure, frozen, size_of
+from sigmatune.measures.base import Fitted, Measure, Shape, frozen, size_of
 from sigmatune.noise import Array
 from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.support.pixels import to_pixels
@@ -80,11 +80,7 @@ def fit(
     Raises:
         SigmaTuneError: if there is no such extractor or space, the samples are no images, or all of them look the same.
     """
-    from sigmatune.evaluation.extractors import EXTRACTORS
-
-    spaces = EXTRACTORS[extractor]().spaces
-    if space not in spaces:
-        raise unknown_name(f"space of {extractor}", space, list(spaces))
+    _check(extractor, space)
     plain = Features(tuple(exact.shape[1:]), {"extractor": extractor, "space": space}, frozen([1.0]))
     plain = plain if model is None else plain.bound(model)
     seen = plain.apply(exact).double()
@@ -97,4 +93,22 @@ def fit(
     return replace(plain, spread=frozen([spread]))
 
 
-MEASURE = Measure(fit, Features, "distance in a layer of an image network; for images, with the extra eval")
+def _check(extractor: str, space: str) -> None:
+    """Refuses extractors and spaces that there are not, and those that are not installed."""
+    from sigmatune.evaluation.extractors import EXTRACTORS
+
+    spaces = EXTRACTORS[extractor]().spaces
+    if space not in spaces:
+        raise unknown_name(f"space of {extractor}", space, list(spaces))
+
+
+def suits(shape: Shape) -> str | None:
+    """Why samples of a shape cannot be seen, None if they are images or may become some."""
+    if len(shape) == 3:
+        return None
+    return f"samples of shape {shape} are no images (C, H, W), so no image network sees them; take the measure rms."
+
+
+MEASURE = Measure(
+    fit, Features, "distance in a layer of an image network; for images, with the extra eval", suits, _check
+)

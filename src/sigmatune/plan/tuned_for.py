@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.plan.plan import Plan
 
 
-def tuned_for(model: Denoiser, *, solver: str, calls: int, steps: int) -> dict[str, Any]:
+def tuned_for(
+    model: Denoiser, *, solver: str, calls: int, steps: int, measure: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The settings of a tuning, JSON-ready, as a plan's ``tuned_for``.
 
     Args:
@@ -16,12 +19,14 @@ def tuned_for(model: Denoiser, *, solver: str, calls: int, steps: int) -> dict[s
         solver: The solver's own name.
         calls: Network calls per image that the plan may take.
         steps: N.
+        measure: The name and the options of the measure of its error, if it was tuned noise by noise.
     """
     return {
         "calls": calls,
         "steps": steps,
         "solver": solver,
         "shape": list(model.shape),
+        **({} if measure is None else {"measure": dict(measure)}),
         "guidance": model.guidance,
         **(model.conditioning or {}),
     }

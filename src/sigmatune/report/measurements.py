@@ -26,6 +26,7 @@ from sigmatune.statistics.bootstrap import percentile_interval
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import baseline
+from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
 
 BUDGETS = (4, 6, 8, 10, 20)
@@ -43,7 +44,7 @@ def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> Repor
             the number of static defaults and one.
 
     Raises:
-        SigmaTuneError: if there is no plan, or one was not tuned on this workbench.
+        SigmaTuneError: if there is no plan, or one was not tuned on this workbench or not with its measure.
     """
     rows = min(whole(rows, "rows"), bench.settings.held_out)
     if rows < 2:
@@ -76,6 +77,12 @@ def _check(bench: Workbench, plans: Sequence[Plan]) -> None:
         if (judged["seed"], *judged["held_out"]) != (bench.settings.seed, seen.start, seen.stop):
             raise SigmaTuneError(
                 "this plan was tested on other noises than the workbench's; give the settings it was tuned with."
+            )
+        measure = of_evidence(plan.evidence, bench.model)
+        theirs = "rms" if measure is None else str(MeasureChoice(measure.name, measure.options))
+        if theirs != str(bench.measure_choice):
+            raise SigmaTuneError(
+                f"this plan was tuned with the measure {theirs}, the workbench has {bench.measure_choice}; give it the plan's."
             )
 
 

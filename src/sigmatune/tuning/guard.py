@@ -18,7 +18,7 @@ from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER
 from sigmatune.statistics.paired import Comparison, compare
 from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench, rounding
+from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def judge(bench: Workbench, tuned: Plan, default: Plan) -> Judged:
 def _compared(bench: Workbench, tuned: Plan, default: Plan, steps: int) -> tuple[Comparison, bool]:
     """The comparison, and whether all errors of both plans are rounding."""
     errors = [bench.errors(plan, "held_out", reference_steps=steps, purpose="guard") for plan in (tuned, default)]
-    least = rounding(bench.model, bench.reference("held_out", steps))
-    return compare(*errors, seed=bench.settings.seed), all(bool((e <= least).all()) for e in errors)
+    return compare(*errors, seed=bench.settings.seed), all(bool((e <= bench.least).all()) for e in errors)
 
 
 def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], default_label: str) -> dict[str, Any]:
@@ -99,7 +98,8 @@ def evidence(bench: Workbench, judged: Judged, defaults: list[dict[str, Any]], d
         "baseline": default_label,
         "error_ratio": ratio,
         "statistic": {"name": "trimmed mean over rows of log(err_plan / err_default)", **c.to_dict()},
-        "error": "root mean square over the image of plan minus reference, same noise, model's scale",
+        "error": "root mean square of plan minus reference, same noise, in the measure's space",
+        "measure": bench.measure.to_dict(),
         "sliced_wasserstein_to_reference": judged.distances,
         "defaults_on_validation": defaults,
         "reference": {

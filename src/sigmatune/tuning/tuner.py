@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import climb
 from sigmatune.tuning.guard import evidence, judge
 from sigmatune.tuning.settings import TuningSettings
-from sigmatune.tuning.stage_choice import stages_of, with_payable_tables
+from sigmatune.tuning.stage_choice import for_measure, stages_of, with_payable_tables
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Goal, Task
 from sigmatune.tuning.workbench import Progress, Workbench
@@ -43,6 +43,8 @@ def tune(
     settings: TuningSettings | None = ...,
     store: Path | None = ...,
     progress: Progress | None = ...,
+    measure: str | None = ...,
+    measure_options: Mapping[str, Any] | None = ...,
 ) -> Plan: ...
 @overload
 def tune(
@@ -56,6 +58,8 @@ def tune(
     settings: TuningSettings | None = ...,
     store: Path | None = ...,
     progress: Progress | None = ...,
+    measure: str | None = ...,
+    measure_options: Mapping[str, Any] | None = ...,
 ) -> dict[int, Plan]: ...
 
 
@@ -70,6 +74,8 @@ def tune(  # noqa: PLR0913 - the front door
     settings: TuningSettings | None = None,
     store: Path | None = None,
     progress: Progress | None = None,
+    measure: str | None = None,
+    measure_options: Mapping[str, Any] | None = None,
 ) -> Plan | dict[int, Plan]:
     """Finds the noise levels that get the most out of a budget of network calls, and proves it.
 
@@ -89,16 +95,19 @@ def tune(  # noqa: PLR0913 - the front door
         settings: How many noises; :class:`TuningSettings` by default.
         store: A folder for measurements, so that a killed run resumes where it was.
         progress: Receives the current action.
+        measure: What the error is that tuning minimises and the guard compares, a name in
+            :data:`sigmatune.measures.MEASURES`; by default ``whitened`` for data on a grid, else ``rms``.
+        measure_options: Options of that measure, such as ``{"exponent": 1.0}``.
 
     Returns:
         A plan with its evidence and cost; the best static default, with the verdict "no gain", if nothing beat it. For
         several ``calls`` a dictionary from each to its plan.
 
     Raises:
-        SigmaTuneError: for an unknown solver or method, calls below one step, a budget that does not pay for one plan, or a
-            model that returns NaN.
+        SigmaTuneError: for an unknown solver, method or measure, calls below one step, a budget that does not pay for one
+            plan, or a model that returns NaN.
     """
-    bench = Workbench(model, settings, store=store, progress=progress)
+    bench = Workbench(model, settings, store=store, progress=progress, measure=measure, measure_options=measure_options)
     return tune_on(bench, calls, solver=solver, method=method, coefficients=coefficients, budget=budget)
 
 
@@ -136,6 +145,7 @@ def tune_on(
     """Tunes on a workbench, so that several solvers share one reference; see :func:`tune`."""
     wanted = [whole(n, "calls") for n in (calls if isinstance(calls, Sequence) else [calls])]
     names, allowance = stages_of(method, coefficients=coefficients), Allowance(bench, Budget.of(budget))
+    names = for_measure(names, bench.measure_choice, method=method)
     if not wanted:
         raise SigmaTuneError("no number of calls was given; ask for one or more, such as [4, 6, 8, 10].")
     if not SOLVERS[solver].paired():
@@ -164,7 +174,7 @@ def tune_on(
         nearest = [levels[m] for m in sorted(levels, key=lambda m: abs(steps[m] - count))]
         climbed = climb(bench, Goal(count, solver, most, nearest), names, allowance=share)
         levels[n] = climbed.levels
-        target = tuned_for(bench.model, solver=solver, calls=n, steps=count)
+        target = tuned_for(bench.model, solver=solver, calls=n, steps=count, measure=bench.measure_choice.to_dict())
         plans[n] = _guarded(bench, climbed.plan, target).with_notes(
             cost={**cost(), "method": method, "stages": climbed.log}
         )

@@ -3,10 +3,11 @@ r"""The workbench: disjoint noises, the converged solution for comparison, and t
 The error of a plan on row i is the distance of its end point to the end point of the model's own probability-flow ODE
 from the same unit noise,
 
-.. math:: e_i = \lVert x_i^{plan} - x_i^{*} \rVert_2 / \sqrt{d},
+.. math:: e_i = \operatorname{RMS} \left( M(x_i^{plan}) - M(x_i^{*}) \right),
 
 where :math:`x^*` runs from the model's own sigma_max to its sigma_min and takes one denoise, with a step so small that
-the result no longer changes, whatever the plan's own ends.
+the result no longer changes, whatever the plan's own ends, and M is the workbench's measure (:mod:`sigmatune.measures`),
+fitted to :math:`x^*` of the tuning noises alone.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ import torch
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
+from sigmatune.measures import Fitted
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
-from sigmatune.statistics.pieces import give_back, pieces
+from sigmatune.statistics.pieces import give_back
 from sigmatune.support.threads import side_by_side
 from sigmatune.tuning.cache import Cache
 from sigmatune.tuning.costs import Costs
+from sigmatune.tuning.measure_choice import MeasureChoice, opened, precision
 from sigmatune.tuning.settings import SPLITS, Split, TuningSettings
 
 logger = logging.getLogger(__name__)
@@ -40,26 +43,6 @@ LAYOUT = 2
 """Part of the name of everything in a store; raise it when the same name would mean other numbers."""
 
 MOST_REFERENCE_STEPS = 512
-
-
-def rounding(model: Denoiser, exact: torch.Tensor) -> float:
-    r"""The error that counts as zero, because rounding alone can make plans and reference differ by this much.
-
-    .. math:: e_{least} = \sqrt{\overline{x^{*2}}} \; \max(512 \, \epsilon_{states}, \; \epsilon_{network})
-
-    With D(x) = x every plan is exact and every error is rounding, which solvers of high order make larger, because they weigh
-    old outputs with large numbers of both signs; it stays below this. A half-precision network rounds its output to its own
-    :math:`\epsilon`. For half-precision states, which none of our loaders creates, 512 :math:`\epsilon` would exceed every
-    plan's error; they get 8.
-
-    Args:
-        model: The denoiser.
-        exact: The reference's end points, (rows, *shape).
-    """
-    states = torch.finfo(model.dtype)
-    relative = max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps)
-    power = sum(float(part.double().square().mean()) * (len(part) / len(exact)) for part in pieces(exact))
-    return float(relative * max(power**0.5, 1e-30))
 
 
 Digest = Callable[[torch.Tensor], Array]
@@ -79,6 +62,12 @@ class Workbench:
         store: A folder for measurements, created with the first one; several processes may share it.
         study: URL of a database for black-box searches; by default they live in the store.
         progress: Receives the current action.
+        measure: What the error of a plan is, a name in :data:`sigmatune.measures.MEASURES`;
+            :func:`sigmatune.measures.default_measure` of the samples' shape by default.
+        measure_options: Options of that measure.
+
+    Raises:
+        SigmaTuneError: for an unknown measure or option, or a measure that does not suit the model's samples.
     """
 
     def __init__(
@@ -89,7 +78,10 @@ class Workbench:
         store: Path | None = None,
         study: str | None = None,
         progress: Progress | None = None,
+        measure: str | None = None,
+        measure_options: Mapping[str, Any] | None = None,
     ) -> None:
+        self.measure_choice = MeasureChoice.of(model.shape, measure, measure_options)
         self.settings = (settings or TuningSettings()).of(model.shape)
         self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
         self.progress = progress
@@ -116,6 +108,34 @@ class Workbench:
         if not self._checked:
             self.spend("check", soundness.check(self.model, self.settings.rows("tuning")[0]) + self._renewing)
             self._checked = True
+
+    @property
+    def measure(self) -> Fitted:
+        """What errors are measured with, fitted to the reference of the tuning noises and to nothing else."""
+        return self.once("measure", self._fitted)
+
+    @property
+    def linear_measure(self) -> Fitted:
+        """The measure, or the usual one for the samples' shape where that is not linear, for what estimates errors."""
+        if self.measure.linear:
+            return self.measure
+        usual = MeasureChoice.of(self.model.shape, None, None)
+        return self.once(
+            "linear measure", lambda: opened(usual.fitted(self.reference("tuning"), self.model), self.model)
+        )
+
+    def _fitted(self) -> Fitted:
+        name = f"measure {self.measure_choice.to_dict()}"
+        exact = self.reference("tuning")
+        kept = self.array(
+            name, lambda: self.measure_choice.fitted(exact, self.model), purpose="reference", evaluations=0
+        )
+        return opened(kept, self.model)
+
+    @property
+    def least(self) -> float:
+        """The error that counts as zero, because rounding alone can make plans and reference differ by this much."""
+        return self.measure.rounding(precision(self.model))
 
     def plan(self, schedule: Schedule, solver: str) -> Plan:
         """Compiles a schedule for this workbench's model."""
@@ -189,22 +209,17 @@ class Workbench:
     ) -> Array:
         """The paired errors e_i of a plan on a split's noises, or on its first few; (rows,), positive.
 
-        An error below the rounding of the arithmetic is raised to that rounding (:func:`rounding`).
+        An error below the rounding of the arithmetic is raised to that rounding (:attr:`least`).
         """
         steps = reference_steps or self.settings.reference_steps
-        exact = self.reference(split, steps)[:rows]
-        least = rounding(self.model, exact)
+        exact, measure, least = self.reference(split, steps)[:rows], self.measure, self.least
 
-        def root_mean_square(x: torch.Tensor) -> Array:
-            e = [
-                (a.double() - b.double()).flatten(1).square().mean(dim=1).sqrt()
-                for a, b in zip(pieces(x), pieces(exact), strict=True)
-            ]
-            return np.asarray(torch.cat(e).clamp(min=least).numpy())
+        def measured(x: torch.Tensor) -> Array:
+            return np.asarray(measure.errors(x, exact).clamp(min=least).numpy())
 
         if split == "held_out":  # used again: distances, images, finer references
-            return root_mean_square(self.outputs(plan, split, rows=rows, purpose=purpose))
-        digests: dict[str, Digest] = {f"e{steps}": root_mean_square}
+            return measured(self.outputs(plan, split, rows=rows, purpose=purpose))
+        digests: dict[str, Digest] = {self.by_measure(f"e{steps}"): measured}
         if split == "tuning" and rows is None:
             digests |= self._digests
         return self._remember(digests, plan, split, rows, purpose)[0]
@@ -216,10 +231,11 @@ class Workbench:
             name: Its name; :meth:`watched` returns it.
             digest: Of end points, (rows, *shape).
         """
-        self._digests[name] = digest
+        self._digests[self.by_measure(name)] = digest
 
     def watched(self, plan: Plan, name: str) -> Array:
         """The digest of a plan's end points on the tuning noises; measures the plan if necessary."""
+        name = self.by_measure(name)
         return self._remember({name: self._digests[name]}, plan, "tuning", None, "search")[0]
 
     def padded(self, rows: int) -> int:
@@ -235,13 +251,19 @@ class Workbench:
         self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str = "search"
     ) -> list[float]:
         """The :meth:`score` of several plans, measured in parallel if the model allows it."""
-        self.reference(split)  # before threads request it concurrently
+        if plans:  # before threads request them concurrently
+            self.reference(split)
+            self.measure  # noqa: B018
         with self._spread(len(plans)) as spread:
             return list(spread(lambda plan: self.score(plan, split, rows=rows, purpose=purpose), plans))
 
     def knows(self, plan: Plan, split: Split) -> bool:
         """Whether a plan's errors on a split have been measured."""
-        return self._key(f"e{self.settings.reference_steps}", plan, split, None) in self._cache
+        return self._key(self.by_measure(f"e{self.settings.reference_steps}"), plan, split, None) in self._cache
+
+    def by_measure(self, name: str) -> str:
+        """The name in the store of something that depends on the measure; with rms as it was before there were measures."""
+        return name if self.measure_choice.name == "rms" else f"{name}|{self.measure.digest()}"
 
     def has(self, name: str) -> bool:
         """Whether :meth:`once` has a result under a name."""
