@@ -36,12 +36,18 @@ def proof(view: View) -> str:
         f"The schedule was searched on {counts['tuning']} noises; {counts['validation']} others chose among the candidates "
         f"and chose the best of {len(e['defaults_on_validation'])} static defaults, {e['baseline']}; the two were "
         f"compared once, on {counts['held_out']} held-out noises that no earlier step had used. Error is the root mean "
-        f"square distance to the converged solution from the same noise; that reference ({reference['family']}, "
+        f"square distance to the converged solution from the same noise{_measure(e)}; that reference ({reference['family']}, "
         f"{reference['solver']}, {reference['steps']} steps) {settled}. The tuned schedule was worse on "
         f"{s['worse']:.0%} of the held-out noises and more than twice as bad on {s['much_worse']:.0%}; the median "
         f"ratio was {exp(s['median']):.2f}. Sliced Wasserstein distance to the set of converged images, another view "
         f"of the same samples: {distances['plan']:.3g} tuned, {distances['default']:.3g} default."
     )
+
+
+def _measure(evidence: dict[str, Any]) -> str:
+    """By what measure; nothing for a plan from before there were measures."""
+    stated = evidence.get("measure")
+    return f" by the measure {stated['name']}" if stated else ""
 
 
 def cost(view: View) -> dict[str, str]:
