@@ -21,7 +21,6 @@ import argparse
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,13 +30,12 @@ from unittest import mock
 import numpy as np
 import torch
 from guard import machine
+from synthetic import Make, lobes, models
 
 from sigmatune import measures
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.rng import START, noise
-from sigmatune.models.analytic import Empirical, GaussianMixture, GaussianSpectrum, gaussian
-from sigmatune.models.function import from_callable
-from sigmatune.noise import VE, NoisePath, vp
+from sigmatune.noise import VE
 from sigmatune.plan import Plan, sample
 from sigmatune.statistics.holm import holm
 from sigmatune.support.files import make_folder, write_text
@@ -50,157 +48,10 @@ BUDGET = 2000
 SOLVERS, CALLS = ("euler", "dpmpp2m", "unipc", "heun"), (5, 3, 8, 4, 10, 6)
 FRESH, FRESH_SEED, FINE = 512, 20_261_128, 400
 FALSE_ALARMS = 0.05
-Make = Callable[[], Denoiser]
-
-
-def lobes(weights: list[float], means: Any, widths: list[float], path: NoisePath) -> GaussianMixture:
-    """A mixture of round Gaussians."""
-    mu = np.asarray(means, dtype=np.float64)
-    covariances = np.square(np.asarray(widths))[:, None, None] * np.eye(mu.shape[1])
-    return GaussianMixture(np.asarray(weights) / np.sum(weights), mu, covariances, path)
-
-
-def paths() -> Iterator[NoisePath]:
-    """The two kinds of range, in turn."""
-    while True:
-        yield VE()
-        yield vp()
-
-
-def power(size: int, slope: float) -> np.ndarray:
-    """A power law on the full grid, of mean 1/4."""
-    f = np.fft.fftfreq(size) * size
-    p = np.maximum(np.hypot(f[:, None], f[None, :]), 0.5) ** -slope
-    return np.asarray(p / p.mean() / 4)
-
-
-def gaussians(path: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """Spectra on a grid and Gaussians of a few numbers."""
-    for size, slope in ((4, 1.0), (8, 2.2), (8, 3.0)):
-        yield (
-            f"spectrum {size} x {size}, slope {slope}",
-            partial(GaussianSpectrum, power(size, slope), (1, size, size), next(path)),
-        )
-    for d, ratio in ((2, 10.0), (4, 100.0), (8, 1000.0)):
-        yield (
-            f"gaussian of {d}, axes to {ratio:g}",
-            partial(gaussian, np.zeros(d), np.diag(np.geomspace(1, 1 / ratio, d)), next(path)),
-        )
-
-
-def broad(path: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """A narrow and a broad lobe about the same place."""
-    for d, share, narrow, wide in (
-        (1, 0.5, 0.1, 3.0), (1, 0.05, 0.1, 3.0), (1, 0.3, 0.02, 1.0), (1, 0.1, 0.5, 5.0),
-        (2, 0.2, 0.1, 3.0), (2, 0.1, 0.05, 1.0), (3, 0.2, 0.1, 2.0), (4, 0.05, 0.2, 4.0),
-    ):  # fmt: skip
-        name = f"broad {share:g} of {d}, {narrow:g} and {wide:g}"
-        yield name, partial(lobes, [1 - share, share], np.zeros((2, d)), [narrow, wide], next(path))
-
-
-def rare(path: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """One mode far away that holds few of the data."""
-    for d, share, away, width in (
-        (1, 0.02, 4.0, 0.3), (1, 0.05, 10.0, 0.5), (1, 0.1, 2.0, 0.1), (2, 0.01, 5.0, 0.5),
-        (2, 0.03, 3.0, 0.2), (2, 0.1, 20.0, 1.0), (4, 0.05, 4.0, 0.3), (8, 0.02, 6.0, 0.5),
-    ):  # fmt: skip
-        means = np.zeros((2, d))
-        means[1, 0] = away
-        yield (
-            f"rare {share:g} of {d} at {away:g}",
-            partial(lobes, [1 - share, share], means, [width, width], next(path)),
-        )
-
-
-def narrow(path: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """Several narrow modes of random weights."""
-    for seed, (d, modes, width) in enumerate(
-        ((1, 3, 0.02), (1, 8, 0.05), (2, 4, 0.02), (2, 9, 0.1), (2, 16, 0.05), (4, 6, 0.05), (8, 5, 0.1), (3, 12, 0.03))
-    ):
-        rng = np.random.default_rng(seed)
-        weights, means = rng.dirichlet(np.ones(modes)), rng.normal(size=(modes, d)) * 1.5
-        yield (
-            f"{modes} modes of {d}, {width:g} wide",
-            partial(lobes, weights.tolist(), means, [width] * modes, next(path)),
-        )
-
-
-def rings(path: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """Rings of one or two radii, as many lobes as look like a line."""
-    for radii, width in (
-        ([1.0], 0.05),
-        ([1.0], 0.2),
-        ([3.0], 0.1),
-        ([0.5, 2.0], 0.1),
-        ([1.0, 4.0], 0.3),
-        ([0.2], 0.01),
-    ):
-        angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-        means = np.concatenate([r * np.stack([np.cos(angles), np.sin(angles)], axis=1) for r in radii])
-        yield (
-            f"rings of {radii}, {width:g} wide",
-            partial(lobes, [1.0] * len(means), means, [width] * len(means), next(path)),
-        )
-
-
-def finite(path: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """Finite sets of images with a spectrum, and of points."""
-    for n, size, slope in ((8, 4, 2.0), (32, 8, 2.2), (64, 8, 1.0)):
-        images = GaussianSpectrum(power(size, slope), (1, size, size)).draw(n, seed=n)
-        yield f"{n} images {size} x {size}", partial(Empirical, images, next(path))
-    for n, d in ((5, 2), (40, 3), (100, 6)):
-        points = torch.from_numpy(np.random.default_rng(n).normal(size=(n, d)))
-        yield f"{n} points of {d}", partial(Empirical, points, next(path))
-
-
-def networks(_: Iterator[NoisePath]) -> Iterator[tuple[str, Make]]:
-    """Random networks with EDM's preconditioning: dense, convolutional, and with attention over the modes of the data."""
-    flat, grids = ((2,), (6,), (16,)), ((1, 8, 8), (2, 4, 4))
-    kinds = {"dense": flat, "convolutional": grids, "attention": ((3,), (8,), (1, 4, 4))}
-    for kind, shape in ((kind, shape) for kind, shapes in kinds.items() for shape in shapes):
-        yield f"{kind} network, {shape}", partial(network, kind, shape)
-
-
-def network(kind: str, shape: tuple[int, ...]) -> Denoiser:
-    r"""A random network :math:`D = c_{skip} x + c_{out} F(c_{in} x, \log \sigma / 4)` in float64."""
-    rng, d, hidden = np.random.default_rng(sum(shape) + len(kind)), int(np.prod(shape)), 24
-
-    def weight(*size: int) -> torch.Tensor:
-        return torch.from_numpy(rng.normal(size=size) / np.sqrt(np.prod(size[1:])))
-
-    first, second, last = weight(hidden, d + 2), weight(hidden, hidden), weight(d, hidden)
-    kernels = [weight(8, shape[0] + 1, 3, 3), weight(8, 8, 3, 3), weight(shape[0], 8, 3, 3)] if len(shape) == 3 else []
-    keys = weight(12, d) * d**0.5
-
-    def features(u: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        if kind == "attention":
-            return torch.softmax(u.flatten(1) @ keys.T * (1 - time), dim=1) @ keys
-        if kind == "dense":
-            joined = torch.cat([u.flatten(1), torch.sin(3 * time), torch.cos(3 * time)], dim=1)
-            return torch.tanh(torch.tanh(2 * joined @ first.T) @ second.T * 2) @ last.T
-        y = torch.cat([u, time[:, :, None, None].expand(-1, 1, *shape[1:])], dim=1)
-        for kernel in kernels[:-1]:
-            y = torch.tanh(2 * torch.nn.functional.conv2d(y, kernel, padding=1))
-        return torch.nn.functional.conv2d(y, kernels[-1], padding=1)
-
-    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        s = sigma.view(-1, *[1] * len(shape))
-        total = (s**2 + 0.25).sqrt()
-        out = features(x / total, (sigma.log() / 4)[:, None]).view(x.shape)
-        return x * 0.25 / total**2 + out * s * 0.5 / total
-
-    return from_callable(denoise, shape, dtype=torch.float64, name=f"{kind} {shape}")
-
-
-def models() -> list[tuple[str, Make]]:
-    """All models by name."""
-    path = paths()
-    families = (gaussians, broad, rare, narrow, rings, finite, networks)
-    return [(f"{family.__name__}: {name}", make) for family in families for name, make in family(path)]
 
 
 def cells() -> list[tuple[str, Make, str, int]]:
-    """The case that started this, and three cells of every model: (model, how to make it, solver, calls)."""
+    """The case that started this, with a user's settings, and three cells of every model: (model, its maker, solver, calls)."""
     lost = partial(lobes, [0.8, 0.2], np.zeros((2, 1)), [0.1, 3.0], VE())
     listed: list[tuple[str, Make, str, int]] = [("broad: 0.2 of 1, 0.1 and 3", lost, "dpmpp2m", 5)]
     for number, (name, make) in enumerate(models()):
@@ -231,7 +82,9 @@ def fine(model: Denoiser, eps: torch.Tensor) -> torch.Tensor:
     return D(x, grid[-1])
 
 
-def candidate(model: Denoiser, solver: str, calls: int) -> tuple[Plan, Plan, Plan, guard.Judged]:
+def candidate(
+    model: Denoiser, solver: str, calls: int, settings: TuningSettings, budget: int | None
+) -> tuple[Plan, Plan, Plan, guard.Judged]:
     """Tunes: the returned plan, the tuned one, the rival, and the verdict."""
     seen: list[Any] = []
 
@@ -240,14 +93,14 @@ def candidate(model: Denoiser, solver: str, calls: int) -> tuple[Plan, Plan, Pla
         return seen[-1]
 
     with mock.patch.object(tuner, "judge", judge):
-        returned = tuner.tune(model, calls, solver=solver, settings=SETTINGS, budget=BUDGET)
+        returned = tuner.tune(model, calls, solver=solver, settings=settings, budget=budget)
     return returned, seen[0], seen[1], seen[2]
 
 
-def cell(name: str, make: Make, solver: str, calls: int) -> dict[str, Any]:
-    """One cell: what the guard said, and what fresh noises say of the tuned plan."""
-    began, model = time.process_time(), make()
-    returned, tuned, rival, judged = candidate(model, solver, calls)
+def cell(name: str, make: Make, solver: str, calls: int, *, in_full: bool = False) -> dict[str, Any]:
+    """One cell: what the guard said, and what fresh noises say of the tuned plan; in full with a user's settings."""
+    began, model, work = time.process_time(), make(), (TuningSettings(), None) if in_full else (SETTINGS, BUDGET)
+    returned, tuned, rival, judged = candidate(model, solver, calls, *work)
     evidence = dict(returned.evidence or {})
     first = judged.converged and judged.comparison.gain
     result = {
@@ -271,21 +124,40 @@ def file_of(number: int) -> Path:
     return make_folder(HERE.parent / "runs" / "cells") / f"{number}.json"
 
 
+def key(cell: dict[str, Any]) -> tuple[str, str, int]:
+    """What a cell is called."""
+    return cell["model"], cell["solver"], cell["calls"]
+
+
+def significant(found: list[dict[str, Any]]) -> tuple[list[tuple[str, str, int]], int]:
+    """The cells whose tuned plan is worse in a mean or a distance of sets, corrected over all of them, and how many tests.
+
+    The upper tail is reported, not counted.
+    """
+    tests = [(key(c), q["p"]) for c in found for q in c["fresh"] if not q["name"].startswith("mean of the worst")]
+    adjusted = holm([p for _, p in tests])
+    worse = [name for (name, _), p in zip(tests, adjusted, strict=True) if p <= FALSE_ALARMS]
+    return list(dict.fromkeys(worse)), len(tests)
+
+
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counts, with the correction over all cells and quantities; the upper tail is reported, not counted."""
-    tests = [(c, q) for c in found for q in c.get("fresh", ()) if not q["name"].startswith("mean of the worst")]
-    kept = [(c, q) for c, q in tests if c["gain"]]
-    worse = [(c["model"], c["solver"], c["calls"], q["name"]) for (c, q), p in
-             zip(kept, holm([q["p"] for _, q in kept]), strict=True) if p <= FALSE_ALARMS]  # fmt: skip
-    given_up = [c for c in found if c["given_up"]]
-    right = [c for c in given_up if min(holm([q["p"] for q in c["fresh"]])) <= FALSE_ALARMS]
+    """The counts."""
+    gains, given_up = [c for c in found if c["gain"]], [c for c in found if c["given_up"]]
+    (worse, tests), (right, _) = significant(gains), significant(given_up)
     return {
-        "cells": len(found), "models": len({c["model"] for c in found}), "gains": sum(c["gain"] for c in found),
-        "worse_than_the_rival": len({one[:3] for one in worse}), "worse": worse,
-        "given_up": len(given_up), "given_up_and_worse_on_fresh_noises": len(right),
-        "false_alarm_rate": FALSE_ALARMS, "tests": len(kept), "fresh_noises": FRESH,
-        "cpu_seconds": sum(c["cpu_seconds"] for c in found),
-    }  # fmt: skip
+        "cells": len(found),
+        "models": len({c["model"] for c in found}),
+        "gains": len(gains),
+        "worse_than_the_rival": len(worse),
+        "worse_cells": worse,
+        "given_up": len(given_up),
+        "given_up_and_worse_on_fresh_noises": len(right),
+        "given_up_rightly": right,
+        "false_alarm_rate": FALSE_ALARMS,
+        "tests": tests,
+        "fresh_noises": FRESH,
+        "cpu_seconds": round(sum(c["cpu_seconds"] for c in found)),
+    }
 
 
 def main() -> None:
@@ -298,7 +170,7 @@ def main() -> None:
     listed = cells()
     for number in range(first, len(listed), every):
         if not file_of(number).exists():
-            write_text(file_of(number), json.dumps(cell(*listed[number])) + "\n")
+            write_text(file_of(number), json.dumps(cell(*listed[number], in_full=number == 0)) + "\n")
             said = json.loads(file_of(number).read_text())
             print(
                 number, said["model"], said["solver"], said["calls"], said["verdict"], said["cpu_seconds"], flush=True

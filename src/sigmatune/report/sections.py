@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -190,8 +191,10 @@ def evidence(measured: ReportFacts) -> str:
     body = []
     for view in measured.views:
         scores = view.evidence["defaults_on_validation"]  # best first
-        rows = [("", [escape(", ".join([s["name"], *s.get("same_levels", ())])), f"{np.exp(s['mean_log_error']):.4g}",
-                      f"{s.get('rows', '')}"]) for s in scores]  # fmt: skip
+        rows = [
+            ("", [_default(score), f"{np.exp(score['mean_log_error']):.4g}", f"{score.get('rows', '')}"])
+            for score in scores
+        ]
         scored = table(["static default", "typical error", "on so many validation noises"], rows)
         body.append(
             p(view.evidence["verdict"], "see")
@@ -200,6 +203,12 @@ def evidence(measured: ReportFacts) -> str:
             + f"<details><summary>How the defaults scored</summary>{scored}</details>"
         )
     return each(measured, body)
+
+
+def _default(score: dict[str, Any]) -> str:
+    """The name of a static default, and of others with the same levels."""
+    same = score.get("same_levels", ())
+    return escape(score["name"] + (f" (also {', '.join(same)})" if same else ""))
 
 
 def _no_loss(view: View) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.extractors.base import Features, principal
+from sigmatune.evaluation.extractors.base import principal
 from sigmatune.noise import Array
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.jackknife import Rows
@@ -48,14 +48,14 @@ def frechet(model: Denoiser, ends: Ends) -> list[tuple[str, tuple[Quantity, Quan
         return []
     quantities = []
     for space in extractor.resolve(()):
-        plan, rival, exact = (features[space.base].astype("float64") for features in seen)
+        plan, rival, exact = (features[space.base].astype(np.float64) for features in seen)
         basis = None if space.components is None else principal(Moments.of(exact).covariance, space.components)
         pair = distance(plan, exact, basis), distance(rival, exact, basis)
         quantities.append((f"Frechet distance in {space.name}", pair))
     return quantities
 
 
-def distance(of_plan: Features | Array, of_exact: Features | Array, basis: Array | None) -> Callable[[Rows], float]:
+def distance(of_plan: Array, of_exact: Array, basis: Array | None) -> Callable[[Rows], float]:
     """The Frechet distance of the rows of two sets of features, projected to a basis first."""
     x, y = (features if basis is None else features @ basis for features in (of_plan, of_exact))
     return lambda rows: Gaussian.of(Moments.of(x[rows])).distance(Gaussian.of(Moments.of(y[rows])))

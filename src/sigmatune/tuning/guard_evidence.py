@@ -61,7 +61,7 @@ def evidence(
 def _rows(bench: Workbench) -> dict[str, Any]:
     """Seed and index ranges of the noises."""
     s = bench.settings
-    ranges = {split: s.rows(split) for split in ("tuning", "validation", "held_out")}  # type: ignore[arg-type]
+    ranges = {split: s.rows(split) for split in ("tuning", "validation", "held_out")}
     return {"seed": s.seed, **{split: [rows.start, rows.stop] for split, rows in ranges.items()}}
 
 
