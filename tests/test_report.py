@@ -148,7 +148,12 @@ def test_the_page_says_what_the_evidence_says(text, case):
     assert f"{e['sliced_wasserstein_to_reference']['plan']:.3g} tuned" in said
     assert f"worse on {e['statistic']['worse']:.0%} of the held-out noises" in said
     for score in e["defaults_on_validation"]:
-        assert f"{score['name']} {np.exp(score['mean_log_error']):.4g}" in said
+        also = f" (also {', '.join(score['same_levels'])})" if "same_levels" in score else ""
+        assert f"{score['name']}{also} {np.exp(score['mean_log_error']):.4g} {score['rows']}" in said
+    for test in e["no_loss"]["tests"]:
+        assert f"{test['name']} {test['plan']:.4g} {test['rival']:.4g} {test['adjusted_p']:.2g}" in said
+    assert f"the best family with searched ends, {e['best_searched_family']['name']}: ratio" in said
+    assert "by the measure whitened" in said
     for count in plan.cost["network_evaluations"].values():
         assert f"{count:,}" in said
     for first, split in ((8, "others chose"), (16, "held-out noises")):
@@ -321,6 +326,8 @@ def test_several_plans_share_one_page(case, no_gain, monkeypatch):
 def test_all_noise_paths(path, tmp_path, monkeypatch):
     for other in ("error_chart", "spectrum_chart"):  # only the chart of the levels knows the path
         monkeypatch.setattr(f"sigmatune.report.charts.{other}", lambda *_: "")
+    if path == "flow":  # whose best defaults start at a finite level; the others are drawn, too
+        monkeypatch.setattr("sigmatune.report.measurements.SHOWN_DEFAULTS", 30)
     bench, plan = tuned(gaussian(PATHS[path]))
     report.write(tmp_path / "report.html", bench, [plan], rows=4)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")

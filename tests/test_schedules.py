@@ -31,6 +31,7 @@ OPTIONS = {  # more than the defaults, where the curve changes its character
     "shifted-cosine": [{"shift": 0.25}, {"shift": 4.0}],
     "beta": [{"a": 0.5, "b": 0.5}, {"a": 0.8, "b": 1.2}],
     "beta-open": [{"a": 0.5, "b": 0.5}, {"a": 1.3, "b": 0.9}],
+    "linear-quadratic": [{"threshold": 0.1}, {"threshold": 0.3}],
     "measured": [{"density": [3.0, 1.0, 0.5, 2.0]}, {"density": [0.0, 1.0, 0.0, 0.0, 4.0, 0.0]}],
     **{f"spectral-{kind}": SPECTRA for kind in ("frequency", "power", "mixed")},
 }
@@ -68,7 +69,7 @@ def obeys(family, path, steps, options):
 @every_case
 def test_laws(family, options, path):
     if not family.defined_on(path):
-        with pytest.raises(SigmaTuneError, match="pass sigma_max="):
+        with pytest.raises(SigmaTuneError, match="flow models" if family.flow else "pass sigma_max="):
             build(family.name, 4, path, **options)
         return
     for steps in numbers_of_steps(family, options, path):
@@ -92,6 +93,8 @@ def test_laws_up_to_a_thousand_steps(family, options, steps, name):
 @every_case
 def test_narrowing_moves_the_ends(family, options):
     for path, low, high in [(vp(), 0.05, 20.0), (Flow(3.0), 0.01, 60.0), (VE(), 0.01, 80.0)]:
+        if not family.defined_on(Narrowed(path, low, high)):
+            continue
         made = build(family.name, 7, path, sigma_min=low, sigma_max=high, **options)
         if not family.tight:
             assert_array_equal(made.sigmas, build(family.name, 7, Narrowed(path, low, high), **options).sigmas)
@@ -101,6 +104,8 @@ def test_narrowing_moves_the_ends(family, options):
         if family.ends or family.tight:
             assert made.sigmas[-2] == low
         assert np.all((made.sigmas[:-1] >= low * (1 - 1e-9)) & (made.sigmas[:-1] <= high * (1 + 1e-9)))
+    if family.flow:
+        return
     only_low = build(family.name, 7, vp(), sigma_min=0.05, **options)
     if family.tight:  # the other end stays where the data puts it
         assert only_low.sigmas[-2] == 0.05
@@ -114,10 +119,11 @@ def test_narrowing_moves_the_ends(family, options):
 
 @every_case
 def test_provenance_rebuilds_the_schedule(family, options):
-    made = build(family.name, 6, VE(), sigma_max=50.0, **options)
+    path = Flow(3.0) if family.flow else VE()
+    made = build(family.name, 6, path, sigma_max=50.0, **options)
     assert made.family == family.name
     assert set(made.options) == {*family.defaults, "sigma_max"}
-    assert build(made.family, 6, VE(), **made.options) == made
+    assert build(made.family, 6, path, **made.options) == made
 
 
 def test_names_and_descriptions():
@@ -309,7 +315,7 @@ def test_beta_in_extremes_is_refused_not_repaired():
     ("name", "steps", "options", "says"),
     [
         ("karas", 5, {}, "there is no schedule family 'karas'; did you mean 'karras'"),
-        ("zzz", 5, {}, "the known ones are beta, beta-open"),
+        ("zzz", 5, {}, "the known ones are ays-if, ays-sd15"),
         ("karras", 0, {}, "steps must be a whole number of at least 1"),
         ("karras", -3, {}, "steps must be a whole number of at least 1"),
         ("karras", 4.0, {}, "steps must be a whole number of at least 1"),
@@ -354,26 +360,66 @@ def test_families_of_a_finite_range_ask_for_one():
 # ------------------------------------------------------------------------------------------------ the published static list
 
 
+SD_ENDS, OLD_ENDS = {"sigma_min": 0.0291675, "sigma_max": 14.614642}, {"sigma_min": 0.1, "sigma_max": 10.0}
+EVERYWHERE = [
+    ("beta", {}), ("beta", {"a": 0.5, "b": 0.5}), ("beta-open", {}), ("beta-open", {"a": 0.5, "b": 0.7}),
+    ("ays-sd15", {}), ("ays-sdxl", {}), ("ays-if", {}), ("ays-svd", {}),
+    ("comfy-simple", {}), ("comfy-normal", {}), ("comfy-sgm-uniform", {}),
+]  # fmt: skip
+
+
 def test_the_list_of_static_defaults_is_the_published_one():
     found = schedules.defaults(vp())
-    assert [(family, options) for _, family, options in found] == [
-        ("uniform-trailing", {}),
-        ("uniform-linspace", {}),
-        ("karras", {}),
-        ("log-uniform", {}),
-        ("kl-optimal", {}),
-        ("beta", {}),
-        ("beta", {"a": 0.5, "b": 0.5}),
-    ]
+    listed = [(family, options) for _, family, options in found]
+    assert listed == [
+        ("uniform-trailing", {}), ("uniform-linspace", {}), ("uniform-leading", {}),
+        ("karras", {}), ("karras", SD_ENDS), ("karras", OLD_ENDS),
+        ("log-uniform", {}), ("log-uniform", SD_ENDS), ("log-uniform", OLD_ENDS), ("kl-optimal", {}),
+        *EVERYWHERE[:5], ("ays-sd15", {"scaled": 1.0}), *EVERYWHERE[5:],
+    ]  # fmt: skip
     labels = [label for label, _, _ in found]
-    assert labels[2:] == ["karras rho=7", "log-uniform", "kl-optimal c=1", "beta a=0.6 b=0.6", "beta a=0.5 b=0.5"]
+    assert len(set(labels)) == len(labels)
+    assert labels[3:5] == ["karras rho=7", "karras rho=7 sigma_min=0.0291675 sigma_max=14.6146"]
+    assert {"beta a=0.6 b=0.6", "beta-open a=0.5 b=0.7", "ays-sd15 scaled=1", "kl-optimal c=1"} < set(labels)
     for path, (_, family, options) in itertools.product([vp(), VE()], found):
         assert build(family, 8, path, **options).steps == 8
 
 
 def test_the_list_leaves_out_what_the_path_does_not_have():
-    families = [family for _, family, _ in schedules.defaults(Flow())]
-    assert families == ["uniform-trailing", "uniform-linspace", "kl-optimal", "beta", "beta"]
+    listed = [(family, options) for _, family, options in schedules.defaults(Flow())]
+    assert {"karras", "log-uniform"} == {family for family, options in listed if options in (SD_ENDS, OLD_ENDS)}
+    assert ("linear-quadratic", {}) in listed
+    for absent in (("karras", {}), ("log-uniform", {}), ("ays-sd15", {"scaled": 1.0})):  # from an infinite first level
+        assert absent not in listed
+    for present in EVERYWHERE:
+        assert present in listed
+    far = [(family, options) for _, family, options in schedules.defaults(VE(20.0, 300.0))]
+    assert ("ays-sd15", {}) not in far, "all of its levels are below the range"
+    assert ("ays-if", {}) in far
+    assert not any("sigma_max" in options for _, options in far)
+
+
+def test_published_ends_are_cut_to_the_range_and_named_once():
+    sd, near = vp("scaled_linear", **SD), VE(0.05, 12.0)
+    assert ("karras", SD_ENDS) not in [(family, options) for _, family, options in schedules.defaults(sd)]
+    ends = [options for _, family, options in schedules.defaults(near) if family == "karras"]
+    assert ends == [{}, OLD_ENDS], "Stable Diffusion's ends are both outside"
+    half = [options for _, family, options in schedules.defaults(VE(0.05, 40.0)) if family == "karras"]
+    assert half == [{}, {"sigma_max": 14.614642}, OLD_ENDS]
+
+
+@pytest.mark.parametrize("path", [vp(), VE(), Flow(3.0), vp("scaled_linear", **SD)], ids=["vp", "ve", "flow", "sd"])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_rivals_have_levels_of_their_own(path, steps):
+    rivals = schedules.rivals(steps, path)
+    names = [name for rival in rivals for name in (rival.label, *rival.same)]
+    assert sorted(names) == sorted(label for label, _, _ in schedules.defaults(path))
+    for first, second in itertools.combinations(rivals, 2):
+        assert not np.allclose(first.schedule.sigmas, second.schedule.sigmas, rtol=0.01, atol=0)
+    of = {name: rival for rival in rivals for name in (rival.label, *rival.same)}
+    if path.levels == 1000 and steps == 10:
+        assert of["comfy-simple"] is of["uniform-trailing"]
+        assert (of["comfy-normal"] is of["uniform-linspace"]) == (not isinstance(path, Flow))
 
 
 def test_the_models_own_default_joins_the_list_once():
@@ -388,6 +434,85 @@ def test_the_models_own_default_joins_the_list_once():
     assert schedules.defaults(vp(), narrowed)[-1] == ("karras rho=7 sigma_max=20 (the model's own)", *narrowed)
     with pytest.raises(SigmaTuneError, match="did you mean"):
         schedules.defaults(vp(), ("uniform-leeding", {}))
+
+
+# ------------------------------------------------------------------------------- rivals, against the programs that ship them
+
+
+def test_ays_tables_are_the_published_ones():
+    from diffusers.schedulers import AysSchedules
+
+    for table, name in (("sd15", "StableDiffusion"), ("sdxl", "StableDiffusionXL"), ("svd", "StableDiffusionVideo")):
+        published = AysSchedules[f"{name}Sigmas"]
+        assert_allclose(build(f"ays-{table}", 10, VE(0.001, 1000.0)).sigmas, published, rtol=1e-12)
+    t = vp("scaled_linear", **SD).time(build("ays-sd15", 10, vp("scaled_linear", **SD)).sigmas[:-1])
+    assert_allclose(t, AysSchedules["StableDiffusionTimesteps"], atol=1.0)  # its authors round
+
+
+@pytest.mark.parametrize("steps", [4, 7, 20])
+def test_ays_is_read_as_its_authors_read_it(steps):
+    """Eleven levels to N + 1 by linear interpolation of the logarithms over the position, the last one replaced by 0."""
+    table = np.array([14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029])
+    read = np.exp(np.interp(np.linspace(0, 1, steps + 1), np.linspace(0, 1, 11), np.log(table)))
+    assert_allclose(build("ays-sd15", steps, VE()).sigmas[:-1], read[:-1], rtol=1e-12)
+    scaled = build("ays-sd15", steps, VE(0.002, 80.0), scaled=1.0).sigmas[:-1]
+    bend = np.log(scaled / 0.002) / np.log(80 / 0.002)
+    assert_allclose(bend, np.log(read[:-1] / 0.029) / np.log(14.615 / 0.029), rtol=1e-10)
+
+
+def test_ays_is_cut_to_the_range():
+    path = VE(0.3, 5.0)
+    sigmas = build("ays-sdxl", 200, path).sigmas[:-1]
+    assert sigmas[0] == pytest.approx(5.0)
+    assert 0.3 < sigmas[-1] < 0.32
+    inside = np.array([3.771, 2.181, 1.342, 0.862, 0.555, 0.380])  # the table's kinks stay where they are
+    assert_allclose(np.exp(np.interp(-np.log(inside), -np.log(sigmas), np.log(sigmas))), inside, rtol=1e-3)
+    slopes = np.diff(np.log(sigmas))
+    assert len(np.unique(slopes.round(6))) <= 8 + 7, "piecewise linear: a slope for each piece and each kink"
+    with pytest.raises(SigmaTuneError, match=r"14.615 to 0.029, lie outside the range \[20, 80\]; pass scaled=1"):
+        build("ays-sd15", 4, VE(20.0, 80.0))
+    with pytest.raises(SigmaTuneError, match="scaled is 0"):
+        build("ays-sd15", 4, VE(), scaled=0.5)
+    with pytest.raises(SigmaTuneError, match="infinite first level"):
+        build("ays-sd15", 4, Flow(), scaled=1.0)
+
+
+def test_comfyuis_own_spacings():
+    """simple takes whole entries of the table, normal and sgm_uniform real timesteps."""
+    sd = vp("scaled_linear", **SD)
+    table = EulerDiscreteScheduler(beta_schedule="scaled_linear", **SD).alphas_cumprod.numpy().astype(float)
+    entries = np.sqrt((1 - table) / table)
+    assert_allclose(build("comfy-simple", 6, sd).sigmas[:-1], entries[[999, 833, 666, 499, 333, 166]], rtol=1e-5)
+    assert_allclose(sd.time(build("comfy-normal", 4, sd).sigmas[:-1]), [999, 666, 333, 0], atol=1e-9)
+    assert_allclose(sd.time(build("comfy-sgm-uniform", 4, sd).sigmas[:-1]), [999, 749.25, 499.5, 249.75], atol=1e-9)
+    sd3 = Flow(3.0)  # whose times before the shift are u, after it 3 u / (1 + 2 u)
+    assert_allclose(sd3.time(build("comfy-simple", 4, sd3).sigmas[:-1]), [1000, 900, 750, 500], rtol=1e-12)
+    twice = 3 * 0.001 / 1.002  # sigma_min after the shift, read as a time before it
+    u = np.linspace(1, twice, 5)
+    assert_allclose(sd3.time(build("comfy-normal", 5, sd3).sigmas[:-1]), 3000 * u / (1 + 2 * u), rtol=1e-9)
+
+
+def test_comfyuis_beta_rounds_ours():
+    from scipy.stats import beta as distribution
+
+    for a, b in ((0.6, 0.6), (0.5, 0.7)):
+        t = np.rint(distribution.ppf(1 - np.linspace(0, 1, 8, endpoint=False), a, b) * 999)
+        assert_array_equal(np.rint(vp().time(build("beta-open", 8, vp(), a=a, b=b).sigmas[:-1])), t)
+
+
+def test_linear_quadratic_is_mochis():
+    """Its polynomial, whose coefficients its authors give: q i^2 + l i + c from the step L on."""
+    for steps in (2, 3, 4, 9, 64):
+        linear, threshold = steps // 2, 0.025
+        missing, rest = linear - threshold * steps, steps - linear
+        q, slope = missing / (linear * rest**2), threshold / linear - 2 * missing / rest**2
+        x = [i * threshold / linear if i < linear else q * i**2 + slope * i + q * linear**2 for i in range(steps)]
+        tau = Flow(3.0).time(build("linear-quadratic", steps, Flow(3.0)).sigmas[:-1]) / 1000
+        assert_allclose(tau, 1 - np.array(x), rtol=1e-9)
+    with pytest.raises(SigmaTuneError, match="take another family"):
+        build("linear-quadratic", 4, vp())
+    with pytest.raises(SigmaTuneError, match="threshold must lie in"):
+        build("linear-quadratic", 4, Flow(), threshold=0.5)
 
 
 def test_importing_the_families_does_not_import_torch():

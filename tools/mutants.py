@@ -45,7 +45,7 @@ EVALUATION = ("test_metrics.py", "test_evaluation.py")
 LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
 FINETUNE, DISTILLATION, PSLD = ("test_finetune.py",), ("test_distillation.py",), ("test_training_phase_space.py",)
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
-MEASURED = ("test_tuned_measures.py",)
+MEASURED, GUARD = ("test_tuned_measures.py",), ("test_guard.py",)
 NUMBERS, INTERVALS = ("test_laws.py",), ("test_interval_laws.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
@@ -70,6 +70,19 @@ MUTANTS = (
     Mutant("solvers/sde_dpmpp2m.py", "(1 - fade**2).sqrt()", "(1 - fade).sqrt()", SOLVERS),
     Mutant("solvers/adams.py", "torch.exp(u - h.unsqueeze(-1))", "torch.exp(h.unsqueeze(-1) - u)", SOLVERS),
     Mutant("solvers/multistep.py", "{(0, j): take * w[..., j]", "{(0, j): -take * w[..., j]", SOLVERS),
+    # The guard's second half, and the rivals.
+    Mutant("tuning/no_loss.py", "return self.adjusted <= FALSE_ALARMS", "return self.p <= FALSE_ALARMS", GUARD),
+    Mutant("tuning/no_loss.py", "-difference.value / difference.error", "difference.value / difference.error", GUARD),
+    Mutant("tuning/no_loss.py", "np.sort(errors)[::-1] @ weight / share", "np.sort(errors) @ weight / share", GUARD),
+    Mutant("tuning/guard.py", "self.comparison.gain and not self.lost", "self.comparison.gain", GUARD),
+    Mutant("statistics/holm.py", "(m - np.arange(m)) * values[order]", "m * values[order]", GUARD),
+    Mutant("statistics/energy.py", "    np.fill_diagonal(terms, 0.0)\n", "", GUARD),
+    Mutant("tuning/baseline.py", "FINALISTS * rows < len(entrants) * rows", "FINALISTS * rows < 0", GUARD),
+    Mutant("schedules/ays.py", "last, steps + 1)[:-1]", "last, steps)", FAMILIES),
+    Mutant("schedules/comfyui.py", "np.floor(np.arange(steps)", "np.ceil(np.arange(steps)", FAMILIES),
+    Mutant("schedules/comfyui.py", "path.levels / (1 + 1 / path.sigma_min)", "1.0", FAMILIES),
+    Mutant("schedules/linear_quadratic.py", "grown**2", "grown**3", FAMILIES),
+    Mutant("schedules/__init__.py", "low <= path.sigma_min * (1 + SAME)", "low < 0", FAMILIES),
     # Families: off by one, wrong exponent, wrong end.
     Mutant(
         "schedules/uniform.py", "np.arange(steps, 0, -1) / steps", "np.arange(steps, 0, -1) / (steps + 1)", FAMILIES

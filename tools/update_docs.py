@@ -115,10 +115,10 @@ def little_tuning() -> Iterator[None]:
     def coarse(task: Any) -> int:
         return grid(task) if exact(task.bench) else 2 * task.most
 
-    def judged(bench: Workbench, *rest: Any) -> guard.Judged:
+    def judged(bench: Workbench, *rest: Any, **named: Any) -> guard.Judged:
         most = guard.MOST_REFERENCE_STEPS if exact(bench) else 2 * SMALL.reference_steps
         with mock.patch.object(guard, "MOST_REFERENCE_STEPS", most):
-            return judge(bench, *rest)
+            return judge(bench, *rest, **named)
 
     with (
         mock.patch.object(Workbench, "__init__", shortened),

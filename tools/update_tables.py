@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import exact_models, images, phase_space, schedules, tuned
+from doc_tables import cells, exact_models, images, phase_space, schedules, tuned
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -29,6 +29,7 @@ MAKERS = {
     "tuned_cifar10": (tuned.tuned_cifar10_table, "tuners"),
     "tuners": (tuned.tuners_table, "tuners"),
     "queries": (tuned.queries_table, "queries"),
+    "cells": (cells.cells_table, "cells"),
     "methods": (tuned.methods_table, "tuners"),
     "ends": (schedules.ends_table, "ends"),
     "spectrum": (schedules.spectrum_table, "spectrum"),

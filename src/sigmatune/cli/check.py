@@ -40,10 +40,13 @@ def check(
     print(
         f"{plan} is a valid {kind}: {summary['steps']} steps, {summary['calls']} calls, {loaded.solver}, {summary['family']}."
     )
-    print(summary["verdict"])
+    for line in (summary["verdict"], *summary.get("evidence", ())):
+        print(line)
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:
+    from sigmatune.tuning.guard_evidence import statement
+
     return {
         "steps": plan.steps,
         "calls": plan.calls,
@@ -52,6 +55,7 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
         "deterministic": plan.coefficients.deterministic,
         **_measure_of(plan),
         "verdict": (plan.evidence or {}).get("verdict", "this plan carries no evidence."),
+        "evidence": statement(plan.evidence or {}),
     }
 
 

@@ -29,6 +29,9 @@ from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
 
+SHOWN_DEFAULTS = 5
+"""Static defaults in the charts, of each plan the best; the table of the evidence has all."""
+
 BUDGETS = (4, 6, 8, 10, 20)
 SHOWN = 8
 """How many noises are shown as images: the first of the held-out range, not a selection."""
@@ -94,7 +97,7 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
     reference_steps = max((plan.evidence or {})["reference"]["steps"] for plan in plans)
     by_steps = {plan.steps: plan for plan in reversed(plans)}
     steps = _steps(bench, solver, by_steps)
-    families = schedules.defaults(bench.model.path, bench.model.default_schedule)
+    families = _defaults(bench, plans)
 
     def default(family: str, options: dict[str, float], n: int) -> Plan:
         return bench.plan(schedules.build(family, n, bench.model.path, **options), solver)
@@ -124,6 +127,14 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
     calls = bench.reference_plan(reference_steps).network_calls(bench.model)
     gain = any((plan.evidence or {})["gain"] for plan in plans)
     return Group(solver, [c for c in defaults if c.points], tuned_curve, pairs, reference, calls, names, gain)
+
+
+def _defaults(bench: Workbench, plans: Sequence[Plan]) -> list[tuple[str, str, dict[str, float]]]:
+    """The defaults to show: the baselines, and the best few by each plan's validation noises."""
+    names = {(plan.evidence or {})["baseline"] for plan in plans}
+    for plan in plans:
+        names |= {score["name"] for score in (plan.evidence or {})["defaults_on_validation"][:SHOWN_DEFAULTS]}
+    return [entry for entry in schedules.defaults(bench.model.path, bench.model.default_schedule) if entry[0] in names]
 
 
 def _defined(make: Callable[[int], Plan], steps: Sequence[int]) -> dict[int, Plan]:
@@ -192,7 +203,7 @@ def _pair(
 def _view(bench: Workbench, plan: Plan) -> View:
     default, evidence = baseline(bench, plan), plan.evidence or {}
     of_baseline, others = (evidence["baseline"], default.coefficients.q.numpy()), []
-    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
+    for label, family, options in _defaults(bench, [plan]):
         try:
             other = bench.plan(schedules.build(family, plan.steps, bench.model.path, **options), default.solver)
         except SigmaTuneError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sigmatune.report import charts, usage, words
 from sigmatune.report import inline_images as pictures
 from sigmatune.report.facts import Group, Pair, Point, ReportFacts, View
 from sigmatune.report.html import budget, each, p, table, three
+from sigmatune.tuning.guard_evidence import statement
 
 
 def curves(measured: ReportFacts) -> str:
@@ -188,15 +190,37 @@ def evidence(measured: ReportFacts) -> str:
     """The verdicts, and how they were reached."""
     body = []
     for view in measured.views:
-        scores = sorted(view.evidence["defaults_on_validation"], key=lambda score: score["mean_log_error"])
-        rows = [("", [escape(score["name"]), f"{np.exp(score['mean_log_error']):.4g}"]) for score in scores]
-        scored = table(["static default", "typical error on validation noises"], rows)
+        scores = view.evidence["defaults_on_validation"]  # best first
+        rows = [
+            ("", [_default(score), f"{np.exp(score['mean_log_error']):.4g}", f"{score.get('rows', '')}"])
+            for score in scores
+        ]
+        scored = table(["static default", "typical error", "on so many validation noises"], rows)
         body.append(
             p(view.evidence["verdict"], "see")
             + p(words.proof(view))
+            + _no_loss(view)
             + f"<details><summary>How the defaults scored</summary>{scored}</details>"
         )
     return each(measured, body)
+
+
+def _default(score: dict[str, Any]) -> str:
+    """The name of a static default, and of others with the same levels."""
+    same = score.get("same_levels", ())
+    return escape(score["name"] + (f" (also {', '.join(same)})" if same else ""))
+
+
+def _no_loss(view: View) -> str:
+    """The second half of the guard, other measures and the best family with searched ends, where the evidence has them."""
+    tests = view.evidence.get("no_loss", {}).get("tests", ())
+    if not tests:
+        return ""
+    rows = [("", [escape(test["name"]), f"{test['plan']:.4g}", f"{test['rival']:.4g}", f"{test['adjusted_p']:.2g}"])
+            for test in tests]  # fmt: skip
+    tested = table(["no loss in", "tuned", "default", "p of a loss, corrected"], rows)
+    others = "".join(p(escape(line), "note") for line in statement({**view.evidence, "no_loss": {}}))
+    return f"<details><summary>What the tuned plan must not lose</summary>{tested}{others}</details>"
 
 
 def cost(measured: ReportFacts) -> str:

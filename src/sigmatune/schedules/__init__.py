@@ -11,7 +11,9 @@ provenance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,12 @@ import numpy as np
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, Narrowed, NoisePath
 from sigmatune.schedules import (
+    ays,
     beta,
+    comfyui,
     karras,
     kl_optimal,
+    linear_quadratic,
     log_uniform,
     measured,
     phase_time,
@@ -29,10 +34,14 @@ from sigmatune.schedules import (
     spectral,
     uniform,
 )
-from sigmatune.schedules.base import Family
+from sigmatune.schedules.base import Family, is_flow
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import number
 from sigmatune.support.registry import Registry
+
+SAME = 0.01
+"""Relative difference of noise levels below which two static defaults count as one: it changes no error by as much as a guard
+could tell, and several programs round the same curve differently."""
 
 MOST_STEPS = 10_000
 """More steps than any sampler takes, and few enough for every family to be computed and written down at once."""
@@ -47,6 +56,14 @@ _ALL = (
     shifted_cosine.FAMILY,
     beta.INCLUSIVE,
     beta.OPEN,
+    ays.SD15,
+    ays.SDXL,
+    ays.IF,
+    ays.SVD,
+    comfyui.SIMPLE,
+    comfyui.NORMAL,
+    comfyui.SGM_UNIFORM,
+    linear_quadratic.FAMILY,
     measured.FAMILY,
     spectral.FREQUENCY,
     spectral.POWER,
@@ -88,9 +105,7 @@ def build(
     if ends:
         path = Narrowed(path, ends.get("sigma_min", path.sigma_min), ends.get("sigma_max", path.sigma_max))
     if not family.defined_on(path):
-        raise SigmaTuneError(
-            f"{family.name} needs a finite first level and this model's is infinite; pass sigma_max=80 or the like."
-        )
+        raise SigmaTuneError(_undefined(family, path))
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             levels = _exact_ends(family, family.build(steps, path, **full, **(ends if family.tight else {})), path)
@@ -106,27 +121,88 @@ def defaults(
     """Lists the static defaults that a tuned plan has to beat, without searched parameters.
 
     Args:
-        path: The model's noise path; families that are not defined on it are left out.
-        own: The family that the model's authors chose, with its options and ends; added if it is not in the list.
+        path: The model's noise path. What is not defined on it is left out, and published ends outside its range are cut to it.
+        model_default: The family that the model's authors chose, with its options and ends; added if it is not in the list.
 
     Returns:
-        (label, family, options) of each, options for :func:`build`.
+        (label, family, options) of each, options for :func:`build`. Some may have the same levels; :func:`rivals` joins them.
 
     Raises:
-        SigmaTuneError: if ``own`` names no family.
+        SigmaTuneError: if ``model_default`` names no family.
     """
-    listed = [
-        (label(family, options), family.name, dict(options))
-        for family in FAMILIES.values()
-        for options in family.published
-        if family.defined_on(path)
-    ]
+    listed: dict[str, tuple[str, dict[str, float]]] = {}
+    for family in FAMILIES.values():
+        for options in family.published:
+            cut = _cut(options, path)
+            with suppress(SigmaTuneError):  # not defined on this path, or not between these ends
+                build(family.name, 1, path, **cut)
+                listed.setdefault(label(family, cut), (family.name, cut))
     if model_default is not None:
         family, options = FAMILIES[model_default[0]], dict(model_default[1])
-        known = {(name, label(FAMILIES[name], options)) for _, name, options in listed}
-        if family.defined_on(path) and (family.name, label(family, options)) not in known:
-            listed.append((f"{label(family, options)} (the model's own)", family.name, options))
-    return listed
+        if family.defined_on(path) and label(family, options) not in listed:
+            listed[f"{label(family, options)} (the model's own)"] = family.name, options
+    return [(name, *choice) for name, choice in listed.items()]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A static default at a number of steps.
+
+    Attributes:
+        label: Its name in :func:`defaults`.
+        schedule: Its levels.
+        same: Names of further defaults that have these levels here.
+    """
+
+    label: str
+    schedule: Schedule
+    same: tuple[str, ...] = ()
+
+
+def rivals(steps: int, path: NoisePath, model_default: tuple[str, Mapping[str, float]] | None = None) -> list[Rival]:
+    """The static defaults that exist at a number of steps, each set of levels once.
+
+    Two defaults have the same levels if all of them agree within :data:`SAME`.
+
+    Args:
+        steps: N.
+        path, model_default: As in :func:`defaults`.
+    """
+    listed: list[tuple[str, Schedule]] = []
+    for name, family, options in defaults(path, model_default):
+        with suppress(SigmaTuneError):  # no such number of steps
+            listed.append((name, build(family, steps, path, **options)))
+    return joined(listed)
+
+
+def joined(listed: Iterable[tuple[str, Schedule]]) -> list[Rival]:
+    """Joins named schedules whose levels agree within :data:`SAME`, under the name of the first."""
+    kept: list[Rival] = []
+    for name, schedule in listed:
+        place = next((i for i, rival in enumerate(kept) if _same(rival.schedule.sigmas, schedule.sigmas)), None)
+        if place is None:
+            kept.append(Rival(name, schedule))
+        else:
+            kept[place] = replace(kept[place], same=(*kept[place].same, name))
+    return kept
+
+
+def _same(sigmas: Array, other: Array) -> bool:
+    return sigmas.shape == other.shape and bool(np.isclose(sigmas, other, rtol=SAME, atol=0).all())
+
+
+def _cut(options: Mapping[str, float], path: NoisePath) -> dict[str, float]:
+    """Options without the ends that lie outside a path's range or at its end."""
+    low, high = options.get("sigma_min", 0.0), options.get("sigma_max", np.inf)
+    outside = {"sigma_min": low <= path.sigma_min * (1 + SAME), "sigma_max": high >= path.sigma_max * (1 - SAME)}
+    return {name: value for name, value in options.items() if not outside.get(name)}
+
+
+def _undefined(family: Family, path: NoisePath) -> str:
+    """Why a family has no curve on a path."""
+    if family.flow and not is_flow(path):
+        return f"{family.name} is a curve in the time of flow models, and this model is none; take another family."
+    return f"{family.name} needs a finite first level and this model's is infinite; pass sigma_max=80 or the like."
 
 
 def label(family: Family, options: Mapping[str, float]) -> str:

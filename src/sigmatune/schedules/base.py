@@ -13,10 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.noise import Array, NoisePath
+from sigmatune.noise import Array, Flow, NoisePath
+from sigmatune.noise.around import Around
 from sigmatune.support.options import full_options, known_options, plain
 
 ENDS = ("sigma_min", "sigma_max")
+
+INTERFACE_ENDS: tuple[Mapping[str, float], ...] = (
+    {"sigma_min": 0.0291675, "sigma_max": 14.614642},
+    {"sigma_min": 0.1, "sigma_max": 10.0},
+)
+"""The ends between which user interfaces lay curves in sigma whatever the model: those of ComfyUI's nodes KarrasScheduler and
+ExponentialScheduler (Stable Diffusion's range), and those of AUTOMATIC1111's option ``use_old_karras_scheduler_sigmas``."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,11 @@ class Family:
         starts: The first level is sigma_max; with a single step it is for every family.
         ends: For N >= 2, the last positive level is sigma_min.
         finite: It needs a finite sigma_max.
+        flow: It is a curve in the time of flow models, and is defined for these alone.
         tight: Its ends come from the data and lie inside the path's range. Given ends narrow the path as for every
             family and are also passed to ``build``, as ``sigma_min`` and ``sigma_max``, to be reached exactly.
-        published: The options with which it stands in the fixed list of static defaults that a tuned plan has to beat;
-            empty for a family that is not in the list.
+        published: The options, ends included, with which it stands in the fixed list of static defaults that a tuned plan
+            has to beat; empty for a family that is not in the list.
     """
 
     name: str
@@ -42,6 +51,7 @@ class Family:
     starts: bool = True
     ends: bool = True
     finite: bool = False
+    flow: bool = False
     tight: bool = False
     published: tuple[Mapping[str, float], ...] = ()
 
@@ -61,4 +71,11 @@ class Family:
 
     def defined_on(self, path: NoisePath) -> bool:
         """Whether the family has a curve on a path."""
-        return not (self.finite and np.isinf(path.sigma_max))
+        return not (self.finite and np.isinf(path.sigma_max)) and (is_flow(path) or not self.flow)
+
+
+def is_flow(path: NoisePath) -> bool:
+    """Whether a path is that of a flow model, or a part of one."""
+    while isinstance(path, Around):
+        path = path.inner
+    return isinstance(path, Flow)

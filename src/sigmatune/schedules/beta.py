@@ -8,7 +8,8 @@ the steps crowd at both ends, where the spectrum of the image changes most; a = 
 
 The distribution is over **timesteps**. The option of the same name in some libraries spreads sigma itself over a Beta
 distribution, which is another curve. There are two readings of the quantiles: the paper's, inclusive of both ends,
-u = 1 - i / (N - 1), and the one of user interfaces, end-open, u = 1 - i / N, which drops t = 0.
+u = 1 - i / (N - 1), and the one of user interfaces, end-open, u = 1 - i / N, which drops t = 0. ComfyUI's ``beta`` is the
+second with 0.6, 0.6 and the ``beta57`` of its extension RES4LYF the second with 0.5, 0.7, in whole timesteps.
 """
 
 from __future__ import annotations
@@ -64,4 +65,10 @@ def _quantiles(u: Array, path: NoisePath, a: float, b: float) -> Array:
 INCLUSIVE = Family(
     "beta", inclusive, "Beta(a, b) quantiles over time, both ends included", published=({}, {"a": 0.5, "b": 0.5})
 )
-OPEN = Family("beta-open", end_open, "Beta(a, b) quantiles over time, stops before sigma_min", ends=False)
+OPEN = Family(
+    "beta-open",
+    end_open,
+    "Beta(a, b) quantiles over time, stops before sigma_min; ComfyUI's beta",
+    ends=False,
+    published=({}, {"a": 0.5, "b": 0.7}),
+)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedules.base import Family
+from sigmatune.schedules.base import INTERFACE_ENDS, Family
 from sigmatune.support.options import positive
 
 
@@ -41,4 +41,4 @@ def karras(steps: int, path: NoisePath, *, rho: float = 7.0) -> Array:
     return np.linspace(path.sigma_max ** (1 / rho), path.sigma_min ** (1 / rho), steps) ** rho
 
 
-FAMILY = Family("karras", karras, "uniform in sigma^(1/rho); EDM's", finite=True, published=({},))
+FAMILY = Family("karras", karras, "uniform in sigma^(1/rho); EDM's", finite=True, published=({}, *INTERFACE_ENDS))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sigmatune.noise import Array, NoisePath
-from sigmatune.schedules.base import Family
+from sigmatune.schedules.base import INTERFACE_ENDS, Family
 
 
 def log_uniform(steps: int, path: NoisePath) -> Array:
@@ -33,4 +33,6 @@ def log_uniform(steps: int, path: NoisePath) -> Array:
     return np.exp(np.linspace(np.log(path.sigma_max), np.log(path.sigma_min), steps))
 
 
-FAMILY = Family("log-uniform", log_uniform, "uniform in log sigma (exponential)", finite=True, published=({},))
+FAMILY = Family(
+    "log-uniform", log_uniform, "uniform in log sigma (exponential)", finite=True, published=({}, *INTERFACE_ENDS)
+)

@@ -57,13 +57,13 @@ def leading(steps: int, path: NoisePath, *, steps_offset: int = 0) -> Array:
     Raises:
         SigmaTuneError: for more than T steps, or an offset that leaves [1, T].
     """
-    stride = _stride(steps, path, "uniform-leading")
+    every = stride(steps, path, "uniform-leading")
     if steps == 1:
         return path.at_position(np.array([path.levels]))
-    room = path.levels - 1 - (steps - 1) * stride
+    room = path.levels - 1 - (steps - 1) * every
     if not 0 <= steps_offset <= room:
         raise SigmaTuneError(f"steps_offset must lie in [0, {room}] for {steps} steps, not {steps_offset!r}.")
-    return path.at_position(np.arange(steps - 1, -1, -1, dtype=np.float64) * stride + steps_offset + 1)
+    return path.at_position(np.arange(steps - 1, -1, -1, dtype=np.float64) * every + steps_offset + 1)
 
 
 def trailing(steps: int, path: NoisePath) -> Array:
@@ -79,11 +79,12 @@ def trailing(steps: int, path: NoisePath) -> Array:
     Raises:
         SigmaTuneError: for more than T steps.
     """
-    _stride(steps, path, "uniform-trailing")
+    stride(steps, path, "uniform-trailing")
     return path.at_position(path.levels * np.arange(steps, 0, -1) / steps)
 
 
-def _stride(steps: int, path: NoisePath, name: str) -> int:
+def stride(steps: int, path: NoisePath, name: str) -> int:
+    """floor(T / N) of a family that takes distinct positions; refuses more than T steps."""
     if steps > path.levels:
         raise SigmaTuneError(
             f"{name} takes at most the model's {path.levels} levels, not {steps}; take fewer steps or uniform-linspace."
@@ -92,5 +93,7 @@ def _stride(steps: int, path: NoisePath, name: str) -> int:
 
 
 LINSPACE = Family("uniform-linspace", linspace, "uniform in t, both ends included", published=({},))
-LEADING = Family("uniform-leading", leading, "uniform in t from the clean end", starts=False, ends=False)
+LEADING = Family(
+    "uniform-leading", leading, "uniform in t from the clean end", starts=False, ends=False, published=({},)
+)
 TRAILING = Family("uniform-trailing", trailing, "uniform in t from the noisy end", ends=False, published=({},))

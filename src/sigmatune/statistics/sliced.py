@@ -6,9 +6,12 @@ r"""Sliced Wasserstein distance: the distance of two sets of images as distribut
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
+from sigmatune.noise import Array
 from sigmatune.support.errors import SigmaTuneError
 
 BLOCK = 8192
@@ -35,14 +38,31 @@ def sliced_wasserstein(x: torch.Tensor, y: torch.Tensor, *, projections: int = 2
     """
     if x.shape != y.shape or len(x) < 1:
         raise SigmaTuneError(f"need two samples of equal shape, not {tuple(x.shape)} and {tuple(y.shape)}.")
-    a, b = (v.detach().cpu().flatten(1) for v in (x, y))
-    seen_a, seen_b, squares = np.zeros((len(a), projections)), np.zeros((len(a), projections)), np.zeros(projections)
+    return float(np.sqrt(squared(*projected([x, y], projections=projections, seed=seed))))
+
+
+def projected(samples: Sequence[torch.Tensor], *, projections: int = 256, seed: int = 0) -> list[Array]:
+    """Several samples along the same random directions.
+
+    Args:
+        samples: Samples, (n, ...) each, with rows of one size.
+        projections: Random directions on the unit sphere.
+        seed: Seed of the directions.
+
+    Returns:
+        For every sample (n, projections), float64.
+    """
+    rows = [v.detach().cpu().flatten(1) for v in samples]
+    seen, squares = [np.zeros((len(v), projections)) for v in rows], np.zeros(projections)
     rng = np.random.default_rng(seed)
-    for first in range(0, a.shape[1], BLOCK):
-        of_a, of_b = (v[:, first : first + BLOCK].double().numpy() for v in (a, b))
-        directions = rng.standard_normal((of_a.shape[1], projections))  # the next rows of one and the same matrix
-        seen_a += of_a @ directions
-        seen_b += of_b @ directions
+    for first in range(0, rows[0].shape[1], BLOCK):
+        blocks = [v[:, first : first + BLOCK].double().numpy() for v in rows]
+        directions = rng.standard_normal((blocks[0].shape[1], projections))  # the next rows of one and the same matrix
+        seen = [sums + block @ directions for sums, block in zip(seen, blocks, strict=True)]
         squares += np.square(directions).sum(axis=0)
-    gap = (np.sort(seen_a, axis=0) - np.sort(seen_b, axis=0)) / np.sqrt(squares)
-    return float(np.sqrt(np.mean(gap**2)))
+    return [sums / np.sqrt(squares) for sums in seen]
+
+
+def squared(x: Array, y: Array) -> float:
+    """The squared sliced distance of two samples by their projections, (n, projections) each."""
+    return float(np.square(np.sort(x, axis=0) - np.sort(y, axis=0)).mean())

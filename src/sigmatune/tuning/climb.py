@@ -16,6 +16,7 @@ from typing import Any
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
+from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
@@ -23,7 +24,7 @@ from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.spacing import spaced, touching
 from sigmatune.tuning.stage_choice import follows, proposals
 from sigmatune.tuning.stages import STAGES
-from sigmatune.tuning.task import Goal, Stage, Task
+from sigmatune.tuning.task import Goal, Stage, Task, payable
 from sigmatune.tuning.workbench import Workbench
 
 logger = logging.getLogger(__name__)
@@ -41,14 +42,23 @@ class Climb:
         levels: The best plan of the solver itself, whose levels other numbers of steps may start from.
         log: Per stage its name, network evaluations by purpose, seconds, peak memory of the process so far in MiB, proposals,
             the leader's mean log error on tuning and validation noises, and whether it improved on validation.
+        family: The best schedule family that the static stage found, its ends searched too; None if it found none.
     """
 
     plan: Plan
     levels: Schedule
     log: list[dict[str, Any]]
+    family: Plan | None = None
 
 
-def climb(bench: Workbench, goal: Goal, names: Sequence[str], *, allowance: Allowance | None = None) -> Climb:
+def climb(
+    bench: Workbench,
+    goal: Goal,
+    names: Sequence[str],
+    *,
+    allowance: Allowance | None = None,
+    starts: Sequence[Plan] = (),
+) -> Climb:
     """Runs stages in order.
 
     Args:
@@ -56,12 +66,13 @@ def climb(bench: Workbench, goal: Goal, names: Sequence[str], *, allowance: Allo
         goal: What to tune for.
         names: Stages, in order; the first has to propose something.
         allowance: The budget; no limit by default.
+        starts: Plans of the solver that join the proposals of the first stage, such as the rival.
 
     Raises:
         SigmaTuneError: for an unknown stage, if no stage proposes anything, or if the budget does not pay for one plan.
     """
     stages = [STAGES[name] for name in names]
-    run = _Run(bench, goal, allowance or Allowance(bench, Budget()))
+    run = _Run(bench, goal, allowance or Allowance(bench, Budget()), starts)
     for stage in stages:
         if stage.coefficients:
             run.space()
@@ -75,14 +86,14 @@ def climb(bench: Workbench, goal: Goal, names: Sequence[str], *, allowance: Allo
             f"none of the stages {', '.join(names)} proposes a schedule of {goal.steps} steps; add 'static'."
         )
     levels = next((plan for _, plan in run.ranked if plan.solver != "custom"), run.best[1]).schedule
-    return Climb(run.best[1], levels, run.log)
+    return Climb(run.best[1], levels, run.log, run.family)
 
 
 class _Run:
     """The plans so far: ``ranked`` on the tuning noises, ``best`` on the validation noises, each with its mean log error."""
 
-    def __init__(self, bench: Workbench, goal: Goal, allowance: Allowance) -> None:
-        self.bench, self.goal, self.allowance = bench, goal, allowance
+    def __init__(self, bench: Workbench, goal: Goal, allowance: Allowance, starts: Sequence[Plan]) -> None:
+        self.bench, self.goal, self.allowance, self.starts = bench, goal, allowance, starts
         calls = SOLVERS[goal.solver].calls(goal.steps) * most_per_call(bench.model)
         trial, self.reserve = (
             bench.padded(rows) * calls for rows in (bench.settings.tuning, bench.settings.validation)
@@ -96,6 +107,7 @@ class _Run:
         self.ranked: list[tuple[float, Plan]] = []
         self.best: tuple[float, Plan] | None = None
         self.log: list[dict[str, Any]] = []
+        self.family: Plan | None = None
         self.stopped = False
         self.touches: Plan | None = None  # has levels that nearly touch, and is better so
 
@@ -103,11 +115,18 @@ class _Run:
         """Runs one stage, measures its proposals, and logs gain and cost."""
         bench, goal = self.bench, self.goal
         cost, began = bench.meter(), time.monotonic()
-        proposed = proposals(stage, Task(bench, goal, [plan for _, plan in self.ranked], self.allowance, self.reserve))
+        task = Task(bench, goal, [plan for _, plan in self.ranked], self.allowance, self.reserve)
+        proposed = proposals(stage, task)
+        if not self.ranked:
+            known = [plan.coefficients.digits() for plan in proposed]
+            fresh = [plan for plan in self.starts if plan.coefficients.digits() not in known]
+            proposed = payable(task, [*fresh, *proposed])
         self.ranked += zip(bench.scores(proposed, "tuning"), proposed, strict=True)
         self.ranked.sort(key=lambda entry: entry[0])
         if not self.ranked:
             return
+        if stage.name == "static":
+            self.family = next((plan for _, plan in self.ranked if plan.schedule.family in FAMILIES), None)
         value = bench.score(self.ranked[0][1], "validation")
         paid = self.best is None or value < self.best[0] - PAYS
         spent = _spent(cost())

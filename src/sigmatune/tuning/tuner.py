@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, overload
 
-from sigmatune import schedules
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.plan import Plan
@@ -17,9 +15,11 @@ from sigmatune.plan.calls import most_per_call
 from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.baseline import Baseline, best_default, family_label
 from sigmatune.tuning.budget import Allowance, Budget
-from sigmatune.tuning.climb import climb
-from sigmatune.tuning.guard import evidence, judge
+from sigmatune.tuning.climb import Climb, climb
+from sigmatune.tuning.guard import judge
+from sigmatune.tuning.guard_evidence import evidence
 from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.stage_choice import for_measure, stages_of, with_payable_tables
 from sigmatune.tuning.stages import STAGES
@@ -172,35 +172,22 @@ def tune_on(
         left = sum(STAGES[name].left(tables) for name in names)
         share = allowance.share(count / sum(steps[m] for m in steps if m not in plans), besides=left)
         nearest = [levels[m] for m in sorted(levels, key=lambda m: abs(steps[m] - count))]
-        climbed = climb(bench, Goal(count, solver, most, nearest), names, allowance=share)
+        rival = best_default(bench, count, solver)
+        climbed = climb(bench, Goal(count, solver, most, nearest), names, allowance=share, starts=[rival.plan])
         levels[n] = climbed.levels
         target = tuned_for(bench.model, solver=solver, calls=n, steps=count, measure=bench.measure_choice.to_dict())
-        plans[n] = _guarded(bench, climbed.plan, target).with_notes(
+        plans[n] = _guarded(bench, climbed, rival, target).with_notes(
             cost={**cost(), "method": method, "stages": climbed.log}
         )
     return {n: plans[n] for n in wanted} if isinstance(calls, Sequence) else plans[wanted[0]]
 
 
-def _guarded(bench: Workbench, tuned: Plan, target: dict[str, Any]) -> Plan:
+def _guarded(bench: Workbench, climbed: Climb, rival: Baseline, target: dict[str, Any]) -> Plan:
     """The tuned plan with its evidence, or the best static default with the words "no gain"."""
-    default, label, scores = _best_default(bench, target["steps"], target["solver"])
-    judged = judge(bench, tuned, default)
-    report = evidence(bench, judged, scores, label)
+    judged = judge(bench, climbed.plan, rival.plan, searched=climbed.family)
+    searched = None if climbed.family is None else family_label(climbed.family)
+    report = evidence(bench, judged, rival.scores, rival.label, searched_label=searched)
     logger.info("%s, %d steps: %s", target["solver"], target["steps"], report["verdict"])
-    return (tuned if judged.gain else default).with_notes(
+    return (climbed.plan if judged.gain else rival.plan).with_notes(
         micro_batch=bench.settings.micro_batch, tuned_for=target, evidence=report
     )
-
-
-def _best_default(bench: Workbench, steps: int, solver: str) -> tuple[Plan, str, list[dict[str, Any]]]:
-    """The best of the published defaults on the validation noises: (plan, label, all scores)."""
-    plans: dict[str, Plan] = {}
-    for label, family, options in schedules.defaults(bench.model.path, bench.model.default_schedule):
-        with suppress(SigmaTuneError):  # not defined here, such as rounding onto the same whole timestep
-            plans[label] = bench.plan(schedules.build(family, steps, bench.model.path, **options), solver)
-    if not plans:
-        raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
-    values = bench.scores(list(plans.values()), "validation", purpose="guard")
-    scored = sorted(zip(values, plans, plans.values(), strict=True), key=lambda entry: entry[0])
-    scores = [{"name": label, "mean_log_error": score} for score, label, _ in scored]
-    return scored[0][2], scored[0][1], scores

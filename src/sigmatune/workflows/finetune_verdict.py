@@ -120,10 +120,9 @@ def _sentence(verdict: ImageVerdict) -> str:
 def _best_default(judge: Judge, model: Denoiser, plan: Plan) -> tuple[Plan, str]:
     """The best published default for the old weights, by images of validation noises."""
     plans: dict[str, Plan] = {}
-    for label, family, options in schedules.defaults(model.path, model.default_schedule):
-        with suppress(SigmaTuneError):
-            schedule = schedules.build(family, plan.steps, model.path, **options)
-            plans[label] = compile_plan(schedule, solver_of(plan), model)
+    for rival in schedules.rivals(plan.steps, model.path, model.default_schedule):
+        with suppress(SigmaTuneError):  # rounds onto the same whole timestep
+            plans[rival.label] = compile_plan(rival.schedule, solver_of(plan), model)
     scores = {label: judge.score(model, one) for label, one in plans.items()}
     best = min(scores, key=lambda label: scores[label])
     return plans[best], best

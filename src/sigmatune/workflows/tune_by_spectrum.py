@@ -115,10 +115,12 @@ def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:
     def built(family: str, options: Mapping[str, float], steps: int) -> Plan:
         return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
-    return [
-        (label, largest(partial(built, family, options), solvers.solver(solver), calls, model))
+    plans = {
+        label: largest(partial(built, family, options), solvers.solver(solver), calls, model)
         for label, family, options in listed
-    ]
+    }
+    joined = schedules.joined((label, plan.schedule) for label, plan in plans.items())
+    return [(rival.label, plans[rival.label]) for rival in joined]
 
 
 def _verdict(judged: ImageVerdict, rival: str) -> str:
