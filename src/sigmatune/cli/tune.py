@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,12 @@ def tune(
         "By default trials are kept in the run folder, as plain numbers.",
     ),
     measure: MeasureOption = "",
-    tuning: int = typer.Option(48, help="Noises for the search."),
-    validation: int = typer.Option(48, help="Noises to choose among candidates and among defaults."),
-    held_out: int = typer.Option(96, help="Noises for the guard, used once."),
+    effort: str = typer.Option(
+        "normal", help="low, normal or high: how many noises, and what search by the method auto may spend."
+    ),
+    tuning: int | None = typer.Option(None, help="Noises for the search."),
+    validation: int | None = typer.Option(None, help="Noises to choose among candidates and among defaults."),
+    held_out: int | None = typer.Option(None, help="Noises for the guard, used once."),
     images: int = typer.Option(1000, help="Stochastic and phase-space solvers: images that the guard compares."),
     reference: TuningReference = "",
     data: TuningData = "",
@@ -106,7 +109,6 @@ def tune(
     Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
     """
     from sigmatune import solvers
-    from sigmatune.tuning import TuningSettings
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.stage_choice import stages_of
 
@@ -116,12 +118,16 @@ def tune(
         solvers.solver(solver).steps_for(number)
     stages_of(method, coefficients=coefficients)
     measured_by = measure_of(measure)
-    settings = TuningSettings(tuning, validation, held_out, evaluations, micro_batch=micro_batch, seed=seed)
+    settings, spending = _work(
+        effort, {"tuning": tuning, "validation": validation, "held_out": held_out}, evaluations=evaluations,
+        micro_batch=micro_batch, seed=seed,
+    )  # fmt: skip
+    limit = spending(len(calls), method=method, coefficients=coefficients) if budget is None else budget
     work = run or out.with_name(f"{out.stem}.run")
     written = [*((file, "plan") for file in files.values()), (page, "report")]
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
-                 "--report": report, "--measure": measure}  # fmt: skip
+                 "--report": report, "--measure": measure, "--effort": effort != "normal"}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not solvers.solver(solver).paired():
@@ -132,10 +138,18 @@ def tune(
         )  # fmt: skip
         return
     without(of_pictures, f"{solvers.solver(solver).name} is tested noise by noise, without data")
-    job = _Job(
-        model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study, measured_by
-    )
+    job = _Job(model, device, given, solver, method, coefficients, Budget.of(limit), settings, work, study, measured_by)
     job.run(files, page, as_json=as_json)
+
+
+def _work(
+    effort: str, noises: Mapping[str, int | None], **rest: int
+) -> tuple[TuningSettings, Callable[..., int | None]]:
+    """The settings of an effort with the given numbers in place of its own, and its budget."""
+    from sigmatune.tuning.effort import EFFORTS
+
+    work, given = EFFORTS[effort], {split: n for split, n in noises.items() if n is not None}
+    return replace(work.settings, **given, **rest), work.budget
 
 
 def without(given: Mapping[str, object], why: str) -> None:

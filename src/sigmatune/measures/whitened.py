@@ -179,6 +179,22 @@ def fit(
     return Whitened(tuple(exact.shape[1:]), options, frozen(ring_power(exact, turn)), frozen(turn))
 
 
+def mode_weights(power: Array, count: Array, *, exponent: float = 0.75, floor: float = 1e-4) -> Array:
+    """The weight w of every mode of a spectrum that is known without samples.
+
+    Args:
+        power: P of modes, (modes,), with a positive mean.
+        count: How many modes have it, (modes,).
+        exponent, floor: As for :func:`fit`.
+
+    Raises:
+        SigmaTuneError: for options out of range.
+    """
+    _check(exponent, floor, "shared")
+    mean = np.average(power, weights=count)
+    return np.asarray(np.maximum(power / mean, floor) ** -exponent / mean)
+
+
 def _check(exponent: float, floor: float, channels: str) -> None:
     """Refuses options out of range."""
     if not 0 <= exponent <= 1 or not 0 < floor <= 1:

@@ -3,10 +3,12 @@ r"""Chooses noise and levels of a solver for a spectrum, in closed form and with
 On Gaussian data the covariance of every linear sampler is exact, so the amount of noise, the first and last level and
 the spacing in between minimise a function of four numbers,
 
-.. math:: \min_{\lambda, p, \sigma_0, \epsilon} \; \log \sum_k n_k ( \sqrt{v_k} - \sqrt{P_k} )^2 \Big/ \sum_k n_k P_k ,
+.. math:: \min_{\lambda, p, \sigma_0, \epsilon} \; \log \sum_k w_k n_k ( \sqrt{v_k} - \sqrt{P_k} )^2
+          \Big/ \sum_k w_k n_k P_k ,
 
-("wasserstein"), or of :math:`\sum_k n_k ( \sqrt{v_k / P_k} - 1 )^2` ("relative", in which left-over noise in a weak
-mode counts as much as a wrong strong one, as it does for eyes and for features), instead of a grid search over sets of
+with the weights of a measure (:mod:`sigmatune.measures`): w = 1 is "rms"; with those of "whitened" noise that is left over in a
+weak mode counts almost as much as a wrong strong one, as it does for eyes and for features, but a mode so weak that nobody sees
+it counts no more than its floor allows. It replaces a grid search over sets of
 images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only. The result
 is a candidate: a guard with a distance to data decides (:mod:`sigmatune.workflows.tune_by_spectrum`).
 
@@ -18,7 +20,7 @@ are ``phase-time`` for the former and Karras' curve for the latter, or, with ``l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,6 +29,7 @@ from scipy.optimize import minimize
 
 from sigmatune import schedules
 from sigmatune.core.schedule import Schedule, whole
+from sigmatune.measures.whitened import mode_weights
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan.reference import HIGHEST
 from sigmatune.solvers import SOLVERS
@@ -35,7 +38,7 @@ from sigmatune.tuning.closed_form import errors
 from sigmatune.tuning.gaussian_optimum import NEGLIGIBLE, Modes, Regulariser, optimal
 
 Levels = Literal["curve", "free"]
-Measure = Literal["relative", "wasserstein"]
+Measure = Literal["whitened", "rms"]
 
 MOST = 240
 """Evaluations of the closed form."""
@@ -51,7 +54,7 @@ class BySpectrum:
     Attributes:
         schedule: The levels.
         options: The solver's options.
-        error: The measure of the choice, over the scales of the spectrum.
+        error: The squared error of the choice over that of samples that are all 0, the mean over the scales of the spectrum.
         default: The same of the solver's default options on the default levels.
     """
 
@@ -68,7 +71,7 @@ def choose(
     path: NoisePath,
     *,
     levels: Levels = "curve",
-    measure: Measure = "relative",
+    measure: Measure = "whitened",
     regulariser: Regulariser | None = None,
     **options: Any,
 ) -> BySpectrum:
@@ -80,7 +83,7 @@ def choose(
         modes: The spectrum of the data.
         path: The model's noise path, which bounds the levels.
         levels: "curve": the family of the solver with the best power and ends; "free": then every level by itself.
-        measure: The scale of a mode's error: its own power, or the power of all modes.
+        measure: What the error of a mode counts: "whitened" by its own power, or "rms" as much as any other's.
         regulariser: The scales of the spectrum, and how smooth free levels are; the usual ones by default.
         options: Options of the solver that stay fixed.
 
@@ -90,7 +93,7 @@ def choose(
     steps, kept = whole(steps, "steps"), regulariser or Regulariser()
     if levels not in get_args(Levels) or measure not in get_args(Measure):
         raise SigmaTuneError(
-            f"levels are 'curve' or 'free' and a measure is 'relative' or 'wasserstein', not {levels!r} and {measure!r}."
+            f"levels are 'curve' or 'free' and a measure is 'whitened' or 'rms', not {levels!r} and {measure!r}."
         )
     chosen = SOLVERS[solver]
     fixed = chosen.options(options)
@@ -99,6 +102,7 @@ def choose(
     top = min(path.sigma_max, HIGHEST, chosen.highest(**fixed))
     begin = np.array([0.0, *family.start])
     power = np.outer(kept.scales, modes.power)
+    weight = modes.count * (mode_weights(modes.power, modes.count) if measure == "whitened" else 1.0)
 
     def read(x: Array) -> tuple[dict[str, Any], Callable[[], Schedule]]:
         values = dict(fixed)
@@ -110,9 +114,7 @@ def choose(
         with torch.no_grad():
             table = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **values)
             per_mode = errors(table, torch.from_numpy(power.ravel())).numpy().reshape(power.shape)
-        if measure == "relative":
-            return float(((per_mode / power) @ modes.count).mean() / modes.count.sum())
-        return float(((per_mode @ modes.count) / (power @ modes.count)).mean())
+        return float(((per_mode @ weight) / (power @ weight)).mean())
 
     def objective(x: Array) -> float:
         values, levels_at = read(x)
@@ -127,7 +129,8 @@ def choose(
     best_options, levels_at = read(minimize(objective, begin, method="Nelder-Mead", options=search).x)
     schedule = levels_at()
     if levels == "free":
-        free = optimal(solver, steps, modes, path, regulariser=kept, **best_options)
+        weighed = replace(modes, weight=weight / modes.count)
+        free = optimal(solver, steps, weighed, path, regulariser=kept, **best_options)
         schedule = free if value(best_options, free) < value(best_options, schedule) else schedule
     return BySpectrum(schedule, best_options, value(best_options, schedule), default)
 

@@ -18,6 +18,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import Baseline, best_default, family_label
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import Climb, climb
+from sigmatune.tuning.effort import EFFORTS
 from sigmatune.tuning.guard import judge
 from sigmatune.tuning.guard_evidence import evidence
 from sigmatune.tuning.settings import TuningSettings
@@ -40,6 +41,7 @@ def tune(
     method: str = ...,
     coefficients: bool = ...,
     budget: Spending = ...,
+    effort: str = ...,
     settings: TuningSettings | None = ...,
     store: Path | None = ...,
     progress: Progress | None = ...,
@@ -55,6 +57,7 @@ def tune(
     method: str = ...,
     coefficients: bool = ...,
     budget: Spending = ...,
+    effort: str = ...,
     settings: TuningSettings | None = ...,
     store: Path | None = ...,
     progress: Progress | None = ...,
@@ -71,6 +74,7 @@ def tune(  # noqa: PLR0913 - the front door
     method: str = "auto",
     coefficients: bool = False,
     budget: Spending = None,
+    effort: str = "normal",
     settings: TuningSettings | None = None,
     store: Path | None = None,
     progress: Progress | None = None,
@@ -92,7 +96,9 @@ def tune(  # noqa: PLR0913 - the front door
         budget: The budget of tuning itself for all ``calls`` together, the reference and the guard not counted: network
             evaluations of single images such as 20000, or a time such as "10min"
             (:class:`~sigmatune.tuning.budget.Budget`).
-        settings: How many noises; :class:`TuningSettings` by default.
+        effort: "low", "normal" or "high": how many noises, and a budget for the method "auto"
+            (:mod:`sigmatune.tuning.effort`); ``settings`` and ``budget`` come first.
+        settings: How many noises.
         store: A folder for measurements, so that a killed run resumes where it was.
         progress: Receives the current action.
         measure: What the error is that tuning minimises and the guard compares, a name in
@@ -104,10 +110,21 @@ def tune(  # noqa: PLR0913 - the front door
         several ``calls`` a dictionary from each to its plan.
 
     Raises:
-        SigmaTuneError: for an unknown solver, method or measure, calls below one step, a budget that does not pay for one
-            plan, or a model that returns NaN.
+        SigmaTuneError: for an unknown solver, method, effort or measure, calls below one step, a budget that does not pay for
+            one plan, or a model that returns NaN.
     """
-    bench = Workbench(model, settings, store=store, progress=progress, measure=measure, measure_options=measure_options)
+    work = EFFORTS[effort]
+    if budget is None:
+        numbers = len(calls) if isinstance(calls, Sequence) else 1
+        budget = work.budget(numbers, method=method, coefficients=coefficients)
+    bench = Workbench(
+        model,
+        settings or work.settings,
+        store=store,
+        progress=progress,
+        measure=measure,
+        measure_options=measure_options,
+    )
     return tune_on(bench, calls, solver=solver, method=method, coefficients=coefficients, budget=budget)
 
 

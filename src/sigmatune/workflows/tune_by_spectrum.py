@@ -24,10 +24,10 @@ from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
 from sigmatune.workflows.judge import ImageVerdict, Judge, ReferenceData
 
 KINDS: tuple[tuple[Levels, Measure, bool], ...] = (
-    ("curve", "relative", True),
-    ("curve", "wasserstein", True),
-    ("curve", "relative", False),
-    ("free", "relative", False),
+    ("curve", "whitened", True),
+    ("curve", "rms", True),
+    ("curve", "whitened", False),
+    ("free", "whitened", False),
 )
 """Candidate searches: freedom of the levels, measure of the error, and whether to choose the amount of noise."""
 
