@@ -97,12 +97,10 @@ def test_one_stage_by_name(name, little):
     assert log[1]["peak_memory_mib"] > 50
 
 
-def test_the_levels_that_are_asked_at_move_apart_from_the_steps(monkeypatch):
+def test_the_levels_that_are_asked_at_move_apart_from_the_steps():
     """The stage of queries: better than the levels alone on an exact model, with Euler's own coefficients."""
-    monkeypatch.setitem(stages.ITERATIONS, "queries", 12)
-    monkeypatch.setattr(stages, "TRIALS", 4)
     bench = Workbench(mixture(), SETTINGS)
-    plan = tune_on(bench, 4, solver="euler", method="queries", budget=6_000)
+    plan = tune_on(bench, 4, solver="euler", method="queries", budget=12_000)
     log = plan.cost["stages"]
     assert [entry["stage"] for entry in log][-1] == "queries"
     assert log[-1]["validation"] < log[-2]["validation"]
