@@ -399,3 +399,33 @@ def test_every_room_and_every_file_of_tests_has_its_command():
     }
     there = {path.name for path in (ROOT / "tests").glob("test_*.py")}
     assert named == there - {"test_docs.py", "test_documents.py"}
+
+
+def test_what_the_best_beta_depends_on():
+    """The paragraph below the tables of docs/sigma.md."""
+    rows = results("beta_spectra")["rows"]
+    text = " ".join((ROOT / "docs" / "sigma.md").read_text().split())
+
+    def best(measure, solver, *names):
+        return [
+            row["closed"]["best, a = b"]["a"] for row in rows
+            if row["measure"] == measure and row["solver"] == solver and row["steps"] in (6, 10)
+            and any(row["spectrum"].startswith(name) for name in names)
+        ]  # fmt: skip
+
+    def stated(values, form="between {:.2f} and {:.2f}"):
+        return form.format(min(values), max(values))
+
+    whitened = "whitened, exponent 0.75"
+    assert f"natural images lies {stated(best(whitened, 'euler', 'natural'))}" in text
+    assert f"rendered text {stated(best(whitened, 'euler', 'rendered'))}" in text
+    assert f"for both, {stated(best('rms', 'euler', 'natural', 'rendered'))}" in text
+    assert f"CIFAR-10 ({stated(best(whitened, 'euler', 'CIFAR'), '{:.2f} to {:.2f}')})" in text
+    assert f"audio ({stated(best(whitened, 'euler', 'audio'), '{:.2f} to {:.2f}')})" in text
+    assert f"values from {stated(best(whitened, 'dpmpp2m', ''), '{:.2f} to {:.2f}')} for all five" in text
+    ten = [row for row in rows if (row["measure"], row["solver"], row["steps"]) == (whitened, "euler", 10)]
+    assert all(row["closed"]["best"]["b"] > 1 for row in ten)
+    apart = [100 * (1 - row["closed"]["best"]["error"] / row["closed"]["best, a = b"]["error"]) for row in ten]
+    free = [100 * (1 - row["free levels"] / row["closed"]["best"]["error"]) for row in ten]
+    assert f"is {min(apart):.0f} to {max(apart):.0f} % smaller" in text
+    assert f"take off {min(free):.0f} to {max(free):.0f} % more" in text

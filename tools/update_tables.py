@@ -34,6 +34,8 @@ MAKERS = {
     "ends": (schedules.ends_table, "ends"),
     "spectrum": (schedules.spectrum_table, "spectrum"),
     "beta": (schedules.beta_table, "beta"),
+    "beta_spectra": (schedules.beta_spectra_table, "beta_spectra"),
+    "beta_errors": (schedules.beta_errors_table, "beta_spectra"),
     "analyses": (schedules.analyses_table, "beta"),
     "sensitivity": (schedules.sensitivity_table, "sensitivity"),
     "training_overhead": (images.training_overhead_table, "training_overhead"),

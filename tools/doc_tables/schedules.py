@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doc_tables.markdown import made_by, markdown, ratio
+from doc_tables.markdown import NAMES, made_by, markdown, ratio
 
 
 def ends_table(result: dict) -> str:
@@ -122,3 +122,35 @@ def overhead_table(result: dict) -> str:
         rows.append([row["latents"], f"{each['sigmatune']:.0f}", f"{each['diffusers']:.0f}", f"{row['ratio']:.2f}"])
     note = f"Medians of {result['turns']} runs of {result['steps']} steps each, taking turns, on one thread. {made_by(result)}"
     return markdown(["latents", "SigmaTuneScheduler, µs", "DPMSolverMultistepScheduler, µs", "ratio"], rows, note)
+
+
+def beta_spectra_table(result: dict) -> str:
+    """The best a = b for a spectrum, by measure, solver and number of steps."""
+    budgets = sorted({row["steps"] for row in result["rows"]})
+    cells = {(row["spectrum"], row["measure"], row["solver"], row["steps"]): row for row in result["rows"]}
+    rows = []
+    shown = (key[:3] for key in cells if key[1] != "whitened, exponent 1" and key[2] != "unipc")
+    for spectrum, measure, solver in dict.fromkeys(shown):
+        best = [cells[spectrum, measure, solver, steps]["closed"]["best, a = b"]["a"] for steps in budgets]
+        rows.append([spectrum, measure, NAMES.get(solver, solver), *(f"{a:.2f}" for a in best)])
+    head = ["spectrum", "error", "solver", *(f"{steps} steps" for steps in budgets)]
+    return markdown(head, rows, made_by(result))
+
+
+def beta_errors_table(result: dict, *, steps: int = 10, solver: str = "euler") -> str:
+    """What the hand-picked pairs, the best ones and free levels reach."""
+    hand = ("uniform", "Beta(.6, .6)", "Beta(.5, .5)")
+    rows = []
+    for row in result["rows"]:
+        if (row["steps"], row["solver"]) != (steps, solver):
+            continue
+        closed = row["closed"]
+        best = closed["best"]
+        rows.append(
+            [row["spectrum"], row["measure"], *(f"{closed[name]:.2f}" if name in closed else "levels meet" for name in hand),
+             f"{closed['best, a = b']['error']:.2f} ({closed['best, a = b']['a']:.2f})",
+             f"{best['error']:.2f} ({best['a']:.2f}, {best['b']:.2f})", f"{row['free levels']:.2f}"]
+        )  # fmt: skip
+    head = ["spectrum", "error", *hand, "best a = b", "best (a, b)", "free levels"]
+    note = f"{NAMES.get(solver, solver)}, {steps} steps; errors as shares of the size of the data. {made_by(result)}"
+    return markdown(head, rows, note)
