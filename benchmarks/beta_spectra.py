@@ -32,7 +32,8 @@ from sigmatune.noise import vp
 from sigmatune.spectra import spectrum_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
-from sigmatune.tuning.gaussian_optimum import Modes, error, optimal, optimal_beta
+from sigmatune.tuning.beta_optimum import optimal_beta
+from sigmatune.tuning.gaussian_optimum import Modes, error, optimal
 
 SOLVERS = ("euler", "dpmpp2m", "unipc")
 STEPS = (4, 6, 10, 20)

@@ -20,7 +20,8 @@ from sigmatune.spectra import rings
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import closed_form
 from sigmatune.tuning import gaussian_optimum as spectral
-from sigmatune.tuning.gaussian_optimum import Modes, Regulariser, error, gradient, optimal, optimal_beta, power_of
+from sigmatune.tuning.beta_optimum import optimal_beta
+from sigmatune.tuning.gaussian_optimum import Modes, Regulariser, error, gradient, optimal, power_of
 
 LARGE = Modes.of(power_law(32))
 """P(r) = max(r, 1/2)^-2.2 on the full 32 x 32 grid, scaled to mean 1/4: the example of the design."""

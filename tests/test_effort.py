@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from exact import gaussian
@@ -57,3 +59,10 @@ def test_the_command_takes_an_effort_and_numbers_beside_it(run, tmp_path, tiny):
 def test_an_unknown_effort_is_refused():
     with pytest.raises(SigmaTuneError, match="unknown effort"):
         tune(gaussian(), 3, effort="some")
+
+
+def test_the_page_has_the_numbers_of_the_code():
+    text = (Path(__file__).parent.parent / "docs" / "tuning.md").read_text()
+    for name, effort in EFFORTS.items():
+        s, limit = effort.settings, "no limit" if effort.search == float("inf") else f"at most {effort.search:,}"
+        assert f"| {name} | {s.tuning}, {s.validation}, {s.held_out} | {s.reference_steps} | {limit} |" in text
