@@ -141,7 +141,9 @@ class RingModes(Modes):
     @staticmethod
     def _principal(samples: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         flat = ((part.double() - mean).flatten(2) for part in pieces(samples))
-        axes: torch.Tensor = torch.linalg.eigh(reduce(torch.add, (torch.einsum("nct,ndt->cd", x, x) for x in flat)))[1].T
+        axes: torch.Tensor = torch.linalg.eigh(reduce(torch.add, (torch.einsum("nct,ndt->cd", x, x) for x in flat)))[
+            1
+        ].T
         return axes
 
     def rotated(self, x: torch.Tensor) -> torch.Tensor:
