@@ -1,8 +1,8 @@
 """What a measure costs in a tuning: ``python benchmarks/measure_cost.py``.
 
 The bundled CIFAR-10 network is tuned with the default measure, on one thread, and every call of the measure is timed in
-processor seconds: fitting it, errors of end points, the modes of the surrogate, and squared errors whose gradient is taken, forward and
-backward. Writes ``benchmarks/results/measure_cost.json``.
+processor seconds: fitting it, errors of end points, the modes of the surrogate, and squared errors whose gradient is taken,
+forward and backward. Writes ``benchmarks/results/measure_cost.json``.
 """
 
 from __future__ import annotations

@@ -297,11 +297,21 @@ def test_the_paired_error_is_that_of_the_workbench(tmp_path):
     from sigmatune.tuning import TuningSettings, Workbench
 
     model = gaussian(vp())
-    plan = compile_plan(schedules.build("karras", 3, model.path), "dpmpp2m", model)
-    found = paired(model, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
-    bench = Workbench(model, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8))
-    assert_allclose(found.estimate.value, np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1)), rtol=0.02)
-    assert found.settings.reference["steps"] >= 96
+    settings, found = TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8), {}
+    plan = dataclasses.replace(
+        compile_plan(schedules.build("karras", 3, model.path), "dpmpp2m", model), micro_batch=8
+    )
+    for name in ("whitened", "rms"):
+        bench = Workbench(model, settings, measure=name, store=tmp_path / "store")
+        found[name] = paired(model, plan, 8, measure=bench.measure, folder=tmp_path)
+        expected = np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1))
+        assert_allclose(found[name].estimate.value, expected, rtol=0.02)
+    plain = paired(model, plan, 8, folder=tmp_path)
+    assert plain.estimate.value == found["rms"].estimate.value
+    assert plain.settings == found["rms"].settings
+    with pytest.raises(SigmaTuneError, match="different extractors"):
+        plain.minus(found["whitened"])
+    assert plain.settings.reference["steps"] >= 96
     stochastic = compile_plan(schedules.build("karras", 3, model.path), "ancestral", model)
     with pytest.raises(SigmaTuneError, match="deterministic"):
         paired(model, stochastic, 12)

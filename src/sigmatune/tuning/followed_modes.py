@@ -20,6 +20,7 @@ from functools import reduce
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from sigmatune.measures import Fitted
@@ -32,6 +33,8 @@ MOST = 512
 
 WIDE = 1024
 """Data that are not images and have more numbers than this are used without principal axes."""
+
+Whole = NDArray[np.int64]
 
 FEW = 4
 """Modes of a ring that are followed in any case, if it has as many."""
@@ -91,7 +94,8 @@ class PrincipalModes(Modes):
             return flat.T @ flat
 
         covariance = reduce(torch.add, (scatter(part.double() - mean) for part in pieces(samples)))
-        return torch.linalg.eigh(covariance)[1].T
+        axes: torch.Tensor = torch.linalg.eigh(covariance)[1].T
+        return axes
 
     def rotated(self, x: torch.Tensor) -> torch.Tensor:
         if self.axes is None:
@@ -137,11 +141,14 @@ class RingModes(Modes):
     @staticmethod
     def _principal(samples: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         flat = ((part.double() - mean).flatten(2) for part in pieces(samples))
-        return torch.linalg.eigh(reduce(torch.add, (torch.einsum("nct,ndt->cd", x, x) for x in flat)))[1].T
+        axes: torch.Tensor = torch.linalg.eigh(reduce(torch.add, (torch.einsum("nct,ndt->cd", x, x) for x in flat)))[
+            1
+        ].T
+        return axes
 
     def rotated(self, x: torch.Tensor) -> torch.Tensor:
         turned = torch.einsum("cd,nd...->nc...", self.axes, x)
-        modes = torch.fft.fftn(turned, dim=tuple(range(-len(self._grid), 0)), norm="ortho")
+        modes: torch.Tensor = torch.fft.fftn(turned, dim=tuple(range(-len(self._grid), 0)), norm="ortho")
         return (modes.real - modes.imag).flatten(1)
 
     def smoothed(self, power: torch.Tensor) -> torch.Tensor:
@@ -161,7 +168,7 @@ class RingModes(Modes):
         chosen = torch.from_numpy(kept)
         return chosen, self._weights[chosen] * stands_for / len(power)
 
-    def _groups(self) -> Array:
+    def _groups(self) -> Whole:
         """The ring and the axis of every mode as one number, (d,); neighbouring rings together where there are very many."""
         ring, axes = self._ring.numpy(), len(self.axes)
         while (int(ring.max()) + 1) * axes * FEW > MOST and ring.max() > 0:
@@ -169,7 +176,7 @@ class RingModes(Modes):
         return np.asarray((np.arange(axes)[:, None] * (ring.max() + 1) + ring).ravel())
 
 
-def _shares(size: Array, value: Array, most: int) -> Array:
+def _shares(size: Whole, value: Array, most: int) -> Whole:
     """How many of each group's members to take: a few of each, then in proportion to the groups' values; most in all."""
     taken = np.minimum(size, FEW)
     while (room := most - taken.sum()) > 0 and (taken < size).any():

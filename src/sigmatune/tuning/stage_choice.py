@@ -43,8 +43,8 @@ def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
     if method != "auto" and method not in STAGES:
         raise unknown_name("tuning method", method, ["auto", *STAGES])
     names: tuple[str, ...] = AUTO if method == "auto" else ("static", STAGES[method].name)
-    if names[-1] == "queries":  # which starts where the levels have been found
-        names = (*AUTO, "queries")
+    if names[-1] in ("start", "queries"):  # which begin where the levels have been found
+        names = (*AUTO, names[-1])
     if coefficients:  # its gradient moves the levels as well
         names = (*(name for name in names if name not in ("gradient", "coefficients")), "coefficients")
     return tuple(dict.fromkeys(names))

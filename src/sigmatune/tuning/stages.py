@@ -10,6 +10,7 @@ stage                      what it proposes                                     
 ``surrogate``              optima of a surrogate corrected by measurements             K per trial
 ``search``                 CMA-ES over the levels                                      K per trial
 ``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
+``start``                  the same over levels and the size of the start noise        about 4 K per step
 ``queries``                the same over levels and queried levels                     about 4 K per step
 ``coefficients``           the same over levels and coefficients                       about 4 K per step
 ``evolution``              over subsets of the timesteps, see :mod:`~.blackbox`        K per trial
@@ -59,7 +60,7 @@ TABLE = "error table"
 TRIALS = 12
 """Most plans that the surrogate stage tries."""
 
-ITERATIONS = {"gradient": 12, "queries": 40, "coefficients": 25}
+ITERATIONS = {"gradient": 12, "start": 25, "queries": 40, "coefficients": 25}
 SNAPSHOTS = (3, 10, 20, 40, 60)
 """Iterations on the surrogate after which its coefficients are measured: the longer it runs, the less reliable it
 is."""
@@ -219,9 +220,17 @@ def by_gradient(task: Task) -> Proposals:
     return _descended(task, Freedom(), "gradient")
 
 
+def start(task: Task) -> Proposals:
+    """Runs L-BFGS over the levels and the size of the start noise, from the best plan."""
+    return _descended(task, Freedom(start=True), "start")
+
+
 def queries(task: Task) -> Proposals:
-    """Runs L-BFGS over the levels and, separately, the levels that the network receives, from the best plan."""
-    return _descended(task, Freedom(queries=True), "queries")
+    """Runs L-BFGS over the levels and, separately, the levels that the network receives, from the best plan.
+
+    By another measure than rms, whose plans stay what they were, also over the size of the start noise.
+    """
+    return _descended(task, Freedom(queries=True, start=task.bench.measure.name != "rms"), "queries")
 
 
 def coefficients(task: Task) -> Proposals:
@@ -289,7 +298,8 @@ STAGES: Registry[Stage] = Registry(
             Stage("surrogate", surrogate, possible=lambda task: bool(task.classical), linear=True),
             Stage("search", searched, possible=_has_plans),
             Stage("gradient", by_gradient, possible=_has_gradient, first=_first_trial, linear=True),
-            # These two run even after the search for levels has ended.
+            # These run even after the search for levels has ended.
+            Stage("start", start, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True),
             Stage("queries", queries, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True),
             Stage(
                 "coefficients", coefficients, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True

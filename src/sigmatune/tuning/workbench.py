@@ -262,8 +262,13 @@ class Workbench:
         return self._key(self.by_measure(f"e{self.settings.reference_steps}"), plan, split, None) in self._cache
 
     def by_measure(self, name: str) -> str:
-        """The name in the store of something that depends on the measure; with rms as it was before there were measures."""
-        return name if self.measure_choice.name == "rms" else f"{name}|{self.measure.digest()}"
+        """The name in the store of something that depends on the measure; with rms as it was before there were measures.
+
+        It says what the measure is fitted to and not its numbers, whose last bits depend on the processor.
+        """
+        if self.measure_choice.name == "rms":
+            return name
+        return f"{name}|{self.measure_choice}|{self.settings.rows('tuning')}|{self.settings.reference_steps}"
 
     def has(self, name: str) -> bool:
         """Whether :meth:`once` has a result under a name."""
