@@ -46,7 +46,7 @@ def machine() -> dict[str, object]:
 
 def workbench(model: str, settings: TuningSettings) -> Workbench:
     """A workbench whose measurements are kept on disk and shared by all processes."""
-    return Workbench(load(model), settings, store=HERE.parent / "runs" / f"guard_{model}")
+    return Workbench(load(model), settings, store=HERE.parent / "runs" / f"guard_{model}", measure="rms")
 
 
 def single() -> None:

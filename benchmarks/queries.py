@@ -35,7 +35,7 @@ BUDGET = 80_000
 def main() -> None:
     """Measures."""
     single()
-    bench = Workbench(load(MODEL), SETTINGS, store=HERE.parent / "runs" / "queries")
+    bench = Workbench(load(MODEL), SETTINGS, store=HERE.parent / "runs" / "queries", measure="rms")
     plans = tune_on(bench, list(CALLS), solver=SOLVER, method="queries", budget=BUDGET)
     cells = []
     for calls, plan in plans.items():

@@ -158,7 +158,7 @@ def cell(label: str, steps: int, n: int, how: How, dtype: str) -> tuple[str, int
     """The figures of one entry at one number of steps."""
     model = load(MODEL, dtype=getattr(torch, dtype))
     wanted = Wanted.of(METRICS, extractor("efficientnet-lite0", tuple(model.shape)))
-    plan = plan_of(Workbench(model, SEARCH, store=RUNS / "search" / dtype), steps, how)
+    plan = plan_of(Workbench(model, SEARCH, store=RUNS / "search" / dtype, measure="rms"), steps, how)
     sample = generate(model, plan, n, wanted.extractors, folder=RUNS / "pictures", keep=False)
     return label, steps, figures(sample, wanted, reference.load(reference_file(MODEL))), plan
 

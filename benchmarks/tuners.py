@@ -53,7 +53,7 @@ OUT = HERE / "results" / "tuners.json"
 
 def workbench(model: str) -> Workbench:
     """A workbench whose measurements are kept on disk and shared by all processes."""
-    return Workbench(mixture(16) if model == "mixture" else load(model), SETTINGS, store=STORE / model)
+    return Workbench(mixture(16) if model == "mixture" else load(model), SETTINGS, store=STORE / model, measure="rms")
 
 
 def measured(model: str, solver: str, method: str) -> list[dict[str, Any]]:

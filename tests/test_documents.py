@@ -44,6 +44,17 @@ def test_what_tuning_of_large_images_takes():
     assert "trajectory" not in found["stages"]
 
 
+def test_what_whitening_takes():
+    found, text = results("measure_cost"), (ROOT / "docs" / "measures.md").read_text()
+    seconds = dict(found["cpu_seconds"])
+    assert found["measure"]["name"] == "whitened"
+    assert {"surrogate", "gradient"} <= set(found["stages"])
+    assert {"errors", "fit", "gradients", "modes"} < set(seconds)
+    assert sum(seconds.values()) - seconds["tuning"] == pytest.approx(found["share"] * seconds["tuning"], rel=0.02)
+    assert found["share"] < 0.01
+    assert "less than 1 % of the processor time of a tuning" in text
+
+
 def results(name: str) -> dict:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 

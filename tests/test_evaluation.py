@@ -294,10 +294,19 @@ def test_the_paired_error_is_that_of_the_workbench(digits, plan, tmp_path):
 
     from sigmatune.tuning import TuningSettings, Workbench
 
-    found = paired(digits, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
-    bench = Workbench(digits, TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8))
-    assert_allclose(found.estimate.value, np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1)), rtol=0.02)
-    assert found.settings.reference["steps"] >= 96
+    settings, found = TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8), {}
+    for name in ("whitened", "rms"):
+        bench = Workbench(digits, settings, measure=name, store=tmp_path / "store")
+        own = dataclasses.replace(plan, micro_batch=8)
+        found[name] = paired(digits, own, 8, measure=bench.measure, folder=tmp_path)
+        expected = np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1))
+        assert_allclose(found[name].estimate.value, expected, rtol=0.02)
+    plain = paired(digits, dataclasses.replace(plan, micro_batch=8), 8, folder=tmp_path)
+    assert plain.estimate.value == found["rms"].estimate.value
+    assert plain.settings == found["rms"].settings
+    with pytest.raises(SigmaTuneError, match="different extractors"):
+        plain.minus(found["whitened"])
+    assert plain.settings.reference["steps"] >= 96
     stochastic = compile_plan(schedules.build("karras", 3, digits.path), "ancestral", digits)
     with pytest.raises(SigmaTuneError, match="deterministic"):
         paired(digits, stochastic, 12)

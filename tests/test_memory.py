@@ -201,10 +201,12 @@ def test_no_measure_converts_all_rows_at_once(monkeypatch):
     bench.outputs(plan, "held_out")
     bench.reference("held_out")
     monkeypatch.setattr(module, "LARGEST", row)
+    node = SimpleNamespace(measures=[bench.measure.at(0.0)], teacher=[images + 1], least=bench.least)
     measures = {
         "errors": lambda: bench.errors(plan, "held_out"),
         "spectrum": lambda: power_of(images),
-        "score of a trajectory": lambda: trajectory._Search._score(SimpleNamespace(bench=bench), images, images + 1),
+        "weighted spectrum": lambda: power_of(images, bench.measure),
+        "score of a trajectory": lambda: trajectory._Search._score(node, images, 0),
         "stand-in": lambda: Surrogate.modes(bench.once("surrogate", lambda: Surrogate(bench)), images),
     }
     for name, measure in measures.items():

@@ -153,7 +153,7 @@ def test_the_page_says_what_the_evidence_says(text, case):
     for test in e["no_loss"]["tests"]:
         assert f"{test['name']} {test['plan']:.4g} {test['rival']:.4g} {test['adjusted_p']:.2g}" in said
     assert f"the best family with searched ends, {e['best_searched_family']['name']}: ratio" in said
-    assert "by the measure whitened" in said
+    assert "whitened distance to the converged solution" in said
     for count in plan.cost["network_evaluations"].values():
         assert f"{count:,}" in said
     for first, split in ((8, "others chose"), (16, "held-out noises")):

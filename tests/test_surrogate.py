@@ -12,7 +12,7 @@ from sigmatune.noise import VE, Flow, vp
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import TuningSettings, Workbench, surrogate
+from sigmatune.tuning import TuningSettings, Workbench, followed_modes
 from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging
 from sigmatune.tuning.surrogate import MODES, Surrogate
@@ -28,9 +28,9 @@ def mixture(path=None, shape=(3, 4, 5)):
     return GaussianMixture(np.full(3, 1 / 3), rng.normal(size=(3, *shape)) * 0.4, covariances, path or vp("linear"))
 
 
-@pytest.fixture(scope="module")
-def bench():
-    made = Workbench(mixture(), SETTINGS)
+@pytest.fixture(scope="module", params=["rms", "whitened"])
+def bench(request):
+    made = Workbench(mixture(), SETTINGS, measure=request.param)
     made.once("surrogate", lambda: Surrogate(made))
     return made
 
@@ -44,13 +44,14 @@ def test_modes_are_orthonormal_coordinates(bench):
     modes = surrogate_of(bench).modes(x)
     torch.testing.assert_close(modes.square().sum(dim=1), x.flatten(1).square().sum(dim=1))
     own = surrogate_of(bench).errors(modes + 0.1)
-    torch.testing.assert_close(own, torch.full_like(own, 0.1))
+    weights = bench.measure.weights()
+    torch.testing.assert_close(own, torch.full_like(own, 0.1 * (1.0 if weights is None else weights.mean() ** 0.5)))
 
 
 @pytest.mark.parametrize("path", [vp("linear"), VE(0.02, 40.0), Flow(2.0)])
 def test_on_the_teachers_path_it_is_the_network(path):
     """The reference's own plan does not leave the path, so nothing is estimated."""
-    bench = Workbench(mixture(path), SETTINGS)
+    bench = Workbench(mixture(path), SETTINGS, measure="rms")
     stand_in = Surrogate(bench)
     ends = stand_in.run(bench.reference_plan().coefficients)
     torch.testing.assert_close(ends, stand_in.exact, atol=1e-9, rtol=0)
@@ -91,16 +92,17 @@ def test_its_score_can_be_differentiated(bench):
             assert float(found[i]) == pytest.approx(float(slope), rel=1e-4, abs=1e-6)
 
 
-def test_large_data_are_followed_in_part_without_bias(monkeypatch):
+@pytest.mark.parametrize("measure", ["rms", "whitened"])
+def test_large_data_are_followed_in_part_without_bias(monkeypatch, measure):
     model = mixture(shape=(1, 8, 8))
-    whole = Surrogate(Workbench(model, SETTINGS))
-    monkeypatch.setattr(surrogate, "MOST", 32)
-    bench = Workbench(model, SETTINGS)
+    whole = Surrogate(Workbench(model, SETTINGS, measure=measure))
+    monkeypatch.setattr(followed_modes, "MOST", 32)
+    bench = Workbench(model, SETTINGS, measure=measure)
     part = Surrogate(bench)
     plan = bench.plan(build("karras", 4, model.path), "euler")
-    assert part.exact.shape == (12, 32)
+    assert part.exact.shape == (12, 32 if measure == "rms" else 30)
     assert float(part.score(plan.coefficients)) == pytest.approx(float(whole.score(plan.coefficients)), abs=0.1)
-    monkeypatch.setattr(surrogate, "WIDE", 8)  # no principal axes of this much data
+    monkeypatch.setattr(followed_modes, "WIDE", 8)  # no principal axes of this much data
     vectors = Workbench(mixture(shape=(10,)), SETTINGS)
     assert Surrogate(vectors).exact.shape == (12, 10)
 

@@ -45,7 +45,7 @@ EVALUATION = ("test_metrics.py", "test_evaluation.py")
 LAWS, TRAINING = ("test_training_laws.py",), ("test_training.py",)
 FINETUNE, DISTILLATION, PSLD = ("test_finetune.py",), ("test_distillation.py",), ("test_training_phase_space.py",)
 SURROGATE, BUDGET = ("test_surrogate.py",), ("test_budget.py",)
-GUARD = ("test_guard.py",)
+MEASURED, GUARD = ("test_tuned_measures.py",), ("test_guard.py",)
 NUMBERS, INTERVALS = ("test_laws.py",), ("test_interval_laws.py",)
 MUTANTS = (
     # Solvers: signs, weights, wrong history.
@@ -108,13 +108,23 @@ MUTANTS = (
     Mutant("tuning/gradient.py", "delta = delta - filled *", "delta = delta + filled *", ("test_gradient.py",)),
     Mutant(
         "tuning/gradient.py",
-        "away.flatten(1).square().mean(dim=1)",
-        "away.flatten(1).abs().mean(dim=1)",
-        ("test_gradient.py",),
+        "self.bench.measure.squares(ends, exact.to(ends))",
+        "self.bench.measure.squares(ends, exact.to(ends)).sqrt()",
+        MEASURED,
     ),
+    # What every stage weighs by the measure.
+    Mutant("tuning/error_table.py", "[measure.squares(a, b).cpu()", "[measure.errors(a, b).cpu()", MEASURED),
+    Mutant("tuning/gaussian_optimum.py", "modes.count * modes.weights / scale", "modes.count / scale", MEASURED),
+    Mutant("tuning/gaussian_optimum.py", "whole - ring_power(mean[None], turn)", "whole", MEASURED),
+    Mutant("tuning/followed_modes.py", "(modes.real - modes.imag)", "(modes.real)", MEASURED),
+    Mutant("tuning/followed_modes.py", "self._weights[chosen] * stands_for", "self._weights[chosen]", MEASURED),
+    Mutant("tuning/spacing.py", "least * narrow.sum()", "least", ("test_spacing.py",)),
+    Mutant("tuning/climb.py", "(plan, better))", "(better, plan))", ("test_spacing.py",)),
+    Mutant("measures/whitened.py", "(alpha**2 * power + 1 - alpha**2)", "(power + 1 - alpha**2)", MEASURED),
+    Mutant("tuning/workbench.py", 'else f"{name}|{self.measure.digest()}"', "else name", MEASURED),
     Mutant("tuning/surrogate.py", "said = said + d * (z - path)", "said = said - d * (z - path)", SURROGATE),
     Mutant("tuning/surrogate.py", "alpha[k] * self._power / (alpha[k] ** 2", "self._power / (alpha[k] ** 2", SURROGATE),
-    Mutant("tuning/surrogate.py", "len(rest) / len(few)", "1.0", SURROGATE),
+    Mutant("tuning/followed_modes.py", "len(rest) / len(few)", "1.0", SURROGATE),
     Mutant("tuning/kriging.py", "system[n, n] = 0", "system[n, n] = 1", SURROGATE),
     Mutant("tuning/kriging.py", "self.surrogate.run(parameters.table(point)) + kriged(", "kriged(", SURROGATE),
     Mutant(
@@ -208,7 +218,10 @@ MUTANTS = (
         NUMBERS,
     ),
     Mutant(
-        "tuning/workbench.py", 'digests: dict[str, Digest] = {f"e{steps}"', 'digests: dict[str, Digest] = {"e"', NUMBERS
+        "tuning/workbench.py",
+        'digests: dict[str, Digest] = {self.by_measure(f"e{steps}")',
+        'digests: dict[str, Digest] = {self.by_measure("e")',
+        NUMBERS,
     ),
     Mutant("tuning/guard.py", "0.1 * max(abs(now.statistic)", "10 * max(abs(now.statistic)", ("test_tuning.py",)),
     Mutant(
@@ -230,8 +243,8 @@ MUTANTS = (
     # What stays small: blocks of directions, rows of large images.
     Mutant(
         "tuning/surrogate.py",
-        "_rotated(part.double() - mean, self._axes)",
-        "_rotated(part.double(), self._axes)",
+        "self._modes.rotated(part.double() - mean)",
+        "self._modes.rotated(part.double())",
         ("test_memory.py", *SURROGATE),
     ),
     Mutant("tuning/trajectory.py", "(one.score, one.way[-2])", "-one.score", ("test_trajectory.py",)),

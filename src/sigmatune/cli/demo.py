@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.common import may_write, progress_bar
-from sigmatune.cli.shared_options import Force
+from sigmatune.cli.common import may_write, measure_of, progress_bar
+from sigmatune.cli.shared_options import Force, MeasureOption
 
 REPORT_ROWS = 8
 """Noises for the report's error against calls, so that the whole demo takes two minutes."""
@@ -17,6 +17,7 @@ def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for the plans, the figure and the report; made if missing."),
     model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
+    measure: MeasureOption = "",
     force: Force = False,
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
@@ -27,7 +28,7 @@ def demo(
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
     with progress_bar() as progress:
-        result = run(source, out, small=smoke, progress=progress)
+        result = run(source, out, small=smoke, progress=progress, **measure_of(measure))
         write(
             page,
             result.bench,

@@ -204,6 +204,7 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired_distance import paired
+    from sigmatune.tuning.measure_choice import of_evidence
 
     pair = job.loaded(job.plan)
     rival = job.rival(against, pair[1]) if against else None
@@ -220,7 +221,8 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
         if rival is not None and done.data is not None:
             done.compared = _compared(sample, job.sample(rival, wanted), wanted, done.data, job.seed)
     if "paired" in metrics:
-        figure = paired(*pair, job.n, seed=job.seed, folder=job.work, progress=job.progress)
+        measure = of_evidence(pair[1].evidence, pair[0])
+        figure = paired(*pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=job.progress)
         done.figures.append(figure)
     return done
 

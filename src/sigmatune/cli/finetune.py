@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sigmatune.cli.common import may_write, progress_bar
+from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.evaluation_options import Measuring, left_out
 from sigmatune.cli.shared_options import (
     Force,
     JsonOfEvidence,
+    MeasureOption,
     TrainingData,
     TrainingDevice,
     TrainingReference,
@@ -56,6 +57,7 @@ def finetune(
         "float32", help="Arithmetic of the network for tuning and sampling: float32 or bfloat16."
     ),
     method: str = typer.Option("auto", help="How to choose the levels again: auto, a tuning stage, or keep."),
+    measure: MeasureOption = "",
     budget: str = typer.Option("20000", help="Budget of each choice: network evaluations, or a time (300s, 10min)."),
     distil: int = typer.Option(
         0, help="Distil: learn from the old model's result after this many calls, such as 32, instead of from images."
@@ -94,7 +96,7 @@ def finetune(
     training = training_of(images=images, batch=batch, rate=rate, precision=precision, seed=seed)
     settings = FinetuneSettings(
         rounds=rounds, training=training, elsewhere=elsewhere, flip=flip, method=method, distil=distil, lora=lora,
-        budget=int(budget) if budget.isdigit() else budget, dtype=dtype,
+        budget=int(budget) if budget.isdigit() else budget, dtype=dtype, **measure_of(measure),
     )  # fmt: skip
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)

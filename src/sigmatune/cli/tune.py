@@ -133,7 +133,9 @@ def tune(
         )  # fmt: skip
         return
     without(of_pictures, f"{SOLVERS[solver].name} is tested noise by noise, without data")
-    job = _Job(model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study, measured_by)
+    job = _Job(
+        model, device, given, solver, method, coefficients, Budget.of(budget), settings, work, study, measured_by
+    )
     job.run(files, page, as_json=as_json)
 
 
@@ -167,8 +169,10 @@ class _Job:
     def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
         """Tunes, writes plans and report, and says what came out."""
         from sigmatune.plan.file import dumps
+        from sigmatune.tuning.measure_choice import MeasureChoice
 
         denoiser = load_model(self.model, self.device, self.given)
+        MeasureChoice.of(denoiser.shape, self.measured_by.get("measure"), self.measured_by.get("measure_options"))
         with measuring(self.work), progress_bar(quiet=as_json) as progress:
             plans = self._tuned(denoiser, files, page, progress)
         if as_json:

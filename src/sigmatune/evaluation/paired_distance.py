@@ -1,15 +1,18 @@
 """The paired error of a plan: how far its images are from the converged solution of the same noises.
 
-The typical error is exp of the trimmed mean over rows of the log of the root mean square over the image, in the model's
-scale, as in :mod:`sigmatune.statistics.paired`, here for a single plan. It needs no data and measures no distance to
-data.
+The typical error is exp of the trimmed mean over rows of the log of the error, as in :mod:`sigmatune.statistics.paired`,
+here for a single plan. The error is by the plan's own measure, or without one the root mean square over the image, in the
+model's scale. It needs no data and measures no distance to data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
@@ -30,16 +33,36 @@ CHANGE = 0.01
 """The reference's steps are doubled until the typical error changes by less than this share of itself."""
 
 
+class ErrorMeasure(Protocol):
+    """What a fitted measure (:mod:`sigmatune.measures`, on a floor above) is here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+    def errors(self, x: torch.Tensor, exact: torch.Tensor) -> torch.Tensor: ...
+    def digest(self) -> str: ...
+
+
 def paired(
     model: Denoiser,
     plan: Plan,
     n: int,
     *,
     seed: int = 0,
+    measure: ErrorMeasure | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Figure:
     """Measures the paired error on the first n noises, at most :data:`MOST`.
+
+    Args:
+        model, plan: What is measured.
+        n: How many noises.
+        seed: Their seed.
+        measure: The measure of the error, the plan's; by default the root mean square.
+        folder: Keeps the end points.
+        progress: Receives the current action.
 
     Raises:
         SigmaTuneError: for a stochastic plan, or if the reference does not converge.
@@ -47,12 +70,15 @@ def paired(
     if not plan.coefficients.deterministic:
         raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
     rows = range(min(n, MOST))
-    ends = end_points(model, plan, rows, seed=seed, folder=folder).double()
+    ends = end_points(model, plan, rows, seed=seed, folder=folder)
 
     def errors(steps: int) -> Array:
         exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=progress)
-        rms = (ends - exact.double()).flatten(1).square().mean(dim=1).sqrt()
-        return np.asarray(rms.clamp(min=1e-12).log().numpy())
+        if measure is not None:
+            e = measure.errors(ends, exact)
+        else:
+            e = (ends.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
+        return np.asarray(e.clamp(min=1e-12).log().numpy())
 
     steps, now = FIRST, errors(FIRST)
     while True:
@@ -72,7 +98,9 @@ def paired(
     solution = {"name": f"{REFERENCE_FAMILY}, {REFERENCE_SOLVER}", "steps": steps, "n": len(rows)}
     origin = {"seed": seed, "indices": [0, len(rows)]}
     dtype = model.arithmetic()
-    settings = EvaluationSettings(
-        len(rows), solution, {"name": "none", "dtype": dtype}, "data", origin, dtype, versions()
-    )
+    seen: dict[str, Any] = {"name": "none", "dtype": dtype}
+    if measure is not None and measure.name != "rms":
+        seen["measure"] = {"name": measure.name, "options": dict(measure.options), "digest": measure.digest()}
+    space = "data" if "measure" not in seen else seen["measure"]["name"]
+    settings = EvaluationSettings(len(rows), solution, seen, space, origin, dtype, versions())
     return Figure("paired", "lower", Estimate(estimate.value, estimate.left), settings)

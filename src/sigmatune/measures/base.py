@@ -89,6 +89,14 @@ class Fitted(ABC):
         """The channel axes that :meth:`weights` are of, rows of an orthonormal (C, C); None for the channels themselves."""
         return None
 
+    def at(self, sigma: float) -> Fitted:
+        """The measure for unit states at a level, which are still to be solved to the end; itself, without a filter.
+
+        Args:
+            sigma: The level; 0 is that of the end points.
+        """
+        return self
+
     def bound(self, model: Denoiser) -> Self:
         """The same measure for a model's samples, where it has to know how they become images."""
         return self

@@ -66,6 +66,13 @@ def stands_for(length: int) -> Array:
     return twice
 
 
+def ring_means(of_modes: Array) -> Array:
+    """The mean over every ring of numbers of modes, (..., *grid) with one leading axis, to (..., K); 0 without a mode."""
+    grid = of_modes.shape[1:]
+    sums = [np.bincount(rings(grid).ravel(), part.ravel(), minlength=len(counts(grid))) for part in of_modes]
+    return np.asarray(np.stack(sums) / np.maximum(counts(grid), 1))
+
+
 @lru_cache(maxsize=16)
 def counts(grid: Shape) -> Array:
     """The modes of every ring of the full transform, (K,)."""

@@ -81,8 +81,21 @@ class Whitened(Fitted):
     @cached_property
     def ring_weights(self) -> Array:
         """w of every ring, shaped like :attr:`power`."""
-        exponent, floor = float(self.options["exponent"]), float(self.options["floor"])
-        return frozen(np.maximum(self.power / self._mean, floor) ** -exponent / self._mean)
+        return frozen(self._shares ** -float(self.options["exponent"]) / self._mean)
+
+    @property
+    def _shares(self) -> Array:
+        """The power of every ring as a share of the mean power, the floor at least."""
+        return np.maximum(self.power / self._mean, float(self.options["floor"]))
+
+    def at(self, sigma: float) -> Whitened:
+        r"""Weighs a difference of unit states by what Gaussian data of these powers make of it.
+
+        .. math:: w_k(\sigma) = w_k \, P / (\alpha^2 P + s^2)
+
+        The exact solution multiplies a mode of the unit state by the root of the last factor on the way to its end point.
+        """
+        return _AtLevel(self.shape, self.options, self.power, self.turn, sigma)
 
     def weights(self) -> Array:
         spread = self.ring_weights[:, rings(self.grid)]
@@ -127,6 +140,19 @@ class Whitened(Fitted):
         return torch.from_numpy(stands_for(self.grid[-1])).to(floats(like))
 
 
+@dataclass(frozen=True, eq=False)
+class _AtLevel(Whitened):
+    """The measure of unit states at a level."""
+
+    level: float = 0.0
+
+    @cached_property
+    def ring_weights(self) -> Array:
+        power, plain = self._shares * self._mean, self._shares ** -float(self.options["exponent"]) / self._mean
+        alpha = 1 / math.hypot(1, self.level)
+        return frozen(plain * power / (alpha**2 * power + 1 - alpha**2))
+
+
 def fit(
     exact: torch.Tensor,
     _: Denoiser | None,
@@ -150,7 +176,7 @@ def fit(
     _check(exponent, floor, channels)
     turn = _principal(exact) if channels == "principal" else np.zeros((0, 0))
     options = {"exponent": exponent, "floor": floor, "channels": channels}
-    return Whitened(tuple(exact.shape[1:]), options, frozen(_power(exact, turn)), frozen(turn))
+    return Whitened(tuple(exact.shape[1:]), options, frozen(ring_power(exact, turn)), frozen(turn))
 
 
 def _check(exponent: float, floor: float, channels: str) -> None:
@@ -170,8 +196,8 @@ def _principal(exact: torch.Tensor) -> Array:
     return np.linalg.eigh(second)[1].T[::-1].copy()  # torch knows no strides below 0
 
 
-def _power(exact: torch.Tensor, turn: Array) -> Array:
-    """The mean power of every ring, (1, K), or of every axis and ring, (C, K)."""
+def ring_power(exact: torch.Tensor, turn: Array) -> Array:
+    """The mean power about 0 of every ring of samples, (1, K), or with axes as rows, (C, C), of every axis and ring, (C, K)."""
     channels, grid = exact.shape[1], tuple(exact.shape[2:])
     dims = tuple(range(-len(grid), 0))
     sums = np.zeros((channels, *half(grid).shape))

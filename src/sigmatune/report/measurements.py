@@ -27,7 +27,7 @@ from sigmatune.statistics.bootstrap import percentile_interval
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import baseline
-from sigmatune.tuning.measure_choice import of_evidence
+from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
 
 SHOWN_DEFAULTS = 5
@@ -82,12 +82,11 @@ def _check(bench: Workbench, plans: Sequence[Plan]) -> None:
             raise SigmaTuneError(
                 "this plan was tested on other noises than the workbench's; give the settings it was tuned with."
             )
-        measure, ours = of_evidence(plan.evidence, bench.model), bench.measure_choice
-        name, options = ("rms", {}) if measure is None else (measure.name, measure.options)
-        if (name, dict(options)) != (ours.name, dict(ours.options)):
+        measure = of_evidence(plan.evidence, bench.model)
+        theirs = "rms" if measure is None else str(MeasureChoice(measure.name, measure.options))
+        if theirs != str(bench.measure_choice):
             raise SigmaTuneError(
-                f"this plan's errors are by the measure {name} {dict(options) or ''}, the workbench's by {ours.name} "
-                f"{dict(ours.options) or ''}; give the workbench the plan's measure."
+                f"this plan was tuned with the measure {theirs}, the workbench has {bench.measure_choice}; give it the plan's."
             )
 
 

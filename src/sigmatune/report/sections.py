@@ -33,8 +33,8 @@ def curves(measured: ReportFacts) -> str:
 
 def _curve_note(group: Group, measured: ReportFacts) -> str:
     text = (
-        f"Typical error: geometric mean over the first {measured.rows} held-out noises of the root mean square distance to "
-        "the converged solution from the same noise, in the model's own scale; bars are 95% bootstrap intervals over noises. "
+        f"Typical error: geometric mean over the first {measured.rows} held-out noises of the "
+        f"{words.error_words(measured.views[0].evidence)}; bars are 95% bootstrap intervals over noises. "
         "Bars of two curves may overlap although the difference is significant, because both use the same noises: the "
         f"table's ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
     )

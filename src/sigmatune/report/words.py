@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp, isinf
 from typing import Any
 
@@ -35,8 +36,8 @@ def proof(view: View) -> str:
     return (
         f"The schedule was searched on {counts['tuning']} noises; {counts['validation']} others chose among the candidates "
         f"and chose the best of {len(e['defaults_on_validation'])} static defaults, {e['baseline']}; the two were "
-        f"compared once, on {counts['held_out']} held-out noises that no earlier step had used. Error is the root mean "
-        f"square distance to the converged solution from the same noise{_measure(e)}; that reference ({reference['family']}, "
+        f"compared once, on {counts['held_out']} held-out noises that no earlier step had used. Error is the "
+        f"{error_words(e)}; that reference ({reference['family']}, "
         f"{reference['solver']}, {reference['steps']} steps) {settled}. The tuned schedule was worse on "
         f"{s['worse']:.0%} of the held-out noises and more than twice as bad on {s['much_worse']:.0%}; the median "
         f"ratio was {exp(s['median']):.2f}. Sliced Wasserstein distance to the set of converged images, another view "
@@ -44,10 +45,15 @@ def proof(view: View) -> str:
     )
 
 
-def _measure(evidence: dict[str, Any]) -> str:
-    """By what measure; nothing for a plan from before there were measures."""
-    stated = evidence.get("measure")
-    return f" by the measure {stated['name']}" if stated else ""
+def error_words(evidence: Mapping[str, Any]) -> str:
+    """What the errors of some evidence are."""
+    name = (evidence.get("measure") or {"name": "rms"})["name"]
+    to = "distance to the converged solution from the same noise"
+    known = {
+        "rms": f"root mean square {to}, in the model's own scale",
+        "whitened": f"whitened {to}: every ring of frequencies weighed by its own power, as a share of the data's size",
+    }
+    return known.get(name, f"{to} by the measure {name}")
 
 
 def cost(view: View) -> dict[str, str]:

@@ -33,11 +33,13 @@ import torch
 
 from sigmatune import schedules
 from sigmatune.core.schedule import Schedule, whole
+from sigmatune.measures import Fitted
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.reference import HIGHEST
 from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.frechet import frechet_distance
+from sigmatune.statistics.pieces import pieces
 from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.options import positive
@@ -123,8 +125,9 @@ def tune_by_trials(
         space: The search space.
         sampler: The sampler that proposes plans.
         trials: How many plans the study is to have.
-        objective: "paired", the mean log error against the reference; "sliced-wasserstein" or "frechet" (of average-pooled
-            pixels), a distance to the set of reference images; or a function of a plan.
+        objective: "paired", the mean log error against the reference; "sliced-wasserstein", in the space of the
+            workbench's measure, or "frechet", of average-pooled pixels, a distance to the set of reference images; or a
+            function of a plan.
         study: URL of a database, which is trusted; by default the study is in memory and its values in the store.
         affordable: Says whether a plan may still be tried.
 
@@ -141,6 +144,7 @@ def tune_by_trials(
     builder = _Builder(bench, space, whole(calls, "calls"))
     positive(trials=whole(trials, "trials"))
     about = f"{bench.name}|{bench.settings}|{calls}|{space}|{sampler}|{_name(objective)}"
+    about += "" if bench.measure_choice.name == "rms" else f"|{bench.measure_choice}"
     name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     measure = _kept(bench, builder, measure, name) if callable(objective) else measure
     opened = _opened(optuna, name, study)
@@ -285,8 +289,16 @@ def _objective(bench: Workbench, objective: Objective | str, space: SearchSpace)
     if objective == "frechet":
         bench.watch(objective, lambda x: np.array([frechet_distance(_pooled(x), _pooled(exact))]))
     else:
-        bench.watch(objective, lambda x: np.array([sliced_wasserstein(x, exact, seed=seed)]))
+        measured = _applied(bench.measure, exact)
+        bench.watch(
+            objective, lambda x: np.array([sliced_wasserstein(_applied(bench.measure, x), measured, seed=seed)])
+        )
     return lambda plan: float(bench.watched(plan, objective)[0])
+
+
+def _applied(measure: Fitted, x: torch.Tensor) -> torch.Tensor:
+    """Samples in a measure's space, (n, ...)."""
+    return torch.cat([measure.apply(part) for part in pieces(x)])
 
 
 def _pooled(x: torch.Tensor) -> Array:

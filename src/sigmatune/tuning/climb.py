@@ -1,8 +1,8 @@
 """The climb: stages in order, cheap ones first, each from the best so far, until the next one does not pay.
 
 Proposals are measured on the tuning noises. After each stage the best plan is measured on the validation noises; a
-costly stage that does not improve on them ends the search for levels. The plan records the gain and the cost of every
-stage.
+costly stage that does not improve on them ends the search for levels. Then levels that nearly touch are spaced
+(:mod:`~sigmatune.tuning.spacing`). The plan records the gain and the cost of every stage.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import SOLVERS
+from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.budget import Allowance, Budget
+from sigmatune.tuning.spacing import spaced, touching
 from sigmatune.tuning.stage_choice import follows, proposals
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Goal, Stage, Task, payable
@@ -72,10 +74,13 @@ def climb(
     stages = [STAGES[name] for name in names]
     run = _Run(bench, goal, allowance or Allowance(bench, Budget()), starts)
     for stage in stages:
+        if stage.coefficients:
+            run.space()
         if follows(stage, stopped=run.stopped):
             if bench.progress is not None:
                 bench.progress(f"{goal.steps} steps: {stage.name}", len(run.log), len(stages))
             run.take(stage)
+    run.space()
     if run.best is None:
         raise SigmaTuneError(
             f"none of the stages {', '.join(names)} proposes a schedule of {goal.steps} steps; add 'static'."
@@ -104,6 +109,7 @@ class _Run:
         self.log: list[dict[str, Any]] = []
         self.family: Plan | None = None
         self.stopped = False
+        self.touches: Plan | None = None  # has levels that nearly touch, and is better so
 
     def take(self, stage: Stage) -> None:
         """Runs one stage, measures its proposals, and logs gain and cost."""
@@ -123,17 +129,49 @@ class _Run:
             self.family = next((plan for _, plan in self.ranked if plan.schedule.family in FAMILIES), None)
         value = bench.score(self.ranked[0][1], "validation")
         paid = self.best is None or value < self.best[0] - PAYS
-        spent = {k: v for k, v in cost()["network_evaluations"].items() if k not in ("reference", "total") and v}
+        spent = _spent(cost())
+        self._note(stage.name, len(proposed), spent, value, seconds=time.monotonic() - began, paid=paid)
+        if self.best is None or value < self.best[0]:
+            self.best = value, self.ranked[0][1]
+        self.stopped = self.stopped or bool(stage.costly and proposed and not paid)
+
+    def space(self) -> None:
+        """Replaces levels that nearly touch, unless they are significantly better on the validation noises."""
+        bench = self.bench
+        if self.best is None or self.best[1].solver == "custom" or self.best[1] is self.touches:
+            return
+        plan, cost, began = self.best[1], bench.meter(), time.monotonic()
+        task = Task(bench, self.goal, [], self.allowance, self.reserve)
+        tried = task.plans(spaced(plan.schedule))
+        if not tried or not self.allowance.pays(len(tried) * (self.reserve + task.trial(plan))):
+            return
+        values = bench.scores(tried, "validation")
+        value, better = min(zip(values, tried, strict=True), key=lambda entry: entry[0])
+        pair = (bench.errors(one, "validation") for one in (plan, better))
+        kept = compare(*pair, seed=bench.settings.seed).gain
+        if kept:
+            self.touches = plan
+        else:
+            others = [entry for entry in self.ranked if entry[1].solver == "custom" or not touching(entry[1].schedule)]
+            self.best, self.ranked = (value, better), [(bench.score(better, "tuning"), better), *others]
+        self._note("spacing", len(tried), _spent(cost()), self.best[0], seconds=time.monotonic() - began, paid=not kept)
+
+    def _note(
+        self, stage: str, proposals: int, spent: dict[str, int], value: float, *, seconds: float, paid: bool
+    ) -> None:
+        """Logs what a stage brought and cost."""
+        bench, goal = self.bench, self.goal
         self.log.append(
-            {"stage": stage.name, "network_evaluations": spent, "seconds": time.monotonic() - began,
-             "peak_memory_mib": bench.costs.peak_memory(), "proposals": len(proposed), "tuning": self.ranked[0][0],
+            {"stage": stage, "network_evaluations": spent, "seconds": seconds,
+             "peak_memory_mib": bench.costs.peak_memory(), "proposals": proposals, "tuning": self.ranked[0][0],
              "validation": value, "paid": paid}
         )  # fmt: skip
         logger.info(
             "%s, %d steps: stage %s proposed %d plans for %s evaluations; mean log error %.4f on validation%s",
-            goal.solver, goal.steps, stage.name, len(proposed), f"{sum(spent.values()):,}", value,
-            "" if paid else ", no better",
+            goal.solver, goal.steps, stage, proposals, f"{sum(spent.values()):,}", value, "" if paid else ", no better",
         )  # fmt: skip
-        if self.best is None or value < self.best[0]:
-            self.best = value, self.ranked[0][1]
-        self.stopped = self.stopped or bool(stage.costly and proposed and not paid)
+
+
+def _spent(cost: dict[str, Any]) -> dict[str, int]:
+    """The network evaluations of a stage by purpose, the references not counted."""
+    return {k: v for k, v in cost["network_evaluations"].items() if k not in ("reference", "total") and v}

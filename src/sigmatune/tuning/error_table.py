@@ -1,9 +1,10 @@
 r"""The denoising error of a model at every level: the table behind the discretisation loss.
 
-.. math:: e(\sigma) = \tfrac1d \, E \lVert D(x_0 + \sigma \epsilon; \sigma) - x_0 \rVert^2
+.. math:: e(\sigma) = \tfrac1d \, E \lVert M D(x_0 + \sigma \epsilon; \sigma) - M x_0 \rVert^2
 
-the training objective without a weight, d the size of an image. It is estimated on images with **one** noise for all
-levels, so that neighbouring entries share their sampling error and the curve is smooth. For an ideal denoiser it rises
+the training objective without a weight, d the size of an image, M a linear measure (:mod:`sigmatune.measures`) or 1. It is
+estimated on images with **one** noise for all levels, so that neighbouring entries share their sampling error and the curve
+is smooth. For an ideal denoiser it rises
 with sigma, and the isotonic fit enforces this. One measurement serves every number of steps.
 """
 
@@ -22,6 +23,7 @@ from scipy.optimize import isotonic_regression
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.rng import noise
 from sigmatune.core.schedule import whole
+from sigmatune.measures import Fitted
 from sigmatune.noise import Array
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support import reading
@@ -110,6 +112,7 @@ def tabulate(
     levels: int = LEVELS,
     seed: int = 0,
     micro_batch: int = 16,
+    measure: Fitted | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ErrorTable:
     """Measures a model's error table; costs levels times images network evaluations.
@@ -120,11 +123,17 @@ def tabulate(
         levels: G, log-spaced over the model's range; a network of whole timesteps gets its nearest ones, each once.
         seed: Seed of the noise; image i gets the noise of (seed, i).
         micro_batch: Rows per network call, padded with zeros.
+        measure: What squared errors are taken in, linear; by default the samples as they are.
         progress: Called with (network calls done, network calls in all).
 
     Raises:
-        SigmaTuneError: if the images do not fit the model, are fewer than two, or the model returns NaN.
+        SigmaTuneError: if the images do not fit the model, are fewer than two, or the model returns NaN; for a measure that
+            is not linear.
     """
+    if measure is not None and not measure.linear:
+        raise SigmaTuneError(
+            f"an error table needs a linear measure, and {measure.name} is none; take whitened or rms."
+        )
     if tuple(images.shape[1:]) != model.shape or len(images) < 2:
         raise SigmaTuneError(
             f"an error table needs at least two images of shape {model.shape}, not {tuple(images.shape)}."
@@ -138,7 +147,8 @@ def tabulate(
         eps = noise(seed, range(first, first + len(x0)), 0, model.shape, channel=TABLE_NOISE, dtype=model.dtype)
         conditioned = model.rows(range(first, first + len(x0)), size - len(x0))
         for g, sigma in enumerate(sigmas):
-            each = _squared_error(conditioned, x0, eps.to(x0), float(sigma), size - len(x0))
+            denoised = _denoised(conditioned, x0, eps.to(x0), float(sigma), size - len(x0))
+            each = _squared_error(denoised, x0, measure)
             total[g], square[g] = total[g] + each.sum(), square[g] + np.square(each).sum()
             if progress is not None:
                 progress(done * len(sigmas) + g + 1, len(parts) * len(sigmas))
@@ -147,7 +157,8 @@ def tabulate(
     scatter = np.sqrt(np.maximum(square / n - mean**2, 0) / (n - 1))
     if not np.isfinite(mean).all():
         raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-    return ErrorTable(sigmas, mean, scatter, n, {"fingerprint": model.fingerprint(), "seed": seed})
+    about = {"fingerprint": model.fingerprint(), "seed": seed}
+    return ErrorTable(sigmas, mean, scatter, n, about if measure is None else about | {"measure": measure.to_dict()})
 
 
 def evaluations(model: Denoiser, rows: int, levels: int = LEVELS, micro_batch: int = 16) -> int:
@@ -162,13 +173,19 @@ def levels_of(model: Denoiser, levels: int) -> Array:
     return np.unique(model.whole_time(sigmas)) if model.integer_time else sigmas
 
 
-def _squared_error(model: Denoiser, x0: torch.Tensor, eps: torch.Tensor, sigma: float, pad: int) -> Array:
-    """Mean squared error of every image at one level, (n,)."""
+def _denoised(model: Denoiser, x0: torch.Tensor, eps: torch.Tensor, sigma: float, pad: int) -> torch.Tensor:
+    """The model's estimate of every image from its noisy version at one level, (n, *shape)."""
     z = (x0 + sigma * eps) / np.hypot(1.0, sigma)
     rows = torch.cat([z, z.new_zeros(pad, *z.shape[1:])]) if pad else z
     with torch.no_grad():
-        denoised = model(rows, sigma)[: len(x0)]
+        return model(rows, sigma)[: len(x0)]
+
+
+def _squared_error(denoised: torch.Tensor, x0: torch.Tensor, measure: Fitted | None) -> Array:
+    """Mean squared error of every image, (n,)."""
     pairs = zip(pieces(denoised), pieces(x0), strict=True)
+    if measure is not None:
+        return np.concatenate([measure.squares(a, b).cpu().numpy() for a, b in pairs])
     return np.concatenate([
         (a.double() - b.double()).flatten(1).square().mean(dim=1).cpu().numpy() for a, b in pairs
     ])  # fmt: skip

@@ -4,6 +4,8 @@ The error of :mod:`~sigmatune.tuning.closed_form` is minimised over :math:`\log 
 ends included. The N + 1 gaps, from the top of the range to the first level, between levels, and from the last level to
 the bottom, are a softmax times the range, so every point of the search is a valid schedule.
 
+Modes may have weights, those of a linear measure (:mod:`sigmatune.measures`): then it is the measure's squared error.
+
 The optimum is exact for a linear denoiser only, and a high-order method can make its errors cancel there in a way that
 does not transfer to a network. Regularised levels serve several spectra at once and change their spacing slowly.
 """
@@ -11,7 +13,8 @@ does not transfer to a network. Regularised levels serve several spectra at once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,9 @@ from scipy.optimize import OptimizeResult, minimize
 
 from sigmatune import schedules
 from sigmatune.core.schedule import Schedule, whole
+from sigmatune.measures import Fitted
+from sigmatune.measures.grid import counts, ring_means
+from sigmatune.measures.whitened import ring_power
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan.reference import HIGHEST
 from sigmatune.solvers import SOLVERS
@@ -48,10 +54,22 @@ class Modes:
     Attributes:
         power: P, (modes,), positive.
         count: How many modes have it, (modes,).
+        weight: What the squared error of each of them counts, (modes,); by default 1.
     """
 
     power: Array
     count: Array
+    weight: Array | None = None
+
+    @property
+    def weights(self) -> Array:
+        """The weights, (modes,)."""
+        return np.ones_like(self.power) if self.weight is None else self.weight
+
+    @property
+    def size(self) -> float:
+        """The weighted power per mode: the squared error of samples that are all 0."""
+        return float(np.average(self.power * self.weights, weights=self.count))
 
     @classmethod
     def of_rings(cls, power: Any, count: Any) -> Modes:
@@ -93,7 +111,7 @@ class Regulariser:
 
 
 def error(solver: str, sigmas: Any, modes: Modes, **options: Any) -> float:
-    """The squared Wasserstein error per mode of a schedule on Gaussian data.
+    """The squared Wasserstein error per mode of a schedule on Gaussian data, weighted as the modes are.
 
     Args:
         solver: A solver of the registry.
@@ -159,7 +177,7 @@ def optimal(
         y = levels(point)
         sigmas = torch.cat([y.exp(), y.new_zeros(1)])
         scales = (1.0,) if regulariser is None else regulariser.scales
-        relative = _error(name, sigmas, modes, scales, options) / float(np.average(modes.power, weights=modes.count))
+        relative = _error(name, sigmas, modes, scales, options) / modes.size
         value = torch.log(relative + NEGLIGIBLE)
         if regulariser is not None and len(y) > 2:
             value = value + regulariser.smoothness * y.diff(n=2).square().mean()
@@ -214,15 +232,18 @@ def optimal_beta(solver: str, steps: int, modes: Modes, path: NoisePath, **optio
     return built(minimum.x)
 
 
-def power_of(images: torch.Tensor) -> Modes | None:
-    """Estimates the spectrum of images: mean power about the mean image, averaged over rings of frequency.
+def power_of(images: torch.Tensor, measure: Fitted | None = None) -> Modes | None:
+    """Estimates the spectrum of samples: mean power about the mean sample, averaged over rings of frequency.
 
     Args:
-        images: (n, channels, height, width), n >= 2.
+        images: (n, channels, height, width), n >= 2; with a measure that weighs modes, (n, channels, *grid).
+        measure: A linear measure, whose weights the modes get.
 
     Returns:
-        The modes; None for data that are not images or do not vary.
+        The modes; None for data that are neither images nor weighed by a measure, or that do not vary.
     """
+    if measure is not None and measure.weights() is not None:
+        return _weighted(images, measure) if len(images) > 1 else None
     if images.ndim != 4 or len(images) < 2:
         return None
     spectrum = spectrum_of((part.double() for part in pieces(images)), corners=True)
@@ -231,6 +252,21 @@ def power_of(images: torch.Tensor) -> Modes | None:
         return None
     present = spectrum.count > 0  # very oblong images have rings without a mode
     return Modes.of(np.repeat(power[present], spectrum.count[present].astype(int)))
+
+
+def _weighted(samples: torch.Tensor, measure: Fitted) -> Modes | None:
+    """The modes of samples on a grid: one for every ring, and for every axis of the channels that has weights of its own."""
+    grid, axes = tuple(samples.shape[2:]), measure.axes()
+    mean = reduce(torch.add, (part.double().sum(dim=0) for part in pieces(samples))) / len(samples)
+    turn = np.zeros((0, 0)) if axes is None else axes
+    whole = ring_power(samples, turn)
+    power = (whole - ring_power(mean[None], turn)) * (len(samples) / (len(samples) - 1))
+    if not power.max() > 1e-12 * whole.max():  # what is left of samples that do not vary is rounding
+        return None
+    count = np.broadcast_to(counts(grid), power.shape)
+    weight = ring_means(np.asarray(measure.weights()))[: len(power)]
+    present = count > 0
+    return replace(Modes.of_rings(np.maximum(power[present], 0), count[present]), weight=weight[present])
 
 
 def _minimised(objective: Callable[[Array], tuple[float, Array]], begins: Sequence[Array]) -> Array:
@@ -257,7 +293,7 @@ def _error(
 ) -> torch.Tensor:
     """The error per mode, averaged over the spectrum times each scale and divided by that scale."""
     power = torch.from_numpy(np.concatenate([scale * modes.power for scale in scales]))
-    weight = torch.from_numpy(np.concatenate([modes.count / scale for scale in scales]))
+    weight = torch.from_numpy(np.concatenate([modes.count * modes.weights / scale for scale in scales]))
     per_mode = errors(SOLVERS[solver].build(sigmas, **options), power)
     return (per_mode * weight).sum() / (len(scales) * float(modes.count.sum()))
 

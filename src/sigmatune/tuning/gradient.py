@@ -9,6 +9,7 @@ is minimised by L-BFGS, which suits a smooth objective on fixed noises. Nothing 
 gaps of log sigma, from the top of the range to its bottom, are a softmax with a smallest share. The backward pass
 recomputes the network's activations (checkpointing), so memory holds those of one call, not K.
 
+- ``start``: the start noise times a number near 1; the first level of few steps is so low that noise alone is too small there.
 - ``queries``: call the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
 - ``coefficients``: corrections to the triangular table of the classical solver (:mod:`~sigmatune.core.unrolled`), zero at
   first. With tied sums each row of corrections adds up to 0, so a constant denoiser is still integrated exactly; free
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -68,10 +69,11 @@ class Freedom:
     Attributes:
         queries: Also the levels at which the network is called.
         coefficients: Also the plan's coefficients.
+        start: Also how large the start noise is.
         sums: "tied": the corrections of a row add up to 0; "free": they need not, and the start noise's weights move too.
-        loss: Of the root mean square errors e of the rows: "log", mean log e, what the guard compares; "l2", mean e^2;
-            "robust", mean sqrt(e^2 + m^2) - m with m the median of the start's e.
-        features: Compare these features instead of the images, (B, *shape) to (B, ...).
+        loss: Of the errors e of the rows, by the workbench's measure: "log", mean log e, what the guard compares; "l2", mean
+            e^2; "robust", mean sqrt(e^2 + m^2) - m with m the median of the start's e.
+        features: Compare these features by root mean square instead, (B, *shape) to (B, ...).
     """
 
     queries: bool = False
@@ -79,6 +81,12 @@ class Freedom:
     sums: Sums = "tied"
     loss: Loss = "log"
     features: Callable[[torch.Tensor], torch.Tensor] | None = None
+    start: bool = field(default=False, repr=False)
+
+    @property
+    def custom(self) -> bool:
+        """Whether its plans have coefficients that no solver has."""
+        return self.queries or self.coefficients or self.start
 
     def __post_init__(self) -> None:
         if self.sums not in ("tied", "free") or self.loss not in ("log", "l2", "robust"):
@@ -109,7 +117,9 @@ class Parameters:
 
     def __init__(self, start: Schedule, solver: str, ends: tuple[float, float], freedom: Freedom) -> None:
         self.solver, self.freedom = SOLVERS[solver], freedom
-        self.name = f"{self.solver.name} from {start.sigmas.tolist()} between {ends} with {freedom}"
+        self.name = (
+            f"{self.solver.name} from {start.sigmas.tolist()} between {ends} with {freedom}{', start' * freedom.start}"
+        )
         self.head = torch.from_numpy(start.sigmas[:1].copy())[np.isinf(start.sigmas[:1])]
         self.low, self.high = float(np.log(ends[0])), float(np.log(ends[1]))
         y = np.clip(np.log(start.sigmas[len(self.head) : -1]), self.low, self.high)
@@ -121,7 +131,7 @@ class Parameters:
         queried = self.calls if freedom.queries else 0
         learned = self.calls * (self.calls + 1) // 2 if freedom.coefficients else 0
         weights = self.calls if freedom.coefficients and freedom.sums == "free" else 0
-        self.sizes = [len(gaps), queried, learned, weights]
+        self.sizes = [len(gaps), queried, learned, weights, int(freedom.start)]
 
     def sigmas(self, x: torch.Tensor) -> torch.Tensor:
         """The levels, (N + 1,), float64, the final 0 included."""
@@ -132,8 +142,10 @@ class Parameters:
 
     def table(self, x: torch.Tensor) -> Coefficients:
         """The plan's table; differentiable."""
-        _, shifts, corrections, weights = torch.split(x, self.sizes)
+        _, shifts, corrections, weights, scale = torch.split(x, self.sizes)
         classical = self.solver.build(self.sigmas(x), **self.solver.defaults)
+        if len(scale):
+            classical = replace(classical, start=classical.start * (0.5 * torch.tanh(2 * scale)).exp())
         if not (self.freedom.queries or self.freedom.coefficients):
             return classical
         form = unrolled(classical)
@@ -156,7 +168,7 @@ class Parameters:
         """The plan at a point."""
         with torch.no_grad():
             schedule = Schedule(self.sigmas(x).numpy(), "gradient").bound(bench.model.path)
-            if not (self.freedom.queries or self.freedom.coefficients):
+            if not self.freedom.custom:
                 return bench.plan(schedule, self.solver.name)
             table = self.table(x)
         return Plan(schedule, "custom", table, bench.model.path.spec(), bench.model.fingerprint())
@@ -191,9 +203,14 @@ def tune_by_gradient(
         The plan of the iterate that is best on validation, or the start's plan if none is better.
 
     Raises:
-        SigmaTuneError: for a stochastic solver, or a network of whole timesteps, whose levels do not move smoothly.
+        SigmaTuneError: for a stochastic solver, a network of whole timesteps, whose levels do not move smoothly, or a measure
+            that is not linear, unless the distance is of other features.
     """
     freedom, model = freedom or Freedom(), bench.model
+    if freedom.features is None and not bench.measure.linear:
+        raise SigmaTuneError(
+            f"the measure {bench.measure.name} has no gradient; take whitened or rms, or pass features."
+        )
     positive(iterations=whole(iterations, "iterations"))
     if not SOLVERS[solver].paired():
         raise SigmaTuneError(
@@ -258,7 +275,7 @@ class _Objective:
             self.bench.spend("gradient", price)
             loss_and_gradient = self._measured(x)
         else:
-            name = f"gradient of {self.parameters.name} on {self.indices} at {digits(x).hex()}"
+            name = self.bench.by_measure(f"gradient of {self.parameters.name} on {self.indices} at {digits(x).hex()}")
             loss_and_gradient = self.bench.array(name, lambda: self._measured(x), purpose="gradient", evaluations=price)
         return float(loss_and_gradient[0]), loss_and_gradient[1:]
 
@@ -277,7 +294,9 @@ class _Objective:
         return np.append(total, gradient)
 
     def _errors(self, ends: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-        features = self.parameters.freedom.features or (lambda x: x)
+        features = self.parameters.freedom.features
+        if features is None:
+            return self.bench.measure.squares(ends, exact.to(ends)).clamp(min=1e-24).sqrt()
         away = features(ends).double() - features(exact.to(ends)).double()
         return away.flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
 

@@ -13,6 +13,7 @@ import torch
 from sigmatune import measures
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.measures import MEASURES, Fitted, default_measure
+from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -40,6 +41,29 @@ class MeasureChoice:
             raise SigmaTuneError(why)
         return cls(measure.name, measure.complete(options or {}))
 
+    @classmethod
+    def of_plan(cls, plan: Plan, shape: tuple[int, ...]) -> MeasureChoice | None:
+        """The measure that a plan says it was tuned with, for samples of a shape; None if it says none.
+
+        Raises:
+            SigmaTuneError: if what it says is no measure.
+        """
+        stated = (plan.tuned_for or {}).get("measure")
+        if stated is None:
+            return None
+        name, options = (stated.get("name"), stated.get("options")) if isinstance(stated, Mapping) else (None, None)
+        if not isinstance(name, str) or not isinstance(options, Mapping):
+            raise SigmaTuneError("the plan's tuned_for.measure is no name with options; tune the plan again.")
+        return cls.of(shape, name, options)
+
+    @property
+    def linear(self) -> bool:
+        """Whether its map is linear."""
+        return MEASURES[self.name].linear
+
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{name}={value}" for name, value in self.options.items())])
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, as a plan's ``tuned_for`` has it."""
         return {"name": self.name, "options": dict(self.options)}
@@ -47,9 +71,10 @@ class MeasureChoice:
     def fitted(self, exact: torch.Tensor, model: Denoiser) -> np.ndarray[Any, Any]:
         """The measure, fitted to converged end points, as the bytes of its JSON: what a store keeps.
 
-        A measure that comes from the store has the same bits on every processor, as the end points there have.
+        A measure that comes from the store has the same bits on every processor, as the end points there have. Of a model
+        that always ends at 0, whose plans are all exact, an error is taken in the unit of its samples.
         """
-        fitted = measures.fit(self.name, exact, model, **self.options)
+        fitted = measures.fit(self.name, exact if bool(exact.any()) else torch.ones_like(exact), model, **self.options)
         return np.frombuffer(json.dumps(fitted.to_dict()).encode(), dtype=np.uint8)
 
 
@@ -90,4 +115,6 @@ def precision(model: Denoiser) -> float:
     plan's error; they get 8.
     """
     states = torch.finfo(model.dtype)
-    return float(max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps))
+    return float(
+        max(states.eps * (512 if states.bits > 16 else 8), torch.finfo(model.network_dtype or model.dtype).eps)
+    )

@@ -1,18 +1,23 @@
 """Whether a stage runs: the one place that decides, by the method, the budget, the climb so far and the task.
 
 1. :func:`stages_of`: the method names the stages, in order;
-2. :func:`with_payable_tables`: the method "auto" leaves out a table that takes too much of the budget;
-3. :func:`follows`: once a costly stage has not paid, only stages that move coefficients follow;
-4. :func:`proposals`: a stage that is impossible for the task, or whose first step the budget does not pay, proposes nothing.
+2. :func:`for_measure`: where the measure is not linear, the method "auto" searches without the stages that need one;
+3. :func:`with_payable_tables`: the method "auto" leaves out a table that takes too much of the budget;
+4. :func:`follows`: once a costly stage has not paid, only stages that move coefficients follow;
+5. :func:`proposals`: a stage that is impossible for the task, or whose first step the budget does not pay, proposes nothing.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from sigmatune.support.errors import unknown_name
+from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.tuning.measure_choice import MeasureChoice
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Proposals, Stage, Task, payable
+
+logger = logging.getLogger(__name__)
 
 AUTO = ("static", "closed-form", "discretisation", "trajectory", "surrogate", "gradient")
 """The stages of ``method="auto"``."""
@@ -35,6 +40,29 @@ def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
     if coefficients:  # its gradient moves the levels as well
         names = (*(name for name in names if name not in ("gradient", "coefficients")), "coefficients")
     return tuple(dict.fromkeys(names))
+
+
+def for_measure(names: Sequence[str], choice: MeasureChoice, *, method: str) -> tuple[str, ...]:
+    """The stages that can minimise a measure.
+
+    Args:
+        names: The stages of the method.
+        choice: The measure.
+        method: "auto", which then ends with a search, or the stage that was asked for.
+
+    Raises:
+        SigmaTuneError: if a stage that was asked for needs a linear measure.
+    """
+    without = [name for name in names if STAGES[name].linear and not choice.linear]
+    if not without:
+        return tuple(names)
+    if method != "auto" or "coefficients" in without:
+        raise SigmaTuneError(
+            f"the stage {without[-1]} needs a measure with a gradient, whitened or rms, and {choice.name} is none; take the "
+            "method auto or search."
+        )
+    logger.info("%s is no linear measure, so these stages are left out: %s", choice.name, ", ".join(without))
+    return (*(name for name in names if name not in without), "search")
 
 
 def with_payable_tables(names: Sequence[str], task: Task) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ def static(task: Task) -> Proposals:
 
 def closed_form(task: Task) -> Proposals:
     """The regularised optimum for Gaussian data with the spectrum of the model's samples."""
-    modes = power_of(task.bench.reference("tuning"))
+    modes = power_of(task.bench.reference("tuning"), task.bench.measure)
     if modes is None:
         return []
     return task.plans([optimal(task.solver, task.steps, modes, task.bench.model.path, regulariser=Regulariser())])
@@ -91,6 +92,7 @@ def closed_form(task: Task) -> Proposals:
 def table_of(bench: Workbench) -> ErrorTable:
     """The model's error table on its own samples; measured once, and kept in the workbench's store."""
     images, model, settings = bench.reference("tuning")[:TABLE_ROWS], bench.model, bench.settings
+    measure = None if bench.measure.name == "rms" else bench.measure
 
     def measured() -> Array:
         def progress(done: int, total: int) -> None:
@@ -98,12 +100,15 @@ def table_of(bench: Workbench) -> ErrorTable:
                 bench.progress("error table", done, total)
 
         tabulated = tabulate(
-            model, images, levels=TABLE_LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, progress=progress
-        )
+            model, images, levels=TABLE_LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, measure=measure,
+            progress=progress,
+        )  # fmt: skip
         return np.stack([tabulated.sigma, tabulated.error, tabulated.standard_error])
 
-    columns = bench.array(f"error table of {len(images)}", measured, purpose="table", evaluations=_table_price(bench))
-    about = {"fingerprint": model.fingerprint(), "seed": settings.seed}
+    name = bench.by_measure(f"error table of {len(images)}")
+    columns = bench.array(name, measured, purpose="table", evaluations=_table_price(bench))
+    about: dict[str, Any] = {"fingerprint": model.fingerprint(), "seed": settings.seed}
+    about |= {} if measure is None else {"measure": measure.to_dict()}
     return bench.once(TABLE, lambda: ErrorTable(columns[0], columns[1], columns[2], len(images), about))
 
 
@@ -273,8 +278,8 @@ STAGES: Registry[Stage] = Registry(
         stage.name: stage
         for stage in (
             Stage("static", static, costly=False),
-            Stage("closed-form", closed_form, costly=False),
-            Stage("discretisation", discretised, costly=False, left=table_left, first=table_left),
+            Stage("closed-form", closed_form, costly=False, linear=True),
+            Stage("discretisation", discretised, costly=False, left=table_left, first=table_left, linear=True),
             Stage(
                 "trajectory",
                 trajectory,
@@ -282,13 +287,16 @@ STAGES: Registry[Stage] = Registry(
                 left=trajectory_left,
                 possible=_has_trajectories,
                 first=trajectory_left,
+                linear=True,
             ),
-            Stage("surrogate", surrogate, possible=lambda task: bool(task.classical)),
+            Stage("surrogate", surrogate, possible=lambda task: bool(task.classical), linear=True),
             Stage("search", searched, possible=_has_plans),
-            Stage("gradient", by_gradient, possible=_has_gradient, first=_first_trial),
+            Stage("gradient", by_gradient, possible=_has_gradient, first=_first_trial, linear=True),
             # These two run even after the search for levels has ended.
-            Stage("queries", queries, coefficients=True, possible=_has_gradient, first=_first_trial),
-            Stage("coefficients", coefficients, coefficients=True, possible=_has_gradient, first=_first_trial),
+            Stage("queries", queries, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True),
+            Stage(
+                "coefficients", coefficients, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True
+            ),
             *(
                 Stage(sampler, _by_trials(sampler), possible=_has_plans, first=lambda task: task.trial(task.best[0]))
                 for sampler in blackbox.USUAL

@@ -6,13 +6,13 @@ the ideal denoiser of Gaussian data,
 
 .. math:: D(z; \sigma) \approx D^*(\sigma) + d(\sigma) \, (z - z^*(\sigma)), \qquad d = \frac{\alpha P}{\alpha^2 P + s^2},
 
-mode by mode, with P the power of the mode among the model's own samples. So a plan runs in milliseconds on the noises
+mode by mode, with P the power of the mode among the model's own samples
+(:mod:`~sigmatune.tuning.followed_modes`). So a plan runs in milliseconds on the noises
 that the reference was solved for, any solver and any number of steps, and it is differentiable in the levels. On the
 trajectory itself the surrogate is exact; beside it, the surrogate neglects how the network's derivative differs from
 the Gaussian one.
 
-Modes are principal axes: of the channels and the cosine transform for images, of the samples for everything else. For
-large images it follows the strongest modes and an even sample of the others, weighted to represent all of them.
+Errors are those of the workbench's measure; of the usual measure for the data's shape where that is not linear.
 
 References:
     | The Unreasonable Effectiveness of Gaussian Score Approximation (Wang and Vastola, 2024), https://arxiv.org/abs/2412.09726,
@@ -22,12 +22,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.fft import dctn
 from scipy.interpolate import CubicSpline
 from scipy.optimize import OptimizeResult, minimize
 
@@ -38,6 +36,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.solvers.base import scales
 from sigmatune.statistics.pieces import pieces
+from sigmatune.tuning.followed_modes import modes_of, summed
 from sigmatune.tuning.gradient import Parameters
 from sigmatune.tuning.workbench import Workbench
 
@@ -46,12 +45,6 @@ ROWS = 16
 
 MODES = "modes"
 """The workbench's key for the modes of measured end points."""
-
-MOST = 512
-"""Most modes that are followed."""
-
-WIDE = 1024
-"""Data that are not images and have more numbers than this are used without principal axes."""
 
 FAINT = 1e-9
 """Least power of a mode, as a share of the strongest."""
@@ -70,11 +63,11 @@ class Surrogate:
     def __init__(self, bench: Workbench, rows: int = ROWS) -> None:
         samples = bench.reference("tuning")
         self.rows = min(rows, len(samples))
-        mean = _summed(part.double() for part in pieces(samples)) / len(samples)
-        self._axes = _axes(samples, mean)
-        power = _summed(_rotated(part.double() - mean, self._axes).square() for part in pieces(samples)) / len(samples)
-        power = _ring_means(power, bench.model.shape) if self._axes is not None and samples.ndim == 4 else power
-        self._kept, self._weight = _chosen(power)
+        mean = summed(part.double() for part in pieces(samples)) / len(samples)
+        self._modes = modes_of(samples, mean, bench.linear_measure)
+        power = summed(self._modes.rotated(part.double() - mean).square() for part in pieces(samples)) / len(samples)
+        power = self._modes.smoothed(power)
+        self._kept, self._weight = self._modes.chosen(power)
         self._power = power[self._kept].clamp(min=float(power.max()) * FAINT)
         self.exact = self.modes(samples[: self.rows])
         indices = bench.settings.rows("tuning")[: self.rows]
@@ -83,7 +76,8 @@ class Surrogate:
         plan = bench.reference_plan()
         places = _place(plan.coefficients.q).numpy()[::-1].copy()
         recorded = bench.array(
-            f"path of {self.rows} rows, {len(self._weight)} modes", lambda: self._recorded(bench, plan, indices),
+            bench.by_measure(f"path of {self.rows} rows, {len(self._weight)} modes"),
+            lambda: self._recorded(bench, plan, indices),
             purpose="reference", evaluations=bench.padded(self.rows) * plan.network_calls(bench.model),
         )  # fmt: skip
         self._spline = torch.from_numpy(CubicSpline(places, recorded).c), places
@@ -91,7 +85,7 @@ class Surrogate:
 
     def modes(self, x: torch.Tensor) -> torch.Tensor:
         """The modes that are followed, of the first rows of some images, (rows, modes), float64."""
-        return torch.cat([_rotated(part.double().cpu(), self._axes)[:, self._kept] for part in pieces(x[: self.rows])])
+        return torch.cat([self._modes.rotated(part.double().cpu())[:, self._kept] for part in pieces(x[: self.rows])])
 
     def run(self, table: Coefficients) -> torch.Tensor:
         """The modes of a plan's end points, (rows, modes); differentiable in the table.
@@ -111,7 +105,7 @@ class Surrogate:
         return ends
 
     def errors(self, modes: torch.Tensor) -> torch.Tensor:
-        """The root mean square error of each row of end points, given as modes, (rows,)."""
+        """The error of each row of end points, given as modes, (rows,)."""
         return ((modes - self.exact).square() @ self._weight).clamp(min=1e-24).sqrt()
 
     def score(self, table: Coefficients) -> torch.Tensor:
@@ -166,61 +160,3 @@ def _at(spline: tuple[torch.Tensor, Array], place: torch.Tensor) -> torch.Tensor
     i = int(np.clip(np.searchsorted(knots, float(place.detach()), side="right") - 1, 0, len(knots) - 2))
     t = place - float(knots[i])
     return torch.einsum("p,p...->...", torch.stack([t**3, t**2, t, torch.ones_like(t)]), pieces[:, i])
-
-
-Axes = tuple[torch.Tensor, bool] | None
-"""Principal axes as rows, of the channels of images (True) or of whole samples (False); None to use the data
-unchanged."""
-
-
-def _summed(parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The sum over the rows of all parts."""
-    total: torch.Tensor = reduce(torch.add, (part.sum(dim=0) for part in parts))
-    return total
-
-
-def _axes(samples: torch.Tensor, mean: torch.Tensor) -> Axes:
-    images = samples.ndim == 4 and min(samples.shape[-2:]) > 1
-    if not images and mean.numel() > WIDE:
-        return None
-
-    def scatter(centred: torch.Tensor) -> torch.Tensor:
-        if images:
-            return torch.einsum("nchw,ndhw->cd", centred, centred)
-        flat = centred.flatten(1)
-        return flat.T @ flat
-
-    covariance = reduce(torch.add, (scatter(part.double() - mean) for part in pieces(samples)))
-    return torch.linalg.eigh(covariance)[1].T, images
-
-
-def _rotated(x: torch.Tensor, axes: Axes) -> torch.Tensor:
-    """Orthonormal coordinates, (n, d)."""
-    if axes is None:
-        return x.flatten(1)
-    if not axes[1]:
-        return x.flatten(1) @ axes[0].T
-    turned = torch.einsum("cd,ndhw->nchw", axes[0], x)
-    return torch.from_numpy(dctn(turned.numpy(), axes=(-2, -1), norm="ortho")).flatten(1)
-
-
-def _ring_means(power: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """The power of cosine modes, averaged over each channel's rings of frequency: few samples say little about one mode."""
-    channels, height, width = shape
-    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
-    ring = (torch.hypot(rows, columns) * max(height, width)).round().long().flatten()
-    sums = torch.zeros(channels, int(ring.max()) + 1, dtype=power.dtype)
-    sums = sums.index_add(1, ring, power.reshape(channels, -1)) / torch.bincount(ring).clamp(min=1)
-    return sums[:, ring].flatten()
-
-
-def _chosen(power: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The modes that are followed, and the weight of each in the mean over all."""
-    order = torch.argsort(power, descending=True, stable=True)
-    if len(order) <= MOST:
-        return order, torch.full((len(order),), 1 / len(order), dtype=torch.float64)
-    strong, rest = order[: MOST // 2], order[MOST // 2 :]
-    few = rest[torch.linspace(0, len(rest) - 1, MOST // 2).round().long()]
-    weight = torch.ones(MOST, dtype=torch.float64)
-    weight[MOST // 2 :] = len(rest) / len(few)
-    return torch.cat([strong, few]), weight / len(order)

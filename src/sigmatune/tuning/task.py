@@ -114,6 +114,7 @@ class Stage:
         left: The remaining cost of its table, which all budgets share; 0 for a stage without a table.
         possible: Whether the model and the plans so far allow it.
         first: The cost of its first step, without which it cannot start; None if it asks for every trial or costs nothing.
+        linear: It needs a linear measure: one with a gradient, whose squares add up.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Stage:
     left: Callable[[Task], int] = lambda task: 0
     possible: Callable[[Task], bool] = lambda task: True
     first: Callable[[Task], int] | None = None
+    linear: bool = False
 
 
 def payable(task: Task, proposed: Proposals) -> Proposals:

@@ -199,6 +199,7 @@ class _Search:
         self.bench, self.solver, self.beam = bench, solver, beam
         self.sigmas, self.indices = torch.from_numpy(levels), indices
         self.teacher = _teacher(bench, levels, indices)
+        self.measures, self.least = [bench.measure.at(float(level)) for level in levels], bench.least
 
     def run(self, most: int) -> Iterator[_Prefix]:
         """The best whole plans of 1..most steps, whose last node is 0."""
@@ -239,7 +240,7 @@ class _Search:
                     z = _combined(table.c[row, call].unsqueeze(0), state)
                     more = self._asked(z[0], float(table.q[row, call])).unsqueeze(0)
                     state = _combined(steps[row, call], torch.cat([state, more]))
-                score = self._score(_combined(table.c[row, table.calls :], state)[0], self.teacher[node])
+                score = self._score(_combined(table.c[row, table.calls :], state)[0], node)
                 yield _Prefix((*prefix.way, node), state, table.calls, score)
 
     def _alike(self, nodes: range) -> list[range]:
@@ -264,9 +265,9 @@ class _Search:
                 outputs.append(self.bench.model.rows(rows, len(part) - len(rows))(part, sigma))
         return torch.cat(outputs)[: len(z)]
 
-    def _score(self, x: torch.Tensor, exact: torch.Tensor) -> float:
-        """The mean over rows of the log of the measure's error, not below the rounding of the arithmetic."""
-        return float(self.bench.measure.errors(x, exact).clamp(min=self.bench.least).log().mean())
+    def _score(self, x: torch.Tensor, node: int) -> float:
+        """The mean over rows of the log of the measure's error at a node, not below the rounding of the arithmetic."""
+        return float(self.measures[node].errors(x, self.teacher[node]).clamp(min=self.least).log().mean())
 
 
 def _combined(weights: torch.Tensor, tensors: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from sigmatune.tuning.climb import Climb, climb
 from sigmatune.tuning.guard import judge
 from sigmatune.tuning.guard_evidence import evidence
 from sigmatune.tuning.settings import TuningSettings
-from sigmatune.tuning.stage_choice import stages_of, with_payable_tables
+from sigmatune.tuning.stage_choice import for_measure, stages_of, with_payable_tables
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Goal, Task
 from sigmatune.tuning.workbench import Progress, Workbench
@@ -145,6 +145,7 @@ def tune_on(
     """Tunes on a workbench, so that several solvers share one reference; see :func:`tune`."""
     wanted = [whole(n, "calls") for n in (calls if isinstance(calls, Sequence) else [calls])]
     names, allowance = stages_of(method, coefficients=coefficients), Allowance(bench, Budget.of(budget))
+    names = for_measure(names, bench.measure_choice, method=method)
     if not wanted:
         raise SigmaTuneError("no number of calls was given; ask for one or more, such as [4, 6, 8, 10].")
     if not SOLVERS[solver].paired():
@@ -175,7 +176,9 @@ def tune_on(
         climbed = climb(bench, Goal(count, solver, most, nearest), names, allowance=share, starts=[rival.plan])
         levels[n] = climbed.levels
         target = tuned_for(bench.model, solver=solver, calls=n, steps=count, measure=bench.measure_choice.to_dict())
-        plans[n] = _guarded(bench, climbed, rival, target).with_notes(cost={**cost(), "method": method, "stages": climbed.log})
+        plans[n] = _guarded(bench, climbed, rival, target).with_notes(
+            cost={**cost(), "method": method, "stages": climbed.log}
+        )
     return {n: plans[n] for n in wanted} if isinstance(calls, Sequence) else plans[wanted[0]]
 
 

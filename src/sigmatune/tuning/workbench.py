@@ -114,10 +114,22 @@ class Workbench:
         """What errors are measured with, fitted to the reference of the tuning noises and to nothing else."""
         return self.once("measure", self._fitted)
 
+    @property
+    def linear_measure(self) -> Fitted:
+        """The measure, or the usual one for the samples' shape where that is not linear, for what estimates errors."""
+        if self.measure.linear:
+            return self.measure
+        usual = MeasureChoice.of(self.model.shape, None, None)
+        return self.once(
+            "linear measure", lambda: opened(usual.fitted(self.reference("tuning"), self.model), self.model)
+        )
+
     def _fitted(self) -> Fitted:
         name = f"measure {self.measure_choice.to_dict()}"
         exact = self.reference("tuning")
-        kept = self.array(name, lambda: self.measure_choice.fitted(exact, self.model), purpose="reference", evaluations=0)
+        kept = self.array(
+            name, lambda: self.measure_choice.fitted(exact, self.model), purpose="reference", evaluations=0
+        )
         return opened(kept, self.model)
 
     @property
@@ -207,7 +219,7 @@ class Workbench:
 
         if split == "held_out":  # used again: distances, images, finer references
             return measured(self.outputs(plan, split, rows=rows, purpose=purpose))
-        digests: dict[str, Digest] = {self._kind(steps): measured}
+        digests: dict[str, Digest] = {self.by_measure(f"e{steps}"): measured}
         if split == "tuning" and rows is None:
             digests |= self._digests
         return self._remember(digests, plan, split, rows, purpose)[0]
@@ -219,10 +231,11 @@ class Workbench:
             name: Its name; :meth:`watched` returns it.
             digest: Of end points, (rows, *shape).
         """
-        self._digests[name] = digest
+        self._digests[self.by_measure(name)] = digest
 
     def watched(self, plan: Plan, name: str) -> Array:
         """The digest of a plan's end points on the tuning noises; measures the plan if necessary."""
+        name = self.by_measure(name)
         return self._remember({name: self._digests[name]}, plan, "tuning", None, "search")[0]
 
     def padded(self, rows: int) -> int:
@@ -246,11 +259,11 @@ class Workbench:
 
     def knows(self, plan: Plan, split: Split) -> bool:
         """Whether a plan's errors on a split have been measured."""
-        return self._key(self._kind(self.settings.reference_steps), plan, split, None) in self._cache
+        return self._key(self.by_measure(f"e{self.settings.reference_steps}"), plan, split, None) in self._cache
 
-    def _kind(self, steps: int) -> str:
-        """What errors against a reference of some steps are called in the store; rms as it was before there were measures."""
-        return f"e{steps}" if self.measure_choice.name == "rms" else f"e{steps}|{self.measure.digest()}"
+    def by_measure(self, name: str) -> str:
+        """The name in the store of something that depends on the measure; with rms as it was before there were measures."""
+        return name if self.measure_choice.name == "rms" else f"{name}|{self.measure.digest()}"
 
     def has(self, name: str) -> bool:
         """Whether :meth:`once` has a result under a name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,19 +56,30 @@ def files_of(model: str, out: Path) -> list[tuple[Path, str]]:
     return [*plans, (out / f"{name}.png", "demo")]
 
 
-def run(model: str, out: Path, *, small: bool = False, progress: Progress | None = None) -> Demo:
+def run(
+    model: str,
+    out: Path,
+    *,
+    small: bool = False,
+    measure: str | None = None,
+    measure_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Demo:
     """Tunes a model at two budgets and writes the plans and one figure.
 
     Args:
         model: The argument of :func:`sigmatune.load`.
         out: Folder to write to, created if missing.
         small: A smaller search.
+        measure, measure_options: What is minimised, as for :func:`sigmatune.tuning.tune`.
         progress: Receives the current action.
 
     Raises:
         SigmaTuneError: if the folder cannot be made or the model cannot be loaded.
     """
-    bench = Workbench(load(model), SMALL if small else FULL, progress=progress)
+    bench = Workbench(
+        load(model), SMALL if small else FULL, progress=progress, measure=measure, measure_options=measure_options
+    )
     name = Path(model).name
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
 from sigmatune.training.run_log import Report
 from sigmatune.training.teacher import followed
 from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.measure_choice import MeasureChoice
 from sigmatune.tuning.stage_choice import stages_of
 from sigmatune.workflows.finetune_job import FinetuneJob
 from sigmatune.workflows.finetune_round import Round, weights_of
@@ -119,6 +120,7 @@ def _check(job: FinetuneJob, start: Trainable, plan: Plan | int, model: Denoiser
     if job.settings.method != KEEP:
         stages_of(job.settings.method, coefficients=False)
     Budget.of(job.settings.budget)
+    MeasureChoice.of(start.model.shape, job.settings.measure, job.settings.measure_options)
     if isinstance(plan, Plan):
         known = plan.fingerprint is None or any(one.is_model_of(plan.fingerprint) for one in (start.model, model))
         if not known:

@@ -18,6 +18,7 @@ from sigmatune.support.files import write_text
 from sigmatune.training.data import Pictures
 from sigmatune.training.run_log import Report
 from sigmatune.tuning import Workbench, tune_on
+from sigmatune.tuning.measure_choice import MeasureChoice
 from sigmatune.workflows.finetune_settings import KEEP, FinetuneSettings
 from sigmatune.workflows.judge import ReferenceData
 
@@ -50,9 +51,15 @@ class FinetuneJob:
         device = None if self.device == "cpu" else self.device
         return load(str(source), dtype=getattr(torch, self.settings.dtype), device=device)
 
-    def tuned(self, model: Denoiser, calls: int, solver: str, store: Path) -> Plan:
-        """The tuner's plan."""
-        bench = Workbench(model, self.settings.noises, store=store, progress=self.progress)
+    def tuned(self, model: Denoiser, calls: int, solver: str, store: Path, *, like: Plan | None = None) -> Plan:
+        """The tuner's plan, by the measure that was asked for, or else by that of an earlier plan."""
+        asked: dict[str, Any] = {"name": self.settings.measure, "options": self.settings.measure_options}
+        known = MeasureChoice.of_plan(like, model.shape) if like is not None and asked["name"] is None else None
+        chosen = asked if known is None else known.to_dict()
+        bench = Workbench(
+            model, self.settings.noises, store=store, progress=self.progress, measure=chosen["name"],
+            measure_options=chosen["options"],
+        )  # fmt: skip
         method = "auto" if self.settings.method == KEEP else self.settings.method
         return tune_on(bench, calls, solver=solver, method=method, budget=self.settings.budget)
 

@@ -189,7 +189,9 @@ class Round:
             return plans
         calls = (self.plan.tuned_for or {}).get("calls", self.plan.network_calls(model))
         plans |= _discretised(model, table, self.plan, solver)
-        plans["tuned"] = job.kept(f"{self.home.name}/tuned.json", lambda: job.tuned(model, calls, solver, store))
+        plans["tuned"] = job.kept(
+            f"{self.home.name}/tuned.json", lambda: job.tuned(model, calls, solver, store, like=self.plan)
+        )
         return plans
 
 

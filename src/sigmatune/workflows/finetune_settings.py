@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ class FinetuneSettings:
         method: How to choose the plan again: "auto", a tuning stage by name, or "keep".
         budget: The budget of one choice of the plan, as for :func:`sigmatune.tuning.tune`.
         noises: The tuner's noises.
+        measure, measure_options: What the tuner minimises, as for :func:`sigmatune.tuning.tune`; None for the measure of the
+            plan that was given, or for the default of the model's shape.
         distil: Network calls of the teacher, which is the old model; 0 to learn from the images.
         lora: Rank of the adapters to train instead of the weights; 0 for the weights.
         dtype: Arithmetic of the network for sampling and tuning, "float32" or "bfloat16".
@@ -44,6 +47,8 @@ class FinetuneSettings:
     method: str = "auto"
     budget: int | str | None = 20_000
     noises: Noises = NOISES
+    measure: str | None = None
+    measure_options: Mapping[str, Any] | None = None
     distil: int = 0
     lora: int = 0
     dtype: str = "float32"
