@@ -18,7 +18,7 @@ def spent(plan):
 
 
 def rows(plan):
-    return {split: last - first for split, (first, last) in plan.evidence["rows"].items() if split != "seed"}
+    return {split: pair[1] - pair[0] for split, pair in plan.evidence["rows"].items() if split != "seed"}
 
 
 @pytest.mark.parametrize("name", ["low", "normal"])
@@ -52,12 +52,12 @@ def test_the_command_takes_an_effort_and_numbers_beside_it(run, tmp_path, tiny):
     assert rows(load_plan(tmp_path / "p.json")) == {"tuning": 16, "validation": 16, "held_out": 8}
     code, _, err = run("tune", tiny, "--effort", "lots", "-o", tmp_path / "q.json")
     assert code == 2
-    assert "unknown effort 'lots'" in err
+    assert "there is no effort 'lots'" in err
     assert not (tmp_path / "q.json").exists()
 
 
 def test_an_unknown_effort_is_refused():
-    with pytest.raises(SigmaTuneError, match="unknown effort"):
+    with pytest.raises(SigmaTuneError, match="there is no effort"):
         tune(gaussian(), 3, effort="some")
 
 

@@ -298,9 +298,7 @@ def test_the_paired_error_is_that_of_the_workbench(tmp_path):
 
     model = gaussian(vp())
     settings, found = TuningSettings(tuning=8, validation=1, held_out=8, reference_steps=96, micro_batch=8), {}
-    plan = dataclasses.replace(
-        compile_plan(schedules.build("karras", 3, model.path), "dpmpp2m", model), micro_batch=8
-    )
+    plan = dataclasses.replace(compile_plan(schedules.build("karras", 3, model.path), "dpmpp2m", model), micro_batch=8)
     for name in ("whitened", "rms"):
         bench = Workbench(model, settings, measure=name, store=tmp_path / "store")
         found[name] = paired(model, plan, 8, measure=bench.measure, folder=tmp_path)

@@ -25,7 +25,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, baseline, frechet_sets
 from sigmatune.tuning.guard import Judged, judge
 from sigmatune.tuning.guard_evidence import evidence, statement, verdict
-from sigmatune.tuning.no_loss import FALSE_ALARMS, Ends, chance, compared, losses, worst
+from sigmatune.tuning.no_loss import FALSE_ALARMS, MEAN, Ends, chance, compared, losses, worst
 
 QUICK = TuningSettings(tuning=16, validation=16, held_out=96, evaluations=10, reference_steps=16, micro_batch=32)
 NAMES = [
@@ -105,7 +105,7 @@ def test_false_alarms_are_as_rare_as_stated():
     for _ in range(sets):
         exact = torch.from_numpy(rng.normal(size=(64, 2)))
         sides = [exact + torch.from_numpy(rng.normal(size=(64, 2)) * rng.lognormal(-1, 1, (64, 1))) for _ in range(2)]
-        alarms += any(loss.lost for loss in found_by(*sides, exact))
+        alarms += any(loss.significant for loss in found_by(*sides, exact))
     assert 1 <= alarms <= stats.binom.ppf(0.999, sets, FALSE_ALARMS)
 
 
@@ -122,6 +122,8 @@ def test_the_correction_is_for_several_tests():
     assert among.p == alone.p
     assert among.adjusted == pytest.approx(6 * alone.p)
     assert (alone.lost, among.lost) == (True, False)
+    mean = compared([(MEAN, one[1])] * 6, 96)[0]
+    assert (mean.significant, mean.lost) == (False, True), "any larger mean counts"
 
 
 def test_holm_by_hand():
@@ -216,7 +218,7 @@ def test_the_verdict_says_what_is_lost(lost):
     bench, _, _, judged = lost
     said = verdict(judged, "uniform-trailing")
     assert said.startswith("no gain: on 96 held-out noises the tuned plan's typical error is 0.")
-    assert "significantly worse in its" in said
+    assert "but it is worse in its" in said
     assert said.count(".") == said.replace(". ", "").count("."), "one sentence"
     report = evidence(bench, judged, [], "uniform-trailing", searched_label="karras")
     assert report["no_loss"]["held"] is False

@@ -245,8 +245,8 @@ def test_a_plan_of_the_rounding_of_its_arithmetic_is_no_better_than_another():
 
     bench = Workbench(load(FLAT["its input"], shape=SHAPE, dtype=torch.float64), QUICK)
     for solver in ("euler", "heun", "unipc3", "dpmpp3m", "deis3"):
-        for _, family, options in schedules.defaults(bench.model.path)[:5]:
-            plan = bench.plan(schedules.build(family, 10, bench.model.path, **options), solver)
+        for family in ("uniform-trailing", "uniform-linspace", "karras", "log-uniform", "kl-optimal"):
+            plan = bench.plan(schedules.build(family, 10, bench.model.path), solver)
             assert bench.errors(plan, "tuning").tolist() == [bench.least] * 8
     off = load(lambda x, sigma: x * (1 + 1e-9), shape=SHAPE, dtype=torch.float64)
     other = Workbench(off, QUICK)

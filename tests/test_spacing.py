@@ -50,7 +50,7 @@ def test_spacing_by_hand():
 
 def run_from(levels, model=None):
     bench = Workbench(model or gaussian(), QUICK)
-    run = _Run(bench, Goal(len(levels), "euler"), Allowance(bench, Budget()))
+    run = _Run(bench, Goal(len(levels), "euler"), Allowance(bench, Budget()), [])
     plan = bench.plan(Schedule([*levels, 0.0]), "euler")
     run.ranked = [(bench.score(plan, "tuning"), plan)]
     run.best = (bench.score(plan, "validation"), plan)

@@ -82,7 +82,7 @@ def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
     plan = tune_on(shared(path, "tuning"), calls, solver=solver)
     assert plan.evidence["statistic"]["high"] < 0
     if solver == "heun" and not plan.evidence["gain"]:  # nearer row by row, and the set of end points is not
-        assert "significantly worse in its squared energy distance" in plan.evidence["verdict"]
+        assert "worse in its squared energy distance" in plan.evidence["verdict"]
         return
     assert plan.evidence["gain"], plan.evidence["verdict"]
     assert plan.calls == calls

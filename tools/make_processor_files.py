@@ -4,8 +4,8 @@
     python tools/make_processor_files.py all        # this version under every set of kernels that this processor has
 
 A set is a plan on every kind of noise path (static, tuned, learned coefficients, rows, phase space), a rule, spectra, cases
-of the conformance suite, an error table, exports, the names of what a run folder keeps, and the images of each plan. Files of
-equal content are kept once; ``sets.json`` says which set has which. The sets "0.1.0 ..." are of release 0.1.0, whose tables
+of the conformance suite, an error table, exports, and the images of each plan. Files of equal content are kept once;
+``sets.json`` says which set has which. The sets "0.1.0 ..." are of release 0.1.0, whose tables
 came from torch's kernels, made by putting that version's ``src`` first on PYTHONPATH; they are kept as they are.
 """
 
@@ -133,7 +133,6 @@ def files(folder: Path) -> None:
             if name == "sd":
                 for target in ("comfyui", "k-diffusion"):
                     (folder / f"{target}.txt").write_text(exports.export(plan, target))
-        kept = sorted(file.stem for file in Path(store).glob("*.npy"))
     rule(known["vp"]).save(folder / "rule.json")
     images["rule.json"] = shown(sample(known["vp"], rule(known["vp"]), 2))
     drawn = known["vp"].draw(32)
@@ -141,7 +140,6 @@ def files(folder: Path) -> None:
     tabulate(known["vp"], drawn[:16].to(torch.float64), levels=12).save(folder / "error-table.json")
     (folder / "conformance.jsonl").write_text(conformance.dumps(conformance.cases()[2::17]))
     write_json(folder / "tables.json", tables())
-    write_json(folder / "store.json", kept)
     write_json(folder / "images.json", images)
 
 

@@ -72,6 +72,7 @@ MUTANTS = (
     Mutant("solvers/multistep.py", "{(0, j): take * w[..., j]", "{(0, j): -take * w[..., j]", SOLVERS),
     # The guard's second half, and the rivals.
     Mutant("tuning/no_loss.py", "return self.adjusted <= FALSE_ALARMS", "return self.p <= FALSE_ALARMS", GUARD),
+    Mutant("tuning/no_loss.py", "strict=name == MEAN", "strict=False", GUARD),
     Mutant("tuning/no_loss.py", "-difference.value / difference.error", "difference.value / difference.error", GUARD),
     Mutant("tuning/no_loss.py", "np.sort(errors)[::-1] @ weight / share", "np.sort(errors) @ weight / share", GUARD),
     Mutant("tuning/guard.py", "self.comparison.gain and not self.lost", "self.comparison.gain", GUARD),

@@ -43,7 +43,7 @@ def linear_quadratic(steps: int, path: NoisePath, *, threshold: float = 0.025) -
     x = threshold * i / linear + (1 - threshold * steps / linear) * grown**2
     tau = (1 - x) / (1 + 1 / path.sigma_max)
     with np.errstate(divide="ignore"):
-        return np.asarray(tau / (1 - tau))
+        return np.maximum(tau / (1 - tau), path.sigma_min)  # of many hundred steps the last would lie below
 
 
 FAMILY = Family(

@@ -74,6 +74,7 @@ def no_loss(judged: Judged) -> dict[str, Any]:
     """The second half of the guard."""
     return {
         "held": not judged.lost,
+        "rule": "the mean error is not larger, and nothing is significantly larger",
         "false_alarm_rate": FALSE_ALARMS,
         "correction": "Holm",
         "test": "one-sided Student's t of the plan minus the baseline, jackknife over held-out noises",
@@ -118,7 +119,7 @@ def verdict(judged: Judged, default_label: str) -> str:
     if c.gain:
         return (
             f"no gain: on {c.rows} held-out noises the tuned plan's typical error is {r['value']:.2f} times that of "
-            f"{default_label}, but it is significantly worse in its {_lost(judged)}, so this is that default."
+            f"{default_label}, but it is worse in its {_lost(judged)}, so this is that default."
         )
     return (
         f"no gain: on {c.rows} held-out noises the tuned plan is not significantly better than {default_label} "
