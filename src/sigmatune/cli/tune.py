@@ -109,6 +109,7 @@ def tune(
     Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
     """
     from sigmatune import solvers
+    from sigmatune.tuning.blackbox import check_study
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.stage_choice import stages_of
 
@@ -117,6 +118,7 @@ def tune(
     for number in calls:
         solvers.solver(solver).steps_for(number)
     stages_of(method, coefficients=coefficients)
+    check_study(study)
     measured_by = measure_of(measure)
     settings, spending = _work(
         effort, {"tuning": tuning, "validation": validation, "held_out": held_out}, evaluations=evaluations,

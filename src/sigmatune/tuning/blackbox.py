@@ -174,9 +174,27 @@ def _warn_of_old(bench: Workbench) -> None:
         )
 
 
+def check_study(url: str | None) -> None:
+    """Refuses the address of a database that cannot be one, before any work.
+
+    Raises:
+        SigmaTuneError: if it is no address, or its driver is not installed.
+    """
+    if url is not None:
+        _optuna()
+        from sqlalchemy.engine import make_url
+
+        _asked(url, lambda: make_url(url).get_dialect())
+
+
 def _opened(optuna: Any, name: str, url: str | None) -> Any:
+    settings = {"study_name": name, "direction": "minimize", "load_if_exists": True}
+    return _asked(url, lambda: optuna.create_study(storage=url, **settings))
+
+
+def _asked(url: str | None, ask: Callable[[], Any]) -> Any:
     try:
-        return optuna.create_study(storage=url, study_name=name, direction="minimize", load_if_exists=True)
+        return ask()
     except Exception as error:  # noqa: BLE001 - whatever the database's driver raises
         shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", str(url))  # messages end up in logs
         raise SigmaTuneError(f"cannot open the study at {shown}: {reason(error)}.") from None
