@@ -34,7 +34,7 @@ class Effort:
 
     def budget(self, numbers: int, *, method: str, coefficients: bool) -> int | None:
         """The limit for several numbers of calls together, None for none."""
-        limited = self.search < float("inf") and method == "auto" and not coefficients
+        limited = numbers > 0 and self.search < float("inf") and method == "auto" and not coefficients
         return int(self.search) * numbers if limited else None
 
 
