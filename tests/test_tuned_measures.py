@@ -17,7 +17,7 @@ from sigmatune import measures
 from sigmatune.core.wrappers import Counted
 from sigmatune.measures import MEASURES, Fitted, Measure, grid
 from sigmatune.measures.base import frozen
-from sigmatune.models.analytic import GaussianMixture
+from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, vp
 from sigmatune.plan import file as plan_file
 from sigmatune.schedules import build
@@ -309,6 +309,18 @@ def test_of_many_modes_every_ring_is_followed_without_bias(monkeypatch):
     y = torch.from_numpy(np.random.default_rng(2).standard_normal(x.shape))
     few = (modes.rotated(y)[:, kept].square() @ weight).mean()
     assert float(few) == pytest.approx(float(fitted.squares(y, 0 * y).mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 3.0, np.inf])
+def test_states_at_a_level_are_measured_by_the_end_points_that_they_lead_to(sigma):
+    """Exactly so for Gaussian data whose power is that of the rings."""
+    power = np.maximum(grid.rings((8, 8)), 0.5) ** -2.2
+    model = GaussianSpectrum(power, (1, 8, 8), VE())
+    fitted = measures.fit("whitened", model.draw(20_000, seed=0))
+    x, y = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 5, 1, 8, 8)))
+    ends = [model.flow(z, sigma, 0.0) for z in (x, y)]
+    assert_allclose(fitted.at(sigma).errors(x, y), fitted.errors(*ends), rtol=0.01)
+    assert_allclose(fitted.at(0.0).errors(x, y), fitted.errors(x, y), rtol=1e-12)
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])

@@ -157,7 +157,7 @@ class RingModes(Modes):
     def chosen(self, power: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         group, value = self._groups(), (self._weights * power).numpy()
         size = np.bincount(group)
-        taken = _shares(size, np.bincount(group, value), MOST)
+        taken = _shares(size, np.asarray(np.bincount(group, value), dtype=np.float64), MOST)
         order = np.argsort(group, kind="stable")
         ends = size.cumsum()
         kept = np.concatenate([
