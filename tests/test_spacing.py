@@ -43,6 +43,8 @@ def test_spacing_by_hand():
     apart, moved = spaced(Schedule(np.append(np.exp(y), 0.0)))
     assert_allclose(np.log(apart.sigmas[:-1]), [3.0, 3 - 2.6 * 2 / 2.9, 2.6 * 0.9 / 2.9, 0.0], atol=1e-12)
     assert_allclose(np.log(moved.sigmas[:-1]), [3.0, 1.975, 0.95, 0.0], atol=1e-12)
+    two, _ = spaced(Schedule(np.append(np.exp([4.0, 2.0, 1.9, 1.8, 0.0]), 0.0)))
+    assert_allclose(-np.diff(np.log(two.sigmas[:-1])), [2 * 3.2 / 3.8, 0.4, 0.4, 1.8 * 3.2 / 3.8], atol=1e-12)
     infinite = spaced(Schedule([np.inf, *np.exp(y), 0.0]))
     assert [schedule.sigmas[0] for schedule in infinite] == [np.inf, np.inf]
     assert_allclose(infinite[1].sigmas[1:], moved.sigmas)

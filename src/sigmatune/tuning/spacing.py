@@ -37,7 +37,7 @@ def spaced(schedule: Schedule) -> list[Schedule]:
     for kind, levels in (("apart", _apart(y)), ("moved", _moved(y))):
         inner = np.exp(levels)
         inner[0], inner[-1] = schedule.sigmas[len(head)], schedule.sigmas[-2]  # the ends, to the bit
-        if not _least(levels):
+        if not _least(np.log(inner)):
             made.append(Schedule(np.concatenate([head, inner, [0.0]]), "spaced", {"of": schedule.family, "how": kind}))
     return made
 
