@@ -44,7 +44,7 @@ from sigmatune.tuning.no_loss import Ends, losses
 
 HERE = Path(__file__).parent
 SETTINGS = TuningSettings(tuning=16, validation=32, held_out=96, evaluations=20, reference_steps=48, micro_batch=96)
-BUDGET = 2000
+BUDGET = 3000
 SOLVERS, CALLS = ("euler", "dpmpp2m", "unipc", "heun"), (5, 3, 8, 4, 10, 6)
 FRESH, FRESH_SEED, FINE = 512, 20_261_128, 400
 FALSE_ALARMS = 0.05
