@@ -21,7 +21,8 @@ from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench
-from sigmatune.tuning.gradient import Freedom, Parameters, _Objective, tune_by_gradient
+from sigmatune.tuning.gradient import _Objective, tune_by_gradient
+from sigmatune.tuning.parameters import Freedom, Parameters
 
 DETERMINISTIC = [solver for solver in POSITION.values() if solver.deterministic() and solver.name != "multistep"]
 every_solver = pytest.mark.parametrize("solver", DETERMINISTIC, ids=lambda s: s.name)
@@ -208,7 +209,8 @@ import torch, numpy
 from sigmatune import load
 from sigmatune.schedules import build
 from sigmatune.tuning import TuningSettings, Workbench
-from sigmatune.tuning.gradient import Freedom, Parameters, _Objective
+from sigmatune.tuning.gradient import _Objective
+from sigmatune.tuning.parameters import Freedom, Parameters
 
 torch.manual_seed(0)
 layers = [torch.nn.Conv2d(1, 64, 3, padding=1), torch.nn.SiLU()]

@@ -25,7 +25,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, baseline, frechet_sets
 from sigmatune.tuning.guard import Judged, judge
 from sigmatune.tuning.guard_evidence import evidence, statement, verdict
-from sigmatune.tuning.no_loss import FALSE_ALARMS, MEAN, Ends, chance, compared, losses, worst
+from sigmatune.tuning.no_loss import FALSE_ALARMS, MEAN, EndPoints, chance, compared, losses, worst
 
 QUICK = TuningSettings(tuning=16, validation=16, held_out=96, evaluations=10, reference_steps=16, micro_batch=32)
 NAMES = [
@@ -39,7 +39,7 @@ NAMES = [
 def ends_of(plan, rival, exact):
     """End points with their root mean square errors."""
     errors = tuple((x - exact).square().mean(dim=1).sqrt().numpy() for x in (plan, rival))
-    return Ends(plan, rival, exact, errors)
+    return EndPoints(plan, rival, exact, errors)
 
 
 def found_by(plan, rival, exact):
@@ -281,14 +281,14 @@ def test_frechet_distances_join_where_there_are_enough_images(monkeypatch):
     exact = model.draw(40)
     plan, rival = disturbed(exact, 0.4, 1), disturbed(exact, 0.05, 2)
     errors = tuple((x - exact).flatten(1).square().mean(dim=1).sqrt().numpy() for x in (plan, rival))
-    ends = Ends(plan, rival, exact, errors)
+    ends = EndPoints(plan, rival, exact, errors)
     found = frechet_sets.frechet(model, ends)
     assert [name for name, _ in found] == ["Frechet distance in block10", "Frechet distance in head-pca64"]
     assert all(plan(np.arange(40)) > rival(np.arange(40)) for _, (plan, rival) in found)
     joined = losses(fit("whitened", exact), ends, features=found)
     assert [loss.name for loss in joined][:4] == NAMES
     assert len(joined) == 6
-    few = Ends(plan[:39], rival[:39], exact[:39], (errors[0][:39], errors[1][:39]))
+    few = EndPoints(plan[:39], rival[:39], exact[:39], (errors[0][:39], errors[1][:39]))
     assert frechet_sets.frechet(model, few) == []
 
 

@@ -13,8 +13,8 @@ from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, followed_modes
-from sigmatune.tuning.gradient import Freedom, Parameters
 from sigmatune.tuning.kriging import _Space, tune_by_kriging
+from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.surrogate import MODES, Surrogate
 
 SETTINGS = TuningSettings(tuning=12, validation=8, held_out=8, micro_batch=6, reference_steps=64)

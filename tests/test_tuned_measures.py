@@ -30,8 +30,9 @@ from sigmatune.tuning.blackbox import SearchSpace, _objective
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.error_table import tabulate
 from sigmatune.tuning.gaussian_optimum import Modes, power_of
-from sigmatune.tuning.gradient import Freedom, Parameters, _Objective
+from sigmatune.tuning.gradient import _Objective
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
+from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.stage_choice import proposals
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.surrogate import Surrogate

@@ -40,7 +40,7 @@ FEW = 4
 """Modes of a ring that are followed in any case, if it has as many."""
 
 
-class Modes(ABC):
+class FollowedModes(ABC):
     """Orthonormal coordinates of samples."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Modes(ABC):
         """The modes to follow, and the weight of each in the squared error, (m,) both, by their smoothed powers."""
 
 
-def modes_of(samples: torch.Tensor, mean: torch.Tensor, measure: Fitted) -> Modes:
+def modes_of(samples: torch.Tensor, mean: torch.Tensor, measure: Fitted) -> FollowedModes:
     """The modes in which a measure's errors of samples are followed.
 
     Args:
@@ -73,7 +73,7 @@ def summed(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return total
 
 
-class PrincipalModes(Modes):
+class PrincipalModes(FollowedModes):
     """Principal axes: of the channels and the cosine transform for images, of the samples for everything else.
 
     Attributes:
@@ -124,7 +124,7 @@ class PrincipalModes(Modes):
         return torch.cat([strong, few]), weight / len(order)
 
 
-class RingModes(Modes):
+class RingModes(FollowedModes):
     """Hartley modes of every axis of the channels: the measure's own axes, or the principal ones.
 
     Attributes:

@@ -17,7 +17,7 @@ from sigmatune.statistics.moments import Moments
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import Pixels, to_pixels
-from sigmatune.tuning.no_loss import Ends, Quantity
+from sigmatune.tuning.no_loss import EndPoints, Quantity
 
 FRECHET_ROWS = 256
 """Fewest held-out rows: more than twice the numbers of the wider space, block10."""
@@ -25,7 +25,7 @@ FRECHET_ROWS = 256
 EXTRACTOR = "efficientnet-lite0"
 
 
-def frechet(model: Denoiser, ends: Ends) -> list[tuple[str, tuple[Quantity, Quantity]]]:
+def frechet(model: Denoiser, ends: EndPoints) -> list[tuple[str, tuple[Quantity, Quantity]]]:
     """The Frechet distances of two sets of images from the reference's, in both default spaces of the extractor.
 
     Args:

@@ -31,7 +31,7 @@ from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.frechet_sets import frechet
 from sigmatune.tuning.measure_choice import precision
-from sigmatune.tuning.no_loss import Ends, Loss, losses
+from sigmatune.tuning.no_loss import EndPoints, Loss, losses
 from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench
 
 
@@ -96,7 +96,7 @@ def judge(bench: Workbench, tuned: Plan, default: Plan, *, searched: Plan | None
         converged = change <= 0.1 * max(abs(now.statistic), (now.high - now.low) / 2)
     seed, exact = bench.settings.seed, bench.reference("held_out", steps)
     points = [bench.outputs(plan, "held_out", purpose="guard") for plan in (tuned, default)]
-    ends = Ends(points[0], points[1], exact, errors)
+    ends = EndPoints(points[0], points[1], exact, errors)
     return Judged(
         now,
         steps,
@@ -122,7 +122,7 @@ def _against(bench: Workbench, errors: Array, plan: Plan, steps: int) -> Compari
     return compare(errors, other, seed=bench.settings.seed)
 
 
-def _by_other_measures(bench: Workbench, ends: Ends) -> dict[str, Comparison]:
+def _by_other_measures(bench: Workbench, ends: EndPoints) -> dict[str, Comparison]:
     """The comparison by every linear measure that suits the samples, other than the workbench's."""
     tuning, compared = bench.reference("tuning"), {}
     for name, measure in MEASURES.items():

@@ -29,7 +29,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import HIGHEST
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning.gradient import Freedom, Parameters
+from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.surrogate import MODES, Surrogate
 from sigmatune.tuning.workbench import Workbench
 

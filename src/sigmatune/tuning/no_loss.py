@@ -96,7 +96,7 @@ class Loss:
 
 
 @dataclass(frozen=True, eq=False)
-class Ends:
+class EndPoints:
     """What a plan and its rival did on the same noises.
 
     Attributes:
@@ -110,7 +110,7 @@ class Ends:
     errors: tuple[Array, Array]
 
 
-def losses(measure: Fitted, ends: Ends, *, seed: int = 0, features: Sequence[tuple[str, Any]] = ()) -> list[Loss]:
+def losses(measure: Fitted, ends: EndPoints, *, seed: int = 0, features: Sequence[tuple[str, Any]] = ()) -> list[Loss]:
     """Tests every quantity.
 
     Args:

@@ -33,13 +33,15 @@ def spaced(schedule: Schedule) -> list[Schedule]:
     if not _least(y):
         return []
     head = schedule.sigmas[: schedule.steps - len(y)]
-    made = []
+    schedules = []
     for kind, levels in (("apart", _apart(y)), ("moved", _moved(y))):
         inner = np.exp(levels)
         inner[0], inner[-1] = schedule.sigmas[len(head)], schedule.sigmas[-2]  # the ends, to the bit
         if not _least(np.log(inner)):
-            made.append(Schedule(np.concatenate([head, inner, [0.0]]), "spaced", {"of": schedule.family, "how": kind}))
-    return made
+            schedules.append(
+                Schedule(np.concatenate([head, inner, [0.0]]), "spaced", {"of": schedule.family, "how": kind})
+            )
+    return schedules
 
 
 def _finite(schedule: Schedule) -> Array:

@@ -41,8 +41,9 @@ from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
 from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
 from sigmatune.tuning.gaussian_optimum import Regulariser, optimal, power_of
-from sigmatune.tuning.gradient import Freedom, Parameters, tune_by_gradient
+from sigmatune.tuning.gradient import tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
+from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.search import search
 from sigmatune.tuning.task import Proposals, Stage, Task, payable, surrogate_of
 from sigmatune.tuning.workbench import Workbench

@@ -37,7 +37,7 @@ from sigmatune.plan import Plan, sample
 from sigmatune.solvers.base import scales
 from sigmatune.statistics.pieces import pieces
 from sigmatune.tuning.followed_modes import modes_of, summed
-from sigmatune.tuning.gradient import Parameters
+from sigmatune.tuning.parameters import Parameters
 from sigmatune.tuning.workbench import Workbench
 
 ROWS = 16

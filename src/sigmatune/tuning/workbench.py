@@ -112,24 +112,17 @@ class Workbench:
     @property
     def measure(self) -> Fitted:
         """What errors are measured with, fitted to the reference of the tuning noises and to nothing else."""
-        return self.once("measure", self._fitted)
+        return self.once("measure", lambda: self._fitted(self.measure_choice))
 
     @property
     def linear_measure(self) -> Fitted:
         """The measure, or the usual one for the samples' shape where that is not linear, for what estimates errors."""
-        if self.measure.linear:
-            return self.measure
         usual = MeasureChoice.of(self.model.shape, None, None)
-        return self.once(
-            "linear measure", lambda: opened(usual.fitted(self.reference("tuning"), self.model), self.model)
-        )
+        return self.measure if self.measure.linear else self.once("linear measure", lambda: self._fitted(usual))
 
-    def _fitted(self) -> Fitted:
-        name = f"measure {self.measure_choice.to_dict()}"
-        exact = self.reference("tuning")
-        kept = self.array(
-            name, lambda: self.measure_choice.fitted(exact, self.model), purpose="reference", evaluations=0
-        )
+    def _fitted(self, choice: MeasureChoice) -> Fitted:
+        exact, name = self.reference("tuning"), f"measure {choice.to_dict()}"
+        kept = self.array(name, lambda: choice.fitted(exact, self.model), purpose="reference", evaluations=0)
         return opened(kept, self.model)
 
     @property
@@ -144,8 +137,7 @@ class Workbench:
     def outputs(self, plan: Plan, split: Split, *, rows: int | None = None, purpose: str = "search") -> torch.Tensor:
         """The end points of a plan on a split's noises, or on its first few; (rows, *shape), on the CPU.
 
-        They are cached, for references and for the few plans to inspect, not for a search's trials. Large end points of
-        held-out noises are evicted, oldest first, and sampled again on request.
+        They are cached, not for a search's trials. Large ones of held-out noises are evicted and sampled again on request.
         """
         if split == "held_out":
             self._cache.make_room(self._key("x", plan, split, rows))
@@ -225,12 +217,7 @@ class Workbench:
         return self._remember(digests, plan, split, rows, purpose)[0]
 
     def watch(self, name: str, digest: Digest) -> None:
-        """From now on also keeps a digest of the end points of every plan measured on all tuning noises.
-
-        Args:
-            name: Its name; :meth:`watched` returns it.
-            digest: Of end points, (rows, *shape).
-        """
+        """From now on also keeps a digest of the end points, (rows, *shape), of every plan measured on all tuning noises."""
         self._digests[self.by_measure(name)] = digest
 
     def watched(self, plan: Plan, name: str) -> Array:
@@ -262,10 +249,7 @@ class Workbench:
         return self._key(self.by_measure(f"e{self.settings.reference_steps}"), plan, split, None) in self._cache
 
     def by_measure(self, name: str) -> str:
-        """The name in the store of something that depends on the measure; with rms as it was before there were measures.
-
-        It says what the measure is fitted to and not its numbers, whose last bits depend on the processor.
-        """
+        """The name of what depends on the measure: by what that is fitted to, as its last bits depend on the processor."""
         if self.measure_choice.name == "rms":
             return name
         return f"{name}|{self.measure_choice}|{self.settings.rows('tuning')}|{self.settings.reference_steps}"
@@ -284,8 +268,7 @@ class Workbench:
         Args:
             name: Their name, unique for this model and these settings.
             make: Computes them.
-            purpose, evaluations: Their cost. A run counts it once, even if they come from the store: then a stopped
-                run has paid, and this run has to make the same decisions.
+            purpose, evaluations: Their cost, counted even if they come from the store, so that decisions stay the same.
         """
         self.check()
         text = f"{LAYOUT}|{name}|{self.name}|{self.settings}"
