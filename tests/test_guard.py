@@ -25,7 +25,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, baseline, frechet_sets
 from sigmatune.tuning.guard import Judged, judge
 from sigmatune.tuning.guard_evidence import evidence, statement, verdict
-from sigmatune.tuning.no_loss import FALSE_ALARMS, MEAN, EndPoints, chance, compared, losses, worst
+from sigmatune.tuning.no_loss import FALSE_ALARMS, MARGIN, MEAN, EndPoints, chance, compared, losses, worst
 
 QUICK = TuningSettings(tuning=16, validation=16, held_out=96, evaluations=10, reference_steps=16, micro_batch=32)
 NAMES = [
@@ -122,8 +122,16 @@ def test_the_correction_is_for_several_tests():
     assert among.p == alone.p
     assert among.adjusted == pytest.approx(6 * alone.p)
     assert (alone.lost, among.lost) == (True, False)
-    mean = compared([(MEAN, one[1])] * 6, 96)[0]
-    assert (mean.significant, mean.lost) == (False, True), "any larger mean counts"
+
+
+@pytest.mark.parametrize(("larger", "lost"), [(0.9, False), (1.1, True)])
+def test_a_mean_that_is_larger_by_the_margin_counts_without_being_significant(larger, lost):
+    rng = np.random.default_rng(0)
+    rival = rng.lognormal(0, 1, 96)
+    plan = rival * rng.lognormal(0, 0.3, 96)
+    plan *= rival.mean() * (1 + larger * MARGIN) / plan.mean()
+    mean = compared([(MEAN, (lambda rows: float(plan[rows].mean()), lambda rows: float(rival[rows].mean())))], 96)[0]
+    assert (mean.significant, mean.lost) == (False, lost)
 
 
 def test_holm_by_hand():

@@ -6,8 +6,9 @@ r"""The guard: a tuned plan is returned only if it beats the best static default
    statistic changes by less than a tenth of the effect (or of the interval's half width, where the effect is smaller).
 3. First half: the statistic is the trimmed mean of log(err_plan / err_default) with a paired bootstrap interval. The whole
    interval has to lie below zero.
-4. Second half (:mod:`sigmatune.tuning.no_loss`): the untrimmed mean of the plan's error is not larger, and the plan is not
-   significantly worse in the upper tail of its error or in the distance of its set of end points from the reference's.
+4. Second half (:mod:`sigmatune.tuning.no_loss`): the untrimmed mean of the plan's error is at most 2 % larger, and the
+   plan is not significantly worse in that mean, in the upper tail of its error, or in the distance of its set of end points
+   from the reference's.
 
 Otherwise the default is returned, with the verdict "no gain" and the reason. What other measures say, and how much of the gain
 a family with searched ends would have brought, is measured on the same noises and reported; it decides nothing.

@@ -10,7 +10,7 @@ from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER
 from sigmatune.statistics.paired import Comparison
 from sigmatune.support.errors import SigmaTuneError, sentence
 from sigmatune.tuning.guard import Judged
-from sigmatune.tuning.no_loss import FALSE_ALARMS
+from sigmatune.tuning.no_loss import FALSE_ALARMS, MARGIN
 from sigmatune.tuning.workbench import Workbench
 
 
@@ -74,7 +74,7 @@ def no_loss(judged: Judged) -> dict[str, Any]:
     """The second half of the guard."""
     return {
         "held": not judged.lost,
-        "rule": "the mean error is not larger, and nothing is significantly larger",
+        "rule": f"the mean error is at most {MARGIN:.0%} larger, and nothing is significantly larger",
         "false_alarm_rate": FALSE_ALARMS,
         "correction": "Holm",
         "test": "one-sided Student's t of the plan minus the baseline, jackknife over held-out noises",

@@ -18,8 +18,9 @@ as many degrees of freedom as there are folds, less one. A quantity is *lost* if
 :data:`FALSE_ALARMS`: of plans that are exactly as good as the rival in everything the tests refuse at most this share. It is
 larger than usual on purpose, because a gain that is given up costs little and a lost mode much.
 
-The mean is *lost* as soon as it is larger at all. Two noises in a hundred that end in another mode are a loss that a hundred
-noises cannot prove and a thousand would; a plan whose gain is real has the smaller mean as well.
+The mean is *lost* as soon as it is more than :data:`MARGIN` larger, significantly or not. Two noises in a hundred that end in
+another mode are a loss that a hundred noises cannot prove and a thousand would; a plan whose gain is real has the smaller mean
+as well, or one so near that no image shows it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ TAIL = 0.1
 
 MEAN = "mean error"
 
+MARGIN = 0.02
+"""How much larger the plan's mean error may be, as a share of the rival's, without being a loss."""
+
 Quantity = Callable[[Rows], float]
 """A number of a plan from the rows with these places."""
 
@@ -60,7 +64,7 @@ class Loss:
         difference: The plan's minus the rival's, with its jackknife.
         p: Probability of a difference at least as large if there is none, one-sided.
         adjusted: p after Holm's correction.
-        strict: Whether any larger value counts as a loss, and not only a significantly larger one.
+        strict: Whether a value that is larger by :data:`MARGIN` counts as a loss, and not only a significantly larger one.
     """
 
     name: str
@@ -79,7 +83,7 @@ class Loss:
     @property
     def lost(self) -> bool:
         """Whether the guard refuses the plan for it."""
-        return self.significant or (self.strict and self.difference.value > 0)
+        return self.significant or (self.strict and self.difference.value > MARGIN * self.rival)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, JSON-ready."""
