@@ -2,7 +2,7 @@
 
 On an exact denoiser the converged samples are the data, so the Frechet distance to exact draws says how good images are.
 Every rival of the guard is sampled; the best **by that distance** is what the tuned plan is compared with, in each space. All
-rivals are sampled on few noises first and the best few of either space on all. The floor is the distance of as many exact draws.
+rivals are sampled on few noises first and the best few of either space on all. The floor is that of as many exact draws.
 
 Writes ``benchmarks/results/distances.json``; what has been measured is kept, so a run that was stopped goes on.
 """
