@@ -40,7 +40,7 @@ from sigmatune.plan import Plan, sample
 from sigmatune.statistics.holm import holm
 from sigmatune.support.files import make_folder, write_text
 from sigmatune.tuning import TuningSettings, guard, tuner
-from sigmatune.tuning.no_loss import Ends, losses
+from sigmatune.tuning.no_loss import EndPoints, losses
 
 HERE = Path(__file__).parent
 SETTINGS = TuningSettings(tuning=16, validation=32, held_out=96, evaluations=20, reference_steps=48, micro_batch=96)
@@ -115,7 +115,7 @@ def cell(name: str, make: Make, solver: str, calls: int, *, in_full: bool = Fals
             sample(model, plan, seed=FRESH_SEED, indices=range(FRESH), micro_batch=FRESH) for plan in (tuned, rival)
         )
         errors = measure.errors(x, exact).numpy(), measure.errors(y, exact).numpy()
-        result["fresh"] = [loss.to_dict() for loss in losses(measure, Ends(x, y, exact, errors))]
+        result["fresh"] = [loss.to_dict() for loss in losses(measure, EndPoints(x, y, exact, errors))]
     return {**result, "cpu_seconds": round(time.process_time() - began, 1)}
 
 
