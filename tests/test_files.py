@@ -533,14 +533,14 @@ def test_measurements_stay_where_the_plan_cannot_be_written(run, tmp_path, tiny,
             raise SigmaTuneError(f"cannot write {path}: No space left on device.")
         real(path, data)
 
-    monkeypatch.setattr("sigmatune.support.files.write_bytes", full)
+    monkeypatch.setattr("sigmatune.support.outputs.write_bytes", full)
     command = ("tune", tiny, *QUICK, "--method", "static", "-o", "p.json", "--no-report")
     code, _, err = run(*command)
     assert code == 2
     assert err == "error: cannot write p.json: No space left on device; the measurements so far are kept in p.run.\n"
     kept = names(tmp_path / "p.run")
     assert any(name.endswith(".npy") for name in kept)
-    monkeypatch.setattr("sigmatune.support.files.write_bytes", real)
+    monkeypatch.setattr("sigmatune.support.outputs.write_bytes", real)
     times = {name: (tmp_path / "p.run" / name).stat().st_mtime_ns for name in kept if name.endswith(".npy")}
     assert run(*command)[0] == 0
     assert all((tmp_path / "p.run" / name).stat().st_mtime_ns == time for name, time in times.items())

@@ -24,7 +24,7 @@ from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import TuningSettings, Workbench, blackbox, followed_modes, tune, tune_on
+from sigmatune.tuning import TuningSettings, Workbench, followed_modes, tune, tune_on
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning.blackbox import SearchSpace, _objective
 from sigmatune.tuning.budget import Allowance, Budget
@@ -403,9 +403,9 @@ def test_every_stage_minimises_the_measure_of_its_workbench(name):
     gained = []
     for measure, bench in pair.items():
         own, other = (bench.score(plans[one], "validation") for one in (measure, *set(pair) - {measure}))
-        assert own <= other + (0.15 if name in blackbox.USUAL else 0.01), (name, measure)
+        assert own <= other + (0.15 if name == "evolution" else 0.01), (name, measure)  # few trials
         gained.append(other - own)
-    assert sum(gained) > 0.02 or name == "cma-es", name  # which so few trials leave far from any optimum
+    assert sum(gained) > 0.02, name
 
 
 @pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.coefficients])
