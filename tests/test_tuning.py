@@ -164,7 +164,7 @@ def test_a_budget_of_network_evaluations_is_kept(budget):
 
 def test_several_numbers_of_calls_are_tuned_together(little):
     model = Counted(gaussian())
-    found = tune_by(model, calls=[3, 5, 4], solver="euler", settings=replace(QUICK, evaluations=3))
+    found = tune_by(model, calls=[3, 5, 4], solver="euler", settings=replace(QUICK, evaluations=3), effort="high")
     assert list(found) == [3, 5, 4]
     assert all((plan.steps, plan.tuned_for["calls"]) == (n, n) for n, plan in found.items())
     spent = [plan.cost["network_evaluations"] for plan in found.values()]
@@ -172,7 +172,7 @@ def test_several_numbers_of_calls_are_tuned_together(little):
     assert made == ["table", "trajectory"]  # once, by the first that was tuned
     shared = spent[0]["reference"] + sum(part["total"] - part["reference"] for part in spent)
     assert model.images == shared - sum(part.get("gradient", 0) for part in spent) // 2
-    alone = tune_by(gaussian(), calls=5, solver="euler", settings=replace(QUICK, evaluations=3))
+    alone = tune_by(gaussian(), calls=5, solver="euler", settings=replace(QUICK, evaluations=3), effort="high")
     assert alone.schedule == found[5].schedule
 
 
