@@ -7,8 +7,8 @@ the spacing in between minimise a function of four numbers,
           \Big/ \sum_k w_k n_k P_k ,
 
 with the weights of a measure (:mod:`sigmatune.measures`): w = 1 is "rms"; with those of "whitened" noise that is left over in a
-weak mode counts almost as much as a wrong strong one, as it does for eyes and for features, but a mode so weak that nobody sees
-it counts no more than its floor allows. It replaces a grid search over sets of
+weak mode counts almost as much as a wrong strong one, as it does for eyes and for features, but a mode too weak to be
+seen counts no more than its floor allows. It replaces a grid search over sets of
 images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only. The result
 is a candidate: a guard with a distance to data decides (:mod:`sigmatune.workflows.tune_by_spectrum`).
 
