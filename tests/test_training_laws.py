@@ -15,11 +15,15 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.averages import AVERAGES, Average, gamma_of
 from sigmatune.training.laws import LAWS, Domain, noise_law
 from sigmatune.training.objective import Denoising, scale_of
-from sigmatune.training.weights import WEIGHTS, DataFacts, loss_weight
+from sigmatune.training.weights import WEIGHTS, DataFacts
 from sigmatune.training.weights.sigmoid import spectral_bias
 
 PATH = noise.VE(0.002, 80.0)
 U = np.linspace(0.001, 0.999, 1999)
+
+
+def loss_weight(name, data, options=None):
+    return WEIGHTS[name].with_options(data, options or {})
 
 
 def photographs(n: int = 12, size: int = 16, seed: int = 0) -> torch.Tensor:
