@@ -67,7 +67,7 @@ def stands_for(length: int) -> Array:
 
 
 def ring_means(of_modes: Array) -> Array:
-    """The mean over every ring of numbers of modes, (..., *grid) with one leading axis, to (..., K); 0 without a mode."""
+    """The mean over every ring of numbers of modes, ``(n, *grid)`` to (n, K); 0 without a mode."""
     grid = of_modes.shape[1:]
     sums = [np.bincount(rings(grid).ravel(), part.ravel(), minlength=len(counts(grid))) for part in of_modes]
     return np.asarray(np.stack(sums) / np.maximum(counts(grid), 1))

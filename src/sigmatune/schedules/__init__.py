@@ -125,7 +125,7 @@ def defaults(
         model_default: The family that the model's authors chose, with its options and ends; added if it is not in the list.
 
     Returns:
-        (label, family, options) of each, options for :func:`build`. Some may have the same levels; :func:`rivals` joins them.
+        (label, family, options) of each, options for :func:`build`. Some may have the same levels; ``rivals`` joins them.
 
     Raises:
         SigmaTuneError: if ``model_default`` names no family.

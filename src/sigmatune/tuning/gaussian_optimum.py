@@ -199,7 +199,7 @@ def power_of(images: torch.Tensor, measure: Fitted | None = None) -> Modes | Non
     """Estimates the spectrum of samples: mean power about the mean sample, averaged over rings of frequency.
 
     Args:
-        images: (n, channels, height, width), n >= 2; with a measure that weighs modes, (n, channels, *grid).
+        images: (n, channels, height, width), n >= 2; with a measure that weighs modes, ``(n, channels, *grid)``.
         measure: A linear measure, whose weights the modes get.
 
     Returns:
