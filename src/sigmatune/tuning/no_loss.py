@@ -10,7 +10,7 @@ quantities of the plan are compared with those of the rival, all on the same hel
 4. the sliced Wasserstein distance of the set of end points from that of the reference: a plan may be near the reference row by
    row and still lack contrast in all of them.
 
-With an extractor and at least :data:`FRECHET_ROWS` rows of images two more: the Frechet distances of the decoded images in both
+With an extractor and at least ``FRECHET_ROWS`` rows of images two more: the Frechet distances of the decoded images in both
 of the extractor's spaces.
 
 Every difference comes with its standard error from the jackknife over the pairs, and a one-sided p-value from Student's t with
@@ -42,6 +42,8 @@ from sigmatune.statistics.pieces import pieces
 from sigmatune.statistics.sliced import projected, squared
 
 FALSE_ALARMS = 0.1
+"""Share of equally good plans that the tests refuse at most."""
+
 TAIL = 0.1
 """Share of the rows that the upper tail is the mean of."""
 
