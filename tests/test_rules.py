@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_equal_spectra_in_all_rows_give_the_shared_plans_images_bit_for_bit(spec
     shared = compile_plan(schedule, solver, model)
     assert_array_equal(rule.schedule(3, range(11)).sigmas, np.tile(schedule.sigmas, (11, 1)))
     assert torch.equal(sample(model, rule, 11, seed=3), sample(model, shared, 11, seed=3, micro_batch=4))
+
+
+def test_classes_are_drawn_as_often_as_they_have_images(spectra):
+    parts = list(spectra.classes.values())
+    counts = {"flat": 30, "steep": 90, "rare": 6}
+    uneven = replace(spectra, classes={name: replace(parts[0], images=count) for name, count in counts.items()})
+    drawn = ruled(uneven, control=Control(by_class=True)).labels(0, range(4000))
+    for name, count in counts.items():
+        share = count / 126
+        assert abs(drawn.count(name) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000), name
 
 
 @pytest.mark.parametrize("solver", POSITION)

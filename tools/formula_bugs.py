@@ -191,7 +191,7 @@ MUTANTS = (
     Mutant("statistics/moments.py", "basis.T @ self.scatter @ basis", "basis.T @ basis", NUMBERS),
     Mutant("statistics/frechet.py", "np.sqrt(len(rows) - 1), mode", "np.sqrt(len(rows)), mode", NUMBERS),
     Mutant("statistics/sliced.py", "/ np.sqrt(squares)", "/ squares", ("test_statistics.py",)),
-    Mutant("statistics/sliced.py", "v[:, first : first + BLOCK]", "v[:, :BLOCK]", ("test_statistics.py",)),
+    Mutant("statistics/sliced.py", "v[:, first : first + BLOCK]", "v[:, :BLOCK]", ("test_memory.py",)),
     Mutant("rules/rule.py", "edges / edges[-1]", "edges / edges.sum()", ("test_rules.py",)),
     Mutant("rules/rule.py", '"widen": 0.0}\n        ends', '"widen": 1.0}\n        ends', ("test_conditional.py",)),
     Mutant("tuning/workbench.py", 'about = f"{self.settings.seed}|', 'about = f"|', NUMBERS),
