@@ -7,10 +7,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from scipy.optimize import differential_evolution
 
 from exact import PATHS, gaussian, power_law
-from sigmatune import schedules
+from sigmatune import measures, schedules
+from sigmatune.measures.grid import rings as ring_of_modes
+from sigmatune.measures.whitened import mode_weights
 from sigmatune.models.analytic import GaussianSpectrum
 from sigmatune.noise import VE, vp
 from sigmatune.plan import compile_plan, sample
@@ -274,3 +277,24 @@ def test_the_spectrum_counts_frequencies_by_the_short_side():
         # Variance 2 cos^2 about the mean 0; its whole power is spread over ring 3.
         assert modes.power.max() == pytest.approx(2 * np.square(wave).sum() / (ring == 3).sum())
         assert modes.count[modes.power.argmax()] == (ring == 3).sum()
+
+
+@pytest.mark.parametrize("family", ["beta", "beta-open"])
+def test_the_best_symmetric_beta_lies_between_the_hand_picked_ones_and_the_best_pair(family):
+    modes = Modes.of(power_law(16))
+    symmetric = optimal_beta("euler", 6, modes, vp(), family=family, symmetric=True)
+    pair = optimal_beta("euler", 6, modes, vp(), family=family)
+    assert (symmetric.family, symmetric.options["a"]) == (family, symmetric.options["b"])
+    assert pair.options["a"] != pair.options["b"]
+    hand = [error("euler", build(family, 6, vp(), a=a, b=a).sigmas, modes) for a in (0.5, 0.6, 1.0)]
+    best, both = (error("euler", schedule.sigmas, modes) for schedule in (symmetric, pair))
+    assert both < best <= min(hand)
+
+
+def test_the_weights_of_a_known_spectrum_are_those_of_the_measure():
+    """One of the measure itself, fitted to samples whose rings have exactly that power."""
+    power = (1.0 + ring_of_modes((8, 8))) ** -2.2
+    x = torch.fft.ifft2(torch.from_numpy(np.sqrt(power)), norm="ortho").real[None, None]
+    fitted = measures.fit("whitened", x)
+    count = np.ones(power.size)
+    assert_allclose(mode_weights(power.ravel(), count), np.asarray(fitted.weights()).ravel(), rtol=1e-9)
