@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import sigmatune as st
+from sigmatune.evaluation.extractors.raw_pixels import Projections
+from sigmatune.evaluation.reference_set import load as load_reference
 from sigmatune.models.analytic import Empirical, GaussianMixture
 from sigmatune.models.bundled import reference_file, spectra_file
 from sigmatune.models.exact import EXACT
@@ -21,6 +23,7 @@ from sigmatune.models.exact.empirical import ClassEmpirical, in_range
 from sigmatune.spectra.rings import rings
 from sigmatune.spectra.spectrum import QUANTISATION
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.pixels import to_pixels
 from sigmatune.workflows.build_exact import DATA, Sorted, basis_of, best_share, build, fit_mixture, sorted_images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -397,6 +400,20 @@ def test_what_is_built_loads_and_is_like_any_model(cache, archive, kind, capsys)
     assert card["classes"] == {"Animals": 20, "Flags": 40}
     assert re.fullmatch("[0-9a-f]{64}", card["source"]["sha256"])
     assert (card["fit"] is None) == (kind == "empirical")
+
+
+def test_draws_beyond_black_and_white_are_clipped_in_the_reference_set(cache, tmp_path):
+    """A Gaussian does not know the range of images; a reference set holds images."""
+    rng = np.random.default_rng(0)
+    images = rng.choice([0, 255], size=(60, 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "emoji.npz", images=images, labels=np.array(["Flags", "Animals"] * 30))
+    build("emoji-mixture-16", tmp_path / "emoji.npz", reference=80, progress=lambda _: None)
+    model = st.load("exact:emoji-mixture-16")
+    assert model.draw(80).abs().max() > 1
+    draws = torch.from_numpy(to_pixels(model.draw(80).float(), model.value_range)).permute(0, 3, 1, 2)
+    kept = load_reference(reference_file("exact:emoji-mixture-16")).statistics["projections", "projections"]
+    expected = Projections().features(draws)["projections"].double().mean(0).numpy()
+    np.testing.assert_allclose(kept.moments.mean, expected, atol=1e-3)
 
 
 def test_images_keep_their_classes(archive):

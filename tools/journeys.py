@@ -37,7 +37,7 @@ JOURNEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "train, then fine-tune": (
         ("train", "--data", "data.npz", "-o", "trained.run", *SMALL),
         ("finetune", "trained.run/model", "--data", "data.npz", "--calls", "4", "--solver", "euler", "--rounds", "1",
-         "--images", "16", "--batch", "8", "--pictures", "32", "--budget", "500", "-o", "finetuned"),
+         "--images", "16", "--batch", "8", "--pictures", "64", "--budget", "500", "-o", "finetuned"),
     ),
 }  # fmt: skip
 

@@ -267,7 +267,8 @@ def beside(folder: Path, exact: Exact, model: Exactly, images: Sorted, n: int, p
     progress(f"spectra and statistics of {name}")
     fit(x, labels).save(folder / "spectra.json")
     used = [extractor("efficientnet-lite0", tuple(model.shape)), Projections(), Rings()]
-    statistics = measure(open_images(x, layout="NCHW"), used, name=name)
+    # Draws are images once they are clipped to their range, as samples are before they are compared with them.
+    statistics = measure(open_images(to_pixels(x, model.value_range)), used, name=name)
     statistics.save(folder / "reference.npz", most=ROWS, components=COMPONENTS, half=True)
 
 
