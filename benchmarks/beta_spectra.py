@@ -37,7 +37,7 @@ from sigmatune.tuning.gaussian_optimum import Modes, error, optimal
 
 SOLVERS = ("euler", "dpmpp2m", "unipc")
 STEPS = (4, 6, 10, 20)
-EXPONENTS = {"rms": 0.0, "whitened, exponent 0.75": 0.75, "whitened, exponent 1": 1.0}
+EXPONENTS = {"rms": 0.0, "whitened, exponent 0.5": 0.5, "whitened, exponent 0.75": 0.75}
 HAND = {"uniform": (1.0, 1.0), "Beta(.5, .5)": (0.5, 0.5), "Beta(.6, .6)": (0.6, 0.6)}
 
 

@@ -2,7 +2,8 @@
 
 On an exact denoiser the converged samples are the data, so the Frechet distance to exact draws says how good images are.
 Every rival of the guard is sampled; the best **by that distance** is what the tuned plan is compared with, in each space. All
-rivals are sampled on few noises first and the best few of either space on all. The floor is that of as many exact draws.
+rivals are sampled on few noises first and the best few of either space on all, and so is the best of those that span the
+model's range, which earlier comparisons were made with. The floor is that of as many exact draws.
 
 Writes ``benchmarks/results/distances.json``; what has been measured is kept, so a run that was stopped goes on.
 """
@@ -35,6 +36,8 @@ from sigmatune.support.pixels import to_pixels
 from sigmatune.tuning import tune
 
 SOLVERS, CALLS, SPACES = ("euler", "dpmpp2m", "unipc"), (4, 6, 8, 10), ("block10", "head-pca64")
+WHOLE = ("uniform", "beta", "karras", "log-uniform")
+"""The families of the defaults that earlier comparisons were made with, from the model's highest level to its lowest."""
 DATA, FIRST, FINALISTS, COMPONENTS, SEED = 2000, 200, 3, 64, 77
 WORK, RESULT = HERE.parent / "runs" / "distances", HERE / "results" / "distances.json"
 
@@ -101,7 +104,13 @@ def cell(subject: Subject, solver: str, calls: int) -> dict[str, Any]:
         for rival in schedules.rivals(calls, path, subject.model.default_schedule)
     }
     first = {label: subject.of(plan, FIRST) for label, plan in rivals.items()}
-    best = {label for space in SPACES for label in sorted(first, key=lambda name: first[name][space])[:FINALISTS]}
+    whole = [label for label in first if label.startswith(WHOLE) and "sigma_m" not in label]
+    best = {
+        label
+        for space in SPACES
+        for listed, most in ((list(first), FINALISTS), (whole, 1))
+        for label in sorted(listed, key=lambda name: first[name][space])[:most]
+    }
     final = {label: subject.of(rivals[label], subject.n) for label in sorted(best)}
     plans = {
         "levels": tuned(subject, solver, coefficients=False)[calls],
@@ -113,6 +122,7 @@ def cell(subject: Subject, solver: str, calls: int) -> dict[str, Any]:
         "guard's rival": plans["levels"].evidence["baseline"],
         "error_ratio": {name: plan.evidence["error_ratio"] for name, plan in plans.items()},
         "rivals": final,
+        "whole range": sorted(set(whole) & set(final)),
         "rivals on few noises": first,
     }
 

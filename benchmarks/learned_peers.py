@@ -8,7 +8,8 @@ from them, and no validation noise: none of these methods has a guard.
 - LD3-type: softmax levels between fixed ends, calls at levels of their own, back-propagated through the solver; the start
   noise of every training row may move within a small ball (the paper's soft teacher forcing).
 - GS-type: corrections to the whole history of DPM-Solver++(3M), levels, and levels of the calls.
-- DyWeight-type: levels of Karras fixed; weights of the history that need not sum to 1, and a factor on the level of each call.
+- DyWeight-type: levels of Karras fixed, iPNDM's weights first; weights of the history that need not sum to 1, and a factor on the
+  level of each call.
 
 A gradient counts three network evaluations: one forward, two back.
 
@@ -44,19 +45,19 @@ NODES = 100
 
 def optimal_steps_type(bench: Workbench, steps: int) -> Schedule:
     """The path over the teacher's points that Euler follows with the least distance to the teacher, errors carried along."""
-    model, settings = bench.model, bench.settings
+    model = bench.model
     sigmas = schedules.build("uniform-trailing", NODES, model.path).sigmas
     x = _start(bench) * float(sigmas[0])
     teacher = [x]
     for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
-        teacher.append(_euler(bench, teacher[-1], now, after, bench_purpose="teacher"))
+        teacher.append(_euler(bench, teacher[-1], now, after))
     states, ways = {0: x}, {0: [0]}
     for _ in range(steps):
         best: dict[int, tuple[float, torch.Tensor, list[int]]] = {}
         for i, state in states.items():
             if i == NODES:
                 continue
-            denoised = _denoised(bench, state, sigmas[i], "peer")
+            denoised = _denoised(bench, state, sigmas[i])
             for j in range(i + 1, NODES + 1):
                 landed = denoised + (sigmas[j] / sigmas[i]) * (state - denoised)
                 cost = float((landed - teacher[j]).square().mean())
@@ -64,7 +65,6 @@ def optimal_steps_type(bench: Workbench, steps: int) -> Schedule:
                     best[j] = cost, landed, [*ways[i], j]
         states = {j: landed for j, (_, landed, _) in best.items()}
         ways = {j: way for j, (_, _, way) in best.items()}
-    assert len(ways[NODES]) == steps + 1 and settings.tuning
     return Schedule(sigmas[ways[NODES]], "OptimalSteps-type")
 
 
@@ -73,17 +73,17 @@ def _start(bench: Workbench) -> torch.Tensor:
     return noise(bench.settings.seed, bench.settings.rows("tuning"), START, bench.model.shape, dtype=torch.float64)
 
 
-def _denoised(bench: Workbench, x: torch.Tensor, sigma: float, purpose: str) -> torch.Tensor:
+def _denoised(bench: Workbench, x: torch.Tensor, sigma: float) -> torch.Tensor:
     """The denoiser at x = x0 + sigma eps."""
-    bench.spend(purpose, len(x))
+    bench.spend("peer", len(x))
     model = bench.model.rows(bench.settings.rows("tuning"), 0)
     z = (x / math.hypot(1.0, sigma)).to(model.dtype)
     with torch.no_grad():
         return model(z, torch.full((len(x),), sigma, dtype=torch.float64)).double()
 
 
-def _euler(bench: Workbench, x: torch.Tensor, now: float, after: float, bench_purpose: str) -> torch.Tensor:
-    denoised = _denoised(bench, x, now, bench_purpose)
+def _euler(bench: Workbench, x: torch.Tensor, now: float, after: float) -> torch.Tensor:
+    denoised = _denoised(bench, x, now)
     return denoised + (after / now) * (x - denoised)
 
 
@@ -136,7 +136,9 @@ class Learner(torch.nn.Module):
             return Unrolled(q, rho, W)
         own = torch.tril(self.weights)
         if not self.kind.free:
-            own = own - torch.tril(own.sum(1, keepdim=True) / torch.arange(1, len(own) + 1)[:, None] * torch.ones_like(own))
+            own = own - torch.tril(
+                own.sum(1, keepdim=True) / torch.arange(1, len(own) + 1)[:, None] * torch.ones_like(own)
+            )
         rows, row = [W.new_zeros(W.shape[1])], W.new_zeros(W.shape[1])
         for step, weights in enumerate(own):
             keep = torch.hypot(torch.ones(()), sigmas[step]) / torch.hypot(torch.ones(()), sigmas[step + 1])
@@ -205,10 +207,15 @@ def _schedule_only(make: Callable[[Workbench, int], Schedule]) -> Callable[[Work
     return lambda bench, steps, solver: compile_plan(make(bench, steps), solver, bench.model)
 
 
+def _on(base: str, tuned: Callable[[Workbench, int, str], Plan]) -> Callable[[Workbench, int, str], Plan]:
+    """A table of coefficients that starts from a solver's, whichever solver it is compared with."""
+    return lambda bench, steps, _: tuned(bench, steps, base)
+
+
 LEARNED: dict[str, Callable[[Workbench, int, str], Plan]] = {
     "LD3-type": learned(Kind(levels=True, history=False, slack=0.05)),
-    "GS-type": learned(Kind(levels=True, history=True)),
-    "DyWeight-type": learned(Kind(levels=False, history=True, free=True)),
+    "GS-type": _on("dpmpp3m", learned(Kind(levels=True, history=True))),
+    "DyWeight-type": _on("ipndm4", learned(Kind(levels=False, history=True, free=True))),
 }
 PLANS: dict[str, Callable[[Workbench, int, str], Plan]] = {
     **{name: _schedule_only(make) for name, make in PEERS.items()},

@@ -38,6 +38,7 @@ def gits_type(bench: Workbench, steps: int) -> Schedule:
 
     size = bench.settings.micro_batch
     end = sample(model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record).double()
+    bench.spend("peer", len(indices) * plan.network_calls(model))
     x, denoised = [*map(torch.cat, states), end], list(map(torch.cat, outputs))
     cost = np.full((len(x), len(x)), np.inf)
     for i in range(len(x) - 1):

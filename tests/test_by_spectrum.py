@@ -35,12 +35,17 @@ PATH = Narrowed(VE(), 0.01, 80.0)
 
 def measured(solver, schedule, options, measure):
     found = []
-    for scale in (0.25, 0.5, 1.0, 2.0, 4.0):
+    for scale, size in (
+        *((scale, scale) for scale in (0.25, 0.5, 1.0, 2.0, 4.0)),
+        (0.03, 1.0),
+        (1e-3, 1.0),
+        (1e-5, 1.0),
+    ):
         P = torch.from_numpy(MODES.power * scale)
         away = errors(SOLVERS[solver].build(torch.from_numpy(schedule.sigmas.copy()), **options), P).numpy()
         share = MODES.power / np.average(MODES.power, weights=MODES.count)
-        weight = MODES.count * (np.maximum(share, 1e-4) ** -0.75 if measure == "whitened" else 1.0)
-        found.append((away @ weight) / (P.numpy() @ weight))
+        weight = MODES.count * (np.maximum(share, 1e-4) ** -0.5 if measure == "whitened" else 1.0)
+        found.append((away @ weight) / (size * MODES.power @ weight))
     return float(np.mean(found))
 
 
@@ -57,6 +62,16 @@ def test_what_is_chosen_is_better_than_the_default_and_says_how_much(solver, mea
             strength: min(found.options[strength] * factor, 1.0 if strength == "eta" else 500.0)
         }
         assert measured(solver, found.schedule, near, measure) > 0.97 * found.error
+
+
+@pytest.mark.parametrize("measure", ["whitened", "rms"])
+def test_noise_is_chosen_that_weak_modes_and_classes_bear(measure):
+    """Much noise is stable in the mean of a ring and grows without bound in the weakest modes of real data."""
+    found = choose("reduced-oba", 20, MODES, PATH, measure=measure)
+    weak = torch.tensor([0.0, 1e-6, 1e-4]) * MODES.power.mean()
+    table = SOLVERS["reduced-oba"].build(torch.from_numpy(found.schedule.sigmas.copy()), **found.options)
+    assert float(errors(table, weak.double()).max()) < 1e-3 * MODES.power.mean()
+    assert found.schedule.sigmas[0] >= 2 * np.sqrt(MODES.power.max())
 
 
 def test_free_levels_are_never_worse_than_the_curve(little):

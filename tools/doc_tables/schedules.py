@@ -129,7 +129,7 @@ def beta_spectra_table(result: dict) -> str:
     budgets = sorted({row["steps"] for row in result["rows"]})
     cells = {(row["spectrum"], row["measure"], row["solver"], row["steps"]): row for row in result["rows"]}
     rows = []
-    shown = (key[:3] for key in cells if key[1] != "whitened, exponent 1" and key[2] != "unipc")
+    shown = (key[:3] for key in cells if key[1] != "whitened, exponent 0.75" and key[2] != "unipc")
     for spectrum, measure, solver in dict.fromkeys(shown):
         best = [cells[spectrum, measure, solver, steps]["closed"]["best, a = b"]["a"] for steps in budgets]
         rows.append([spectrum, measure, NAMES.get(solver, solver), *(f"{a:.2f}" for a in best)])

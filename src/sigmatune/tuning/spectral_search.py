@@ -9,7 +9,9 @@ the spacing in between minimise a function of four numbers,
 with the weights of a measure (:mod:`sigmatune.measures`): w = 1 is "rms"; with those of "whitened" noise that is left over in a
 weak mode counts almost as much as a wrong strong one, as it does for eyes and for features, but a mode too weak to be
 seen counts no more than its floor allows. It replaces a grid search over sets of
-images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only. The result
+images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only, and over weak modes:
+a ring's mean hides axes that hold a hundredth of it, such as colour differences, and much noise in few steps is stable in
+the mean and grows without bound there. The result
 is a candidate: a guard with a distance to data decides (:mod:`sigmatune.workflows.tune_by_spectrum`).
 
 The amount of noise is lambda_s for splittings in phase space and eta for stochastic position-space solvers; the levels
@@ -43,6 +45,13 @@ Measure = Literal["whitened", "rms"]
 MOST = 240
 """Evaluations of the closed form."""
 
+WEAK = (0.03, 1e-3, 1e-5)
+"""Shares of every ring's power that single modes of it may have; their errors count as parts of the ring's own size."""
+
+COVER = 2.0
+"""Standard deviations of the strongest mode that the first level has to cover. From a lower one, what the start noise lacks has to
+come from noise that is added later, which fills a Gaussian mode, but not the classes and shapes of real data."""
+
 STRENGTH = {"lambda_s": (0.02, 500.0), "eta": (0.02, 1.0)}
 """The options that scale the noise, and their search ranges."""
 
@@ -54,7 +63,8 @@ class BySpectrum:
     Attributes:
         schedule: The levels.
         options: The solver's options.
-        error: The squared error of the choice over that of samples that are all 0, the mean over the scales of the spectrum.
+        error: The squared error of the choice over that of samples that are all 0, the mean over the scales of the spectrum and
+            over modes with a small share of their ring's power.
         default: The same of the solver's default options on the default levels.
     """
 
@@ -100,21 +110,24 @@ def choose(
     strength = next((name for name in STRENGTH if name in fixed and name not in options), None)
     family = _PhaseTime(fixed) if chosen.augmented else _Karras()
     top = min(path.sigma_max, HIGHEST, chosen.highest(**fixed))
+    least = COVER * np.sqrt(np.max(modes.power)) if any(name in fixed for name in STRENGTH) else path.sigma_min
+    ends = float(np.clip(least, path.sigma_min, top)), top
     begin = np.array([0.0, *family.start])
-    power = np.outer(kept.scales, modes.power)
+    power = np.outer([*kept.scales, *WEAK], modes.power)
+    sizes = np.outer([*kept.scales, *(1.0 for _ in WEAK)], modes.power)
     weight = modes.count * (mode_weights(modes.power, modes.count) if measure == "whitened" else 1.0)
 
     def read(x: Array) -> tuple[dict[str, Any], Callable[[], Schedule]]:
         values = dict(fixed)
         if strength is not None:
             values[strength] = float(np.clip(np.exp(x[0]), *STRENGTH[strength]))
-        return values, lambda: family.schedule(steps, path, top, x[1:])
+        return values, lambda: family.schedule(steps, path, ends, x[1:])
 
     def value(values: dict[str, Any], schedule: Schedule) -> float:
         with torch.no_grad():
             table = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **values)
             per_mode = errors(table, torch.from_numpy(power.ravel())).numpy().reshape(power.shape)
-        return float(((per_mode @ weight) / (power @ weight)).mean())
+        return float(((per_mode @ weight) / (sizes @ weight)).mean())
 
     def objective(x: Array) -> float:
         values, levels_at = read(x)
@@ -123,7 +136,7 @@ def choose(
         except SigmaTuneError:  # ends that cross, levels that meet
             return 50.0
 
-    default = value(fixed, family.schedule(steps, path, top, np.array(family.start)))
+    default = value(fixed, family.schedule(steps, path, ends, np.array(family.start)))
     simplex = begin + np.vstack([np.zeros(len(begin)), np.diag(family.spread)])
     search = {"maxfev": MOST, "initial_simplex": simplex, "xatol": 1e-2, "fatol": 1e-4}
     best_options, levels_at = read(minimize(objective, begin, method="Nelder-Mead", options=search).x)
@@ -131,7 +144,8 @@ def choose(
     if levels == "free":
         weighed = replace(modes, weight=weight / modes.count)
         free = optimal(solver, steps, weighed, path, regulariser=kept, **best_options)
-        schedule = free if value(best_options, free) < value(best_options, schedule) else schedule
+        covers = strength is None or free.sigmas[0] >= ends[0]
+        schedule = free if covers and value(best_options, free) < value(best_options, schedule) else schedule
     return BySpectrum(schedule, best_options, value(best_options, schedule), default)
 
 
@@ -145,9 +159,9 @@ class _PhaseTime:
         self.process = {name: process[name] for name in names}
         self.start = (float(np.log(2.0)), 0.0, float(np.log(1e-3)))
 
-    def schedule(self, steps: int, path: NoisePath, top: float, x: Array) -> Schedule:
+    def schedule(self, steps: int, path: NoisePath, ends: tuple[float, float], x: Array) -> Schedule:
         power, eps = float(np.exp(x[0])), float(np.exp(x[2]))
-        high = float(np.clip(top * np.exp(min(x[1], 0.0)), path.sigma_min, top))
+        high = float(np.clip(ends[1] * np.exp(min(x[1], 0.0)), *ends))
         return schedules.build("phase-time", steps, path, sigma_max=high, power=power, eps=eps, **self.process)
 
 
@@ -157,7 +171,7 @@ class _Karras:
     spread = (-0.7, 0.5, -1.0, 1.0)
     start = (float(np.log(7.0)), 0.0, 0.0)
 
-    def schedule(self, steps: int, path: NoisePath, top: float, x: Array) -> Schedule:
-        low = float(np.clip(path.sigma_min * np.exp(max(x[2], 0.0)), path.sigma_min, top))
-        high = float(np.clip(top * np.exp(min(x[1], 0.0)), low, top))
+    def schedule(self, steps: int, path: NoisePath, ends: tuple[float, float], x: Array) -> Schedule:
+        low = float(np.clip(path.sigma_min * np.exp(max(x[2], 0.0)), path.sigma_min, ends[1]))
+        high = float(np.clip(ends[1] * np.exp(min(x[1], 0.0)), max(low, ends[0]), ends[1]))
         return schedules.build("karras", steps, path, sigma_min=low, sigma_max=high, rho=float(np.exp(x[0])))
