@@ -8,8 +8,8 @@ from them, and no validation noise: none of these methods has a guard.
 - LD3-type: softmax levels between fixed ends, calls at levels of their own, back-propagated through the solver; the start
   noise of every training row may move within a small ball (the paper's soft teacher forcing).
 - GS-type: corrections to the whole history of DPM-Solver++(3M), levels, and levels of the calls.
-- DyWeight-type: levels of Karras fixed, iPNDM's weights first; weights of the history that need not sum to 1, and a factor on the
-  level of each call.
+- DyWeight-type: levels of Karras fixed, iPNDM's weights first; weights of the history that need not sum to 1, and a factor
+  on the level of each call.
 
 A gradient counts three network evaluations: one forward, two back.
 
@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def optimal_steps_type(bench: Workbench, steps: int) -> Schedule:
     sigmas = schedules.build("uniform-trailing", NODES, model.path).sigmas
     x = _start(bench) * float(sigmas[0])
     teacher = [x]
-    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, after in pairwise(sigmas):
         teacher.append(_euler(bench, teacher[-1], now, after))
     states, ways = {0: x}, {0: [0]}
     for _ in range(steps):

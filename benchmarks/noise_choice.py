@@ -1,8 +1,8 @@
 """How much noise images want: ``python benchmarks/noise_choice.py``, after ``python tools/build_exact.py cifar10-mixture-16``.
 
-Phase-space samplers on an exact denoiser of CIFAR-10, with the papers' settings (lambda_s = 1, the quadratic grid) and with noise
-and levels chosen for the spectrum of the data under the whitened measure and under root mean square. The Frechet distances to
-exact draws say what the images are like; no choice has seen them.
+Phase-space samplers on an exact denoiser of CIFAR-10, with the papers' settings (lambda_s = 1, the quadratic grid) and with
+noise and levels chosen for the spectrum of the data under the whitened measure and under root mean square. The Frechet
+distances to exact draws say what the images are like; no choice has seen them.
 
 Writes ``benchmarks/results/noise_choice.json`` after every cell; a run that was stopped goes on where it was.
 """

@@ -31,19 +31,13 @@ def distances_table(result: dict) -> str:
         cells = [cell for cell in result["cells"] if cell["model"] == model]
         for solver in [*dict.fromkeys(cell["solver"] for cell in cells), ""]:
             for kind, of in (("levels", "rivals"), ("levels", "whole range"), ("coefficients", "rivals")):
-                rows.append(
-                    [
-                        _short(model),
-                        NAMES.get(solver, solver) or "all",
-                        _what(kind, of),
-                        *_by_calls(cells, solver, kind, of),
-                    ]
-                )
+                shown = [_short(model), NAMES.get(solver, solver) or "all", _what(kind, of)]
+                rows.append([*shown, *_by_calls(cells, solver, kind, of)])
     budgets = sorted({cell["calls"] for cell in result["cells"]})
     n = result["cells"][0]["n"]
     note = (
-        f"Geometric means over the two spaces (and, in the rows of all, the solvers); {n:,} images each; the floor, the distance "
-        f"of {n:,} exact draws to {result['data']:,} others, is subtracted from both. {made_by(result)}"
+        f"Geometric means over the two spaces (and, in the rows of all, the solvers); {n:,} images each; the floor, the "
+        f"distance of {n:,} exact draws to {result['data']:,} others, is subtracted from both. {made_by(result)}"
     )
     return markdown(["data", "solver", "tuned, over", *(f"{calls} calls" for calls in budgets)], rows, note)
 
@@ -79,10 +73,10 @@ def peer_plans_table(result: dict) -> str:
             rows.append([NAMES.get(solver, solver), method, *(_peer(cell) for cell in own), f"{cost:,.0f}"])
     floor = result["floor"]
     note = (
-        "Per cell: whitened error and root mean square, each over the best default by the same error; Frechet distance block10 / "
-        f"head-pca64 ({floor['block10']:.1f} / {floor['head-pca64']:.1f} for exact draws). Bold: the whole interval of the whitened "
-        f"ratio lies below 1. Errors on {result['rows']} unseen noises, distances on {result['n']:,} images. Cost: the median of "
-        f"the network evaluations of single images per plan. {made_by(result)}"
+        "Per cell: whitened error and root mean square, each over the best default by the same error; Frechet distance "
+        f"block10 / head-pca64 ({floor['block10']:.1f} / {floor['head-pca64']:.1f} for exact draws). Bold: the whole interval "
+        f"of the whitened ratio lies below 1. Errors on {result['rows']} unseen noises, distances on {result['n']:,} images. "
+        f"Cost: the median of the network evaluations of single images per plan. {made_by(result)}"
     )
     head = ["solver", "method", *(f"{calls} calls" for calls in budgets), "evaluations"]
     return markdown(head, rows, note)
@@ -137,7 +131,8 @@ def effort_table(result: dict) -> str:
              f"{max(row['evaluations']['total'] for row in own):,}", f"{median(together):,.0f}"]
         )  # fmt: skip
     note = (
-        f"Errors over those of effort high on unseen noises: cifar10, digits and the mixture of CIFAR-10 at 16 x 16, {NAMES['euler']} "
+        f"Errors over those of effort high on unseen noises: cifar10, digits and the mixture of CIFAR-10 at 16 x 16, "
+        f"{NAMES['euler']} "
         f"and {NAMES['dpmpp2m']}, 4, 6 and 10 calls. Network evaluations of single images. {made_by(result)}"
     )
     head = ["effort", "error over high, mean", "worst", "gains", "search, median", "most", "all in, median", "most",

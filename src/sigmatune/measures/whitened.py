@@ -15,9 +15,9 @@ Channels either share a ring's power, or are first turned to their principal axe
 of its own.
 
 The defaults were measured (``benchmarks/measures.py``, ``docs/measures.md``): of the filters, p = 0.5 with shared rings ranks
-schedules as the Frechet distance does best over all models tried. Higher exponents do as well on photographs of 16 x 16 and lose on
-emoji and at 32 x 32, whose finest rings hold almost no power; axes of the channels bring little at 0.5 and harm at 0.75 and 1,
-where weak colours count in full. The floor did not matter.
+schedules as the Frechet distance does best over all models tried. Higher exponents do as well on photographs of 16 x 16 and
+lose on emoji and at 32 x 32, whose finest rings hold almost no power; axes of the channels bring little at 0.5 and harm at
+0.75 and 1, where weak colours count in full. The floor did not matter.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ the spacing in between minimise a function of four numbers,
 with the weights of a measure (:mod:`sigmatune.measures`): w = 1 is "rms"; with those of "whitened" noise that is left over in a
 weak mode counts almost as much as a wrong strong one, as it does for eyes and for features, but a mode too weak to be
 seen counts no more than its floor allows. It replaces a grid search over sets of
-images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only, and over weak modes:
-a ring's mean hides axes that hold a hundredth of it, such as colour differences, and much noise in few steps is stable in
-the mean and grows without bound there. The result
-is a candidate: a guard with a distance to data decides (:mod:`sigmatune.workflows.tune_by_spectrum`).
+images. It is averaged over several scales of the spectrum, so that errors do not cancel for one scale only, and over weak
+modes: a ring's mean hides axes that hold a hundredth of it, such as colour differences, and much noise in few steps is stable
+in the mean and grows without bound there. The result is a candidate: a guard with a distance to data decides
+(:mod:`sigmatune.workflows.tune_by_spectrum`).
 
 The amount of noise is lambda_s for splittings in phase space and eta for stochastic position-space solvers; the levels
 are ``phase-time`` for the former and Karras' curve for the latter, or, with ``levels="free"``, any
@@ -49,8 +49,8 @@ WEAK = (0.03, 1e-3, 1e-5)
 """Shares of every ring's power that single modes of it may have; their errors count as parts of the ring's own size."""
 
 COVER = 2.0
-"""Standard deviations of the strongest mode that the first level has to cover. From a lower one, what the start noise lacks has to
-come from noise that is added later, which fills a Gaussian mode, but not the classes and shapes of real data."""
+"""Standard deviations of the strongest mode that the first level has to cover. From a lower one, what the start noise lacks
+has to come from noise that is added later, which fills a Gaussian mode, but not the classes and shapes of real data."""
 
 STRENGTH = {"lambda_s": (0.02, 500.0), "eta": (0.02, 1.0)}
 """The options that scale the noise, and their search ranges."""
