@@ -34,7 +34,7 @@ from sigmatune.core.schedule import Schedule, whole
 from sigmatune.measures.whitened import mode_weights
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan.reference import HIGHEST
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import SOLVERS, Solver
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import errors
 from sigmatune.tuning.gaussian_optimum import NEGLIGIBLE, Modes, Regulariser, optimal
@@ -109,9 +109,7 @@ def choose(
     fixed = chosen.options(options)
     strength = next((name for name in STRENGTH if name in fixed and name not in options), None)
     family = _PhaseTime(fixed) if chosen.augmented else _Karras()
-    top = min(path.sigma_max, HIGHEST, chosen.highest(**fixed))
-    least = COVER * np.sqrt(np.max(modes.power)) if any(name in fixed for name in STRENGTH) else path.sigma_min
-    ends = float(np.clip(least, path.sigma_min, top)), top
+    ends = _first_levels(modes, path, chosen, fixed)
     begin = np.array([0.0, *family.start])
     power = np.outer([*kept.scales, *WEAK], modes.power)
     sizes = np.outer([*kept.scales, *(1.0 for _ in WEAK)], modes.power)
@@ -147,6 +145,14 @@ def choose(
         covers = strength is None or free.sigmas[0] >= ends[0]
         schedule = free if covers and value(best_options, free) < value(best_options, schedule) else schedule
     return BySpectrum(schedule, best_options, value(best_options, schedule), default)
+
+
+def _first_levels(modes: Modes, path: NoisePath, solver: Solver, fixed: dict[str, Any]) -> tuple[float, float]:
+    """The lowest and the highest first level."""
+    top = min(path.sigma_max, HIGHEST, solver.highest(**fixed))
+    adds_noise = any(name in fixed for name in STRENGTH)
+    least = COVER * float(np.sqrt(np.max(modes.power))) if adds_noise else path.sigma_min
+    return float(np.clip(least, path.sigma_min, top)), top
 
 
 class _PhaseTime:
