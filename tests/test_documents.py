@@ -436,7 +436,7 @@ def test_what_the_best_beta_depends_on():
     def stated(values, form="between {:.2f} and {:.2f}"):
         return form.format(min(values), max(values))
 
-    whitened = "whitened, exponent 0.75"
+    whitened = "whitened, exponent 0.5"
     assert f"natural images lies {stated(best(whitened, 'euler', 'natural'))}" in text
     assert f"rendered text {stated(best(whitened, 'euler', 'rendered'))}" in text
     assert f"for both, {stated(best('rms', 'euler', 'natural', 'rendered'))}" in text
