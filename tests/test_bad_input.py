@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import pickle
 import resource
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from exact import gaussian
 from mutations import npy_bytes
 from sigmatune import SigmaTuneError, cli
 from sigmatune.cli import outside
+from sigmatune.core import identity
 from sigmatune.interop import conformance
 from sigmatune.support import reading
 from sigmatune.support.errors import MOST, of_memory, reason, sentence, shown
@@ -512,6 +515,7 @@ def test_little_memory_is_a_sentence(tmp_path, limit, command):
         ),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
     ids=str,
@@ -524,6 +528,59 @@ def test_memory_that_runs_out_in_the_middle(run, monkeypatch, error):
     assert "not enough memory" in said
     assert of_memory(error)
     assert reason(error) == "there is not enough memory"
+
+
+def _without_memory(folder, sender):
+    """In a process of its own: trains, and has no memory for the checkpoint of a large network."""
+    import sigmatune.training.checkpoint as module
+
+    network = torch.nn.Linear(4096, 4096)  # 64 MiB
+    state = module.State(1, 1.0, "x")
+    module.store(folder, state, network, torch.optim.SGD(network.parameters()), [])
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 160 * 2**20,) * 2)
+    try:
+        module.store(folder, replace(state, step=2), network, torch.optim.SGD(network.parameters()), [])
+    except (SigmaTuneError, MemoryError) as error:
+        sender.send(str(error))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads how much memory is taken as Linux says it")
+def test_a_checkpoint_for_which_memory_is_short_leaves_the_last_one(tmp_path):
+    """Safetensors aborts the process with a backtrace where it gets no memory."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_without_memory, args=(tmp_path, sender))
+    process.start()
+    sender.close()
+    said = receiver.recv() if receiver.poll(60) else ""
+    process.join()
+    assert process.exitcode == 0
+    assert "there is not enough memory for a checkpoint of 64.0 MiB" in said
+    assert checkpoint.peek(tmp_path).step == 1
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")], ids=["python", "system"]
+)
+def test_a_checkpoint_is_not_called_damaged_for_want_of_memory(tmp_path, monkeypatch, error):
+    trainer(tmp_path / "run", source := written(tmp_path)).run(until=3)
+    monkeypatch.setattr(checkpoint, "safe_open", lambda *_, **__: _raising(error)())
+    with pytest.raises(type(error)):
+        trainer(tmp_path / "run", source)
+
+
+def test_a_name_is_not_shortened_for_want_of_memory(monkeypatch):
+    """The answers on a probe are part of a model's name; without them, its measurements would not be found again."""
+    model = gaussian()
+    assert "answers" in identity.answers(model.denoise, model)
+    assert identity.answers(_failing(RuntimeError("a bug")), model) == ""
+    with pytest.raises(RuntimeError, match="memory"):
+        identity.answers(_failing(RuntimeError("DefaultCPUAllocator: can't allocate memory")), model)
+
+
+def _failing(error):
+    return lambda z, sigma: _raising(error)()
 
 
 @pytest.mark.parametrize(

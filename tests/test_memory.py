@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,14 +18,23 @@ from numpy.testing import assert_allclose
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exact import gaussian
+from sigmatune.analysis.stepwise import log_magnitudes
 from sigmatune.core.wrappers import Observed
-from sigmatune.evaluation import doctor, generation
-from sigmatune.evaluation.extractors.raw_pixels import Projections
+from sigmatune.evaluation import doctor, generation, paired_distance
+from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
+from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
+from sigmatune.evaluation.paired_distance import paired
 from sigmatune.noise import VE
+from sigmatune.report import measurements
+from sigmatune.report.measurements import measure
+from sigmatune.report.residual import residual
 from sigmatune.schedules import build
+from sigmatune.spectra.rings import binning
 from sigmatune.statistics import pieces as module
 from sigmatune.statistics.pieces import pieces
 from sigmatune.statistics.sliced import BLOCK, sliced_wasserstein
+from sigmatune.support import pixels
+from sigmatune.support.pixels import to_pixels
 from sigmatune.tuning import TuningSettings, Workbench, cache, stages, trajectory, tune, tune_on
 from sigmatune.tuning import gradient as by_gradient
 from sigmatune.tuning.error_table import tabulate
@@ -47,14 +57,16 @@ def peak(work: Callable[[], object]) -> int:
 
 
 class Largest(TorchDispatchMode):
-    """The largest tensor of double precision that an operation returned, in numbers."""
+    """The largest tensor of a precision that an operation returned, in numbers; of double precision unless told."""
 
-    numbers = 0
+    numbers, dtype, least = 0, torch.float64, 0  # only of images with a side of at least so many pixels
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for one in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(one, torch.Tensor) and one.dtype == torch.float64 and one.data_ptr() not in _pointers(args):
+            if not isinstance(one, torch.Tensor) or one.dtype != self.dtype or one.data_ptr() in _pointers(args):
+                continue
+            if not self.least or (one.ndim == 4 and max(one.shape[2:]) >= self.least):
                 self.numbers = max(self.numbers, one.numel())
         return result
 
@@ -209,10 +221,10 @@ def test_no_measure_converts_all_rows_at_once(monkeypatch):
         "score of a trajectory": lambda: trajectory._Search._score(node, images, 0),
         "stand-in": lambda: Surrogate.modes(bench.once("surrogate", lambda: Surrogate(bench)), images),
     }
-    for name, measure in measures.items():
-        measure()  # once, so that what is kept is there
+    for name, measured in measures.items():
+        measured()  # once, so that what is kept is there
         with Largest() as largest:
-            measure()
+            measured()
         assert 0 < largest.numbers <= 2 * row, name
 
 
@@ -311,3 +323,119 @@ def test_tuning_is_the_same_however_few_rows_are_held(monkeypatch):
     again = tune(model, 4, solver="euler", method="surrogate", settings=SETTINGS)
     assert_allclose(again.schedule.sigmas, plain.schedule.sigmas, rtol=1e-5)
     assert again.evidence["verdict"] == plain.evidence["verdict"]
+
+
+# ---------------------------------------------------------------------------------------- images, analyses and reports
+
+
+def test_images_become_pixels_one_by_one(monkeypatch):
+    x = torch.randn(6, 3, 20, 20) * 1.5
+    whole = to_pixels(x, (-2.0, 2.0))
+    assert np.array_equal(whole, ((x.double() + 2) * 63.75).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+    monkeypatch.setattr(pixels, "CONVERTED", 1)
+    with Largest() as largest:
+        assert np.array_equal(to_pixels(x, (-2.0, 2.0)), whole)
+    assert largest.numbers == 3 * 20 * 20
+    assert to_pixels(x[:0]).shape == (0, 20, 20, 3)
+
+
+def test_spectra_of_an_analysis_are_taken_one_by_one(monkeypatch):
+    x = torch.randn(6, 3, 20, 20)
+    whole = log_magnitudes(x)
+    monkeypatch.setattr(module, "LARGEST", 1)
+    with Largest() as largest:
+        assert np.array_equal(log_magnitudes(x), whole)
+    assert largest.numbers == 3 * 20 * 20
+
+
+@pytest.mark.parametrize(
+    "make", [Rings, Projections, lambda: EfficientNetLite0(64)], ids=["rings", "random", "network"]
+)
+def test_features_of_large_images_convert_few_at_once(monkeypatch, make):
+    side = 160
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, side, side), dtype=np.uint8))
+    images, extractor = images.contiguous(memory_format=torch.channels_last), make()
+    with torch.no_grad():
+        whole = extractor.features(images)
+    monkeypatch.setattr(module, "LARGEST", 1)
+    with Largest() as largest, torch.no_grad():
+        largest.dtype, largest.least = torch.float32, side  # wider than what follows the resizing
+        few = extractor.features(images)
+    assert largest.numbers < 6 * 3 * side * side
+    for name, value in whole.items():
+        torch.testing.assert_close(few[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_shard_of_large_images_has_fewer_of_them(monkeypatch, tmp_path):
+    model = gaussian(VE(0.02, 20.0))
+    model.value_range = (-3.0, 3.0)
+    plan = Workbench(model, SETTINGS).plan(build("karras", 2, model.path), "euler").with_notes(micro_batch=2)
+    whole = generation.generate(model, plan, 10, [Rings()], folder=tmp_path / "whole")
+    monkeypatch.setattr(generation, "KEPT_AT_ONCE", 5 * 64)
+    calls = generation.evaluations(model, plan, 10)
+    few = generation.generate(model, plan, 10, [Rings()], folder=tmp_path / "few")
+    assert np.array_equal(few.rows("rings", "rings"), whole.rows("rings", "rings"))
+    assert sorted(file.stem for file in (tmp_path / "few").rglob("pictures/*.npy")) == [
+        "00000000-00000004", "00000004-00000008", "00000008-00000010",
+    ]  # fmt: skip
+    assert calls == 2 * 10
+
+
+def test_a_paired_error_of_large_images_holds_a_few_of_them(monkeypatch):
+    model = gaussian(VE(0.02, 20.0))
+    plan = Workbench(model, SETTINGS).plan(build("karras", 3, model.path), "dpmpp2m").with_notes(micro_batch=4)
+    asked: list[int] = []
+    real = generation._run
+    monkeypatch.setattr(generation, "_run", lambda *given: asked.append(len(given[3])) or real(*given))
+    whole = paired(model, plan, 40)
+    assert max(asked) == 40
+    for place in (generation, paired_distance):
+        monkeypatch.setattr(place, "AT_ONCE", 20 * 64)
+    asked.clear()
+    few = paired(model, plan, 40)
+    assert max(asked) <= 20
+    assert few.estimate.value == pytest.approx(whole.estimate.value, rel=1e-12)
+    assert few.settings.n == whole.settings.n == 40
+
+
+def test_a_residual_is_taken_one_by_one(monkeypatch):
+    x, exact = torch.randn(6, 3, 22, 26), torch.randn(6, 3, 22, 26)
+    whole = residual(x, exact)
+    assert_allclose(whole.where, residual(x.double() - exact.double()).where, rtol=1e-12)
+    monkeypatch.setattr(module, "LARGEST", 1)
+    monkeypatch.setattr(sys.modules["sigmatune.spectra.rings"], "_MATRIX_AT_MOST", 0)
+    binning.cache_clear()
+    with Largest() as largest:
+        few = residual(x, exact)
+    binning.cache_clear()
+    assert largest.numbers < 2 * 3 * 22 * 26
+    assert_allclose(few.where, whole.where, rtol=1e-12)
+    assert_allclose(few.power, whole.power, rtol=1e-5)
+
+
+def test_a_report_keeps_only_what_it_shows(monkeypatch):
+    bench = Workbench(_single(16), SETTINGS)
+    plan = tune_on(bench, 2, solver="euler", method="static")
+    before = bench.spent("report")
+    whole = measure(bench, [plan], rows=4)
+    spent = bench.spent("report") - before
+    monkeypatch.setattr(module, "LARGEST", 1)
+    monkeypatch.setattr(cache, "KEPT", 0)
+    monkeypatch.setattr(measurements, "SIDE", 8)
+    poor = Workbench(bench.model, SETTINGS)
+    again = tune_on(poor, 2, solver="euler", method="static")
+    before = poor.spent("report")
+    few = measure(poor, [again], rows=4)
+    assert poor.spent("report") - before <= spent + 4 * 2 * 8  # the guard's end points may have been forgotten
+    for one, other in zip(few.views[0].residual, whole.views[0].residual, strict=True):
+        assert_allclose(one.where, other.where, rtol=1e-9)
+        assert_allclose(one.power, other.power, rtol=1e-9)
+    for facts, side in ((whole, 16), (few, 8)):
+        for image in _images(facts):
+            assert tuple(image.shape) == (4, 1, side, side)
+            assert image.untyped_storage().nbytes() == image.nbytes, "a slice keeps all end points"
+
+
+def _images(facts) -> list[torch.Tensor]:
+    (group,) = facts.groups
+    return [group.reference, *(point.images for curve in group.defaults for point in curve.points.values())]

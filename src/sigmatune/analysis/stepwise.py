@@ -37,6 +37,7 @@ from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.schedules import build
 from sigmatune.spectra.rings import binning, rings, whole_rings
+from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_bytes
 from sigmatune.support.pixels import first_unsound
@@ -183,7 +184,11 @@ def log_magnitudes(images: torch.Tensor) -> Array:
     Raises:
         SigmaTuneError: if an image holds NaN or an infinite value.
     """
-    wide = images.detach().to("cpu", torch.float64)
+    return np.concatenate([_log_magnitudes(part) for part in pieces(images.detach())])
+
+
+def _log_magnitudes(images: torch.Tensor) -> Array:
+    wide = images.to("cpu", torch.float64)
     height, width = wide.shape[-2:]
     logs = torch.fft.fft2(wide, norm="ortho").abs().clamp_(min=FLOOR).log_().mean(dim=1).flatten(1)
     kept, ring = whole_rings(height, width), torch.from_numpy(_ring_of_modes(height, width))

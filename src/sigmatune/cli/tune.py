@@ -109,9 +109,9 @@ def tune(
     Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
     """
     from sigmatune import solvers
-    from sigmatune.tuning.blackbox import check_study
     from sigmatune.tuning.budget import Budget
     from sigmatune.tuning.stage_choice import stages_of
+    from sigmatune.tuning.study import check_study
 
     files = plan_files(out, calls)
     page = report_path(out, report, without=no_report)

@@ -1,8 +1,8 @@
 """Images for evaluation, in shards by (seed, index): bounded memory, resumable, and independent of batching.
 
-A shard is at most ``SHARD`` images; a kill costs at most one. In a run folder every shard of images and of features is
-a separate file, written atomically; evaluations with other metrics, extractors or numbers of images share the shards
-that they have in common.
+A shard is at most ``SHARD`` images, fewer where they are large; a kill costs at most one. In a run folder every shard
+of images and of features is a separate file, written atomically; evaluations with other metrics, extractors or numbers
+of images share the shards that they have in common.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ SHARD = 256
 AT_ONCE = 2**24
 """Numbers of end points or images that are held as floating point at once, 64 MiB in single precision."""
 
+KEPT_AT_ONCE = 2**26
+"""Bytes of the images of a shard: where images are large, a shard has fewer of them."""
+
 SMALL = 64
-"""Rows of a shard of end points, whose plans may be long."""
+"""Most rows of a shard of end points, whose plans may be long."""
 
 LAYOUT = 1
 """Part of the name of a run's folder; raise it when the same name would mean other images."""
@@ -116,7 +119,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     model.renew()
     key = digest(model, plan, seed, folder)
     home = None if folder is None else folder / key
-    shards = [range(*ends) for ends in _shards(n)]
+    shards = shards_of(range(n), _shard(model, plan))
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
@@ -143,12 +146,13 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
 def evaluations(model: Denoiser, plan: Plan, n: int, batch: int | None = None) -> int:
     """Network evaluations of single images that :func:`generate` takes for n images, padding included."""
     batch = batch or _at_once(model, plan)
-    sizes = [min(batch, stop - first) for start, stop in _shards(n) for first in range(start, stop, batch)]
-    return sum(plan.evaluations(model, size) for size in sizes)
+    shards = shards_of(range(n), _shard(model, plan))
+    return sum(plan.evaluations(model, len(part)) for shard in shards for part in shards_of(shard, batch))
 
 
-def _shards(n: int) -> list[tuple[int, int]]:
-    return [(first, min(first + SHARD, n)) for first in range(0, n, SHARD)]
+def shards_of(rows: range, size: int) -> list[range]:
+    """Splits rows into parts of a size; the last may be smaller."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:
@@ -199,8 +203,22 @@ def in_pixels(images: Images) -> Iterator[Pixels]:
 
 def _at_once(model: Denoiser, plan: Plan) -> int:
     """Rows that are sampled at once."""
-    most = AT_ONCE // max(int(np.prod(model.shape)), int(np.prod(model.pixel_shape)))
-    return min(SHARD, max(most // plan.micro_batch, 1) * plan.micro_batch)
+    return _batches(AT_ONCE // max(int(np.prod(model.shape)), int(np.prod(model.pixel_shape))), plan, SHARD)
+
+
+def _shard(model: Denoiser, plan: Plan) -> int:
+    """Images of a shard."""
+    return _batches(KEPT_AT_ONCE // int(np.prod(model.pixel_shape)), plan, SHARD)
+
+
+def small_shard(model: Denoiser, plan: Plan) -> int:
+    """Rows of a shard of end points."""
+    return _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)
+
+
+def _batches(rows: int, plan: Plan, most: int) -> int:
+    """As many rows as whole micro-batches have, at least one of them, because a part of one costs as much."""
+    return min(most, max(rows // plan.micro_batch, 1) * plan.micro_batch)
 
 
 class _Pixels:
@@ -221,15 +239,14 @@ class _Pixels:
         return self._pixels
 
     def _sampled(self) -> Pixels:
-        parts = [self.shard[i : i + self.batch] for i in range(0, len(self.shard), self.batch)]
-        ends = (_run(self.model, self.plan, self.seed, part) for part in parts)
+        ends = (_run(self.model, self.plan, self.seed, part) for part in shards_of(self.shard, self.batch))
         return np.concatenate([to_pixels(self.model.decode(x), self.model.value_range) for x in ends])
 
 
 def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
     """The end points of some rows, on the CPU, micro-batches side by side."""
     size = plan.micro_batch
-    pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
+    pieces = shards_of(rows, size)
 
     def piece(part: range) -> torch.Tensor:
         plan_of_part = replace(plan, coefficients=plan.coefficients.at(part))
@@ -252,8 +269,7 @@ def end_points(
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     ends = []
-    for first in range(0, len(rows), SMALL):
-        part = rows[first : first + SMALL]
+    for part in shards_of(rows, small_shard(model, plan)):
         file = None if home is None else home / f"{_name(part)}.npy"
         kept = None if file is None else _kept(file)
         if kept is not None:

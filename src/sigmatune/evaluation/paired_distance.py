@@ -8,6 +8,7 @@ model's scale. It needs no data and measures no distance to data.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import torch
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import Progress, end_points
+from sigmatune.evaluation.generation import AT_ONCE, Progress, end_points, shards_of, small_shard
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
@@ -70,15 +71,27 @@ def paired(
     if not plan.coefficients.deterministic:
         raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
     rows = range(min(n, MOST))
-    ends = end_points(model, plan, rows, seed=seed, folder=folder)
+    parts = shards_of(rows, small_shard(model, reference_plan(model, FIRST)))
+
+    def sampled(part: range) -> torch.Tensor:
+        return end_points(model, plan, part, seed=seed, folder=folder)
+
+    small = len(rows) * int(np.prod(model.shape)) <= AT_ONCE
+    ends = cache(sampled) if small else sampled  # what is large is read or sampled again for every reference
 
     def errors(steps: int) -> Array:
-        exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=progress)
-        if measure is not None:
-            e = measure.errors(ends, exact)
-        else:
-            e = (ends.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
-        return np.asarray(e.clamp(min=1e-12).log().numpy())
+        logs, solution = [], reference_plan(model, steps)
+        for part in parts:
+            exact = end_points(model, solution, part, seed=seed, folder=folder)
+            if progress is not None:
+                progress(f"end points of {steps} steps", part.stop, len(rows))
+            x = ends(part)
+            if measure is not None:
+                e = measure.errors(x, exact)
+            else:
+                e = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
+            logs.append(e.clamp(min=1e-12).log().numpy())
+        return np.concatenate(logs)
 
     steps, now = FIRST, errors(FIRST)
     while True:

@@ -22,7 +22,7 @@ class Point:
         steps: N.
         errors: Paired errors, (rows,), positive.
         mean, low, high: Their geometric mean and its bootstrap interval.
-        images: End points of the first noises, (shown, *shape).
+        images: End points of the first noises, (shown, *shape); large images are shrunk.
         levels: The level of each network call, (K,).
         exact: Whether this is a tuned plan itself, and not its curve at another number of steps.
     """

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 import numpy as np
+import torch
 
 from sigmatune import schedules, solvers
 from sigmatune.core.schedule import whole
@@ -21,10 +22,12 @@ from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import most_per_call
 from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
+from sigmatune.report.inline_images import LARGEST, drawable
 from sigmatune.report.residual import residual
 from sigmatune.statistics.bootstrap import percentile_interval
 from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning import cache
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
@@ -35,6 +38,9 @@ SHOWN_DEFAULTS = 5
 BUDGETS = (4, 6, 8, 10, 20)
 SHOWN = 8
 """How many noises are shown as images: the first of the held-out range, not a selection."""
+
+SIDE = 2 * LARGEST
+"""Pixels of a side of the images that are kept for the page, which shows them still smaller."""
 
 
 def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> ReportFacts:
@@ -109,7 +115,10 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
     judged = {(label, n) for label in curves for n, p in by_steps.items() if (p.evidence or {})["baseline"] == label}
     missing = [plan for label, plans in curves.items() for n, plan in plans.items() if (label, n) not in judged]
     missing += [plan for n, plan in tuned.items() if n not in by_steps]
-    bench.prefetch(missing, "held_out", rows=rows, purpose="report")
+    if (
+        len(missing) * rows * int(np.prod(bench.model.shape)) * 4 <= cache.KEPT
+    ):  # else they would be evicted before their use
+        bench.prefetch(missing, "held_out", rows=rows, purpose="report")
 
     def point(plan: Plan, *, judged: bool, exact: bool = False) -> Point:
         return _point(bench, plan, rows, reference_steps, judged=judged, exact=exact)
@@ -121,7 +130,7 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
     tuned_curve = ErrorCurve(
         "plan", {n: point(plan, judged=n in by_steps, exact=n in by_steps) for n, plan in tuned.items()}
     )
-    reference = bench.reference("held_out", reference_steps)[: min(SHOWN, rows)]
+    reference = _shown(bench.reference("held_out", reference_steps)[: min(SHOWN, rows)])
     names = list(dict.fromkeys((plan.evidence or {})["baseline"] for plan in plans))
     pairs = {n: pair for n in steps if (pair := _pair(bench, n, defaults, tuned_curve, by_steps.get(n))) is not None}
     calls = bench.reference_plan(reference_steps).network_calls(bench.model)
@@ -170,10 +179,19 @@ def _at(bench: Workbench, by_steps: dict[int, Plan], n: int) -> Plan:
 def _point(bench: Workbench, plan: Plan, rows: int, reference_steps: int, *, judged: bool, exact: bool) -> Point:
     asked = None if judged else rows
     errors = bench.errors(plan, "held_out", rows=asked, reference_steps=reference_steps, purpose="report")[:rows]
-    images = bench.outputs(plan, "held_out", rows=asked, purpose="report")[: min(SHOWN, rows)]
+    images = _shown(bench.outputs(plan, "held_out", rows=asked, purpose="report")[: min(SHOWN, rows)])
     low, high = interval(errors, seed=bench.settings.seed)
     mean, levels = float(np.exp(np.log(errors).mean())), plan.coefficients.q.numpy()
     return Point(plan.network_calls(bench.model), plan.steps, errors, mean, low, high, images, levels, exact)
+
+
+def _shown(images: torch.Tensor) -> torch.Tensor:
+    """Images for the page: a copy, because a slice would keep all end points in memory; large ones are shrunk."""
+    share = SIDE / max(images.shape[2:], default=1)
+    if not drawable(tuple(images.shape[1:])) or share >= 1:
+        return images.clone()
+    size = [max(round(side * share), 1) for side in images.shape[2:]]
+    return torch.cat([torch.nn.functional.interpolate(one[None].float(), size, mode="area") for one in images])
 
 
 def interval(errors: Array, *, seed: int = 0) -> tuple[float, float]:
@@ -215,6 +233,5 @@ def _view(bench: Workbench, plan: Plan) -> View:
     if len(bench.model.shape) != 3 or min(bench.model.shape[1:]) < 2:
         return View(plan, default, levels, None, None)
     exact = bench.reference("held_out", evidence["reference"]["steps"])
-    ends = [bench.outputs(which, "held_out", purpose="report") for which in (plan, default)]
-    first, second = (residual(x.double() - exact.double()) for x in ends)
-    return View(plan, default, levels, (first, second), residual(exact.double()))
+    first, second = (residual(bench.outputs(which, "held_out", purpose="report"), exact) for which in (plan, default))
+    return View(plan, default, levels, (first, second), residual(exact))

@@ -16,6 +16,7 @@ import torch
 from sigmatune.noise import Array
 from sigmatune.spectra import rapsd
 from sigmatune.spectra.rings import binning
+from sigmatune.statistics.pieces import pieces
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,13 @@ class Residual:
         return float(self.where.mean())
 
 
-def residual(e: torch.Tensor) -> Residual:
-    """Computes the statistics of differences of images, (rows, C, H, W)."""
-    height, width = e.shape[-2:]
-    power = rapsd(e.double(), corners=True).mean(dim=0).numpy()
+def residual(x: torch.Tensor, exact: torch.Tensor | None = None) -> Residual:
+    """Computes the statistics of the differences of images, (rows, C, H, W), from others; without others, of the images."""
+    rows, height, width = len(x), *x.shape[-2:]
+    where = power = torch.zeros((), dtype=torch.float64)
+    for part, other in zip(pieces(x), pieces(x if exact is None else exact), strict=True):
+        e = part.double() if exact is None else part.double() - other.double()
+        where = where + e.square().mean(dim=1).sum(dim=0) / rows
+        power = power + rapsd(e, corners=True).sum(dim=0) / rows
     modes = binning(height, width, "fft", corners=True).count
-    return Residual(e.double().square().mean(dim=(0, 1)).numpy(), power, modes)
+    return Residual(where.numpy(), power.numpy(), modes)

@@ -27,6 +27,7 @@ HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 _NO_MEMORY = re.compile(
     "not enough memory|can't allocate memory|cannot allocate memory|out of memory|failed to map segment|bad_alloc|"
+    "can't start new thread|"
     "storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE,
 )  # fmt: skip
 

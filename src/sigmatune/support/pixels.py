@@ -10,6 +10,9 @@ from sigmatune.support.errors import SigmaTuneError
 
 Pixels = npt.NDArray[np.uint8]
 
+CONVERTED = 2**22
+"""Numbers that are converted at once, 32 MiB in double precision; a single image may have more."""
+
 
 def first_unsound(values: torch.Tensor) -> int | None:
     """The first row, of (n, ...), that holds NaN or an infinite value; None if there is none."""
@@ -40,5 +43,11 @@ def to_pixels(images: torch.Tensor, value_range: tuple[float, float] = (-1.0, 1.
             f"image {bad} holds NaN or infinity, so it is not an image; sample it in float32, or fix the model."
         )
     low, high = value_range
-    scaled = ((images.detach().cpu().double() - low) * (255 / (high - low))).round().clamp(0, 255)
-    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    n, channels, height, width = images.shape
+    pixels = np.empty((n, height, width, channels), dtype=np.uint8)
+    size = max(CONVERTED // max(channels * height * width, 1), 1)
+    for first in range(0, n, size):
+        part = images[first : first + size].detach().cpu().double()
+        scaled = ((part - low) * (255 / (high - low))).round_().clamp_(0, 255)
+        pixels[first : first + size] = scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pixels

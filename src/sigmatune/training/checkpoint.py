@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -22,13 +23,16 @@ from safetensors.torch import save
 
 from sigmatune.core.digests import add_weights
 from sigmatune.support import json_file, reading
-from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.errors import SigmaTuneError, of_memory, reason
 from sigmatune.support.files import write_bytes
 from sigmatune.support.json_file import Strict
 from sigmatune.training.averages import Average, trained
 
 FORMAT, VERSION = "sigmatune/checkpoint", 1
 FILE = "checkpoint.safetensors"
+
+COPIES, BESIDES = 3, 2**22
+"""Copies of its tensors that writing a checkpoint holds, and bytes besides."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,23 @@ def store(
     for i, average in enumerate(averages):
         tensors |= {f"average.{i}.{name}": value for name, value in average.values.items()}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    _has_room(sum(value.nbytes for value in plain.values()))
     stated = {"format": FORMAT, "version": VERSION, **vars(state)}
     write_bytes(folder / FILE, save(plain, metadata={"state": json.dumps(stated)}))
+
+
+def _has_room(count: int) -> None:
+    """Asks for what safetensors takes for so many bytes, and returns it: where safetensors gets none, it aborts the process.
+
+    Raises:
+        SigmaTuneError: if there is less.
+    """
+    try:
+        np.empty(COPIES * count + BESIDES, dtype=np.uint8)
+    except MemoryError:
+        raise SigmaTuneError(
+            f"there is not enough memory for a checkpoint of {reading.size(count)}; free some, or raise the limit (ulimit -v)."
+        ) from None
 
 
 def peek(folder: Path) -> State | None:
@@ -133,6 +152,8 @@ def restore(
                 for name, kept in average.values.items():
                     kept.copy_(file.get_tensor(f"average.{i}.{name}"))
         except (SafetensorError, RuntimeError) as error:
+            if of_memory(error):
+                raise
             raise SigmaTuneError(
                 f"{path} does not fit this network ({reason(error)}); choose another run folder."
             ) from None
@@ -147,6 +168,8 @@ def _opened(path: Path) -> Any:
     try:
         return safe_open(reading.regular(path), framework="pt")
     except (SafetensorError, OSError) as error:
+        if of_memory(error):
+            raise
         raise SigmaTuneError(f"{path} cannot be read ({reason(error)}); delete it to start again.") from None
 
 

@@ -29,7 +29,7 @@ import torch
 from sigmatune.models.conditional import ConditionalDenoiser
 from sigmatune.models.conditioning import Conditioned
 from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.files import write_text
 from sigmatune.support.folders import unfinished, whole_folder
 from sigmatune.training.averages import Average
@@ -108,8 +108,7 @@ def rehearsed(folder: Path) -> Iterator[Path]:
     except SigmaTuneError:
         raise
     except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise their own kinds for a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SigmaTuneError(f"the model could not be written to {folder}: {reason.rstrip('.')}.") from None
+        raise SigmaTuneError(f"the model could not be written to {folder}: {reason(error)}.") from None
 
 
 def fitting(network: torch.nn.Module, dtype: torch.dtype, cure: str) -> None:

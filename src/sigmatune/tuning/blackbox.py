@@ -18,7 +18,6 @@ References:
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,9 +36,10 @@ from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.frechet import frechet_distance
 from sigmatune.statistics.pieces import pieces
 from sigmatune.statistics.sliced import sliced_wasserstein
-from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import positive
 from sigmatune.tuning.search import repair
+from sigmatune.tuning.study import database, opened, optuna_module
 from sigmatune.tuning.workbench import Workbench
 
 Levels = Literal["free", "beta", "subset"]
@@ -124,7 +124,7 @@ def tune_by_trials(
         SigmaTuneError: without Optuna, for an unknown objective, a database that cannot be opened, or paired errors of
             plans that add noise.
     """
-    optuna = _optuna()
+    optuna = optuna_module()
     measure = _objective(bench, objective, space)
     builder = _Builder(bench, space, whole(calls, "calls"))
     positive(trials=whole(trials, "trials"))
@@ -132,23 +132,11 @@ def tune_by_trials(
     about += "" if bench.measure_choice.name == "rms" else f"|{bench.measure_choice}"
     name = f"sigmatune-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     measure = _kept(bench, builder, measure, name) if callable(objective) else measure
-    opened = _opened(optuna, name, bench.study)
+    study = opened(name, bench.study)
     _warn_of_old(bench)
-    for done in opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
-        builder.spend(builder.plan(done))
-    while len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < trials:
-        finished = len(opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
-        opened.sampler = _evolution(optuna, bench.settings.seed + 7919 * finished)
-        trial = opened.ask()
-        plan = builder.plan(trial)
-        if plan is not None and not affordable(plan):
-            break
-        value = float("inf") if plan is None else measure(plan)
-        opened.tell(trial, value if np.isfinite(value) else 1e6)
-        if bench.progress is not None:
-            bench.progress("evolution trials", finished + 1, trials)
-    complete = opened.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    plans = [(one.value, builder.plan(one)) for one in complete]
+    with database(bench.study):
+        complete = _tried(bench, optuna, study, builder, measure, trials, affordable)
+        plans = [(one.value, builder.plan(one)) for one in complete]
     usable = [(value, plan) for value, plan in plans if plan is not None and value is not None]
     if not usable:
         raise SigmaTuneError("no plan was tried: the budget does not pay for one, or no choice of levels was valid.")
@@ -156,13 +144,30 @@ def tune_by_trials(
     return Found(best, value, len(complete), name)
 
 
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise SigmaTuneError("this search needs Optuna; install it by: pip install 'sigmatune[search]'.") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+def _tried(
+    bench: Workbench,
+    optuna: Any,
+    study: Any,
+    builder: _Builder,
+    measure: Objective,
+    trials: int,
+    affordable: Callable[[Plan], bool],
+) -> list[Any]:
+    """The trials of a study, completed as far as is affordable."""
+    complete = (optuna.trial.TrialState.COMPLETE,)
+    for done in study.get_trials(states=complete):
+        builder.spend(builder.plan(done))
+    while (finished := len(study.get_trials(deepcopy=False, states=complete))) < trials:
+        study.sampler = _evolution(optuna, bench.settings.seed + 7919 * finished)
+        trial = study.ask()
+        plan = builder.plan(trial)
+        if plan is not None and not affordable(plan):
+            break
+        value = float("inf") if plan is None else measure(plan)
+        study.tell(trial, value if np.isfinite(value) else 1e6)
+        if bench.progress is not None:
+            bench.progress("evolution trials", finished + 1, trials)
+    return list(study.get_trials(states=complete))
 
 
 def _warn_of_old(bench: Workbench) -> None:
@@ -172,32 +177,6 @@ def _warn_of_old(bench: Workbench) -> None:
         warnings.warn(
             f"{file} is of an older version and is not read, because it may hold pickles; delete it.", stacklevel=3
         )
-
-
-def check_study(url: str | None) -> None:
-    """Refuses the address of a database that cannot be one, before any work.
-
-    Raises:
-        SigmaTuneError: if it is no address, or its driver is not installed.
-    """
-    if url is not None:
-        _optuna()
-        from sqlalchemy.engine import make_url
-
-        _asked(url, lambda: make_url(url).get_dialect())
-
-
-def _opened(optuna: Any, name: str, url: str | None) -> Any:
-    settings = {"study_name": name, "direction": "minimize", "load_if_exists": True}
-    return _asked(url, lambda: optuna.create_study(storage=url, **settings))
-
-
-def _asked(url: str | None, ask: Callable[[], Any]) -> Any:
-    try:
-        return ask()
-    except Exception as error:  # noqa: BLE001 - whatever the database's driver raises
-        shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", str(url))  # messages end up in logs
-        raise SigmaTuneError(f"cannot open the study at {shown}: {reason(error)}.") from None
 
 
 def _evolution(optuna: Any, seed: int) -> Any:
@@ -218,7 +197,7 @@ class _Builder:
     def plan(self, trial: Any) -> Plan | None:
         """The plan of a trial, new or finished; None if its levels make no valid schedule."""
         if hasattr(trial, "params") and not hasattr(trial, "study"):
-            trial = _optuna().trial.FixedTrial(trial.params)
+            trial = optuna_module().trial.FixedTrial(trial.params)
         name = (
             trial.suggest_categorical("solver", list(self.space.solvers))
             if len(self.steps) > 1

@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace, rgb
+from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
 
 TEXTURE = 10
@@ -61,9 +62,7 @@ class EfficientNetLite0(Extractor):
         self.device = device
 
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = rgb(pictures.to(self.device)).contiguous(memory_format=torch.channels_last)
-        if x.shape[-2:] != (self.size, self.size):
-            x = torch.nn.functional.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
+        x = torch.cat([self._resized(part) for part in pieces(pictures)])
         net = self.network
         spaces = {}
         x = net._swish(net._bn0(net._conv_stem(x)))
@@ -73,6 +72,12 @@ class EfficientNetLite0(Extractor):
                 spaces["block10"] = x.mean(dim=(2, 3))
         spaces["head"] = net._swish(net._bn1(net._conv_head(x))).mean(dim=(2, 3))
         return spaces | {"logits": net._fc(spaces["head"])}
+
+    def _resized(self, pictures: torch.Tensor) -> torch.Tensor:
+        x = rgb(pictures.to(self.device)).contiguous(memory_format=torch.channels_last)
+        if x.shape[-2:] == (self.size, self.size):
+            return x
+        return torch.nn.functional.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
 
 
 def _folded(network: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, of_memory
 
 FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
@@ -53,6 +53,8 @@ class Inception(Extractor):
             self._weights = hashlib.sha256(path.read_bytes()).hexdigest()
             self.network = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError, ValueError) as error:
+            if of_memory(error):
+                raise
             raise SigmaTuneError(f"{path} is not Inception as TorchScript ({str(error).splitlines()[0]}).") from None
         self.device = device
 

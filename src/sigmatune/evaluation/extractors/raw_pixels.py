@@ -11,6 +11,7 @@ import torch
 from sigmatune.evaluation.extractors.base import Extractor, FeatureSpace
 from sigmatune.noise import Array
 from sigmatune.spectra.rapsd import rapsd
+from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
 
 MOST_PIXELS = 4096
@@ -53,15 +54,15 @@ class Projections(Extractor):
         self._kept: list[torch.Tensor] = []
 
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = (pictures.float() / 127.5 - 1).flatten(1)
+        x = pictures.flatten(1)
         if self._length != x.shape[1]:
             self._length, self._kept = x.shape[1], []
             self._norm = np.sqrt(sum(np.square(drawn).sum(axis=0) for drawn in self._drawn()))
             if self._length <= MOST_KEPT:
                 self._kept = [torch.cat(list(self._directions()))]
-        first, projected = 0, x.new_zeros(len(x), self.spaces["projections"].width)
+        first, projected = 0, torch.zeros(len(x), self.spaces["projections"].width)
         for directions in self._kept or self._directions():
-            projected += x[:, first : first + len(directions)] @ directions
+            projected += (x[:, first : first + len(directions)].float() / 127.5 - 1) @ directions
             first += len(directions)
         return {"projections": projected}
 
@@ -89,4 +90,4 @@ class Rings(Extractor):
     default = ("rings",)
 
     def features(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"rings": rapsd(pictures.float() / 127.5 - 1)}
+        return {"rings": torch.cat([rapsd(part.float() / 127.5 - 1) for part in pieces(pictures)])}

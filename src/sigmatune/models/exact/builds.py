@@ -12,7 +12,7 @@ import torch
 from sigmatune.models.exact.class_mixture import Basis, ClassMixture, Gaussians
 from sigmatune.models.exact.empirical import ClassEmpirical
 from sigmatune.models.exact_names import Exact
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, of_memory
 from sigmatune.support.json_file import Strict, parse
 from sigmatune.support.json_file import read as read_file
 
@@ -139,6 +139,8 @@ def read(
             raise SigmaTuneError(f"{folder / ARRAYS} is not the file that its card describes; {again}.")
         arrays = load_file(folder / ARRAYS)
     except (OSError, SafetensorError) as error:
+        if of_memory(error):
+            raise
         raise SigmaTuneError(f"{folder / ARRAYS} cannot be read ({error}); {again}.") from None
     how: dict[str, Any] = {
         "path": from_spec(card.path),
