@@ -22,9 +22,9 @@ CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the figure shows: the first of the held-out range, not a selection."""
 
-FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
+FULL = TuningSettings(tuning=16, validation=8, held_out=32, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
-BUDGET = 5_000
+BUDGET, SMALL_BUDGET = 16_000, 5_000
 """Budget of tuning for both cases, in network evaluations of single images."""
 
 
@@ -89,7 +89,8 @@ def run(
         raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
     rows, plans, files, panels, notes, finest = [], [], [], [], [], 0
     for solver, calls in CASES:
-        plan = tune_on(bench, calls, solver=solver, budget=BUDGET * calls // sum(n for _, n in CASES))
+        share = (SMALL_BUDGET if small else BUDGET) * calls // sum(n for _, n in CASES)
+        plan = tune_on(bench, calls, solver=solver, coefficients=True, budget=share)
         file = out / f"{name}-{solver}-{calls}.json"
         plan.save(file, force=force)
         default = baseline(bench, plan)
