@@ -449,3 +449,28 @@ def test_what_the_best_beta_depends_on():
     free = [100 * (1 - row["free levels"] / row["closed"]["best"]["error"]) for row in ten]
     assert f"is {min(apart):.0f} to {max(apart):.0f} % smaller" in text
     assert f"take off {min(free):.0f} to {max(free):.0f} % more" in text
+
+
+def test_what_the_page_says_of_plans_of_other_kinds():
+    cells = results("peer_plans")["cells"]
+
+    def of(*methods: str, solver: str = "") -> list[dict]:
+        return [c for c in cells if c["method"] in methods and solver in ("", c["solver"])]
+
+    def whitened(chosen: list[dict]) -> list[float]:
+        return [c["ratio"]["whitened"][0] for c in chosen]
+
+    assert all(c["ratio"]["whitened"][2] < 1 for c in of("tune")) and len(of("tune")) == 6
+    assert min(whitened(of("tune", solver="euler"))) > 0.9
+    without = ("GITS-type", "AYS-type", "discretisation loss", "DM-NonUniform-type", "OptimalSteps-type")
+    assert min(whitened(of(*without))) > 0.99
+    highest = max(c["levels"][0] for c in cells)
+    assert all(c["levels"][0] > 0.98 * highest for c in of(*without, "LD3-type"))
+    ld3 = {(c["solver"], c["calls"]): c["ratio"]["whitened"] for c in of("LD3-type")}
+    assert ld3.pop(("euler", 4))[1] > 1
+    assert all(high < 1 for _, _, high in ld3.values())
+    assert 3.5 < median(c["evaluations"] for c in of("LD3-type")) / median(c["evaluations"] for c in of("tune")) < 4.5
+    ours, theirs = of("tune, coefficients"), of("GS-type", "DyWeight-type")
+    assert max(whitened(ours)) < 0.25 < 0.4 < min(whitened(theirs))
+    assert median(c["evaluations"] for c in ours) < median(c["evaluations"] for c in theirs)
+    assert min(whitened(of("AYS-type", "discretisation loss", solver="dpmpp2m"))) > 2
