@@ -385,6 +385,20 @@ def test_what_the_page_of_measures_says():
         assert set(cell["log"]) == set(found), "a cell of other candidates"
 
 
+def test_what_the_card_of_the_emoji_model_says():
+    folder = ROOT / "src" / "sigmatune" / "models" / "weights" / "emoji"
+    card = " ".join((folder / "README.md").read_text().split())
+    near, took = (json.loads((folder / name).read_text()) for name in ("nearest.json", "training.json"))
+    assert f"is {near['samples']['50']} in the median, and {near['samples']['10']} for the nearest tenth" in card
+    assert f"twin within {near['training images']['50']}." in card
+    assert near["samples"]["10"] > near["training images"]["90"] > near["training images"]["50"]
+    assert f"{took['images']:,} images seen in {took['steps']:,} steps" in card
+    for i, part in enumerate(took["parts"], start=1):
+        lines = [json.loads(line) for line in (ROOT / f"benchmarks/models/emoji/log-{i}.jsonl").read_text().splitlines()]
+        assert lines[-1]["step"] == part["steps"]
+        assert f"{part['steps']:,} steps" in card
+
+
 def test_what_the_page_of_measures_says_of_a_network_near_its_own_end():
     from scipy.stats import spearmanr
 

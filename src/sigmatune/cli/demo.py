@@ -15,7 +15,7 @@ REPORT_ROWS = 8
 
 def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for the plans, the figure and the report; made if missing."),
-    model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
+    model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; emoji by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
     measure: MeasureOption = "",
     force: Force = False,
@@ -24,7 +24,7 @@ def demo(
     from sigmatune.report import glance, write
     from sigmatune.workflows.demo import files_of, run
 
-    page, source = out / "report.html", model or ("digits" if smoke else "cifar10")
+    page, source = out / "report.html", model or ("digits" if smoke else "emoji")
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
     with progress_bar() as progress:
