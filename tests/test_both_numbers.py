@@ -51,11 +51,11 @@ def test_a_frechet_distance_leads_where_there_is_one_and_has_no_root():
     [
         ((0.8, 0.7, 0.9), (1.44, 1.0), 0.001, "20% less error, but 20% farther as a set",
          "contradict each other: the error is smaller, the set farther, both significantly."),
-        ((0.8, 0.7, 0.9), (1.44, 1.0), 0.2, "20% less error, but 20% farther as a set",
+        ((0.8, 0.7, 0.9), (1.44, 1.0), 0.2, "20% less error, but 20% farther as a set (not significantly)",
          "contradict each other: the error is smaller, the set farther; only the error differs significantly."),
         ((1.1, 0.9, 1.3), (0.81, 1.0), 0.99, "10% more error, but 10% nearer as a set",
          "contradict each other: the error is larger, the set nearer; only the distance of sets differs significantly."),
-        ((0.9, 0.7, 1.2), (1.21, 1.0), 0.3, "10% less error, but 10% farther as a set",
+        ((0.9, 0.7, 1.2), (1.21, 1.0), 0.3, "10% less error, but 10% farther as a set (not significantly)",
          "opposite directions (the error is smaller, the set farther), neither of them significantly."),
         ((0.8, 0.7, 0.9), (1.001, 1.0), 0.4, "20% less error, equally near as a set", ""),
         ((1.0, 1.0, 1.0), (1.0, 1.0), 1.0, "equal error, equally near as a set", ""),

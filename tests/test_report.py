@@ -150,7 +150,7 @@ def test_the_page_says_what_the_evidence_says(text, case):
     assert f"{both.large} error set" in said, "the large words, and both on the scale"
     assert said.count(both.sentence) == 1
     assert f"times the best default's and its set's distance {both.sets:.2f} times" in said
-    assert f"{both.sets:.2f} energy distance" in said, "in the table of pairs"
+    assert f"{both.sets:.2f} {'' if both.sure else 'not '}significant" in said, "in the table of pairs"
     assert f"distance of sets {both.sets:.2f} of the default's" in said, "beside the images"
     assert f"{e['reference']['steps']} steps" in said
     assert f"{e['sliced_wasserstein_to_reference']['plan']:.3g} tuned" in said

@@ -44,7 +44,7 @@ def demo(
 
     table = Table(
         title=f"{result.model}: error and distance of sets to the converged solution\n"
-        "same noises, lower is better; ratios: tuned / best static default, 95% interval",
+        "same noises, lower is better; ratios: tuned / default (95% interval)",
         title_justify="left",
         box=SIMPLE_HEAD,
         collapse_padding=True,

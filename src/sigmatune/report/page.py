@@ -13,6 +13,7 @@ from sigmatune.report import stepwise_section as stepwise
 from sigmatune.report.facts import ReportFacts, View
 from sigmatune.report.html import budget, p
 from sigmatune.report.style import STYLE
+from sigmatune.tuning.both_numbers import UNSURE
 
 SECTIONS = (
     ("curves", "Error against calls"),
@@ -76,7 +77,7 @@ def _verdict(view: View) -> str:
     scale = _scale(view) if view.evidence["reference"]["converged"] else ""
     return (
         f'<div class="verdict"><div class="what"><span>{escape(budget(view))}</span>{badge}</div>'
-        f'<p class="big">{escape(large)}</p>{scale}{p(sentence)}</div>'
+        f'<p class="big">{escape(large).replace(UNSURE, f"<small>{UNSURE}</small>")}</p>{scale}{p(sentence)}</div>'
     )
 
 

@@ -38,10 +38,11 @@ def _curve_note(group: Group, measured: ReportFacts) -> str:
         "Bars of two curves may overlap although the difference is significant, because both use the same noises: the "
         f"table's ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
     )
-    if any(pair.guard is not None and pair.guard.sets is not None for pair in group.pairs.values()):
+    names = {pair.guard.distance for pair in group.pairs.values() if pair.guard is not None and pair.guard.distance}
+    if names:
         text += (
-            f" The distance of sets is the guard's, of all {measured.held_out} held-out noises, so only plans that were tuned "
-            "for a number of calls have it."
+            f" The distance of sets ({', '.join(sorted(names))}) is the guard's, of all {measured.held_out} held-out noises, "
+            "so only plans that were tuned for a number of calls have it."
         )
     if group.gain:
         text += (
@@ -64,7 +65,7 @@ def _pairs_table(group: Group) -> str:
         if group.gain:
             cells += [_point_cell(pair.plan), _ratio_cell(pair), _sets_cell(pair)] if pair.plan else ["", "", ""]
         rows.append(("own" if pair.plan is not None and pair.plan.exact else "", cells))
-    gained = ["plan", "plan / default, paired", "distance of sets, plan / default"] if group.gain else []
+    gained = ["plan", "error, plan / default, paired", "distance of sets, plan / default"] if group.gain else []
     head = ["calls", "best default", "its error", *gained]
     return table(head, rows, "pairs")
 
@@ -84,7 +85,7 @@ def _ratio_cell(pair: Pair) -> str:
 def _sets_cell(pair: Pair) -> str:
     if pair.guard is None or pair.guard.sets is None:
         return ""
-    return f'{pair.guard.shown_sets} <span class="low">{escape(pair.guard.distance or "")}</span>'
+    return f'{pair.guard.shown_sets} <span class="low">{"" if pair.guard.sure else "not "}significant</span>'
 
 
 def _all_table(group: Group) -> str:

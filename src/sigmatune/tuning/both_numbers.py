@@ -30,6 +30,9 @@ SURE = 0.025
 LEAST = 1e-12
 """A squared distance of sets, as a share of the data's size, that is rounding."""
 
+UNSURE = "(not significantly)"
+"""Beside a distance of sets that does not differ significantly."""
+
 SAME = 0.005
 """Ratios this near to 1 are 1 with the two digits that are shown."""
 
@@ -56,14 +59,15 @@ class BothNumbers:
 
     @property
     def large(self) -> str:
-        """Both in a few large words: ``18% less error, 44% nearer as a set``."""
+        """Both in a few large words: ``18% less error, 44% nearer as a set``; :data:`UNSURE` where this is not significant."""
         error = _share(self.error, "less", "more", "equal") + " error"
         if self.sets is None:
             return error
         if self.sets < SAME:
             return f"{error}, no measurable distance as a set"
         but = ", but" if self.opposite else ","
-        return f"{error}{but} {_share(self.sets, 'nearer', 'farther', 'equally near')} as a set"
+        said = f"{error}{but} {_share(self.sets, 'nearer', 'farther', 'equally near')} as a set"
+        return said if self.sure or abs(self.sets - 1) < SAME else f"{said} {UNSURE}"
 
     @property
     def shown_error(self) -> str:
