@@ -38,14 +38,20 @@ def demo(
             files=result.files,
             analysis=glance(result.bench),
         )
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=f"{result.model}: error to the converged solution, same noises (lower is better)", title_justify="left"
+        title=f"{result.model}: error and distance of sets to the converged solution\n"
+        "same noises, lower is better; ratios: tuned / default (95% interval)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
-    for column in ("solver", "calls", "best static default", "its error", "tuned", "tuned / default", "95 % interval"):
-        table.add_column(column, justify="left" if column in ("solver", "best static default") else "right")
+    for column in ("solver", "calls", "default", "its\nerror", "tuned", "error\nratio", "set\nratio"):
+        table.add_column(column, justify="left" if column in ("solver", "default") else "right", no_wrap=True)
     for row in result.rows:
         table.add_row(*row)
     Console().print(table)
