@@ -27,7 +27,7 @@ from sigmatune import load, tune
 from sigmatune.support.files import make_folder, write_text
 from sigmatune.tuning.both_numbers import both_numbers
 
-MODELS, SOLVERS, CALLS = ("cifar10", "digits"), ("euler", "dpmpp2m", "unipc"), (4, 6, 8, 10)
+MODELS, SOLVERS, CALLS = ("emoji", "digits"), ("dpmpp2m",), (4, 6, 8)
 KINDS = {"levels": False, "levels and coefficients": True}
 STORE = HERE.parent / "runs" / "headline"
 

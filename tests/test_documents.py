@@ -488,3 +488,45 @@ def test_what_the_page_says_of_plans_of_other_kinds():
     assert max(whitened(ours)) < 0.25 < 0.4 < min(whitened(theirs))
     assert median(c["evaluations"] for c in ours) < median(c["evaluations"] for c in theirs)
     assert min(whitened(of("AYS-type", "discretisation loss", solver="dpmpp2m"))) > 2
+
+
+def test_what_the_page_says_of_images_on_exact_data():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from doc_tables.exact_plans import SPACES as spaces
+    from doc_tables.exact_plans import geometric, over_rival
+
+    cells = [c for c in results("distances")["cells"] if c["model"] == "exact:cifar10-mixture-16"]
+    text = " ".join((ROOT / "docs" / "tuning.md").read_text().split())
+
+    def means(kind: str, of: str) -> list[float]:
+        at = {}
+        for cell in cells:
+            at.setdefault(cell["calls"], []).extend(over_rival(cell, kind, space, list(cell[of])) for space in spaces)
+        assert [len(at[calls]) for calls in (4, 6, 8, 10)] == [6] * 4
+        return [geometric(at[calls]) for calls in (4, 6, 8, 10)]
+
+    learned, whole, all_of_them = means("coefficients", "rivals"), means("levels", "whole range"), means("levels", "rivals")
+    assert f"coefficients have {learned[0]:.2f} to {learned[-1]:.2f} times" in text
+    assert f"levels alone {whole[0]:.2f} to {whole[-1]:.2f} times" in text
+    assert learned == sorted(learned) and whole == sorted(whole)
+    assert f"levels alone have {min(all_of_them):.2f} to {max(all_of_them):.2f} times" in text
+    assert min(all_of_them[:2]) > 0.9 > max(all_of_them[2:])
+    euler = [c for c in cells if c["solver"] == "euler"]
+    best = [min(c["rivals"], key=lambda name: c["rivals"][name]["block10"]) for c in euler]
+    assert best[0] == best[1] == "log-uniform sigma_min=0.1 sigma_max=10"
+
+
+def test_what_the_page_says_of_the_amount_of_noise():
+    cells = {(c["sampler"], c["calls"], c["choice"]): c["distances"] for c in results("noise_choice")["cells"]}
+
+    def nearer(sampler: str, calls: int, one: str, other: str) -> list[bool]:
+        return [cells[sampler, calls, one][space] < cells[sampler, calls, other][space] for space in SPACES]
+
+    samplers = ("reduced-oba", "reduced-bao", "reduced-obab")
+    assert all(all(nearer(name, 20, "whitened", "papers")) for name in samplers)
+    assert all(all(nearer("reduced-obab", calls, "whitened", "papers")) for calls in (20, 50, 100))
+    assert all(all(nearer("reduced-bao", calls, "papers", "whitened")) for calls in (50, 100))
+    assert all(all(nearer(name, 20, "whitened", "rms")) for name in samplers)
+    shares = [cells[name, 20, "whitened"][s] / cells[name, 20, "papers"][s] for name in samplers for s in SPACES]
+    assert 0.2 < min(shares) < 0.25
+    assert all(cells["reduced-oba", 100, "rms"][s] > 5 * cells["reduced-oba", 100, "papers"][s] for s in SPACES)

@@ -46,6 +46,7 @@ MAKERS = {
     "exact_held_out": (exact_models.exact_held_out_table, "exact"),
     "exact_calls": (exact_models.exact_calls_table, "exact"),
     "distances": (exact_plans.distances_table, "distances"),
+    "noise_choice": (exact_plans.noise_choice_table, "noise_choice"),
     "peer_plans": (exact_plans.peer_plans_table, "peer_plans"),
     "measures": (exact_models.measures_table, "measures"),
     "measures_models": (exact_models.measures_models_table, "measures"),
