@@ -394,7 +394,9 @@ def test_what_the_card_of_the_emoji_model_says():
     assert near["samples"]["10"] > near["training images"]["90"] > near["training images"]["50"]
     assert f"{took['images']:,} images seen in {took['steps']:,} steps" in card
     for i, part in enumerate(took["parts"], start=1):
-        lines = [json.loads(line) for line in (ROOT / f"benchmarks/models/emoji/log-{i}.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (ROOT / f"benchmarks/models/emoji/log-{i}.jsonl").read_text().splitlines()
+        ]
         assert lines[-1]["step"] == part["steps"]
         assert f"{part['steps']:,} steps" in card
 
@@ -474,7 +476,8 @@ def test_what_the_page_says_of_plans_of_other_kinds():
     def whitened(chosen: list[dict]) -> list[float]:
         return [c["ratio"]["whitened"][0] for c in chosen]
 
-    assert all(c["ratio"]["whitened"][2] < 1 for c in of("tune")) and len(of("tune")) == 6
+    assert all(c["ratio"]["whitened"][2] < 1 for c in of("tune"))
+    assert len(of("tune")) == 6
     assert min(whitened(of("tune", solver="euler"))) > 0.9
     without = ("GITS-type", "AYS-type", "discretisation loss", "DM-NonUniform-type", "OptimalSteps-type")
     assert min(whitened(of(*without))) > 0.99
@@ -505,10 +508,15 @@ def test_what_the_page_says_of_images_on_exact_data():
         assert [len(at[calls]) for calls in (4, 6, 8, 10)] == [6] * 4
         return [geometric(at[calls]) for calls in (4, 6, 8, 10)]
 
-    learned, whole, all_of_them = means("coefficients", "rivals"), means("levels", "whole range"), means("levels", "rivals")
+    learned, whole, all_of_them = (
+        means("coefficients", "rivals"),
+        means("levels", "whole range"),
+        means("levels", "rivals"),
+    )
     assert f"coefficients have {learned[0]:.2f} to {learned[-1]:.2f} times" in text
     assert f"levels alone {whole[0]:.2f} to {whole[-1]:.2f} times" in text
-    assert learned == sorted(learned) and whole == sorted(whole)
+    assert learned == sorted(learned)
+    assert whole == sorted(whole)
     assert f"levels alone have {min(all_of_them):.2f} to {max(all_of_them):.2f} times" in text
     assert min(all_of_them[:2]) > 0.9 > max(all_of_them[2:])
     euler = [c for c in cells if c["solver"] == "euler"]
