@@ -31,7 +31,7 @@ from sigmatune.statistics.paired import compare
 from sigmatune.support.files import write_text
 from sigmatune.tuning import TuningSettings, Workbench, tune
 
-MODEL, SOLVERS, CALLS, N = "exact:cifar10-mixture-16", ("euler", "dpmpp2m"), (4, 6, 8, 10), 1000
+MODEL, SOLVERS, CALLS, N = "exact:cifar10-mixture-16", ("euler", "dpmpp2m"), (4, 6, 8), 1000
 PEER = TuningSettings(tuning=48, validation=8, held_out=8, reference_steps=64)
 JUDGE = TuningSettings(tuning=8, validation=64, held_out=128, reference_steps=128, seed=SEED)
 MEASURES = ("whitened", "rms")

@@ -17,8 +17,8 @@ from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 
-MODELS = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
-LIMIT = {"digits": 1e6, "cifar10": 20e6}
+MODELS = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "emoji": (3, 32, 32)}
+LIMIT = {"digits": 1e6, "cifar10": 20e6, "emoji": 20e6}
 
 
 @pytest.fixture(scope="module", params=MODELS)

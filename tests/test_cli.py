@@ -22,6 +22,7 @@ from sigmatune.rules import load_rule
 from sigmatune.schedules import FAMILIES, build
 from sigmatune.spectra.mixture import Mixture
 from sigmatune.support.run_folder import LOCK
+from sigmatune.tuning.both_numbers import both_numbers, lead
 
 RULE = ["schedule", "spectral-mixed", "--data", "data", "--per-image"]
 QUICK = ["--tuning", "8", "--validation", "8", "--held-out", "8", "--micro-batch", "8", "--method", "static"]
@@ -71,13 +72,17 @@ def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief, little)
     assert "report: plan.html" in out
     plan = load_plan("plan.json")
     assert plan.calls == 4
-    assert plan.evidence["verdict"] in out
+    for line in lead(plan.evidence):
+        assert line in out
 
     code, out, _ = run("check", "plan.json", "--model", "digits")
     assert code == 0
     assert "4 steps, 4 calls, euler" in out
+    for line in lead(plan.evidence):
+        assert line in out, "both numbers lead"
     code, out, _ = run("check", "plan.json", "--json")
     assert json.loads(out)["calls"] == 4
+    assert json.loads(out)["both_numbers"] == both_numbers(plan.evidence).to_dict()
 
     assert run("sample", "digits", "plan.json", "-n", 9, "-o", "grid.png")[0] == 0
     assert min(Image.open("grid.png").size) >= 500
@@ -174,14 +179,19 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(
     from sigmatune.workflows import demo
 
     monkeypatch.setattr(demo, "SMALL", TuningSettings(8, 8, 8, 2, reference_steps=16))
-    monkeypatch.setattr(demo, "BUDGET", 1000)
+    monkeypatch.setattr(demo, "SMALL_BUDGET", 1000)
     shutil.copytree(tiny, "mine")
     code, out, err = run("demo", "--smoke", "--model", "mine", "--out", "shown")
     assert code == 0, err
     names = {p.name for p in (tmp_path / "shown").iterdir()}
     assert names == {"mine.png", "mine-dpmpp2m-4.json", "mine-dpmpp2m-6.json", "report.html"}
     assert "report: shown/report.html" in out
-    assert "error to the converged solution" in out
+    assert "error and distance of sets to the converged solution" in out
+    for calls in (4, 6):
+        both = both_numbers(load_plan(f"shown/mine-dpmpp2m-{calls}.json").evidence)
+        assert both.shown_error in out
+        assert f"{calls} calls: " in out
+        assert both.sentence.partition(";")[0] in out
 
 
 def test_a_stopped_tune_goes_on(run, tmp_path, tiny, little, monkeypatch):

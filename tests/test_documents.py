@@ -385,6 +385,22 @@ def test_what_the_page_of_measures_says():
         assert set(cell["log"]) == set(found), "a cell of other candidates"
 
 
+def test_what_the_card_of_the_emoji_model_says():
+    folder = ROOT / "src" / "sigmatune" / "models" / "weights" / "emoji"
+    card = " ".join((folder / "README.md").read_text().split())
+    near, took = (json.loads((folder / name).read_text()) for name in ("nearest.json", "training.json"))
+    assert f"is {near['samples']['50']} in the median, and {near['samples']['10']} for the nearest tenth" in card
+    assert f"twin within {near['training images']['50']}." in card
+    assert near["samples"]["10"] > near["training images"]["90"] > near["training images"]["50"]
+    assert f"{took['images']:,} images seen in {took['steps']:,} steps" in card
+    for i, part in enumerate(took["parts"], start=1):
+        lines = [
+            json.loads(line) for line in (ROOT / f"benchmarks/models/emoji/log-{i}.jsonl").read_text().splitlines()
+        ]
+        assert lines[-1]["step"] == part["steps"]
+        assert f"{part['steps']:,} steps" in card
+
+
 def test_what_the_page_of_measures_says_of_a_network_near_its_own_end():
     from scipy.stats import spearmanr
 
@@ -449,3 +465,76 @@ def test_what_the_best_beta_depends_on():
     free = [100 * (1 - row["free levels"] / row["closed"]["best"]["error"]) for row in ten]
     assert f"is {min(apart):.0f} to {max(apart):.0f} % smaller" in text
     assert f"take off {min(free):.0f} to {max(free):.0f} % more" in text
+
+
+def test_what_the_page_says_of_plans_of_other_kinds():
+    cells = results("peer_plans")["cells"]
+
+    def of(*methods: str, solver: str = "") -> list[dict]:
+        return [c for c in cells if c["method"] in methods and solver in ("", c["solver"])]
+
+    def whitened(chosen: list[dict]) -> list[float]:
+        return [c["ratio"]["whitened"][0] for c in chosen]
+
+    assert all(c["ratio"]["whitened"][2] < 1 for c in of("tune"))
+    assert len(of("tune")) == 6
+    assert min(whitened(of("tune", solver="euler"))) > 0.9
+    without = ("GITS-type", "AYS-type", "discretisation loss", "DM-NonUniform-type", "OptimalSteps-type")
+    assert min(whitened(of(*without))) > 0.99
+    highest = max(c["levels"][0] for c in cells)
+    assert all(c["levels"][0] > 0.98 * highest for c in of(*without, "LD3-type"))
+    ld3 = {(c["solver"], c["calls"]): c["ratio"]["whitened"] for c in of("LD3-type")}
+    assert ld3.pop(("euler", 4))[1] > 1
+    assert all(high < 1 for _, _, high in ld3.values())
+    assert 3.5 < median(c["evaluations"] for c in of("LD3-type")) / median(c["evaluations"] for c in of("tune")) < 4.5
+    ours, theirs = of("tune, coefficients"), of("GS-type", "DyWeight-type")
+    assert max(whitened(ours)) < 0.25 < 0.4 < min(whitened(theirs))
+    assert median(c["evaluations"] for c in ours) < median(c["evaluations"] for c in theirs)
+    assert min(whitened(of("AYS-type", "discretisation loss", solver="dpmpp2m"))) > 2
+
+
+def test_what_the_page_says_of_images_on_exact_data():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from doc_tables.exact_plans import SPACES as spaces
+    from doc_tables.exact_plans import geometric, over_rival
+
+    cells = [c for c in results("distances")["cells"] if c["model"] == "exact:cifar10-mixture-16"]
+    text = " ".join((ROOT / "docs" / "tuning.md").read_text().split())
+
+    def means(kind: str, of: str) -> list[float]:
+        at = {}
+        for cell in cells:
+            at.setdefault(cell["calls"], []).extend(over_rival(cell, kind, space, list(cell[of])) for space in spaces)
+        assert [len(at[calls]) for calls in (4, 6, 8, 10)] == [6] * 4
+        return [geometric(at[calls]) for calls in (4, 6, 8, 10)]
+
+    learned, whole, all_of_them = (
+        means("coefficients", "rivals"),
+        means("levels", "whole range"),
+        means("levels", "rivals"),
+    )
+    assert f"coefficients have {learned[0]:.2f} to {learned[-1]:.2f} times" in text
+    assert f"levels alone {whole[0]:.2f} to {whole[-1]:.2f} times" in text
+    assert learned == sorted(learned)
+    assert whole == sorted(whole)
+    assert f"levels alone have {min(all_of_them):.2f} to {max(all_of_them):.2f} times" in text
+    assert min(all_of_them[:2]) > 0.9 > max(all_of_them[2:])
+    euler = [c for c in cells if c["solver"] == "euler"]
+    best = [min(c["rivals"], key=lambda name: c["rivals"][name]["block10"]) for c in euler]
+    assert best[0] == best[1] == "log-uniform sigma_min=0.1 sigma_max=10"
+
+
+def test_what_the_page_says_of_the_amount_of_noise():
+    cells = {(c["sampler"], c["calls"], c["choice"]): c["distances"] for c in results("noise_choice")["cells"]}
+
+    def nearer(sampler: str, calls: int, one: str, other: str) -> list[bool]:
+        return [cells[sampler, calls, one][space] < cells[sampler, calls, other][space] for space in SPACES]
+
+    samplers = ("reduced-oba", "reduced-bao", "reduced-obab")
+    assert all(all(nearer(name, 20, "whitened", "papers")) for name in samplers)
+    assert all(all(nearer("reduced-obab", calls, "whitened", "papers")) for calls in (20, 50, 100))
+    assert all(all(nearer("reduced-bao", calls, "papers", "whitened")) for calls in (50, 100))
+    assert all(all(nearer(name, 20, "whitened", "rms")) for name in samplers)
+    shares = [cells[name, 20, "whitened"][s] / cells[name, 20, "papers"][s] for name in samplers for s in SPACES]
+    assert 0.2 < min(shares) < 0.25
+    assert all(cells["reduced-oba", 100, "rms"][s] > 5 * cells["reduced-oba", 100, "papers"][s] for s in SPACES)

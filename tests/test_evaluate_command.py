@@ -104,6 +104,16 @@ def test_bench_writes_a_leaderboard_and_goes_on(run, files):
     assert [row["budget"] for row in first["rows"]] == [3, 3, 3, 5, 5]
     assert {row["name"] for row in first["rows"]} == {"karras rho=5", "log-uniform", "a"}
     assert (files / "lb.html").read_text().startswith("<!doctype html>")
+    assert "3 calls, paired error: " in out
+    assert "No paired error (a in 3 calls): ancestral adds noise, so no sample has one converged solution." in out
+    for row in first["rows"]:
+        assert (row["paired"] is None) is (row["name"] == "a")
+        assert row["paired"] is None or row["paired"]["settings"]["seeds"] == {"seed": 0, "indices": [0, 40]}
+    assert any(f"{row['paired']['value']:.3g} ± " in out for row in first["rows"] if row["paired"])
+    shown = (files / "lb.html").read_text()
+    assert "paired error, whitened" in shown
+    assert "-: no paired error; ancestral adds noise" in shown
+    assert all(f"{row['paired']['value']:.4g}" in shown for row in first["rows"] if row["paired"])
     code, out, _ = run(*arguments, "--json")
     assert json.loads(out) == first, "measured once, read again"
 
@@ -117,6 +127,7 @@ def test_bench_writes_a_leaderboard_and_goes_on(run, files):
         (("--solvers", "heun", "--calls", "0"), "at least 1 network calls"),
         (("--out", "lb.html"), "must be a .json file"),
         (("--metrics", "paired"), "no metric"),
+        (("--paired", "2"), "of 4 to 256 noises, or of 0 for none"),
     ],
 )
 def test_bench_refuses_bad_input_in_one_sentence(run, files, arguments, words):

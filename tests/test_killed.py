@@ -105,6 +105,8 @@ ROUND = [
 POINTS = {
     "tune": ["plan.run/*.npy", "plan.run/*.npy #30", "plan.json"],
     "bench": ["leaderboard.run/*/pixels-*/00000000-00000256.npz", "leaderboard.run/*/pixels-*/00000256-00000300.npz #2",
+              "leaderboard.run/*/end-points/00000000-00000064.npy",
+              "leaderboard.run/*/end-points/00000000-00000064.npy #3",
               "leaderboard.json", "leaderboard.html"],
     "evaluate": ["evaluation.run/*/pictures/00000000-00000256.npy", "evaluation.run/*/pixels-*/00000256-00000512.npz",
                  "evaluation.run/*/projections-*/00000512-00000600.npz", "evaluation.json"],

@@ -381,23 +381,6 @@ def test_a_shard_of_large_images_has_fewer_of_them(monkeypatch, tmp_path):
     assert calls == 2 * 10
 
 
-def test_a_paired_error_of_large_images_holds_a_few_of_them(monkeypatch):
-    model = gaussian(VE(0.02, 20.0))
-    plan = Workbench(model, SETTINGS).plan(build("karras", 3, model.path), "dpmpp2m").with_notes(micro_batch=4)
-    asked: list[int] = []
-    real = generation._run
-    monkeypatch.setattr(generation, "_run", lambda *given: asked.append(len(given[3])) or real(*given))
-    whole = paired(model, plan, 40)
-    assert max(asked) == 40
-    for place in (generation, paired_distance):
-        monkeypatch.setattr(place, "AT_ONCE", 20 * 64)
-    asked.clear()
-    few = paired(model, plan, 40)
-    assert max(asked) <= 20
-    assert few.estimate.value == pytest.approx(whole.estimate.value, rel=1e-12)
-    assert few.settings.n == whole.settings.n == 40
-
-
 def test_a_residual_is_taken_one_by_one(monkeypatch):
     x, exact = torch.randn(6, 3, 22, 26), torch.randn(6, 3, 22, 26)
     whole = residual(x, exact)

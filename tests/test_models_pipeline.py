@@ -369,7 +369,7 @@ def test_the_bundled_latent_model_is_tuned_in_its_latents():
     settings = TuningSettings(16, 16, 32, evaluations=24, reference_steps=24, micro_batch=16)
     plan = st.tune(model, calls=8, solver="euler", method="search", settings=settings)
     assert plan.steps == 4
-    assert plan.evidence["error_ratio"]["low"] < 1
+    assert plan.evidence["error_ratio"]["low"] <= 1
     images = model.decode(st.sample(model, plan, 4))
     assert images.shape == (4, 3, 32, 32)
     assert images.abs().mean() < 1.5

@@ -29,6 +29,7 @@ from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
+from sigmatune.tuning.both_numbers import both_numbers
 
 TINY = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
 
@@ -143,7 +144,14 @@ def test_the_page_says_what_the_evidence_says(text, case):
     said, e = Page(text).said, plan.evidence
     assert e["gain"]
     assert e["verdict"] in said
+    both = both_numbers(e)
     assert f"{1 - e['error_ratio']['value']:.0%} less error" in said
+    assert both.sets < 1, "a set that is nearer, too"
+    assert f"{both.large} error set" in said, "the large words, and both on the scale"
+    assert said.count(both.sentence) == 1
+    assert f"times the best default's and its set's distance {both.sets:.2f} times" in said
+    assert f"{both.sets:.2f} {'' if both.sure else 'not '}significant" in said, "in the table of pairs"
+    assert f"distance of sets {both.sets:.2f} of the default's" in said, "beside the images"
     assert f"{e['reference']['steps']} steps" in said
     assert f"{e['sliced_wasserstein_to_reference']['plan']:.3g} tuned" in said
     assert f"worse on {e['statistic']['worse']:.0%} of the held-out noises" in said
@@ -301,6 +309,11 @@ def test_no_gain_is_said_calmly(no_gain):
     assert "less error" not in said
     assert "tuned, resampled" not in said
     assert text.count("tuned / default") == 0
+    assert "distance of sets, plan / default" not in said
+    old = {name: value for name, value in plan.evidence.items() if name not in ("sets", "no_loss")}
+    older = page(replace(found, views=[replace(found.views[0], plan=plan.with_notes(evidence=old))]))
+    assert "As a set" in said
+    assert "As a set" not in Page(older).said, "plans from before have the error alone"
     unsure = {**plan.evidence, "reference": {**plan.evidence["reference"], "converged": False}}
     text = page(replace(found, views=[replace(found.views[0], plan=plan.with_notes(evidence=unsure))]))
     assert "did not converge" in Page(text).said

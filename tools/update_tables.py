@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import cells, exact_models, images, phase_space, schedules, tuned
+from doc_tables import cells, exact_models, exact_plans, images, phase_space, schedules, tuned
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -45,6 +45,9 @@ MAKERS = {
     "exact_speed": (exact_models.exact_speed_table, "exact"),
     "exact_held_out": (exact_models.exact_held_out_table, "exact"),
     "exact_calls": (exact_models.exact_calls_table, "exact"),
+    "distances": (exact_plans.distances_table, "distances"),
+    "noise_choice": (exact_plans.noise_choice_table, "noise_choice"),
+    "peer_plans": (exact_plans.peer_plans_table, "peer_plans"),
     "measures": (exact_models.measures_table, "measures"),
     "measures_models": (exact_models.measures_models_table, "measures"),
 }

@@ -27,10 +27,11 @@ from sigmatune.support.errors import SigmaTuneError
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.leaderboard import Entry, Row
+    from sigmatune.evaluation.record import Figure
 
 
 SHOWN = 2
-"""Most figures in the terminal's table; the JSON and the page hold all."""
+"""Most figures in the terminal's table, the paired error among them; the JSON and the page hold all."""
 
 
 class BenchCommand(Several):
@@ -52,6 +53,7 @@ def bench(
     plans: str = typer.Option("", help="Plan files to include, separated by commas."),
     n: int = typer.Option(2000, "--n", "-n", help="Images per entry, with indices 0 to n - 1."),
     metrics: str = typer.Option("fd", help="fd,kid,is,prdc,sw,spectrum,fd-infinite; the first one ranks."),
+    paired: int = typer.Option(64, help="Noises of the paired error to the converged solution, at most n; 0 for none."),
     reference: BenchReference = "",
     extractor: str = typer.Option("", help="As in `evaluate`."),
     spaces: str = typer.Option("", help="Spaces of the extractor; the first one ranks."),
@@ -65,19 +67,24 @@ def bench(
     force: Force = False,
     device: Device = "auto",
 ) -> None:
-    """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals."""
+    """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals.
+
+    Two numbers lead: the distance of the set of images from data, which ranks, and the paired error of single samples to the
+    converged solution of their noises, which solvers that add noise do not have.
+    """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
     from sigmatune.evaluation.evaluate import check
     from sigmatune.report import leaderboard_page as page
     from sigmatune.support.files import write_text
+    from sigmatune.workflows.paired_errors import asked_for, with_errors
 
     if out.suffix != ".json":
         raise SigmaTuneError(f"a leaderboard must be a .json file, not {out.suffix or 'without an ending'!r}.")
     html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
     written = [(file, "leaderboard") for file in (out, html)]
     may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
-    whole(n, "n")
+    noises = asked_for(paired, whole(n, "n"))
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
     denoiser = load_model(model, device)
     wanted = asked.wanted(tuple(denoiser.shape))
@@ -89,6 +96,7 @@ def bench(
             rows = leaderboard.measured(
                 denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=progress
             )
+            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=progress)
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
         known = {} if data is None else dict(data.about)
         result |= {"reference_about": known} if known else {}
@@ -100,7 +108,7 @@ def bench(
     _print(rows)
     for line in left_out([known]):
         print(line)
-    for sentence in result["verdict"]:
+    for sentence in (*result["verdict"], *leaderboard.without_error(rows)):
         print(sentence)
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
 
@@ -136,22 +144,35 @@ def _print(rows: list[Row]) -> None:
     from sigmatune.evaluation.leaderboard import behind, pareto, ranked
     from sigmatune.report.charts import short
 
-    first = rows[0].figures[:SHOWN]
+    errors = next((row.paired for row in rows if row.paired is not None), None)
+    most = SHOWN - (errors is not None)
+    first = rows[0].figures[:most]
     title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; * on the Pareto front"
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    if errors is not None:
+        title += f"\nerror: paired, of {errors.settings.n} noises, to the converged solution"
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in ("calls", "schedule", "solver"):
         shown.add_column(name, justify="right" if name == "calls" else "left", no_wrap=True)
-    for figure in first:
-        shown.add_column(f"{figure.name}\n{figure.settings.space}", justify="right", no_wrap=True)
-    shown.add_column("beside\nthe best", justify="left", no_wrap=True)
+    named = [f"{figure.name}\n{figure.settings.space}" for figure in first]
+    if errors is not None:
+        named.insert(1, f"error\n{errors.settings.space}")
+    for name in named:
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("beside\nbest", justify="left", no_wrap=True)
     front, order = pareto(rows), ranked(rows)
     for i, row in enumerate(order):
         best = next(other for other in order if other.entry.budget == row.entry.budget)
         standing = "best" if row is best else "behind" if behind(row, best)[1] else "level"
-        main, *others = row.figures[:SHOWN]
-        figures = [f"{main.estimate.value:.3g} ± {main.estimate.half:.2g}", *(number(f.estimate.value) for f in others)]
+        main, *others = row.figures[:most]
+        figures = [_with_half(main), *(number(f.estimate.value) for f in others)]
+        if errors is not None:
+            figures.insert(1, "-" if row.paired is None else _with_half(row.paired))
         mark = " *" if row in front else ""
         last = i + 1 == len(order) or order[i + 1].entry.budget != row.entry.budget
         name = short(row.entry.name).replace("*", "") + mark
         shown.add_row(str(row.calls), name, row.entry.solver, *figures, standing, end_section=last)
     Console().print(shown)
+
+
+def _with_half(figure: Figure) -> str:
+    return f"{figure.estimate.value:.3g} ± {figure.estimate.half:.2g}"

@@ -40,13 +40,15 @@ def check(
     print(
         f"{plan} is a valid {kind}: {summary['steps']} steps, {summary['calls']} calls, {loaded.solver}, {summary['family']}."
     )
-    for line in (summary["verdict"], *summary.get("evidence", ())):
+    for line in (*summary["lead"], *summary.get("evidence", ())):
         print(line)
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:
+    from sigmatune.tuning.both_numbers import both_numbers, lead
     from sigmatune.tuning.guard_evidence import statement
 
+    both = both_numbers(plan.evidence)
     return {
         "steps": plan.steps,
         "calls": plan.calls,
@@ -55,6 +57,8 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
         "deterministic": plan.coefficients.deterministic,
         **_measure_of(plan),
         "verdict": (plan.evidence or {}).get("verdict", "this plan carries no evidence."),
+        **({} if both is None else {"both_numbers": both.to_dict()}),
+        "lead": lead(plan.evidence),
         "evidence": statement(plan.evidence or {}),
     }
 
@@ -80,6 +84,7 @@ def _of_rule(rule: SpectralRule) -> dict[str, Any]:
     from sigmatune import solvers
 
     spectra, solver = rule.spectra, solvers.solver(rule.solver)
+    verdict = f"a schedule per image, drawn like the spectra of {spectra.part(rule.control.label).images} images."
     return {
         "steps": rule.steps,
         "calls": solver.calls(rule.steps),
@@ -89,5 +94,6 @@ def _of_rule(rule: SpectralRule) -> dict[str, Any]:
         "control": asdict(rule.control),
         "classes": list(spectra.classes),
         "images": spectra.everything.images,
-        "verdict": f"a schedule per image, drawn like the spectra of {spectra.part(rule.control.label).images} images.",
+        "verdict": verdict,
+        "lead": [verdict],
     }

@@ -15,7 +15,7 @@ REPORT_ROWS = 8
 
 def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for the plans, the figure and the report; made if missing."),
-    model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; cifar10 by default."),
+    model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; emoji by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
     measure: MeasureOption = "",
     force: Force = False,
@@ -24,7 +24,7 @@ def demo(
     from sigmatune.report import glance, write
     from sigmatune.workflows.demo import files_of, run
 
-    page, source = out / "report.html", model or ("digits" if smoke else "cifar10")
+    page, source = out / "report.html", model or ("digits" if smoke else "emoji")
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
     with progress_bar() as progress:
@@ -38,14 +38,20 @@ def demo(
             files=result.files,
             analysis=glance(result.bench),
         )
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=f"{result.model}: error to the converged solution, same noises (lower is better)", title_justify="left"
+        title=f"{result.model}: error and distance of sets to the converged solution\n"
+        "same noises, lower is better; ratios: tuned / default (95% interval)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
-    for column in ("solver", "calls", "best static default", "its error", "tuned", "tuned / default", "95 % interval"):
-        table.add_column(column, justify="left" if column in ("solver", "best static default") else "right")
+    for column in ("solver", "calls", "default", "its\nerror", "tuned", "error\nratio", "set\nratio"):
+        table.add_column(column, justify="left" if column in ("solver", "default") else "right", no_wrap=True)
     for row in result.rows:
         table.add_row(*row)
     Console().print(table)

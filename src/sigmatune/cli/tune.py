@@ -230,13 +230,15 @@ class _Job:
 
 def summary(plan: Plan, file: Path) -> list[str]:
     """What is said about a tuned plan, in lines."""
-    evidence, cost = plan.evidence or {}, plan.cost or {}
+    from sigmatune.tuning.both_numbers import lead
+
+    cost = plan.cost or {}
     levels = ", ".join(f"{sigma:.4g}" for sigma in plan.schedule.sigmas)
     spent: dict[str, Any] = dict(cost["network_evaluations"])
     total = spent.pop("total")
     parts = ", ".join(f"{purpose} {count:,}" for purpose, count in spent.items() if count)
     return [
-        f"{evidence['verdict']}",
+        *lead(plan.evidence),
         f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})",
         f"cost: {total:,} network evaluations of single images ({parts}), {cost['seconds']:.0f} s",
         f"written to {file}",

@@ -1,8 +1,7 @@
 """Images for evaluation, in shards by (seed, index): bounded memory, resumable, and independent of batching.
 
-A shard is at most ``SHARD`` images, fewer where they are large; a kill costs at most one. In a run folder every shard
-of images and of features is a separate file, written atomically; evaluations with other metrics, extractors or numbers
-of images share the shards that they have in common.
+A shard is at most ``SHARD`` images, fewer where they are large; a kill costs at most one. In a run folder every shard is a
+separate file, written atomically; evaluations with other metrics, extractors or numbers of images share their common shards.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ def evaluations(model: Denoiser, plan: Plan, n: int, batch: int | None = None) -
 
 
 def shards_of(rows: range, size: int) -> list[range]:
-    """Splits rows into parts of a size; the last may be smaller."""
+    """Splits rows into parts of a size."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
@@ -211,11 +210,6 @@ def _shard(model: Denoiser, plan: Plan) -> int:
     return _batches(KEPT_AT_ONCE // int(np.prod(model.pixel_shape)), plan, SHARD)
 
 
-def small_shard(model: Denoiser, plan: Plan) -> int:
-    """Rows of a shard of end points."""
-    return _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)
-
-
 def _batches(rows: int, plan: Plan, most: int) -> int:
     """As many rows as whole micro-batches have, at least one of them, because a part of one costs as much."""
     return min(most, max(rows // plan.micro_batch, 1) * plan.micro_batch)
@@ -269,7 +263,7 @@ def end_points(
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     ends = []
-    for part in shards_of(rows, small_shard(model, plan)):
+    for part in shards_of(rows, _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)):
         file = None if home is None else home / f"{_name(part)}.npy"
         kept = None if file is None else _kept(file)
         if kept is not None:

@@ -2,6 +2,10 @@
 
 Differences are of pairs (the same noises), so two entries can differ significantly even where their own intervals
 overlap. The verdict names the best entry of each budget and the others that do not differ significantly from it.
+
+Beside the distance of its set of images from data, an entry may have the paired error of its samples to the converged solution
+(:mod:`sigmatune.evaluation.paired_distance`), by which it is ranked a second time. The first asks whether the images are like
+the data, the second whether they are the model's own; where the two rankings contradict each other, the verdict says so.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +59,15 @@ class Row:
         entry: The entry.
         calls: Network evaluations per image, guidance counted.
         figures: In the order of the metrics; the first one ranks.
+        paired: The paired error to the converged solution, on the same noises for all; None if the entry has none.
+        unpaired: Why it has none; "" where it has one, and where none was measured.
     """
 
     entry: Entry
     calls: int
     figures: list[Figure]
+    paired: Figure | None = None
+    unpaired: str = ""
 
     @property
     def main(self) -> Figure:
@@ -150,15 +159,20 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
 
 def behind(row: Row, best: Row) -> tuple[Estimate, bool]:
     """How far an entry is behind another on the same noises, and whether the difference is significant at 95%."""
-    gap = row.main.minus(best.main)
-    sign = 1 if row.main.better == "lower" else -1
+    return worse(row.main, best.main)
+
+
+def worse(figure: Figure, other: Figure) -> tuple[Estimate, bool]:
+    """A figure minus another of the same noises, and whether it is significantly worse at 95%."""
+    gap = figure.minus(other)
+    sign = 1 if figure.better == "lower" else -1
     if gap.error == 0:
         return gap, sign * gap.value > 0
     return gap, bool(stdtr(len(gap.left) - 1, sign * gap.value / gap.error) > (1 + CONFIDENCE) / 2)
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """One sentence per budget: the best entry, its margin, and the entries that do not differ significantly from it."""
+    """Sentences per budget: the best entry, its margin, the entries not significantly behind it, and the ranking by errors."""
     sentences = []
     order = ranked(rows)
     for budget in dict.fromkeys(row.entry.budget for row in order):
@@ -169,16 +183,74 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         level = [row for row in others if not behind(row, best)[1]]
         beaten = [row for row in others if behind(row, best)[1]]
         if level:
-            names = ", ".join(map(_named, level[:3])) + (f" and {len(level) - 3} more" if len(level) > 3 else "")
-            said += f"; it is not significantly better than {names}"
+            said += f"; it is not significantly better than {_few(list(map(_named, level)))}"
         if beaten:
             gap, _ = behind(beaten[0], best)
             ends = sorted(abs(end) for end in gap.interval)
             said += (
                 f"; {_named(beaten[0])} is behind by {_three(abs(gap.value))} ({_three(ends[0])} to {_three(ends[1])})"
             )
-        sentences.append(said + ".")
+        sentences.append(f"{said}.")
+        sentences += two_rankings([best, *others])
     return sentences
+
+
+def without_error(rows: Sequence[Row]) -> list[str]:
+    """Why entries have no paired error, a sentence per reason."""
+    whys: dict[str, list[str]] = {}
+    for row in rows:
+        if row.unpaired:
+            whys.setdefault(row.unpaired, []).append(f"{row.entry.name} in {row.entry.budget} calls")
+    return [f"No paired error ({_few(names)}): {why.rstrip('.')}." for why, names in whys.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def two_rankings(rows: Sequence[Row]) -> list[str]:
+    """One sentence on how the paired errors of a budget's entries rank them, beside the main figure; none without errors.
+
+    Args:
+        rows: The entries, best first.
+    """
+    known = [row for row in rows if row.paired is not None]
+    if not known:
+        return []
+    nearest, best = min(known, key=_error), rows[0]
+    value, (low, high) = _error(nearest), _of(nearest).estimate.interval
+    said = f"{best.entry.budget} calls, paired error: {_named(nearest)} is best, {_three(value)}"
+    said += f" ({_three(low)} to {_three(high)})"
+    if nearest is best:
+        said += ", as by " + best.main.name
+    elif best.paired is None:
+        said += f"; {_named(best)}, best by {best.main.name}, has no paired error"
+    else:
+        both = worse(_of(best), _of(nearest))[1], behind(nearest, best)[1]
+        said += f"; {_named(best)}, best by {best.main.name}, has {_three(_error(best))}"
+        said += "; the two rankings contradict each other"
+        said += ", both significantly" if all(both) else ", but not both significantly"
+    return [f"{said}{_pairs(known, best.main.name)}."]
+
+
+def _pairs(rows: Sequence[Row], name: str) -> str:
+    """How many pairs of entries the two rankings order oppositely."""
+    pairs = list(combinations(rows, 2))
+    opposite = [(a, b) for a, b in pairs if (_cost(a) - _cost(b)) * (_error(a) - _error(b)) < 0]
+    if not opposite:
+        return ""
+    ordered = [(a, b) if _cost(a) < _cost(b) else (b, a) for a, b in opposite]
+    sure = sum(behind(b, a)[1] and worse(_of(a), _of(b))[1] for a, b in ordered)
+    return f"; {name} and error order {len(opposite)} of {len(pairs)} pairs oppositely, {sure} of them significantly by both"
+
+
+def _of(row: Row) -> Figure:
+    assert row.paired is not None  # only entries with an error are compared by it
+    return row.paired
+
+
+def _error(row: Row) -> float:
+    return _of(row).estimate.value
 
 
 def _named(row: Row) -> str:
@@ -208,6 +280,8 @@ def to_dict(rows: Sequence[Row], model: Denoiser, **more: Any) -> dict[str, Any]
                 "sigmas": row.entry.plan.schedule.sigmas.tolist(),
                 "pareto": row in front,
                 "figures": [figure.to_dict() for figure in row.figures],
+                "paired": None if row.paired is None else row.paired.to_dict(),
+                "unpaired": row.unpaired,
             }
             for row in ranked(rows)
         ],

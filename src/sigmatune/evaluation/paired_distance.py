@@ -7,8 +7,7 @@ model's scale. It needs no data and measures no distance to data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ import torch
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import AT_ONCE, Progress, end_points, shards_of, small_shard
+from sigmatune.evaluation.generation import Progress, end_points
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
@@ -32,6 +31,9 @@ MOST = 256
 FIRST, LAST = 48, 384
 CHANGE = 0.01
 """The reference's steps are doubled until the typical error changes by less than this share of itself."""
+
+
+UNSETTLED = f"the reference did not converge within {LAST} steps"
 
 
 class ErrorMeasure(Protocol):
@@ -68,52 +70,83 @@ def paired(
     Raises:
         SigmaTuneError: for a stochastic plan, or if the reference does not converge.
     """
-    if not plan.coefficients.deterministic:
+    (figure,) = together(model, [plan], n, seed=seed, measure=measure, folder=folder, progress=progress)
+    if figure is None:
+        raise SigmaTuneError(f"{UNSETTLED}, so paired errors mean nothing here.")
+    return figure
+
+
+def together(
+    model: Denoiser,
+    plans: Sequence[Plan],
+    n: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    measure: ErrorMeasure | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Figure | None]:
+    """Measures the paired errors of several plans against one reference, so that they can be compared.
+
+    Args:
+        model, plans, n, measure, folder, progress: As for :func:`paired`.
+        seed, first: The noises' seed, and the index of the first.
+
+    Returns:
+        A figure for each plan; None where the reference has not converged as far as this plan's small error needs.
+
+    Raises:
+        SigmaTuneError: if a plan is stochastic.
+    """
+    if not all(plan.coefficients.deterministic for plan in plans):
         raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
-    rows = range(min(n, MOST))
-    parts = shards_of(rows, small_shard(model, reference_plan(model, FIRST)))
+    rows = range(first, first + min(n, MOST))
+    held: dict[int, torch.Tensor] = {}
 
-    def sampled(part: range) -> torch.Tensor:
-        return end_points(model, plan, part, seed=seed, folder=folder)
+    def ends(number: int) -> torch.Tensor:
+        if folder is not None:  # reads them again: those of many plans would not fit into memory
+            return end_points(model, plans[number], rows, seed=seed, folder=folder)
+        if number not in held:
+            held[number] = end_points(model, plans[number], rows, seed=seed)
+        return held[number]
 
-    small = len(rows) * int(np.prod(model.shape)) <= AT_ONCE
-    ends = cache(sampled) if small else sampled  # what is large is read or sampled again for every reference
+    def logs(steps: int) -> list[Array]:
+        exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=progress)
+        return [_logs(ends(number), exact, measure) for number in range(len(plans))]
 
-    def errors(steps: int) -> Array:
-        logs, solution = [], reference_plan(model, steps)
-        for part in parts:
-            exact = end_points(model, solution, part, seed=seed, folder=folder)
-            if progress is not None:
-                progress(f"end points of {steps} steps", part.stop, len(rows))
-            x = ends(part)
-            if measure is not None:
-                e = measure.errors(x, exact)
-            else:
-                e = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
-            logs.append(e.clamp(min=1e-12).log().numpy())
-        return np.concatenate(logs)
-
-    steps, now = FIRST, errors(FIRST)
-    while True:
+    steps, now, settled = FIRST, logs(FIRST), [False] * len(plans)
+    while not all(settled) and 2 * steps <= LAST:
         before, steps = now, 2 * steps
-        if steps > LAST:
-            raise SigmaTuneError(
-                f"the reference did not converge within {LAST} steps, so paired errors mean nothing here."
-            )
-        now = errors(steps)
-        if abs(trim_mean(now, TRIM) - trim_mean(before, TRIM)) < CHANGE:
-            break
+        now = logs(steps)
+        settled = [abs(trim_mean(a, TRIM) - trim_mean(b, TRIM)) < CHANGE for a, b in zip(now, before, strict=True)]
+    settings = _settings(model, steps, rows, seed, measure)
+    return [_figure(e, settings) if fine else None for e, fine in zip(now, settled, strict=True)]
 
+
+def _logs(x: torch.Tensor, exact: torch.Tensor, measure: ErrorMeasure | None) -> Array:
+    """The logarithms of the errors, (n,)."""
+    if measure is not None:
+        e = measure.errors(x, exact)
+    else:
+        e = (x.double() - exact.double()).flatten(1).square().mean(dim=1).sqrt()
+    return np.asarray(e.clamp(min=1e-12).log().numpy())
+
+
+def _figure(logs: Array, settings: EvaluationSettings) -> Figure:
     def typical(keep: Rows) -> float:
-        return float(np.exp(trim_mean(now[keep], TRIM)))
+        return float(np.exp(trim_mean(logs[keep], TRIM)))
 
-    (estimate,) = jackknife(len(now), typical)
+    (estimate,) = jackknife(len(logs), typical)
+    return Figure("paired", "lower", Estimate(estimate.value, estimate.left), settings)
+
+
+def _settings(model: Denoiser, steps: int, rows: range, seed: int, measure: ErrorMeasure | None) -> EvaluationSettings:
     solution = {"name": f"{REFERENCE_FAMILY}, {REFERENCE_SOLVER}", "steps": steps, "n": len(rows)}
-    origin = {"seed": seed, "indices": [0, len(rows)]}
+    origin = {"seed": seed, "indices": [rows.start, rows.stop]}
     dtype = model.arithmetic()
     seen: dict[str, Any] = {"name": "none", "dtype": dtype}
     if measure is not None and measure.name != "rms":
         seen["measure"] = {"name": measure.name, "options": dict(measure.options), "digest": measure.digest()}
     space = "data" if "measure" not in seen else seen["measure"]["name"]
-    settings = EvaluationSettings(len(rows), solution, seen, space, origin, dtype, versions())
-    return Figure("paired", "lower", Estimate(estimate.value, estimate.left), settings)
+    return EvaluationSettings(len(rows), solution, seen, space, origin, dtype, versions())

@@ -34,7 +34,7 @@ def error_chart(group: Group, name: str) -> str:
             curves.append((group.tuned, "tuned", PLAN, 2.6))
         for i, (curve, _, colour, width) in enumerate(curves):
             _curve(axis, curve, colour, width, MARKS[i % len(MARKS)])
-        axis.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="typical error, model's scale")
+        axis.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="typical error")
         calls = sorted({point.calls for curve, *_ in curves for point in curve.points.values()})
         axis.set_xticks(calls, [str(c) for c in calls])
         axis.set_xticks([], minor=True)

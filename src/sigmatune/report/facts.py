@@ -11,6 +11,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.report.residual import Residual
 from sigmatune.statistics.paired import Comparison
+from sigmatune.tuning.both_numbers import BothNumbers, both_numbers
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Pair:
         name: The default's name.
         plan: None where the plan has no curve.
         ratio: Their paired comparison; None without a plan.
+        guard: What the guard measured on all held-out noises; None where no plan was tuned, or where there is no gain.
     """
 
     default: Point
     name: str
     plan: Point | None
     ratio: Comparison | None
+    guard: BothNumbers | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,13 @@ class View:
     def evidence(self) -> dict[str, Any]:
         """The guard's report."""
         return dict(self.plan.evidence or {})
+
+    @property
+    def both(self) -> BothNumbers:
+        """The ratio of errors and that of distances of sets."""
+        numbers = both_numbers(self.evidence)
+        assert numbers is not None  # only plans with evidence of pairs are reported
+        return numbers
 
     @property
     def gain(self) -> bool:

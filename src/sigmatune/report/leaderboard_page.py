@@ -26,7 +26,7 @@ BARS = (
 def page(leaderboard: Mapping[str, Any]) -> str:
     """Builds the page from what :func:`sigmatune.evaluation.leaderboard.to_dict` returns."""
     rows: Sequence[Row] = leaderboard["rows"]
-    first = rows[0]["figures"]
+    first = [*rows[0]["figures"], *_errors(rows)[:1]]
     title = f"{leaderboard['source']}: which schedule for few calls"
     verdicts = "".join(p(sentence, "see") for sentence in leaderboard["verdict"])
     charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
@@ -36,7 +36,7 @@ def page(leaderboard: Mapping[str, Any]) -> str:
         f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
-        f'<p class="lead">{escape(what)}, ranked by {escape(_title(first[0]))}.</p>\n'
+        f'<p class="lead">{escape(what)}, ranked by {escape(_title(first[0]))}.{escape(_second(rows))}</p>\n'
         f"<section>{verdicts}</section>\n"
         f"<section><h2>Quality against calls</h2>{charts}"
         f"{p(BARS, 'note')}"
@@ -44,6 +44,24 @@ def page(leaderboard: Mapping[str, Any]) -> str:
         f"<section><h2>What the figures are</h2>{_settings(first)}</section>\n"
         f"<footer>Written by SigmaTune {__version__}. This page is one file and loads nothing.</footer>\n"
         "</main></body>\n</html>\n"
+    )
+
+
+def _errors(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
+    """The paired errors of the rows that have one; older leaderboards have none."""
+    return [row["paired"] for row in rows if row.get("paired")]
+
+
+def _second(rows: Sequence[Row]) -> str:
+    """What the second number is."""
+    if not (errors := _errors(rows)):
+        return ""
+    settings = errors[0]["settings"]
+    first, stop = settings["seeds"]["indices"]
+    return (
+        f" Beside it the paired error of {settings['n']} noises ({first} to {stop - 1}) to the converged solution, "
+        f"{settings['space']}, lower is better: the first asks whether the images are like the data, the second whether "
+        "they are those that the model draws in many steps."
     )
 
 
@@ -95,18 +113,27 @@ def _chart(rows: Sequence[Row], solver: str, number: int) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    head = ["calls", "schedule", "solver", *(f"{f['name']} {f['settings']['space']}" for f in rows[0]["figures"])]
+    named, errors = [f"{f['name']} {f['settings']['space']}" for f in rows[0]["figures"]], _errors(rows)
+    if errors:
+        named.insert(1, f"paired error, {errors[0]['settings']['space']}")
+    head = ["calls", "schedule", "solver", *named]
     lines = []
     for row in rows:
-        figures = [
-            f'{_number(f["value"])} <span class="low">{_number(f["low"])} to {_number(f["high"])}</span>'
-            for f in row["figures"]
-        ]
+        figures = [_cell(figure) for figure in row["figures"]]
+        if errors:
+            figures.insert(1, _cell(row["paired"]) if row["paired"] else "-")
         star = " (front)" if row["pareto"] else ""
         cells = [str(row["calls"]), escape(short(row["name"])) + star, escape(row["solver"]), *figures]
         lines.append(("own" if row["pareto"] else "", cells))
     note = "Marked rows are the Pareto front: no other entry is better with as few calls. * is the model's own default."
-    return table(head, lines, "figures") + p(note, "note")
+    whys = dict.fromkeys(row["unpaired"] for row in rows if row.get("unpaired"))
+    dashes = "".join(p(f"-: no paired error; {why.rstrip('.')}.", "note") for why in whys)
+    return table(head, lines, "figures") + p(note, "note") + dashes
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    span = f"{_number(figure['low'])} to {_number(figure['high'])}"
+    return f'{_number(figure["value"])} <span class="low">{span}</span>'
 
 
 def _settings(figures: Sequence[Mapping[str, Any]]) -> str:

@@ -29,6 +29,7 @@ from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import cache
 from sigmatune.tuning.baseline import baseline
+from sigmatune.tuning.both_numbers import both_numbers
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
 
@@ -215,7 +216,8 @@ def _pair(
         plan.levels.shape == default.levels.shape and bool(close(plan.levels, default.levels).all())
     )
     ratio = None if plan is None or same else compare(plan.errors, default.errors, seed=bench.settings.seed)
-    return Pair(default, best.name, plan, ratio)
+    judged = (judged_plan.evidence or {}) if judged_plan is not None else {}
+    return Pair(default, best.name, plan, ratio, both_numbers(judged) if judged.get("gain") else None)
 
 
 def _view(bench: Workbench, plan: Plan) -> View:

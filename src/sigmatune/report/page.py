@@ -13,6 +13,7 @@ from sigmatune.report import stepwise_section as stepwise
 from sigmatune.report.facts import ReportFacts, View
 from sigmatune.report.html import budget, p
 from sigmatune.report.style import STYLE
+from sigmatune.tuning.both_numbers import UNSURE
 
 SECTIONS = (
     ("curves", "Error against calls"),
@@ -76,25 +77,28 @@ def _verdict(view: View) -> str:
     scale = _scale(view) if view.evidence["reference"]["converged"] else ""
     return (
         f'<div class="verdict"><div class="what"><span>{escape(budget(view))}</span>{badge}</div>'
-        f'<p class="big">{escape(large)}</p>{scale}{p(sentence)}</div>'
+        f'<p class="big">{escape(large).replace(UNSURE, f"<small>{UNSURE}</small>")}</p>{scale}{p(sentence)}</div>'
     )
 
 
 def _scale(view: View) -> str:
-    """The ratio and its interval on a line on which 1 is the default's error."""
-    ratio = view.evidence["error_ratio"]
-    low, high = min(0.6, ratio["low"] * 0.95), max(1.1, ratio["high"] * 1.05)
+    """Both ratios on lines on which 1 is the default, that of the error with its interval."""
+    both = view.both
+    ends = [both.low, both.high, *([] if both.sets is None else [both.sets])]
+    low, high = min(0.6, min(ends) * 0.95), max(1.1, max(ends) * 1.05)
 
     def place(value: float) -> str:
         return f"{100 * (value - low) / (high - low):.1f}%"
 
-    width = f"{100 * (ratio['high'] - ratio['low']) / (high - low):.1f}%"
-    label = f"error ratio {ratio['value']:.2f}, interval {ratio['low']:.2f} to {ratio['high']:.2f}; 1 is the default"
-    parts = [
-        '<div class="line"></div>',
-        f'<div class="one" style="left:{place(1)}"></div>',
-        f'<div class="span" style="left:{place(ratio["low"])};width:{width}"></div>',
-        f'<div class="dot" style="left:{place(ratio["value"])}"></div>',
-        f'<span class="at" style="left:{place(1)}">1 = default</span>',
-    ]
-    return f'<div class="scale" role="img" aria-label="{label}">{"".join(parts)}</div>'
+    def track(name: str, value: float, span: str = "") -> str:
+        dot = f'<div class="dot" style="left:{place(value)}"></div>'
+        return f'<div class="track"><span class="name">{name}</span><div class="line"></div>{span}{dot}</div>'
+
+    width = f"{100 * (both.high - both.low) / (high - low):.1f}%"
+    tracks = [track("error", both.error, f'<div class="span" style="left:{place(both.low)};width:{width}"></div>')]
+    label = f"error ratio {both.error:.2f}, interval {both.low:.2f} to {both.high:.2f}"
+    if both.sets is not None:
+        tracks.append(track("set", both.sets))
+        label += f"; distance of sets {both.sets:.2f}"
+    one = f'<div class="one" style="left:{place(1)}"></div><span class="at" style="left:{place(1)}">1 = default</span>'
+    return f'<div class="scale" role="img" aria-label="{label}; 1 is the default">{"".join(tracks)}{one}</div>'

@@ -38,6 +38,12 @@ def _curve_note(group: Group, measured: ReportFacts) -> str:
         "Bars of two curves may overlap although the difference is significant, because both use the same noises: the "
         f"table's ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
     )
+    names = {pair.guard.distance for pair in group.pairs.values() if pair.guard is not None and pair.guard.distance}
+    if names:
+        text += (
+            f" The distance of sets ({', '.join(sorted(names))}) is the guard's, of all {measured.held_out} held-out noises, "
+            "so only plans that were tuned for a number of calls have it."
+        )
     if group.gain:
         text += (
             " Filled circles are tuned plans; open circles are the nearest plan's curve of levels, resampled "
@@ -57,9 +63,10 @@ def _pairs_table(group: Group) -> str:
     for pair in group.pairs.values():
         cells = [str(pair.default.calls), escape(charts.short(pair.name)), _point_cell(pair.default)]
         if group.gain:
-            cells += [_point_cell(pair.plan), _ratio_cell(pair)] if pair.plan else ["", ""]
+            cells += [_point_cell(pair.plan), _ratio_cell(pair), _sets_cell(pair)] if pair.plan else ["", "", ""]
         rows.append(("own" if pair.plan is not None and pair.plan.exact else "", cells))
-    head = ["calls", "best default", "its error", *(["plan", "plan / default, paired"] if group.gain else [])]
+    gained = ["plan", "error, plan / default, paired", "distance of sets, plan / default"] if group.gain else []
+    head = ["calls", "best default", "its error", *gained]
     return table(head, rows, "pairs")
 
 
@@ -73,6 +80,12 @@ def _ratio_cell(pair: Pair) -> str:
     c = pair.ratio
     mean, low, high = np.exp([c.statistic, c.low, c.high]).tolist()
     return f'{mean:.2f} <span class="low">{low:.2f} to {high:.2f}</span>'
+
+
+def _sets_cell(pair: Pair) -> str:
+    if pair.guard is None or pair.guard.sets is None:
+        return ""
+    return f'{pair.guard.shown_sets} <span class="low">{"" if pair.guard.sure else "not "}significant</span>'
 
 
 def _all_table(group: Group) -> str:
@@ -119,7 +132,10 @@ def _budget_block(pair: Pair, group: Group, measured: ReportFacts) -> str:
     if pair.plan is not None and pair.ratio is not None:
         how = "tuned" if pair.plan.exact else "tuned, resampled"
         images = pictures.strip(pair.plan.images, measured.value_range, f"{how}, {calls} calls")
-        strips.append(_strip(f'<b class="plan-colour">{how}</b> <span>error {three(pair.plan.mean)}</span>', images))
+        said = f"error {three(pair.plan.mean)}"
+        if pair.guard is not None and pair.guard.sets is not None:
+            said += f", distance of sets {pair.guard.shown_sets} of the default's"
+        strips.append(_strip(f'<b class="plan-colour">{how}</b> <span>{said}</span>', images))
     elif group.gain and pair.plan is not None:
         strips.append(p("No gain here: the plan is this default.", "note"))
     return f'<div class="budget"><h3>{calls} calls</h3>{"".join(strips)}</div>'

@@ -31,16 +31,19 @@ nav a:hover { text-decoration: underline; }
 .verdict .what { display: flex; justify-content: space-between; align-items: center; gap: 1rem; color: var(--muted); }
 .badge { font-size: .82rem; font-weight: 600; padding: .1rem .65rem; border-radius: 99px; background: var(--calm-soft);
   color: var(--fg); white-space: nowrap; } .badge.gain { background: var(--good-soft); color: var(--good); } .big {
-font-size: 2.15rem; font-weight: 700; line-height: 1.15; margin: .5rem 0 .1rem; letter-spacing: -.01em; } .big small {
-font-size: 1.1rem; font-weight: 600; letter-spacing: 0; } .scale { position: relative; height: 2.7rem; margin: .7rem 0
-.3rem; font-size: .78rem; color: var(--muted); } .scale .line { position: absolute; left: 0; right: 0; top: .55rem;
-height: 2px; background: var(--grid); } .scale .one { position: absolute; top: 0; height: 1.2rem; width: 2px;
-background: var(--muted); } .scale .span { position: absolute; top: .4rem; height: .4rem; min-width: 4px; border-radius:
-3px; background: var(--plan);
+font-size: 1.7rem; font-weight: 700; line-height: 1.15; margin: .5rem 0 .1rem; letter-spacing: -.01em; } .big small {
+font-size: 1.1rem; font-weight: 600; letter-spacing: 0; white-space: nowrap; }
+.scale { position: relative; margin: .7rem 0 .3rem 2.6rem;
+  padding-bottom: 1.3rem; font-size: .78rem; color: var(--muted); }
+.scale .track { position: relative; height: 1.3rem; }
+.scale .name { position: absolute; left: -2.6rem; top: .02rem; line-height: 1.2; }
+.scale .line { position: absolute; left: 0; right: 0; top: .55rem; height: 2px; background: var(--grid); }
+.scale .one { position: absolute; top: 0; bottom: 1.3rem; width: 2px; background: var(--muted); }
+.scale .span { position: absolute; top: .4rem; height: .4rem; min-width: 4px; border-radius: 3px; background: var(--plan);
   opacity: .45; }
 .scale .dot { position: absolute; top: .25rem; width: .7rem; height: .7rem; margin-left: -.35rem; border-radius: 50%;
   background: var(--plan); }
-.scale .at { position: absolute; top: 1.3rem; transform: translateX(-50%); white-space: nowrap; }
+.scale .at { position: absolute; bottom: 0; transform: translateX(-50%); white-space: nowrap; }
 .chart { margin: .9rem 0; }
 .chart svg { width: 100%; height: auto; display: block; }
 .chart svg text { font-family: inherit; }
@@ -51,7 +54,9 @@ th, td { text-align: right; padding: .38rem .8rem; border-bottom: 1px solid var(
 th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: .5rem; }
 td .low { color: var(--muted); font-size: .82rem; }
-.figures td .low { display: block; } .figures td:nth-child(2) { white-space: normal; }
+.figures td .low, .pairs td .low { display: block; } .pairs th { white-space: normal; }
+.pairs th, .pairs td { padding: .38rem .55rem; }
+.figures td:nth-child(2), .pairs td:nth-child(2) { white-space: normal; }
 tr.own td { background: var(--plan-soft); }
 .budget { margin: 1.5rem 0; }
 .strip { display: grid; grid-template-columns: 10.5rem 1fr; gap: .9rem; align-items: center; margin: .35rem 0; }
@@ -87,7 +92,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .maps { gap: .6rem; } .maps b { font-size: .82rem; }
   th, td { padding: .38rem .4rem; } td .low { display: block; }
   .pairs td:nth-child(3) .low, .pairs td:nth-child(4) .low { display: none; }
-  .pairs { font-size: .84rem; } .pairs th { white-space: normal; } .pairs td:nth-child(2) { white-space: normal; }
+  .pairs { font-size: .84rem; } .pairs th, .pairs td { padding: .38rem .3rem; }
 }
 @media print { nav { display: none; } details > * { display: block; } }
 """

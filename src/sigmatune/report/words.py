@@ -15,11 +15,11 @@ from sigmatune.support.errors import SigmaTuneError
 
 
 def headline(view: View) -> tuple[str, str]:
-    """The result in a few large words, and the verdict as a sentence."""
+    """The result in a few large words, both numbers if there is a gain, and the verdict in sentences."""
     kind, _, sentence = view.evidence["verdict"].partition(": ")
-    large = f"{1 - view.evidence['error_ratio']['value']:.0%} less error" if view.gain else "The best default stays"
+    large = view.both.large if view.gain else "The best default stays"
     sentence = sentence or kind
-    return large, sentence[:1].upper() + sentence[1:]
+    return large, f"{sentence[:1].upper()}{sentence[1:]} {view.both.sentence}".strip()
 
 
 def proof(view: View) -> str:
@@ -83,8 +83,10 @@ def curve_sentence(views: list[View]) -> str:
     parts = []
     for view in views:
         if view.gain:
-            ratio = view.evidence["error_ratio"]["value"]
-            parts.append(f"at {view.plan.calls} calls the tuned plan's error is {ratio:.2f} times the best default's")
+            both = view.both
+            said = f"at {view.plan.calls} calls the tuned plan's error is {both.error:.2f} times the best default's"
+            said += "" if both.sets is None else f" and its set's distance {both.sets:.2f} times"
+            parts.append(said)
         else:
             parts.append(f"at {view.plan.calls} calls the plan is the best default, {short(view.evidence['baseline'])}")
     text = "; ".join(parts)

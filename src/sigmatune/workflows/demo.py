@@ -15,6 +15,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_bytes
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
+from sigmatune.tuning.both_numbers import both_numbers
 from sigmatune.tuning.workbench import Progress
 from sigmatune.workflows.image_grids import side_by_side
 
@@ -22,9 +23,9 @@ CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the figure shows: the first of the held-out range, not a selection."""
 
-FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=20, micro_batch=8)
+FULL = TuningSettings(tuning=16, validation=8, held_out=32, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
-BUDGET = 5_000
+BUDGET, SMALL_BUDGET = 16_000, 5_000
 """Budget of tuning for both cases, in network evaluations of single images."""
 
 
@@ -34,7 +35,7 @@ class Demo:
 
     Attributes:
         model: Name of the model.
-        rows: The table, as text: solver, calls, default, its error, tuned error, ratio, interval.
+        rows: The table, as text: solver, calls, default, its error, tuned error, ratio of errors, ratio of distances of sets.
         notes: Sentences to print below it.
         plans: The plans, in the order of the cases.
         files: Their files.
@@ -87,9 +88,10 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
-    rows, plans, files, panels, notes, finest = [], [], [], [], [], 0
+    rows, plans, files, panels, said, notes, finest = [], [], [], [], [], [], 0
     for solver, calls in CASES:
-        plan = tune_on(bench, calls, solver=solver, budget=BUDGET * calls // sum(n for _, n in CASES))
+        share = (SMALL_BUDGET if small else BUDGET) * calls // sum(n for _, n in CASES)
+        plan = tune_on(bench, calls, solver=solver, coefficients=True, budget=share)
         file = out / f"{name}-{solver}-{calls}.json"
         plan.save(file, force=force)
         default = baseline(bench, plan)
@@ -97,12 +99,14 @@ def run(
         steps = evidence["reference"]["steps"]
         finest = max(finest, steps)
         errors = [_typical_error(bench, which, steps) for which in (default, plan)]
-        ratio = evidence["error_ratio"]
+        both = both_numbers(evidence)
+        assert both is not None  # the guard has just written it
         rows.append(
             [solver, str(calls), default.schedule.family, f"{errors[0]:.4f}",
-             f"{errors[1]:.4f}" if evidence["gain"] else "no gain", f"{ratio['value']:.2f}",
-             f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
+             f"{errors[1]:.4f}" if evidence["gain"] else "no gain", both.shown_error, both.shown_sets]
         )  # fmt: skip
+        large = both.large if evidence["gain"] else "no gain, the best default stays"
+        said.append(f"{calls} calls: {large}. {both.sentence}".strip())
         plans.append(plan)
         files.append(file)
         notes.append(f"plan for {calls} calls: {file}")
@@ -114,7 +118,7 @@ def run(
     title = f"{name}: the same noises at few calls, with the best static default and with the tuned plan"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range, kind="demo"))
     notes.append(f"same noises side by side: {picture}")
-    return Demo(name, rows, notes, plans, files, bench)
+    return Demo(name, rows, [*said, *notes], plans, files, bench)
 
 
 def _typical_error(bench: Workbench, plan: Plan, steps: int) -> float:

@@ -1,0 +1,102 @@
+"""The paired errors of a leaderboard's entries: all on the same noises, by one measure, against one converged solution.
+
+The measure is the default one of the model's samples (:func:`sigmatune.measures.default_measure`), fitted to the converged end
+points of the same noises, so an entry's own history decides nothing. A plan's tuning and its guard have chosen it by its errors
+on their noises; if a plan of the leaderboard has the same seed, the errors are of the noises behind these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from sigmatune import measures, solvers
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation.generation import Progress, end_points
+from sigmatune.evaluation.leaderboard import Entry, Row
+from sigmatune.evaluation.paired_distance import FIRST, MOST, UNSETTLED, together
+from sigmatune.plan import Plan
+from sigmatune.plan.reference import reference_plan
+from sigmatune.support.errors import SigmaTuneError
+
+FAR = 2**31
+"""No tuning uses noises with an index as large as this."""
+
+LEAST = 4
+"""Fewest noises of a figure with an interval."""
+
+
+def asked_for(noises: int, n: int) -> int:
+    """How many noises the paired errors of a leaderboard are of: as many as asked for, but no more than it has images.
+
+    Raises:
+        SigmaTuneError: for 1 to 3, or more than :data:`sigmatune.evaluation.paired_distance.MOST`.
+    """
+    if isinstance(noises, int) and (noises == 0 or LEAST <= noises <= MOST):
+        return min(noises, n)
+    raise SigmaTuneError(f"paired errors are of {LEAST} to {MOST} noises, or of 0 for none, not {noises}.")
+
+
+def with_errors(
+    model: Denoiser,
+    rows: Sequence[Row],
+    noises: int,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Adds the paired errors to the rows of a leaderboard; entries without one get the reason, and with 0 noises none has one.
+
+    Args:
+        model: The denoiser.
+        rows: The measured entries.
+        noises: How many noises (:func:`asked_for`); each costs the reference's calls, 144 or more, and the entries'.
+        seed: Their seed.
+        folder: Keeps the end points.
+        progress: Receives the current action.
+    """
+    if noises == 0:
+        return list(rows)
+    first = unseen([row.entry for row in rows], seed)
+    whys = [unpaired(row.entry.plan, first + noises) for row in rows]
+    if all(whys):
+        return [replace(row, unpaired=why) for row, why in zip(rows, whys, strict=True)]
+    chosen = range(first, first + noises)
+    exact = end_points(model, reference_plan(model, FIRST), chosen, seed=seed, folder=folder, progress=progress)
+    measure = measures.fit(measures.default_measure(tuple(model.shape)), exact, model)
+    plans = [row.entry.plan for row, why in zip(rows, whys, strict=True) if not why]
+    measured = iter(
+        together(model, plans, noises, seed=seed, first=first, measure=measure, folder=folder, progress=progress)
+    )
+    figures = [None if why else next(measured) for why in whys]
+    return [
+        replace(row, paired=figure, unpaired=why or ("" if figure is not None else UNSETTLED))
+        for row, figure, why in zip(rows, figures, whys, strict=True)
+    ]
+
+
+def unseen(entries: Sequence[Entry], seed: int) -> int:
+    """The index of the first noise of a seed that no entry was tuned or judged on."""
+    ends = [0]
+    for entry in entries:
+        seen = (entry.plan.evidence or {}).get("rows")
+        if isinstance(seen, Mapping) and seen.get("seed") == seed:
+            spans = [span for name, span in seen.items() if name != "seed"]
+            with suppress(TypeError, ValueError):  # evidence that SigmaTune did not write
+                ends += [int(stop) for _, stop in spans if 0 <= stop < FAR]
+    return max(ends)
+
+
+def unpaired(plan: Plan, rows: int) -> str:
+    """Why a plan has no paired error on the noises below an index; "" if it has one."""
+    if solvers.SOLVERS.knows(plan.solver) and solvers.SOLVERS[plan.solver].augmented:
+        return f"{plan.solver} samples in phase space, so its end points belong to other noises than the reference's"
+    if not plan.coefficients.deterministic:
+        return f"{plan.solver} adds noise, so no sample has one converged solution"
+    scheduled = plan.coefficients.rows
+    if scheduled is not None and scheduled < rows:
+        return f"the plan has schedules for {scheduled} seeds only"
+    return ""

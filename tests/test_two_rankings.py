@@ -1,0 +1,118 @@
+"""The paired errors of a leaderboard: whose they are, on which noises, and what is said where two rankings disagree."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from exact import gaussian
+from sigmatune import compile_plan, measures, schedules
+from sigmatune.evaluation.generation import end_points
+from sigmatune.evaluation.leaderboard import Entry, Row, to_dict, two_rankings, without_error
+from sigmatune.evaluation.paired_distance import FIRST, UNSETTLED, paired, together
+from sigmatune.evaluation.record import EvaluationSettings, Figure
+from sigmatune.noise import vp
+from sigmatune.plan.reference import reference_plan
+from sigmatune.statistics.jackknife import Estimate
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.workflows.paired_errors import asked_for, unseen, with_errors
+
+SETTINGS = EvaluationSettings(64, None, {}, "block10", {"seed": 0}, "torch.float32", {})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return gaussian(vp())
+
+
+def plan(model, solver="euler", family="karras", steps=4):
+    built = compile_plan(schedules.build(family, steps, model.path), solver, model)
+    return dataclasses.replace(built, micro_batch=8)
+
+
+def figure(value, width, seed, name="fd"):
+    """A figure whose folds differ by so much."""
+    left = value + width * np.random.default_rng(seed).standard_normal(20)
+    return Figure(name, "lower", Estimate(value, tuple(left.tolist())), SETTINGS)
+
+
+def row(name, fd, error, *, width=1e-3, model_plan=None):
+    """A row by its two numbers; all differences are significant unless the folds are wide."""
+    seed = sum(map(ord, name))
+    errors = None if error is None else figure(error, width, seed + 1, "paired")
+    why = "" if error is not None else "it adds noise"
+    return Row(Entry(name, "euler", 4, model_plan), 4, [figure(fd, width, seed)], errors, why)
+
+
+def test_two_rankings_that_agree():
+    (said,) = two_rankings([row("a", 1.0, 0.1), row("b", 2.0, 0.2), row("c", 3.0, 0.3)])
+    assert said.startswith("4 calls, paired error: a with euler is best, 0.1 (")
+    assert said.endswith("), as by fd.")
+
+
+def test_two_rankings_that_contradict_each_other():
+    (said,) = two_rankings([row("a", 1.0, 0.3), row("b", 2.0, 0.2), row("c", 3.0, 0.1)])
+    assert "c with euler is best, 0.1 (" in said
+    assert "a with euler, best by fd, has 0.3; the two rankings contradict each other, both significantly" in said
+    assert said.endswith("fd and error order 3 of 3 pairs oppositely, 3 of them significantly by both.")
+    (said,) = two_rankings([row("a", 1.0, 0.3, width=1.0), row("b", 2.0, 0.2, width=1.0)])
+    assert "contradict each other, but not both significantly" in said
+    assert said.endswith("1 of 1 pairs oppositely, 0 of them significantly by both.")
+
+
+def test_entries_without_an_error(model):
+    rows = [row("a", 1.0, None, model_plan=plan(model)), row("b", 2.0, 0.2, model_plan=plan(model))]
+    (said,) = two_rankings(rows)
+    assert said.endswith("a with euler, best by fd, has no paired error.")
+    assert two_rankings(rows[:1]) == []
+    assert without_error(rows) == ["No paired error (a in 4 calls): it adds noise."]
+    first, second = to_dict(rows, model)["rows"]
+    assert (first["paired"], first["unpaired"]) == (None, "it adds noise")
+    assert second["paired"]["value"] == 0.2
+    assert second["unpaired"] == ""
+
+
+def test_errors_are_of_one_measure_one_reference_and_the_noises_behind_a_tuning(model, tmp_path):
+    tuned = plan(model).with_notes(evidence={"rows": {"seed": 0, "tuning": [0, 4], "held_out": [4, 8]}})
+    plans = {
+        "tuned": tuned,
+        "noisy": plan(model, "ancestral"),
+        "phase": plan(model),
+        "fine": plan(model, "dpmpp2m", steps=24),
+    }
+    plans["phase"] = dataclasses.replace(plans["phase"], solver="reduced-oba")
+    entries = [Entry(name, one.solver, 4, one) for name, one in plans.items()]
+    rows = with_errors(model, [Row(entry, 4, []) for entry in entries], 8, folder=tmp_path)
+    found = {row.entry.name: row for row in rows}
+    assert "adds noise" in found["noisy"].unpaired
+    assert "phase space" in found["phase"].unpaired
+    assert found["noisy"].paired is found["phase"].paired is None
+    settings = found["tuned"].paired.settings
+    assert settings.seeds == {"seed": 0, "indices": [8, 16]}
+    assert settings == found["fine"].paired.settings, "else they could not be compared"
+    exact = end_points(model, reference_plan(model, FIRST), range(8, 16))
+    measure = measures.fit("whitened", exact, model)
+    assert settings.extractor["measure"]["digest"] == measure.digest()
+    (again,) = together(model, [tuned], 8, first=8, measure=measure)
+    assert again.estimate.value == pytest.approx(found["tuned"].paired.estimate.value, rel=0.02)
+    assert found["fine"].paired.estimate.value < found["tuned"].paired.estimate.value
+    assert unseen(entries, 1) == 0, "of another seed every noise is new"
+    for foreign in (3, {"seed": 0, "tuning": [4]}, {"seed": 0, "tuning": 7}, {"seed": 0, "tuning": [0, 10**30]}):
+        assert unseen([Entry("x", "euler", 4, plan(model).with_notes(evidence={"rows": foreign}))], 0) == 0
+
+
+def test_a_reference_that_is_too_coarse_for_one_entry(model, monkeypatch):
+    monkeypatch.setattr("sigmatune.evaluation.paired_distance.LAST", FIRST)
+    rows = with_errors(model, [Row(Entry("a", "euler", 4, plan(model)), 4, [])], 4)
+    assert (rows[0].paired, rows[0].unpaired) == (None, UNSETTLED)
+    with pytest.raises(SigmaTuneError, match="did not converge"):
+        paired(model, plan(model), 4)
+
+
+def test_how_many_noises():
+    assert [asked_for(64, 2000), asked_for(64, 20), asked_for(0, 20)] == [64, 20, 0]
+    for wrong in (-1, 3, 257):
+        with pytest.raises(SigmaTuneError, match="of 4 to 256 noises, or of 0 for none"):
+            asked_for(wrong, 2000)

@@ -1,0 +1,59 @@
+"""CIFAR-10 at 16 x 16, averaged weights after 1, 4, 16 and 64 epochs of one training: ``python tools/train_snapshots.py``.
+
+For the question how an effect depends on training. One run at a constant rate, so that a snapshot does not depend on what
+comes after it; the average is of the power-function profile, whose length grows with the training. Resumes after a kill; a
+snapshot is a pipeline folder in ``runs/epochs/EPOCHS``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.training import run
+from sigmatune.training.export import averaged, save_model
+from sigmatune.training.recipe import read
+from sigmatune.training.run_log import Report
+from sigmatune.training.trainer import Hooks, RunOptions, Trainer
+
+RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "cifar10-epochs.yaml"
+EPOCHS = (1, 4, 16, 64)
+
+
+def main() -> None:
+    """Trains and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/epochs"))
+    parser.add_argument("--data", default=None, help="instead of the recipe's")
+    given = parser.parse_args()
+    try:
+        train(given.out, given.data)
+    except SigmaTuneError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def train(out: Path, data: str | None) -> None:
+    """Trains up to each number of epochs in turn and writes the averaged weights."""
+    recipe = read(RECIPE)
+    job = run.prepare(recipe, data)
+    options = RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity)
+    trainer = Trainer(job.network, job.objective, job.data, recipe.training, out, options)
+    for epochs in EPOCHS:
+        end = round(epochs * len(job.data) / recipe.training.batch)
+        if (out / str(epochs)).exists():
+            continue
+        trainer.run(Hooks(log=_print), until=end)
+        network = averaged(job.network, trainer.averages[0])
+        save_model(out / str(epochs), network, job.scheduler, recipe, facts=run.facts(job, trainer))
+        print(f"{epochs} epochs: {out / str(epochs)}", flush=True)
+
+
+def _print(report: Report) -> None:
+    print(report, flush=True)
+
+
+if __name__ == "__main__":
+    main()
