@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import cells, exact_models, exact_plans, images, phase_space, schedules, tuned
+from doc_tables import cells, exact_models, exact_plans, headline, images, phase_space, schedules, tuned
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -26,7 +26,7 @@ MAKERS = {
     "overhead": (schedules.overhead_table, "overhead"),
     "diffusers_schedulers": (schedules.diffusers_schedulers_table, "diffusers_schedulers"),
     "doctor": (images.doctor_table, "doctor"),
-    "tuned_cifar10": (tuned.tuned_cifar10_table, "tuners"),
+    "headline": (headline.headline_table, "headline"),
     "tuners": (tuned.tuners_table, "tuners"),
     "queries": (tuned.queries_table, "queries"),
     "cells": (cells.cells_table, "cells"),

@@ -38,11 +38,6 @@ def guard_table(result: dict) -> str:
     return "\n".join([*lines, "", note])
 
 
-def tuned_cifar10_table(result: dict) -> str:
-    """What auto brings on cifar10."""
-    return tuners_table({**result, "cells": [cell for cell in result["cells"] if cell["model"] == "cifar10"]})
-
-
 def tuners_table(result: dict) -> str:
     """What auto brings, with and without coefficients, per model, solver and number of calls."""
     budgets = sorted({cell["calls"] for cell in result["cells"]})
