@@ -20,10 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from exact import gaussian
 from sigmatune.analysis.stepwise import log_magnitudes
 from sigmatune.core.wrappers import Observed
-from sigmatune.evaluation import doctor, generation, paired_distance
+from sigmatune.evaluation import doctor, generation
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
-from sigmatune.evaluation.paired_distance import paired
 from sigmatune.noise import VE
 from sigmatune.report import measurements
 from sigmatune.report.measurements import measure
