@@ -4,7 +4,7 @@ The error says how far every sample is from the converged one of its noise, the 
 the converged ones as a set. Which distance leads is fixed:
 
 1. a Frechet distance, where the guard had the extractor and the rows: the first space's, stated as usual, without a root;
-2. otherwise the energy distance D of :mod:`sigmatune.statistics.energy`, the root of what the evidence holds.
+2. otherwise the energy distance D (``sigmatune.statistics.energy``), the root of what the evidence holds.
 
 .. math:: r = \frac{D(\text{plan}, \text{converged})}{D(\text{baseline}, \text{converged})}
 
@@ -140,7 +140,7 @@ def both_numbers(evidence: Mapping[str, Any] | None) -> BothNumbers | None:
         evidence: The plan's. Evidence from before there were distances of sets has the error alone.
 
     Returns:
-        None without evidence of pairs: a plan that was not tuned, or one whose guard compared images with data.
+        Both, or None without evidence of pairs (a plan that was not tuned, or one whose guard compared images with data).
 
     Raises:
         SigmaTuneError: if these parts are not what :func:`sigmatune.tuning.guard_evidence.evidence` wrote.
