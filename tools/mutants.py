@@ -22,6 +22,15 @@ from formula_bugs import MUTANTS, Mutant
 ROOT = Path(__file__).parent.parent
 
 
+BUNDLED = ROOT / "src/sigmatune/models/weights"
+
+
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """What no test of a mutant needs: caches, and the weights of all bundled models but the smallest."""
+    besides = {name for name in names if name != "digits"} if Path(folder) == BUNDLED else set()
+    return besides | ({"__pycache__"} & set(names))
+
+
 def killed(mutant: Mutant) -> bool:
     """Whether a test fails on the mutant.
 
@@ -31,8 +40,7 @@ def killed(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in ("src", "tests"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
-        shutil.copytree(ROOT / "src/sigmatune/models/weights/digits", copy / "src/sigmatune/models/weights/digits")
+            shutil.copytree(ROOT / name, copy / name, ignore=left_out)
         shutil.copy(ROOT / "pyproject.toml", copy)
         file = copy / "src" / "sigmatune" / mutant.file
         text = file.read_text()
