@@ -25,7 +25,7 @@ from sigmatune.support.files import write_text
 from sigmatune.tuning import TuningSettings, Workbench, tune
 from sigmatune.tuning.effort import EFFORTS
 
-MODELS = ("digits", "cifar10", "exact:cifar10-mixture-16")
+MODELS = ("digits", "exact:cifar10-mixture-16")
 SOLVERS, CALLS = ("euler", "dpmpp2m"), (4, 6, 10)
 STORE = HERE.parent / "runs" / "effort"
 JUDGE = TuningSettings(tuning=64, validation=8, held_out=256, reference_steps=96, seed=99)

@@ -1,8 +1,8 @@
-"""Exact denoisers of real data: ``python benchmarks/exact.py speed`` (or ``held-out``, or ``calls``), after building them.
+"""Exact denoisers of real data: ``python benchmarks/exact.py speed`` (or ``held-out``), after building them.
 
 ``speed``: images per second of one thread at the batch that plans use, by processor time, for every one that is built; what a
 call in single precision is off; what a build takes on disk. ``held-out``: log likelihood of test images, which tells how many
-rings should have a full covariance. ``calls``: Frechet distance to exact draws against calls, resumable.
+rings should have a full covariance.
 
 Writes ``benchmarks/results/exact.json``, each part beside the others.
 """
@@ -26,12 +26,7 @@ import numpy as np
 import torch
 from guard import machine
 
-from sigmatune import build_schedule, compile_plan, load
-from sigmatune.evaluation import reference_set as reference
-from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.extractors import extractor
-from sigmatune.evaluation.generation import generate
-from sigmatune.models.bundled import reference_file
+from sigmatune import load
 from sigmatune.models.exact import EXACT
 from sigmatune.models.exact.class_mixture import Basis, ClassMixture, Gaussians
 from sigmatune.models.exact.empirical import in_range
@@ -44,8 +39,6 @@ RESULT = HERE / "results" / "exact.json"
 TURNS = 5
 BATCHES = (MICRO_BATCH, 64)
 LEVELS = (0.01, 0.1, 1.0, 10.0, 100.0)
-CELLS = [(family, calls) for calls in (5, 10, 20, 50, 100) for family in ("uniform-trailing", "karras")]
-MODEL, N = "exact:cifar10-mixture-16", 1000
 
 
 def stored() -> dict[str, Any]:
@@ -144,47 +137,18 @@ def bits(arrays: dict[str, torch.Tensor], left: Sorted) -> float:
     return -total / (len(left.images) * d * math.log(2)) - math.log2(2 / 255)
 
 
-# -------------------------------------------------------------------------------------------------------------- calls
-
-
-def calls(work: Path) -> None:
-    """Frechet distance of Euler's method to exact draws against calls."""
-    model, file = load(MODEL), reference_file(MODEL)
-    if file is None:
-        raise SystemExit(f"{MODEL} has no reference set; run {EXACT[MODEL.removeprefix('exact:')].command}")
-    known = reference.load(file)
-    wanted = Wanted.of(["fd"], extractor("efficientnet-lite0", tuple(model.shape)), [])
-    found = stored().get("calls", {})
-    cells = found.get("cells", []) if found.get("model") == model.fingerprint() else []
-    done = {(cell["family"], cell["calls"]) for cell in cells}
-    for family, number in CELLS:
-        if (family, number) in done:
-            continue
-        plan = compile_plan(build_schedule(family, number, model.path), "euler", model)
-        drawn = generate(model, plan, N, wanted.extractors, folder=work, keep=False)
-        cells.append(
-            {"family": family, "calls": number, "figures": [one.to_dict() for one in figures(drawn, wanted, known)]}
-        )
-        print(family, number, [one["value"] for one in cells[-1]["figures"]], flush=True)
-        keep("calls", {"model": model.fingerprint(), "name": MODEL, "n": N, "reference": known.spec(), "cells": cells})
-
-
 def main() -> None:
     """Measures a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["speed", "held-out", "calls"])
+    parser.add_argument("part", choices=["speed", "held-out"])
     parser.add_argument("--data", type=Path, default=Path("data/cifar10.npz"), help="for held-out")
     parser.add_argument("--classes", nargs="+", default=["airplane", "cat"], help="for held-out")
-    parser.add_argument("--work", type=Path, default=Path("runs/exact"), help="folder of features, for calls")
     given = parser.parse_args()
     np.seterr(all="raise", under="ignore")
     if given.part == "speed":
         speed()
-    elif given.part == "held-out":
-        held_out(given.data, given.classes)
     else:
-        given.work.mkdir(parents=True, exist_ok=True)
-        calls(given.work)
+        held_out(given.data, given.classes)
 
 
 if __name__ == "__main__":

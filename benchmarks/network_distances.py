@@ -1,4 +1,4 @@
-"""What tuning brings to a network's images: ``python benchmarks/network_distances.py digits`` (or cifar10).
+"""What tuning brings to a network's images: ``python benchmarks/network_distances.py digits`` (or emoji, cifar10).
 
 The tuned plan, levels alone and with coefficients, against the static default that is best by the same Frechet distance: to
 the training images, and to the converged samples of the network itself. All defaults are sampled on few noises first, the best
@@ -39,7 +39,7 @@ from sigmatune.support.files import write_text
 from sigmatune.support.pixels import to_pixels
 from sigmatune.tuning import tune
 
-SIZES = {"digits": (1000, 200), "cifar10": (500, 128)}
+SIZES = {"digits": (1000, 200), "emoji": (500, 128), "cifar10": (500, 128)}
 """Images of the final comparison, and of the choice among defaults."""
 SOLVERS, CALLS, FINALISTS, STEPS, CONVERGED, SEED = ("euler", "dpmpp2m"), (4, 8), 2, 40, 1000, 77
 WORK, RESULT = HERE.parent / "runs" / "network_distances", HERE / "results" / "network_distances.json"

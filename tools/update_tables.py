@@ -44,10 +44,12 @@ MAKERS = {
     "finetune_psld": (images.finetune_psld_table, "finetune_psld"),
     "exact_speed": (exact_models.exact_speed_table, "exact"),
     "exact_held_out": (exact_models.exact_held_out_table, "exact"),
-    "exact_calls": (exact_models.exact_calls_table, "exact"),
+    "calls": (exact_models.calls_table, "calls"),
     "distances": (exact_plans.distances_table, "distances"),
     "noise_choice": (exact_plans.noise_choice_table, "noise_choice"),
     "peer_plans": (exact_plans.peer_plans_table, "peer_plans"),
+    "effort": (exact_plans.effort_table, "effort"),
+    "network_distances": (exact_plans.network_distances_table, "network_distances"),
     "measures": (exact_models.measures_table, "measures"),
     "measures_models": (exact_models.measures_models_table, "measures"),
 }

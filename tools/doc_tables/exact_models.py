@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from doc_tables.exact_plans import SPACES
 from doc_tables.markdown import NAMES, made_by, markdown
 
 
@@ -41,30 +42,21 @@ def exact_held_out_table(result: dict) -> str:
     )  # fmt: skip
 
 
-def exact_calls_table(result: dict) -> str:
-    """Frechet distance to exact draws against calls."""
-    part = result.get("calls")
-    if part is None:
-        return "Not measured yet: `python benchmarks/exact.py calls` samples and measures."
-    budgets = sorted({cell["calls"] for cell in part["cells"]})
-    cells = {(cell["family"], cell["calls"]): cell for cell in part["cells"]}
+def calls_table(result: dict) -> str:
+    """Frechet distance against calls, of every network and exact denoiser."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    cells = {(cell["model"], cell["family"], cell["calls"]): cell for cell in result["cells"]}
     rows = []
-    for family in dict.fromkeys(name for name, _ in cells):
-        for place, figure in enumerate(part["cells"][0]["figures"]):
-            figures = [
-                cells[family, calls]["figures"][place] if (family, calls) in cells else None for calls in budgets
-            ]
-            shown = [
-                f"{one['value']:.1f} ± {(one['high'] - one['low']) / 2:.1f}" if one else "not measured"
-                for one in figures
-            ]
-            rows.append([family, figure["settings"]["space"], *shown])
+    for model, family in dict.fromkeys(key[:2] for key in cells):
+        for place, space in enumerate(SPACES):
+            figures = [cells[model, family, calls]["figures"][place] for calls in budgets]
+            shown = [f"{one['value']:,.1f} ± {(one['high'] - one['low']) / 2:,.1f}" for one in figures]
+            rows.append([f"`{model}`", f"{cells[model, family, budgets[0]]['n']:,}", family, space, *shown])
     note = (
-        f"`{part['name']}`, Euler (DDIM), {part['n']:,} images from the same noises each, against {part['reference']['name']}; "
-        "± is half a 95% jackknife interval. "
+        "Euler (DDIM), images of a row from the same noises, against training images or, of exact denoisers, exact draws; ± is "
+        f"half a 95% jackknife interval. {made_by(result)}"
     )
-    head = ["levels", "space", *(f"{calls} calls" for calls in budgets)]
-    return markdown(head, rows, note + made_by({**part, "benchmark": f"{result['benchmark']} calls"}))
+    return markdown(["model", "images", "levels", "space", *(f"{calls} calls" for calls in budgets)], rows, note)
 
 
 MEASURES = {
