@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import settings
 
 from sigmatune import cli
@@ -26,6 +27,15 @@ def pytest_collection_finish():
     """What has been imported is never garbage: looking through it at each collection takes a tenth of the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def one_thread():
+    """What holds for the bits of one thread: on several, where a row stands in its batch can change its rounding."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 cpu_clock = pytest.StashKey[float]()

@@ -175,6 +175,7 @@ def test_the_rule_of_a_model_draws_classes_and_tells_the_ends_of_each_curve(mode
     assert [model.classes[i] for i in told.labels.tolist()] == labels[:5]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_rule_samples_the_same_rows_in_every_batch(model, spectra):
     rule = SpectralRule.trained(model, 3, spectra, micro_batch=4)
     whole = st.sample(model, rule, 6)
