@@ -11,7 +11,10 @@ real data and on networks:
 - **which half of time it is**: the quantiles of Beta(.5, .5) in the noisy half and uniform ones in the clean half, and the
   other way round;
 - evolution over subsets of the timesteps with a Frechet distance as its objective, in the way of AutoDiffusion;
-- ``tune`` with its defaults, whose objective is the whitened error.
+- ``tune`` with its defaults, whose objective is the whitened error;
+- the first phase of "Optimizing Few-Step Sampler for Diffusion Probabilistic Model" (Huang, 2024,
+  https://arxiv.org/abs/2412.10786): levels by the discretisation loss of the model's error table, under root mean square as
+  published and under the whitened measure, and EDM's grid, which that paper starts from.
 
 A model is a name or a folder of averaged weights, for which ``--data`` has the training images. Writes
 ``benchmarks/results/beta_sampling.json`` after every entry; a run that was stopped goes on where it was. Features are kept in
@@ -36,6 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 from guard import HERE, machine
+from peers import PEERS
 
 from sigmatune import compile_plan, load, schedules
 from sigmatune.analysis.beta_fit import equal_bins, fit_beta
@@ -76,12 +80,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform leading": ("uniform-leading", {}),
     "uniform, both ends": ("uniform-linspace", {}),
     **{name: ("beta", {"a": a, "b": a}) for name, a in BETAS.items()},
+    "EDM's grid, rho 7": ("karras", {}),
     **{f"{name}, end-open": ("beta-open", {"a": a, "b": a}) for name, a in BETAS.items()},
 }
 FOUND = ("Beta fitted", "measured change", "Beta in closed form")
 HALVES = ("Beta(.5, .5) in the noisy half", "Beta(.5, .5) in the clean half")
 SEARCHED = ("evolution", "tune")
-LABELS = (*FAMILIES, *HALVES, *FOUND, *SEARCHED)
+LOSSES = {"discretisation loss": "rms", "discretisation loss, whitened": "whitened"}
+LABELS = (*FAMILIES, *HALVES, *FOUND, *SEARCHED, *LOSSES)
 
 
 def halves(noisy: bool) -> list[float]:
@@ -148,6 +154,9 @@ class Subject:
         if label in FAMILIES:
             family, options = FAMILIES[label]
             return schedules.build(family, steps, path, **options)
+        if label in LOSSES:
+            bench = Workbench(self.model, TuningSettings(), store=self.work / "losses", measure=LOSSES[label])
+            return PEERS["discretisation loss"](bench, steps)
         if label in HALVES:
             return schedules.build("measured", steps, path, density=halves(label == HALVES[0]))
         if label == "Beta fitted":

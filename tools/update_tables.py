@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import cells, exact_models, exact_plans, headline, images, phase_space, schedules, tuned
+from doc_tables import cells, exact_models, exact_plans, headline, images, papers, phase_space, schedules, tuned
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -48,6 +48,8 @@ MAKERS = {
     "distances": (exact_plans.distances_table, "distances"),
     "noise_choice": (exact_plans.noise_choice_table, "noise_choice"),
     "peer_plans": (exact_plans.peer_plans_table, "peer_plans"),
+    "told_stepped": (papers.told_stepped_table, "told_stepped"),
+    "splitting": (papers.splitting_table, "splitting"),
     "effort": (exact_plans.effort_table, "effort"),
     "network_distances": (exact_plans.network_distances_table, "network_distances"),
     "measures": (exact_models.measures_table, "measures"),
@@ -70,6 +72,7 @@ def tables() -> dict[str, str]:
     texts = {}
     for file in sorted(results.glob("guard_*.json")):
         texts[file.stem] = tuned.guard_table(json.loads(file.read_text()))
+    texts |= papers.beta_sampling_tables(json.loads((results / "beta_sampling.json").read_text()))
     for name, (make, stem) in MAKERS.items():
         file = results / f"{stem}.json"
         measured = name not in LONG or file.is_file()

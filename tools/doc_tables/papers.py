@@ -1,0 +1,137 @@
+"""Tables of the four papers' comparisons."""
+
+from __future__ import annotations
+
+from doc_tables.exact_plans import SPACES
+from doc_tables.markdown import NAMES, made_by, markdown
+
+SHOWN = ((("fd", SPACES[0]), "lower"), (("fd", SPACES[1]), "lower"), (("is", "logits"), "higher"))
+"""Figures of a cell in their order, and which side of a difference is better; the JSON has all."""
+
+UNIFORM = ("uniform trailing", "uniform, both ends")
+
+
+def beta_sampling_tables(result: dict) -> dict[str, str]:
+    """Beta against uniform timesteps, a table for each denoiser, by the name of the table."""
+    models = dict.fromkeys(cell["model"] for cell in result["cells"])
+    return {f"beta_sampling_{_plain(model)}": beta_sampling_table(result, model) for model in models}
+
+
+def _plain(model: str) -> str:
+    return model.removeprefix("exact:").replace("-", "_")
+
+
+def beta_sampling_table(result: dict, model: str) -> str:
+    """Frechet distances and scores of one denoiser."""
+    chosen = [cell for cell in result["cells"] if cell["model"] == model]
+    cells = {(cell["solver"], cell["schedule"], cell["steps"]): cell for cell in chosen}
+    budgets = sorted({cell["steps"] for cell in chosen})
+    rows = [
+        [NAMES.get(solver, solver), label, *(_figures(cells.get((solver, label, steps)), UNIFORM) for steps in budgets)]
+        for solver, label in dict.fromkeys(key[:2] for key in cells)
+    ]
+    known = chosen[0]["figures"][0]["settings"]["reference"]
+    searched = result["evolution"]
+    note = (
+        f"{chosen[0]['n']:,} images of `{model}` from the same noises each, against {known['name']}: Frechet "
+        f"distance {' / '.join(SPACES)} / score. + (-): better (worse) than uniform timesteps, trailing and with both ends, "
+        f"by paired 95% jackknife intervals; half an interval is at most {_widest(chosen)} of a distance. Evolution: "
+        f"{searched['trials']} subsets, {searched['images']} images each on noises of their own, Frechet distance in "
+        f"{searched['space']}. {made_by(result)}"
+    )
+    return markdown(["solver", "timesteps", *(f"{n} steps" for n in budgets)], rows, note)
+
+
+def _widest(cells: list[dict]) -> str:
+    """The largest share of a Frechet distance that half its interval is."""
+    shares = [
+        (one["high"] - one["low"]) / 2 / one["value"]
+        for cell in cells
+        for one in cell["figures"]
+        if one["name"] == "fd"
+    ]
+    return f"{100 * max(shares):.0f} %"
+
+
+def _figures(cell: dict | None, rivals: tuple[str, ...]) -> str:
+    """The figures of a cell, marked where they differ from all its rivals in one direction."""
+    if cell is None:
+        return "not measured"
+    values = {(one["name"], one["settings"]["space"]): one["value"] for one in cell["figures"]}
+    shown = []
+    for figure, better in SHOWN:
+        against = [sign(cell, rival, figure, better) for rival in rivals if rival in cell["minus"]]
+        mark = against[0] if len(set(against)) == 1 and len(against) == len(rivals) else ""
+        value = values[figure]
+        shown.append(f"{value:.3g}{mark}" if value < 100 else f"{value:,.0f}{mark}")
+    return " / ".join(shown)
+
+
+def sign(cell: dict, rival: str, figure: tuple[str, str], better: str = "lower") -> str:
+    """The mark of a figure against a rival: + significantly better, - worse, nothing for neither."""
+    gap = next(one for one in cell["minus"][rival] if (one["name"], one["space"]) == figure)
+    if gap["low"] <= 0 <= gap["high"]:
+        return ""
+    return "+" if (gap["value"] < 0) == (better == "lower") else "-"
+
+
+def told_stepped_table(result: dict) -> str:
+    """What a spectral network is told and what it is stepped with."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    cells = {(cell["told"], cell["stepped"], cell["calls"]): cell for cell in result["cells"]}
+    rows = []
+    for told, stepped in dict.fromkeys(key[:2] for key in cells):
+        shown = []
+        for calls in budgets:
+            cell = cells[told, stepped, calls]
+            values = {(one["name"], one["settings"]["space"]): one["value"] for one in cell["figures"]}
+            gaps = {("fd", gap["space"]): gap for gap in cell["minus"] if gap["name"] == "fd"}
+            shown.append(" / ".join(f"{values['fd', space]:.0f}{_mark(gaps.get(('fd', space)))}" for space in SPACES))
+        rows.append([told, stepped, *shown])
+    note = (
+        f"{result['cells'][0]['n']:,} images of cifar10-spectral-cpu, trained once, from the same classes and noises each, "
+        f"against {result['reference']:,} training images: Frechet distance {' / '.join(SPACES)}. + better, - worse than drawn "
+        f"and drawn, by paired 95% jackknife intervals over images. {made_by(result)}"
+    )
+    return markdown(["told", "stepped with", *(f"{calls} calls" for calls in budgets)], rows, note)
+
+
+def _mark(gap: dict | None) -> str:
+    """Whether a Frechet distance differs significantly."""
+    if gap is None or gap["low"] <= 0 <= gap["high"]:
+        return ""
+    return "+" if gap["value"] < 0 else "-"
+
+
+def splitting_table(result: dict) -> str:
+    """Samplers of phase space on the lifted exact denoiser."""
+    budgets = sorted({cell["calls"] for cell in result["cells"]})
+    cells = {(cell["sampler"], cell["set"], cell["calls"]): cell for cell in result["cells"]}
+    rows = [
+        [sampler, SETTINGS[how], *(_split(cells.get((sampler, how, calls))) for calls in budgets)]
+        for sampler, how in dict.fromkeys(key[:2] for key in cells)
+    ]
+    known = result["reference"]
+    note = (
+        f"{result['cells'][0]['n']:,} images of `{result['model']}`, lifted, against {known['name']}: Frechet "
+        f"distance {' / '.join(SPACES)}; lambda_s in brackets where it was chosen. + better, - worse than reduced OBA with the "
+        f"papers' settings, by paired 95% jackknife intervals. By distance: the best of lambda_s = "
+        f"{', '.join(f'{value:g}' for value in result['grid'])} by {result['tried']} images of other noises. {made_by(result)}"
+    )
+    return markdown(["sampler", "settings", *(f"{calls} calls" for calls in budgets)], rows, note)
+
+
+SETTINGS = {
+    "papers": "the papers'",
+    "lambda_s by distance": "lambda_s by Frechet distance",
+    "by the spectrum": "noise and levels by the spectrum",
+}
+"""What the ways to set a sampler are called."""
+
+
+def _split(cell: dict | None) -> str:
+    if cell is None:
+        return "not measured"
+    gaps = {gap["space"]: gap for gap in cell["minus"]}
+    both = " / ".join(f"{one['value']:.3g}{_mark(gaps[one['settings']['space']])}" for one in cell["figures"])
+    return both if cell["set"] == "papers" else f"{both} ({cell['lambda_s']:.2g})"
