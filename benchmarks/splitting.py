@@ -6,7 +6,8 @@ converged samples are the data and no training error can decide:
 
 - all samplers with the papers' settings: lambda_s = 1, the quadratic grid, the last level that they sample to;
 - the noisy ones with lambda_s from a grid, **chosen by the Frechet distance** on noises of their own, as the authors did;
-- noise and levels chosen by the spectrum under the whitened measure, which has seen no image.
+- noise and levels chosen by the spectrum under the whitened measure, which has seen no image;
+- samplers of position: DDIM, Euler ancestral, and SDE-DPM-Solver++(2M) on Karras levels.
 
 Frechet distances to exact draws with jackknife intervals, and differences of pairs to reduced OBA. Writes
 ``benchmarks/results/splitting.json`` after every cell; a run that was stopped goes on where it was.
@@ -47,6 +48,7 @@ SAMPLERS = (
     "reduced-bao", "reduced-obab", "reduced-ba", "reduced-bab",
 )  # fmt: skip
 TUNED = ("reduced-oba", "reduced-bao", "reduced-obab")
+POSITION = {"euler": "uniform-trailing", "ancestral": "uniform-trailing", "sde-dpmpp2m": "karras"}
 LAMBDAS, TRIED, SPACE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), 200, "block10"
 """The grid of lambda_s, and the images and the space by which one of them is chosen."""
 
@@ -70,10 +72,10 @@ class Subject:
         seen = generate(self.model, plan, n, self.wanted.extractors, seed=seed, folder=WORK, keep=False)
         return figures(seen, self.wanted, self.known)
 
-    def plan(self, sampler: str, calls: int, **options: Any) -> Plan:
-        """The papers' grid."""
+    def plan(self, sampler: str, calls: int, family: str = "phase-time", **options: Any) -> Plan:
+        """A sampler's plan on the papers' grid, or on another family's levels."""
         steps = SOLVERS[sampler].steps_for(calls)
-        return compile_plan(schedules.build("phase-time", steps, self.model.path), sampler, self.model, **options)
+        return compile_plan(schedules.build(family, steps, self.model.path), sampler, self.model, **options)
 
     def by_distance(self, sampler: str, calls: int) -> Plan:
         """The lambda_s of the grid whose images are nearest, on noises that the comparison does not use."""
@@ -97,6 +99,7 @@ def entries(subject: Subject, calls: int) -> list[tuple[str, str, Any]]:
         *((name, "papers", lambda name=name: subject.plan(name, calls)) for name in SAMPLERS),
         *((name, "lambda_s by distance", lambda name=name: subject.by_distance(name, calls)) for name in TUNED),
         *((name, "by the spectrum", lambda name=name: subject.by_spectrum(name, calls)) for name in TUNED),
+        *((name, "position", lambda name=name: subject.plan(name, calls, POSITION[name])) for name in POSITION),
     ]
 
 

@@ -125,6 +125,7 @@ SETTINGS = {
     "papers": "the papers'",
     "lambda_s by distance": "lambda_s by Frechet distance",
     "by the spectrum": "noise and levels by the spectrum",
+    "position": "in position space",
 }
 """What the ways to set a sampler are called."""
 
@@ -134,4 +135,4 @@ def _split(cell: dict | None) -> str:
         return "not measured"
     gaps = {gap["space"]: gap for gap in cell["minus"]}
     both = " / ".join(f"{one['value']:.3g}{_mark(gaps[one['settings']['space']])}" for one in cell["figures"])
-    return both if cell["set"] == "papers" else f"{both} ({cell['lambda_s']:.2g})"
+    return both if cell["set"] in ("papers", "position") else f"{both} ({cell['lambda_s']:.2g})"
