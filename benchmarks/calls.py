@@ -33,7 +33,7 @@ from sigmatune.support.files import write_text
 
 RESULT, WORK = HERE / "results" / "calls.json", HERE.parent / "runs" / "calls"
 MODELS = {
-    "digits": 1000, "emoji": 1000, "cifar10": 1000,
+    "digits": 1000, "emoji": 300, "cifar10": 300,
     "exact:cifar10-mixture-16": 1000, "exact:cifar10-mixture-32": 1000, "exact:emoji-mixture-32": 1000,
     "exact:cifar10-empirical-16": 200, "exact:cifar10-empirical-32": 200,
 }  # fmt: skip

@@ -136,86 +136,6 @@ def test_what_was_removed_had_lost():
     assert not {"tpe", "conjugate-ba", "conjugate-bab"} & {*STAGES, *SOLVERS}
 
 
-def test_what_the_page_of_the_sources_says_of_beta_timesteps():
-    cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_a")["cells"]}
-    assert {steps: {c["n"] for (_, s), c in cells.items() if s == steps} for _, steps in cells} == {
-        4: {5000}, 6: {5000}, 10: {5000}, 15: {2000}, 20: {2000}
-    }  # fmt: skip
-    for steps in (4, 6, 10, 15, 20):
-        for hand in ("Beta(.6, .6)", "Beta(.5, .5)"):
-            textures, meanings, score = (
-                minus(cells[hand, steps], "uniform (trailing)", *which)
-                for which in (("fd", "block10"), ("fd", "head-pca64"), ("is", "logits"))
-            )
-            assert (textures["high"] < 0) == (steps in (6, 10))
-            assert meanings["high"] > 0
-            assert score["high"] < 0
-            for space in ("block10", "head-pca64"):
-                assert minus(cells["Beta fitted", steps], "Beta(.6, .6)", "fd", space)["high"] < 0
-        for space in ("block10", "head-pca64"):
-            fitted, searched = (
-                minus(cells[name, steps], "uniform (trailing)", "fd", space) for name in ("Beta fitted", "evolution")
-            )
-            assert (fitted["high"] < 0) >= (steps in (6, 10))
-            assert (searched["high"] < 0) >= (steps in (4, 6))
-
-
-def test_what_the_page_of_the_sources_says_of_the_discretisation_loss():
-    for cell in results("source_b")["cells"]:
-        if cell["schedule"] == "discretisation loss":
-            textures, meanings = (minus(cell, "EDM's grid, rho 7", "fd", at) for at in ("block10", "head-pca64"))
-            assert (textures["high"] < 0) == (cell["steps"] == 4)
-            assert meanings["high"] > 0
-
-
-def test_what_the_page_of_the_sources_says_of_others_schedules():
-    cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_peers")["cells"]}
-    names = {name for name, _ in cells}
-    for steps in (4, 6, 10):
-        for space in ("block10", "head-pca64"):
-            values = {
-                name: next(
-                    figure["value"]
-                    for figure in cells[name, steps]["figures"]
-                    if (figure["name"], figure["settings"]["space"]) == ("fd", space)
-                )
-                for name in names
-            }
-            best = min(values, key=values.get)
-            assert best.startswith("tune")
-            assert max(values, key=values.get) == "AYS-type"
-            gap = minus(cells[best, steps], "uniform-trailing", "fd", space)
-            assert (gap["high"] < 0) == ((steps, space) != (10, "head-pca64"))
-
-
-def test_what_the_page_of_phase_space_says_of_pictures():
-    cells = {(cell["schedule"], cell["steps"]): cell for cell in results("source_d")["cells"]}
-    others = {name for name, _ in cells} - {"reduced-oba"}
-    spectral = "reduced-oba, noise and levels by the spectrum"
-    ahead = {  # significantly, of reduced OBA, in the texture and in the semantic space
-        (name, calls): tuple(
-            minus(cells[name, calls], "reduced-oba", "fd", space)["high"] < 0 for space in ("block10", "head-pca64")
-        )
-        for name in others for calls in (20, 50, 100)
-    }  # fmt: skip
-    assert {cell["n"] for cell in cells.values()} == {1000}
-    assert {key: found for key, found in ahead.items() if any(found)} == {
-        ("naive-oba", 50): (False, True), ("naive-oba", 100): (True, True), (spectral, 100): (True, True)
-    }  # fmt: skip
-    for (name, calls), found in ahead.items():
-        for there, space in zip(found, ("block10", "head-pca64"), strict=True):
-            assert there or minus(cells[name, calls], "reduced-oba", "fd", space)["low"] > 0, (name, calls, space)
-            assert minus(cells["phase-em", calls], "reduced-oba", "fd", space)["value"] == max(
-                minus(cells[other, calls], "reduced-oba", "fd", space)["value"] for other in others
-            )
-    assert minus(cells[spectral, 100], "reduced-oba", "is", "logits")["low"] > 0
-    best = [
-        next(f["value"] for f in cells["reduced-oba", n]["figures"] if f["settings"]["space"] == "block10")
-        for n in (20, 50, 100)
-    ]
-    assert min(best) == best[1]
-
-
 def test_what_the_page_of_training_says_of_spectral_schedules():
     found = results("training")
     cells = {(cell["entry"], cell["calls"]): cell for cell in found["cells"]}
@@ -235,7 +155,7 @@ def test_what_the_page_of_training_says_of_spectral_schedules():
             value, low, high = gap(entry, 8, space)
             assert low < 0 < high
     said = {(32, "head-pca64"): 17, (64, "head-pca64"): 20, (32, "block10"): 7, (64, "block10"): 10}
-    text = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    text = " ".join((ROOT / "docs" / "paper_spectral_schedules.md").read_text().split())
     assert "by 17 % and 20 % in the semantic space, by 7 % and 10 % in the texture space" in text
     for (calls, space), percent in said.items():
         value, _, high = gap(drawn, calls, space)

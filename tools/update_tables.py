@@ -13,10 +13,6 @@ from doc_tables import cells, exact_models, exact_plans, headline, images, paper
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
-    "source_a": (images.source_table, "source_a"),
-    "source_b": (images.source_table, "source_b"),
-    "source_d": (images.source_table, "source_d"),
-    "peers": (images.source_table, "source_peers"),
     "phase_errors": (phase_space.phase_errors_table, "phase_space"),
     "phase_premise": (phase_space.phase_premise_table, "phase_space"),
     "phase_stability": (phase_space.phase_stability_table, "phase_space"),
@@ -48,6 +44,7 @@ MAKERS = {
     "distances": (exact_plans.distances_table, "distances"),
     "noise_choice": (exact_plans.noise_choice_table, "noise_choice"),
     "peer_plans": (exact_plans.peer_plans_table, "peer_plans"),
+    "discretisation_loss": (papers.discretisation_loss_table, "beta_sampling"),
     "told_stepped": (papers.told_stepped_table, "told_stepped"),
     "splitting": (papers.splitting_table, "splitting"),
     "effort": (exact_plans.effort_table, "effort"),

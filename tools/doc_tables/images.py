@@ -1,4 +1,4 @@
-"""Tables of distances between generated images and data: metrics, sources, training, fine-tuning."""
+"""Tables of distances between generated images and data: metrics, training, fine-tuning."""
 
 from __future__ import annotations
 
@@ -28,39 +28,7 @@ SHOWN = {("fd", "block10"), ("fd", "head-pca64"), ("is", "logits")}
 """Figures of the sources' tables; the JSON has all."""
 
 
-def source_table(result: dict) -> str:
-    """Frechet distance and score of every schedule, and where it differs significantly from the first rival."""
-    budgets = sorted({cell["steps"] for cell in result["cells"]})
-    cells = {(cell["schedule"], cell["steps"]): cell for cell in result["cells"]}
-    first = result["cells"][0]
-    # The first entry is the rival of the others, if any of them was compared with it.
-    is_rival = any(first["schedule"] in cell["minus"] for cell in result["cells"])
-    rival = first["schedule"] if is_rival else next(iter(first["minus"]))
-    rows = []
-    for schedule in dict.fromkeys(name for name, _ in cells):
-        for place, figure in enumerate(first["figures"]):
-            if (figure["name"], figure["settings"]["space"]) not in SHOWN:
-                continue
-            entries = []
-            for steps in budgets:
-                cell = cells.get((schedule, steps))
-                entries.append(_source_entry(cell, place, rival) if cell else "not measured")
-            rows.append([schedule, f"{figure['name']} {figure['settings']['space']}", *entries])
-    sizes = dict.fromkeys(f"{cells_n:,}" for cells_n in (cell["n"] for cell in result["cells"]))
-    settings = first["figures"][0]["settings"]
-    known, network = settings["reference"], settings["extractor"]
-    note = (
-        f"{' or '.join(sizes)} images from the same noises each, against {known['n']:,} {known['name']} in spaces of "
-        f"{network['name']} {network['version']} ({network['resize']}); ± is half a 95% jackknife interval. + "
-        f"significantly better, - significantly worse than {rival}, by paired differences. {made_by(result)}"
-    )
-    unit = "calls" if "calls" in first and first["solver"] != "euler" else "steps"
-    return markdown(
-        ["schedule" if unit == "steps" else "sampler", "figure", *(f"{n} {unit}" for n in budgets)], rows, note
-    )
-
-
-def _source_entry(cell: dict, place: int, rival: str) -> str:
+def _entry(cell: dict, place: int, rival: str) -> str:
     figure = cell["figures"][place]
     gap = cell["minus"].get(rival, [None] * len(cell["figures"]))[place]
     mark = ""
@@ -109,7 +77,7 @@ def training_table(result: dict | None) -> str:
             for calls in budgets:
                 cell = cells.get((entry, calls))
                 texts.append(
-                    _source_entry({**cell, "minus": {"SiD2": cell["minus_sid2"]} if cell["minus_sid2"] else {}}, place, "SiD2")
+                    _entry({**cell, "minus": {"SiD2": cell["minus_sid2"]} if cell["minus_sid2"] else {}}, place, "SiD2")
                     if cell else "not measured"
                 )  # fmt: skip
             rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *texts])
@@ -164,7 +132,7 @@ def _by_calls(result: dict, rival: str) -> tuple[list[list[str]], list[int], dic
     for entry in dict.fromkeys(name for name, _ in cells):
         for place, figure in enumerate(first["figures"]):
             texts = [
-                _source_entry(cells[entry, calls], place, rival) if (entry, calls) in cells else "not measured"
+                _entry(cells[entry, calls], place, rival) if (entry, calls) in cells else "not measured"
                 for calls in budgets
             ]
             rows.append([entry, f"{figure['name']} {figure['settings']['space']}", *texts])

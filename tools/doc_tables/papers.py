@@ -21,25 +21,36 @@ def _plain(model: str) -> str:
     return model.removeprefix("exact:").replace("-", "_")
 
 
-def beta_sampling_table(result: dict, model: str) -> str:
-    """Frechet distances and scores of one denoiser."""
-    chosen = [cell for cell in result["cells"] if cell["model"] == model]
+LOSS = ("EDM's grid, rho 7", "discretisation loss", "discretisation loss, whitened", "Beta(.5, .5)", "tune")
+"""What the second paper's first phase is compared with."""
+
+
+def discretisation_loss_table(result: dict) -> str:
+    """The second paper's first phase on the exact denoiser."""
+    return beta_sampling_table(result, "exact:cifar10-mixture-16", LOSS)
+
+
+def beta_sampling_table(result: dict, model: str, labels: tuple[str, ...] = ()) -> str:
+    """Frechet distances and scores of one denoiser, of all labels or some."""
+    chosen = [cell for cell in result["cells"] if cell["model"] == model and (not labels or cell["schedule"] in labels)]
     cells = {(cell["solver"], cell["schedule"], cell["steps"]): cell for cell in chosen}
     budgets = sorted({cell["steps"] for cell in chosen})
     rows = [
         [NAMES.get(solver, solver), label, *(_figures(cells.get((solver, label, steps)), UNIFORM) for steps in budgets)]
         for solver, label in dict.fromkeys(key[:2] for key in cells)
     ]
-    known = chosen[0]["figures"][0]["settings"]["reference"]
-    searched = result["evolution"]
+    known, searched = chosen[0]["figures"][0]["settings"]["reference"], result["evolution"]
     note = (
-        f"{chosen[0]['n']:,} images of `{model}` from the same noises each, against {known['name']}: Frechet "
-        f"distance {' / '.join(SPACES)} / score. + (-): better (worse) than uniform timesteps, trailing and with both ends, "
-        f"by paired 95% jackknife intervals; half an interval is at most {_widest(chosen)} of a distance. Evolution: "
-        f"{searched['trials']} subsets, {searched['images']} images each on noises of their own, Frechet distance in "
-        f"{searched['space']}. {made_by(result)}"
+        f"{chosen[0]['n']:,} images of `{model}` from the same noises each, against {known['name']}: Frechet distance "
+        f"{' / '.join(SPACES)} / score. + (-): better (worse) than uniform timesteps, trailing and with both ends, by paired "
+        f"95% jackknife intervals; half an interval is at most {_widest(chosen)} of a distance. "
     )
-    return markdown(["solver", "timesteps", *(f"{n} steps" for n in budgets)], rows, note)
+    if "evolution" in {cell["schedule"] for cell in chosen}:
+        note += (
+            f"Evolution: {searched['trials']} subsets, {searched['images']} images each of other noises, by the Frechet "
+            f"distance in {searched['space']}. "
+        )
+    return markdown(["solver", "timesteps", *(f"{n} steps" for n in budgets)], rows, note + made_by(result))
 
 
 def _widest(cells: list[dict]) -> str:
