@@ -48,7 +48,7 @@ from sigmatune.analysis.stepwise import analyze, chain
 from sigmatune.evaluation import reference_set
 from sigmatune.evaluation.evaluate import Wanted, figures
 from sigmatune.evaluation.extractors import extractor
-from sigmatune.evaluation.generation import generate
+from sigmatune.evaluation.generation import Sample, generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.search_objective import FrechetObjective
 from sigmatune.measures.whitened import mode_weights
@@ -58,6 +58,7 @@ from sigmatune.plan.file import dumps, loads
 from sigmatune.spectra import measured_spectra
 from sigmatune.spectra.sources import open_images
 from sigmatune.support.files import write_text
+from sigmatune.support.pixels import to_pixels
 from sigmatune.tuning import TuningSettings, Workbench, tune
 from sigmatune.tuning.beta_optimum import optimal_beta
 from sigmatune.tuning.blackbox import SearchSpace, tune_by_trials
@@ -190,6 +191,14 @@ class Subject:
         return figures(seen, self.wanted, self.reference)
 
 
+def drawn(subject: Subject, n: int) -> list[dict[str, Any]]:
+    """The figures of exact draws, which no sampler can undercut by more than chance."""
+    pixels = to_pixels(subject.model.draw(n, seed=SEED).float(), subject.model.value_range)
+    features = {one.name: [dict(one(pixels))] for one in subject.wanted.extractors}
+    seen = Sample(n, {"draws": subject.name, "seed": SEED}, tuple(subject.model.shape), features)
+    return [one.to_dict() for one in figures(seen, subject.wanted, subject.reference)]
+
+
 def reduced(file: Path, size: int, n: int) -> np.ndarray:
     """The first n training images, (n, size, size, 3), means over squares."""
     images = np.load(file)["train"][:n].astype(np.float64)
@@ -243,6 +252,8 @@ def main() -> None:
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {"cells": []}
     for source in given.models:
         subject = Subject(source, given.data)
+        if source.startswith("exact:") and source not in result.setdefault("draws", {}):
+            result["draws"][source] = drawn(subject, given.n)
         for solver in given.solvers:
             for steps in given.steps:
                 key = {"model": subject.name, "n": given.n, "solver": solver, "steps": steps}

@@ -39,6 +39,9 @@ def beta_sampling_table(result: dict, model: str, labels: tuple[str, ...] = ()) 
         [NAMES.get(solver, solver), label, *(_figures(cells.get((solver, label, steps)), UNIFORM) for steps in budgets)]
         for solver, label in dict.fromkeys(key[:2] for key in cells)
     ]
+    draws = {(one["name"], one["settings"]["space"]): one["value"] for one in result.get("draws", {}).get(model, [])}
+    if draws:
+        rows.append(["none", "exact draws", *[_row(draws, {})] * len(budgets)])
     known, searched = chosen[0]["figures"][0]["settings"]["reference"], result["evolution"]
     note = (
         f"{chosen[0]['n']:,} images of `{model}` from the same noises each, against {known['name']}: Frechet distance "
@@ -69,13 +72,18 @@ def _figures(cell: dict | None, rivals: tuple[str, ...]) -> str:
     if cell is None:
         return "not measured"
     values = {(one["name"], one["settings"]["space"]): one["value"] for one in cell["figures"]}
-    shown = []
+    marks = {}
     for figure, better in SHOWN:
         against = [sign(cell, rival, figure, better) for rival in rivals if rival in cell["minus"]]
-        mark = against[0] if len(set(against)) == 1 and len(against) == len(rivals) else ""
-        value = values[figure]
-        shown.append(f"{value:.3g}{mark}" if value < 100 else f"{value:,.0f}{mark}")
-    return " / ".join(shown)
+        marks[figure] = against[0] if len(set(against)) == 1 and len(against) == len(rivals) else ""
+    return _row(values, marks)
+
+
+def _row(values: dict, marks: dict) -> str:
+    """Distances and score, each with its mark."""
+    return " / ".join(
+        f"{values[figure]:{'.3g' if values[figure] < 100 else ',.0f'}}{marks.get(figure, '')}" for figure, _ in SHOWN
+    )
 
 
 def sign(cell: dict, rival: str, figure: tuple[str, str], better: str = "lower") -> str:

@@ -1,0 +1,120 @@
+"""What the papers' pages say is what was measured, and every row is what its label says."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sigmatune import noise, schedules
+from sigmatune.solvers import SOLVERS
+
+pytestmark = pytest.mark.documents
+
+ROOT = Path(__file__).resolve().parent.parent
+SPACES = ("block10", "head-pca64")
+TRAILING, BOTH_ENDS, EXACT = "uniform trailing", "uniform, both ends", "exact:cifar10-mixture-16"
+HAND = ("Beta(.5, .5)", "Beta(.6, .6)", "Beta(.5, .5), end-open", "Beta(.6, .6), end-open")
+
+
+def results(name: str) -> dict:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def page(name: str) -> str:
+    return " ".join((ROOT / "docs" / f"{name}.md").read_text().split())
+
+
+def benchmark(name: str):
+    for folder in ("benchmarks", "tools"):
+        if str(ROOT / folder) not in sys.path:
+            sys.path.insert(0, str(ROOT / folder))
+    return __import__(name)
+
+
+def distance(cell: dict, space: str) -> float:
+    return next(f["value"] for f in cell["figures"] if (f["name"], f["settings"]["space"]) == ("fd", space))
+
+
+def score(cell: dict) -> float:
+    return next(f["value"] for f in cell["figures"] if f["name"] == "is")
+
+
+def gap(cell: dict, rival: str, space: str, name: str = "fd") -> dict:
+    return next(one for one in cell["minus"][rival] if (one["name"], one["space"]) == (name, space))
+
+
+def better(cell: dict, rival: str, space: str) -> bool:
+    return gap(cell, rival, space)["high"] < 0
+
+
+def beta(model: str = EXACT, solver: str = "euler") -> dict:
+    return {
+        (c["schedule"], c["steps"]): c
+        for c in results("beta_sampling")["cells"]
+        if (c["model"], c["solver"]) == (model, solver)
+    }
+
+
+# ------------------------------------------------------------------------------------------------- a row is what it says
+
+
+def test_every_row_of_beta_sampling_holds_the_levels_of_its_label():
+    bench = benchmark("beta_sampling")
+    paths = {"exact:cifar10-mixture-16": noise.vp("linear")}
+    for cell in results("beta_sampling")["cells"]:
+        label, solver, steps = cell["schedule"], cell["solver"], cell["steps"]
+        assert cell["calls"] == steps
+        if label in bench.FAMILIES:
+            family, options = bench.FAMILIES[label]
+        elif label in bench.HALVES:
+            family, options = "measured", {"density": bench.halves(label == bench.HALVES[0])}
+        elif label in ("Beta fitted", "measured change", "Beta in closed form"):
+            family, options = {"measured change": "measured"}.get(label, "beta"), cell["options"]
+        else:
+            continue
+        assert cell["family"] == family
+        if cell["model"] in paths:
+            built = schedules.build(family, SOLVERS[solver].steps_for(steps), paths[cell["model"]], **options).sigmas
+            np.testing.assert_allclose(cell["sigmas"], built, rtol=1e-6, err_msg=f"{label}, {steps}")
+
+
+def test_evolution_is_what_a_search_over_timestep_subsets_found():
+    cells = results("beta_sampling")["cells"]
+    times = schedules.build("uniform-trailing", 1000, noise.vp("linear")).sigmas[:-1]
+    found = [c for c in cells if c["schedule"] == "evolution" and c["model"] == EXACT]
+    assert {c["steps"] for c in found if c["solver"] == "euler"} == {4, 6, 10, 15, 20}
+    for cell in found:
+        assert cell["family"] == "timestep-subset"
+        levels = np.array(cell["sigmas"][:-1])
+        assert all(np.abs(times / level - 1).min() < 1e-6 for level in levels), "not of the model's timesteps"
+        for other in cells:
+            same = (other["model"], other["solver"], other["steps"]) == (EXACT, cell["solver"], cell["steps"])
+            if same and other["schedule"] != "evolution":
+                assert np.abs(np.log(np.array(other["sigmas"][:-1]) / levels)).max() > 0.01, other["schedule"]
+
+
+def test_every_row_of_the_splitting_integrators_ran_its_sampler():
+    for cell in results("splitting")["cells"]:
+        assert cell["plan_solver"] == cell["sampler"]
+        assert cell["calls"] - 1 <= cell["network_calls"] <= cell["calls"]
+        assert cell["family"] == {"position": benchmark("splitting").POSITION.get(cell["sampler"])}.get(
+            cell["set"], "phase-time"
+        )
+        if cell["set"] == "papers" and cell["lambda_s"] is not None:
+            assert cell["lambda_s"] == 1
+
+
+def test_the_densities_of_the_halves_are_beta_in_one_half_of_time_and_flat_in_the_other():
+    halves = benchmark("beta_sampling").halves
+    for noisy in (False, True):
+        density = np.array(halves(noisy))
+        own, flat = (density[100:], density[:100]) if noisy else (density[:100], density[100:])
+        assert math.isclose(own.sum(), 0.5)
+        np.testing.assert_allclose(flat, 1 / 200)
+        edge = own[-1] if noisy else own[0]
+        assert math.isclose(edge, 2 / math.pi * math.asin(math.sqrt(1 / 200)))
