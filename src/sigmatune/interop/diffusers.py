@@ -29,6 +29,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise
 from sigmatune.core import rng
+from sigmatune.core.brownian import Noise
 from sigmatune.interop.image_start import mixing_weights, starting_level
 from sigmatune.interop.native import native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, check_shift, is_default_list, warn_of_pipeline
@@ -272,7 +273,11 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             return drawn
         first = self.config.first_index
         rows = range(first, first + len(like))
-        return rng.noise(self.config.seed, rows, k + 1, like.shape[1:], channel=channel, dtype=dtype).to(like.device)
+        if k < 0:
+            drawn = rng.noise(self.config.seed, rows, rng.START, like.shape[1:], channel=channel, dtype=dtype)
+        else:
+            drawn = Noise(self._plan.coefficients, self.config.seed, rows, like.shape[1:])(k, channel, dtype)
+        return drawn.to(like.device)
 
 
 def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: int = 0) -> SigmaTuneScheduler:
@@ -294,6 +299,8 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         PlanMismatch: if the pipeline itself deviates from the plan: it does not scale its start noise, or rounds t.
     """
     config = config_of(getattr(pipe, "scheduler", pipe))
+    if plan.noise == "level" and seed is None and not plan.coefficients.deterministic:
+        raise SigmaTuneError("noise by level follows a seed, not the pipeline's generator; pass seed=.")
     spec = {} if plan.path is None else process_of(noise.from_spec(plan.path))
     process = read_process(config, shift=spec["shift"] if spec.get("kind") == "flow" else None)
     if plan.path is None:

@@ -83,6 +83,9 @@ class PlanFile(Strict):
     micro_batch: int = Field(
         ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
     )
+    noise: Literal["level"] | None = Field(
+        default=None, description="level: the noise of a step is that of a Brownian path over the levels, not of its call"
+    )
     table: TableFields | None = Field(default=None, description="learned coefficients")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None

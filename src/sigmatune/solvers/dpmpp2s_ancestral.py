@@ -42,7 +42,7 @@ def dpmpp2s_ancestral(sigmas: torch.Tensor, *, previous: torch.Tensor | None = N
     down, up = down_up(sigma_t, safe, eta)
     reached = torch.where(start, down, safe)  # positive
     middle = torch.where(start, (torch.where(start, sigma_t, safe) * reached).sqrt(), 2 * safe)
-    middle = torch.maximum(middle, safe)  # equal for eta = 1, up to rounding
+    middle = torch.where(middle > safe * (1 + 1e-9), middle, safe)  # equal for eta = 1, up to rounding
     first, second = shares(sigma_t, middle, safe)
     zero, one = torch.zeros_like(safe), torch.ones_like(safe)
     take = {(2, 1): 1 - middle / sigma_t, (3, 1): zero, (3, 2): 1 - down / sigma_t}
