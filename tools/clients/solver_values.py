@@ -137,15 +137,20 @@ def commit_of(checkout: Path) -> str:
     return found.stdout.strip()
 
 
+def sampling_of(kind: str, classes: Any) -> Any:
+    """ComfyUI's ``model_sampling`` of Stable Diffusion ("vp") or of a flow model of shift 3."""
+    base = (classes.ModelSamplingDiscreteFlow, classes.CONST) if kind == "flow" else ()
+    made = type("Sampling", base or (classes.ModelSamplingDiscrete, classes.EPS), {})()
+    if kind == "flow":
+        made.set_parameters(shift=3.0)
+    return made
+
+
 class Model:
     """The toy denoiser as ComfyUI's samplers call a model, with ComfyUI's own ``model_sampling``."""
 
     def __init__(self, kind: str, sampling: Any) -> None:
-        base = (sampling.ModelSamplingDiscreteFlow, sampling.CONST) if kind == "flow" else ()
-        made = type("Sampling", base or (sampling.ModelSamplingDiscrete, sampling.EPS), {})()
-        if kind == "flow":
-            made.set_parameters(shift=3.0)
-        self.flow, self.model_sampling = kind == "flow", made
+        self.flow, self.model_sampling = kind == "flow", sampling_of(kind, sampling)
         self.inner_model = self.model_patcher = self
 
     def get_model_object(self, name: str) -> Any:
