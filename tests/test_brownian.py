@@ -10,8 +10,8 @@ import torch
 
 import sigmatune as st
 from exact import PATHS, gaussian
-from sigmatune.core.loop import run
 from sigmatune.core.brownian import BrownianPath, place_of
+from sigmatune.core.loop import run
 from sigmatune.interop import k_diffusion
 from sigmatune.models.analytic import GaussianMixture
 from sigmatune.noise import vp
@@ -49,9 +49,10 @@ def test_a_long_step_is_the_sum_of_short_ones():
         parts = [path.between(a, b) * (b**-2 - a**-2) ** 0.5 for a, b in pairwise(LEVELS[i : j + 1])]
         whole = path.between(LEVELS[i], LEVELS[j]) * (LEVELS[j] ** -2 - LEVELS[i] ** -2) ** 0.5
         torch.testing.assert_close(sum(parts), whole, rtol=1e-9, atol=1e-9)
-    first = path.between(np.inf, LEVELS[0]) / LEVELS[0] + path.between(*LEVELS[:2]) * (
-        LEVELS[1] ** -2 - LEVELS[0] ** -2
-    ) ** 0.5
+    first = (
+        path.between(np.inf, LEVELS[0]) / LEVELS[0]
+        + path.between(*LEVELS[:2]) * (LEVELS[1] ** -2 - LEVELS[0] ** -2) ** 0.5
+    )
     torch.testing.assert_close(first * LEVELS[1], path.between(np.inf, LEVELS[1]), rtol=1e-4, atol=1e-4)
 
 
@@ -63,7 +64,11 @@ def test_it_depends_on_seed_index_and_channel_alone():
     for one, other in zip(expected, reversed(found), strict=True):
         assert torch.equal(one, other)
     a, b = LEVELS[:2]
-    others = [BrownianPath(6, [0], (2, 3)).between(a, b), backwards.between(a, b, channel=1), together.between(a, b)[:1]]
+    others = [
+        BrownianPath(6, [0], (2, 3)).between(a, b),
+        backwards.between(a, b, channel=1),
+        together.between(a, b)[:1],
+    ]
     for other in others:
         assert (other[0] - expected[0]).abs().min() > 1e-6
 

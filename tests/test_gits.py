@@ -8,7 +8,10 @@ import pytest
 from sigmatune.interop import gits
 from sigmatune.support.errors import SigmaTuneError
 
-TEXT = "import absent\nNOISE_LEVELS = {0.8: [[9.0, 3.0, 0.1], [9.0, 4.0, 1.0, 0.1]], 1.2: [[8.0, 2.0, 0.2]]}\nraise SystemExit\n"
+TEXT = (
+    "import absent\nNOISE_LEVELS = {0.8: [[9.0, 3.0, 0.1], [9.0, 4.0, 1.0, 0.1]], "
+    "1.2: [[8.0, 2.0, 0.2]]}\nraise SystemExit\n"
+)
 
 
 def test_the_last_level_becomes_the_final_zero():

@@ -1,7 +1,7 @@
 """Records the levels of other programs' schedules, for the tests: ``python tools/clients/schedule_values.py --checkout DIR``.
 
-DIR is a checkout of ComfyUI; ``--forge DIR`` and ``--res4lyf DIR`` add the curves that only these have. Their own code runs here;
-only numbers are kept, with the checkouts' commits, in ``tests/clients/schedule_values.json``.
+DIR is a checkout of ComfyUI; ``--forge DIR`` and ``--res4lyf DIR`` add the curves that only these have. Their own code runs
+here; only numbers are kept, with the checkouts' commits, in ``tests/clients/schedule_values.json``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from solver_values import ROOT, commit_of, imported, sampling_of
 
 OUT = ROOT / "tests" / "clients" / "schedule_values.json"
 STEPS = (4, 10, 25)
 MENU = {
-    "comfy-simple": "simple", "comfy-normal": "normal", "comfy-sgm-uniform": "sgm_uniform", "comfy-ddim-uniform": "ddim_uniform",
-    "karras": "karras", "log-uniform": "exponential", "kl-optimal": "kl_optimal", "beta-open": "beta",
-    "linear-quadratic": "linear_quadratic",
+    "comfy-simple": "simple", "comfy-normal": "normal", "comfy-sgm-uniform": "sgm_uniform",
+    "comfy-ddim-uniform": "ddim_uniform", "karras": "karras", "log-uniform": "exponential", "kl-optimal": "kl_optimal",
+    "beta-open": "beta", "linear-quadratic": "linear_quadratic",
 }  # fmt: skip
 """Our family, and ComfyUI's name in its menu."""
 EVERY_MODEL = ("simple", "normal", "sgm_uniform", "beta")
@@ -34,7 +33,7 @@ def functions(file: Path, names: tuple[str, ...], **given: Any) -> dict[str, Any
     """Some functions of a file, without the rest of it and what that imports."""
     kept = [node for node in ast.parse(file.read_text()).body if getattr(node, "name", None) in names]
     space = {"np": np, "torch": torch, "pi": math.pi, "atan": math.atan, **given}
-    exec(compile(ast.Module(kept, []), str(file), "exec"), space)  # noqa: S102 - the program's own code is what is compared
+    exec(compile(ast.Module(kept, []), str(file), "exec"), space)
     return space
 
 
@@ -63,8 +62,18 @@ def main() -> None:
                 keep(family, "ComfyUI", path, steps, samplers.calculate_sigmas(model, name, steps))
     ends = {"sigma_min": 0.03, "sigma_max": 14.0}
     for steps in STEPS:
-        keep("polyexponential", "ComfyUI", "vp", steps, curves.get_sigmas_polyexponential(steps, **ends, rho=1.7), rho=1.7, **ends)
-        keep("laplace", "ComfyUI", "vp", steps, [*curves.get_sigmas_laplace(steps, **ends, mu=0.2), 0.0], mu=0.2, **ends)
+        keep(
+            "polyexponential",
+            "ComfyUI",
+            "vp",
+            steps,
+            curves.get_sigmas_polyexponential(steps, **ends, rho=1.7),
+            rho=1.7,
+            **ends,
+        )
+        keep(
+            "laplace", "ComfyUI", "vp", steps, [*curves.get_sigmas_laplace(steps, **ends, mu=0.2), 0.0], mu=0.2, **ends
+        )
     if given.forge:
         clients["Forge"] = commit_of(given.forge)
         shared = types.SimpleNamespace(sd_model=types.SimpleNamespace())

@@ -25,7 +25,8 @@ def import_(
     solver: str = typer.Option("dpmpp2m", help="Bare lists and tables: the plan's solver."),
     steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
     gits: float = typer.Option(
-        0.0, help="The file is a Python file with GITS tables, such as ComfyUI's nodes_gits.py: read this coefficient's."
+        0.0,
+        help="The file is a Python file with GITS tables, such as ComfyUI's nodes_gits.py: read this coefficient's.",
     ),
     force: Force = False,
 ) -> None:
@@ -54,7 +55,9 @@ def import_(
             if gits:
                 plan = compile_plan(_gits(text, gits, steps, given_path), solver, denoiser)
             else:
-                plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, given_path), solver, denoiser)
+                plan = (
+                    exports.load(text) if not kind else compile_plan(_listed(text, kind, given_path), solver, denoiser)
+                )
         except SigmaTuneError as error:
             raise SigmaTuneError(f"{source}: {error}") from None
     if plan.path is None and given_path is not None:

@@ -67,7 +67,9 @@ def sample(
     values: Values = "auto",
     seed: Seed = 0,
     micro_batch: MicroBatch = 0,
-    noise: str = typer.Option("", help="Stochastic steps: noise by call, or by level, so that images survive other steps."),
+    noise: str = typer.Option(
+        "", help="Stochastic steps: noise by call, or by level, so that images survive other steps."
+    ),
     device: Device = "auto",
     force: Force = False,
     prompts: Prompts = None,

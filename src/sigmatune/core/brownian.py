@@ -1,13 +1,13 @@
 r"""Noise by level: the increments of one Brownian path per row, so that an image survives a change of steps.
 
-With noise by call (:mod:`~sigmatune.core.rng`), call k adds the same noise wherever its step lies: 20 and 40 steps give unrelated
-images. Here every row has a Brownian path W over the levels, a function of (seed, index, channel) alone, and a step from
-:math:`\sigma_t` to :math:`\sigma_s` adds
+With noise by call (:mod:`~sigmatune.core.rng`), call k adds the same noise wherever its step lies: 20 and 40 steps give
+unrelated images. Here every row has a Brownian path W over the levels, a function of (seed, index, channel) alone, and a step
+from :math:`\sigma_t` to :math:`\sigma_s` adds
 
 .. math:: \epsilon = \frac{W(v_s) - W(v_t)}{\sqrt{v_s - v_t}}, \qquad v = \sigma^{-2}.
 
-Each is standard normal, and those of different steps are independent. In the clock v the noise of a step of the reverse-time SDE is
-exactly the sum of that of its parts as long as D is constant, and v is 0 at sigma = inf.
+Each is standard normal, and those of different steps are independent. In the clock v the noise of a step of the reverse-time
+SDE is exactly the sum of that of its parts as long as D is constant, and v is 0 at sigma = inf.
 
 W is not drawn in order. Every octave of sigma has an end point, and points inside are found by halving it in log sigma; each
 midpoint is drawn from its distribution given both ends (a Brownian bridge), with bits that are a function of its place. So any
@@ -63,7 +63,8 @@ class BrownianPath:
         """
         if not 0 < sigma_s < sigma_t:
             raise SigmaTuneError(
-                f"noise by level needs a step down to a positive level, not from {sigma_t:g} to {sigma_s:g}; take noise by call."
+                f"noise by level needs a step down to a positive level, not from {sigma_t:g} to {sigma_s:g}; "
+                "take noise by call."
             )
         end = place_of(sigma_s)
         start = (end >> DEPTH) - FAR << DEPTH if math.isinf(sigma_t) else place_of(sigma_t)
@@ -118,7 +119,7 @@ def place_of(sigma: float) -> int:
 
 def clock(place: int) -> float:
     """v at a place."""
-    return 4.0 ** (place / CELLS)
+    return math.pow(4.0, place / CELLS)
 
 
 class Noise:
@@ -140,15 +141,26 @@ class Noise:
             self.levels = (q if coefficients.rows is not None else q.unsqueeze(0)).tolist()
 
     def __call__(self, call: int, channel: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """The noise that call 0..K-1 adds, (rows, *shape), on the CPU.
+        """The noise that call 0..K-1 adds, or the start noise for -1, (rows, *shape), on the CPU.
 
         Raises:
             SigmaTuneError: by level, if the call's step does not go down to a positive level.
         """
-        if not self.paths:
+        if not self.paths or call < 0:
             return rng.noise(self.seed, self.indices, call + 1, self.shape, channel=channel, dtype=dtype)
         drawn = [
             path.between(levels[call], levels[call + 1] if call + 1 < len(levels) else 0.0, channel=channel)
             for path, levels in zip(self.paths, self.levels, strict=True)
         ]
         return torch.cat(drawn).to(dtype)
+
+
+def unseeded(coefficients: Coefficients, seed: int | None) -> bool:
+    """Whether another program draws the noise, because there is no seed.
+
+    Raises:
+        SigmaTuneError: if the noise is by level, which follows a seed.
+    """
+    if seed is None and coefficients.by_level and not coefficients.deterministic:
+        raise SigmaTuneError("noise by level follows a seed, not the program's generator; pass seed=.")
+    return seed is None

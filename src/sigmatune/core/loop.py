@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from sigmatune.core import rng
-from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.brownian import Noise
+from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.program import Pivot, Update, program_of
 from sigmatune.core.soundness import check_padding
 from sigmatune.core.table import Coefficients

@@ -28,8 +28,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise
-from sigmatune.core import rng
-from sigmatune.core.brownian import Noise
+from sigmatune.core.brownian import Noise, unseeded
 from sigmatune.interop.image_start import mixing_weights, starting_level
 from sigmatune.interop.native import native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, check_shift, is_default_list, warn_of_pipeline
@@ -268,16 +267,12 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             )
 
     def _noise(self, k: int, channel: int, like: Tensor, generator: Any, dtype: torch.dtype) -> Tensor:
-        if self.config.seed is None:
+        if unseeded(self._plan.coefficients, self.config.seed):
             drawn: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=dtype)
             return drawn
         first = self.config.first_index
         rows = range(first, first + len(like))
-        if k < 0:
-            drawn = rng.noise(self.config.seed, rows, rng.START, like.shape[1:], channel=channel, dtype=dtype)
-        else:
-            drawn = Noise(self._plan.coefficients, self.config.seed, rows, like.shape[1:])(k, channel, dtype)
-        return drawn.to(like.device)
+        return Noise(self._plan.coefficients, self.config.seed, rows, like.shape[1:])(k, channel, dtype).to(like.device)
 
 
 def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: int = 0) -> SigmaTuneScheduler:
@@ -299,8 +294,6 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         PlanMismatch: if the pipeline itself deviates from the plan: it does not scale its start noise, or rounds t.
     """
     config = config_of(getattr(pipe, "scheduler", pipe))
-    if plan.noise == "level" and seed is None and not plan.coefficients.deterministic:
-        raise SigmaTuneError("noise by level follows a seed, not the pipeline's generator; pass seed=.")
     spec = {} if plan.path is None else process_of(noise.from_spec(plan.path))
     process = read_process(config, shift=spec["shift"] if spec.get("kind") == "flow" else None)
     if plan.path is None:

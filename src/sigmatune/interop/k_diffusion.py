@@ -16,8 +16,8 @@ import torch
 
 from sigmatune import noise
 from sigmatune.core import rng
-from sigmatune.core.loop import Machine
 from sigmatune.core.brownian import Noise
+from sigmatune.core.loop import Machine
 from sigmatune.interop.native import dtype_of, first_state, input_first
 from sigmatune.models.network import process_of
 from sigmatune.noise import Array

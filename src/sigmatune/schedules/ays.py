@@ -6,8 +6,9 @@ with :math:`\ell` the piecewise linear curve through the logarithms of a table's
 the final 0, so that ten steps are the table itself. This is how its authors and ComfyUI read it.
 
 The tables were optimised for one model each, with a bound on a Kullback-Leibler divergence, and are used far beyond these
-models. Forge and AUTOMATIC1111 read them otherwise ("Align Your Steps 11"): N even places with both ends, so that the last level
-stays before the final 0. Their "Align Your Steps 32" first reads 32 levels from the table with its last level set to 0.015.
+models. Forge and AUTOMATIC1111 read them otherwise ("Align Your Steps 11"): N even places with both ends, so that the last
+level stays before the final 0. Their "Align Your Steps 32" first reads 32 levels from the table with its last level set to
+0.015.
 
 What lies outside another model's range is cut off: the curve then begins or ends at the end of the range. With
 ``scaled=1`` it is stretched in log sigma instead, from sigma_max to sigma_min.

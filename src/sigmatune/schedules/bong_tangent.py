@@ -1,16 +1,17 @@
 r"""Bong tangent: two arc-tangent curves of flow time, joined in the middle.
 
-With :math:`n = N + 2`, :math:`m = \lfloor 0.6 n \rfloor` and :math:`\theta_k = \arctan(-8 k / n)`, the m levels of the first curve
-and the n - m of the second are
+With :math:`n = N + 2`, :math:`m = \lfloor 0.6 n \rfloor` and :math:`\theta_k = \arctan(-8 k / n)`, the m levels of the first
+curve and the n - m of the second are
 
 .. math::
-    \tau_i = \frac{1}{2} + \frac{1}{2} \cdot \frac{\theta_{i - m} - \theta_{-1}}{\theta_{-m} - \theta_{-1}}, \quad i = 0 \dots m - 1,
-    \qquad
-    \tau_{m - 1 + j} = \frac{1}{2} \cdot \frac{\theta_j - \theta_{n - m - 1}}{\theta_0 - \theta_{n - m - 1}}, \quad j = 0 \dots n - m - 1;
+    \tau_i = \frac{1}{2} + \frac{1}{2} \cdot \frac{\theta_{i - m} - \theta_{-1}}{\theta_{-m} - \theta_{-1}}, \quad i = 0 \dots
+    m - 1, \qquad
+    \tau_{m - 1 + j} = \frac{1}{2} \cdot \frac{\theta_j - \theta_{n - m - 1}}{\theta_0 - \theta_{n - m - 1}}, \quad j = 0 \dots
+    n - m - 1;
 
-the last of the first is the first of the second, :math:`\tau = 1/2`, and the last is 0. So the steps are small around 1/2 and at
-both ends. It ignores the model: between 1 and 0 of flow time, as here, or between 1 and 0 of sigma, which does not start a model of
-noise from its noise.
+the last of the first is the first of the second, :math:`\tau = 1/2`, and the last is 0. So the steps are small around 1/2 and
+at both ends. It ignores the model: between 1 and 0 of flow time, as here, or between 1 and 0 of sigma, which does not start a
+model of noise from its noise.
 
 Source: ``bong_tangent`` of RES4LYF, https://github.com/ClownsharkBatwing/RES4LYF.
 """
@@ -50,7 +51,7 @@ def bong_tangent(steps: int, path: NoisePath) -> Array:
 
 def _unit(values: Array) -> Array:
     """Values moved and scaled to fall from 1 to 0."""
-    return (values - values[-1]) / (values[0] - values[-1])
+    return np.asarray((values - values[-1]) / (values[0] - values[-1]))
 
 
 FAMILY = Family(

@@ -3,8 +3,8 @@ r"""Laplace: levels at the quantiles of a Laplace distribution over log sigma.
 .. math:: \log \sigma_i = \mu - b \, \mathrm{sgn}(u_i - \tfrac{1}{2}) \log \frac{1}{1 - 2 |u_i - 1/2|} , \qquad
           u_i = \frac{i}{N - 1}, \quad i = 0, \dots, N - 1,
 
-cut to the model's range, which puts both ends at its ends. Where more than the ends would lie outside, u is even between the places
-at which the curve enters and leaves the range. The steps crowd around :math:`\sigma = e^\mu`.
+cut to the model's range, which puts both ends at its ends. Where more than the ends would lie outside, u is even between the
+places at which the curve enters and leaves the range. The steps crowd around :math:`\sigma = e^\mu`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def laplace(steps: int, path: NoisePath, *, mu: float = 0.0, b: float = 0.5) -> 
     u = np.linspace(0.0 if enters < step else enters, 1.0 if leaves > 1 - step else leaves, steps) - 0.5
     with np.errstate(divide="ignore"):
         sigma = np.exp(mu + b * np.sign(u) * np.log(1 - 2 * np.abs(u)))
-    return np.clip(sigma, path.sigma_min, path.sigma_max)
+    return np.asarray(np.clip(sigma, path.sigma_min, path.sigma_max))
 
 
 def _place(log_sigma: float, mu: float, b: float) -> float:

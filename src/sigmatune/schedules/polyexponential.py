@@ -33,7 +33,7 @@ def polyexponential(steps: int, path: NoisePath, *, rho: float = 1.0) -> Array:
     """
     positive(rho=rho)
     low, high = np.log([path.sigma_min, path.sigma_max])
-    return np.exp(low + np.linspace(1, 0, steps) ** rho * (high - low))
+    return np.asarray(np.exp(low + np.linspace(1, 0, steps) ** rho * (high - low)))
 
 
 FAMILY = Family("polyexponential", polyexponential, "a power of the place in log sigma", finite=True)

@@ -15,13 +15,13 @@ import torch
 from sigmatune.core.table import Coefficients
 from sigmatune.solvers.base import Solver, no_history
 from sigmatune.solvers.sde import down_up
-from sigmatune.solvers.stages import ends_of, shares, staged
+from sigmatune.solvers.staged import ends_of, shares, staged
 
 
 def dpmpp2s_ancestral(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta: float = 1.0) -> Coefficients:
-    """Builds ancestral 2S steps, two calls each; a step to 0 is one call without noise.
+    r"""Builds ancestral 2S steps, two calls each; a step to 0 is one call without noise.
 
-    From sigma = inf the second call is at :math:`2 \\sigma_s`, the middle in 1 / sigma.
+    From sigma = inf the second call is at :math:`2 \sigma_s`, the middle in 1 / sigma.
 
     References:
         | DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (Lu et al., 2022), algorithm 1

@@ -18,7 +18,7 @@ import torch
 from sigmatune.core.table import Coefficients
 from sigmatune.solvers.base import Solver, no_history
 from sigmatune.solvers.sde import down_up
-from sigmatune.solvers.stages import ends_of, place, shares, staged
+from sigmatune.solvers.staged import ends_of, place, shares, staged
 from sigmatune.support.errors import SigmaTuneError
 
 

@@ -8,8 +8,8 @@ r"""ER-SDE-Solver-3: the extended reverse-time SDE, whose noise follows a free f
         + \sqrt{\sigma_s^2 - r^2 \sigma_t^2} \, \epsilon
 
 with :math:`r = \phi(\sigma_s) / \phi(\sigma_t)` and the differences :math:`D', D''` of the last three outputs in sigma.
-:math:`\phi(u) = u` is the ODE. The authors' best is :math:`u (e^{u^{0.3}} + 10)`; here :math:`\phi(u) = u (e^{u^{0.3}} + 10)^\eta`
-goes from one to the other.
+:math:`\phi(u) = u` is the ODE. The authors' best is :math:`u (e^{u^{0.3}} + 10)`; here :math:`\phi(u) = u (e^{u^{0.3}} +
+10)^\eta` goes from one to the other.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _weights(sigmas: torch.Tensor, eta: float, points: int) -> torch.Tensor:
     # Inverse distances in sigma, negative, to one and to two outputs before; 0 where there is none or it was at inf.
     levels = sigmas[..., :-1]
     near, far = (
-        torch.cat([torch.zeros_like(levels[..., :j]), 1 / (levels[..., j:] - levels[..., : levels.shape[-1] - j])], dim=-1)
+        torch.cat(
+            [torch.zeros_like(levels[..., :j]), 1 / (levels[..., j:] - levels[..., : levels.shape[-1] - j])], dim=-1
+        )
         for j in (1, 2)
     )
     near_before = torch.cat([0 * near[..., :1], near[..., :-1]], dim=-1)

@@ -4,8 +4,9 @@ r"""Multistep consistency sampling: jump to the data, and add fresh noise to com
           \hat\epsilon = \frac{x_t - D_t}{\sigma_t}
 
 The output of a **consistency model** is the end of the trajectory through :math:`x_t`. With :math:`\gamma = 1` (``eta``), the
-sampler of latent consistency models, every :math:`x_s` then has the right distribution, whatever the steps; 0 is DDIM. The mean that
-an ordinary denoiser predicts is not such an end: with it and fresh noise more steps do not converge, so the order is 0.
+sampler of latent consistency models, every :math:`x_s` then has the right distribution, whatever the steps; 0 is DDIM. The
+mean that an ordinary denoiser predicts is not such an end: with it and fresh noise more steps do not converge, so the order is
+0.
 """
 
 from __future__ import annotations

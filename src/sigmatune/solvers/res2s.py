@@ -15,7 +15,7 @@ import torch
 from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import log_steps, moment
 from sigmatune.solvers.base import Solver, no_history
-from sigmatune.solvers.stages import place, staged
+from sigmatune.solvers.staged import place, staged
 from sigmatune.support.errors import SigmaTuneError
 
 

@@ -5,8 +5,8 @@ r"""RES, multistep: the line through the last two outputs, integrated exactly; w
           + \sigma_{up} \epsilon, \qquad h = \log \frac{\sigma_t}{\sigma_{down}}, \quad
     c_2 = \frac{1}{h} \log \frac{\sigma_{down, prev}}{\sigma_{prev}}
 
-Without noise :math:`\sigma_{down} = \sigma_s`, and :math:`c_2 = -h_{prev} / h`. DPM-Solver++(2M) extrapolates to the middle of the
-step instead, which is the limit for short steps.
+Without noise :math:`\sigma_{down} = \sigma_s`, and :math:`c_2 = -h_{prev} / h`. DPM-Solver++(2M) extrapolates to the middle of
+the step instead, which is the limit for short steps.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@ r"""SA-Solver: stochastic Adams predictor and corrector for the reverse-time SDE
 .. math:: x_s = \frac{\sigma_s}{\sigma_t} e^{-\tau^2 h} x_t + \sum_j b_j D_j + \sigma_s \sqrt{1 - e^{-2 \tau^2 h}} \, \epsilon,
           \qquad b_j = \int_0^h (1 + \tau^2) e^{(1 + \tau^2)(u - h)} \ell_j(u) \, du, \qquad h = \log \frac{\sigma_t}{\sigma_s}
 
-with the Lagrange polynomials :math:`\ell_j` in :math:`-\log \sigma`. The predictor goes through the last three outputs; after the
-next call the step is repeated with that output as a fourth one and the same noise, which costs no call. Both orders rise from 1
-and fall again towards a final 0.
+with the Lagrange polynomials :math:`\ell_j` in :math:`-\log \sigma`. The predictor goes through the last three outputs; after
+the next call the step is repeated with that output as a fourth one and the same noise, which costs no call. Both orders rise
+from 1 and fall again towards a final 0.
 """
 
 from __future__ import annotations

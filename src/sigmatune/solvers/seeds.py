@@ -27,7 +27,7 @@ from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import log_steps, moment
 from sigmatune.solvers.base import Solver, no_history
 from sigmatune.solvers.sde import fade
-from sigmatune.solvers.stages import ends_of, place, staged
+from sigmatune.solvers.staged import ends_of, place, staged
 
 PLACES = {2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 """The places of the inner calls by the number of stages: the authors' choice."""

@@ -83,4 +83,4 @@ def _solver(variant: Variant) -> Solver:
     )
 
 
-SOLVERS = tuple(_solver(variant) for variant in ("bh1", "bh2"))  # type: ignore[arg-type]
+SOLVERS = tuple(_solver(variant) for variant in ("bh1", "bh2"))

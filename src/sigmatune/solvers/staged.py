@@ -10,8 +10,8 @@ call j. The state holds the network's next input and what is already known of th
 call: it takes D.
 
 Inner levels are places c in :math:`-\log \sigma`: c = 1/2 is the geometric mean of both ends. From sigma = inf there is no such
-mean; there, the same method is applied in :math:`r = 1 / \sigma`, in which the exact solution is :math:`d(x / \sigma) = D \, dr`
-and no step is infinite: :math:`\sigma_c = \sigma_s / c`, with the weights' limits for short steps.
+mean; there, the same method is applied in :math:`r = 1 / \sigma`, in which the exact solution is :math:`d(x / \sigma) = D \,
+dr` and no step is infinite: :math:`\sigma_c = \sigma_s / c`, with the weights' limits for short steps.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Entries = Mapping[tuple[int, int], torch.Tensor]
 
 
 def ends_of(sigmas: torch.Tensor) -> torch.Tensor:
-    """The level at the end of each step, (..., N); below the start, and not 0, also in a step to 0, whose weights do not count."""
-    start = torch.where(torch.isfinite(sigmas[..., :-1]), sigmas[..., :-1], torch.ones_like(sigmas[..., :-1]))
+    """The level at the end of each step, (..., N); below the start, and not 0, also in a step to 0, whose weights do not
+    count.""" start = torch.where(torch.isfinite(sigmas[..., :-1]), sigmas[..., :-1], torch.ones_like(sigmas[..., :-1]))
     return torch.where(sigmas[..., 1:] > 0, sigmas[..., 1:], start / 4)
 
 
@@ -47,14 +47,14 @@ def staged(
     take: Entries,
     noise: Entries | None = None,
 ) -> Coefficients:
-    """Lays out a one-step method from its weights in x, M calls per step and one for a step to 0.
+    r"""Lays out a one-step method from its weights in x, M calls per step and one for a step to 0.
 
     Args:
         sigmas: Levels, (..., N + 1), descending, the last may be 0.
         inner: The M - 1 inner levels of each step, descending, (..., N) each.
-        keep: :math:`k_m \\sigma_t / \\sigma_m` for the inner levels and the end, (..., N) each: 1 in a step of the ODE.
+        keep: :math:`k_m \sigma_t / \sigma_m` for the inner levels and the end, (..., N) each: 1 in a step of the ODE.
         take: :math:`a_{mj}`, (..., N) each, by (m, j), m = 2..M + 1, j = 1..m - 1; what is left out is 0.
-        noise: :math:`n_{mj} / \\sigma_m` in the same way.
+        noise: :math:`n_{mj} / \sigma_m` in the same way.
 
     Returns:
         The coefficients. In a step to 0 all weights are replaced.
