@@ -28,7 +28,7 @@ from sigmatune.core.table import Coefficients
 from sigmatune.support.errors import SigmaTuneError
 
 DEPTH = 12
-"""Halvings of an octave: levels are told apart if they differ by more than about 0.02 percent."""
+"""Halvings of an octave: levels are distinct if they differ by more than about 0.02 percent."""
 
 CELLS = 1 << DEPTH
 FAR = 16

@@ -72,8 +72,9 @@ def sgm_uniform(steps: int, path: NoisePath) -> Array:
 
 
 def ddim_uniform(steps: int, path: NoisePath) -> Array:
-    r"""Takes every floor(T / N)-th entry of the model's table from the second on, :math:`p_i = 2 + (N - 1 - i) \lfloor T/N
-    \rfloor`.
+    r"""Takes every floor(T / N)-th entry of the table from the second on.
+
+    .. math:: p_i = 2 + (N - 1 - i) \lfloor T / N \rfloor
 
     Where N does not divide T, ComfyUI goes on to the noisy end and makes more than N steps; here it is N of them.
 

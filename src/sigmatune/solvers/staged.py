@@ -27,8 +27,8 @@ Entries = Mapping[tuple[int, int], torch.Tensor]
 
 
 def ends_of(sigmas: torch.Tensor) -> torch.Tensor:
-    """The level at the end of each step, (..., N); below the start, and not 0, also in a step to 0, whose weights do not
-    count.""" start = torch.where(torch.isfinite(sigmas[..., :-1]), sigmas[..., :-1], torch.ones_like(sigmas[..., :-1]))
+    """The level at the end of each step, (..., N): below the start and not 0, also where the step goes to 0."""
+    start = torch.where(torch.isfinite(sigmas[..., :-1]), sigmas[..., :-1], torch.ones_like(sigmas[..., :-1]))
     return torch.where(sigmas[..., 1:] > 0, sigmas[..., 1:], start / 4)
 
 
