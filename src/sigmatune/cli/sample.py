@@ -67,6 +67,9 @@ def sample(
     values: Values = "auto",
     seed: Seed = 0,
     micro_batch: MicroBatch = 0,
+    noise: str = typer.Option(
+        "", help="Stochastic steps: noise by call, or by level, so that images survive other steps."
+    ),
     device: Device = "auto",
     force: Force = False,
     prompts: Prompts = None,
@@ -106,6 +109,7 @@ def sample(
             n,
             seed=seed,
             micro_batch=micro_batch or None,
+            noise=noise or None,  # type: ignore[arg-type]  # checked there
             progress=lambda *done: report("sampling", *done),
         )
     save_images(denoiser.decode(images), out, denoiser.value_range)

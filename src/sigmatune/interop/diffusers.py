@@ -28,7 +28,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise
-from sigmatune.core import rng
+from sigmatune.core.brownian import Noise, unseeded
 from sigmatune.interop.image_start import mixing_weights, starting_level
 from sigmatune.interop.native import native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, check_shift, is_default_list, warn_of_pipeline
@@ -267,12 +267,12 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             )
 
     def _noise(self, k: int, channel: int, like: Tensor, generator: Any, dtype: torch.dtype) -> Tensor:
-        if self.config.seed is None:
+        if unseeded(self._plan.coefficients, self.config.seed):
             drawn: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=dtype)
             return drawn
         first = self.config.first_index
         rows = range(first, first + len(like))
-        return rng.noise(self.config.seed, rows, k + 1, like.shape[1:], channel=channel, dtype=dtype).to(like.device)
+        return Noise(self._plan.coefficients, self.config.seed, rows, like.shape[1:])(k, channel, dtype).to(like.device)
 
 
 def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: int = 0) -> SigmaTuneScheduler:

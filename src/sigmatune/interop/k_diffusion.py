@@ -16,6 +16,7 @@ import torch
 
 from sigmatune import noise
 from sigmatune.core import rng
+from sigmatune.core.brownian import Noise
 from sigmatune.core.loop import Machine
 from sigmatune.interop.native import dtype_of, first_state, input_first
 from sigmatune.models.network import process_of
@@ -88,17 +89,21 @@ def sampler(plan: Plan) -> Callable[..., torch.Tensor]:
             machine = Machine(table, dtype_of(table, x), x.device, x.ndim - 1)
             machine.owned = False
 
-            def eps(channel: int, call: int = 0) -> torch.Tensor:
-                drawn = rng.noise(seed, rows, call, x.shape[1:], channel=channel, dtype=machine.dtype)
-                return drawn.to(x.device)
+            noise = Noise(table, seed, rows, x.shape[1:])
 
-            machine.S = first_state(table, x.to(machine.dtype), eps)
+            def start(channel: int) -> torch.Tensor:
+                return rng.noise(seed, rows, rng.START, x.shape[1:], channel=channel, dtype=machine.dtype).to(x.device)
+
+            def eps(channel: int, call: int) -> torch.Tensor:
+                return noise(call, channel, machine.dtype).to(x.device)
+
+            machine.S = first_state(table, x.to(machine.dtype), start)
             for k, level in enumerate(asked):
                 state = machine.S[0].to(x.dtype)
                 denoised = model(state, state.new_full((len(x),), level), **extra)
                 if callback is not None:
                     callback({"x": state, "i": k, "sigma": level, "sigma_hat": level, "denoised": denoised})
-                machine.advance(k, denoised.to(machine.dtype, copy=True), partial(eps, call=k + 1))
+                machine.advance(k, denoised.to(machine.dtype, copy=True), partial(eps, call=k))
             return machine.S[0].to(x.dtype)
 
     return sample

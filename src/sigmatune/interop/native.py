@@ -142,4 +142,5 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
         origin=T[0] @ coefficients.origin,
         G=T[1:] @ coefficients.G,
         double=coefficients.double,
+        by_level=coefficients.by_level,
     )

@@ -83,6 +83,10 @@ class PlanFile(Strict):
     micro_batch: int = Field(
         ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
     )
+    noise: Literal["level"] | None = Field(
+        default=None,
+        description="level: the noise of a step is that of a Brownian path over the levels, not of its call",
+    )
     table: TableFields | None = Field(default=None, description="learned coefficients")
     tuned_for: dict[str, Any] | None = None
     evidence: dict[str, Any] | None = None
@@ -132,4 +136,4 @@ def coefficients_of(fields: TableFields) -> Coefficients:
     arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in names}
     empty = torch.zeros(*arrays["b"].shape, 0, dtype=torch.float64)
     G = empty if fields.G is None else torch.tensor(fields.G, dtype=torch.float64)
-    return Coefficients(**arrays, G=G, double=fields.double)
+    return Coefficients(**arrays, G=G, double=fields.double)  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ def _plan_of(fields: PlanFile, solver: str | None) -> Plan:
     table = fields.table if name == "custom" else None
     options = fields.solver_options if solver is None or solver == fields.solver else {}
     coefficients = compile_plan(schedule, name, **options).coefficients if table is None else coefficients_of(table)
+    coefficients = replace(coefficients, by_level=fields.noise == "level")
     pairs = None
     if solver is None:
         _check_stated(fields, schedule, coefficients)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
+
+NoiseKind = Literal["call", "level"]
 
 MICRO_BATCH = 16
 """Default rows per network call; recorded in plans, because images are bit-equal only at equal sizes."""
@@ -115,6 +117,25 @@ class Plan:
         """The plan's noise path, if any; at the plan's own levels its t are those of the plan's file."""
         return None if self.path is None else noise.paired(noise.from_spec(self.path), self.pairs)
 
+    @property
+    def noise(self) -> NoiseKind:
+        """What a step's noise depends on: its call ("call") or its levels ("level"), besides the seed and the row's index."""
+        return "level" if self.coefficients.by_level else "call"
+
+    def with_noise(self, kind: NoiseKind) -> Plan:
+        """Returns a copy whose noise is drawn by call or by level; of a deterministic plan the results stay the same.
+
+        Args:
+            kind: "call" draws a step's noise by the number of its call. "level" takes it from a Brownian path over the levels
+                (:mod:`sigmatune.core.brownian`), so that plans of 20 and of 40 steps end at nearly the same image.
+
+        Raises:
+            SigmaTuneError: for another kind.
+        """
+        if kind not in get_args(NoiseKind):
+            raise SigmaTuneError(f'noise is drawn by "call" or by "level", not {kind!r}.')
+        return replace(self, coefficients=replace(self.coefficients, by_level=kind == "level"))
+
     def document(self) -> PlanFile:
         """The fields of the plan's file."""
         q, path = self.coefficients.q.numpy(), self.noise_path()
@@ -134,6 +155,7 @@ class Plan:
             noise_path=plain(self.path),
             model=self.fingerprint,
             micro_batch=self.micro_batch,
+            noise="level" if self.noise == "level" else None,
             table=table_of(self.coefficients) if self.solver == "custom" else None,
             tuned_for=plain(self.tuned_for),
             evidence=plain(self.evidence),
