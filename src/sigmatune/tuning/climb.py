@@ -77,8 +77,7 @@ def climb(
         if stage.coefficients:
             run.space()
         if follows(stage, stopped=run.stopped):
-            if bench.progress is not None:
-                bench.progress(f"{goal.steps} steps: {stage.name}", len(run.log), len(stages))
+            bench.progress(f"{goal.steps} steps: {stage.name}", len(run.log), len(stages))
             run.take(stage)
     run.space()
     if run.best is None:
