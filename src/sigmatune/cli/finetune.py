@@ -100,7 +100,7 @@ def finetune(
     )  # fmt: skip
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)
-    with held(out), progress_bar(quiet=as_json) as bar:
+    with held(out), progress_bar("fine-tuning", quiet=as_json) as bar:
         seen = load(data, Reading(key=key, labels=labels, size=size, values=checked(values)), progress=bar)
         measuring = Measuring("fd", "", "", reference, 0, device, values)
         wanted = measuring.wanted(seen.shape)

@@ -55,7 +55,7 @@ def train(
         of_this_run = recipe is not None and is_copy(recipe, chosen, folder)
         sources = (None if of_this_run else recipe, data or chosen.data.source, chosen.data.labels)
         may_write(inputs=sources, homes=[folder], force=force)
-    with progress_bar(quiet=as_json or not main) as bar:
+    with progress_bar("training", quiet=as_json or not main) as bar:
 
         def progress(what: str, done: int, total: int) -> None:
             if what != "training" or sys.stderr.isatty():  # without a bar, the lines of the log say it

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,17 +44,26 @@ class Estimate:
     call_seconds: float
     besides: float = 0.0
     where: str = "here"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         """Network evaluations of single images in all."""
         return sum(self.evaluations.values())
 
+    def plus(self, purpose: str, evaluations: int) -> Estimate:
+        """The same with evaluations for another purpose."""
+        return replace(self, evaluations={**self.evaluations, purpose: evaluations})
+
     @property
     def seconds(self) -> float:
         """Seconds in all."""
         return self.total * self.call_seconds + self.besides
+
+    @property
+    def work(self) -> list[float]:
+        """The evaluations of each purpose, at least one in a thousand of all: the work of a job's parts."""
+        return [max(float(count), self.total / 1000) for count in self.evaluations.values()]
 
     @property
     def sentence(self) -> str:

@@ -17,7 +17,7 @@ def about(seconds: float) -> str:
         return "an unknown time"
     if seconds < 1:
         return "1 s"
-    if seconds < 90:
+    if seconds < 97.5:
         return f"{_rounded(seconds):.0f} s"
     if seconds < 90 * MINUTE:
         return f"{_rounded(seconds / MINUTE):g} min"

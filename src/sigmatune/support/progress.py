@@ -105,6 +105,11 @@ class Parts:
     def __init__(self, progress: Progress | None, work: Sequence[float]) -> None:
         self.progress, self.work, self.next = progress, list(work), 0
 
+    @property
+    def over(self) -> bool:
+        """Whether every part has been taken."""
+        return self.next >= len(self.work)
+
     def take(self) -> Progress:
         """The progress of the next part, of which it reports its own whole."""
         whole, before, mine = max(sum(self.work), 1e-12), sum(self.work[: self.next]), self.work[self.next]
@@ -116,6 +121,28 @@ class Parts:
                 self.progress(what, round(UNITS * share), UNITS)
 
         return report
+
+
+class Count:
+    """Counts what is done of one kind of work, from several threads perhaps, and reports it.
+
+    Args:
+        progress: Receives the count; None for nobody.
+        what, total: What is counted, and how many there are.
+    """
+
+    def __init__(self, progress: Progress | None, what: str, total: int) -> None:
+        self.progress, self.what, self.total, self.done, self.lock = progress or quiet, what, total, 0, Lock()
+
+    def add(self, some: int) -> None:
+        """So many more are done."""
+        with self.lock:
+            self.done += some
+            self.progress(self.what, min(self.done, self.total), self.total)
+
+    def reach(self, done: int) -> None:
+        """So many are done in all, whether they were counted or found."""
+        self.add(max(done - self.done, 0))
 
 
 def stage(what: str, done: int, total: int) -> str:

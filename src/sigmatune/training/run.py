@@ -17,10 +17,11 @@ from sigmatune.spectra import mixture_fit
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.progress import Progress
 from sigmatune.support.run_folder import held
 from sigmatune.training import cascade, checkpoint, previews
 from sigmatune.training.averages import Average
-from sigmatune.training.data import Pictures, Progress, Reading, load
+from sigmatune.training.data import Pictures, Reading, load
 from sigmatune.training.export import averaged, rehearse, save_model
 from sigmatune.training.networks import parameters
 from sigmatune.training.objective import Objective

@@ -11,7 +11,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import Workbench
 
 TUNING = ("search", "table", "trajectory", "gradient")
-"""The purposes that a budget in evaluations pays for. The reference and the guard are the price of the evidence and come on top."""
+"""The purposes that a budget in evaluations pays for. Reference and guard are the price of the evidence and come on top."""
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.imagined import Imagined
@@ -35,7 +35,7 @@ class TuningJob:
     solver: str
     method: str = "auto"
     coefficients: bool = False
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 Before the work :func:`within` takes, of the given numbers of noises and smaller ones, the most whose references, guard and
 cheapest search fit into the time, at the measured pace of the network. While it runs, the search gets what the guard does not
-need, at the pace so far. Where not even the smallest numbers fit, the best default comes back without a test (:func:`untested`),
-chosen on a few noises, or if the time does not pay for that either, unmeasured.
+need, at the pace so far. Where not even the smallest numbers fit, the best default comes back without a test
+(:func:`untested`), chosen on a few noises, or if the time does not pay for that either, unmeasured.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, overload
@@ -255,7 +255,13 @@ class _Tuning:
         goal = Goal(count, self.solver, self.most, nearest)
         climbed = climb(bench, goal, self.names, allowance=share, starts=[rival.plan])
         self.levels[n] = climbed.levels
-        return _guarded(bench, climbed, rival, target).with_notes(cost={"stages": climbed.log})
+        return _guarded(bench, climbed, rival, target, self._affordable).with_notes(cost={"stages": climbed.log})
+
+    def _affordable(self, steps: int) -> bool:
+        """Whether a limit in time pays for another reference of the guard; the first doubling is in its reserve."""
+        bench, first = self.bench, self.bench.settings.reference_steps
+        price = bench.padded(bench.settings.held_out) * bench.reference_plan(steps).network_calls(bench.model)
+        return not self.allowance.timed or steps == 2 * first or price * bench.costs.pace < self.allowance.seconds
 
     def _task(self, count: int) -> Task:
         return Task(self.bench, Goal(count, self.solver, self.most), (), self.allowance, 0)
@@ -263,13 +269,14 @@ class _Tuning:
     def _evidence(self, count: int) -> int:
         """What the guard of a number of steps and all of the numbers after it still cost."""
         later = [steps for steps in self.steps.values() if steps < count]
-        price = judging(self.bench, [count]) + held_out(self._task(count)) + sum(guarded(self._task(n)) for n in later)
-        return price
+        return judging(self.bench, [count]) + held_out(self._task(count)) + sum(guarded(self._task(n)) for n in later)
 
 
-def _guarded(bench: Workbench, climbed: Climb, rival: Baseline, target: dict[str, Any]) -> Plan:
+def _guarded(
+    bench: Workbench, climbed: Climb, rival: Baseline, target: dict[str, Any], affordable: Callable[[int], bool]
+) -> Plan:
     """The tuned plan with its evidence, or the best static default with the words "no gain"."""
-    judged = judge(bench, climbed.plan, rival.plan, searched=climbed.family)
+    judged = judge(bench, climbed.plan, rival.plan, searched=climbed.family, affordable=affordable)
     searched = None if climbed.family is None else family_label(climbed.family)
     report = evidence(bench, judged, rival.scores, rival.label, searched_label=searched)
     logger.info("%s, %d steps: %s", target["solver"], target["steps"], report["verdict"])
