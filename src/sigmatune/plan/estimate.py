@@ -6,7 +6,7 @@ The call is measured as the work will be done: whole micro-batches, side by side
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +23,10 @@ from sigmatune.support.progress import shown as shown_plainly
 from sigmatune.support.threads import side_by_side
 
 MEASURED = 0.05
-"""Seconds of measuring after the first call, which warms up; where that takes longer, it is the measurement."""
+"""Seconds of measuring after the first call, which warms up; the fastest call counts, as other processes only slow down."""
+
+SLOW = 2.0
+"""Seconds from which on the first call is the measurement, because another one would cost too much."""
 
 LONG = 10.0
 """Seconds from which on work is announced."""
@@ -104,15 +107,19 @@ def call_seconds(model: Denoiser, rows: int) -> float:
         sample(model, plan, indices=part, micro_batch=rows).cpu()  # waits for the device
 
     with side_by_side(jobs, model) as spread:
-        began, times = time.perf_counter(), 1
-        list(spread(sampled, parts))  # the first call allocates and compiles
-        if time.perf_counter() - began < MEASURED:
-            began, times = time.perf_counter(), 0
-            while times == 0 or time.perf_counter() - began < MEASURED:
-                list(spread(sampled, parts))
-                times += 1
-        took = time.perf_counter() - began
-    return took / (times * jobs * rows * plan.network_calls(model))
+        took = [_timed(lambda: list(spread(sampled, parts)))]  # allocates and compiles
+        if took[0] < SLOW:
+            took = []
+            while sum(took) < MEASURED:
+                took.append(_timed(lambda: list(spread(sampled, parts))))
+    return min(took) / (jobs * rows * plan.network_calls(model))
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    """Seconds of some work."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 @contextmanager

@@ -33,6 +33,9 @@ from sigmatune.training.run_log import LOG, Report, lines
 
 logger = logging.getLogger(__name__)
 
+FIRST_LINES = (1, 2, 5, 10, 20)
+"""Steps after which the log has a line in any case, so that a slow training is seen to work."""
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -168,7 +171,7 @@ class Trainer:
             self.step += 1
             self.seconds = time.monotonic() - began
             due = self.step % self.saving.every == 0 or self.step == end
-            if due or self.step % self.saving.log == 0:
+            if due or self.step % self.saving.log == 0 or self.step in FIRST_LINES:
                 speed = (self.step - first) * self.settings.batch / max(time.monotonic() - fresh, 1e-9)
                 self._log(losses, speed, hooks)
                 losses = []

@@ -227,7 +227,7 @@ class _Tuning:
                 self.bench.model, solver=self.solver, calls=n, steps=count, measure=self.bench.measure_choice.to_dict()
             )
             plan = self._tuned(n, count, target)
-            spent = {**cost(), "method": self.job.method, **(plan.cost or {})}
+            spent = {**cost(), "method": self.job.method, "stages": [], **(plan.cost or {})}
             self.plans[n] = plan.with_notes(tuned_for=target, cost=spent)
         self.bench.progress.finish()
         return {n: self.plans[n] for n in self.job.calls}
