@@ -27,6 +27,9 @@ def train(
         None, "--out", "-o", help="Run folder; resumes if it holds the same training. By default NAME.run."
     ),
     change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
+    tracker: list[str] = typer.Option(
+        [], "--tracker", help="Log to these instead of the recipe's: tensorboard, trackio, wandb."
+    ),
     device: TrainingDevice = "auto",
     as_json: JsonOfCost = False,
     force: Force = False,
@@ -46,6 +49,8 @@ def train(
     if device not in ("auto", "cpu"):
         raise SigmaTuneError(f"--device is auto or cpu, not {device!r}; CUDA_VISIBLE_DEVICES chooses among several.")
     chosen = changed(Recipe() if recipe is None else read(recipe), change)
+    if tracker:
+        chosen = chosen.model_copy(update={"saving": chosen.saving.model_copy(update={"trackers": tracker})})
     folder = out or Path(f"{chosen.name}.run")
     main = int(os.environ.get("RANK", "0")) == 0
     if main:

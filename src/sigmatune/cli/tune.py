@@ -32,6 +32,7 @@ from sigmatune.cli.shared_options import (
     TuningSeed,
     Values,
 )
+from sigmatune.support import trackers
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def tune(
         None, help="HTML report to write; by default beside the plan file and named after it."
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
+    tracker: list[str] = typer.Option(
+        [], "--tracker", help="Also log the errors of every stage: tensorboard, trackio, wandb."
+    ),
     dry_run: DryRun = False,
     each: CallSeconds = None,
     as_json: JsonOfPlan = False,
@@ -123,6 +127,7 @@ def tune(
         solvers.solver(solver).steps_for(number)
     stages_of(method, coefficients=coefficients)
     check_study(study)
+    trackers.check(tracker)
     measured_by = measure_of(measure)
     settings, spending = _work(
         effort, {"tuning": tuning, "validation": validation, "held_out": held_out}, evaluations=evaluations,
@@ -134,7 +139,7 @@ def tune(
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     assumed(each, dry_run=dry_run)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
-                 "--report": report, "--measure": measure, "--effort": effort != "normal"}  # fmt: skip
+                 "--report": report, "--measure": measure, "--effort": effort != "normal", "--tracker": tracker}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not solvers.solver(solver).paired():
@@ -146,7 +151,7 @@ def tune(
         return
     without(of_pictures, f"{solvers.solver(solver).name} is tested noise by noise, without data")
     wanted = TuningJob(list(files), solver, method, coefficients, Budget.of(limit))
-    job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began)
+    job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began, tuple(tracker))
     if dry_run:
         job.show_estimate(page, each, as_json=as_json)
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sigmatune.cli.common import load_model, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
 from sigmatune.support.progress import Parts, say
+from sigmatune.support.trackers import tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ class TuneJob:
         study: A database for evolution.
         measured_by: The measure, as arguments of a workbench.
         began: When the command began, by ``time.monotonic()``.
+        trackers: Names of experiment trackers.
     """
 
     model: str
@@ -53,6 +55,7 @@ class TuneJob:
     study: str | None
     measured_by: dict[str, Any]
     began: float
+    trackers: tuple[str, ...] = ()
 
     def estimate(self, denoiser: Denoiser, page: Path | None, each: float | None = None) -> tuple[Estimate, int]:
         """What the command costs, and how many noises its report has; 0 for no report."""
@@ -134,10 +137,11 @@ class TuneJob:
         bench.costs.call_seconds = estimate.call_seconds
         left, wanted = self.wanted.budget.since(self.began), self.wanted
         kept = estimate.evaluations.get("report", 0) * estimate.call_seconds + LAST
-        plans = tune_on(
-            bench, list(files), solver=wanted.solver, method=wanted.method, coefficients=wanted.coefficients,
-            budget=Budget(left.evaluations, left.seconds - kept),
-        )  # fmt: skip
+        with tracked(self.trackers, self.work) as bench.progress.track:
+            plans = tune_on(
+                bench, list(files), solver=wanted.solver, method=wanted.method, coefficients=wanted.coefficients,
+                budget=Budget(left.evaluations, left.seconds - kept),
+            )  # fmt: skip
         for number, file in files.items():
             plans[number].save(file, force=True)  # may_write has decided
         return bench, plans

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from sigmatune.support import trackers
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
 from sigmatune.support.pixels import unsound_weight
@@ -302,7 +303,8 @@ class Trainer:
             kept = [line for line in lines(self.folder) if line["step"] <= self.step]
             write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
         if self.saving.trackers:
-            self.accelerator.init_trackers("sigmatune")
+            given = trackers.options(self.saving.trackers, self.folder)
+            self.accelerator.init_trackers(trackers.PROJECT, init_kwargs=given)
 
     def _last(self) -> str:
         there = checkpoint.peek(self.folder)

@@ -165,6 +165,8 @@ class _Run:
              "peak_memory_mib": bench.costs.peak_memory(), "proposals": proposals, "tuning": self.ranked[0][0],
              "validation": value, "paid": paid}
         )  # fmt: skip
+        seen = {"tuning": self.ranked[0][0], "validation": value, "proposals": float(proposals)}
+        bench.progress.track({f"{goal.steps} steps/{name}": one for name, one in seen.items()}, bench.costs.done)
         logger.info(
             "%s, %d steps: stage %s proposed %d plans for %s evaluations; mean log error %.4f on validation%s",
             goal.solver, goal.steps, stage, proposals, f"{sum(spent.values()):,}", value, "" if paid else ", no better",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sigmatune.support.progress import Progress, quiet, stage
+from sigmatune.support.trackers import Track
 from sigmatune.tuning.costs import Costs
 
 ALMOST = 0.97
@@ -21,10 +22,12 @@ class Reporter:
     Attributes:
         expected: Network evaluations in all, from when the job began; 0 while unknown: then each stage reports its own count.
         before: Network evaluations when the job began.
+        track: Receives the errors after every stage, with the network evaluations so far as the step.
     """
 
     def __init__(self, progress: Progress | None, costs: Costs) -> None:
         self.progress, self.costs, self.expected, self.before, self.what = progress or quiet, costs, 0, 0, ""
+        self.track: Track = lambda values, step: None
 
     def expect(self, evaluations: int) -> None:
         """From now on the whole is so many network evaluations."""
