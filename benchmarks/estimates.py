@@ -1,7 +1,7 @@
 """How good estimates are: ``python benchmarks/estimates.py``.
 
-Every model is tuned as by default for several numbers of calls; the estimate from before is divided by what it took, for network
-evaluations and for seconds. Writes ``benchmarks/results/estimates.json``. Seconds mean something on an idle machine only.
+Every model is tuned as by default for several numbers of calls; the estimate from before is divided by what it took, for
+network evaluations and for seconds. Writes ``benchmarks/results/estimates.json``. Seconds mean something on an idle machine only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sigmatune.support.files import write_text
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.effort import EFFORTS
 from sigmatune.tuning.estimates import TuningJob
+from sigmatune.tuning.forecast import of_purposes
 
 MODELS, CALLS, SOLVER, EFFORT = ("digits", "emoji", "cifar10"), (4, 6, 8), "dpmpp2m", EFFORTS["normal"]
 
@@ -32,9 +33,11 @@ def cell(source: str, calls: int) -> dict:
     estimate = TuningJob([calls], SOLVER, budget=Budget.of(int(EFFORT.search))).estimate(model, EFFORT.settings)
     began = time.monotonic()
     plan = tune(model, calls, solver=SOLVER, progress=False)
-    took, spent = time.monotonic() - began, plan.cost["network_evaluations"]["total"]
+    took, counts = time.monotonic() - began, plan.cost["network_evaluations"]
+    spent = counts["total"]
     return {
-        "model": source, "calls": calls, "estimate": estimate.to_dict(), "evaluations": spent, "seconds": took,
+        "model": source, "calls": calls, "estimate": estimate.to_dict(), "evaluations": spent, "by_purpose": of_purposes(counts),
+        "seconds": took,
         "evaluations_ratio": estimate.total / spent, "seconds_ratio": estimate.seconds / took,
     }  # fmt: skip
 
@@ -53,7 +56,7 @@ def main() -> None:
             print(f"{source}, {calls} calls: estimate / actual: {ratios}", flush=True)
     date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     result = {"benchmark": "benchmarks/estimates.py", "date": date, "machine": machine(), "cells": cells}
-    write_text(HERE / "estimates.json", json.dumps(result, indent=1) + "\n")
+    write_text(HERE / "results" / "estimates.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def bench(
     from sigmatune.evaluation.evaluate import check
     from sigmatune.report import leaderboard_page as page
     from sigmatune.support.files import write_text
-    from sigmatune.workflows.estimates import leaderboard_estimate
+    from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
 
     if out.suffix != ".json":
@@ -118,10 +118,8 @@ def bench(
         print(json.dumps(result, indent=1))
         return
     _print(rows)
-    for line in left_out([known]):
+    for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
-    for sentence in (*result["verdict"], *leaderboard.without_error(rows)):
-        print(sentence)
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
 
 

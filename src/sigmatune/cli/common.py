@@ -13,7 +13,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
-    from sigmatune.plan.estimate import Estimate
+    from sigmatune.plan.estimate import CostEstimate
 
 
 class Several(TyperCommand):
@@ -42,7 +42,7 @@ class Several(TyperCommand):
 
 
 def progress_bar(
-    title: str, *, quiet: bool = False, estimate: Estimate | None = None
+    title: str, *, quiet: bool = False, estimate: CostEstimate | None = None
 ) -> AbstractContextManager[Callable[[str, int, int], None]]:
     """Shows the progress of a command on stderr, after its estimate, and yields the function that moves it.
 

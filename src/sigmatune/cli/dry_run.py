@@ -11,7 +11,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
-    from sigmatune.plan.estimate import Estimate
+    from sigmatune.plan.estimate import CostEstimate
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what this would cost; write nothing.")]
 CallSeconds = Annotated[
@@ -67,6 +67,6 @@ def counted(source: str, device: str, given: dict[str, Any], each: float | None)
     return Imagined(per_call=2 if guided else 1), (remark,)
 
 
-def show(estimate: Estimate, *, as_json: bool) -> None:
+def show(estimate: CostEstimate, *, as_json: bool) -> None:
     """Prints an estimate."""
     print(json.dumps(estimate.to_dict()) if as_json else "\n".join(estimate.lines()))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.reference_set import Reference
     from sigmatune.evaluation.stochastic_guard import Difference
     from sigmatune.plan import Plan
-    from sigmatune.plan.estimate import Estimate
+    from sigmatune.plan.estimate import CostEstimate
     from sigmatune.support.progress import Progress
 
 
@@ -161,11 +161,11 @@ class _Job:
     work: Path
     keep: bool
     batch: int | None
-    estimate: Estimate | None = None
+    estimate: CostEstimate | None = None
 
-    def cost(self, against: str, metrics: str, each: float | None) -> Estimate:
+    def cost(self, against: str, metrics: str, each: float | None) -> CostEstimate:
         """What the evaluation costs."""
-        from sigmatune.workflows.estimates import evaluation_estimate
+        from sigmatune.workflows.evaluation_estimates import evaluation_estimate
 
         pairs = [self.loaded(self.plan)]
         pairs += [self.rival(against, pairs[0][1])] if against else []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
-    from sigmatune.plan.estimate import Estimate
+    from sigmatune.plan.estimate import CostEstimate
     from sigmatune.tuning import TuningSettings, Workbench
     from sigmatune.tuning.estimates import TuningJob
 
@@ -57,7 +57,7 @@ class TuneJob:
     began: float
     trackers: tuple[str, ...] = ()
 
-    def estimate(self, denoiser: Denoiser, page: Path | None, each: float | None = None) -> tuple[Estimate, int]:
+    def estimate(self, denoiser: Denoiser, page: Path | None, each: float | None = None) -> tuple[CostEstimate, int]:
         """What the command costs, and how many noises its report has; 0 for no report."""
         from sigmatune.models.imagined import Imagined
         from sigmatune.report.price import price
@@ -117,7 +117,7 @@ class TuneJob:
         MeasureChoice.of(denoiser.shape, self.measured_by.get("measure"), self.measured_by.get("measure_options"))
         check(self.wanted, denoiser)
 
-    def _in_time(self, estimate: Estimate) -> bool:
+    def _in_time(self, estimate: CostEstimate) -> bool:
         """Whether the rest of a limit in time pays for the report."""
         left = self.wanted.budget.since(self.began).seconds - LAST
         return estimate.evaluations.get("report", 0) * estimate.call_seconds <= left
@@ -126,7 +126,7 @@ class TuneJob:
         self,
         denoiser: Denoiser,
         settings: TuningSettings,
-        estimate: Estimate,
+        estimate: CostEstimate,
         files: dict[int, Path],
         progress: Callable[[str, int, int], None],
     ) -> tuple[Workbench, dict[int, Plan]]:

@@ -33,7 +33,7 @@ LONG = 10.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What some work will cost.
 
     Attributes:
@@ -54,7 +54,7 @@ class Estimate:
         """Network evaluations of single images in all."""
         return sum(self.evaluations.values())
 
-    def plus(self, purpose: str, evaluations: int) -> Estimate:
+    def plus(self, purpose: str, evaluations: int) -> CostEstimate:
         """The same with evaluations for another purpose."""
         return replace(self, evaluations={**self.evaluations, purpose: evaluations})
 
@@ -123,7 +123,7 @@ def _timed(work: Callable[[], Any]) -> float:
 
 
 @contextmanager
-def shown(progress: Shown, title: str, *, estimate: Estimate | None = None) -> Iterator[Progress]:
+def shown(progress: Shown, title: str, *, estimate: CostEstimate | None = None) -> Iterator[Progress]:
     """Shows the progress of a job (:func:`sigmatune.support.progress.shown`), after its estimate if it takes long.
 
     Args:

@@ -189,8 +189,7 @@ def train(
     """
     main = int(os.environ.get("RANK", "0")) == 0
     with held(Path(folder)), shown(progress if main else False, "training") as report:
-        say_first = progress is True and main
-        return _trained(recipe, Path(folder), source, device, report, log, say_first=say_first)
+        return _trained(recipe, Path(folder), source, device, report, log, aloud=progress is True and main)
 
 
 def _trained(
@@ -201,7 +200,7 @@ def _trained(
     progress: Progress,
     log: Callable[[Report], None] | None,
     *,
-    say_first: bool,
+    aloud: bool,
 ) -> Path:
     parts = Parts(progress, SHARES)
     job = prepare(recipe, source, parts.take())
@@ -216,7 +215,7 @@ def _trained(
         _rehearse(job, trainer, folder)
 
     pace = TrainingPace(parts.take(), trainer, log)
-    if say_first:
+    if aloud:
         say(headline(job, trainer))
 
     def after(step: int) -> None:
@@ -273,20 +272,15 @@ def _preview(job: Job, trainer: Trainer, file: Path) -> None:
     previews.write(file, samples, model.value_range)
 
 
-def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:
-    spectra = None
+def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress) -> None:
+    spectra, count = None, len(job.data)
     if _fits_spectra(job.recipe, job.data):
-        seen = (lambda done: progress("spectra", done, len(job.data))) if progress is not None else None
-        spectra = mixture_fit.fit(_labelled(job), progress=seen)
-    save_model(
-        folder / "model", averaged(job.network, trainer.averages[0]), job.scheduler, job.recipe, spectra=spectra,
-        facts=facts(job, trainer),
-    )  # fmt: skip
-    for i, average in enumerate(trainer.averages[1:], start=1):
-        name = folder / f"model-{i}-{average.name}"
+        spectra = mixture_fit.fit(_labelled(job), progress=lambda done: progress("spectra", done, count))
+    for i, average in enumerate(trainer.averages):
         save_model(
-            name, averaged(job.network, average), job.scheduler, job.recipe, spectra=spectra, facts=facts(job, trainer)
-        )
+            folder / (f"model-{i}-{average.name}" if i else "model"), averaged(job.network, average), job.scheduler,
+            job.recipe, spectra=spectra, facts=facts(job, trainer),
+        )  # fmt: skip
 
 
 def _labelled(job: Job) -> Any:

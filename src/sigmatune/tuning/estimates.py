@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.imagined import Imagined
-from sigmatune.plan.estimate import Estimate, call_seconds
+from sigmatune.plan.estimate import CostEstimate, call_seconds
 from sigmatune.support.durations import about
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.forecast import forecast
@@ -55,7 +55,7 @@ class TuningJob:
             model, wanted, self.calls, solver=self.solver, stages=self.stages, seconds=self.budget.seconds, each=each
         )
 
-    def estimate(self, model: Denoiser, wanted: TuningSettings, each: float | None = None) -> Estimate:
+    def estimate(self, model: Denoiser, wanted: TuningSettings, each: float | None = None) -> CostEstimate:
         """What it will cost.
 
         Args:
@@ -69,12 +69,12 @@ class TuningJob:
         bench = Workbench(Imagined.of(model), chosen)
         parts = forecast(bench, self.calls, solver=self.solver, stages=self.stages, budget=self.budget)
         besides = BESIDES * len(self.calls) + OWN * sum(parts.values())
-        whole = Estimate(
+        whole = CostEstimate(
             parts, each, besides, f"on {model.device.type}" if not isinstance(model, Imagined) else "in all"
         )
         return self._limited(whole, chosen, wanted)
 
-    def _limited(self, whole: Estimate, chosen: TuningSettings, wanted: TuningSettings) -> Estimate:
+    def _limited(self, whole: CostEstimate, chosen: TuningSettings, wanted: TuningSettings) -> CostEstimate:
         """The estimate under a limit in time, which scales what the search takes."""
         if not self.timed:
             return whole

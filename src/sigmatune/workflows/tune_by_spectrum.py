@@ -17,12 +17,12 @@ from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
-from sigmatune.plan.estimate import Estimate
+from sigmatune.plan.estimate import CostEstimate
 from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.support.progress import Progress
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
-from sigmatune.workflows.estimates import estimate
+from sigmatune.workflows.evaluation_estimates import estimate
 from sigmatune.workflows.judge import LEAST, ImageVerdict, Judge, ReferenceData
 
 KINDS: tuple[tuple[Levels, Measure, bool], ...] = (
@@ -140,7 +140,7 @@ def _verdict(judged: ImageVerdict, rival: str) -> str:
 
 def by_spectrum_estimate(
     model: Denoiser, calls: Sequence[int], solver: str, images: int, *, each: float | None = None
-) -> Estimate:
+) -> CostEstimate:
     """What :func:`tune_by_spectrum` costs for several numbers of calls.
 
     Args:

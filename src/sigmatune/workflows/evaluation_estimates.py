@@ -10,7 +10,7 @@ from sigmatune.evaluation.leaderboard import Entry
 from sigmatune.evaluation.paired_distance import FIRST, MOST
 from sigmatune.models.imagined import Imagined
 from sigmatune.plan import MICRO_BATCH, Plan
-from sigmatune.plan.estimate import Estimate, call_seconds
+from sigmatune.plan.estimate import CostEstimate, call_seconds
 from sigmatune.plan.reference import reference_plan
 
 FEATURES = 0.01
@@ -22,7 +22,7 @@ SETTLED = 7
 
 def estimate(
     model: Denoiser, parts: dict[str, int], images: int, each: float | None, rows: int = MICRO_BATCH
-) -> Estimate:
+) -> CostEstimate:
     """An estimate of some work on a model.
 
     Args:
@@ -34,12 +34,12 @@ def estimate(
     """
     seconds = call_seconds(model, rows) if each is None else each
     where = "in all" if isinstance(model, Imagined) else f"on {model.device.type}"
-    return Estimate(parts, seconds, FEATURES * images, where)
+    return CostEstimate(parts, seconds, FEATURES * images, where)
 
 
 def evaluation_estimate(
     pairs: Sequence[tuple[Denoiser, Plan]], n: int, *, sampled: bool, paired: bool, each: float | None = None
-) -> Estimate:
+) -> CostEstimate:
     """What evaluating a plan costs: the reference's images, the plan's, its rival's, and the paired errors.
 
     Args:
@@ -58,7 +58,7 @@ def evaluation_estimate(
 
 def leaderboard_estimate(
     model: Denoiser, entries: Sequence[Entry], n: int, noises: int, *, each: float | None = None
-) -> Estimate:
+) -> CostEstimate:
     """What a leaderboard costs: the images of its entries and the paired errors.
 
     Args:
