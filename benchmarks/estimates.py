@@ -1,7 +1,8 @@
 """How good estimates are: ``python benchmarks/estimates.py``.
 
 Every model is tuned as by default for several numbers of calls; the estimate from before is divided by what it took, for
-network evaluations and for seconds. Writes ``benchmarks/results/estimates.json``. Seconds mean something on an idle machine only.
+network evaluations and for seconds. Writes ``benchmarks/results/estimates.json``. Seconds mean something on an idle machine
+only.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def cell(source: str, calls: int) -> dict:
     took, counts = time.monotonic() - began, plan.cost["network_evaluations"]
     spent = counts["total"]
     return {
-        "model": source, "calls": calls, "estimate": estimate.to_dict(), "evaluations": spent, "by_purpose": of_purposes(counts),
-        "seconds": took,
+        "model": source, "calls": calls, "estimate": estimate.to_dict(), "evaluations": spent,
+        "by_purpose": of_purposes(counts), "seconds": took,
         "evaluations_ratio": estimate.total / spent, "seconds_ratio": estimate.seconds / took,
     }  # fmt: skip
 

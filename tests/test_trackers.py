@@ -36,7 +36,7 @@ def test_a_training_is_logged_to_the_trackers_of_the_command(run, tmp_path):
     np.savez(tmp_path / "images.npz", images=images)
     code, _, err = run(
         "train", "--data", "images.npz", "-o", "run", "--device", "cpu", "--tracker", "tensorboard",
-        "--set", "training.images=24", "--set", "training.batch=8", "--set", "model.channels=[4]", "--set", "model.head=4",
+        "--set", "training.images=24", "--set", "training.batch=8", "--set", "model.channels=[8]", "--set", "model.head=8",
         "--set", "saving.spectra=false", "--set", "previews.every=0",
     )  # fmt: skip
     assert code == 0, err
