@@ -127,7 +127,7 @@ class Count:
     """Counts what is done of one kind of work, from several threads perhaps, and reports it.
 
     Args:
-        progress: Receives the count; None for nobody.
+        progress: Receives the count; None to report to no one.
         what, total: What is counted, and how many there are.
     """
 

@@ -16,7 +16,7 @@ class Reporter:
     """Turns the counts of stages into one count of network evaluations, once the whole is known.
 
     Args:
-        progress: Receives the present stage, and the work of the whole; None for nobody.
+        progress: Receives the present stage, and the work of the whole; None to report to no one.
         costs: What counts.
 
     Attributes:

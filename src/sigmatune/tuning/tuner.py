@@ -107,7 +107,8 @@ def tune(  # noqa: PLR0913 - the front door
         settings: How many noises.
         store: A folder for measurements, so that a killed run resumes where it was.
         progress: True for a bar on a terminal and lines on stderr elsewhere, after an estimate if it takes long; False for
-            nothing; or a function (what, done, total) that receives the present stage and the work of the whole.
+            nothing; or a function (what, done, total) that receives the present stage and the work of the whole. The estimate
+            takes a few calls of the network, which the plan's cost does not count.
         measure: What the error is that tuning minimises and the guard compares, a name in
             :data:`sigmatune.measures.MEASURES`; by default ``whitened`` for data on a grid, else ``rms``.
         measure_options: Options of that measure, such as ``{"exponent": 1.0}``.
