@@ -140,7 +140,7 @@ def test_held_out_noises_are_used_by_the_guard_alone():
 
 def test_the_cost_is_what_was_spent():
     model = Counted(gaussian())
-    plan = tune(model, calls=4, solver="euler", settings=QUICK)
+    plan = tune(model, calls=4, solver="euler", settings=QUICK, progress=False)
     spent = plan.cost["network_evaluations"]
     assert spent["check"] == 5  # three calls of a row, with another, with a third, and alone
     assert spent["total"] == 5 + spent["reference"] + spent["search"] + spent["guard"] == model.images
