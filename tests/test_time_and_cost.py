@@ -143,6 +143,12 @@ def test_seconds_are_evaluations_times_a_call():
     assert slow.seconds - fast.seconds == pytest.approx(0.99 * slow.total)
 
 
+def test_an_estimate_is_no_longer_than_the_limit():
+    whole = TuningJob([4], "euler", budget=Budget(seconds=20)).estimate(gaussian(), FEW, each=1.0)
+    assert whole.seconds == 20
+    assert whole.sentence.startswith("as many network evaluations of single images as 20 s pay for")
+
+
 def test_guidance_counts_double():
     one, two = (TuningJob([8 * n], "euler").estimate(Imagined(per_call=n), FEW, each=1).evaluations for n in (1, 2))
     assert two["reference"] == 2 * one["reference"]
@@ -162,7 +168,7 @@ def test_a_time_that_pays_for_nothing_brings_a_default_and_says_so():
     model = Slow(gaussian(), 0.2)
     plan = tune(model, 4, solver="euler", budget="2s", progress=False)
     assert plan.evidence["tested"] is False
-    assert "pay for no test" in plan.evidence["verdict"]
+    assert "pays for no test" in plan.evidence["verdict"]
     assert plan.calls == 4
     assert json.loads(json.dumps(plan.cost))["stages"] == []
 

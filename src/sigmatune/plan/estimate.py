@@ -41,6 +41,8 @@ class CostEstimate:
         call_seconds: Seconds of one of them.
         besides: Seconds that no network takes.
         where: The device, as text.
+        notes: Further sentences.
+        limit: Seconds after which the work stops.
     """
 
     evaluations: Mapping[str, int]
@@ -48,6 +50,7 @@ class CostEstimate:
     besides: float = 0.0
     where: str = "here"
     notes: tuple[str, ...] = ()
+    limit: float = float("inf")
 
     @property
     def total(self) -> int:
@@ -60,8 +63,8 @@ class CostEstimate:
 
     @property
     def seconds(self) -> float:
-        """Seconds in all."""
-        return self.total * self.call_seconds + self.besides
+        """Seconds in all, at most the limit."""
+        return min(self.total * self.call_seconds + self.besides, self.limit)
 
     @property
     def work(self) -> list[float]:
@@ -71,6 +74,8 @@ class CostEstimate:
     @property
     def sentence(self) -> str:
         """The estimate in one line."""
+        if self.seconds >= self.limit:
+            return f"as many network evaluations of single images as {about(self.limit)} pay for {self.where}"
         return f"about {rounded(self.total)} network evaluations of single images, about {about(self.seconds)} {self.where}"
 
     def lines(self) -> list[str]:

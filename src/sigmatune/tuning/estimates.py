@@ -88,4 +88,4 @@ class TuningJob:
         fixed = whole.total - whole.evaluations["search"]
         free = (seconds - whole.besides) / max(whole.call_seconds, 1e-12) - fixed
         search = round(max(min(whole.evaluations["search"], free), 0))
-        return replace(whole, evaluations={**whole.evaluations, "search": search}, notes=tuple(notes))
+        return replace(whole, evaluations={**whole.evaluations, "search": search}, notes=tuple(notes), limit=seconds)

@@ -17,7 +17,6 @@ from sigmatune import schedules
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.imagined import Imagined
 from sigmatune.plan import Plan
-from sigmatune.support.durations import about
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import Baseline, best_default
 from sigmatune.tuning.budget import Budget
@@ -93,11 +92,11 @@ def cheapest(bench: Workbench, steps: int, solver: str, *, seconds: float) -> Ba
     raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
 
 
-def untested(bench: Workbench, rival: Baseline, seconds: float) -> Plan:
+def untested(bench: Workbench, rival: Baseline) -> Plan:
     """A default with evidence that says why nothing else was tried."""
     how = f"is the best on {bench.settings.validation} noises" if rival.scores else "was chosen without a measurement"
     verdict = (
-        f"no gain: {about(seconds)} pay for no test of a tuned plan here, so this is the static default {rival.label}, which "
+        f"no gain: the time pays for no test of a tuned plan here, so this is the static default {rival.label}, which "
         f"{how}; give more time, or use a faster device."
     )
     seen: dict[str, Any] = {"seed": bench.settings.seed}

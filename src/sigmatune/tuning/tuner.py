@@ -241,7 +241,7 @@ class _Tuning:
             shared = bench.spent("reference")  # the references of tuning and validation, and the surrogate's path
             if not allowance.pays(max(sum(least.values()) - shared, 0)):
                 rival = cheapest(bench, count, self.solver, seconds=allowance.seconds)
-                return untested(bench, rival, self.job.budget.seconds)
+                return untested(bench, rival)
         for split in ("tuning", "validation"):
             bench.reference(split)
         rival = best_default(bench, count, self.solver)
@@ -251,7 +251,7 @@ class _Tuning:
         remaining = sum(self.steps[m] for m in self.steps if m not in self.plans)
         share = allowance.share(count / remaining, besides=left)
         if share.timed and not share.pays(tables.rows(FINALISTS + 1, validation=1)):
-            return untested(bench, rival, self.job.budget.seconds)
+            return untested(bench, rival)
         nearest = [self.levels[m] for m in sorted(self.levels, key=lambda m: abs(self.steps[m] - count))]
         goal = Goal(count, self.solver, self.most, nearest)
         climbed = climb(bench, goal, self.names, allowance=share, starts=[rival.plan])
