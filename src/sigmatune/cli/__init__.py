@@ -19,11 +19,13 @@ from sigmatune.cli import (
     check,
     conformance,
     demo,
+    doctor,
     evaluate,
     export,
     finetune,
     import_,
     logs,
+    models,
     outside,
     sample,
     schedule,
@@ -55,6 +57,8 @@ for command in (
     import_,
     conformance,
     demo,
+    models,
+    doctor,
 ):
     function = command.__name__.rpartition(".")[2]
     app.command(function.strip("_"), cls=getattr(command, "COMMAND", None))(getattr(command, function))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Several, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import Several, may_write, measuring, progress_bar
+from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
 from sigmatune.cli.shared_options import (
@@ -23,6 +25,7 @@ from sigmatune.cli.shared_options import (
     Values,
 )
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
@@ -63,6 +66,8 @@ def bench(
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
     run: FeaturesRun = None,
     keep: bool = typer.Option(False, "--keep", help="Keep the images, not only the features."),
+    dry_run: DryRun = False,
+    each: CallSeconds = None,
     as_json: JsonOfFile = False,
     force: Force = False,
     device: Device = "auto",
@@ -77,6 +82,7 @@ def bench(
     from sigmatune.evaluation.evaluate import check
     from sigmatune.report import leaderboard_page as page
     from sigmatune.support.files import write_text
+    from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
 
     if out.suffix != ".json":
@@ -85,18 +91,24 @@ def bench(
     written = [(file, "leaderboard") for file in (out, html)]
     may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     noises = asked_for(paired, whole(n, "n"))
+    assumed(each, dry_run=dry_run)
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
-    denoiser = load_model(model, device)
-    wanted = asked.wanted(tuple(denoiser.shape))
+    denoiser, remarks = counted(model, device, {}, each)
     competitors = _competitors(denoiser, families, solvers, calls, plans)
+    estimate = leaderboard_estimate(denoiser, competitors, n, noises, each=each)
+    if dry_run:
+        show(replace(estimate, notes=remarks), as_json=as_json)
+        return
+    wanted = asked.wanted(tuple(denoiser.shape))
     with measuring(work):
-        with progress_bar(quiet=as_json) as progress:
-            data = asked.data(model, wanted, progress)
+        with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
+            parts = Parts(progress, estimate.work)
+            data = asked.data(model, wanted, parts.take())
             check(wanted, data, tuple(denoiser.shape))
             rows = leaderboard.measured(
-                denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=progress
+                denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=parts.take()
             )
-            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=progress)
+            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take())
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
         known = {} if data is None else dict(data.about)
         result |= {"reference_about": known} if known else {}
@@ -106,10 +118,8 @@ def bench(
         print(json.dumps(result, indent=1))
         return
     _print(rows)
-    for line in left_out([known]):
+    for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
-    for sentence in (*result["verdict"], *leaderboard.without_error(rows)):
-        print(sentence)
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
 
 

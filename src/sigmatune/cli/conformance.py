@@ -41,7 +41,7 @@ def conformance(
     chosen = runner_of(runner)
     cases = suite.cases() if vectors is None else suite.read(vectors)
     verdicts = []
-    with progress_bar(quiet=as_json) as report:
+    with progress_bar("conformance", quiet=as_json) as report:
         for done, case in enumerate(cases, start=1):
             verdicts += suite.check(chosen, [case])
             report("cases", done, len(cases))

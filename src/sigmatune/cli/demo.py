@@ -27,7 +27,7 @@ def demo(
     page, source = out / "report.html", model or ("digits" if smoke else "emoji")
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
-    with progress_bar() as progress:
+    with progress_bar("demo") as progress:
         result = run(source, out, small=smoke, force=force, progress=progress, **measure_of(measure))
         write(
             page,

@@ -102,7 +102,7 @@ def sample(
     logger.info(
         "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
     )
-    with progress_bar() as report:
+    with progress_bar("sampling") as report:
         images = run(
             denoiser,
             table,

@@ -10,11 +10,12 @@ import numpy as np
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
-from sigmatune.evaluation.generation import Progress, Sample
+from sigmatune.evaluation.generation import Sample
 from sigmatune.evaluation.metrics import METRICS, Metric
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ def glance(bench: Workbench) -> Stepwise | None:
     if len(model.shape) != 3 or min(model.shape[-2:]) < SMALLEST:
         return None
     plan = replace(chain(model, min(GLANCE_STEPS, model.path.levels)), micro_batch=bench.settings.micro_batch)
-    report = bench.progress
-    shown = None if report is None else lambda *done: report("which frequencies change when", *done)
+
+    def shown(done: int, total: int) -> None:
+        bench.progress("which frequencies change when", done, total)
+
     return analyze(model, GLANCE_SAMPLES, plan=plan, seed=bench.settings.seed, progress=shown)
