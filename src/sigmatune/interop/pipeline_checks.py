@@ -46,9 +46,19 @@ def check_shift(path: NoisePath, mu: float) -> None:
         )
 
 
+def converts_schedulers(pipe: Any) -> str:
+    """The pipeline's class if its constructor makes a scheduler of its own from the given one's configuration, else nothing."""
+    try:
+        source = inspect.getsource(type(pipe).__init__)
+    except (OSError, TypeError):
+        return ""
+    return type(pipe).__name__ if "Scheduler.from_config(" in source else ""
+
+
 def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
     """Refuses levels between whole timesteps for a network that embeds whole timesteps only."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    networks = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    network = next((one for one in networks if one is not None), None)  # a compiled module has no truth value
     kind = getattr(getattr(network, "config", None), "time_embedding_type", None)
     if kind == "learned" and not path.agrees(sigmas, np.rint(path.time(sigmas))).all():
         raise SigmaTuneError(

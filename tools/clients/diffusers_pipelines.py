@@ -1,0 +1,345 @@
+r"""Runs a plan in every pipeline class of diffusers: ``python tools/clients/diffusers_pipelines.py --checkout DIR``.
+
+DIR is a checkout of https://github.com/huggingface/diffusers (``git clone --depth 1``); its tests know how to build each
+pipeline from small parts (``get_dummy_components``) and how to call it (``get_dummy_inputs``). The pipelines themselves are
+those of the installed diffusers. What the hub alone has is replaced by :mod:`diffusers_placeholders`; a pipeline that needs
+more is listed with what is missing.
+
+In each pipeline a plan of four calls (DPM++ 2M on trailing levels) runs in place of its scheduler, and the tool records
+
+* pairs: the t of every call at the network, against the plan's t (``t_off``, relative, the largest);
+* loop: the end of the pipeline's latents, against the plan's state machine run on the outputs that the pipeline's network gave
+  (``loop_off``, relative to the largest value of the end);
+* sample: that end against ``st.sample`` of ``st.load(pipe, ...)``, from the same start noise (``sample_off``), or why
+  ``st.load`` refuses the pipeline.
+
+Written to ``benchmarks/results/clients_diffusers.json``.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import argparse
+import datetime
+import gc
+import importlib
+import inspect
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import diffusers
+import torch
+import transformers
+from diffusers_placeholders import NotHere, offline
+
+import sigmatune as st
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.loop import run
+from sigmatune.models.capture import network_of
+from sigmatune.models.scheduler_config import config_of, read_process
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.files import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 4
+OURS = {"num_inference_steps", "generator", "output_type", "return_dict", "timesteps", "sigmas", "latents", "prompt",
+        "class_labels", "eta", "strength"}  # fmt: skip
+"""Arguments of a call that the plan replaces, or that have another name in ``st.load``."""
+
+
+class _Stop(Exception):
+    """Ends a pipeline's call."""
+
+
+@dataclass
+class Seen:
+    """What happened in a run: per call the t at the network, the output with guidance, and the latents before and after."""
+
+    times: list[list[float]] = field(default_factory=list)
+    outputs: list[torch.Tensor] = field(default_factory=list)
+    before: list[torch.Tensor] = field(default_factory=list)
+    after: list[torch.Tensor] = field(default_factory=list)
+    pending: list[float] = field(default_factory=list)
+
+
+def testers(checkout: Path) -> Iterator[tuple[str, Any, str]]:
+    """(pipeline class, an instance of its test class, why it is not there) of all test files."""
+    sys.path.insert(0, str(checkout))
+    done = set()
+    for file in sorted((checkout / "tests" / "pipelines").glob("*/test_*.py")):
+        module = ".".join(file.relative_to(checkout).with_suffix("").parts)
+        if "onnx" in module:
+            continue
+        try:
+            members = vars(importlib.import_module(module))
+        except BaseException as error:  # noqa: BLE001 - whatever a test file does when it is imported
+            yield file.stem, None, reason(error)
+            continue
+        for name, member in sorted(members.items()):
+            kind = getattr(member, "pipeline_class", None) if isinstance(member, type) else None
+            if member.__class__ is not type and not isinstance(member, type):
+                continue
+            if kind is None or not hasattr(member, "get_dummy_components") or member.__module__ != module:
+                continue
+            if isinstance(kind, property) or kind in done or "Memory" in name:
+                continue
+            done.add(kind)
+            yield kind.__name__, member, ""
+
+
+def called(method: Callable[..., Any], **options: Any) -> Any:
+    """Calls a method with those of the options that it takes."""
+    takes = inspect.signature(method).parameters
+    return method(**{name: value for name, value in options.items() if name in takes})
+
+
+def inputs_of(tester: Any, pipe: Any) -> dict[str, Any]:
+    """The arguments of a call, with the plan's number of steps and latents as output."""
+    given = dict(called(tester.get_dummy_inputs, device="cpu", seed=0))
+    takes = inspect.signature(type(pipe).__call__).parameters
+    for name in ("timesteps", "sigmas"):
+        given.pop(name, None)
+    for name in ("num_inference_steps", "num_steps"):
+        if name in takes:
+            given[name] = STEPS
+    if "output_type" in takes:
+        given["output_type"] = "latent"
+    if "strength" in takes:
+        given["strength"] = 1.0
+    given.pop("eta", None)
+    return given
+
+
+def redrawn(network: torch.nn.Module) -> None:
+    """Redraws the weights, because networks start with outputs of 0."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            fan = parameter[0].numel()
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
+        elif not ("norm" in name and name.endswith("weight")):
+            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    network.eval().requires_grad_(False)
+
+
+def shift_of(pipe: Any, given: dict[str, Any]) -> float | None:
+    """The dynamic shift at this resolution, from the pipeline's own set_timesteps."""
+    heard: dict[str, Any] = {}
+    plain = pipe.scheduler.set_timesteps
+
+    def listening(*args: Any, **kwargs: Any) -> Any:
+        heard.update(kwargs)
+        return plain(*args, **kwargs)
+
+    listening.__signature__ = inspect.signature(plain)
+    network = network_of(pipe)
+
+    def stop(*_: Any) -> None:
+        raise _Stop
+
+    hook = network.register_forward_pre_hook(stop)
+    try:
+        with mock.patch.object(pipe.scheduler, "set_timesteps", listening), torch.no_grad():
+            pipe(**given)
+    except _Stop:
+        pass
+    finally:
+        hook.remove()
+    mu = heard.get("mu")
+    dynamic = pipe.scheduler.config.get("use_dynamic_shifting")
+    linear = pipe.scheduler.config.get("time_shift_type") == "linear"
+    return None if mu is None or not dynamic else float(mu) if linear else float(torch.tensor(float(mu)).exp())
+
+
+def watched(pipe: Any, given: dict[str, Any]) -> Seen:
+    """Runs the pipeline with the plan and records it."""
+    seen, scheduler = Seen(), pipe.scheduler
+    plain = scheduler.step
+
+    def step(output: torch.Tensor, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.times.append(list(seen.pending))
+        seen.pending.clear()
+        seen.outputs.append(output.clone())
+        seen.before.append(sample.clone())
+        found = plain(output, t, sample, *args, **kwargs)
+        seen.after.append((found[0] if isinstance(found, tuple) else found.prev_sample).clone())
+        return found
+
+    def keep(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        t = next((bound[name] for name in ("timestep", "timesteps", "t") if bound.get(name) is not None), None)
+        if t is not None:
+            seen.pending.append(float(torch.as_tensor(t).reshape(-1)[-1]))
+
+    step.__signature__ = inspect.signature(plain)
+    parts = [part for name in ("transformer", "unet", "transformer_2") if isinstance(part := getattr(pipe, name, None), torch.nn.Module)]
+    hooks = [part.register_forward_pre_hook(keep, with_kwargs=True) for part in parts]
+    try:
+        with mock.patch.object(scheduler, "step", step), torch.no_grad():
+            pipe(**given)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+class Replay(Denoiser):
+    """Gives the estimates of the data that the outputs of a recorded run mean."""
+
+    def __init__(self, seen: Seen, model_path: Any, prediction: Any) -> None:
+        self.seen, self.path, self.prediction, self.call = seen, model_path, prediction, 0
+        self.shape, self.dtype = tuple(seen.before[0].shape[1:]), torch.float64
+
+    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        x, output = self.seen.before[self.call].double(), self.seen.outputs[self.call].double()
+        output = output[:, : x.shape[1]] if output.shape[1:] != x.shape[1:] else output
+        self.call += 1
+        level = sigma.reshape(-1, *[1] * (z.ndim - 1))
+        found: torch.Tensor = self.prediction.x0(output, x, level).reshape(z.shape)
+        return found
+
+    def fingerprint(self) -> str:
+        return "replay"
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference relative to the largest value."""
+    if found.shape != expected.shape:
+        expected = expected.reshape(found.shape)
+    scale = max(float(expected.abs().max()), 1e-6)
+    return float((found.double() - expected.double()).abs().max()) / scale
+
+
+def started(noise: torch.Tensor) -> Any:
+    """Makes the state machine draw this noise."""
+    return mock.patch("sigmatune.core.loop.rng.noise", lambda *_, dtype=torch.float32, **__: noise.to(dtype))
+
+
+def examined(tester_class: Any) -> dict[str, Any]:
+    """One row of the table."""
+    tester = tester_class()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for method in ("setup_method", "setUp"):
+            if hasattr(tester, method):
+                getattr(tester, method)()
+        pipe = tester.pipeline_class(**tester.get_dummy_components())
+        pipe.set_progress_bar_config(disable=True)
+        network = network_of(pipe)
+        redrawn(network)
+        given = inputs_of(tester, pipe)
+        own = pipe.scheduler
+        process = read_process(config_of(own), shift=shift_of(pipe, given))
+        given = inputs_of(tester, pipe)
+        plan = st.compile_plan(st.build_schedule("uniform-trailing", STEPS, process.path), "dpmpp2m").with_notes(
+            path=process.path.spec()
+        )
+        pipe.scheduler = made = st.interop.diffusers.scheduler(plan, pipe)
+        try:
+            seen = watched(pipe, given)
+            row = compared(pipe, made, plan, process, seen)
+        finally:
+            pipe.scheduler = own
+        return {**row, **sampled(tester, pipe, plan, made, seen)}
+
+
+def compared(pipe: Any, made: Any, plan: st.Plan, process: Any, seen: Seen) -> dict[str, Any]:
+    """The pairs at the network and the end of the loop."""
+    q = plan.coefficients.q.numpy()
+    times = [float(t) for t in process.path.time(q)]
+    if len(seen.times) != plan.calls:
+        return {"calls": len(seen.times)}
+    clock = min((1.0, float(process.path.levels)), key=lambda c: abs(seen.times[0][0] * c - times[0]) if seen.times[0] else 0)
+    off = max((abs(t * clock - want) / max(want, 1.0) for said, want in zip(seen.times, times, strict=True) for t in said), default=None)
+    eps = seen.before[0].double() / made.init_noise_sigma
+    state = [float(weight) * eps for weight in plan.coefficients.start[:, 0]]
+    end = run(plan.coefficients, Replay(seen, process.path, process.prediction), indices=range(len(eps)), state=state)
+    return {
+        "calls": plan.calls,
+        "evaluations": sum(map(len, seen.times)),
+        "latents": list(seen.before[0].shape),
+        "dtype": str(seen.before[0].dtype).removeprefix("torch."),
+        "t_off": off,
+        "loop_off": relative(seen.after[-1], end),
+    }
+
+
+def sampled(tester: Any, pipe: Any, plan: st.Plan, made: Any, seen: Seen) -> dict[str, Any]:
+    """The end of ``st.sample`` with the loaded pipeline."""
+    given = inputs_of(tester, pipe)
+    call = {name: value for name, value in given.items() if name not in OURS}
+    for name, key in (("prompt", "prompts"), ("class_labels", "labels")):
+        if given.get(name) is not None:
+            call[key] = given[name] if isinstance(given[name], list) else [given[name]]
+    try:
+        model = st.load(pipe, **call)
+        eps = seen.before[0].double() / made.init_noise_sigma
+        with started(eps.reshape(len(eps), *model.shape)):
+            end = st.sample(model, plan, len(eps), micro_batch=len(eps))
+        return {"sample_off": relative(seen.after[-1], end)}
+    except SigmaTuneError as error:
+        return {"refused": reason(error)}
+    except Exception as error:  # noqa: BLE001 - a crash of ours is a row of the table
+        return {"refused": f"CRASH {type(error).__name__}: {str(error)[:200]}"}
+
+
+def main() -> None:
+    """Examines all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkout", type=Path, help="a checkout of diffusers")
+    parser.add_argument("--only", default="", help="part of a pipeline's name")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "clients_diffusers.json")
+    options = parser.parse_args()
+    if options.checkout is None or not (options.checkout / "tests" / "pipelines").is_dir():
+        parser.error(
+            "pass --checkout DIR, a checkout of diffusers with its tests: "
+            "git clone --depth 1 https://github.com/huggingface/diffusers DIR"
+        )
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    diffusers.logging.set_verbosity_error()
+    rows = []
+    with offline():
+        for name, tester, missing in testers(options.checkout):
+            if options.only.lower() not in name.lower():
+                continue
+            row = {"pipeline": name}
+            try:
+                row |= {"missing": missing} if tester is None else examined(tester)
+            except NotHere as error:
+                row["missing"] = f"{error} of the hub"
+            except SigmaTuneError as error:
+                row["not_run"] = reason(error)
+            except Exception as error:  # noqa: BLE001
+                row["missing"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            gc.collect()
+    write(options.out, rows)
+
+
+def write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes the results with the versions."""
+    versions = {"diffusers": diffusers.__version__, "transformers": transformers.__version__, "torch": torch.__version__}
+    result = {
+        "benchmark": "tools/clients/diffusers_pipelines.py",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": versions,
+        "steps": STEPS,
+        "rows": rows,
+    }
+    write_text(out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
