@@ -260,11 +260,13 @@ def _candidates(
         near = min(usual, key=lambda w: abs(w - weight))
         return near if abs(near - weight) <= 0.02 * max(1.0, abs(near)) else weight
 
-    found = [("sum", 1.0, [snapped(weight) for weight in fitted]), ("sum", 1.0, fitted)]
-    if len(outputs) == 2:
-        for weights in ([1 - scale, scale], [scale, 1 - scale]):
-            found += [("std", rescale, weights)] if rescale else []
-            found += [("norm", 1.0, weights), ("sum", 1.0, weights)]
+    # A rescaled sum is a sum, too, in a single step: the more special kind first.
+    pairs = ([1 - scale, scale], [scale, 1 - scale]) if len(outputs) == 2 else ()
+    found = [("std", rescale, weights) for weights in pairs if rescale]
+    found.append(("sum", 1.0, [snapped(weight) for weight in fitted]))
+    found += [(kind, 1.0, weights) for weights in pairs for kind in ("norm", "sum")]
+    if abs(abs(sum(fitted)) - 1) <= 0.02:
+        found.append(("sum", 1.0, fitted))
     return found
 
 
