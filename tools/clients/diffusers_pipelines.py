@@ -13,7 +13,7 @@ In each pipeline a plan of four calls (DPM++ 2M on trailing levels) runs in plac
 * sample: that end against ``st.sample`` of ``st.load(pipe, ...)``, from the same start noise (``sample_off``), or why
   ``st.load`` refuses the pipeline.
 
-Written to ``benchmarks/results/clients_diffusers.json``.
+Written to ``benchmarks/results/clients_diffusers.json`` after each pipeline; ``--only`` adds to what is there.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import gc
 import importlib
 import inspect
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,6 +62,14 @@ class _Stop(Exception):
     """Ends a pipeline's call."""
 
 
+class TooLong(BaseException):
+    """A pipeline that takes more than the seconds of ``--limit``."""
+
+
+def _alarm(*_: Any) -> None:
+    raise TooLong("more than the seconds of --limit")
+
+
 @dataclass
 class Seen:
     """What happened in a run: per call the t at the network, the output with guidance, and the latents before and after."""
@@ -86,10 +95,10 @@ def testers(checkout: Path) -> Iterator[tuple[str, Any, str]]:
             yield file.stem, None, reason(error)
             continue
         for name, member in sorted(members.items()):
-            kind = getattr(member, "pipeline_class", None) if isinstance(member, type) else None
-            if member.__class__ is not type and not isinstance(member, type):
+            if not isinstance(member, type) or member.__module__ != module:
                 continue
-            if kind is None or not hasattr(member, "get_dummy_components") or member.__module__ != module:
+            kind = inspect.getattr_static(member, "pipeline_class", None)  # a class whose library is missing raises
+            if kind is None or inspect.getattr_static(member, "get_dummy_components", None) is None:
                 continue
             if isinstance(kind, property) or kind in done or "Memory" in name:
                 continue
@@ -235,6 +244,9 @@ def examined(tester_class: Any) -> dict[str, Any]:
                 getattr(tester, method)()
         pipe = tester.pipeline_class(**tester.get_dummy_components())
         pipe.set_progress_bar_config(disable=True)
+        for part in pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval()  # dropout of a text encoder would change the prompt from run to run
         network = network_of(pipe)
         redrawn(network)
         given = inputs_of(tester, pipe)
@@ -290,14 +302,15 @@ def sampled(tester: Any, pipe: Any, plan: st.Plan, made: Any, seen: Seen) -> dic
     except SigmaTuneError as error:
         return {"refused": reason(error)}
     except Exception as error:  # noqa: BLE001 - a crash of ours is a row of the table
-        return {"refused": f"CRASH {type(error).__name__}: {str(error)[:200]}"}
+        return {"refused": f"{type(error).__name__}: {reason(error)}"}
 
 
 def main() -> None:
     """Examines all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkout", type=Path, help="a checkout of diffusers")
-    parser.add_argument("--only", default="", help="part of a pipeline's name")
+    parser.add_argument("--only", default="", help="parts of pipelines' names, separated by commas")
+    parser.add_argument("--limit", type=int, default=120, help="most seconds for one pipeline")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "clients_diffusers.json")
     options = parser.parse_args()
     if options.checkout is None or not (options.checkout / "tests" / "pipelines").is_dir():
@@ -306,37 +319,46 @@ def main() -> None:
             "git clone --depth 1 https://github.com/huggingface/diffusers DIR"
         )
     torch.set_num_threads(1)
+    signal.signal(signal.SIGALRM, _alarm)
     transformers.logging.set_verbosity_error()
     diffusers.logging.set_verbosity_error()
     rows = []
     with offline():
         for name, tester, missing in testers(options.checkout):
-            if options.only.lower() not in name.lower():
+            if not any(part in name.lower() for part in options.only.lower().split(",")):
                 continue
             row = {"pipeline": name}
+            signal.alarm(options.limit)
             try:
                 row |= {"missing": missing} if tester is None else examined(tester)
+            except TooLong as error:
+                row["missing"] = str(error)
             except NotHere as error:
                 row["missing"] = f"{error} of the hub"
             except SigmaTuneError as error:
                 row["not_run"] = reason(error)
             except Exception as error:  # noqa: BLE001
-                row["missing"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
+                row["missing"] = reason(error)
+            finally:
+                signal.alarm(0)
             rows.append(row)
             print(json.dumps(row), flush=True)
             gc.collect()
-    write(options.out, rows)
+            write(options.out, rows)
 
 
 def write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes the results with the versions."""
+    """Writes the results with the versions; rows of an earlier run with the same versions stay."""
     versions = {"diffusers": diffusers.__version__, "transformers": transformers.__version__, "torch": torch.__version__}
+    earlier = json.loads(out.read_text()) if out.is_file() else {}
+    kept = earlier.get("rows", []) if earlier.get("versions") == versions else []
+    merged = {row["pipeline"]: row for row in [*kept, *rows]}
     result = {
         "benchmark": "tools/clients/diffusers_pipelines.py",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": versions,
         "steps": STEPS,
-        "rows": rows,
+        "rows": sorted(merged.values(), key=lambda row: row["pipeline"]),
     }
     write_text(out, json.dumps(result, indent=1) + "\n")
 

@@ -25,6 +25,7 @@ from sigmatune.cli import (
     import_,
     logs,
     outside,
+    push,
     sample,
     schedule,
     spectrum,
@@ -53,6 +54,7 @@ for command in (
     check,
     export,
     import_,
+    push,
     conformance,
     demo,
 ):

@@ -197,13 +197,14 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             device: The device of the list of t.
             sigmas: None, or the default list of a flow pipeline, linspace(1, 1/n, n); the plan's levels are used.
             mu: The shift that a flow pipeline computes from its resolution; it has to be that of the plan.
-            timesteps: None.
+            timesteps: None, or 1000 times ``sigmas``.
 
         Raises:
             SigmaTuneError: for another number of calls or other lists.
         """
         calls = self._plan.calls
-        if timesteps is not None or (sigmas is not None and not is_default_list(sigmas)):
+        both = timesteps is not None and sigmas is not None and np.allclose(np.asarray(timesteps) / 1000, sigmas)  # CogView4
+        if (timesteps is not None and not both) or (sigmas is not None and not is_default_list(sigmas)):
             raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
         asked = len(sigmas) if sigmas is not None and num_inference_steps is None else num_inference_steps
         if asked not in (calls, 2 * calls, None):

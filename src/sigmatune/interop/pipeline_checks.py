@@ -17,9 +17,11 @@ from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def is_default_list(sigmas: Sequence[float]) -> bool:
-    """Whether this is the default list of flow pipelines."""
+    """Whether this is a list that flow pipelines pass by default: tau evenly from 1 to 1/N, or whole timesteps from T to 1."""
     given = np.asarray(sigmas, dtype=np.float64).reshape(-1)
-    return bool(np.allclose(given, np.linspace(1.0, 1 / max(len(given), 1), len(given)), rtol=0, atol=1e-6))
+    even = np.linspace(1.0, 1 / max(len(given), 1), len(given))
+    whole = np.floor(np.linspace(1000.0, 1.0, len(given))) / 1000
+    return any(bool(np.allclose(given, one, rtol=0, atol=1e-6)) for one in (even, whole))
 
 
 def check_path(plan: Plan, path: NoisePath, pipeline_path: NoisePath) -> None:

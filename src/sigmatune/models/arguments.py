@@ -11,6 +11,10 @@ import torch
 from sigmatune.support.errors import SigmaTuneError
 
 
+TABLES = ("rotary", "freqs")
+"""Parts of the names of arguments that hold tables of positions."""
+
+
 class RowList(list[Any]):
     """A list of one tensor for each row, for networks that take rows of different sizes so."""
 
@@ -30,8 +34,13 @@ class Arguments:
 
     @classmethod
     def of(cls, tree: Any, rows: int) -> Arguments:
-        """The condition of a batch of some rows."""
-        return cls(tree, tuple(x.ndim > 0 and x.shape[0] == rows for x in cls(tree, ()).tensors))
+        """The condition of a batch of some rows; tables of positions are the same for all rows, whatever their size."""
+        flags: list[bool] = []
+        for part in tree.values():
+            for key, value in part.items() if isinstance(part, Mapping) else (("", part),):
+                table = any(word in key for word in TABLES)
+                flags += [not table and x.ndim > 0 and x.shape[0] == rows for x in cls(value, ()).tensors]
+        return cls(tree, tuple(flags))
 
     @property
     def tensors(self) -> list[torch.Tensor]:

@@ -144,6 +144,10 @@ def calling_of(name: str, seen: Seen, levels: int, scale: float, rescale: float)
     clock, backward = _clock(name, float(sent.reshape(-1)[0]), first.t, levels)
     if sent.ndim > 1 and not bool((sent == sent.reshape(-1)[0]).all()):
         raise SigmaTuneError(f"a {name} sends another t for each part of an image, which is not supported.")
+    control = first.calls[0].control or {}
+    given = next((control[key] for key in ("sample", "hidden_states") if control.get(key) is not None), None)
+    if given is not None and given.shape[1:] != first.sample.shape[1:]:
+        raise SigmaTuneError(f"a {name} hands its control network something else than its latents, which is not supported.")
     state, placement = found
     plain = Calling(
         state, time, isinstance(arguments[state], list), placement, Placement(), clock, backward, tuple(sent.shape[1:]), ()

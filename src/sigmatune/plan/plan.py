@@ -152,6 +152,25 @@ class Plan:
         """
         outputs.save(path, self.document().text(), "plan", force=force)
 
+    def push_to_hub(self, repository: str, *, private: bool = False, message: str = "", model: str = "") -> str:
+        """Writes the plan into a repository of the Hugging Face hub, with a card that shows its evidence and its levels.
+
+        Args:
+            repository: ``owner/name``; created if it is not there.
+            private: Make a new repository private.
+            message: The commit's message.
+            model: The hub id of the model that the plan is for, for the card.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            SigmaTuneError: if that is no repository, or the hub refuses it.
+        """
+        from sigmatune.plan.hub import push  # only here: the hub's client takes long to import
+
+        return push(self, repository, private=private, message=message, model=model)
+
 
 class Rule(Protocol):
     """Builds one schedule per sample from (seed, index); see :mod:`sigmatune.rules`."""
