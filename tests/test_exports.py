@@ -166,13 +166,8 @@ def test_stock_schedulers_of_diffusers_send_the_plans_t_and_end_where_it_ends():
         made = getattr(diffusers, fields["scheduler"])(**fields["config"])
         made.set_timesteps(sigmas=fields["sigmas"])
         np.testing.assert_allclose(made.timesteps.numpy(), path.time(plan.schedule.sigmas[:-1]), rtol=1e-6)
-        ours = st.interop.diffusers.SigmaTuneScheduler(
-            **{
-                k: v
-                for k, v in json.loads(exports.export(plan, "diffusers", prediction=prediction)).items()
-                if k[0] != "_"
-            }
-        )
+        text = exports.export(plan, "diffusers", prediction=prediction)
+        ours = st.interop.diffusers.SigmaTuneScheduler.from_config(json.loads(text))
         eps = torch.randn(1, 4, 8, 8)
         x, y = eps * made.init_noise_sigma if path is SD else eps, eps * ours.init_noise_sigma
         for t, s in zip(made.timesteps, ours.timesteps, strict=True):

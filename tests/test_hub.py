@@ -13,7 +13,11 @@ from sigmatune import SigmaTuneError
 from sigmatune.noise import vp
 from sigmatune.plan.model_card import card_of
 
-EVIDENCE = {"verdict": "gain", "baseline": "karras | <b>rho</b>=7", "error_ratio": {"estimate": 0.5, "low": 0.4, "high": 0.6}}
+EVIDENCE = {
+    "verdict": "gain",
+    "baseline": "karras | <b>rho</b>=7",
+    "error_ratio": {"estimate": 0.5, "low": 0.4, "high": 0.6},
+}
 
 
 @pytest.fixture

@@ -339,7 +339,9 @@ def direct_keys(kind):
 
 
 def test_an_edm_configuration_comes_back():
-    theirs = diffusers.EDMEulerScheduler(sigma_min=0.01, sigma_max=100.0, sigma_data=0.7, prediction_type="v_prediction")
+    theirs = diffusers.EDMEulerScheduler(
+        sigma_min=0.01, sigma_max=100.0, sigma_data=0.7, prediction_type="v_prediction"
+    )
     pipe = type("Pipe", (), {"scheduler": theirs})()
     plan = st.compile_plan(st.Schedule([50.0, 1.0, 0.0]), "euler")
     back = diffusers.EDMEulerScheduler.from_config(scheduler(plan, pipe).config)

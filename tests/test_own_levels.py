@@ -86,13 +86,19 @@ def test_levels_are_the_classs_own_or_unknown_with_the_reason(kind):
         with pytest.raises(SigmaTuneError, match="is not supported; supported are"):
             read_process({"_class_name": name})
         return
-    if name in ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler") and not diffusers.utils.is_torchsde_available():
+    if (
+        name in ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
+        and not diffusers.utils.is_torchsde_available()
+    ):
         pytest.skip("its class needs torchsde")
     compared = 0
     for options, scheduler in variants(kind):
         process = read_process(config_of(scheduler))
         if process.schedule is None:
-            assert name in UNKNOWN or "walk" in process.unknown or "makes" in process.unknown, (options, process.unknown)
+            assert name in UNKNOWN or "walk" in process.unknown or "makes" in process.unknown, (
+                options,
+                process.unknown,
+            )
             assert UNKNOWN.get(name, "") in process.unknown
             continue
         family, given = process.schedule
@@ -100,7 +106,11 @@ def test_levels_are_the_classs_own_or_unknown_with_the_reason(kind):
             try:
                 found = st.build_schedule(family, steps, process.path, **given).sigmas[:-1]
             except SigmaTuneError as reason:
-                assert name == "PNDMScheduler", (options, steps, reason)  # it takes at least four steps in some spacings
+                assert name == "PNDMScheduler", (
+                    options,
+                    steps,
+                    reason,
+                )  # it takes at least four steps in some spacings
                 continue
             expected = expected_levels(name, scheduler, steps, process.path)
             if expected is None:
@@ -109,7 +119,10 @@ def test_levels_are_the_classs_own_or_unknown_with_the_reason(kind):
             zero = isinstance(process.path, VP) and np.isinf(process.path.sigma_max)
             first = 1 if np.isinf(found[0]) else 0  # infinity is written as 4096 by some
             np.testing.assert_allclose(
-                found[first:], expected[first:], rtol=1e-5 if zero else 2e-6 if isinstance(process.path, VE) else 1e-6, err_msg=f"{options}, {steps} steps"
+                found[first:],
+                expected[first:],
+                rtol=1e-5 if zero else 2e-6 if isinstance(process.path, VE) else 1e-6,
+                err_msg=f"{options}, {steps} steps",
             )
             compared += 1
     assert compared or name in UNKNOWN or name == "ScoreSdeVeScheduler"

@@ -191,7 +191,11 @@ def watched(pipe: Any, given: dict[str, Any]) -> Seen:
             seen.pending.append(float(torch.as_tensor(t).reshape(-1)[-1]))
 
     step.__signature__ = inspect.signature(plain)
-    parts = [part for name in ("transformer", "unet", "transformer_2") if isinstance(part := getattr(pipe, name, None), torch.nn.Module)]
+    parts = [
+        part
+        for name in ("transformer", "unet", "transformer_2")
+        if isinstance(part := getattr(pipe, name, None), torch.nn.Module)
+    ]
     hooks = [part.register_forward_pre_hook(keep, with_kwargs=True) for part in parts]
     try:
         with mock.patch.object(scheduler, "step", step), torch.no_grad():
@@ -271,8 +275,13 @@ def compared(pipe: Any, made: Any, plan: st.Plan, process: Any, seen: Seen) -> d
     times = [float(t) for t in process.path.time(q)]
     if len(seen.times) != plan.calls:
         return {"calls": len(seen.times)}
-    clock = min((1.0, float(process.path.levels)), key=lambda c: abs(seen.times[0][0] * c - times[0]) if seen.times[0] else 0)
-    off = max((abs(t * clock - want) / max(want, 1.0) for said, want in zip(seen.times, times, strict=True) for t in said), default=None)
+    clock = min(
+        (1.0, float(process.path.levels)), key=lambda c: abs(seen.times[0][0] * c - times[0]) if seen.times[0] else 0
+    )
+    off = max(
+        (abs(t * clock - want) / max(want, 1.0) for said, want in zip(seen.times, times, strict=True) for t in said),
+        default=None,
+    )
     eps = seen.before[0].double() / made.init_noise_sigma
     state = [float(weight) * eps for weight in plan.coefficients.start[:, 0]]
     end = run(plan.coefficients, Replay(seen, process.path, process.prediction), indices=range(len(eps)), state=state)
@@ -349,7 +358,11 @@ def main() -> None:
 
 def write(out: Path, rows: list[dict[str, Any]]) -> None:
     """Writes the results with the versions; rows of an earlier run with the same versions stay."""
-    versions = {"diffusers": diffusers.__version__, "transformers": transformers.__version__, "torch": torch.__version__}
+    versions = {
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+    }
     earlier = json.loads(out.read_text()) if out.is_file() else {}
     kept = earlier.get("rows", []) if earlier.get("versions") == versions else []
     merged = {row["pipeline"]: row for row in [*kept, *rows]}

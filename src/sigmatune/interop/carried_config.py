@@ -52,8 +52,10 @@ def carried(config: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
     """
     name = str(config.get("replaces") or "") if name == "SigmaTuneScheduler" else name
     kept = {key: value for key, value in config.items() if key not in OWN and key[:1] != "_"}
-    given = [key for key in config.get(DEFAULTS, ()) if key not in OWN]
-    return name, {**kept, **({DEFAULTS: given} if given else {})}
+    filled = [key for key in config.get(DEFAULTS, ()) if key not in OWN]
+    # Ours, which other classes have too: they must not take our value where the scheduler before had none.
+    ours = [key for key in ("sigma_data", "use_flow_sigmas") if key not in config or key in config.get(DEFAULTS, ())]
+    return name, {**kept, DEFAULTS: [*filled, *ours]}
 
 
 def meant(path: NoisePath, prediction: Prediction) -> tuple[str, dict[str, Any]]:

@@ -203,7 +203,9 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             SigmaTuneError: for another number of calls or other lists.
         """
         calls = self._plan.calls
-        both = timesteps is not None and sigmas is not None and np.allclose(np.asarray(timesteps) / 1000, sigmas)  # CogView4
+        both = (
+            timesteps is not None and sigmas is not None and np.allclose(np.asarray(timesteps) / 1000, sigmas)
+        )  # CogView4
         if (timesteps is not None and not both) or (sigmas is not None and not is_default_list(sigmas)):
             raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
         asked = len(sigmas) if sigmas is not None and num_inference_steps is None else num_inference_steps

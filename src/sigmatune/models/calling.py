@@ -147,10 +147,20 @@ def calling_of(name: str, seen: Seen, levels: int, scale: float, rescale: float)
     control = first.calls[0].control or {}
     given = next((control[key] for key in ("sample", "hidden_states") if control.get(key) is not None), None)
     if given is not None and given.shape[1:] != first.sample.shape[1:]:
-        raise SigmaTuneError(f"a {name} hands its control network something else than its latents, which is not supported.")
+        raise SigmaTuneError(
+            f"a {name} hands its control network something else than its latents, which is not supported."
+        )
     state, placement = found
     plain = Calling(
-        state, time, isinstance(arguments[state], list), placement, Placement(), clock, backward, tuple(sent.shape[1:]), ()
+        state,
+        time,
+        isinstance(arguments[state], list),
+        placement,
+        Placement(),
+        clock,
+        backward,
+        tuple(sent.shape[1:]),
+        (),
     )
     calling = _guided(name, plain, first, scale, rescale)
     for step in seen.steps[1:]:
@@ -238,14 +248,16 @@ def _guided(name: str, plain: Calling, step: Step, scale: float, rescale: float)
     raw = output_of(step.calls[0].output)[0]
     answers = [Placement()]
     if raw.numel() != step.sample[0].numel():
-        answers = [Placement(None, axis, start, size) for axis, size in _longer(raw.shape, like) for start in (0, raw.shape[axis] - size)]
+        answers = [
+            Placement(None, axis, start, size)
+            for axis, size in _longer(raw.shape, like)
+            for start in (0, raw.shape[axis] - size)
+        ]
     for answer in answers:
         found = _outputs(step, answer)
         outputs = [output for _, _, output in found]
         for kind, share, weights in _candidates(outputs, target, scale, rescale):
-            branches = tuple(
-                Branch(call, row, weight) for (call, row, _), weight in zip(found, weights, strict=True)
-            )
+            branches = tuple(Branch(call, row, weight) for (call, row, _), weight in zip(found, weights, strict=True))
             calling = replace(plain, answer=answer, branches=branches, kind=kind, share=share)
             if _close(calling.combined(outputs), target, step.calls[0].output):
                 return calling
@@ -283,7 +295,9 @@ def _check_same(name: str, calling: Calling, first: Step, later: Step) -> None:
     """Refuses what acts in the pipeline's loop."""
     problem = f"the {name} changes from step to step"
     if len(first.calls) != len(later.calls):
-        raise SigmaTuneError(f"{problem} how often it calls its network, which a plan does not know; leave that option out.")
+        raise SigmaTuneError(
+            f"{problem} how often it calls its network, which a plan does not know; leave that option out."
+        )
     for one, other in zip(first.calls, later.calls, strict=True):
         for key in one.arguments:
             if key in (calling.state, calling.time) or key in _controlled(one):
@@ -299,7 +313,9 @@ def _check_same(name: str, calling: Calling, first: Step, later: Step) -> None:
     target = later.guided[:1].float()
     target = target[:, : outputs[0].shape[1]].reshape(outputs[0].shape)
     if not _close(calling.combined(outputs), target, later.calls[0].output):
-        raise SigmaTuneError(f"{problem} its guidance, which is not supported; leave that option out or pass guidance=1.")
+        raise SigmaTuneError(
+            f"{problem} its guidance, which is not supported; leave that option out or pass guidance=1."
+        )
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -346,7 +362,9 @@ def conditions_of(calling: Calling, step: Step) -> list[tuple[Arguments, dict[st
             for key, value in call.arguments.items()
             if key not in (calling.state, calling.time, *links)
         }
-        control = {key: value for key, value in (call.control or {}).items() if key not in ("sample", "hidden_states", *TIMES)}
+        control = {
+            key: value for key, value in (call.control or {}).items() if key not in ("sample", "hidden_states", *TIMES)
+        }
         extra = _extra(calling.placement, torch.stack(rows))
         batches[number] = Arguments.of({"network": rest, "control": control, "extra": extra}, len(rows)), links
     for branch in calling.branches:
@@ -360,4 +378,8 @@ def _extra(placement: Placement, rows: Tensor) -> Tensor | None:
     if placement.axis is None:
         return None
     axis, end = placement.axis + 1, placement.start + placement.size
-    return rows.narrow(axis, end, rows.shape[axis] - end) if placement.start == 0 else rows.narrow(axis, 0, placement.start)
+    return (
+        rows.narrow(axis, end, rows.shape[axis] - end)
+        if placement.start == 0
+        else rows.narrow(axis, 0, placement.start)
+    )

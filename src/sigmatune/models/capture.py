@@ -206,7 +206,9 @@ def _replayed(network: torch.nn.Module, known: Step | None) -> Iterator[None]:
         try:
             return next(outputs)
         except StopIteration:
-            raise SigmaTuneError("the prompts make this pipeline call its network a different number of times.") from None
+            raise SigmaTuneError(
+                "the prompts make this pipeline call its network a different number of times."
+            ) from None
 
     own = "forward" in vars(network)
     network.forward = forward

@@ -128,11 +128,15 @@ def _with_guidance(
     knob = next((known for known in KNOBS if known in takes), None)
     if knob in call:
         if guidance is not None and float(guidance) != float(call[knob]):
-            raise SigmaTuneError(f"guidance={guidance:g} and {knob}={call[knob]:g} contradict each other; pass one of them.")
+            raise SigmaTuneError(
+                f"guidance={guidance:g} and {knob}={call[knob]:g} contradict each other; pass one of them."
+            )
         guidance = float(call[knob])
     default = 1.0 if knob is None or takes[knob].default is None else takes[knob].default
     apart = knob == "true_cfg_scale"
-    scale = float(default if guidance is None and not (apart and negative is None) else 1.0 if guidance is None else guidance)
+    scale = float(
+        default if guidance is None and not (apart and negative is None) else 1.0 if guidance is None else guidance
+    )
     if scale != 1 and knob is None:
         raise SigmaTuneError(f"a {name} has no guidance.")
     if knob is not None:

@@ -109,7 +109,9 @@ def _read(scheduler: Any, path: NoisePath) -> Array:
         return _infinite(levels, scheduler, path)
     # PNDM repeats entries of its list on purpose, and walks it once more in its first steps.
     times = getattr(scheduler, "_timesteps", None)
-    whole = scheduler.timesteps.double().numpy() if times is None else np.sort(np.asarray(times, dtype=np.float64))[::-1]
+    whole = (
+        scheduler.timesteps.double().numpy() if times is None else np.sort(np.asarray(times, dtype=np.float64))[::-1]
+    )
     return path.sigma(_distinct(whole))
 
 

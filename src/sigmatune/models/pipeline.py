@@ -79,9 +79,7 @@ class PipelineDenoiser(NetworkDenoiser):
         x = steps[0].sample
         assert x is not None
         dtype = (rows_of(steps[0].calls[0].arguments[calling.state]) or [x])[0].dtype
-        super().__init__(
-            network, tuple(x.shape[1:]), process.path, process.prediction, dtype=dtype, device=x.device
-        )
+        super().__init__(network, tuple(x.shape[1:]), process.path, process.prediction, dtype=dtype, device=x.device)
         control = getattr(pipe, "controlnet", None)
         self._identity = Identity(network, [] if control is None else [control])
         self._decoder = None if self._coder is None else Identity(self._coder)

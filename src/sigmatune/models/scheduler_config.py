@@ -171,7 +171,9 @@ def _cogvideox(config: Config) -> Process:
     """VP whose signal-to-noise ratio is divided by ``snr_shift_scale``; the table is the one that the class computes."""
     kind = config["prediction_type"]
     if kind not in ("epsilon", "v_prediction", "sample"):
-        raise SigmaTuneError(f"prediction_type {kind!r} is not supported here; supported are epsilon, v_prediction, sample.")
+        raise SigmaTuneError(
+            f"prediction_type {kind!r} is not supported here; supported are epsilon, v_prediction, sample."
+        )
     table = np.asarray(built({key: plain(value) for key, value in config.items()}).alphas_cumprod, dtype=np.float64)
     return Process(VP(table), predictions[kind], _own(config))
 
@@ -207,7 +209,9 @@ def _flow(config: Config) -> Process:
     known = config.get("known_shift")
     kind = config.get("prediction_type") or "flow_prediction"
     if kind not in ("flow_prediction", "sample"):
-        raise SigmaTuneError(f"a flow model of prediction_type {kind!r} is not supported; supported are flow_prediction, sample.")
+        raise SigmaTuneError(
+            f"a flow model of prediction_type {kind!r} is not supported; supported are flow_prediction, sample."
+        )
     if config.get("invert_sigmas"):
         raise SigmaTuneError("a flow scheduler with invert_sigmas is not supported: its time runs the other way.")
     if config.get("use_dynamic_shifting") and known is None:
@@ -261,9 +265,9 @@ READERS: dict[str, Callable[[Config], Process]] = {
     "SigmaTuneScheduler": _sigmatune,
     "ScoreSdeVeScheduler": _score,
     **dict.fromkeys(("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"), _cogvideox),
+    **dict.fromkeys(("CosineDPMSolverMultistepScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _edm),
     **dict.fromkeys(
-        ("CosineDPMSolverMultistepScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _edm
+        ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"), _flow
     ),
-    **dict.fromkeys(("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"), _flow),
 }
 """Readers by the scheduler's class name."""

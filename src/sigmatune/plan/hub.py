@@ -64,7 +64,9 @@ def push(plan: Plan, repository: str, *, private: bool = False, message: str = "
                 commit_message=message or f"Plan of {plan.calls} calls, {plan.solver}",
             )
         except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
-            raise SigmaTuneError(f"the hub does not take {repository}: {reason(error)}; is a token set (hf auth login)?") from None
+            raise SigmaTuneError(
+                f"the hub does not take {repository}: {reason(error)}; is a token set (hf auth login)?"
+            ) from None
     return str(getattr(commit, "commit_url", None) or commit)
 
 

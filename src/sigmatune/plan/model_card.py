@@ -28,7 +28,9 @@ def card_of(plan: Plan, repository: str, model: str = "") -> str:
     from huggingface_hub import ModelCardData  # only here: it takes long to import
 
     data = ModelCardData(
-        library_name="sigmatune", tags=["sigmatune", "diffusion", "sampling"], **({"base_model": model} if model else {})
+        library_name="sigmatune",
+        tags=["sigmatune", "diffusion", "sampling"],
+        **({"base_model": model} if model else {}),
     )
     facts = {
         "steps": plan.steps,

@@ -39,5 +39,9 @@ def diffusers_own(steps: int, path: NoisePath, *, config: Mapping[str, Any] | No
 
 
 FAMILY = Family(
-    "diffusers", diffusers_own, "what a scheduler class of diffusers makes from its configuration", starts=False, ends=False
+    "diffusers",
+    diffusers_own,
+    "what a scheduler class of diffusers makes from its configuration",
+    starts=False,
+    ends=False,
 )
