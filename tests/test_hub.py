@@ -11,7 +11,6 @@ import pytest
 import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.noise import vp
-from sigmatune.plan.model_card import card_of
 
 EVIDENCE = {
     "verdict": "gain",
@@ -61,7 +60,7 @@ def test_a_plan_comes_back_bit_for_bit(plan, hub):
 
 
 def test_the_card_shows_the_evidence_and_is_valid_for_the_hub(plan):
-    text = card_of(plan, "user/repo", "owner/model")
+    text = plan.repository_files("user/repo", "owner/model")["README.md"]
     loaded = huggingface_hub.ModelCard(text)
     assert loaded.data.base_model == "owner/model"
     assert loaded.data.library_name == "sigmatune"
@@ -69,11 +68,11 @@ def test_the_card_shows_the_evidence_and_is_valid_for_the_hub(plan):
     assert 'st.load_plan("user/repo")' in text
     assert "| verdict | gain |" in text
     assert "<b>" not in text.replace("\\<b\\>", ""), "text of a file stays text"
-    assert "None: this plan was not tuned" in card_of(plan.with_notes(evidence=None), "user/repo")
+    assert "None: this plan was not tuned" in plan.with_notes(evidence=None).repository_files("user/repo")["README.md"]
 
 
 def test_what_the_hub_does_not_have_is_one_sentence(hub, monkeypatch):
-    with pytest.raises(SigmaTuneError, match="provides no plan.json"):
+    with pytest.raises(SigmaTuneError, match=r"provides no plan\.json"):
         st.load_plan("user/nothing")
     plan = st.compile_plan(st.Schedule([1.0, 0.0]))
     with pytest.raises(SigmaTuneError, match="owner/name"):

@@ -103,15 +103,9 @@ def test_levels_are_the_classs_own_or_unknown_with_the_reason(kind):
             continue
         family, given = process.schedule
         for steps in (2, 3, 8):
-            try:
-                found = st.build_schedule(family, steps, process.path, **given).sigmas[:-1]
-            except SigmaTuneError as reason:
-                assert name == "PNDMScheduler", (
-                    options,
-                    steps,
-                    reason,
-                )  # it takes at least four steps in some spacings
+            if name == "PNDMScheduler" and steps < 4:  # it takes at least four steps in some spacings
                 continue
+            found = st.build_schedule(family, steps, process.path, **given).sigmas[:-1]
             expected = expected_levels(name, scheduler, steps, process.path)
             if expected is None:
                 continue

@@ -26,13 +26,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import argparse
 import datetime
 import gc
-import importlib
 import inspect
 import json
 import signal
-import sys
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +38,8 @@ from unittest import mock
 import diffusers
 import torch
 import transformers
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers_cases import STEPS, inputs_of, redrawn, shift_of, testers
 from diffusers_placeholders import NotHere, offline
 
 import sigmatune as st
@@ -52,14 +51,9 @@ from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 4
 OURS = {"num_inference_steps", "generator", "output_type", "return_dict", "timesteps", "sigmas", "latents", "prompt",
         "class_labels", "eta", "strength"}  # fmt: skip
 """Arguments of a call that the plan replaces, or that have another name in ``st.load``."""
-
-
-class _Stop(Exception):
-    """Ends a pipeline's call."""
 
 
 class TooLong(BaseException):
@@ -79,95 +73,6 @@ class Seen:
     before: list[torch.Tensor] = field(default_factory=list)
     after: list[torch.Tensor] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
-
-
-def testers(checkout: Path) -> Iterator[tuple[str, Any, str]]:
-    """(pipeline class, an instance of its test class, why it is not there) of all test files."""
-    sys.path.insert(0, str(checkout))
-    done = set()
-    for file in sorted((checkout / "tests" / "pipelines").glob("*/test_*.py")):
-        module = ".".join(file.relative_to(checkout).with_suffix("").parts)
-        if "onnx" in module:
-            continue
-        try:
-            members = vars(importlib.import_module(module))
-        except BaseException as error:  # noqa: BLE001 - whatever a test file does when it is imported
-            yield file.stem, None, reason(error)
-            continue
-        for name, member in sorted(members.items()):
-            if not isinstance(member, type) or member.__module__ != module:
-                continue
-            kind = inspect.getattr_static(member, "pipeline_class", None)  # a class whose library is missing raises
-            if kind is None or inspect.getattr_static(member, "get_dummy_components", None) is None:
-                continue
-            if isinstance(kind, property) or kind in done or "Memory" in name:
-                continue
-            done.add(kind)
-            yield kind.__name__, member, ""
-
-
-def called(method: Callable[..., Any], **options: Any) -> Any:
-    """Calls a method with those of the options that it takes."""
-    takes = inspect.signature(method).parameters
-    return method(**{name: value for name, value in options.items() if name in takes})
-
-
-def inputs_of(tester: Any, pipe: Any) -> dict[str, Any]:
-    """The arguments of a call, with the plan's number of steps and latents as output."""
-    given = dict(called(tester.get_dummy_inputs, device="cpu", seed=0))
-    takes = inspect.signature(type(pipe).__call__).parameters
-    for name in ("timesteps", "sigmas"):
-        given.pop(name, None)
-    for name in ("num_inference_steps", "num_steps"):
-        if name in takes:
-            given[name] = STEPS
-    if "output_type" in takes:
-        given["output_type"] = "latent"
-    if "strength" in takes:
-        given["strength"] = 1.0
-    given.pop("eta", None)
-    return given
-
-
-def redrawn(network: torch.nn.Module) -> None:
-    """Redraws the weights, because networks start with outputs of 0."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if parameter.ndim > 1:
-            fan = parameter[0].numel()
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
-        elif not ("norm" in name and name.endswith("weight")):
-            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    network.eval().requires_grad_(False)
-
-
-def shift_of(pipe: Any, given: dict[str, Any]) -> float | None:
-    """The dynamic shift at this resolution, from the pipeline's own set_timesteps."""
-    heard: dict[str, Any] = {}
-    plain = pipe.scheduler.set_timesteps
-
-    def listening(*args: Any, **kwargs: Any) -> Any:
-        heard.update(kwargs)
-        return plain(*args, **kwargs)
-
-    listening.__signature__ = inspect.signature(plain)
-    network = network_of(pipe)
-
-    def stop(*_: Any) -> None:
-        raise _Stop
-
-    hook = network.register_forward_pre_hook(stop)
-    try:
-        with mock.patch.object(pipe.scheduler, "set_timesteps", listening), torch.no_grad():
-            pipe(**given)
-    except _Stop:
-        pass
-    finally:
-        hook.remove()
-    mu = heard.get("mu")
-    dynamic = pipe.scheduler.config.get("use_dynamic_shifting")
-    linear = pipe.scheduler.config.get("time_shift_type") == "linear"
-    return None if mu is None or not dynamic else float(mu) if linear else float(torch.tensor(float(mu)).exp())
 
 
 def watched(pipe: Any, given: dict[str, Any]) -> Seen:
@@ -241,7 +146,9 @@ def started(noise: torch.Tensor) -> Any:
 def examined(tester_class: Any) -> dict[str, Any]:
     """One row of the table."""
     tester = tester_class()
-    with warnings.catch_warnings():
+    # Images are encoded with noise, which would differ from run to run.
+    exact = mock.patch.object(DiagonalGaussianDistribution, "sample", lambda posterior, *_, **__: posterior.mode())
+    with warnings.catch_warnings(), exact:
         warnings.simplefilter("ignore")
         for method in ("setup_method", "setUp"):
             if hasattr(tester, method):
@@ -263,23 +170,24 @@ def examined(tester_class: Any) -> dict[str, Any]:
         pipe.scheduler = made = st.interop.diffusers.scheduler(plan, pipe)
         try:
             seen = watched(pipe, given)
-            row = compared(pipe, made, plan, process, seen)
+            row = compared(made, plan, process, seen)
         finally:
             pipe.scheduler = own
         return {**row, **sampled(tester, pipe, plan, made, seen)}
 
 
-def compared(pipe: Any, made: Any, plan: st.Plan, process: Any, seen: Seen) -> dict[str, Any]:
+def compared(made: Any, plan: st.Plan, process: Any, seen: Seen) -> dict[str, Any]:
     """The pairs at the network and the end of the loop."""
     q = plan.coefficients.q.numpy()
     times = [float(t) for t in process.path.time(q)]
     if len(seen.times) != plan.calls:
         return {"calls": len(seen.times)}
-    clock = min(
-        (1.0, float(process.path.levels)), key=lambda c: abs(seen.times[0][0] * c - times[0]) if seen.times[0] else 0
-    )
+    levels = float(process.path.levels)
+    # t itself, tau, or either of them backwards
+    clocks = (lambda t: t, lambda t: t * levels, lambda t: levels - t * levels, lambda t: levels - t)
+    clock = min(clocks, key=lambda read: abs(read(seen.times[0][0]) - times[0]) if seen.times[0] else 0)
     off = max(
-        (abs(t * clock - want) / max(want, 1.0) for said, want in zip(seen.times, times, strict=True) for t in said),
+        (abs(clock(t) - want) / max(want, 1.0) for said, want in zip(seen.times, times, strict=True) for t in said),
         default=None,
     )
     eps = seen.before[0].double() / made.init_noise_sigma

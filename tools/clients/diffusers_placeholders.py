@@ -77,8 +77,8 @@ def _model(kind: type) -> Any:
         if "t5" in repository.lower():
             config = t5_config()
             if kind is transformers.UMT5EncoderModel:
-                config = transformers.UMT5Config(**{k: getattr(config, k) for k in
-                                                    ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")})  # fmt: skip
+                names = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+                config = transformers.UMT5Config(**{name: getattr(config, name) for name in names})
             return kind(config).eval()
         raise NotHere(repository)
 

@@ -17,7 +17,7 @@ def push(
 ) -> None:
     """Share a plan on the Hugging Face hub, with a card that shows its evidence and its levels."""
     from sigmatune.plan import load_plan
-    from sigmatune.plan.hub import write
+    from sigmatune.plan.repository import write
     from sigmatune.support.errors import SigmaTuneError
 
     loaded = load_plan(plan)
@@ -28,5 +28,5 @@ def push(
         dry_run.mkdir()
     except OSError as error:
         raise SigmaTuneError(f"the folder {dry_run} cannot be made: {error.strerror}.") from None
-    write(loaded, dry_run, repository, model)
+    write(loaded.repository_files(repository, model), dry_run)
     print(f"written to {dry_run}; nothing was sent")

@@ -1,8 +1,10 @@
 """The configuration of the scheduler that a plan replaces: kept in ours, so that ``from_config`` brings that scheduler back.
 
-Diffusers hands a configuration from one scheduler to the next: ``EulerDiscreteScheduler.from_config(pipe.scheduler.config)``. So
-the configuration of :class:`~sigmatune.interop.diffusers.SigmaTuneScheduler` holds every field of the scheduler before it (betas,
-shift, spacing, ...) beside its own. A plan without such a scheduler gets the fields that its noise path means.
+Diffusers hands a configuration from one scheduler to the next:
+``EulerDiscreteScheduler.from_config(pipe.scheduler.config)``. So the configuration of
+:class:`~sigmatune.interop.diffusers.SigmaTuneScheduler` holds every field of the scheduler before it (betas, shift,
+spacing,
+...) beside its own. A plan without such a scheduler gets the fields that its noise path means.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import Prediction
@@ -23,9 +24,6 @@ from sigmatune.support.options import plain
 OWN = ("plan", "prediction_type", "sigma_data", "edm_sign", "seed", "first_index", "num_train_timesteps", "use_flow_sigmas",
        "replaces")  # fmt: skip
 """Fields of our own scheduler."""
-
-HIDDEN = ("plan", "edm_sign", "seed", "first_index", "replaces")
-"""Those of them that no scheduler of diffusers has."""
 
 STOCK = tuple(sorted(set(READERS) - {"SigmaTuneScheduler"}))
 """The classes whose configurations can be kept."""
@@ -69,10 +67,10 @@ def meant(path: NoisePath, prediction: Prediction) -> tuple[str, dict[str, Any]]
     spec = process_of(path)
     kind, levels = spec["kind"], from_spec(spec).levels
     if kind == "vp":
-        betas = {"trained_betas": betas_of(from_spec(spec)).tolist()}
+        betas: dict[str, Any] = {"trained_betas": betas_of(from_spec(spec)).tolist()}
         if "betas" in spec:
-            ends = {name: spec[name] for name in ("beta_start", "beta_end") if name in spec}
-            betas = {"beta_schedule": BETAS[spec["betas"]], **ends}
+            tips: dict[str, Any] = {name: spec[name] for name in ("beta_start", "beta_end") if name in spec}
+            betas = {"beta_schedule": BETAS[spec["betas"]]} | tips
             if spec.get("zero_terminal_snr"):
                 betas |= {"rescale_betas_zero_snr": True}
         return "EulerDiscreteScheduler", {
@@ -96,18 +94,6 @@ def betas_of(path: NoisePath) -> np.ndarray[Any, np.dtype[np.float64]]:
     assert isinstance(path, VP)
     bar = path.alphas_cumprod
     return np.asarray(1 - bar / np.append(1.0, bar[:-1]))
-
-
-def table_of(spec: Mapping[str, Any]) -> torch.Tensor:
-    """``alphas_cumprod`` of a VP path, (T,), float32.
-
-    Raises:
-        AttributeError: for another kind of path, so that ``hasattr`` says no.
-    """
-    path = from_spec(process_of(from_spec(spec)))
-    if not isinstance(path, VP):
-        raise AttributeError("only variance-preserving models have alphas_cumprod and betas")
-    return torch.from_numpy(path.alphas_cumprod.copy()).float()
 
 
 def json_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,24 +2,24 @@ r"""A plan inside any diffusers pipeline: the network receives exactly the (t, s
 
 :func:`scheduler` builds the :class:`SigmaTuneScheduler` that runs a plan in a pipeline.
 
-Diffusers reads this module by its name when it loads a pipeline that was saved with this scheduler, and takes a class from it if
-the module also holds ``SchedulerMixin``; ``import sigmatune`` is enough for both.
+Diffusers reads this module by its name when it loads a pipeline that was saved with this scheduler, and takes a class
+from it if the module also holds ``SchedulerMixin``; ``import sigmatune`` is enough for both.
 """
 
 from __future__ import annotations
 
-from diffusers import SchedulerMixin as SchedulerMixin
-
 import json
 from typing import Any
+
+from diffusers import SchedulerMixin  # noqa: F401 - diffusers looks for it here
 
 from sigmatune import noise
 from sigmatune.interop.carried_config import carried, json_fields
 from sigmatune.interop.diffusers_scheduler import SigmaTuneScheduler
 from sigmatune.interop.image_start import starting_level
 from sigmatune.interop.pipeline_checks import check_clock, check_path, converts_schedulers, warn_of_pipeline
-from sigmatune.models.prediction_fields import fields_of
 from sigmatune.models.network import process_of
+from sigmatune.models.prediction_fields import fields_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file

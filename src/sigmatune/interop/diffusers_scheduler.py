@@ -16,12 +16,10 @@ Its configuration also holds the fields of the scheduler that it replaces (:mod:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
@@ -31,22 +29,20 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from sigmatune import noise
 from sigmatune.core import rng
-from sigmatune.interop.carried_config import STOCK, PlanFields, table_of
+from sigmatune.interop.carried_config import PlanFields
 from sigmatune.interop.image_start import mixing_weights
 from sigmatune.interop.native import native
 from sigmatune.interop.pipeline_checks import check_shift, is_default_list
 from sigmatune.interop.pipeline_machine import PipelineMachine
-from sigmatune.models.prediction_fields import prediction_of
+from sigmatune.interop.replaced_scheduler import ReplacedScheduler
 from sigmatune.models.network import process_of
+from sigmatune.models.prediction_fields import prediction_of
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import first_unsound
 
 Tensor = torch.Tensor
-
-_REPLACED = {"vp": "EulerDiscreteScheduler", "flow": "FlowMatchEulerDiscreteScheduler", "ve": "EDMEulerScheduler"}
-"""By kind of path, for configurations that do not say what they replace."""
 
 
 @dataclass
@@ -56,7 +52,7 @@ class Output(SchedulerOutput):  # type: ignore[misc]
     pred_original_sample: Tensor | None = None
 
 
-class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """Runs a plan in a diffusers pipeline; built by :func:`scheduler`.
 
     Every argument becomes part of the configuration, so ``save_pretrained`` and ``from_pretrained`` keep the plan bit
@@ -82,8 +78,6 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     order = 1
-    _compatibles = list(STOCK)
-    lost_by = ""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -112,47 +106,6 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         name = "flow_prediction" if prediction_type == "flow" else prediction_type
         self.register_to_config(plan=PlanFields(plan), prediction_type=name, use_flow_sigmas=flow)
         self.set_timesteps(self._plan.calls)
-
-    @property
-    def compatibles(self) -> list[type]:
-        """The schedulers of diffusers that take this configuration: those of the scheduler that the plan replaces."""
-        replaced = getattr(diffusers, self.config.replaces or _REPLACED[process_of(self._path)["kind"]])
-        found: list[type] = replaced._get_compatibles()
-        return found
-
-    @property
-    def alphas_cumprod(self) -> Tensor:
-        """The table of a variance-preserving model, (T,), float32; other models have none."""
-        return table_of(self._path.spec())
-
-    @property
-    def alphas(self) -> Tensor:
-        """Ratios of successive entries of that table, (T,), float32."""
-        bar = self.alphas_cumprod.double()
-        return torch.cat([bar[:1], bar[1:] / bar[:-1]]).float()
-
-    @property
-    def betas(self) -> Tensor:
-        """Variance that each of its steps adds, (T,), float32."""
-        return 1 - self.alphas
-
-    @property
-    def final_alpha_cumprod(self) -> Tensor:
-        """The signal after the last step, 1, of a variance-preserving model."""
-        return torch.ones_like(self.alphas_cumprod[0])
-
-    def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Writes the configuration; see :meth:`diffusers.ConfigMixin.save_config`.
-
-        Raises:
-            SigmaTuneError: if the pipeline would lose the plan when it is loaded.
-        """
-        if self.lost_by:
-            raise SigmaTuneError(
-                f"a {self.lost_by} puts a scheduler of its own in place of the saved one when it is loaded, so the plan would "
-                "be lost; save the plan with plan.save and put it in again after loading."
-            )
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     @property
     def plan(self) -> Plan:

@@ -11,17 +11,24 @@ import numpy as np
 import torch
 
 from sigmatune.models.network import process_of
-from sigmatune.noise import Array, NoisePath
+from sigmatune.noise import Array, Flow, NoisePath
 from sigmatune.plan import Plan
+from sigmatune.schedules.linear_quadratic import linear_quadratic
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def is_default_list(sigmas: Sequence[float]) -> bool:
-    """Whether this is a list that flow pipelines pass by default: tau evenly from 1 to 1/N, or whole timesteps from T to 1."""
+    """Whether this is a list that flow pipelines pass by default, which is no wish of the user.
+
+    Most pass tau evenly from 1 to 1/N, CogView4 whole timesteps from T to 1, LTX's pipeline for conditions its linear-quadratic
+    curve.
+    """
     given = np.asarray(sigmas, dtype=np.float64).reshape(-1)
-    even = np.linspace(1.0, 1 / max(len(given), 1), len(given))
-    whole = np.floor(np.linspace(1000.0, 1.0, len(given))) / 1000
-    return any(bool(np.allclose(given, one, rtol=0, atol=1e-6)) for one in (even, whole))
+    n = max(len(given), 1)
+    with np.errstate(divide="ignore"):
+        curve = 1 / (1 + 1 / linear_quadratic(n, Flow()))
+    defaults = (np.linspace(1.0, 1 / n, n), np.floor(np.linspace(1000.0, 1.0, n)) / 1000, curve)
+    return any(len(given) == n and bool(np.allclose(given, one, rtol=0, atol=1e-6)) for one in defaults)
 
 
 def check_path(plan: Plan, path: NoisePath, pipeline_path: NoisePath) -> None:

@@ -10,7 +10,6 @@ import torch
 
 from sigmatune.support.errors import SigmaTuneError
 
-
 TABLES = ("rotary", "freqs")
 """Parts of the names of arguments that hold tables of positions."""
 
@@ -53,8 +52,7 @@ class Arguments:
     def numbers(self) -> list[torch.Tensor]:
         """Every tensor in it."""
         tensors = self.tensors
-        _leaves(self.tree, lambda x: x, lambda rows: [tensors.append(x) for x in rows])
-        return tensors
+        return [*tensors, *(x for rows in _row_lists(self.tree) for x in rows)]
 
     @property
     def rest(self) -> str:
@@ -97,9 +95,9 @@ class Arguments:
 
 
 def _row_lists(tree: Any) -> list[RowList]:
-    found: list[RowList] = []
-    _leaves(tree, lambda x: x, found.append)
-    return found
+    lists: list[RowList] = []
+    _leaves(tree, lambda x: x, lists.append)
+    return lists
 
 
 def _leaves(value: Any, change: Callable[[torch.Tensor], Any], rows: Callable[[RowList], Any]) -> Any:

@@ -2,8 +2,8 @@ r"""Watches a diffusers pipeline call its network, up to the scheduler's step.
 
 Every family conditions its network in its own way: text embeddings, pooled embeddings, sizes, masks, position ids, labels,
 residuals of a control network. The pipeline prepares all of these before its loop. So this module calls the pipeline like a
-user, records every call of the network and what reaches the scheduler, and stops it after one or two steps. This encodes a prompt
-once and needs no code per family; :mod:`~sigmatune.models.calling` reads the record.
+user, records every call of the network and what reaches the scheduler, and stops it after one or two steps. This
+encodes a prompt once and needs no code per family; :mod:`~sigmatune.models.calling_read` reads the record.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NetworkCall:
 
 
 @dataclass
-class Step:
+class Turn:
     """One turn of the loop: the network's calls, and t, latents and output with guidance as the scheduler gets them."""
 
     calls: list[NetworkCall] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Step:
 class Seen:
     """A watched run: its steps, the shift and the list of sigmas that the pipeline passed to its scheduler."""
 
-    steps: list[Step]
+    turns: list[Turn]
     mu: float | None = None
     sigmas: Sequence[float] | None = None
 
@@ -79,17 +79,18 @@ def inner_of(network: torch.nn.Module) -> torch.nn.Module:
     """The diffusers network inside the wrappers of torch.compile, data parallelism and PEFT."""
     inner = module_of(network) or network
     while callable(getattr(inner, "get_base_model", None)):
-        inner = inner.get_base_model()
+        base: Any = inner
+        inner = base.get_base_model()
     return inner
 
 
-def watch(pipe: Any, call: Mapping[str, Any], known: Step | None = None) -> Seen:
+def watch(pipe: Any, call: Mapping[str, Any], known: Turn | None = None) -> Seen:
     """Calls a pipeline and records its first steps.
 
     Args:
         pipe: The pipeline; unchanged afterwards.
         call: The pipeline's arguments, without the number of steps.
-        known: A step of an earlier run. Then the network does not compute: its calls return what they returned there, and the
+        known: A turn of an earlier run. Then the network does not compute: its calls return what they returned there, and the
             run ends after one step.
 
     Raises:
@@ -109,8 +110,8 @@ def watch(pipe: Any, call: Mapping[str, Any], known: Step | None = None) -> Seen
             raise SigmaTuneError(
                 f"the {type(pipe).__name__} does not run with these arguments: {reason(error)}."
             ) from None
-    seen.steps = [step for step in seen.steps if step.sample is not None and step.calls]
-    if not seen.steps:
+    seen.turns = [turn for turn in seen.turns if turn.sample is not None and turn.calls]
+    if not seen.turns:
         raise SigmaTuneError(f"the {type(pipe).__name__} made no call of its network before a step of its scheduler.")
     return seen
 
@@ -131,11 +132,11 @@ def _unwrapped(pipe: Any) -> Iterator[torch.nn.Module]:
 
 
 @contextmanager
-def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Step | None) -> Iterator[None]:
+def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | None) -> Iterator[None]:
     """Installs hooks, and a copy of the scheduler that records its arguments."""
     control = getattr(pipe, "controlnet", None)
     original, probe = pipe.scheduler, deepcopy(pipe.scheduler)
-    seen.steps.append(Step())
+    seen.turns.append(Turn())
     waiting: dict[str, Any] = {}
 
     def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -144,13 +145,13 @@ def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Step | Non
             waiting["control"] = bound
         else:
             kept = {"control": waiting.pop("control", None), "control_output": waiting.pop("output", None)}
-            seen.steps[-1].calls.append(NetworkCall(bound, **kept))
+            seen.turns[-1].calls.append(NetworkCall(bound, **kept))
 
     def after(module: torch.nn.Module, _: Any, output: Any) -> None:
         if module is control:
             waiting["output"] = output
         else:
-            seen.steps[-1].calls[-1].output = output
+            seen.turns[-1].calls[-1].output = output
 
     def refuse(*_: Any) -> None:
         raise SigmaTuneError(f"a {type(pipe).__name__} with a second network for some noise levels is not supported.")
@@ -182,19 +183,19 @@ def _listen(probe: Any, seen: Seen, steps: int) -> None:
 
     @functools.wraps(plain)
     def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        now = seen.steps[-1]
+        now = seen.turns[-1]
         now.guided, now.sample, now.t = model_output.clone(), sample.clone(), float(torch.as_tensor(timestep))
-        if len(seen.steps) == steps:
+        if len(seen.turns) == steps:
             raise _Stop
-        seen.steps.append(Step())
+        seen.turns.append(Turn())
         return plain(model_output, timestep, sample, *args, **kwargs)
 
     probe.set_timesteps, probe.step = listening, step
 
 
 @contextmanager
-def _replayed(network: torch.nn.Module, known: Step | None) -> Iterator[None]:
-    """Lets the network return what it returned in a known step."""
+def _replayed(network: torch.nn.Module, known: Turn | None) -> Iterator[None]:
+    """Lets the network return what it returned in a known turn."""
     if known is None:
         yield
         return
@@ -210,12 +211,12 @@ def _replayed(network: torch.nn.Module, known: Step | None) -> Iterator[None]:
                 "the prompts make this pipeline call its network a different number of times."
             ) from None
 
-    own = "forward" in vars(network)
+    replaced = "forward" in vars(network)
     network.forward = forward
     try:
         yield
     finally:
-        if own:
+        if replaced:
             network.forward = plain
         else:
             del network.forward

@@ -2,7 +2,8 @@ r"""From a pipeline's latents to what its autoencoder decodes.
 
 .. math:: z = \frac{x}{\text{scaling\_factor}} \, s + m + \text{shift\_factor}
 
-with the mean m and deviation s of each channel where the autoencoder's configuration has them (``latents_mean``, ``latents_std``).
+with the mean m and deviation s of each channel where the autoencoder's configuration has them (``latents_mean``,
+``latents_std``).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sigmatune.models.calling import calling_of
+from sigmatune.models.calling_read import calling_of
 from sigmatune.models.capture import Seen, watch
 from sigmatune.models.network import pick_device
 from sigmatune.models.own_levels import LINSPACE
@@ -88,12 +88,12 @@ def from_pipeline(
     calling = calling_of(type(pipe).__name__, first, process.path.levels, scale, rescale)
     if (len(calling.branches) > 1) != (scale != 1) and not (scale != 1 and guidance is None):
         raise SigmaTuneError(f"the guidance of a {type(pipe).__name__} is not supported; pass guidance=1.")
-    known = first.steps[0]
-    steps = [known, *(watch(pipe, {**arguments, str(key): value}, known).steps[0] for value in given[1:])]
+    known = first.turns[0]
+    turns = [known, *(watch(pipe, {**arguments, str(key): value}, known).turns[0] for value in given[1:])]
     denoiser = PipelineDenoiser(
         pipe,
         calling,
-        steps,
+        turns,
         process,
         [] if key is None else given,
         scale=scale,
@@ -126,7 +126,7 @@ def _with_guidance(
     """
     name, arguments = type(pipe).__name__, dict(call)
     knob = next((known for known in KNOBS if known in takes), None)
-    if knob in call:
+    if knob is not None and knob in call:
         if guidance is not None and float(guidance) != float(call[knob]):
             raise SigmaTuneError(
                 f"guidance={guidance:g} and {knob}={call[knob]:g} contradict each other; pass one of them."

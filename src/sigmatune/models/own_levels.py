@@ -1,9 +1,9 @@
 r"""The noise levels that a diffusers scheduler makes from its configuration, as it makes them.
 
 The same option means different levels in different classes: with ``timestep_spacing: "leading"`` DDIM takes every
-:math:`\lfloor T / N \rfloor`-th timestep and DPM-Solver every :math:`\lfloor T / (N + 1) \rfloor`-th; with ``"linspace"`` DDIM rounds
-to whole timesteps and Euler interpolates sigma. So nothing is computed again here: the class is built from the configuration,
-``set_timesteps(N)`` is called, and its list is read,
+:math:`\lfloor T / N \rfloor`-th timestep and DPM-Solver every :math:`\lfloor T / (N + 1) \rfloor`-th; with
+``"linspace"`` DDIM rounds to whole timesteps and Euler interpolates sigma. So nothing is computed again here: the class
+is built from the configuration, ``set_timesteps(N)`` is called, and its list is read,
 
 ========================== ======================================================
 list                       level

@@ -1,13 +1,13 @@
 r"""Any diffusers pipeline is a denoiser: latents, text, labels, guidance, transformers, control networks.
 
-The condition of each row comes from the pipeline itself (:mod:`~sigmatune.models.capture`), and so do the way it calls its network
-and combines the outputs (:mod:`~sigmatune.models.calling`). The noise path and the prediction type are those of its scheduler, and
-guidance is the pipeline's,
+The condition of each row comes from the pipeline itself (:mod:`~sigmatune.models.capture`), and so do the way it calls
+its network and combines the outputs (:mod:`~sigmatune.models.calling`). The noise path and the prediction type are
+those of its scheduler, and guidance is the pipeline's,
 
 .. math:: f_w = f_u + w (f_c - f_u) \text{ for } \sigma \in (a, b], \quad f_c \text{ elsewhere},
 
-in one call for both, or two, as the pipeline does it. Data are latents of any rank; :meth:`PipelineDenoiser.decode` decodes those
-of images.
+in one call for both, or two, as the pipeline does it. Data are latents of any rank; :meth:`PipelineDenoiser.decode`
+decodes those of images.
 
 Row i of a run has the condition i modulo their number. During tuning, the ranges of rows for tuning, validation and the
 final test use disjoint conditions.
@@ -30,7 +30,7 @@ from sigmatune.core.digests import add_weights, numbers_of
 from sigmatune.core.identity import Identity
 from sigmatune.models.arguments import Arguments
 from sigmatune.models.calling import Calling, conditions_of, output_of, rows_of
-from sigmatune.models.capture import Step, inner_of, network_of
+from sigmatune.models.capture import Turn, inner_of, network_of
 from sigmatune.models.latents import decoded, latents_of
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import Process
@@ -44,7 +44,7 @@ class PipelineDenoiser(NetworkDenoiser):
     Args:
         pipe: The pipeline.
         calling: How it calls its network.
-        steps: A watched step for each condition.
+        turns: A watched turn of the loop for each condition.
         process: Its scheduler's process.
         names: The conditions as text, for digests.
         scale: Guidance w; 1 for none.
@@ -64,7 +64,7 @@ class PipelineDenoiser(NetworkDenoiser):
         self,
         pipe: Any,
         calling: Calling,
-        steps: Sequence[Step],
+        turns: Sequence[Turn],
         process: Process,
         names: Sequence[Any],
         *,
@@ -76,19 +76,19 @@ class PipelineDenoiser(NetworkDenoiser):
         self.guided = len(calling.branches) > 1
         self.scale = float(scale) if self.guided else 1.0
         self.clock = calling.clock
-        x = steps[0].sample
+        x = turns[0].sample
         assert x is not None
-        dtype = (rows_of(steps[0].calls[0].arguments[calling.state]) or [x])[0].dtype
+        dtype = (rows_of(turns[0].calls[0].arguments[calling.state]) or [x])[0].dtype
         super().__init__(network, tuple(x.shape[1:]), process.path, process.prediction, dtype=dtype, device=x.device)
         control = getattr(pipe, "controlnet", None)
         self._identity = Identity(network, [] if control is None else [control])
         self._decoder = None if self._coder is None else Identity(self._coder)
         self._encoded: dict[str, str] = {}
         self.default_schedule, self.value_range = process.schedule, (-1.0, 1.0)
-        read = [conditions_of(calling, step) for step in steps]
+        read = [conditions_of(calling, turn) for turn in turns]
         self._conditions = [Arguments.joined([one[j][0] for one in read]) for j in range(len(calling.branches))]
         self._links = [links for _, links in read[0]]
-        self._entries = Condition(tuple(range(len(steps))))
+        self._entries = Condition(tuple(range(len(turns))))
         self._rows: tuple[int, ...] | None = None
         if self.guided:
             ends = [end if np.isfinite(end) else "inf" for end in interval]
@@ -143,8 +143,8 @@ class PipelineDenoiser(NetworkDenoiser):
         if condition["control"]:
             name = "sample" if calling.state == "sample" else "hidden_states"
             control = {**condition["control"], name: x, "timestep": time, "return_dict": False}
-            made = self.pipe.controlnet(**control)
-            arguments |= {key: made[place] for key, place in links.items()}
+            residuals = self.pipe.controlnet(**control)
+            arguments |= {key: residuals[place] for key, place in links.items()}
         rows = calling.placement.put(x, condition["extra"])
         state = list(rows.unbind(0)) if calling.listed else rows
         network: Any = self.network
@@ -191,7 +191,7 @@ class PipelineDenoiser(NetworkDenoiser):
             return x
         latents = latents_of(self.pipe, x, self.size)
         with torch.no_grad():
-            parts = [decoded(coder, part.to(coder.dtype)) for part in latents.split(16)]
+            parts = [decoded(coder, part.to(coder.dtype)) for part in torch.split(latents, 16)]
         pixels = torch.cat(parts).to(x.dtype)
         if (bad := first_unsound(pixels)) is not None:
             name = unsound_weight(coder)
@@ -213,7 +213,7 @@ class PipelineDenoiser(NetworkDenoiser):
         return NetworkDenoiser._digested(other, whole=whole)
 
     def identity(self) -> object:
-        config = dict(getattr(inner_of(self.network), "config", {}))  # the same for a compiled network
+        config = dict(getattr(inner_of(network_of(self.pipe)), "config", {}))  # the same for a compiled network
         public = {key: value for key, value in config.items() if key[:1] != "_"}
         digest = hashlib.sha256()
         if getattr(self.pipe, "controlnet", None) is not None:

@@ -119,8 +119,8 @@ def weights_variant(unet: Path) -> str | None:
         raise SigmaTuneError(f"{unet} holds no weights: {WEIGHTS}.safetensors is missing.")
     # The variant of a shard stands before its number or, in files of newer versions of diffusers, after it.
     pattern = rf"{WEIGHTS}(?:\.(?P<before>[\w-]+?))?(?:-\d+-of-\d+)?(?:\.(?P<after>[\w-]+))?\.safetensors"
-    found = [match for name in names if (match := re.fullmatch(pattern, name))]
-    variants = {match["before"] or match["after"] for match in found}
+    matches = [match for name in names if (match := re.fullmatch(pattern, name))]
+    variants = {match["before"] or match["after"] for match in matches}
     if None in variants:
         return None
     if len(variants) != 1:

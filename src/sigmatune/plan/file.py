@@ -19,8 +19,8 @@ from sigmatune.core.schedule import Schedule
 from sigmatune.core.table import Coefficients
 from sigmatune.plan.compiler import compile_plan
 from sigmatune.plan.document import PlanFile, coefficients_of, parse
-from sigmatune.plan.hub import fetch, is_hub_id
 from sigmatune.plan.plan import Plan
+from sigmatune.plan.repository import fetch, is_hub_id
 from sigmatune.support import json_file
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
@@ -34,7 +34,7 @@ def load_plan(path: str | Path, *, solver: str | None = None, revision: str | No
     """Reads a plan file and compiles it; the levels are those of the file, bit for bit.
 
     Args:
-        path: A file that :meth:`Plan.save` wrote, or ``owner/name``, a repository on the hub that :meth:`Plan.push_to_hub` wrote.
+        path: A file that :meth:`Plan.save` wrote, or ``owner/name``, a repository that :meth:`Plan.push_to_hub` wrote.
         solver: Run the levels with another solver than they were tuned for; warns.
         revision: Branch, tag or commit on the hub.
 

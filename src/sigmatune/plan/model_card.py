@@ -1,44 +1,41 @@
-"""The card of a plan on the hub: what it is for, what was measured, and how to run it. All figures are those of the plan's file."""
+"""The card of a plan on the hub: its purpose, what was measured, and how to run it, all from the plan's file."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sigmatune.core.schedule import drawing_of, levels_of
+from sigmatune.core.schedule import Schedule, drawing_of, levels_of
+from sigmatune.plan.document import PlanFile
 from sigmatune.support import card
-
-if TYPE_CHECKING:
-    from sigmatune.plan.plan import Plan
 
 SHOWN = ("verdict", "baseline", "error_ratio", "set_ratio", "n", "measure")
 """Fields of the evidence that the card shows first; all of them are in the file."""
 
 
-def card_of(plan: Plan, repository: str, model: str = "") -> str:
+def card_of(plan: PlanFile, schedule: Schedule, repository: str, model: str = "") -> str:
     """The text of ``README.md``: metadata for the hub, facts, evidence and code.
 
     Args:
-        plan: The plan.
+        plan: The fields of the plan's file.
+        schedule: Its levels.
         repository: ``owner/name``.
         model: The hub id of its model, if it has one; the card then appears there.
     """
     from huggingface_hub import ModelCardData  # only here: it takes long to import
 
     data = ModelCardData(
-        library_name="sigmatune",
-        tags=["sigmatune", "diffusion", "sampling"],
-        **({"base_model": model} if model else {}),
+        library_name="sigmatune", tags=["sigmatune", "diffusion", "sampling"], base_model=model or None
     )
     facts = {
         "steps": plan.steps,
         "network calls": plan.calls,
         "solver": plan.solver,
-        "sigma": levels_of(plan.schedule),
-        "noise path": json.dumps(plan.path) if plan.path is not None else "not stated",
-        "made for": plan.fingerprint or "not stated",
+        "sigma": levels_of(schedule),
+        "noise path": json.dumps(plan.noise_path) if plan.noise_path is not None else "not stated",
+        "made for": plan.model or "not stated",
         **{f"tuned for: {name}": value for name, value in (plan.tuned_for or {}).items() if _short(value)},
     }
     return "\n".join(
@@ -57,9 +54,9 @@ def card_of(plan: Plan, repository: str, model: str = "") -> str:
     )  # fmt: skip
 
 
-def drawing(plan: Plan) -> str:
+def drawing(schedule: Schedule) -> str:
     """The levels as an SVG file."""
-    text = drawing_of(plan.schedule)
+    text = drawing_of(schedule)
     namespace = 'xmlns="http://www.w3.org/2000/svg"'
     return text if namespace in text else text.replace("<svg", f"<svg {namespace}", 1)
 

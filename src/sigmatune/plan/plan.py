@@ -14,6 +14,8 @@ from sigmatune import noise
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of
 from sigmatune.core.table import Coefficients
+from sigmatune.plan import model_card
+from sigmatune.plan import repository as repositories
 from sigmatune.plan.document import FORMAT, VERSION, PlanFile, lists, plain, table_of
 from sigmatune.support import card, outputs
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
@@ -167,9 +169,17 @@ class Plan:
         Raises:
             SigmaTuneError: if that is no repository, or the hub refuses it.
         """
-        from sigmatune.plan.hub import push  # only here: the hub's client takes long to import
+        message = message or f"Plan of {self.calls} calls, {self.solver}"
+        return repositories.push(self.repository_files(repository, model), repository, message, private=private)
 
-        return push(self, repository, private=private, message=message, model=model)
+    def repository_files(self, repository: str, model: str = "") -> dict[str, str]:
+        """The files that :meth:`push_to_hub` sends, text by name."""
+        document = self.document()
+        return {
+            repositories.PLAN: document.text(),
+            "README.md": model_card.card_of(document, self.schedule, repository, model),
+            "levels.svg": model_card.drawing(self.schedule),
+        }
 
 
 class Rule(Protocol):

@@ -1,7 +1,7 @@
 """A module that is in ``sys.modules`` before anyone uses it, and whose code runs at its first use.
 
-Some libraries find a class of ours by the name of its module in ``sys.modules`` and import nothing themselves. The module must be
-there after ``import sigmatune``, which must not import what the module needs.
+Some libraries find a class of ours by the name of its module in ``sys.modules`` and import nothing themselves. The
+module must be there after ``import sigmatune``, which must not import what the module needs.
 """
 
 from __future__ import annotations

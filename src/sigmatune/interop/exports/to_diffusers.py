@@ -53,8 +53,8 @@ def write(plan: Plan, *, prediction: str = "") -> str:
         num_train_timesteps=path.levels,
         replaces=replaces,
     )
-    own = set(scheduler.config)
-    scheduler.register_to_config(**{key: value for key, value in json_fields(fields).items() if key not in own})
+    ours = set(scheduler.config)
+    scheduler.register_to_config(**{key: value for key, value in json_fields(fields).items() if key not in ours})
     return str(scheduler.to_json_string())
 
 
@@ -70,10 +70,11 @@ def read(text: str) -> Plan:
 
 
 def write_stock(plan: Plan, *, prediction: str = "") -> str:
-    """Writes the class, the configuration and the argument of a stock scheduler, as JSON.
+    r"""Writes the class, the configuration and the argument of a stock scheduler, as JSON.
 
-    The configuration is complete: ``Class(**config)`` and ``set_timesteps(sigmas=...)`` are all that a pipeline needs. With trailing
-    spacing, EulerDiscreteScheduler starts from :math:`\\sigma_0` times noise, as plans do, and not from :math:`\\sqrt{1 + \\sigma_0^2}`.
+    The configuration is complete: ``Class(**config)`` and ``set_timesteps(sigmas=...)`` are all that a pipeline needs. With
+    trailing spacing, EulerDiscreteScheduler starts from :math:`\sigma_0` times noise, as plans do, and not from
+    :math:`\sqrt{1 + \sigma_0^2}`.
 
     Args:
         plan: A plan of Euler steps.

@@ -1,7 +1,7 @@
 """Plans on the Hugging Face hub: one repository per plan, with a card that shows what is known about it.
 
-A repository holds ``plan.json``, the file that :meth:`Plan.save <sigmatune.plan.plan.Plan.save>` writes; ``README.md``, the model card;
-and ``levels.svg``, the levels as a drawing. Nothing else is read when a plan is loaded: the plan file is checked like any file of a
+A repository holds ``plan.json``, the file that :meth:`Plan.save <sigmatune.plan.plan.Plan.save>` writes; ``README.md``, the
+model card; and ``levels.svg``, the levels as a drawing. Loading reads ``plan.json`` alone and checks it like any file from a
 stranger (``SECURITY.md``).
 """
 
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sigmatune.plan.model_card import card_of, drawing
-from sigmatune.support.errors import SigmaTuneError, reason
-
-if TYPE_CHECKING:
-    from sigmatune.plan.plan import Plan
+from sigmatune.support.errors import SigmaTuneError, reason, shown
+from sigmatune.support.files import write_text
 
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
-PLAN, CARD, DRAWING = "plan.json", "README.md", "levels.svg"
+PLAN = "plan.json"
+"""The file that a repository has to hold."""
 
 
 def is_hub_id(source: object) -> bool:
@@ -47,22 +45,28 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         ) from None
 
 
-def push(plan: Plan, repository: str, *, private: bool = False, message: str = "", model: str = "") -> str:
-    """Writes a plan, its card and its drawing into a repository, in one commit; see :meth:`Plan.push_to_hub`."""
+def push(files: Mapping[str, str], repository: str, message: str, *, private: bool = False) -> str:
+    """Writes text files into a repository, in one commit, and returns its address.
+
+    Args:
+        files: Texts by name.
+        repository: ``owner/name``; created if it is not there.
+        message: The commit's message.
+        private: Make a new repository private.
+
+    Raises:
+        SigmaTuneError: if that is no repository, or the hub refuses it.
+    """
     from huggingface_hub import HfApi
 
     if not re.fullmatch(HUB_ID, repository):
-        raise SigmaTuneError(f"a repository of the hub is owner/name, not {repository!r}.")
+        raise SigmaTuneError(f"a repository of the hub is owner/name, not {shown(repository)}.")
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        write(plan, Path(folder), repository, model)
+        write(files, Path(folder))
         try:
             api.create_repo(repository, private=private, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repository,
-                folder_path=folder,
-                commit_message=message or f"Plan of {plan.calls} calls, {plan.solver}",
-            )
+            commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
         except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
             raise SigmaTuneError(
                 f"the hub does not take {repository}: {reason(error)}; is a token set (hf auth login)?"
@@ -70,8 +74,7 @@ def push(plan: Plan, repository: str, *, private: bool = False, message: str = "
     return str(getattr(commit, "commit_url", None) or commit)
 
 
-def write(plan: Plan, folder: Path, repository: str, model: str = "") -> None:
-    """Writes the files of a repository into a folder."""
-    plan.save(folder / PLAN)
-    (folder / CARD).write_text(card_of(plan, repository, model), encoding="utf-8")
-    (folder / DRAWING).write_text(drawing(plan), encoding="utf-8")
+def write(files: Mapping[str, str], folder: Path) -> None:
+    """Writes text files into a folder."""
+    for name, text in files.items():
+        write_text(folder / name, text)
