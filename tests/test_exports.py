@@ -163,23 +163,13 @@ def test_stock_schedulers_of_diffusers_send_the_plans_t_and_end_where_it_ends():
     for path, prediction in ((SD, "epsilon"), (Flow(3.0), "flow")):
         plan = plan_on(path, 6)
         fields = json.loads(exports.export(plan, "diffusers-stock"))
-        config = {**fields["config"]}
-        if path is SD:
-            config |= {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-        made = getattr(diffusers, fields["scheduler"])(**config)
+        made = getattr(diffusers, fields["scheduler"])(**fields["config"])
         made.set_timesteps(sigmas=fields["sigmas"])
         np.testing.assert_allclose(made.timesteps.numpy(), path.time(plan.schedule.sigmas[:-1]), rtol=1e-6)
-        ours = st.interop.diffusers.SigmaTuneScheduler(
-            **{
-                k: v
-                for k, v in json.loads(exports.export(plan, "diffusers", prediction=prediction)).items()
-                if k[0] != "_"
-            }
-        )
+        text = exports.export(plan, "diffusers", prediction=prediction)
+        ours = st.interop.diffusers.SigmaTuneScheduler.from_config(json.loads(text))
         eps = torch.randn(1, 4, 8, 8)
         x, y = eps * made.init_noise_sigma if path is SD else eps, eps * ours.init_noise_sigma
-        if path is SD:  # its init_noise_sigma is of its own default grid
-            x = eps * float(plan.schedule.sigmas[0])
         for t, s in zip(made.timesteps, ours.timesteps, strict=True):
             x = made.step(torch.tanh(made.scale_model_input(x, t) if path is SD else x), t, x).prev_sample
             y = ours.step(torch.tanh(y), s, y).prev_sample

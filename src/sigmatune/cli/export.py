@@ -16,7 +16,7 @@ def export(
     to: str = typer.Option("", "--to", help="diffusers, diffusers-stock, comfyui, a1111, k-diffusion, sd.cpp, json."),
     out: Path | None = typer.Option(None, "--out", "-o", help="File to write; printed by default."),
     prediction: str = typer.Option(
-        "", help="--to diffusers: what the model predicts, epsilon, v_prediction, sample, flow."
+        "", help="--to diffusers, diffusers-stock: what the model predicts, epsilon, v_prediction, sample, flow."
     ),
     force: Force = False,
 ) -> None:
@@ -36,8 +36,8 @@ def export(
     if not to:
         raise SigmaTuneError(f"name the target by --to: {', '.join(TARGETS)}.")
     may_write((out, "plan" if TARGETS[to].name == "json" else "export"), inputs=[plan], force=force)
-    if prediction and TARGETS[to].name != "diffusers":
-        raise SigmaTuneError("--prediction belongs to --to diffusers.")
+    if prediction and TARGETS[to].name not in ("diffusers", "diffusers-stock"):
+        raise SigmaTuneError("--prediction belongs to --to diffusers and diffusers-stock.")
     text = exported(load_plan(plan), to, **({"prediction": prediction} if prediction else {}))
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")

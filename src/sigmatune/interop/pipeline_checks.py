@@ -11,15 +11,24 @@ import numpy as np
 import torch
 
 from sigmatune.models.network import process_of
-from sigmatune.noise import Array, NoisePath
+from sigmatune.noise import Array, Flow, NoisePath
 from sigmatune.plan import Plan
+from sigmatune.schedules.linear_quadratic import linear_quadratic
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def is_default_list(sigmas: Sequence[float]) -> bool:
-    """Whether this is the default list of flow pipelines."""
+    """Whether this is a list that flow pipelines pass by default, which is no wish of the user.
+
+    Most pass tau evenly from 1 to 1/N, CogView4 whole timesteps from T to 1, LTX's pipeline for conditions its linear-quadratic
+    curve.
+    """
     given = np.asarray(sigmas, dtype=np.float64).reshape(-1)
-    return bool(np.allclose(given, np.linspace(1.0, 1 / max(len(given), 1), len(given)), rtol=0, atol=1e-6))
+    n = max(len(given), 1)
+    with np.errstate(divide="ignore"):
+        curve = 1 / (1 + 1 / linear_quadratic(n, Flow()))
+    defaults = (np.linspace(1.0, 1 / n, n), np.floor(np.linspace(1000.0, 1.0, n)) / 1000, curve)
+    return any(len(given) == n and bool(np.allclose(given, one, rtol=0, atol=1e-6)) for one in defaults)
 
 
 def check_path(plan: Plan, path: NoisePath, pipeline_path: NoisePath) -> None:
@@ -46,9 +55,19 @@ def check_shift(path: NoisePath, mu: float) -> None:
         )
 
 
+def converts_schedulers(pipe: Any) -> str:
+    """The pipeline's class if its constructor makes a scheduler of its own from the given one's configuration, else nothing."""
+    try:
+        source = inspect.getsource(type(pipe).__init__)
+    except (OSError, TypeError):
+        return ""
+    return type(pipe).__name__ if "Scheduler.from_config(" in source else ""
+
+
 def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
     """Refuses levels between whole timesteps for a network that embeds whole timesteps only."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    networks = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    network = next((one for one in networks if one is not None), None)  # a compiled module has no truth value
     kind = getattr(getattr(network, "config", None), "time_embedding_type", None)
     if kind == "learned" and not path.agrees(sigmas, np.rint(path.time(sigmas))).all():
         raise SigmaTuneError(

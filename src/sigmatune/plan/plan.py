@@ -14,6 +14,8 @@ from sigmatune import noise
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of
 from sigmatune.core.table import Coefficients
+from sigmatune.plan import model_card
+from sigmatune.plan import repository as repositories
 from sigmatune.plan.document import FORMAT, VERSION, PlanFile, lists, plain, table_of
 from sigmatune.support import card, outputs
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
@@ -173,6 +175,33 @@ class Plan:
             SigmaTuneError: if the folder does not exist or cannot be written to, or another file is there.
         """
         outputs.save(path, self.document().text(), "plan", force=force)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, message: str = "", model: str = "") -> str:
+        """Writes the plan into a repository of the Hugging Face hub, with a card that shows its evidence and its levels.
+
+        Args:
+            repository: ``owner/name``; created if it is not there.
+            private: Make a new repository private.
+            message: The commit's message.
+            model: The hub id of the model that the plan is for, for the card.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            SigmaTuneError: if that is no repository, or the hub refuses it.
+        """
+        message = message or f"Plan of {self.calls} calls, {self.solver}"
+        return repositories.push(self.repository_files(repository, model), repository, message, private=private)
+
+    def repository_files(self, repository: str, model: str = "") -> dict[str, str]:
+        """The files that :meth:`push_to_hub` sends, text by name."""
+        document = self.document()
+        return {
+            repositories.PLAN: document.text(),
+            "README.md": model_card.card_of(document, self.schedule, repository, model),
+            "levels.svg": model_card.drawing(self.schedule),
+        }
 
 
 class Rule(Protocol):

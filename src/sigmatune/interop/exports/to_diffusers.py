@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from sigmatune import noise
+from sigmatune.interop.carried_config import json_fields, meant
 from sigmatune.interop.exports.target import HEADER, ExportTarget, Samplers, stated_plan, statement
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import predictions
+from sigmatune.noise import NoisePath
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
 from sigmatune.plan.file import loads as read_plan
@@ -44,12 +46,15 @@ def write(plan: Plan, *, prediction: str = "") -> str:
     chosen = prediction or ("flow" if kind == "flow" else "")
     if not chosen:
         raise SigmaTuneError("the plan does not record what the model predicts; pass it, such as --prediction epsilon.")
+    replaces, fields = meant(path, predictions[chosen]) if kind != "ve" or chosen != "sample" else ("", {})
     scheduler = SigmaTuneScheduler(
         plan=json.loads(plan_file.dumps(plan)),
         prediction_type=predictions[chosen].name,
         num_train_timesteps=path.levels,
-        use_flow_sigmas=kind == "flow",
+        replaces=replaces,
     )
+    ours = set(scheduler.config)
+    scheduler.register_to_config(**{key: value for key, value in json_fields(fields).items() if key not in ours})
     return str(scheduler.to_json_string())
 
 
@@ -64,10 +69,22 @@ def read(text: str) -> Plan:
     return read_plan(json.dumps(plan))
 
 
-def write_stock(plan: Plan) -> str:
-    """Writes the class, the configuration and the argument of a stock scheduler, as JSON."""
-    path = None if plan.path is None else process_of(noise.from_spec(plan.path))
-    kind = "vp" if path is None else path["kind"]
+def write_stock(plan: Plan, *, prediction: str = "") -> str:
+    r"""Writes the class, the configuration and the argument of a stock scheduler, as JSON.
+
+    The configuration is complete: ``Class(**config)`` and ``set_timesteps(sigmas=...)`` are all that a pipeline needs. With
+    trailing spacing, EulerDiscreteScheduler starts from :math:`\sigma_0` times noise, as plans do, and not from
+    :math:`\sqrt{1 + \sigma_0^2}`.
+
+    Args:
+        plan: A plan of Euler steps.
+        prediction: What the model predicts, epsilon or v_prediction; read from the plan where it says so, else epsilon.
+
+    Raises:
+        SigmaTuneError: if no stock scheduler takes its levels.
+    """
+    path = None if plan.path is None else noise.from_spec(plan.path)
+    kind = "vp" if path is None else process_of(path)["kind"]
     if kind not in STOCK_NAMES:
         raise SigmaTuneError(f"no stock scheduler of diffusers takes levels of a {kind} model; export it to diffusers.")
     stated = statement(plan, "diffusers-stock", Samplers({"euler": STOCK_NAMES[kind]}))
@@ -77,7 +94,7 @@ def write_stock(plan: Plan) -> str:
         shown = sigmas if kind == "vp" else (1 / (1 + 1 / sigmas))[:-1]
     if not np.isfinite(shown).all():
         raise SigmaTuneError("EulerDiscreteScheduler takes finite levels, and this plan starts from sigma = inf.")
-    config = {"shift": 1.0, "use_dynamic_shifting": False} if kind == "flow" else {}
+    config = {"shift": 1.0, "use_dynamic_shifting": False} if kind == "flow" else _vp_config(path, prediction)
     fields = {
         HEADER.strip(): stated,
         "scheduler": STOCK_NAMES[kind],
@@ -85,6 +102,13 @@ def write_stock(plan: Plan) -> str:
         "sigmas": shown.tolist(),
     }
     return json.dumps(fields, indent=2) + "\n"
+
+
+def _vp_config(path: NoisePath | None, prediction: str) -> dict[str, Any]:
+    """Everything from which EulerDiscreteScheduler computes t and the scale of its start."""
+    if path is None:  # the plan does not say which model it is for
+        return {}
+    return {**meant(path, predictions[prediction or "epsilon"])[1], "interpolation_type": "linear", "steps_offset": 0}
 
 
 def read_stock(text: str) -> Plan:
