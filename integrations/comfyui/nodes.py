@@ -17,8 +17,9 @@ import torch
 import sigmatune as st
 from sigmatune.interop import exports
 from sigmatune.interop.image_start import starting_level
-from sigmatune.interop.k_diffusion import sampler, shown, sigmas_of
-from sigmatune.interop.model_sampling import check_model, exact_timesteps, interpolated, path_of, start_level
+from sigmatune.interop.k_diffusion import shown, sigmas_of
+from sigmatune.interop.ksampler import plan_ksampler
+from sigmatune.interop.model_sampling import check_model, interpolated, path_of, start_level
 from sigmatune.noise import VP, Flow
 
 try:
@@ -251,45 +252,10 @@ class Spectral(Schedule):
 def as_sampler(plan, *, other_shift=False):
     """A SAMPLER: ComfyUI's own KSAMPLER around the plan's function, or, without ComfyUI, an object of the same methods."""
     try:
-        from comfy.samplers import KSAMPLER as base
+        from comfy.samplers import KSAMPLER
     except ImportError:
-        base = Sampler
-
-    class PlanKSampler(base):
-        def max_denoise(self, model_wrap, sigmas):  # noqa: ARG002 - ComfyUI would start from sqrt(1 + sigma^2) eps
-            return False
-
-        def sample(self, model_wrap, *args, **kwargs):
-            sampling = model_wrap.inner_model.model_sampling
-            check_model(plan, sampling, other_shift=other_shift)
-            with exact_timesteps(sampling):
-                return super().sample(model_wrap, *args, **kwargs)
-
-    return PlanKSampler(sampler(plan))
-
-
-class Sampler:
-    """What SamplerCustom needs of a SAMPLER, for loops outside ComfyUI."""
-
-    def __init__(self, sampler_function):
-        self.sampler_function, self.extra_options, self.inpaint_options = sampler_function, {}, {}
-
-    def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
-    ):
-        if denoise_mask is not None:
-            raise st.SigmaTuneError("masks need ComfyUI itself.")
-        sampling = model_wrap.inner_model.model_sampling
-        x = sampling.noise_scaling(sigmas[0], noise, latent_image, self.max_denoise(model_wrap, sigmas))
-        total = len(sigmas) - 1
-
-        def report(state):
-            callback(state["i"], state["denoised"], state["x"], total)
-
-        samples = self.sampler_function(
-            model_wrap, x, sigmas, extra_args=extra_args, callback=report if callback else None, disable=disable_pbar
-        )
-        return sampling.inverse_noise_scaling(sigmas[-1], samples)
+        return plan_ksampler(plan, other_shift=other_shift)
+    return plan_ksampler(plan, KSAMPLER, other_shift=other_shift)
 
 
 NODES = {

@@ -45,6 +45,8 @@ def path_of(sampling: Any) -> NoisePath:
             half = float(sampling.sigma(torch.tensor(0.5 * float(per_tau[-1]))))
             return Flow(half / (1 - half))
     elif torch.equal(t, torch.arange(len(table), dtype=torch.float64)[:: max(1, len(table) // 7)]):
+        if bool((table[1:] <= table[:-1]).any()):
+            raise SigmaTuneError("this model's table of levels falls at its end (zero terminal SNR), so its t are ambiguous.")
         return VP((1 / (1 + table**2)).numpy())
     elif torch.allclose(t, probes.double().log() / 4, atol=1e-5):
         return VE(float(sampling.sigma_min), float(sampling.sigma_max), clock="quarter_log")
