@@ -93,7 +93,15 @@ def test_every_node_keeps_the_contract():
 def test_nothing_but_torch_and_sigmatune_is_imported():
     text = (ROOT / "integrations" / "comfyui" / "nodes.py").read_text()
     imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
-    assert imported <= {"__future__", "copy", "hashlib", "pathlib", "numpy", "torch", "sigmatune"}  # numpy is torch's and sigmatune's
+    assert imported <= {
+        "__future__",
+        "copy",
+        "hashlib",
+        "pathlib",
+        "numpy",
+        "torch",
+        "sigmatune",
+    }  # numpy is torch's and sigmatune's
 
 
 @pytest.mark.parametrize("path", [SD, Flow(3.0)])
@@ -162,7 +170,11 @@ class Guider:
         level = float(sigma[0])
         t = float(self.inner_model.model_sampling.timestep(sigma)[0])
         self.sent.append(t)
-        scale = float(self.path.state_scale(level / (1 - level) if level < 1 else np.inf) if isinstance(self.path, Flow) else np.hypot(1.0, level))
+        scale = float(
+            self.path.state_scale(level / (1 - level) if level < 1 else np.inf)
+            if isinstance(self.path, Flow)
+            else np.hypot(1.0, level)
+        )
         known = self.path.time(np.array([self.path.sigma_min, self.path.sigma_max]))
         return self.model(x.double() / scale, float(self.path.sigma(np.clip(t, *known)))).to(x.dtype)
 
@@ -313,7 +325,9 @@ def test_the_exact_model_rounds_nothing_for_comfyuis_own_samplers(path):
     sigma = torch.tensor([0.5123, 0.7])
     level = sigma.double().numpy() / (1 - sigma.double().numpy() if isinstance(path, Flow) else 1)
     np.testing.assert_allclose(exact.sampling.timestep(sigma).numpy(), path.time(level), atol=1e-3)
-    assert model.sampling.timestep(sigma).dtype == (torch.int64 if path is SD else torch.float32)  # the other is untouched
+    assert model.sampling.timestep(sigma).dtype == (
+        torch.int64 if path is SD else torch.float32
+    )  # the other is untouched
     noise, empty, top = torch.ones(1), torch.zeros(1), exact.sampling.sigma_max
     assert float(exact.sampling.noise_scaling(top, noise, empty, max_denoise=True)) == pytest.approx(float(top))
 

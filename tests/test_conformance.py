@@ -49,7 +49,9 @@ def test_every_solver_is_there_at_every_number_of_steps():
 def test_our_own_paths_pass(name):
     verdicts = check(RUNNERS[name], CASES)
     failed = [v for v in verdicts if not v.passed and not v.refused]
-    if name == "comfyui-list":  # ComfyUI rounds t, and starts from more noise at the largest sigma; the pack does neither
+    if (
+        name == "comfyui-list"
+    ):  # ComfyUI rounds t, and starts from more noise at the largest sigma; the pack does neither
         assert {v.name.rsplit("-", 1)[1] for v in failed} == {"vp"}
         assert {v.reason[:14] for v in failed} == {"call 1 receive", "the end is off"}
         return

@@ -293,7 +293,9 @@ def test_a_flow_plan_is_exported_to_the_sampler_of_comfyui_that_steps_in_log_snr
     assert "SamplerDPMPP_2M_SDE with midpoint and eta 0" in exports.remark(plan_on(Flow(3.0), 5, "dpmpp2m"), "comfyui")
     assert "sampler dpmpp_2m_sde," in exports.remark(plan_on(Flow(3.0), 5, "sde-dpmpp2m"), "comfyui")
     for solver in ("heun", "ancestral"):
-        with pytest.raises(SigmaTuneError, match="the two differ; there it has the steps of dpmpp2m, euler, sde-dpmpp2m"):
+        with pytest.raises(
+            SigmaTuneError, match="the two differ; there it has the steps of dpmpp2m, euler, sde-dpmpp2m"
+        ):
             exports.export(plan_on(Flow(3.0), 4, solver), "comfyui")
 
 
@@ -454,7 +456,10 @@ def test_export_and_import_on_the_command_line(run, tmp_path):
     for wrong, reason in (
         (("export", "plan.json"), "name the target"),
         (("export", "plan.json", "--to", "diffusers"), "--prediction"),
-        (("export", "plan.json", "--to", "comfyui", "--prediction", "epsilon"), "--prediction belongs to --to diffusers"),
+        (
+            ("export", "plan.json", "--to", "comfyui", "--prediction", "epsilon"),
+            "--prediction belongs to --to diffusers",
+        ),
         (("export", "plan.json", "--to", "sd.cpp", "--timesteps", "exact"), "--timesteps belongs to --to comfyui"),
         (("export", "plan.json", "--to", "comfyui", "--timesteps", "half"), "'whole' or 'exact'"),
         (("export", "plan.json", "--to", "diffusers-stock"), "no sampler"),

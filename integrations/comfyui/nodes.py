@@ -117,7 +117,9 @@ class LoadPlan(OfFile):
             "default": 1.0, "min": 0.01, "max": 1.0, "step": 0.01,
             "tooltip": "Below 1 the plan starts at the noise level of that share of the model's time, for image to image.",
         }  # fmt: skip
-        shift = {"tooltip": "For flow models with another shift than the plan's. The network receives the plan's levels."}
+        shift = {
+            "tooltip": "For flow models with another shift than the plan's. The network receives the plan's levels."
+        }
         optional = {"file": cls.chosen(), "model": MODEL, "denoise": ("FLOAT", denoise)}
         return {"required": {"plan": PLAN}, "optional": {**optional, "other_shift": ([REFUSE, KEEP], shift)}}
 
@@ -182,7 +184,7 @@ class ExactTimesteps:
         path, scaling = path_of(sampling), sampling.noise_scaling
         if isinstance(path, VP):
             sampling.timestep = interpolated(path)
-            sampling.noise_scaling = lambda sigma, noise, latent, max_denoise=False: scaling(sigma, noise, latent)  # noqa: ARG005
+            sampling.noise_scaling = lambda sigma, noise, latent, max_denoise=False: scaling(sigma, noise, latent)
         model.add_object_patch("model_sampling", sampling)
         return (model,)
 
@@ -235,7 +237,9 @@ class KLOptimal(Schedule):
 class Spectral(Schedule):
     """Levels that follow the power spectrum of natural images."""
 
-    DESCRIPTION = "Levels at which frequencies of the data's power law P(1) k^-slope drown in noise, one after the other."
+    DESCRIPTION = (
+        "Levels at which frequencies of the data's power law P(1) k^-slope drown in noise, one after the other."
+    )
 
     @classmethod
     def INPUT_TYPES(cls):

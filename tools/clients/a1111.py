@@ -52,15 +52,19 @@ def main() -> None:
         sigmas = schedulers.schedulers_map[entry.label].function(n=plan.steps, **ends, **extra, device="cpu")
         options = {"noise_sampler": web_ui.noises(plan)} if plan.solver in ("ancestral", "sde-dpmpp2m") else {}
         function = getattr(k_diffusion.sampling, web_ui.NAMES[plan.solver])
-        return net, levels, function(model, web_ui.start(plan) * sigmas[0], sigmas, disable=True, **options)
+        return net, levels, function(model, web_ui.start() * sigmas[0], sigmas, disable=True, **options)
 
     rows = [*web_ui.rows("script, whole timesteps", "whole", lambda plan, t: run(plan, t, quantize=False))]
     rows += web_ui.rows("script, exact timesteps", "exact", lambda plan, t: run(plan, t, quantize=False))
-    rows += web_ui.rows("script, whole timesteps, quantization on", "whole", lambda plan, t: run(plan, t, quantize=True))
+    rows += web_ui.rows(
+        "script, whole timesteps, quantization on", "whole", lambda plan, t: run(plan, t, quantize=True)
+    )
     names = [entry.name for entry in schedulers.schedulers if entry.name.startswith("sigmatune")]
     kept = {"equal": len(names) == len(set(names)) > 1}
     rows.append(client.row({"way": "several plans in the menu", "model": "", "solver": ""}, lambda: kept))
-    tag = subprocess.run(["git", "-C", given.checkout, "describe", "--tags"], capture_output=True, text=True, check=False)
+    tag = subprocess.run(
+        ["git", "-C", given.checkout, "describe", "--tags"], capture_output=True, text=True, check=False
+    )
     stated = re.search(r"## (\S+)", (given.checkout / "CHANGELOG.md").read_text())
     version = tag.stdout.strip() or (stated[1] if stated else "unknown")
     client.save("a1111", given, {"name": "AUTOMATIC1111 web UI", "version": version}, rows)

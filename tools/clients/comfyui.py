@@ -230,7 +230,9 @@ def by_other_examples(check: Check, server: Server, record: Path, plan_file: Pat
         noise, model = check.noise(name), check.model(name)
         network = models.Network(model, models.MODELS[checkpoint], path, times)
         image = torch.zeros_like(noise)  # ComfyUI takes empty latents as they are, without the shift of their format
-        start = [w * noise + o * image for w, o in zip(part.coefficients.start[:, 0], part.coefficients.origin, strict=True)]
+        start = [
+            w * noise + o * image for w, o in zip(part.coefficients.start[:, 0], part.coefficients.origin, strict=True)
+        ]
         target = client.run(part.coefficients, network, seed=SEED, indices=[0], state=start)
         return check.compared(name, part, *posted(server, graph, record), target=target)
 
@@ -271,7 +273,9 @@ def strangers_path(check: Check, server: Server) -> Iterator[dict[str, Any]]:
     ):
         plan.save(plan_file, force=True)
         for way, connected in (("node", True), ("sampler", False)):
-            wrong = with_inputs(tiny(example("text_to_image"), checkpoint, record, patch), "SigmaTuneLoadPlan", file="mine.json")
+            wrong = with_inputs(
+                tiny(example("text_to_image"), checkpoint, record, patch), "SigmaTuneLoadPlan", file="mine.json"
+            )
             if not connected:
                 del wrong["5"]["inputs"]["model"]
             yield client.row(
@@ -293,7 +297,9 @@ def refused(server: Server, workflow: Any, record: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Runs all of it."""
-    needs = "install its requirements but torch, torchvision and torchaudio, of which modules that only import are enough"
+    needs = (
+        "install its requirements but torch, torchvision and torchaudio, of which modules that only import are enough"
+    )
     given = client.checkout("ComfyUI", "https://github.com/comfyanonymous/ComfyUI", needs, "comfy/samplers.py")
     torch.set_num_threads(1)
     sys.path.append(str(Path(__file__).parent))

@@ -1,6 +1,6 @@
 """Runs exported scripts in Forge's own schedule, predictor and sampler code: ``python tools/clients/forge.py --checkout DIR``.
 
-DIR is a checkout of https://github.com/lllyasviel/stable-diffusion-webui-forge. Forge itself is not started: the exported script
+DIR is a checkout of https://github.com/lllyasviel/stable-diffusion-webui-forge. The program is not started: the exported script
 (``--to a1111``) adds itself to ``modules/sd_schedulers.py``, and its levels run through the predictor
 (``backend/modules/k_prediction.py``, which rounds t), its scaling of the start noise, and Forge's ``k_diffusion``. Written to
 ``benchmarks/results/clients_forge.json``.
@@ -52,7 +52,7 @@ def main() -> None:
         sigmas = schedulers.schedulers_map[entry.label].function(
             n=plan.steps, **ends, inner_model=linker, device=torch.device("cpu")
         )
-        x = predictor.noise_scaling(sigmas[0], web_ui.start(plan), torch.zeros(web_ui.SHAPE), max_denoise=full)
+        x = predictor.noise_scaling(sigmas[0], web_ui.start(), torch.zeros(web_ui.SHAPE), max_denoise=full)
         options = {"noise_sampler": web_ui.noises(plan)} if plan.solver in ("ancestral", "sde-dpmpp2m") else {}
         function = getattr(k_diffusion.sampling, web_ui.NAMES[plan.solver])
         wrapped = types.SimpleNamespace(inner_model=types.SimpleNamespace(predictor=predictor), predictor=predictor)

@@ -1,8 +1,9 @@
 """Runs exported plans with k-diffusion's own samplers: ``python tools/clients/k_diffusion.py --checkout DIR``.
 
-DIR is a checkout of https://github.com/crowsonkb/k-diffusion. A plan is exported (``--to k-diffusion``), its tensor is run by the
-sampler that the export names, through k-diffusion's own wrapper of Stable Diffusion (``CompVisDenoiser``), with ``quantize`` off
-and on; and the plan's own sampler function runs in the same wrapper. Written to ``benchmarks/results/clients_k_diffusion.json``.
+DIR is a checkout of https://github.com/crowsonkb/k-diffusion. A plan is exported (``--to k-diffusion``) and the sampler that
+the export names runs its tensor, through k-diffusion's own wrapper of Stable Diffusion (``CompVisDenoiser``), with
+``quantize`` off and on; and the plan's own sampler function runs in the same wrapper. Written to
+``benchmarks/results/clients_k_diffusion.json``.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def main() -> None:
             return inner(x, sigma, **kwargs)
 
         text = exports.export(plan, "k-diffusion")
-        sigmas = eval(re.search(r"sigmas = (.*)", text)[1], {"torch": torch}).float()  # noqa: S307 - our own export
-        x, options = web_ui.start(plan) * sigmas[0], {}
+        sigmas = eval(re.search(r"sigmas = (.*)", text)[1], {"torch": torch}).float()
+        x, options = web_ui.start() * sigmas[0], {}
         if own:
             return net, levels, sampler(plan)(model, x, sigmas_of(plan), extra_args={"seed": 0})
         if plan.solver in ("ancestral", "sde-dpmpp2m"):

@@ -73,7 +73,7 @@ def rows(way: str, timesteps: str, run: Callable[[Plan, str], tuple[Net, list[fl
         def check(plan: Plan = plan) -> dict[str, Any]:
             schedule, _ = on_timesteps(plan, timesteps)
             moved = client.st.compile_plan(schedule, plan.solver, **plan.solver_options).with_notes(path=plan.path)
-            noise = start(plan)
+            noise = start()
             net, sigmas, end = run(plan, timesteps)
             target = client.expected(moved, Values(VARIANCE, SD), noise.double())
             return client.compared(moved, zip(net.seen, sigmas, strict=True), end, target)
@@ -81,7 +81,7 @@ def rows(way: str, timesteps: str, run: Callable[[Plan, str], tuple[Net, list[fl
         yield client.row({"way": way, "model": "SD 1.5", "solver": solver}, check)
 
 
-def start(plan: Plan) -> torch.Tensor:
+def start() -> torch.Tensor:
     """The start noise of a plan's run, (1, 1, 1, n)."""
     from sigmatune.core import rng
 

@@ -86,7 +86,9 @@ def cases() -> list[dict[str, Any]]:
             suite.append(_case(f"{solver}-{steps}-{name}", plan))
     for j, steps in enumerate(STEPS):
         name = list(paths)[j % len(paths)]
-        family = "karras" if math.isfinite(paths[name].sigma_max) else "uniform-trailing"  # Karras: between whole timesteps
+        family = (
+            "karras" if math.isfinite(paths[name].sigma_max) else "uniform-trailing"
+        )  # Karras: between whole timesteps
         plan = _learned(schedules.build(family, steps, paths[name])).with_notes(path=paths[name].spec())
         suite.append(_case(f"coefficients-{steps}-{name}", plan))
     return suite

@@ -1,7 +1,7 @@
-"""ComfyUI's ways with a model, imitated with what is rough in them, for tests without ComfyUI.
+r"""ComfyUI's ways with a model, imitated with what is rough in them, for tests without ComfyUI.
 
 ``tools/clients/comfyui.py`` compares the same with the program itself. On a table of steps it rounds t to the nearest whole
-one, starts from :math:`\\sqrt{1 + \\sigma^2} \\epsilon` at the model's largest sigma, ends a table of zero terminal SNR at
+one, starts from :math:`\sqrt{1 + \sigma^2} \epsilon` at the model's largest sigma, ends a table of zero terminal SNR at
 sigma 4519 instead of infinity, and computes in float32.
 """
 
@@ -82,7 +82,9 @@ class Model:
         elif np.isinf(self.path.sigma_max) and level >= LAST_OF_ZERO_SNR * (1 - 1e-6):
             level = float("inf")  # what ComfyUI's number there means
         self.pairs.append((t, level))
-        scale = self.path.state_scale(level) if isinstance(self.path, Flow) else np.hypot(1.0, min(level, LAST_OF_ZERO_SNR))
+        scale = (
+            self.path.state_scale(level) if isinstance(self.path, Flow) else np.hypot(1.0, min(level, LAST_OF_ZERO_SNR))
+        )
         low, high = self.path.time(np.array([self.path.sigma_min, self.path.sigma_max]))
         at = float(self.path.sigma(np.clip(t, low, high)))  # the network answers for the t that it receives
         return self.data((x / float(scale)).double(), at).to(x.dtype)

@@ -29,7 +29,7 @@ class PlainKSampler:
         """Whether ComfyUI starts from sqrt(1 + sigma^2) eps: at the model's largest sigma."""
         return float(sigmas[0]) >= float(model_wrap.inner_model.model_sampling.sigma_max) * (1 - 1e-5)
 
-    def sample(  # noqa: PLR0913 - ComfyUI's own signature
+    def sample(
         self,
         model_wrap: Any,
         sigmas: torch.Tensor,
@@ -76,7 +76,7 @@ def plan_ksampler(plan: Plan, base: type[Any] = PlainKSampler, *, other_shift: b
     """
 
     class PlanKSampler(base):  # type: ignore[misc]
-        def max_denoise(self, model_wrap: Any, sigmas: torch.Tensor) -> bool:  # noqa: ARG002
+        def max_denoise(self, model_wrap: Any, sigmas: torch.Tensor) -> bool:
             return False  # a plan's first state is sigma eps
 
         def sample(self, model_wrap: Any, *args: Any, **kwargs: Any) -> Any:

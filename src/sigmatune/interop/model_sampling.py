@@ -46,7 +46,9 @@ def path_of(sampling: Any) -> NoisePath:
             return Flow(half / (1 - half))
     elif torch.equal(t, torch.arange(len(table), dtype=torch.float64)[:: max(1, len(table) // 7)]):
         if bool((table[1:] <= table[:-1]).any()):
-            raise SigmaTuneError("this model's table of levels falls at its end (zero terminal SNR), so its t are ambiguous.")
+            raise SigmaTuneError(
+                "this model's table of levels falls at its end (zero terminal SNR), so its t are ambiguous."
+            )
         return VP((1 / (1 + table**2)).numpy())
     elif torch.allclose(t, probes.double().log() / 4, atol=1e-5):
         return VE(float(sampling.sigma_min), float(sampling.sigma_max), clock="quarter_log")
@@ -133,7 +135,7 @@ def exact_timesteps(sampling: Any) -> Iterator[None]:
             object.__setattr__(sampling, "timestep", before)
 
 
-class interpolated:  # noqa: N801 - used as the method that it replaces
+class interpolated:
     """The method ``timestep`` of a table that does not round."""
 
     def __init__(self, path: VP) -> None:

@@ -83,7 +83,9 @@ def comfyui_list(case: Case) -> Answer:
     numbers = [float(number) for number in re.findall(r"[-+]?(?:\d*\.*\d+)", exports.export(plan, "comfyui"))]
     kind = kind_of(plan)
     if kind == "flow" and plan.solver != "euler":
-        raise SigmaTuneError("on flows ComfyUI's sampler moves the first level from 1; see the table of the real program.")
+        raise SigmaTuneError(
+            "on flows ComfyUI's sampler moves the first level from 1; see the table of the real program."
+        )
     sigmas = torch.tensor(numbers)
     noise_of_case = torch.tensor(case["start"]).view(1, 1, 1, -1)
     drawn = [torch.tensor(eps).view_as(noise_of_case) for eps in case["noise"]]

@@ -1,3 +1,5 @@
+# ComfyUI calls these methods with whatever a workflow connects.
+# ruff: noqa: ANN001, ANN201, ANN202, ANN206
 """Nodes for checks inside ComfyUI: conditioning of zeros, so that no text encoder is needed, and a record of every call.
 
 ``tools/clients/comfyui.py`` puts this folder beside the pack. A record is a line of JSON per network call: the t that the

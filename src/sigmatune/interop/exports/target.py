@@ -44,7 +44,7 @@ class ExportTarget:
     write: Callable[..., str]
     read: Callable[[str], Plan]
     summary: str
-    remark: Callable[..., str] = lambda plan, **options: ""  # noqa: ARG005
+    remark: Callable[..., str] = lambda plan, **options: ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""ComfyUI without a node pack: the numbers for its ManualSigmas node.
+r"""ComfyUI without a node pack: the numbers for its ManualSigmas node.
 
 The node takes every number that it finds in its field, in comments, too, and reads no exponents: it collects what matches
-``[-+]?(?:\\d*\\.*\\d+)``. So the text is one line of plain decimals, and what to select beside it is a remark. Texts of
+``[-+]?(?:\d*\.*\d+)``. So the text is one line of plain decimals, and what to select beside it is a remark. Texts of
 releases up to 0.1, whose first line states the plan, are still read.
 
 ComfyUI rounds t to whole timesteps on models of a table of steps, so levels are moved there first.

@@ -16,11 +16,11 @@ from sigmatune import noise
 from sigmatune.interop.exports.target import HEADER, ExportTarget, Samplers, stated_plan, statement
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import predictions
+from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
 from sigmatune.plan.file import loads as read_plan
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.noise import Array, NoisePath
 from sigmatune.support.reading import parsed
 
 STOCK_NAMES = {"vp": "EulerDiscreteScheduler", "flow": "FlowMatchEulerDiscreteScheduler"}
@@ -92,7 +92,9 @@ def write_stock(plan: Plan, *, prediction: str = "") -> str:
         shown = sigmas if kind == "vp" else (1 / (1 + 1 / sigmas))[:-1]
     if not np.isfinite(shown).all():
         raise SigmaTuneError("EulerDiscreteScheduler takes finite levels, and this plan starts from sigma = inf.")
-    config = _vp_config(path, sigmas) if kind == "vp" else {**_FLOW_CONFIG, "num_train_timesteps": path.levels}
+    config: dict[str, Any] = (
+        _vp_config(path, sigmas) if kind == "vp" else {**_FLOW_CONFIG, "num_train_timesteps": path.levels}
+    )
     if prediction and kind == "vp":
         config["prediction_type"] = predictions[prediction].name
     fields = {
@@ -106,8 +108,8 @@ def write_stock(plan: Plan, *, prediction: str = "") -> str:
     return json.dumps(fields, indent=2) + "\n"
 
 
-_SPACINGS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
-_FLOW_CONFIG = {
+_SPACINGS: dict[str, Any] = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_FLOW_CONFIG: dict[str, Any] = {
     "shift": 1.0, "use_dynamic_shifting": False, "shift_terminal": None, "invert_sigmas": False,
     "stochastic_sampling": False, **_SPACINGS,
 }  # fmt: skip
@@ -125,12 +127,12 @@ def _vp_config(path: NoisePath, sigmas: Array) -> dict[str, Any]:
         before = float(noise.from_spec(process).sigma(path.levels - 2.0))
         if sigmas[0] > before:
             raise SigmaTuneError(
-                f"EulerDiscreteScheduler ends a table of zero terminal SNR at another level, so it runs none above {before:.4g}."
+                f"EulerDiscreteScheduler ends a table of zero terminal SNR at another level and runs none above {before:.4g}."
             )
         config["rescale_betas_zero_snr"] = True
     names = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
     if process.get("betas") in names:
-        ends = {key: process[key] for key in ("beta_start", "beta_end") if key in process}
+        ends: dict[str, Any] = {key: process[key] for key in ("beta_start", "beta_end") if key in process}
         return {**config, "beta_schedule": names[process["betas"]], **ends}
     table = np.asarray(process["alphas_cumprod"], dtype=np.float64)
     return {**config, "trained_betas": (1 - table / np.append(1.0, table[:-1])).tolist()}
