@@ -80,7 +80,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
     order = 1
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the fields of its configuration)
         self,
         plan: dict[str, Any],
         prediction_type: str,

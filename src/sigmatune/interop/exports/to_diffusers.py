@@ -17,7 +17,7 @@ from sigmatune.interop.carried_config import json_fields, meant
 from sigmatune.interop.exports.target import HEADER, ExportTarget, Samplers, stated_plan, statement
 from sigmatune.models.network import process_of
 from sigmatune.models.predictions import predictions
-from sigmatune.noise import NoisePath
+from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
 from sigmatune.plan.file import loads as read_plan
@@ -70,21 +70,23 @@ def read(text: str) -> Plan:
 
 
 def write_stock(plan: Plan, *, prediction: str = "") -> str:
-    r"""Writes the class, the configuration and the argument of a stock scheduler, as JSON.
+    """Writes the class, the configuration and the argument of a stock scheduler, as JSON.
 
-    The configuration is complete: ``Class(**config)`` and ``set_timesteps(sigmas=...)`` are all that a pipeline needs. With
-    trailing spacing, EulerDiscreteScheduler starts from :math:`\sigma_0` times noise, as plans do, and not from
-    :math:`\sqrt{1 + \sigma_0^2}`.
+    The configuration states everything that changes levels, timesteps or the scale of the start noise, so that
+    ``Class.from_config(pipe.scheduler.config, **config)`` runs the plan whatever the pipeline's own scheduler was; only what
+    the model predicts comes from there.
 
     Args:
-        plan: A plan of Euler steps.
-        prediction: What the model predicts, epsilon or v_prediction; read from the plan where it says so, else epsilon.
+        plan: A plan of Euler steps with its noise path.
+        prediction: What the model predicts, to stand in the configuration, too.
 
     Raises:
-        SigmaTuneError: if no stock scheduler takes its levels.
+        SigmaTuneError: if no stock scheduler runs the plan.
     """
-    path = None if plan.path is None else noise.from_spec(plan.path)
-    kind = "vp" if path is None else process_of(path)["kind"]
+    if plan.path is None:
+        raise SigmaTuneError("a scheduler needs the plan's noise path; make the plan for a model.")
+    path = noise.from_spec(plan.path)
+    kind = process_of(path)["kind"]
     if kind not in STOCK_NAMES:
         raise SigmaTuneError(f"no stock scheduler of diffusers takes levels of a {kind} model; export it to diffusers.")
     stated = statement(plan, "diffusers-stock", Samplers({"euler": STOCK_NAMES[kind]}))
@@ -94,21 +96,50 @@ def write_stock(plan: Plan, *, prediction: str = "") -> str:
         shown = sigmas if kind == "vp" else (1 / (1 + 1 / sigmas))[:-1]
     if not np.isfinite(shown).all():
         raise SigmaTuneError("EulerDiscreteScheduler takes finite levels, and this plan starts from sigma = inf.")
-    config = {"shift": 1.0, "use_dynamic_shifting": False} if kind == "flow" else _vp_config(path, prediction)
+    config: dict[str, Any] = (
+        _vp_config(path, sigmas) if kind == "vp" else {**_FLOW_CONFIG, "num_train_timesteps": path.levels}
+    )
+    if prediction and kind == "vp":
+        config["prediction_type"] = predictions[prediction].name
     fields = {
         HEADER.strip(): stated,
         "scheduler": STOCK_NAMES[kind],
         "config": config,
         "sigmas": shown.tolist(),
+        "use": f"pipe.scheduler = diffusers.{STOCK_NAMES[kind]}.from_config(pipe.scheduler.config, **config); pipe(..., "
+        "sigmas=sigmas)",
     }
     return json.dumps(fields, indent=2) + "\n"
 
 
-def _vp_config(path: NoisePath | None, prediction: str) -> dict[str, Any]:
-    """Everything from which EulerDiscreteScheduler computes t and the scale of its start."""
-    if path is None:  # the plan does not say which model it is for
-        return {}
-    return {**meant(path, predictions[prediction or "epsilon"])[1], "interpolation_type": "linear", "steps_offset": 0}
+_SPACINGS: dict[str, Any] = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_FLOW_CONFIG: dict[str, Any] = {
+    "shift": 1.0, "use_dynamic_shifting": False, "shift_terminal": None, "invert_sigmas": False,
+    "stochastic_sampling": False, **_SPACINGS,
+}  # fmt: skip
+
+
+def _vp_config(path: NoisePath, sigmas: Array) -> dict[str, Any]:
+    """The table of a VP path for EulerDiscreteScheduler, whose start noise is the first sigma's with trailing spacing."""
+    process = process_of(path)
+    config: dict[str, Any] = {
+        "num_train_timesteps": path.levels, "trained_betas": None, "rescale_betas_zero_snr": False,
+        "timestep_spacing": "trailing", "timestep_type": "discrete", "interpolation_type": "linear",
+        "final_sigmas_type": "zero", **_SPACINGS,
+    }  # fmt: skip
+    if process.get("zero_terminal_snr"):
+        before = float(noise.from_spec(process).sigma(path.levels - 2.0))
+        if sigmas[0] > before:
+            raise SigmaTuneError(
+                f"EulerDiscreteScheduler ends a table of zero terminal SNR at another level and runs none above {before:.4g}."
+            )
+        config["rescale_betas_zero_snr"] = True
+    names = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+    if process.get("betas") in names:
+        ends: dict[str, Any] = {key: process[key] for key in ("beta_start", "beta_end") if key in process}
+        return {**config, "beta_schedule": names[process["betas"]], **ends}
+    table = np.asarray(process["alphas_cumprod"], dtype=np.float64)
+    return {**config, "trained_betas": (1 - table / np.append(1.0, table[:-1])).tolist()}
 
 
 def read_stock(text: str) -> Plan:
@@ -121,7 +152,7 @@ def read_stock(text: str) -> Plan:
     except (ValueError, KeyError, TypeError):
         raise SigmaTuneError("this is not an export to a stock scheduler of diffusers.") from None
     plan = stated_plan(stated)
-    if json.loads(write_stock(plan))["sigmas"] != given:
+    if json.loads(write_stock(plan))["sigmas"] != given or not isinstance(fields.get("config"), dict):
         raise SigmaTuneError("the levels in this diffusers-stock export are not those that it states.")
     return plan
 
