@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Several, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import Several, may_write, measuring, progress_bar
 from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
+from sigmatune.cli.remembered import load_for
 from sigmatune.cli.shared_options import (
     BenchReference,
     Device,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.leaderboard import Entry, Row
     from sigmatune.evaluation.record import Figure
+    from sigmatune.plan import Plan
 
 
 SHOWN = 2
@@ -75,6 +77,7 @@ def bench(
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
     from sigmatune.evaluation.evaluate import check
+    from sigmatune.plan import load_plan
     from sigmatune.report import leaderboard_page as page
     from sigmatune.support.files import write_text
     from sigmatune.workflows.paired_errors import asked_for, with_errors
@@ -86,9 +89,10 @@ def bench(
     may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     noises = asked_for(paired, whole(n, "n"))
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
-    denoiser = load_model(model, device)
+    own = {name: load_plan(name) for name in listed(plans)}
+    denoiser = load_for(next(iter(own.values()), None), model, device)
     wanted = asked.wanted(tuple(denoiser.shape))
-    competitors = _competitors(denoiser, families, solvers, calls, plans)
+    competitors = _competitors(denoiser, families, solvers, calls, own)
     with measuring(work):
         with progress_bar(quiet=as_json) as progress:
             data = asked.data(model, wanted, progress)
@@ -113,10 +117,9 @@ def bench(
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
 
 
-def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: str) -> list[Entry]:
+def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: dict[str, Plan]) -> list[Entry]:
     from sigmatune import schedules
     from sigmatune.evaluation.leaderboard import Entry, entries
-    from sigmatune.plan import load_plan
 
     chosen = []
     for text in listed(families):
@@ -126,8 +129,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
         else:
             chosen.append(family_of(text))
     competitors = entries(model, chosen, listed(solvers), calls) if chosen else []
-    for name in listed(plans):
-        plan = load_plan(name)
+    for name, plan in plans.items():
         asked = dict(plan.tuned_for or {})
         budget = asked.get("calls", plan.calls)
         competitors.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))

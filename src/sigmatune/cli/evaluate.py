@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, may_write, measuring, options, progress_bar
+from sigmatune.cli.common import may_write, measuring, options, progress_bar
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, table
+from sigmatune.cli.remembered import load_for
 from sigmatune.cli.shared_options import (
     Device,
     Force,
@@ -77,6 +78,7 @@ def evaluate(
     """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation.record import save
+    from sigmatune.rules.rule_file import load_any
 
     if save_reference is not None and save_reference.suffix != ".npz":
         raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
@@ -98,7 +100,8 @@ def evaluate(
             if plan is None:
                 done = _of_pictures(images, n, seed, asked, progress)
             else:
-                job = _Job(load_model(model, device), plan, n or MANY, seed, work, not features_only, batch, progress)
+                known = load_for(load_any(plan), model, device)
+                job = _Job(known, plan, n or MANY, seed, work, not features_only, batch, progress)
                 done = _of_plan(job, model, against, asked, listed(metrics))
         save(done.figures, out, force=force, **done.record(against))
         if save_reference is not None and done.data is not None:

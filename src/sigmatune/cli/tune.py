@@ -240,9 +240,20 @@ def summary(plan: Plan, file: Path) -> list[str]:
     return [
         *lead(plan.evidence),
         f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})",
+        *_under_guidance(plan),
         f"cost: {total:,} network evaluations of single images ({parts}), {cost['seconds']:.0f} s",
         f"written to {file}",
     ]
+
+
+def _under_guidance(plan: Plan) -> list[str]:
+    """What to set in a pipeline, where a step costs more than one network evaluation."""
+    from sigmatune.plan.purpose import cost_words, evaluations
+
+    q = plan.coefficients.q.numpy()
+    if evaluations(q, plan.tuned_for) == plan.calls:
+        return []
+    return [f"in a pipeline: num_inference_steps={plan.calls}; these {cost_words(q, plan.tuned_for)}"]
 
 
 def plan_files(out: Path, calls: list[int]) -> dict[int, Path]:

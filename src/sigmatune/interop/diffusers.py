@@ -16,6 +16,7 @@ Diffusers reads this module by its name when it loads a pipeline that was saved 
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,8 @@ from sigmatune.interop.image_start import mixing_weights, starting_level
 from sigmatune.interop.native import native
 from sigmatune.interop.pipeline_checks import check_clock, check_path, check_shift, is_default_list, warn_of_pipeline
 from sigmatune.interop.pipeline_machine import PipelineMachine
-from sigmatune.interop.prediction_fields import fields_of, prediction_of
 from sigmatune.models.network import process_of
+from sigmatune.models.prediction_fields import fields_of, prediction_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
@@ -95,7 +96,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._prediction = prediction_of(prediction_type, sigma_data, edm_sign)
         self._native = native(self._plan.coefficients, self._path, self._prediction)
         self._times = self._native.times.float().tolist()
-        self._machine = PipelineMachine(self._native)
+        self._machine = PipelineMachine(self._native, self._plan.tuned_for)
         self.set_timesteps(self._plan.calls)
 
     @property
@@ -151,9 +152,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
         asked = len(sigmas) if sigmas is not None and num_inference_steps is None else num_inference_steps
         if asked not in (calls, 2 * calls, None):
-            raise SigmaTuneError(
-                f"this plan makes {calls} network calls, so pass num_inference_steps={calls} to the pipeline, not {asked}."
-            )
+            raise self._machine.wrong_steps(asked)
         if mu is not None:
             check_shift(self._path, mu)
         lead = calls if asked == 2 * calls else 0
@@ -257,10 +256,11 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return int(self.config.num_train_timesteps)
 
     def _check_time(self, k: int, timestep: Tensor | float) -> None:
-        known = 0 <= k < self._plan.calls
+        if k < 0:  # no pipeline cut off the first half of twice as many entries
+            raise self._machine.wrong_steps(self.num_inference_steps)
         if isinstance(timestep, Tensor) and timestep.device.type != "cpu" and k > 0:
             timestep = self._times[min(k, len(self._times) - 1)]  # reading it would make the accelerator wait
-        if not known or abs(float(timestep) - self._times[k]) > 1e-3:
+        if k >= self._plan.calls or abs(float(timestep) - self._times[k]) > 1e-3:
             raise SigmaTuneError(
                 f"t = {float(timestep):g} is not the time of call {max(k, 0)} of {self._plan.calls} of this plan; let "
                 "the pipeline iterate once over scheduler.timesteps after set_timesteps."
@@ -313,6 +313,7 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         num_train_timesteps=path.levels,
         use_flow_sigmas=process_of(path)["kind"] == "flow",
     )
+    built._machine.pipe = weakref.ref(pipe)
     warn_of_pipeline(pipe, built.init_noise_sigma, built.timesteps)
     return built
 
