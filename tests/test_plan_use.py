@@ -132,10 +132,12 @@ def test_sample_takes_prompts_and_guidance_from_the_plan(run, files, tmp_path): 
     assert code == 0, err
     assert "as the plan was tuned: 3 prompts, guidance 3.0" in err
     assert "8 network calls each" in out
-    with pytest.warns(PlanMismatch, match="guidance 3, not guidance 2"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PlanMismatch)
         code, _, err = run("sample", files / "whole", "plan.json", "-n", 2, "-o", "grid.png", "--guidance", 2)
     assert code == 0, err
     assert "as the plan was tuned: 3 prompts\n" in err
+    assert "guidance 3, not guidance 2" in err
     assert run("check", "plan.json", "--model", files / "whole")[0] == 0
     assert "conditions: 3 prompts" in run("check", "plan.json")[1]
 
