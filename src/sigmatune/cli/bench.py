@@ -26,11 +26,16 @@ from sigmatune.cli.shared_options import (
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
+    import torch
+
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.leaderboard import Entry, Row
     from sigmatune.evaluation.record import Figure
     from sigmatune.plan import Plan
 
+
+PICTURES = 8
+"""Images of an entry on the page."""
 
 SHOWN = 2
 """Most figures in the terminal's table, the paired error among them; the JSON and the page hold all."""
@@ -105,7 +110,7 @@ def bench(
         known = {} if data is None else dict(data.about)
         result |= {"reference_about": known} if known else {}
         write_text(out, json.dumps(result, indent=1) + "\n")
-        write_text(html, page.page(result))
+        write_text(html, page.page(result, _samples(denoiser, rows, seed), denoiser.value_range))
     if as_json:
         print(json.dumps(result, indent=1))
         return
@@ -115,6 +120,24 @@ def bench(
     for sentence in (*result["verdict"], *leaderboard.without_error(rows)):
         print(sentence)
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
+
+
+def _samples(model: Denoiser, rows: list[Row], seed: int) -> list[tuple[str, torch.Tensor]]:
+    """The first images of each budget's best and last entry, for the page."""
+    from sigmatune.evaluation.leaderboard import ranked
+    from sigmatune.plan import sample
+    from sigmatune.report.charts import short
+
+    drawn, order = [], ranked(rows)
+    for budget in dict.fromkeys(row.entry.budget for row in order):
+        entries = [row for row in order if row.entry.budget == budget]
+        for row in [entries[0], *entries[1:][-1:]]:
+            name = short(row.entry.name).replace("*", "")
+            images = model.decode(sample(model, row.entry.plan, PICTURES, seed=seed))
+            drawn.append(
+                (f"{budget} calls, {'best' if row is entries[0] else 'last'}: {name}, {row.entry.solver}", images)
+            )
+    return drawn
 
 
 def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: dict[str, Plan]) -> list[Entry]:
@@ -149,7 +172,9 @@ def _print(rows: list[Row]) -> None:
     errors = next((row.paired for row in rows if row.paired is not None), None)
     most = SHOWN - (errors is not None)
     first = rows[0].figures[:most]
-    title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; * on the Pareto front"
+    title = (
+        f"{first[0].settings.n:,} images each, 95% intervals over seeds; front: no other is better with as few calls"
+    )
     if errors is not None:
         title += f"\nerror: paired, of {errors.settings.n} noises, to the converged solution"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -169,7 +194,7 @@ def _print(rows: list[Row]) -> None:
         figures = [_with_half(main), *(number(f.estimate.value) for f in others)]
         if errors is not None:
             figures.insert(1, "-" if row.paired is None else _with_half(row.paired))
-        mark = " *" if row in front else ""
+        mark = " (front)" if row in front else ""
         last = i + 1 == len(order) or order[i + 1].entry.budget != row.entry.budget
         name = short(row.entry.name).replace("*", "") + mark
         shown.add_row(str(row.calls), name, row.entry.solver, *figures, standing, end_section=last)

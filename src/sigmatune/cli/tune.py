@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.by_spectrum import by_spectrum
+from sigmatune.cli.clients import clients
 from sigmatune.cli.common import Several, conditions, load_model, may_write, measure_of, measuring, progress_bar
 from sigmatune.cli.shared_options import (
     Device,
@@ -224,7 +225,7 @@ class _Job:
             plans[number].save(file, force=True)  # may_write has decided
         if page is not None:
             results, names = list(plans.values()), list(files.values())
-            write_report(page, bench, results, source=self.model, files=names, analysis=glance(bench))
+            write_report(page, bench, results, source=self.model, files=names, analysis=glance(bench), clients=clients)
         return plans
 
 

@@ -77,7 +77,7 @@ def beside(figures: Sequence[Figure], rivals: Sequence[Figure]) -> list[Beside]:
         SigmaTuneError: if two figures cannot be compared.
     """
     raw = [_two_sided(figure, rival) for figure, rival in zip(figures, rivals, strict=True)]
-    return [Beside(*pair, p) for *pair, p in zip(figures, rivals, holm(raw), strict=True)]
+    return [Beside(figure, rival, p) for figure, rival, p in zip(figures, rivals, holm(raw), strict=True)]
 
 
 def _two_sided(figure: Figure, rival: Figure) -> float:

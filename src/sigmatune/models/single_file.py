@@ -62,7 +62,7 @@ def open_single_file(source: str | Path, config: str | Path | None, dtype: torch
     kind = read_json(folder / "model_index.json").get("_class_name")
     import diffusers
 
-    pipeline = getattr(diffusers, str(kind), None)
+    pipeline: Any = getattr(diffusers, str(kind), None)
     if not hasattr(pipeline, "from_single_file"):
         raise SigmaTuneError(f"{folder} is the configuration of a {kind}, which diffusers does not load from one file.")
     logger.info("%s: a %s, configured by %s", file, kind, folder)
@@ -143,6 +143,7 @@ def _configuration(file: Path, names: Iterable[str], config: str | Path | None) 
     hub = str(config) if config is not None else _known_kind(file, names)
     from huggingface_hub import snapshot_download
 
+    why = "there is no network"
     for offline in (True, False):
         try:
             found = Path(snapshot_download(hub, allow_patterns=CONFIGURATION, local_files_only=offline))
