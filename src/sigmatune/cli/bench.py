@@ -94,10 +94,10 @@ def bench(
     may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     noises = asked_for(paired, whole(n, "n"))
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
-    own = {name: load_plan(name) for name in listed(plans)}
-    denoiser = load_for(next(iter(own.values()), None), model, device)
+    named_plans = {name: load_plan(name) for name in listed(plans)}
+    denoiser = load_for(next(iter(named_plans.values()), None), model, device)
     wanted = asked.wanted(tuple(denoiser.shape))
-    competitors = _competitors(denoiser, families, solvers, calls, own)
+    competitors = _competitors(denoiser, families, solvers, calls, named_plans)
     with measuring(work):
         with progress_bar(quiet=as_json) as progress:
             data = asked.data(model, wanted, progress)

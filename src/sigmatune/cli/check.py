@@ -43,10 +43,8 @@ def check(
     for line in (*summary["lead"], *summary.get("evidence", ())):
         print(line)
     if isinstance(loaded, Plan):
-        facts = loaded.facts()
-        for name in ("in a pipeline", "tuned for", "conditions", "noise path"):
-            if facts[name]:
-                print(f"{name}: {facts[name]}")
+        said = [line for line in loaded.describe().splitlines() if not line.startswith("  evidence:")]
+        print("\n".join(said))
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:

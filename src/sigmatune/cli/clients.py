@@ -24,13 +24,13 @@ def clients(plan: Plan) -> dict[str, tuple[str, str]]:
     """(What to do, text) by program; an empty text where the program cannot express the plan, with the reason."""
     from sigmatune.interop.exports import export
 
-    told = {"diffusers": (
+    texts = {"diffusers": (
         f"Call the pipeline with num_inference_steps={plan.calls}.",
         f"pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)\nimage = pipe(prompt, num_inference_steps={plan.calls})",
     )}  # fmt: skip
     for name, (target, how) in PROGRAMS.items():
         try:
-            told[name] = how, export(plan, target)
+            texts[name] = how, export(plan, target)
         except SigmaTuneError as refused:
-            told[name] = str(refused), ""
-    return told
+            texts[name] = str(refused), ""
+    return texts

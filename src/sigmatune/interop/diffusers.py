@@ -89,9 +89,7 @@ class SigmaTuneScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         self._plan = plan_file.loads(json.dumps(plan))
         if self._plan.path is None:
-            raise SigmaTuneError(
-                "the plan names no noise path; make the scheduler with sigmatune.interop.diffusers.scheduler."
-            )
+            raise SigmaTuneError("the plan names no noise path; make the scheduler with interop.diffusers.scheduler.")
         self._path = noise.paired(noise.from_spec(self._plan.path), self._plan.pairs)
         self._prediction = prediction_of(prediction_type, sigma_data, edm_sign)
         self._native = native(self._plan.coefficients, self._path, self._prediction)

@@ -146,12 +146,12 @@ def _configuration(file: Path, names: Iterable[str], config: str | Path | None) 
     why = "there is no network"
     for offline in (True, False):
         try:
-            found = Path(snapshot_download(hub, allow_patterns=CONFIGURATION, local_files_only=offline))
+            snapshot = Path(snapshot_download(hub, allow_patterns=CONFIGURATION, local_files_only=offline))
         except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
             why = reason(error)
             continue
-        if (found / "model_index.json").is_file():
-            return _safe(found)
+        if (snapshot / "model_index.json").is_file():
+            return _safe(snapshot)
         why = "it holds no model_index.json"
     raise SigmaTuneError(
         f"{file.name} holds weights only and the configuration of its kind, {hub}, is not here ({why}); pass config=, a "

@@ -31,7 +31,7 @@ QUOTED_PROMPTS = 3
 
 def made_for(model: Denoiser) -> dict[str, Any]:
     """What any plan records of its model, JSON-ready: what its network predicts."""
-    prediction = next((found for part in model.parts() if (found := getattr(part, "prediction", None))), None)
+    prediction = next((predicted for part in model.parts() if (predicted := getattr(part, "prediction", None))), None)
     return {"prediction": record_of(prediction)} if isinstance(prediction, Prediction) else {}
 
 
@@ -168,8 +168,8 @@ def _sides(shape: Any) -> str:
 
 
 def _mapping(record: Record, name: str) -> Mapping[str, Any]:
-    found = record.get(name) if isinstance(record, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    part = record.get(name) if isinstance(record, Mapping) else None
+    return part if isinstance(part, Mapping) else {}
 
 
 def _number(value: Any) -> float | None:

@@ -43,10 +43,10 @@ def comparison(measured: ReportFacts) -> str:
         return p("This model's samples are not images with one or three channels, so there is nothing to show here.")
     blocks = []
     for view in measured.views:
-        found = _pair_of(view, measured)
-        if found is not None and found[1].plan is not None and view.gain:
+        shown = _pair_of(view, measured)
+        if shown is not None and shown[1].plan is not None and view.gain:
             heading = f"<h3>{escape(budget(view))}</h3>" if len(measured.views) > 1 else ""
-            blocks.append(heading + _block(*found, measured))
+            blocks.append(heading + _block(*shown, measured))
     if not blocks:
         return p("No plan beat its default, so there is nothing to compare.")
     note = (

@@ -254,8 +254,8 @@ def use(
     return (p(where, "note") if where else "") + each(measured, body) + p(note, "note")
 
 
-def _client(name: str, told: tuple[str, str]) -> str:
+def _client(name: str, entry: tuple[str, str]) -> str:
     """What one program takes, folded; or why it cannot run the plan."""
-    how, text = told
+    how, text = entry
     body = f"<pre><code>{escape(text.strip())}</code></pre>" if text else ""
     return f"<details><summary>{escape(name)}</summary>{p(how, 'note')}{body}</details>"
