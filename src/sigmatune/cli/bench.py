@@ -172,9 +172,7 @@ def _print(rows: list[Row]) -> None:
     errors = next((row.paired for row in rows if row.paired is not None), None)
     most = SHOWN - (errors is not None)
     first = rows[0].figures[:most]
-    title = (
-        f"{first[0].settings.n:,} images each, 95% intervals over seeds; front: no other is better with as few calls"
-    )
+    title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; front: best at its cost"
     if errors is not None:
         title += f"\nerror: paired, of {errors.settings.n} noises, to the converged solution"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)

@@ -7,7 +7,7 @@ A file holds weights and no configuration. That comes, in this order, from
 3. the hub, for the kinds that diffusers recognises by the names of their weights; its cache is enough without a network.
 
 Only the header of a file is read before it is accepted. What can run code when it is opened, and what holds rounded weights, is
-refused: the error of a few steps is to be told from that of the weights.
+refused: else the error of few steps could not be separated from that of the weights.
 """
 
 from __future__ import annotations

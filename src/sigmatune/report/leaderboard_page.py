@@ -157,7 +157,7 @@ def _settings(figures: Sequence[Mapping[str, Any]]) -> str:
     for name in names:
         said = [column.get(name, "") for column in columns]
         rows.append(("", [name, *map(escape, said)]))
-    return table(["", *(f"{f['name']} {f['settings']['space']}" for f in figures)], rows)
+    return table(["", *(f"{f['name']} {f['settings']['space']}" for f in figures)], rows, "settings")
 
 
 def _facts(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -181,15 +181,14 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _headline(rows: Sequence[Row]) -> str:
-    """Which schedule is best at how many of the budgets, and whether the paired errors agree."""
+    """Which schedule is best at which budgets, and whether the paired errors agree."""
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     first = {budget: next(row for row in rows if row["budget"] == budget) for budget in budgets}
     wins: dict[str, list[int]] = {}
     for budget, row in first.items():
         wins.setdefault(f"{_plain(row['name'])} with {row['solver']}", []).append(budget)
-    name, won = max(wins.items(), key=lambda one: len(one[1]))
-    calls = ", ".join(map(str, won))
-    said = f"{name} leads at {calls} calls" if len(budgets) > 1 else f"{name} leads"
+    leads = [f"{name} at {', '.join(map(str, won))} calls" for name, won in wins.items()]
+    said = f"Best: {'; '.join(leads[:3])}" + (f"; {len(leads) - 3} more" if len(leads) > 3 else "")
     against = [b for b, row in first.items() if not _nearest(row, [other for other in rows if other["budget"] == b])]
     return said + (f"; the paired error disagrees at {', '.join(map(str, against))}" if against else "")
 

@@ -57,6 +57,7 @@ td .low { color: var(--muted); font-size: .82rem; }
 .figures td .low, .pairs td .low { display: block; } .pairs th { white-space: normal; }
 .pairs th, .pairs td { padding: .38rem .55rem; }
 .figures td:nth-child(2), .pairs td:nth-child(2) { white-space: normal; }
+.settings td { white-space: normal; }
 tr.own td { background: var(--plan-soft); }
 .budget { margin: 1.5rem 0; }
 .strip { display: grid; grid-template-columns: 10.5rem 1fr; gap: .9rem; align-items: center; margin: .35rem 0; }
