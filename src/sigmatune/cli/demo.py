@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from sigmatune.cli.clients import clients
 from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.shared_options import Force, MeasureOption
 
@@ -37,6 +38,7 @@ def demo(
             source=source,
             files=result.files,
             analysis=glance(result.bench),
+            clients=clients,
         )
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

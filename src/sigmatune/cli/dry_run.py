@@ -11,7 +11,9 @@ from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
+    from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
+    from sigmatune.rules import SpectralRule
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what this would cost; write nothing.")]
 CallSeconds = Annotated[
@@ -48,16 +50,18 @@ def here(source: str) -> bool:
     return source in bundled_names() or is_exact(source) or Path(source).expanduser().exists()
 
 
-def counted(source: str, device: str, given: dict[str, Any], each: float | None) -> tuple[Denoiser, tuple[str, ...]]:
-    """The model of an estimate, and a remark: with a given time one that is not here is imagined, a latent image model.
+def counted(
+    source: str, device: str, given: dict[str, Any], each: float | None, plan: Plan | SpectralRule | None = None
+) -> tuple[Denoiser, tuple[str, ...]]:
+    """The model of an estimate, as a plan remembers it, and a remark: with a given time one that is not here is imagined.
 
     Raises:
         SigmaTuneError: if it cannot be loaded.
     """
-    from sigmatune.cli.common import load_model
+    from sigmatune.cli.remembered import load_for
 
     if each is None or here(source):
-        return load_model(source, device, given), ()
+        return load_for(plan, source, device, given), ()
     from sigmatune.models.imagined import SHAPE, Imagined
 
     guided = (given.get("guidance") or 1.0) > 1.0

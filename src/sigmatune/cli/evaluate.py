@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
     from sigmatune.evaluation.stochastic_guard import Difference
+    from sigmatune.evaluation.verdict import Beside
     from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
     from sigmatune.support.progress import Progress
@@ -78,11 +79,13 @@ def evaluate(
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
-    With --against, a second plan runs on the same noises, and a bootstrap of pairs tests whether the difference is
-    significant; unlike the error that `tune` reports, this also works for plans that add noise.
+    With --against, a second plan runs on the same noises, all figures stand beside its own, and one verdict follows from them:
+    a gain is some figure significantly better and none worse. Unlike the error that `tune` reports, this also works for plans
+    that add noise.
     """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation.record import save
+    from sigmatune.rules.rule_file import load_any
 
     if save_reference is not None and save_reference.suffix != ".npz":
         raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
@@ -104,7 +107,7 @@ def evaluate(
         raise SigmaTuneError("existing images take no network evaluations, so there is nothing to estimate.")
     job = None
     if plan is not None:
-        denoiser, remarks = counted(model, device, {}, each)
+        denoiser, remarks = counted(model, device, {}, each, load_any(plan))
         job = _Job(denoiser, plan, n or MANY, seed, work, not features_only, batch)
         job.estimate = job.cost(against, metrics, each)
         if dry_run:
@@ -122,7 +125,7 @@ def evaluate(
     if as_json:
         print(out.read_text(encoding="utf-8").rstrip())
         return
-    done.show()
+    done.show(against)
     print(f"written to {out}" + (f"; images and features: {work} (a later run resumes from them)" if model else ""))
 
 
@@ -134,20 +137,34 @@ class _Done:
     data: Reference | None
     origin: dict[str, Any]
     compared: list[Difference] = field(default_factory=list)
+    pairs: list[Beside] = field(default_factory=list)
 
     def record(self, against: str) -> dict[str, Any]:
         """The record beside the figures in the file."""
+        from sigmatune.evaluation.verdict import RULE, verdict
+
         known = dict(self.data.about) if self.data is not None else {}
-        compared = {"against": against, "differences": [one.to_dict() for one in self.compared]} if against else {}
+        compared: dict[str, Any] = {}
+        if against:
+            beside = {
+                "rule": RULE,
+                "verdict": verdict(self.pairs, against),
+                "figures": [one.to_dict() for one in self.pairs],
+            }
+            compared = {"against": against, "beside": beside, "differences": [one.to_dict() for one in self.compared]}
         return {**self.origin, **compared, **({"reference_about": known} if known else {})}
 
-    def show(self) -> None:
-        """Prints the figures, the skipped files, and the verdicts."""
-        table(self.figures)
+    def show(self, against: str) -> None:
+        """Prints the figures, the skipped files, hints, and one verdict."""
+        from sigmatune.evaluation.verdict import hints, verdict
+
+        table(self.figures, self.pairs)
         for line in left_out((self.origin.get("about"), None if self.data is None else self.data.about)):
             print(line)
-        for difference in self.compared:
-            print(difference.verdict)
+        for hint in hints(self.figures):
+            print(f"note: {hint}")
+        if self.pairs:
+            print(verdict(self.pairs, against))
 
 
 @dataclass
@@ -230,6 +247,7 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired_distance import paired
+    from sigmatune.evaluation.verdict import beside
     from sigmatune.tuning.measure_choice import of_evidence
 
     pair = job.loaded(job.plan)
@@ -247,7 +265,9 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
         done.origin["origin"] = sample.origin
         done.figures += figures(sample, wanted, done.data)
         if rival is not None and done.data is not None:
-            done.compared = _compared(sample, job.sample(rival, wanted, of_rival), wanted, done.data, job.seed)
+            theirs = job.sample(rival, wanted, of_rival)
+            done.compared = _compared(sample, theirs, wanted, done.data, job.seed)
+            done.pairs = beside(done.figures, figures(theirs, wanted, done.data))
     if "paired" in metrics:
         measure = of_evidence(pair[1].evidence, pair[0])
         figure = paired(*pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=of_pairs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigmatune.cli.clients import clients
 from sigmatune.cli.common import load_model, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
 from sigmatune.support.progress import Parts, say
@@ -164,7 +165,7 @@ class TuneJob:
         bench.progress("report", 1, 1)
         write_report(
             page, bench, list(plans.values()), rows=rows, source=self.model, files=list(files.values()),
-            analysis=glance(bench) if rows == ROWS[0] else None,
+            analysis=glance(bench) if rows == ROWS[0] else None, clients=clients,
         )  # fmt: skip
         bench.progress.finish()
 
@@ -181,6 +182,17 @@ def summary(plan: Plan, file: Path) -> list[str]:
     return [
         *lead(plan.evidence),
         f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})",
+        *_under_guidance(plan),
         f"cost: {total:,} network evaluations of single images ({parts}), {cost['seconds']:.0f} s",
         f"written to {file}",
     ]
+
+
+def _under_guidance(plan: Plan) -> list[str]:
+    """What to set in a pipeline, where a step costs more than one network evaluation."""
+    from sigmatune.plan.purpose import cost_words, evaluations
+
+    q = plan.coefficients.q.numpy()
+    if evaluations(q, plan.tuned_for) == plan.calls:
+        return []
+    return [f"in a pipeline: num_inference_steps={plan.calls}; these {cost_words(q, plan.tuned_for)}"]

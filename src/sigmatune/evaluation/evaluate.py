@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,5 +125,6 @@ def figures(
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
                 raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; check the images.")
-            measured.append(Figure(label, metric.better[label], estimate, settings))
+            bounded = replace(estimate, bounds=metric.bounds.get(label, estimate.bounds))
+            measured.append(Figure(label, metric.better[label], bounded, settings))
     return measured

@@ -192,8 +192,33 @@ def verdict(rows: Sequence[Row]) -> list[str]:
                 f"; {_named(beaten[0])} is behind by {_three(abs(gap.value))} ({_three(ends[0])} to {_three(ends[1])})"
             )
         sentences.append(f"{said}.")
+        sentences += other_figures([best, *others])
         sentences += two_rankings([best, *others])
     return sentences
+
+
+def other_figures(rows: Sequence[Row]) -> list[str]:
+    """Which other figures put another entry of a budget first, in one sentence; none where all agree.
+
+    Args:
+        rows: The entries, best first by the main figure.
+    """
+    best, said = rows[0], []
+    for place in range(1, len(best.figures)):
+        sign = 1 if best.figures[place].better == "lower" else -1
+        first = min(rows, key=lambda row: sign * row.figures[place].estimate.value)
+        if first is best:
+            continue
+        figure = first.figures[place]
+        sure = worse(best.figures[place], figure)[1]
+        both = sure and behind(first, best)[1]
+        how = "both significantly" if both else "significantly" if sure else "not significantly"
+        said.append(f"{figure.name} {figure.settings.space} puts {_named(first)} first ({how})")
+    if not said:
+        return []
+    return [
+        f"{best.entry.budget} calls, other figures contradict {best.main.name} {best.main.settings.space}: {_few(said)}."
+    ]
 
 
 def without_error(rows: Sequence[Row]) -> list[str]:

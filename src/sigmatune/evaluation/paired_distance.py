@@ -142,7 +142,7 @@ def _figure(logs: Array, settings: EvaluationSettings) -> Figure:
         return float(np.exp(trim_mean(logs[keep], TRIM)))
 
     (estimate,) = jackknife(len(logs), typical)
-    return Figure("paired", "lower", Estimate(estimate.value, estimate.left), settings)
+    return Figure("paired", "lower", Estimate(estimate.value, estimate.left, (0.0, np.inf)), settings)
 
 
 def _settings(model: Denoiser, steps: int, rows: range, seed: int, measure: ErrorMeasure | None) -> EvaluationSettings:

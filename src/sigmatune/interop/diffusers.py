@@ -9,6 +9,7 @@ from it if the module also holds ``SchedulerMixin``; ``import sigmatune`` is eno
 from __future__ import annotations
 
 import json
+import weakref
 from typing import Any
 
 from diffusers import SchedulerMixin  # noqa: F401 - diffusers looks for it here
@@ -68,6 +69,7 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
     )
     built.register_to_config(**json_fields(fields))
     built.lost_by = converts_schedulers(pipe)
+    built._machine.pipe = weakref.ref(pipe)
     warn_of_pipeline(pipe, built.init_noise_sigma, built.timesteps)
     return built
 

@@ -101,7 +101,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
         self._prediction = prediction_of(prediction_type, sigma_data, edm_sign)
         self._native = native(self._plan.coefficients, self._path, self._prediction)
         self._times = self._native.times.float().tolist()
-        self._machine = PipelineMachine(self._native)
+        self._machine = PipelineMachine(self._native, self._plan.tuned_for)
         flow = process_of(self._path)["kind"] == "flow"
         name = "flow_prediction" if prediction_type == "flow" else prediction_type
         self.register_to_config(plan=PlanFields(plan), prediction_type=name, use_flow_sigmas=flow)
@@ -163,9 +163,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
             raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
         asked = len(sigmas) if sigmas is not None and num_inference_steps is None else num_inference_steps
         if asked not in (calls, 2 * calls, None):
-            raise SigmaTuneError(
-                f"this plan makes {calls} network calls, so pass num_inference_steps={calls} to the pipeline, not {asked}."
-            )
+            raise self._machine.wrong_steps(asked)
         if mu is not None:
             check_shift(self._path, mu)
         lead = calls if asked == 2 * calls else 0
@@ -269,10 +267,11 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
         return int(self.config.num_train_timesteps)
 
     def _check_time(self, k: int, timestep: Tensor | float) -> None:
-        known = 0 <= k < self._plan.calls
+        if k < 0:  # no pipeline cut off the first half of twice as many entries
+            raise self._machine.wrong_steps(self.num_inference_steps)
         if isinstance(timestep, Tensor) and timestep.device.type != "cpu" and k > 0:
             timestep = self._times[min(k, len(self._times) - 1)]  # reading it would make the accelerator wait
-        if not known or abs(float(timestep) - self._times[k]) > 1e-3:
+        if k >= self._plan.calls or abs(float(timestep) - self._times[k]) > 1e-3:
             raise SigmaTuneError(
                 f"t = {float(timestep):g} is not the time of call {max(k, 0)} of {self._plan.calls} of this plan; let "
                 "the pipeline iterate once over scheduler.timesteps after set_timesteps."

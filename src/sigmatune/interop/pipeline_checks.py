@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from sigmatune.models.network import process_of
 from sigmatune.noise import Array, Flow, NoisePath
-from sigmatune.plan import Plan
+from sigmatune.plan import Plan, purpose
 from sigmatune.schedules.linear_quadratic import linear_quadratic
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
@@ -62,6 +62,38 @@ def converts_schedulers(pipe: Any) -> str:
     except (OSError, TypeError):
         return ""
     return type(pipe).__name__ if "Scheduler.from_config(" in source else ""
+
+
+def check_use(record: Mapping[str, Any] | None, pipe: Any, sample: torch.Tensor) -> None:
+    """Warns, at the first call of a run, of another guidance or another size than the plan was tuned for.
+
+    Args:
+        record: The plan's ``tuned_for``.
+        pipe: The pipeline, whose guidance of this run is known by now; None where it is not known.
+        sample: Its latents, (B, *shape).
+    """
+    tuned = purpose.guidance_of(record)
+    if not isinstance(record, Mapping) or "guidance" not in record or "converted" in record:
+        return
+    shape = list(sample.shape[1:]) if sample.ndim == 4 else None  # a sequence of patches has its padding, too
+    w = _guidance(pipe)
+    ours = tuned if w is None else (w, *(tuned[1:] if tuned else (0.0, float("inf"))))
+    if differs := purpose.different(record, guidance=ours, shape=shape):
+        warnings.warn(
+            f"this plan was tuned {' and '.join(differs)}; its evidence does not carry over.",
+            PlanMismatch,
+            stacklevel=5,
+        )
+
+
+def _guidance(pipe: Any) -> float | None:
+    """The scale of classifier-free guidance in a pipeline's present run; None if it does not say."""
+    if pipe is None or "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
+        return None  # there guidance_scale is an input of the network
+    scale = getattr(pipe, "_guidance_scale", None)
+    if not isinstance(scale, int | float) or not hasattr(pipe, "do_classifier_free_guidance"):
+        return None
+    return float(scale) if pipe.do_classifier_free_guidance else 1.0
 
 
 def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:

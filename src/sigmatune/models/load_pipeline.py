@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from sigmatune.models.network import pick_device
 from sigmatune.models.own_levels import LINSPACE
 from sigmatune.models.pipeline import PipelineDenoiser
 from sigmatune.models.scheduler_config import Process, config_of, read_process
+from sigmatune.models.single_file import is_single_file, open_single_file
 from sigmatune.support.errors import SigmaTuneError, unknown_name, unloadable
+from sigmatune.support.options import recordable
 
 KNOBS = ("true_cfg_scale", "guidance_scale")
 """Names of the scale of guidance; the first that a pipeline has is it."""
@@ -100,6 +103,11 @@ def from_pipeline(
         interval=(float(interval[0]), float(interval[1])),
     )
     denoiser.size = _pixels(pipe, call)
+    guided = any(name in takes for name in KNOBS)
+    denoiser.loaded_with = recordable(
+        prompts=prompts, labels=labels, negative_prompt=negative_prompt, guidance=scale if guided else None,
+        interval=interval, **call,
+    )  # fmt: skip
     return denoiser
 
 
@@ -172,15 +180,17 @@ def load_pipeline(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> PipelineDenoiser:
     """Loads a diffusers pipeline from safetensors files as a denoiser.
 
     Args:
-        source: A folder that ``save_pretrained`` wrote, or a hub id.
+        source: A folder that ``save_pretrained`` wrote, a hub id, or a single .safetensors file.
         device: Where to run: None for the CPU, "auto" for an accelerator if there is one.
         dtype: Dtype of the networks.
         revision: Branch, tag or commit on the hub.
+        config: For a single file: the folder or hub id of its configuration (:mod:`sigmatune.models.single_file`).
         options: Those of :func:`from_pipeline`.
 
     Raises:
@@ -189,6 +199,12 @@ def load_pipeline(
     from diffusers import DiffusionPipeline
 
     where, place = pick_device(device), str(Path(source).expanduser())
+    if is_single_file(place):
+        with _silence():
+            pipe = open_single_file(place, None if config is None else os.fspath(config), dtype)
+        return from_pipeline(pipe.to(where), **options)
+    if config is not None:
+        raise SigmaTuneError("config= belongs to a single .safetensors file; a folder has its own configuration.")
     how = {"use_safetensors": True, "revision": revision, "low_cpu_mem_usage": find_spec("accelerate") is not None}
     try:
         with _silence():
@@ -200,18 +216,29 @@ def load_pipeline(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Silences diffusers' progress bar and a deprecation warning about an argument that older versions need."""
+    """Silences progress bars and remarks of diffusers and transformers that do not concern the user of a denoiser."""
     from diffusers.utils import logging
 
-    shown = logging.is_progress_bar_enabled() if hasattr(logging, "is_progress_bar_enabled") else True
-    logging.disable_progress_bar()
+    libraries: list[Any] = [logging]
+    if find_spec("transformers") is not None:
+        libraries.append(import_module("transformers.utils.logging"))
+    before = [(one.get_verbosity(), _shows_bars(one)) for one in libraries]
+    for one in libraries:
+        one.set_verbosity_error()
+        one.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        for one, (verbosity, shown) in zip(libraries, before, strict=True):
+            one.set_verbosity(verbosity)
+            if shown:
+                one.enable_progress_bar()
+
+
+def _shows_bars(library: Any) -> bool:
+    return bool(library.is_progress_bar_enabled()) if hasattr(library, "is_progress_bar_enabled") else True
 
 
 def _conditions(

@@ -38,7 +38,9 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
+        raise SigmaTuneError(
+            f"{source} is a file; pass the folder of a diffusers model, or a single .safetensors file."
+        )
     if is_exact(str(source)):
         raise SigmaTuneError(f"{source} is exact and has no network files; pass a trained model.")
     if not re.fullmatch(HUB_ID, str(source)):

@@ -10,6 +10,7 @@ from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan.plan import Plan
+from sigmatune.plan.purpose import made_for
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -48,7 +49,8 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
     if denoiser.integer_time:
         schedule = schedule.moved(levels, "snapped")
     plan = compile_plan(schedule, solver, **options)
-    return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint())
+    known = made_for(denoiser) or None
+    return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint(), tuned_for=known)
 
 
 def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:

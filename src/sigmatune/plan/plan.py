@@ -14,7 +14,7 @@ from sigmatune import noise
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of
 from sigmatune.core.table import Coefficients
-from sigmatune.plan import model_card
+from sigmatune.plan import model_card, purpose
 from sigmatune.plan import repository as repositories
 from sigmatune.plan.document import FORMAT, VERSION, PlanFile, lists, plain, table_of
 from sigmatune.support import card, outputs
@@ -39,7 +39,8 @@ class Plan:
         coefficients: The linear state machine.
         path: The noise path of its model (:meth:`NoisePath.spec`), if any.
         fingerprint: Fingerprint of that model, if any.
-        tuned_for: The settings of its tuning: calls, steps, solver, shape, guidance.
+        tuned_for: What it is for: what its model predicts; and if it was tuned, the settings of the tuning: calls, steps,
+            solver, shape, guidance, measure, and the options of :func:`sigmatune.load` (:attr:`load_options`).
         evidence: The guard's report.
         cost: The cost of finding the plan.
         micro_batch: Rows per network call.
@@ -66,18 +67,39 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """The card that a notebook shows."""
+        return card.card(f"Plan: {self._heading()}", drawing_of(self.schedule), self.facts())
+
+    def describe(self) -> str:
+        """Everything that a person asks of a plan, a line each: what to set, what it costs, what it is for, its evidence."""
+        lines = [f"  {name}: {card.line(value)}" for name, value in self.facts().items() if value not in (None, "", {})]
+        return "\n".join([f"Plan: {self._heading()}", *lines])
+
+    def facts(self) -> dict[str, Any]:
+        """The lines of :meth:`describe` by name; those without a value do not apply."""
         of = self.cost.get("network_evaluations") if isinstance(self.cost, Mapping) else None
         spent = of.get("total") if isinstance(of, Mapping) else None
-        facts = {
+        kind = self.path.get("kind") if isinstance(self.path, Mapping) else None
+        predicts = purpose.prediction_words(self.tuned_for)
+        return {
             "family": family_of(self.schedule),
             "rows": rows_of(self.schedule),
             "sigmas": levels_of(self.schedule),
-            "tuned for": card.options(self.tuned_for or {}),
+            "in a pipeline": purpose.cost_words(self.coefficients.q.numpy(), self.tuned_for),
+            "tuned for": purpose.words(self.tuned_for),
+            "conditions": purpose.condition_words(self.tuned_for),
             "evidence": self._verdict() or "none, this plan was not tuned",
             "cost of tuning": f"{spent:,} network evaluations" if isinstance(spent, int) else None,
+            "noise path": f"{kind}{f', predicts {predicts}' if predicts else ''}" if kind else None,
             "model": self.fingerprint,
         }
-        return card.card(f"Plan: {self._heading()}", drawing_of(self.schedule), facts)
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """Options of :func:`sigmatune.load` that make the model as it was tuned: prompts or labels, guidance, size.
+
+        ``st.load(folder, **plan.load_options)``; empty for a model without conditions, and for plans that do not record them.
+        """
+        return purpose.load_options(self.tuned_for)
 
     def _heading(self) -> str:
         known = card.options(self.solver_options)
@@ -236,7 +258,13 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
             "this network accepts whole timesteps only and the plan's levels lie between them; make the plan for this "
             "model."
         )
-    if plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
+    if differs := purpose.differences(plan.tuned_for, denoiser):
+        warnings.warn(
+            f"this plan was tuned {' and '.join(differs)}; its evidence does not carry over.",
+            PlanMismatch,
+            stacklevel=3,
+        )
+    elif plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
         warnings.warn(
             "this plan was made for another model; its evidence does not carry over.", PlanMismatch, stacklevel=3
         )

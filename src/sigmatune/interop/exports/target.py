@@ -141,7 +141,7 @@ def on_timesteps(plan: Plan, timesteps: Timesteps) -> tuple[Schedule, float]:
     if (np.diff(nearest) == 0).any():
         raise SigmaTuneError(
             f"the program rounds t to whole timesteps, and {plan.steps} levels fall on {len(np.unique(nearest))} of them; "
-            "use fewer steps, or tune with --integer-time."
+            "use fewer steps."
         )
     moved = float(np.abs(nearest - t).max())
     if moved <= float(path.time_tolerance(1.0)):

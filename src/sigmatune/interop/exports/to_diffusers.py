@@ -16,7 +16,8 @@ from sigmatune import noise
 from sigmatune.interop.carried_config import json_fields, meant
 from sigmatune.interop.exports.target import HEADER, ExportTarget, Samplers, stated_plan, statement
 from sigmatune.models.network import process_of
-from sigmatune.models.predictions import predictions
+from sigmatune.models.prediction_fields import fields_of, recorded
+from sigmatune.models.predictions import Prediction, predictions
 from sigmatune.noise import Array, NoisePath
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
@@ -32,10 +33,10 @@ def write(plan: Plan, *, prediction: str = "") -> str:
 
     Args:
         plan: A plan with its noise path.
-        prediction: The model's prediction type; inferred only if the noise path allows a single one.
+        prediction: The model's prediction type, for a plan that does not record it; else it has to be the recorded one.
 
     Raises:
-        SigmaTuneError: if it is unknown, or a pipeline cannot run the plan.
+        SigmaTuneError: if it is unknown, not the plan's or not of its noise path, or a pipeline cannot run the plan.
     """
     from sigmatune.interop.diffusers import SigmaTuneScheduler
 
@@ -43,19 +44,46 @@ def write(plan: Plan, *, prediction: str = "") -> str:
         raise SigmaTuneError("a scheduler needs the plan's noise path; make the plan for a model.")
     path = noise.from_spec(plan.path)
     kind = process_of(path)["kind"]
-    chosen = prediction or ("flow" if kind == "flow" else "")
-    if not chosen:
-        raise SigmaTuneError("the plan does not record what the model predicts; pass it, such as --prediction epsilon.")
-    replaces, fields = meant(path, predictions[chosen]) if kind != "ve" or chosen != "sample" else ("", {})
+    chosen = _prediction(plan, kind, prediction)
+    name, data, sign = fields_of(chosen)
+    replaces, fields = meant(path, chosen) if kind != "ve" or chosen.name != "sample" else ("", {})
     scheduler = SigmaTuneScheduler(
         plan=json.loads(plan_file.dumps(plan)),
-        prediction_type=predictions[chosen].name,
+        prediction_type=name,
+        sigma_data=data,
+        edm_sign=sign,
         num_train_timesteps=path.levels,
         replaces=replaces,
     )
     ours = set(scheduler.config)
     scheduler.register_to_config(**{key: value for key, value in json_fields(fields).items() if key not in ours})
     return str(scheduler.to_json_string())
+
+
+def _prediction(plan: Plan, kind: str, given: str) -> Prediction:
+    """What the network predicts: as the plan records it, as given, or the only one that its noise path allows."""
+    known = recorded(plan.tuned_for)
+    chosen = predictions[given] if given else known or (predictions["flow"] if kind == "flow" else None)
+    if chosen is None:
+        also = " or edm" if kind == "ve" else ""
+        raise SigmaTuneError(
+            f"this plan does not record what its model predicts; pass it, such as --prediction {_example(kind)}{also}, or "
+            "make the plan with --model."
+        )
+    if known is not None and known.name.partition("(")[0] != chosen.name.partition("(")[0]:
+        raise SigmaTuneError(
+            f"the plan's model predicts {known.name}, not {chosen.name}; leave out --prediction, the plan records it."
+        )
+    if kind not in chosen.paths:
+        fitting = ", ".join(name for name, one in predictions.items() if kind in one.paths)
+        raise SigmaTuneError(
+            f"a model of the noise path {kind} does not predict {chosen.name}; it is one of {fitting}."
+        )
+    return known or chosen
+
+
+def _example(kind: str) -> str:
+    return {"vp": "epsilon or v_prediction", "ve": "score", "flow": "flow"}.get(kind, "sample")
 
 
 def read(text: str) -> Plan:
