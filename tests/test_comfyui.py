@@ -184,7 +184,7 @@ class Guider:
 def test_the_plan_sampler_ends_where_sample_ends(solver, path, tmp_path):
     """From the model's largest sigma, and at levels between the whole timesteps that ComfyUI would round to."""
     plain = st.compile_plan(
-        st.build_schedule("uniform-trailing", 5, path), "dpmpp2m" if solver == "learned" else solver
+        st.build_schedule("uniform-trailing", 6, path), "dpmpp2m" if solver == "learned" else solver
     )
     plan = plain.with_notes(path=path.spec())
     if solver == "learned":
