@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -85,7 +85,6 @@ def bench(
     """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
-    from sigmatune.evaluation.evaluate import check
     from sigmatune.plan import load_plan
     from sigmatune.report import leaderboard_page as page
     from sigmatune.support.files import write_text
@@ -95,13 +94,8 @@ def bench(
     if out.suffix != ".json":
         raise SigmaTuneError(f"a leaderboard must be a .json file, not {out.suffix or 'without an ending'!r}.")
     html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
-    may_write(
-        *((file, "leaderboard") for file in (out, html)),
-        model=model,
-        inputs=(reference, *listed(plans)),
-        folders=[work],
-        force=force,
-    )
+    outputs = [(file, "leaderboard") for file in (out, html)]
+    may_write(*outputs, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     noises = asked_for(paired, whole(n, "n"))
     assumed(each, dry_run=dry_run)
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
@@ -112,19 +106,13 @@ def bench(
     if dry_run:
         show(replace(estimate, notes=remarks), as_json=as_json)
         return
-    wanted = asked.wanted(tuple(denoiser.shape))
     with measuring(work):
         with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
             parts = Parts(progress, estimate.work)
-            data = asked.data(model, wanted, parts.take())
-            check(wanted, data, tuple(denoiser.shape))
-            rows = leaderboard.measured(
-                denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=parts.take()
-            )
+            rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
             rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take())
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
-        if known := {} if data is None else dict(data.about):
-            result["reference_about"] = known
+        result |= {"reference_about": known} if known else {}
         write_text(out, json.dumps(result, indent=1) + "\n")
         write_text(html, page.page(result, _samples(denoiser, rows, seed), denoiser.value_range))
     if as_json:
@@ -134,6 +122,20 @@ def bench(
     for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
+
+
+def _measured(
+    denoiser: Denoiser, competitors: list[Entry], asked: Measuring, model: str, parts: Parts, **sampling: Any
+) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the leaderboard, and what is known of the reference."""
+    from sigmatune.evaluation import leaderboard
+    from sigmatune.evaluation.evaluate import check
+
+    wanted = asked.wanted(tuple(denoiser.shape))
+    data = asked.data(model, wanted, parts.take())
+    check(wanted, data, tuple(denoiser.shape))
+    rows = leaderboard.measured(denoiser, competitors, wanted, data, progress=parts.take(), **sampling)
+    return rows, {} if data is None else dict(data.about)
 
 
 def _samples(model: Denoiser, rows: list[Row], seed: int) -> list[tuple[str, torch.Tensor]]:
