@@ -140,7 +140,7 @@ def test_a_single_level_is_drawn_wherever_it_lies(level):
 def test_a_plans_card_has_levels_evidence_and_cost():
     text = said(tuned())
     for fact in ("Plan: euler, 5 steps, 5 calls", "karras rho=7", "80, 9, 1, 0.1, 0.01, 0", "gain: on 96 held-out noises",
-                 "12,345 network evaluations", "calls=5", "3f2a"):  # fmt: skip
+                 "12,345 network evaluations", "5 network evaluations per image", "3f2a"):  # fmt: skip
         assert fact in text, fact
     assert "none, this plan was not tuned" in said(compile_plan(Schedule(LEVELS), "euler"))
 
@@ -148,7 +148,7 @@ def test_a_plans_card_has_levels_evidence_and_cost():
 @pytest.mark.parametrize(
     "shown",
     [
-        tuned(evidence={"verdict": NASTY}), tuned(fingerprint=NASTY), tuned(tuned_for={NASTY: NASTY}),
+        tuned(evidence={"verdict": NASTY}), tuned(fingerprint=NASTY), tuned(tuned_for={"calls": 5, "solver": NASTY}),
         replace(tuned(), solver=NASTY), Schedule(LEVELS, NASTY), Schedule(LEVELS, "x", {NASTY: NASTY}),
         replace(spectrum_of(torch.rand(2, 1, 4, 4, dtype=torch.float64)), measured={"window": NASTY}),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import json
 import sys
 import types
 
@@ -14,14 +16,15 @@ import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.core import rng
 from sigmatune.core.unrolled import rolled, unrolled
-from sigmatune.interop import conformance, exports
-from sigmatune.interop.runners import _Wrapped
+from sigmatune.interop import exports
+from sigmatune.interop.imitations import ModelSampling
 from sigmatune.models.analytic import Analytic
-from sigmatune.noise import Flow, vp
+from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan
 from test_documents import ROOT
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
+ZERO = vp("scaled_linear", beta_start=0.00085, beta_end=0.012, zero_terminal_snr=True)
 
 
 def pack():
@@ -38,29 +41,16 @@ NODES = pack().NODE_CLASS_MAPPINGS
 TYPES = {"SIGMAS", "SAMPLER", "INT", "FLOAT", "STRING", "MODEL"}
 
 
-class Sampling:
-    """ComfyUI's model_sampling of a model of noise (a table of sigmas) or a flow (a shift)."""
-
-    def __init__(self, path):
-        self.flow = isinstance(path, Flow)
-        if self.flow:
-            self.shift, self.sigma_max = path.shift_by, torch.tensor(1.0)
-        else:
-            self.sigmas = torch.from_numpy(path.sigma(np.arange(path.levels)))
-            self.sigma_max = self.sigmas[-1]
-
-    def noise_scaling(self, sigma, noise, latent, max_denoise):
-        if self.flow:
-            return sigma * noise + (1 - sigma) * latent
-        return noise * ((1 + sigma**2).sqrt() if max_denoise else sigma) + latent
-
-    def inverse_noise_scaling(self, sigma, latent):
-        return latent / (1 - sigma) if self.flow else latent
-
-
 class Model:
     def __init__(self, path):
-        self.sampling = Sampling(path)
+        self.sampling = ModelSampling(path)
+
+    def clone(self):
+        return copy.copy(self)
+
+    def add_object_patch(self, name, value):
+        assert name == "model_sampling"
+        self.sampling = value
 
     def get_model_object(self, name):
         assert name == "model_sampling"
@@ -70,8 +60,8 @@ class Model:
 def node(name, **inputs):
     """Calls a node as ComfyUI's executor does, after checking the inputs against what the node declares."""
     made = NODES[name]()
-    declared = made.INPUT_TYPES()["required"]
-    assert set(inputs) == set(declared)
+    declared = made.INPUT_TYPES()
+    assert set(declared["required"]) <= set(inputs) <= {*declared["required"], *declared.get("optional", {})}
     outputs = getattr(made, made.FUNCTION)(**inputs)
     assert isinstance(outputs, tuple)
     assert len(outputs) == len(made.RETURN_TYPES)
@@ -90,19 +80,28 @@ def test_every_node_keeps_the_contract():
     for cls in NODES.values():
         inputs = cls.INPUT_TYPES()
         assert set(inputs) <= {"required", "optional", "hidden"}
-        for kind, *options in inputs["required"].values():
+        for kind, *options in [*inputs["required"].values(), *inputs.get("optional", {}).values()]:
             assert isinstance(kind, list) or kind in TYPES
             assert not options or isinstance(options[0], dict)
         assert set(cls.RETURN_TYPES) <= TYPES
         assert callable(getattr(cls, cls.FUNCTION))
         assert cls.CATEGORY
         assert cls.__doc__
+        assert cls.DESCRIPTION
 
 
 def test_nothing_but_torch_and_sigmatune_is_imported():
     text = (ROOT / "integrations" / "comfyui" / "nodes.py").read_text()
     imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
-    assert imported <= {"__future__", "pathlib", "numpy", "torch", "sigmatune"}  # numpy is torch's and sigmatune's
+    assert imported <= {
+        "__future__",
+        "copy",
+        "hashlib",
+        "pathlib",
+        "numpy",
+        "torch",
+        "sigmatune",
+    }  # numpy is torch's and sigmatune's
 
 
 @pytest.mark.parametrize("path", [SD, Flow(3.0)])
@@ -163,56 +162,189 @@ class Guider:
     """What a SAMPLER receives as model_wrap: model(x, sigma) -> denoised, and the model_sampling inside."""
 
     def __init__(self, path):
-        self.inner_model = types.SimpleNamespace(model_sampling=Sampling(path))
+        self.inner_model = types.SimpleNamespace(model_sampling=ModelSampling(path))
         self.path, self.model, self.sent = path, Data(path), []
 
     def __call__(self, x, sigma, **_):
+        """The network is asked at the level of the t that model_sampling sends, as a rounding program asks it."""
         level = float(sigma[0])
-        self.sent.append(level)
-        if isinstance(self.path, Flow):
-            level = level / (1 - level) if level < 1 else float("inf")
-            scale = float(self.path.state_scale(level))
-        else:
-            scale = float(np.hypot(1.0, level))
-        return self.model(x.double() / scale, level).to(x.dtype)
+        t = float(self.inner_model.model_sampling.timestep(sigma)[0])
+        self.sent.append(t)
+        scale = float(
+            self.path.state_scale(level / (1 - level) if level < 1 else np.inf)
+            if isinstance(self.path, Flow)
+            else np.hypot(1.0, level)
+        )
+        known = self.path.time(np.array([self.path.sigma_min, self.path.sigma_max]))
+        return self.model(x.double() / scale, float(self.path.sigma(np.clip(t, *known)))).to(x.dtype)
 
 
-@pytest.mark.parametrize("path", [SD, Flow(3.0)])
+@pytest.mark.parametrize("path", [SD, Flow(3.0), VE(0.002, 80.0, clock="quarter_log"), ZERO])
 @pytest.mark.parametrize("solver", ["euler", "heun", "unipc3", "ancestral", "learned"])
 def test_the_plan_sampler_ends_where_sample_ends(solver, path, tmp_path):
+    """From the model's largest sigma, and at levels between the whole timesteps that ComfyUI would round to."""
     plain = st.compile_plan(
-        st.build_schedule("uniform-trailing", 5, path), "dpmpp2m" if solver == "learned" else solver
+        st.build_schedule("uniform-trailing", 6, path), "dpmpp2m" if solver == "learned" else solver
     )
     plan = plain.with_notes(path=path.spec())
     if solver == "learned":
         plan = Plan(plan.schedule, "custom", rolled(unrolled(plan.coefficients)), path.spec())
     plan.save(tmp_path / "plan.json")
-    sigmas, sampler, calls = node("SigmaTuneLoadPlan", plan=str(tmp_path / "plan.json"))
+    sigmas, sampler, calls = node("SigmaTuneLoadPlan", plan=str(tmp_path / "plan.json"), model=Model(path))
     guider, told = Guider(path), []
+    rounding = guider.inner_model.model_sampling.timestep
     noise = torch.cat([rng.noise(7, [i], rng.START, (4, 8, 8)) for i in range(2)])
-    if path is SD:  # ComfyUI scales full noise by sqrt(1 + sigma^2), which is a slightly wider start
-        sampler.max_denoise = lambda *_: False
     found = sampler.sample(
         guider, sigmas, {"seed": 7}, lambda *state: told.append(state[0]), noise, torch.zeros(2, 4, 8, 8)
     )
-    torch.testing.assert_close(found.double(), st.sample(Data(path), plan, 2, seed=7), rtol=0, atol=1e-4)
+    off = 1e-3 if path is ZERO else 1e-4  # ComfyUI's table ends at sigma 4519, not at infinity
+    torch.testing.assert_close(found.double(), st.sample(Data(path), plan, 2, seed=7), rtol=0, atol=off)
     assert told == list(range(calls))
-    assert len(guider.sent) == calls
+    np.testing.assert_allclose(guider.sent, path.time(plan.coefficients.q.numpy()), atol=1e-3)
+    assert guider.inner_model.model_sampling.timestep == rounding  # ComfyUI's own again
+
+
+def saved(path, folder, solver="dpmpp2m", steps=6, name="plan.json"):
+    plan = st.compile_plan(st.build_schedule("uniform-trailing", steps, path), solver).with_notes(path=path.spec())
+    plan.save(folder / name, force=True)
+    return plan, str(folder / name)
 
 
 def test_levels_that_are_not_the_plans_are_refused(tmp_path):
-    plan = st.compile_plan(st.build_schedule("karras", 4, SD), "dpmpp2m").with_notes(path=SD.spec())
-    plan.save(tmp_path / "plan.json")
-    sigmas, sampler, _ = node("SigmaTuneLoadPlan", plan=str(tmp_path / "plan.json"))
-    for wrong in (sigmas[1:], sigmas * 1.01):
+    _, file = saved(SD, tmp_path)
+    sigmas, sampler, _ = node("SigmaTuneLoadPlan", plan=file)
+    for wrong in (sigmas[[0, 2, 3]], sigmas * 1.01, sigmas[:1], sigmas.flip(0)):
         with pytest.raises(SigmaTuneError, match="not those of its plan"):
             sampler.sampler_function(Guider(SD), torch.zeros(1, 4, 8, 8), wrong)
-    zero = vp(zero_terminal_snr=True)
-    st.compile_plan(st.build_schedule("uniform-trailing", 4, zero)).with_notes(path=zero.spec()).save(
-        tmp_path / "inf.json"
+    _, file = saved(ZERO, tmp_path)
+    with pytest.raises(SigmaTuneError, match="sigma = inf; connect the model"):
+        node("SigmaTuneLoadPlan", plan=file)
+
+
+@pytest.mark.parametrize("path", [SD, Flow(3.0)])
+@pytest.mark.parametrize("solver", ["euler", "heun", "ancestral"])
+def test_a_plan_cut_by_splitsigmas_is_the_plan(solver, path, tmp_path):
+    """One-step solvers lose nothing at the cut, noise included; x passes from sampler to sampler."""
+    _, file = saved(path, tmp_path, solver)
+    sigmas, sampler, _ = node("SigmaTuneLoadPlan", plan=file, model=Model(path))
+    noise, empty = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 4, 8, 8)
+    whole = sampler.sample(Guider(path), sigmas, {"seed": 7}, None, noise, empty)
+    high = sampler.sample(Guider(path), sigmas[:3], {"seed": 7}, None, noise, empty)
+    low = sampler.sample(Guider(path), sigmas[2:], {"seed": 7}, None, torch.zeros_like(noise), high)
+    torch.testing.assert_close(low, whole, rtol=0, atol=1e-5)
+    assert float((high - whole).abs().max()) > 0.1
+
+
+def test_learned_coefficients_are_not_cut(tmp_path):
+    plan, file = saved(SD, tmp_path)
+    Plan(plan.schedule, "custom", rolled(unrolled(plan.coefficients)), plan.path).save(file, force=True)
+    sigmas, sampler, _ = node("SigmaTuneLoadPlan", plan=file)
+    with pytest.raises(SigmaTuneError, match="all in one run"):
+        sampler.sample(Guider(SD), sigmas[2:], {}, None, torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8))
+
+
+EDM = VE(0.002, 80.0, clock="quarter_log")
+
+
+@pytest.mark.parametrize(
+    ("plan_of", "model_of", "reason"),
+    [
+        (SD, Flow(3.0), "for a model of a table of steps .*, and the connected one is of a flow"),
+        (Flow(3.0), SD, "for a model of a flow .*, and the connected one is of a table"),
+        (EDM, SD, "for a model of EDM"),
+        (SD, EDM, "connected one is of EDM"),
+        (Flow(3.0), Flow(6.0), "made at a shift of 3, and the connected model has 6"),
+        (vp("linear"), SD, "outside the model's range"),
+        (vp("scaled_linear", beta_start=0.00085, beta_end=0.0119), SD, "another table of noise levels"),
+        (ZERO, SD, "starts from pure noise"),
+    ],
+)
+def test_a_wrong_model_is_refused_by_the_node_and_by_the_sampler(plan_of, model_of, reason, tmp_path):
+    _, file = saved(plan_of, tmp_path)
+    with pytest.raises(SigmaTuneError, match=reason):
+        node("SigmaTuneLoadPlan", plan=file, model=Model(model_of))
+    if plan_of is ZERO:
+        return
+    sigmas, sampler, _ = node("SigmaTuneLoadPlan", plan=file)
+    with pytest.raises(SigmaTuneError, match=reason):
+        sampler.sample(Guider(model_of), sigmas, {}, None, torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8))
+    if isinstance(plan_of, Flow) and isinstance(model_of, Flow):
+        node("SigmaTuneLoadPlan", plan=file, model=Model(model_of), other_shift="keep the levels")
+
+
+def test_a_model_whose_time_is_unknown_is_refused(tmp_path):
+    _, file = saved(SD, tmp_path)
+    model = Model(SD)
+    model.sampling.timestep = lambda sigma: sigma.atan()
+    with pytest.raises(SigmaTuneError, match="ModelSampling counts time in none of the ways"):
+        node("SigmaTuneLoadPlan", plan=file, model=model)
+
+
+def test_a_changed_file_is_another_input(tmp_path):
+    _, file = saved(SD, tmp_path)
+    for cls in (NODES["SigmaTuneLoadPlan"], NODES["SigmaTunePlanSampler"], NODES["SigmaTuneTuned"]):
+        before = cls.IS_CHANGED(plan=file)
+        assert cls.IS_CHANGED(plan=file, file="(the path above)") == before
+        saved(SD, tmp_path, "euler")
+        assert cls.IS_CHANGED(plan=file) != before
+        saved(SD, tmp_path)
+        assert cls.VALIDATE_INPUTS(plan=file) is True
+        assert "there is no plan file" in cls.VALIDATE_INPUTS(plan="nothing.json")
+        assert cls.VALIDATE_INPUTS() is True  # the path comes from another node
+
+
+def test_plans_in_comfyuis_folder_are_listed_and_found(tmp_path, monkeypatch):
+    _, file = saved(SD, tmp_path, name="mine.json")
+    folders = types.SimpleNamespace(
+        models_dir=str(tmp_path),
+        add_model_folder_path=lambda *_: None,
+        get_filename_list=lambda _: ["mine.json", "readme.md"],
+        get_full_path=lambda _, name: file if name == "mine.json" else None,
     )
-    with pytest.raises(SigmaTuneError, match="sigma = inf"):
-        node("SigmaTuneLoadPlan", plan=str(tmp_path / "inf.json"))
+    monkeypatch.setitem(NODES["SigmaTuneLoadPlan"].load.__globals__, "folder_paths", folders)
+    assert NODES["SigmaTuneLoadPlan"].INPUT_TYPES()["optional"]["file"][0] == ["(the path above)", "mine.json"]
+    for given in ({"plan": "mine.json"}, {"plan": "plan.json", "file": "mine.json"}):
+        assert node("SigmaTuneLoadPlan", **given)[2] == 6
+    with pytest.raises(SigmaTuneError, match="no plan file other"):
+        node("SigmaTuneLoadPlan", plan="other.json")
+
+
+def test_denoise_starts_at_a_level_of_the_models_time(tmp_path):
+    plan, file = saved(SD, tmp_path)
+    sigmas, sampler, calls = node("SigmaTuneLoadPlan", plan=file, denoise=0.6)
+    level = st.interop.diffusers.starting_level(plan, 0.6)
+    assert float(sigmas[0]) == pytest.approx(level)
+    assert calls == st.partial(plan, level).calls < plan.calls
+    sampler.sample(Guider(SD), sigmas, {}, None, torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("path", [SD, Flow(3.0)])
+def test_the_exact_model_rounds_nothing_for_comfyuis_own_samplers(path):
+    model = Model(path)
+    (exact,) = node("SigmaTuneExactTimesteps", model=model)
+    sigma = torch.tensor([0.5123, 0.7])
+    level = sigma.double().numpy() / (1 - sigma.double().numpy() if isinstance(path, Flow) else 1)
+    np.testing.assert_allclose(exact.sampling.timestep(sigma).numpy(), path.time(level), atol=1e-3)
+    assert model.sampling.timestep(sigma).dtype == (
+        torch.int64 if path is SD else torch.float32
+    )  # the other is untouched
+    noise, empty, top = torch.ones(1), torch.zeros(1), exact.sampling.sigma_max
+    assert float(exact.sampling.noise_scaling(top, noise, empty, max_denoise=True)) == pytest.approx(float(top))
+
+
+def test_the_examples_use_nodes_as_they_are():
+    folder = ROOT / "integrations" / "comfyui" / "examples"
+    graphs = {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
+    assert {"text_to_image", "image_to_image", "two_stages", "comfyui_sampler"} <= set(graphs)
+    for graph in graphs.values():
+        for entry in graph.values():
+            links = [value for value in entry["inputs"].values() if isinstance(value, list)]
+            assert all(number in graph for number, _ in links)
+            if entry["class_type"] in NODES:
+                declared = NODES[entry["class_type"]].INPUT_TYPES()
+                assert set(declared["required"]) <= set(entry["inputs"])
+                assert set(entry["inputs"]) <= {*declared["required"], *declared.get("optional", {})}
+                assert not links or all(isinstance(output, int) for _, output in links)
 
 
 def test_inside_comfyui_the_sampler_is_its_own(monkeypatch, tmp_path):
@@ -221,28 +353,7 @@ def test_inside_comfyui_the_sampler_is_its_own(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "comfy", types.ModuleType("comfy"))
     monkeypatch.setitem(sys.modules, "comfy.samplers", samplers)
     plan = st.compile_plan(st.build_schedule("karras", 4, SD), "dpmpp2m").with_notes(path=SD.spec())
-    (tmp_path / "exported.txt").write_text(exports.export(plan, "comfyui"))  # an export is a plan file, too
+    (tmp_path / "exported.txt").write_text(exports.export(plan, "k-diffusion"))  # an export is a plan file, too
     (made,) = node("SigmaTunePlanSampler", plan=str(tmp_path / "exported.txt"))
-    assert type(made) is samplers.KSAMPLER
+    assert isinstance(made, samplers.KSAMPLER)
     assert callable(made.sampler_function)
-
-
-def test_the_node_passes_the_conformance_suite(tmp_path):
-    def runner(case):
-        plan = conformance.plan_of(case)
-        plan.save(tmp_path / "plan.json")
-        sigmas, sampler, _ = node("SigmaTuneLoadPlan", plan=str(tmp_path / "plan.json"))
-        kind = "flow" if case["plan"]["noise_path"]["kind"] == "flow" else "ve"
-        wrapped = _Wrapped(case, kind)
-        wrapped.inner_model = types.SimpleNamespace(
-            model_sampling=types.SimpleNamespace(
-                noise_scaling=lambda sigma, noise, latent, full: noise * sigma, inverse_noise_scaling=lambda sigma, x: x
-            )
-        )
-        x = torch.tensor(case["start"]).view(1, 1, 1, -1)
-        return conformance.answer(wrapped.pairs, sampler.sample(wrapped, sigmas, {"seed": 0}, None, x))
-
-    cases = [c for c in conformance.read(ROOT / "conformance" / "vectors.jsonl") if not c["name"].endswith("zero-snr")]
-    verdicts = conformance.check(runner, cases)
-    assert not [v for v in verdicts if not v.passed]
-    assert len(verdicts) > 70

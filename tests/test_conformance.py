@@ -19,6 +19,7 @@ from test_documents import ROOT
 
 FILE = ROOT / "conformance" / "vectors.jsonl"
 CASES = conformance.read(FILE)
+PATHS = ("vp", "flow", "vp-zero-snr", "edm")
 
 
 def test_the_published_cases_are_those_of_the_code():
@@ -37,6 +38,8 @@ def test_every_solver_is_there_at_every_number_of_steps():
     for solver in (*POSITION, "coefficients"):
         for steps in STEPS:
             assert any(name.startswith(f"{solver}-{steps}-") for name in names)
+        ends = {path for name in names for path in PATHS if name in {f"{solver}-{steps}-{path}" for steps in STEPS}}
+        assert ends == set(PATHS), solver
     kinds = {c["plan"]["noise_path"]["kind"] for c in CASES}
     assert kinds == {"vp", "ve", "flow"}
     assert any(c["noise"] for c in CASES)
@@ -45,11 +48,18 @@ def test_every_solver_is_there_at_every_number_of_steps():
 @pytest.mark.parametrize("name", list(RUNNERS))
 def test_our_own_paths_pass(name):
     verdicts = check(RUNNERS[name], CASES)
-    assert not [v for v in verdicts if not v.passed and not v.refused]
+    failed = [v for v in verdicts if not v.passed and not v.refused]
+    if (
+        name == "comfyui-list"
+    ):  # ComfyUI rounds t, and starts from more noise at the largest sigma; the pack does neither
+        assert {v.name.rsplit("-", 1)[1] for v in failed} == {"vp"}
+        assert {v.reason[:14] for v in failed} == {"call 1 receive", "the end is off"}
+        return
+    assert not failed
     passed = {v.name.rsplit("-", 1)[0].split("-")[0] for v in verdicts if v.passed}
     if name in ("core", "diffusers"):
         assert all(v.passed for v in verdicts)
-    if name == "k-sampler":  # all but plans that start from sigma = inf on a VP path
+    if name in ("k-sampler", "comfyui"):  # all but plans that start from sigma = inf on a VP path
         assert {v.name.endswith("zero-snr") for v in verdicts if v.refused} == {True}
     if name == "k-diffusion":
         assert {"euler", "heun", "dpmpp2m", "ancestral", "sde"} <= passed
@@ -149,7 +159,7 @@ def test_the_command_runs_functions_and_other_programs(run, tmp_path, monkeypatc
 
 
 def test_runners_are_found_by_name():
-    assert runner_of("comfyui") is RUNNERS["k-sampler"]
+    assert runner_of("comfyui") is RUNNERS["comfyui"]
     with pytest.raises(SigmaTuneError, match="neither one of ours"):
         runner_of("no such program")
 
@@ -166,3 +176,30 @@ def test_a_case_needs_no_network():
         x = x + (x - D) / t * (s - t)
     assert x == pytest.approx(case["expected"]["end"], rel=1e-9)
     assert torch.is_tensor(plan.coefficients.q)
+
+
+def test_the_readmes_runner_passes_every_case(tmp_path):
+    """What an outsider writes from conformance/README.md alone, without SigmaTune."""
+    code = (ROOT / "conformance" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 30
+    assert "sigmatune" not in code
+
+    def runner(case):
+        said = []
+        names = {"input": lambda: json.dumps(case), "print": said.append}
+        exec(code, names)
+        return json.loads(said[0])
+
+    assert [v for v in check(runner, CASES) if not v.passed] == []
+
+
+def test_a_file_of_version_1_has_no_tables_and_is_read(tmp_path):
+    old = [{key: value for key, value in case.items() if key != "table"} for case in CASES[:3]]
+    text = conformance.dumps(old).replace('"version": 2', '"version": 1')
+    (tmp_path / "old.jsonl").write_text(text)
+    assert all(v.passed for v in check(RUNNERS["core"], conformance.read(tmp_path / "old.jsonl")))
+
+
+def test_the_help_shows_the_answer(run):
+    out = run("conformance", "--help")[1]
+    assert '{"calls": [[t, sigma], ...]' in " ".join(out.split())

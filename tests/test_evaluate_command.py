@@ -39,6 +39,9 @@ def test_evaluate_writes_figures_and_the_guard_s_verdict(run, files):
     found = json.loads((files / "evaluation.json").read_text())
     assert [(f["name"], f["settings"]["n"]) for f in found["figures"]] == [("fd", 40), ("sw", 40)]
     assert found["differences"][0]["n"] == 40
+    assert [one["name"] for one in found["beside"]["figures"]] == ["fd", "sw"]
+    assert out.count(found["beside"]["verdict"][:40]) == 1, "one verdict"
+    assert all(f"{one['rival']:.4g}" in out for one in found["beside"]["figures"]), "the rival's column"
     assert found["figures"][0]["settings"]["reference"]["n"] == 60
     first = (files / "evaluation.json").read_text()
     code, out, err = run("evaluate", "digits", "--plan", "a.json", "--n", 40, "--metrics", "fd,sw", *PIXELS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 import warnings
@@ -20,13 +21,17 @@ from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.interop import exports, resolution, tables
 from sigmatune.interop.exports import TARGETS
-from sigmatune.noise import VE, Flow, vp
+from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.plan import Plan
+from sigmatune.plan import file as plan_file
 from sigmatune.solvers import POSITION
+from tiny_pipelines import FAMILIES
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
 OPTIONS = {"diffusers": {"prediction": "epsilon"}}
 LISTS = [name for name in TARGETS if name not in ("json", "diffusers")]
+STATED = [name for name in LISTS if name != "comfyui"]
+"""Targets whose text states the plan; ComfyUI's is numbers alone."""
 
 
 def plan_on(path, steps=5, solver="euler", family="uniform-trailing", **options):
@@ -46,7 +51,7 @@ def stated_in(text):
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun", "dpmpp2m", "ancestral", "sde-dpmpp2m"])
-@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "comfyui"])
 def test_export_then_import_is_the_identity(target, solver):
     plan = plan_on(SD, 7, solver)
     if (target == "diffusers-stock" and solver != "euler") or (target, solver) == ("sd.cpp", "sde-dpmpp2m"):
@@ -63,7 +68,7 @@ def test_export_then_import_is_the_identity(target, solver):
 
 @given(
     some.lists(some.floats(1e-3, 14.0, allow_nan=False), min_size=1, max_size=12, unique=True),
-    some.sampled_from(["comfyui", "k-diffusion", "sd.cpp", "a1111", "json", "diffusers-stock"]),
+    some.sampled_from(["k-diffusion", "sd.cpp", "a1111", "json"]),
 )
 def test_any_levels_come_back_bit_for_bit(levels, target):
     plan = st.compile_plan(st.Schedule([*sorted(levels, reverse=True), 0.0]), "euler")
@@ -71,7 +76,7 @@ def test_any_levels_come_back_bit_for_bit(levels, target):
     assert again.schedule.sigmas.tobytes() == plan.schedule.sigmas.tobytes()
 
 
-@pytest.mark.parametrize("target", LISTS)
+@pytest.mark.parametrize("target", STATED)
 def test_a_flow_plan_is_shown_in_tau_after_the_shift(target):
     plan = plan_on(Flow(3.0), 4)
     text = exports.export(plan, target)
@@ -85,7 +90,7 @@ def test_a_flow_plan_is_shown_in_tau_after_the_shift(target):
     assert np.isinf(again.schedule.sigmas[0])
 
 
-@pytest.mark.parametrize("target", LISTS)
+@pytest.mark.parametrize("target", STATED)
 def test_the_text_says_what_it_means(target):
     plan = plan_on(SD, 3, "euler")
     text = exports.export(plan, target)
@@ -95,10 +100,12 @@ def test_the_text_says_what_it_means(target):
     assert stated_in(exports.export(plan_on(SD, 3, "heun"), "k-diffusion"))["calls"] == 5
 
 
-@pytest.mark.parametrize("target", LISTS)
+@pytest.mark.parametrize("target", STATED)
 def test_numbers_that_were_edited_are_refused(target):
     text = exports.export(plan_on(SD, 3), target)
-    number = repr(float(plan_on(SD, 3).schedule.sigmas[1]))
+    plan = plan_on(SD, 3)
+    levels = exports.target.on_timesteps(plan, "whole")[0] if target == "a1111" else plan.schedule
+    number = repr(float(levels.sigmas[1]))
     at = text.rindex(number)
     edited = text[:at] + "3.0" + text[at + len(number) :]
     with pytest.raises(SigmaTuneError, match="are not those"):
@@ -106,7 +113,7 @@ def test_numbers_that_were_edited_are_refused(target):
 
 
 def test_a_text_that_contradicts_itself_is_refused():
-    text = exports.export(plan_on(SD, 3), "comfyui")
+    text = exports.export(plan_on(SD, 3), "k-diffusion")
     with pytest.raises(SigmaTuneError, match="not those that its levels make"):
         exports.load(text.replace('"calls": 3', '"calls": 4'))
     with pytest.raises(SigmaTuneError, match="incomplete"):
@@ -122,17 +129,18 @@ def test_a_text_that_contradicts_itself_is_refused():
 
 @pytest.mark.parametrize("target", LISTS)
 def test_what_a_list_of_levels_cannot_say_is_refused(target):
+    rows = st.compile_plan(st.Schedule(np.array([[3.0, 1.0, 0.0]] * 2)), "euler").with_notes(path=SD.spec())
     for plan, reason in (
         (learned(plan_on(SD, 3)), "coefficients are not a sampler's"),
         (plan_on(SD, 3, "unipc2"), "no sampler that computes unipc2's steps"),
         (plan_on(vp(zero_terminal_snr=True), 3), "starts from sigma = inf"),
-        (st.compile_plan(st.Schedule(np.array([[3.0, 1.0, 0.0]] * 2)), "euler"), "one per row"),
+        (rows, "one per row"),
     ):
         with pytest.raises(SigmaTuneError, match=reason):
             exports.export(plan, target)
 
 
-@pytest.mark.parametrize("target", ["comfyui", "k-diffusion", "sd.cpp", "a1111"])
+@pytest.mark.parametrize("target", ["k-diffusion", "sd.cpp", "a1111"])
 def test_samplers_that_step_in_the_flows_own_time_are_refused(target):
     with pytest.raises(SigmaTuneError, match="on a flow model the two differ"):
         exports.export(plan_on(Flow(3.0), 4, "dpmpp2m"), target)
@@ -158,32 +166,137 @@ def test_a_diffusers_scheduler_needs_to_know_what_the_model_predicts():
 # ------------------------------------------------------------------------------------------- what other programs do with it
 
 
-def test_stock_schedulers_of_diffusers_send_the_plans_t_and_end_where_it_ends():
+@pytest.mark.parametrize(
+    ("path", "theirs"),
+    [
+        (SD, {"beta_schedule": "scaled_linear", "steps_offset": 1, "timestep_spacing": "leading"}),  # SDXL's file
+        (SD, {"use_karras_sigmas": True, "interpolation_type": "log_linear", "final_sigmas_type": "sigma_min"}),
+        (vp("linear"), {}),
+        (vp("cosine"), {"rescale_betas_zero_snr": True}),
+        (VP(SD.alphas_cumprod[::2]), {}),
+        (Flow(3.0), {"shift": 3.0}),
+        (Flow(2.5), {"use_dynamic_shifting": True, "shift_terminal": 0.1}),  # Flux's and Qwen's
+    ],
+)
+def test_stock_schedulers_of_diffusers_send_the_plans_t_and_end_where_it_ends(path, theirs):
     torch.manual_seed(0)
-    for path, prediction in ((SD, "epsilon"), (Flow(3.0), "flow")):
-        plan = plan_on(path, 6)
-        fields = json.loads(exports.export(plan, "diffusers-stock"))
-        config = {**fields["config"]}
-        if path is SD:
-            config |= {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-        made = getattr(diffusers, fields["scheduler"])(**config)
-        made.set_timesteps(sigmas=fields["sigmas"])
-        np.testing.assert_allclose(made.timesteps.numpy(), path.time(plan.schedule.sigmas[:-1]), rtol=1e-6)
-        ours = st.interop.diffusers.SigmaTuneScheduler(
-            **{
-                k: v
-                for k, v in json.loads(exports.export(plan, "diffusers", prediction=prediction)).items()
-                if k[0] != "_"
-            }
-        )
-        eps = torch.randn(1, 4, 8, 8)
-        x, y = eps * made.init_noise_sigma if path is SD else eps, eps * ours.init_noise_sigma
-        if path is SD:  # its init_noise_sigma is of its own default grid
-            x = eps * float(plan.schedule.sigmas[0])
-        for t, s in zip(made.timesteps, ours.timesteps, strict=True):
-            x = made.step(torch.tanh(made.scale_model_input(x, t) if path is SD else x), t, x).prev_sample
-            y = ours.step(torch.tanh(y), s, y).prev_sample
-        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+    flow = isinstance(path, Flow)
+    plan = plan_on(path, 6, family="uniform-trailing" if flow else "karras")
+    fields = json.loads(exports.export(plan, "diffusers-stock"))
+    kind = getattr(diffusers, fields["scheduler"])
+    made = kind.from_config(kind(**theirs).config, **fields["config"])
+    made.set_timesteps(sigmas=fields["sigmas"])
+    np.testing.assert_allclose(made.timesteps.numpy(), path.time(plan.schedule.sigmas[:-1]), rtol=2e-5, atol=1e-3)
+    ours = st.interop.diffusers.SigmaTuneScheduler(
+        plan=json.loads(plan_file.dumps(plan)), prediction_type="flow" if flow else "epsilon", use_flow_sigmas=flow
+    )
+    eps = torch.randn(1, 4, 8, 8)
+    x, y = eps if flow else eps * made.init_noise_sigma, eps * ours.init_noise_sigma
+    for t, s in zip(made.timesteps, ours.timesteps, strict=True):
+        x = made.step(torch.tanh(x if flow else made.scale_model_input(x, t)), t, x).prev_sample
+        y = ours.step(torch.tanh(y), s, y).prev_sample
+    torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stock_scheduler_needs_the_table_and_can_state_the_prediction():
+    with pytest.raises(SigmaTuneError, match="noise path"):
+        exports.export(st.compile_plan(st.Schedule([1.0, 0.0]), "euler"), "diffusers-stock")
+    fields = json.loads(exports.export(plan_on(SD), "diffusers-stock", prediction="v_prediction"))
+    assert fields["config"]["prediction_type"] == "v_prediction"
+    zero = vp(zero_terminal_snr=True)
+    low = st.compile_plan(st.Schedule([5.0, 1.0, 0.0]), "euler").with_notes(path=zero.spec())
+    assert json.loads(exports.export(low, "diffusers-stock"))["config"]["rescale_betas_zero_snr"]
+    high = st.compile_plan(st.Schedule([1e5, 1.0, 0.0]), "euler").with_notes(path=zero.spec())
+    with pytest.raises(SigmaTuneError, match="runs none above"):
+        exports.export(high, "diffusers-stock")
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd2-v", "sdxl", "sd3", "flux"])
+def test_a_stock_export_is_exact_in_the_pipeline(name):
+    """What the field "use" says gives the latents of our own scheduler."""
+    family = FAMILIES[name]
+    pipe = family.pipe()
+    path = st.load(pipe, **family.load).path
+    levels = [path.at_position(position) for position in (900.0, 610.4, 333.3, 100.0)]
+    plan = st.compile_plan(st.Schedule([*map(float, levels), 0.0]), "euler").with_notes(path=path.spec())
+    fields = json.loads(exports.export(plan, "diffusers-stock"))
+
+    def end(**steps):
+        generator = torch.Generator().manual_seed(0)
+        return pipe(**family.call, **steps, generator=generator, return_dict=False)[0]
+
+    kind = getattr(diffusers, fields["scheduler"])
+    stock = kind.from_config(pipe.scheduler.config, **fields["config"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlanMismatch)  # SD3 and Flux start from unscaled noise
+        pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+        ours = end(num_inference_steps=plan.calls)
+    pipe.scheduler = stock
+    theirs = end(sigmas=fields["sigmas"])
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-4 * float(ours.abs().max()))
+
+
+def test_text_for_comfyuis_field_is_numbers_and_nothing_else():
+    """The node collects every number that its pattern finds, and knows no exponents."""
+    for plan in (plan_on(SD, 6, "dpmpp2m"), plan_on(Flow(3.0), 5), plan_on(VE(8.5e-5, 80.0), 7, family="karras")):
+        text = exports.export(plan, "comfyui")
+        read = [float(number) for number in re.findall(r"[-+]?(?:\d*\.*\d+)", text)]
+        levels = exports.target.on_timesteps(plan, "whole")[0].sigmas
+        with np.errstate(divide="ignore"):
+            assert read == (levels if plan.path["kind"] != "flow" else 1 / (1 + 1 / levels)).tolist()
+        assert text.count("\n") == 1
+        assert "e" not in text
+    assert "dpmpp_2m," in exports.remark(plan_on(SD, 6, "dpmpp2m"), "comfyui")
+    assert "the shift is applied once, by 3" in exports.remark(plan_on(Flow(3.0)), "comfyui")
+    tiny = exports.export(plan_on(VE(8.5e-5, 80.0), 7, family="karras"), "sd.cpp")
+    assert "0.000085" in tiny.rpartition("--sigmas")[2]
+
+
+def test_texts_for_comfyui_of_earlier_releases_are_still_read():
+    plan = plan_on(SD, 3)
+    header = exports.export(plan, "k-diffusion").splitlines()[0].replace('"k-diffusion"', '"comfyui"')
+    levels = ", ".join(map(repr, plan.schedule.sigmas.tolist()))
+    again = exports.load(f"{header}\n# ManualSigmas\n{levels}\n")
+    assert again.schedule.sigmas.tobytes() == plan.schedule.sigmas.tobytes()
+    with pytest.raises(SigmaTuneError, match="are not those"):
+        exports.load(f"{header}\n3.0, 2.0, 1.0, 0.0\n")
+    with pytest.raises(SigmaTuneError, match="import a bare list with its kind"):
+        exports.load(exports.export(plan, "comfyui"), "comfyui")
+
+
+@pytest.mark.parametrize("target", ["comfyui", "a1111"])
+def test_programs_that_round_t_get_levels_of_whole_timesteps(target):
+    plan = plan_on(SD, 6, "dpmpp2m", "karras")
+
+    def times(text):
+        numbers = re.search(r"SIGMAS = \[(.*?)\]", text)[1] if target == "a1111" else text
+        return SD.time(np.array([float(n) for n in numbers.split(",")][:-1]))
+
+    t = times(exports.export(plan, target))
+    np.testing.assert_allclose(t, np.rint(SD.time(plan.schedule.sigmas[:-1])), atol=1e-9)
+    np.testing.assert_allclose(
+        times(exports.export(plan, target, timesteps="exact")), SD.time(plan.schedule.sigmas[:-1]), atol=1e-9
+    )
+    moved = np.abs(t - SD.time(plan.schedule.sigmas[:-1])).max()
+    assert f"by up to {moved:.2f}" in exports.remark(plan, target)
+    assert "moved" not in exports.remark(plan, target, timesteps="exact")
+    assert "moved" not in exports.remark(plan_on(SD, 4, "euler", "uniform-trailing"), target)  # whole already
+    assert "moved" not in exports.remark(plan_on(Flow(3.0), 6), target)
+    close = st.compile_plan(st.Schedule([5.0, 4.999, 1.0, 0.0]), "euler").with_notes(path=SD.spec())
+    with pytest.raises(SigmaTuneError, match="3 levels fall on 2 of them"):
+        exports.export(close, target)
+    with pytest.raises(SigmaTuneError, match="'whole' or 'exact'"):
+        exports.export(plan, target, timesteps="half")
+
+
+def test_a_flow_plan_is_exported_to_the_sampler_of_comfyui_that_steps_in_log_snr():
+    assert "SamplerDPMPP_2M_SDE with midpoint and eta 0" in exports.remark(plan_on(Flow(3.0), 5, "dpmpp2m"), "comfyui")
+    assert "sampler dpmpp_2m_sde," in exports.remark(plan_on(Flow(3.0), 5, "sde-dpmpp2m"), "comfyui")
+    for solver in ("heun", "ancestral"):
+        with pytest.raises(
+            SigmaTuneError, match="the two differ; there it has the steps of dpmpp2m, euler, sde-dpmpp2m"
+        ):
+            exports.export(plan_on(Flow(3.0), 4, solver), "comfyui")
 
 
 def test_the_web_uis_script_adds_the_plan_to_its_schedulers(monkeypatch):
@@ -200,10 +313,14 @@ def test_the_web_uis_script_adds_the_plan_to_its_schedulers(monkeypatch):
     package.sd_schedulers = ui
     monkeypatch.setitem(sys.modules, "modules", package)
     monkeypatch.setitem(sys.modules, "modules.sd_schedulers", ui)
-    for _ in range(2):  # a reload does not add it twice
-        exec(compile(text, "script", "exec"), {})
-    assert [s.name for s in ui.schedulers] == ["karras", "sigmatune"]
-    made = ui.schedulers_map["SigmaTune 4 steps"].function
+    other = exports.export(plan_on(SD, 4, "euler", "karras"), "a1111")
+    for script in (text, text, other):  # a reload does not add it twice, and another plan does not replace it
+        exec(compile(script, "script", "exec"), {})
+    names, labels = [s.name for s in ui.schedulers], [s.label for s in ui.schedulers]
+    assert len(set(names)) == len(set(labels)) == 3
+    assert names[1:] == [f"sigmatune_{label.split()[-1]}" for label in labels[1:]]
+    assert labels[1].startswith("SigmaTune 4 steps ")
+    made = ui.schedulers_map[labels[1]].function
     assert made(n=4, sigma_min=0.03, sigma_max=14.6, inner_model=None, device="cpu").tolist() == pytest.approx(
         plan.schedule.sigmas.tolist()
     )
@@ -326,15 +443,25 @@ def test_conversions_that_make_no_sense_are_refused():
 
 def test_export_and_import_on_the_command_line(run, tmp_path):
     plan_on(SD, 6, "dpmpp2m").save(tmp_path / "plan.json")
-    code, out, _ = run("export", "plan.json", "--to", "comfyui")
+    code, out, err = run("export", "plan.json", "--to", "comfyui")
     assert code == 0
+    assert [len(out.splitlines()), len(out.split(","))] == [1, 7]
+    assert "ManualSigmas; sampler dpmpp_2m, 6 calls" in err
     (tmp_path / "levels.txt").write_text(out)
-    assert run("import", "levels.txt", "-o", "again.json")[0] == 0
+    bare = ("import", "levels.txt", "--kind", "ve", "--path", "vp-scaled-linear", "-o", "bare.json")
+    assert run(*bare)[0] == 0
+    assert run("export", "plan.json", "--to", "k-diffusion", "-o", "sigmas.py")[0] == 0
+    assert run("import", "sigmas.py", "-o", "again.json")[0] == 0
     assert (tmp_path / "again.json").read_text() == (tmp_path / "plan.json").read_text()
     for wrong, reason in (
         (("export", "plan.json"), "name the target"),
         (("export", "plan.json", "--to", "diffusers"), "--prediction"),
-        (("export", "plan.json", "--to", "comfyui", "--prediction", "epsilon"), "belongs to --to diffusers"),
+        (
+            ("export", "plan.json", "--to", "comfyui", "--prediction", "epsilon"),
+            "--prediction belongs to --to diffusers",
+        ),
+        (("export", "plan.json", "--to", "sd.cpp", "--timesteps", "exact"), "--timesteps belongs to --to comfyui"),
+        (("export", "plan.json", "--to", "comfyui", "--timesteps", "half"), "'whole' or 'exact'"),
         (("export", "plan.json", "--to", "diffusers-stock"), "no sampler"),
         (("import", "nothing.txt"), "neither a file nor a published table"),
     ):
@@ -390,5 +517,5 @@ def test_every_solver_is_either_exported_or_refused_with_the_reason():
                 refused = str(error)
             if refused is not None:
                 assert len(refused) > 40
-            else:
+            elif target != "comfyui":
                 assert exports.load(text).coefficients.tobytes() == plan.coefficients.tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
@@ -309,6 +310,63 @@ def test_a_saved_scheduler_and_a_saved_pipeline_run_the_same_plan(tmp_path):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     # and a denoiser of that pipeline has the same path
     assert st.load(loaded, **family.load).path.spec() == model.path.spec()
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd2-v", "sd3", "pixart", "flux"])
+def test_the_configuration_that_a_plan_replaces_comes_back(name):
+    """``Class.from_config(pipe.scheduler.config)`` is the habit by which people change schedulers."""
+    pipe = FAMILIES[name].pipe()
+    before = pipe.scheduler
+    plan = plan_of(model_of(FAMILIES[name], pipe), 2)
+    pipe.scheduler = made = scheduler(scheduler(plan, pipe).plan, pipe)
+    pipe.scheduler = scheduler(plan, pipe)  # a plan in place of a plan
+    for kind in before.compatibles:
+        if kind.__name__ not in ("DPMSolverSDEScheduler",):
+            direct, through = (
+                {k: v for k, v in kind.from_config(config).config.items() if k in direct_keys(kind)}
+                for config in (before.config, pipe.scheduler.config)
+            )
+            assert through == direct
+    assert set(made.compatibles) == set(before.compatibles)
+    assert hasattr(made, "alphas_cumprod") == hasattr(made, "betas") == hasattr(before, "alphas_cumprod")
+    if hasattr(before, "betas"):
+        torch.testing.assert_close(made.betas[:-1], before.betas[:-1], rtol=2e-3, atol=0)
+        torch.testing.assert_close(made.alphas_cumprod[:-1], before.alphas_cumprod[:-1], rtol=1e-5, atol=1e-7)
+
+
+def direct_keys(kind):
+    return set(inspect.signature(kind.__init__).parameters) - {"self"}
+
+
+def test_an_edm_configuration_comes_back():
+    theirs = diffusers.EDMEulerScheduler(
+        sigma_min=0.01, sigma_max=100.0, sigma_data=0.7, prediction_type="v_prediction"
+    )
+    pipe = type("Pipe", (), {"scheduler": theirs})()
+    plan = st.compile_plan(st.Schedule([50.0, 1.0, 0.0]), "euler")
+    back = diffusers.EDMEulerScheduler.from_config(scheduler(plan, pipe).config)
+    for name in ("sigma_min", "sigma_max", "sigma_data", "prediction_type"):
+        assert back.config[name] == theirs.config[name]
+
+
+def test_a_saved_pipeline_loads_in_a_fresh_process_after_one_import(tmp_path):
+    family = FAMILIES["sd15"]
+    pipe = family.pipe()
+    pipe.scheduler = scheduler(plan_of(model_of(family, pipe), 2), pipe)
+    pipe.save_pretrained(tmp_path, safe_serialization=True)
+    code = (
+        "import sigmatune, sys; assert 'diffusers' not in sys.modules; from diffusers import DiffusionPipeline; "
+        f"print(DiffusionPipeline.from_pretrained({str(tmp_path)!r}).scheduler.plan.calls)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2", done.stderr[-300:]
+
+
+def test_a_pipeline_that_would_lose_the_plan_is_not_saved(tmp_path):
+    pipe = FAMILIES["ddim"].pipe()
+    pipe.scheduler = scheduler(plan_of(model_of(FAMILIES["ddim"], pipe), 2), pipe)
+    with pytest.raises(SigmaTuneError, match="a DDIMPipeline puts a scheduler of its own"):
+        pipe.save_pretrained(tmp_path / "lost")
 
 
 @pytest.mark.parametrize("where", ["cpu", "balanced"])

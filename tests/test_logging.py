@@ -78,8 +78,8 @@ def test_on_a_terminal_lines_stand_above_the_bar_of_the_same_console(monkeypatch
     text = io.StringIO()
     terminal = Console(file=text, force_terminal=True, width=100)
     monkeypatch.setattr(logs, "console", lambda: terminal)
-    monkeypatch.setattr("sigmatune.cli.common.console", lambda: terminal)
-    with logs.logged(1), progress_bar() as report:
+    monkeypatch.setattr("sigmatune.support.progress.console", lambda: terminal)
+    with logs.logged(1), progress_bar("trying") as report:
         report("sampling", 1, 2)
         logging.getLogger("sigmatune.support.files").info("wrote [bold]plan.json[/bold]")
         logging.getLogger("sigmatune.support.files").debug("a detail")

@@ -256,7 +256,8 @@ def test_a_pipeline_folder(pipeline):
     model = load(str(pipeline))
     assert isinstance(model, DiffusersDenoiser)
     assert (model.shape, model.dtype, model.integer_time) == (SHAPE, torch.float32, False)
-    assert (model.default_schedule, model.value_range) == (("uniform-trailing", {}), (-1.0, 1.0))
+    assert (model.default_schedule[0], model.value_range) == ("diffusers", (-1.0, 1.0))
+    assert model.default_schedule[1]["config"]["timestep_spacing"] == "trailing"
     assert model.path.spec() == vp().spec()
     network = model.network
     assert not network.training

@@ -162,6 +162,60 @@ def test_flux_leads_away_from_a_negative_prompt_in_a_call_of_its_own():
     assert model.calls_at(1.0) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sd15", {"guidance": None, "guidance_scale": 3.0}),
+        ("dit", {"guidance": None, "guidance_scale": 3.0}),
+        ("sd3", {"guidance": 3.0, "guidance_scale": 3.0}),
+        ("flux", {"true_cfg_scale": 3.0}),
+    ],
+)
+def test_the_pipelines_own_name_of_guidance_is_heard(name, options):
+    assert load(name, **options)[1].scale == 3.0
+
+
+def test_rescaled_guidance_is_what_the_pipeline_computes():
+    pipe, model = load("sdxl", guidance_rescale=0.7)
+    plan = st.compile_plan(st.build_schedule("uniform-trailing", 3, model.path), "euler", model)
+    pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+    eps = rng.noise(0, [0], 0, model.shape)
+    found = pipe(**FAMILIES["sdxl"].call, guidance_rescale=0.7, latents=eps, num_inference_steps=3)[0]
+    torch.testing.assert_close(found, st.sample(model, plan, 1), rtol=0, atol=1e-4)
+    assert (st.sample(load("sdxl")[1], plan, 1) - found).abs().max() > 1e-2
+
+
+def test_latents_are_decoded_with_the_mean_and_deviation_of_their_channels():
+    pipe, model = load("sdxl")
+    plan = st.compile_plan(st.build_schedule("uniform-trailing", 2, model.path), "euler", model)
+    pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+    eps, call = rng.noise(0, [0], 0, model.shape), {**FAMILIES["sdxl"].call, "output_type": "pt"}
+    pipe.vae.register_to_config(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 1.0, 0.5])
+    try:
+        found = pipe(**call, latents=eps, num_inference_steps=2)[0]
+        decoded = model.decode(st.sample(model, plan, 1))
+    finally:
+        pipe.vae.register_to_config(latents_mean=None, latents_std=None)
+    torch.testing.assert_close(found, (decoded / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_a_compiled_network_is_the_same_model():
+    pipe, model = load("sd15")
+    plain = pipe.unet
+    pipe.unet = torch.compile(plain, backend="eager")
+    try:
+        compiled = st.load(pipe, **FAMILIES["sd15"].load)
+        assert type(pipe.unet).__name__ == "OptimizedModule", "the pipeline is as it was"
+        z = torch.randn(1, *model.shape, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(compiled(z, 1.0), model(z, 1.0), rtol=0, atol=1e-5)
+        assert compiled.fingerprint() == model.fingerprint()
+        plan = st.compile_plan(st.Schedule([10.0, 1.0, 0.0]), "euler", compiled)
+        pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+        pipe(**FAMILIES["sd15"].call, num_inference_steps=2)
+    finally:
+        pipe.unet = plain
+
+
 # ---------------------------------------------------------------------------------------------------------- conditions
 
 
@@ -272,6 +326,13 @@ def test_every_stage_of_tuning_knows_the_rows(tmp_path, little):
         ("sd15", {"interval": (2.0, 1.0)}, "interval of levels"),
         ("sd15", {"prompts": [3]}, "does not run with these arguments"),
         ("sd15", {"hight": 16}, "did you mean 'height'"),
+        ("sd15", {"guidance": 2.0, "guidance_scale": 3.0}, "contradict each other"),
+        ("sdxl", {"denoising_end": 0.5}, "denoising_end= of a StableDiffusionXLPipeline has no effect"),
+        ("sd15", {"eta": 0.5}, "the plan decides"),
+        ("sd15", {"num_inference_steps": 7}, "the plan decides"),
+        ("sd-img2img", {"strength": 0.3}, "st.partial"),
+        ("sd-controlnet", {"guess_mode": True}, "acts in the pipeline's loop"),
+        ("sd-controlnet", {"control_guidance_end": 0.5}, "acts in the pipeline's loop"),
     ],
 )
 def test_what_does_not_fit_the_pipeline_is_refused(name, options, reason):
@@ -281,20 +342,19 @@ def test_what_does_not_fit_the_pipeline_is_refused(name, options, reason):
 
 def test_a_pipeline_whose_clock_is_unknown_is_refused():
     pipe = FAMILIES["sd3"].pipe()
-    plain = pipe.transformer.forward
 
     class Backwards(diffusers.StableDiffusion3Pipeline):
         def __call__(self, **call):
-            hidden = torch.zeros(1, 8, 8, 8)
+            x = torch.ones(1, 8, 8, 8)
             self.scheduler.set_timesteps(call["num_inference_steps"])
-            t = 1 - self.scheduler.timesteps[1] / 1000
-            return self.transformer(hidden_states=hidden, timestep=t.expand(1))
+            parts = {"encoder_hidden_states": torch.ones(1, 4, 32), "pooled_projections": torch.ones(1, 32)}
+            output = self.transformer(hidden_states=x, timestep=torch.tensor([0.37]), **parts, return_dict=False)[0]
+            return self.scheduler.step(output, self.scheduler.timesteps[0], x)
 
     other = Backwards(**pipe.components)
     other.__class__.__call__.__signature__ = inspect.signature(diffusers.StableDiffusion3Pipeline.__call__)
     with pytest.raises(SigmaTuneError, match="time variable is not supported"):
         st.load(other, prompts=["a"], guidance=1.0)
-    assert pipe.transformer.forward == plain
 
 
 # --------------------------------------------------------------------------------------------- files, command line, real

@@ -118,3 +118,33 @@ def test_the_densities_of_the_halves_are_beta_in_one_half_of_time_and_flat_in_th
         np.testing.assert_allclose(flat, 1 / 200)
         edge = own[-1] if noisy else own[0]
         assert math.isclose(edge, 2 / math.pi * math.asin(math.sqrt(1 / 200)))
+
+
+# ------------------------------------------------------------------------------------------------------- tuning's own pages
+
+
+def test_what_the_page_of_tuning_says_of_efforts():
+    rows = results("effort")["rows"]
+    of = {effort: [row for row in rows if row["effort"] == effort] for effort in ("normal", "high")}
+    assert [len(own) for own in of.values()] == [12, 12]
+    mean = math.exp(np.mean([math.log(row["ratio"][0]) for row in of["normal"]]))
+    assert f"on average {100 * (mean - 1):.0f} % above" in page("tuning")
+    totals = {effort: np.median([row["evaluations"]["total"] for row in own]) for effort, own in of.items()}
+    assert totals["normal"] < totals["high"] / 3
+    for row in of["normal"]:
+        spent = row["evaluations"]
+        assert spent["total"] - spent["reference"] - spent["guard"] <= 4000
+
+
+def test_what_the_page_of_tuning_says_of_a_networks_images():
+    cells = [cell for cell in results("network_distances")["cells"] if cell["model"] == "digits"]
+    assert {(cell["solver"], cell["calls"]) for cell in cells} == {(s, n) for s in ("euler", "dpmpp2m") for n in (4, 8)}
+    for cell in cells:
+        for kind, tuned in cell["tuned"].items():
+            for place, found in tuned["minus the best"].items():
+                if place.startswith("converged"):
+                    assert found["value"] - found["half"] <= 0, (cell["solver"], cell["calls"], kind, place)
+                if (cell["solver"], kind) == ("euler", "coefficients"):
+                    assert found["value"] + found["half"] < 0, (cell["calls"], place)
+                if cell["calls"] == 4:
+                    assert found["value"] - found["half"] <= 0, (cell["solver"], kind, place)

@@ -33,6 +33,8 @@ OPTIONS = {  # more than the defaults, where the curve changes its character
     "beta-open": [{"a": 0.5, "b": 0.5}, {"a": 1.3, "b": 0.9}],
     "linear-quadratic": [{"threshold": 0.1}, {"threshold": 0.3}],
     "measured": [{"density": [3.0, 1.0, 0.5, 2.0]}, {"density": [0.0, 1.0, 0.0, 0.0, 4.0, 0.0]}],
+    "polyexponential": [{"rho": 1.7}],
+    "laplace": [{"mu": 1.0, "b": 0.8}],
     **{f"spectral-{kind}": SPECTRA for kind in ("frequency", "power", "mixed")},
 }
 CASES = [(family, options) for family in FAMILIES.values() for options in [{}, *OPTIONS.get(family.name, [])]]

@@ -24,6 +24,8 @@ ALL = list(POSITION)
 DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
 STOCHASTIC = [name for name in ALL if name not in DETERMINISTIC]
 STEPS = np.array([32, 48, 64, 96, 128])
+FINE = np.array([256, 512, 1024])
+"""Where errors of a variance have reached their order: with noise, terms of different signs cancel on coarser grids."""
 HIGH, LOW = 2.0, 0.2
 
 
@@ -72,20 +74,20 @@ def test_order_from_a_cold_start(name):
 @pytest.mark.parametrize("name", STOCHASTIC)
 @pytest.mark.parametrize("amount", [0.5, 1.0])
 def test_weak_order_from_the_exact_covariance(name, amount):
-    """The variance of every mode at the end, in closed form, against that of the noisy data."""
+    """The variance of every mode at the end, in closed form, against that of the noisy data; order 0 never improves."""
     solver = SOLVERS[name]
     P = torch.logspace(-2, 1, 7, dtype=torch.float64)
     true = (LOW**2 + P) / (1 + LOW**2)
     errors = []
-    for n in STEPS:
+    for n in FINE:
         table = solver.build(grid(solver, n), **{solver.noise: amount})
         # Start from the noisy data's own variance instead of pure noise.
         start = ((HIGH**2 + P) / (1 + HIGH**2)).sqrt()
         scale = start / table.start[0, 0]
         noise = variance(table, P) - gain(table, P)[:, 0] ** 2
         errors.append(float(((gain(table, P)[:, 0] * scale) ** 2 + noise - true).abs().mean()))
-    found = -float(np.polyfit(np.log(STEPS), np.log(errors), 1)[0])
-    assert found == pytest.approx(solver.order, abs=0.15), solver
+    found = -float(np.polyfit(np.log(FINE), np.log(errors), 1)[0])
+    assert found == pytest.approx(solver.order, abs=0.2 if solver.order else 0.3), solver
     assert solver.order == solver.cold_order
 
 
@@ -136,9 +138,19 @@ def one_row_each(steps: int) -> Schedule:
     return Schedule(np.stack([build(family, steps, PATHS["vp"]).sigmas for family in OF_VP]))
 
 
+def own_levels(solver: Solver, q: list[float], levels: list[float]) -> list[float]:
+    """The levels asked at, each once; those inside a step are left out, and must lie inside it."""
+    if not solver.between:
+        return list(dict.fromkeys(q))
+    several = solver.calls(2) - solver.calls(1)
+    for k, level in enumerate(q):
+        assert levels[k // several] >= level >= levels[k // several + 1]
+    return q[::several]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_every_plan_asks_at_its_own_levels_and_nowhere_else(name):
-    """N up to 100, every family: each level of the schedule in its order, as often as the solver says."""
+    """N up to 100, every family: each level of the schedule in its order, as often as the solver says, or inside a step."""
     solver = SOLVERS[name]
     for steps in numbers_of_steps(name):
         sigmas = one_row_each(steps).sigmas
@@ -146,7 +158,7 @@ def test_every_plan_asks_at_its_own_levels_and_nowhere_else(name):
         assert (table.calls, table.width) == (solver.calls(steps), solver.width)
         for family, levels, q in zip(OF_VP, sigmas.tolist(), table.q.tolist(), strict=True):
             assert len(q) == table.calls, family
-            assert list(dict.fromkeys(q)) == levels[:-1], family
+            assert own_levels(solver, q, levels) == levels[:-1], family
         turn = steps % len(sigmas)  # a schedule that is shared by all rows is asked at the same levels
         assert solver.build(torch.from_numpy(sigmas[turn].copy())).q.tolist() == table.q[turn].tolist()
 
@@ -257,6 +269,18 @@ def test_steps_for_is_the_largest_number_that_fits(name):
         assert solver.calls(steps) <= calls < solver.calls(steps + 1)
     with pytest.raises(SigmaTuneError, match="at least"):
         solver.steps_for(solver.calls(1) - 1)
+
+
+def test_consistency_sampling_is_exact_for_a_consistency_model():
+    """Its output is the end of the trajectory; then fresh noise makes the data's variance exact with any levels."""
+    P = torch.logspace(-2, 1, 7, dtype=torch.float64)
+    sigmas = torch.tensor([1e9, 3.0, 0.4, 0.0], dtype=torch.float64)
+    table = SOLVERS["lcm"].build(sigmas)
+    v = table.start[0, 0] ** 2 * torch.ones_like(P)
+    for k, level in enumerate(sigmas[:-1]):
+        d = (P / (P + level**2) * (1 + level**2)).sqrt()  # of the unit state
+        v = (table.A[k, 0, 0] + table.b[k, 0] * d) ** 2 * v + (table.G[k, 0] ** 2).sum()
+    torch.testing.assert_close(v, P, rtol=1e-6, atol=0)
 
 
 def test_one_step_solvers_refuse_a_history():

@@ -36,7 +36,9 @@ def auto():
     """The climb of one budget, coefficients included, on a model that counts."""
     model = Counted(mixture())
     with mock.patch.object(stages, "TRIALS", 4), mock.patch.dict(stages.ITERATIONS, coefficients=10):
-        return model, tune(model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS)
+        return model, tune(
+            model, calls=5, solver="euler", method="auto", coefficients=True, settings=SETTINGS, progress=False
+        )
 
 
 def test_the_stages_run_in_order_and_the_leader_never_falls_back(auto):

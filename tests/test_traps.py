@@ -172,7 +172,9 @@ def test_one_step_and_two_steps_undefined(steps):
 
 def test_one_name_for_two_curves():
     assert not np.array_equal(build("beta", 6).sigmas, build("beta-open", 6).sigmas)
-    for ambiguous in ("linear", "simple", "edm", "sgm_uniform"):
+    for known in ("simple", "normal", "sgm_uniform", "ddim_uniform"):  # ComfyUI's names; a schedule says whose they are
+        assert build(known, 6).family == "comfy-" + known.replace("_", "-")
+    for ambiguous in ("linear", "edm", "uniform"):
         with pytest.raises(SigmaTuneError, match="schedule family"):
             build(ambiguous, 6)
 

@@ -140,7 +140,7 @@ def test_held_out_noises_are_used_by_the_guard_alone():
 
 def test_the_cost_is_what_was_spent():
     model = Counted(gaussian())
-    plan = tune(model, calls=4, solver="euler", settings=QUICK)
+    plan = tune(model, calls=4, solver="euler", settings=QUICK, progress=False)
     spent = plan.cost["network_evaluations"]
     assert spent["check"] == 5  # three calls of a row, with another, with a third, and alone
     assert spent["total"] == 5 + spent["reference"] + spent["search"] + spent["guard"] == model.images
@@ -164,7 +164,8 @@ def test_a_budget_of_network_evaluations_is_kept(budget):
 
 def test_several_numbers_of_calls_are_tuned_together(little):
     model = Counted(gaussian())
-    found = tune_by(model, calls=[3, 5, 4], solver="euler", settings=replace(QUICK, evaluations=3), effort="high")
+    found = tune_by(model, calls=[3, 5, 4], solver="euler", settings=replace(QUICK, evaluations=3), effort="high",
+                    progress=False)  # fmt: skip
     assert list(found) == [3, 5, 4]
     assert all((plan.steps, plan.tuned_for["calls"]) == (n, n) for n, plan in found.items())
     spent = [plan.cost["network_evaluations"] for plan in found.values()]
@@ -248,7 +249,7 @@ def test_every_solver_tunes_a_whole_timestep_network(solver):
 def test_guidance_is_paid_for_out_of_the_budget_and_recorded():
     guided = Guided(gaussian(), gaussian(), 2.0, (0.3, 5.0))
     counted = Counted(guided)
-    plan = tune(counted, calls=8, solver="euler", settings=QUICK)
+    plan = tune(counted, calls=8, solver="euler", settings=QUICK, progress=False)
     assert plan.steps == 4
     assert plan.network_calls(guided) <= 8
     assert plan.tuned_for["guidance"] == {"scale": 2.0, "interval": [0.3, 5.0]}

@@ -116,3 +116,19 @@ def test_how_many_noises():
     for wrong in (-1, 3, 257):
         with pytest.raises(SigmaTuneError, match="of 4 to 256 noises, or of 0 for none"):
             asked_for(wrong, 2000)
+
+
+def test_the_page_names_the_leaders_shows_images_and_no_raw_json(model):
+    import torch
+
+    from sigmatune.report.leaderboard_page import page
+
+    rows = [row("a", 1.0, 0.1, model_plan=plan(model)), row("b", 2.0, 0.05, model_plan=plan(model))]
+    fields = to_dict(rows, model, source="x", n=8, seed=0)
+    for one in fields["rows"]:
+        one["paired"]["settings"]["seeds"] = {"seed": 0, "indices": [0, 8]}
+    text = page(fields, [("4 calls, best: a", torch.zeros(2, 3, 4, 4))])
+    assert "Best: a with euler at 4 calls; the paired error disagrees at 4" in text
+    assert text.count("data:image/png") == 2
+    assert "&quot;" not in text.partition("<h2>What the figures are</h2>")[2], "a table, not JSON"
+    assert "<script" not in text

@@ -19,6 +19,7 @@ SRC = ROOT / "src" / "sigmatune"
 CODE = ("src", "benchmarks", "tools", "integrations", "docs/_ext")
 
 PROTOCOLS = {
+    "compatibles": "diffusers' schedulers", "final_alpha_cumprod": "diffusers' pipelines",
     "step_index": "diffusers' schedulers", "set_begin_index": "diffusers' schedulers", "scale_noise": "diffusers' schedulers",
     "create_module": "the import system",
 }  # fmt: skip

@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import cells, exact_models, exact_plans, headline, images, papers, phase_space, schedules, tuned
+from doc_tables import cells, clients, exact_models, exact_plans, headline, images, papers, phase_space, schedules, tuned
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -21,6 +21,11 @@ MAKERS = {
     "phase_lambda": (phase_space.phase_lambda_table, "phase_space"),
     "overhead": (schedules.overhead_table, "overhead"),
     "diffusers_schedulers": (schedules.diffusers_schedulers_table, "diffusers_schedulers"),
+    "clients_comfyui": (clients.clients_table, "clients_comfyui"),
+    "clients_comfyui_refusals": (clients.refusals_table, "clients_comfyui"),
+    "clients_k_diffusion": (clients.clients_table, "clients_k_diffusion"),
+    "clients_a1111": (clients.clients_table, "clients_a1111"),
+    "clients_forge": (clients.clients_table, "clients_forge"),
     "doctor": (images.doctor_table, "doctor"),
     "headline": (headline.headline_table, "headline"),
     "tuners": (tuned.tuners_table, "tuners"),

@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigmatune.support.lazy_module import announce
 from sigmatune.support.moved import forward_modules
 
 __version__ = "0.1.0"
 
 forward_modules()
+# Diffusers loads a saved pipeline's scheduler from this module only if it is in sys.modules.
+announce("sigmatune.interop.diffusers", Path(__file__).parent / "interop" / "diffusers.py")
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program adds a handler
 
 _HOME = {

@@ -169,7 +169,7 @@ def effort_table(result: dict) -> str:
         f"and {NAMES['dpmpp2m']}, 4, 6 and 10 calls. Network evaluations of single images. {made_by(result)}"
     )
     head = ["effort", "error over high, mean", "worst", "gains", "search, median", "most", "all in, median", "most",
-            "each of three budgets together, all in"]  # fmt: skip
+            "three budgets together, all in"]  # fmt: skip
     return markdown(head, rows, note)
 
 

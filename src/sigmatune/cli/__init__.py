@@ -19,12 +19,15 @@ from sigmatune.cli import (
     check,
     conformance,
     demo,
+    doctor,
     evaluate,
     export,
     finetune,
     import_,
     logs,
+    models,
     outside,
+    push,
     sample,
     schedule,
     spectrum,
@@ -53,8 +56,11 @@ for command in (
     check,
     export,
     import_,
+    push,
     conformance,
     demo,
+    models,
+    doctor,
 ):
     function = command.__name__.rpartition(".")[2]
     app.command(function.strip("_"), cls=getattr(command, "COMMAND", None))(getattr(command, function))

@@ -57,7 +57,7 @@ def analyze(
     denoiser = load_model(model, device)
     plan = chain(denoiser, steps, **chosen)
     with measuring(work):
-        with progress_bar(quiet=as_json) as progress:
+        with progress_bar("analysis", quiet=as_json) as progress:
             stepwise = run(
                 denoiser, n, plan=plan, seed=seed, store=work, progress=lambda *done: progress("sampling", *done)
             )

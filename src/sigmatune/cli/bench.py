@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Several, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import Several, may_write, measuring, progress_bar
+from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
 from sigmatune.cli.shared_options import (
@@ -23,12 +25,19 @@ from sigmatune.cli.shared_options import (
     Values,
 )
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
+    import torch
+
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.leaderboard import Entry, Row
     from sigmatune.evaluation.record import Figure
+    from sigmatune.plan import Plan
 
+
+PICTURES = 8
+"""Images of an entry on the page."""
 
 SHOWN = 2
 """Most figures in the terminal's table, the paired error among them; the JSON and the page hold all."""
@@ -63,6 +72,8 @@ def bench(
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
     run: FeaturesRun = None,
     keep: bool = typer.Option(False, "--keep", help="Keep the images, not only the features."),
+    dry_run: DryRun = False,
+    each: CallSeconds = None,
     as_json: JsonOfFile = False,
     force: Force = False,
     device: Device = "auto",
@@ -74,49 +85,80 @@ def bench(
     """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
-    from sigmatune.evaluation.evaluate import check
+    from sigmatune.plan import load_plan
     from sigmatune.report import leaderboard_page as page
     from sigmatune.support.files import write_text
+    from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
 
     if out.suffix != ".json":
         raise SigmaTuneError(f"a leaderboard must be a .json file, not {out.suffix or 'without an ending'!r}.")
     html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
-    written = [(file, "leaderboard") for file in (out, html)]
-    may_write(*written, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
+    outputs = [(file, "leaderboard") for file in (out, html)]
+    may_write(*outputs, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
     noises = asked_for(paired, whole(n, "n"))
+    assumed(each, dry_run=dry_run)
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
-    denoiser = load_model(model, device)
-    wanted = asked.wanted(tuple(denoiser.shape))
-    competitors = _competitors(denoiser, families, solvers, calls, plans)
+    named_plans = {name: load_plan(name) for name in listed(plans)}
+    denoiser, remarks = counted(model, device, {}, each, *list(named_plans.values())[:1])
+    competitors = _competitors(denoiser, families, solvers, calls, named_plans)
+    estimate = leaderboard_estimate(denoiser, competitors, n, noises, each=each)
+    if dry_run:
+        show(replace(estimate, notes=remarks), as_json=as_json)
+        return
     with measuring(work):
-        with progress_bar(quiet=as_json) as progress:
-            data = asked.data(model, wanted, progress)
-            check(wanted, data, tuple(denoiser.shape))
-            rows = leaderboard.measured(
-                denoiser, competitors, wanted, data, n=n, seed=seed, folder=work, keep=keep, progress=progress
-            )
-            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=progress)
+        with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
+            parts = Parts(progress, estimate.work)
+            rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
+            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take())
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
-        known = {} if data is None else dict(data.about)
         result |= {"reference_about": known} if known else {}
         write_text(out, json.dumps(result, indent=1) + "\n")
-        write_text(html, page.page(result))
+        write_text(html, page.page(result, _samples(denoiser, rows, seed), denoiser.value_range))
     if as_json:
         print(json.dumps(result, indent=1))
         return
     _print(rows)
-    for line in left_out([known]):
+    for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
-    for sentence in (*result["verdict"], *leaderboard.without_error(rows)):
-        print(sentence)
     print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
 
 
-def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: str) -> list[Entry]:
+def _measured(
+    denoiser: Denoiser, competitors: list[Entry], asked: Measuring, model: str, parts: Parts, **sampling: Any
+) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the leaderboard, and what is known of the reference."""
+    from sigmatune.evaluation import leaderboard
+    from sigmatune.evaluation.evaluate import check
+
+    wanted = asked.wanted(tuple(denoiser.shape))
+    data = asked.data(model, wanted, parts.take())
+    check(wanted, data, tuple(denoiser.shape))
+    rows = leaderboard.measured(denoiser, competitors, wanted, data, progress=parts.take(), **sampling)
+    return rows, {} if data is None else dict(data.about)
+
+
+def _samples(model: Denoiser, rows: list[Row], seed: int) -> list[tuple[str, torch.Tensor]]:
+    """The first images of each budget's best and last entry, for the page."""
+    from sigmatune.evaluation.leaderboard import ranked
+    from sigmatune.plan import sample
+    from sigmatune.report.charts import short
+
+    drawn, order = [], ranked(rows)
+    for budget in dict.fromkeys(row.entry.budget for row in order):
+        entries = [row for row in order if row.entry.budget == budget]
+        for row in [entries[0], *entries[1:][-1:]]:
+            name = short(row.entry.name).replace("*", "")
+            images = model.decode(sample(model, row.entry.plan, PICTURES, seed=seed))
+            drawn.append(
+                (f"{budget} calls, {'best' if row is entries[0] else 'last'}: {name}, {row.entry.solver}", images)
+            )
+    return drawn
+
+
+def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: dict[str, Plan]) -> list[Entry]:
     from sigmatune import schedules
     from sigmatune.evaluation.leaderboard import Entry, entries
-    from sigmatune.plan import load_plan
 
     chosen = []
     for text in listed(families):
@@ -126,8 +168,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
         else:
             chosen.append(family_of(text))
     competitors = entries(model, chosen, listed(solvers), calls) if chosen else []
-    for name in listed(plans):
-        plan = load_plan(name)
+    for name, plan in plans.items():
         asked = dict(plan.tuned_for or {})
         budget = asked.get("calls", plan.calls)
         competitors.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))
@@ -147,7 +188,7 @@ def _print(rows: list[Row]) -> None:
     errors = next((row.paired for row in rows if row.paired is not None), None)
     most = SHOWN - (errors is not None)
     first = rows[0].figures[:most]
-    title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; * on the Pareto front"
+    title = f"{first[0].settings.n:,} images each, 95% intervals over seeds; front: best at its cost"
     if errors is not None:
         title += f"\nerror: paired, of {errors.settings.n} noises, to the converged solution"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -167,7 +208,7 @@ def _print(rows: list[Row]) -> None:
         figures = [_with_half(main), *(number(f.estimate.value) for f in others)]
         if errors is not None:
             figures.insert(1, "-" if row.paired is None else _with_half(row.paired))
-        mark = " *" if row in front else ""
+        mark = " (front)" if row in front else ""
         last = i + 1 == len(order) or order[i + 1].entry.budget != row.entry.budget
         name = short(row.entry.name).replace("*", "") + mark
         shown.add_row(str(row.calls), name, row.entry.solver, *figures, standing, end_section=last)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.common import load_model, measuring, progress_bar
+from sigmatune.cli.common import measuring, progress_bar
+from sigmatune.cli.dry_run import counted, show
 from sigmatune.cli.evaluation_options import Measuring, left_out
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
+
+OF_REFERENCE = 0.02
+"""The work of reading the reference, beside that of one plan."""
 
 
 def by_spectrum(
@@ -28,8 +34,10 @@ def by_spectrum(
     work: Path,
     as_json: bool,
     given: dict[str, Any],
+    dry_run: bool,
+    each: float | None,
 ) -> None:
-    """Tunes and writes one plan for each number of calls.
+    """Tunes and writes one plan for each number of calls, or only says what this would cost.
 
     Raises:
         SigmaTuneError: if the spectrum or the reference is not known, or there are too few images; nothing is written.
@@ -37,22 +45,27 @@ def by_spectrum(
     from sigmatune.plan.file import dumps
     from sigmatune.tuning.own_spectrum import own_modes
     from sigmatune.workflows.judge import ReferenceData
-    from sigmatune.workflows.tune_by_spectrum import tune_by_spectrum
+    from sigmatune.workflows.tune_by_spectrum import by_spectrum_estimate, tune_by_spectrum
 
+    model, remarks = counted(source, device, given, each if dry_run else None)
+    estimate = by_spectrum_estimate(model, list(files), solver, images, each=each)
+    if dry_run:
+        show(replace(estimate, notes=remarks), as_json=as_json)
+        return
     modes = own_modes(source, data, values=values)
-    model = load_model(source, device, given)
     asked = Measuring("fd", "", "", reference or data, 0, device, values)
     wanted = asked.wanted(tuple(model.shape))
     plans = {}
-    with measuring(work), progress_bar(quiet=as_json) as progress:
-        known = asked.data(source, wanted, progress)
+    with measuring(work), progress_bar("tuning", quiet=as_json, estimate=estimate) as bar:
+        parts = Parts(bar, [OF_REFERENCE, *[1.0] * len(files)])
+        known = asked.data(source, wanted, parts.take())
         if known is None:
             raise SigmaTuneError(
                 "this guard compares images with data; pass --reference, a folder of images or a file."
             )
         compared = ReferenceData(known, wanted.extractor, images, seed, work)
         for calls, file in files.items():
-            plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=progress)
+            plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=parts.take())
             plans[calls].save(file, force=True)  # may_write has decided
     if as_json:
         texts = [dumps(plan).rstrip() for plan in plans.values()]

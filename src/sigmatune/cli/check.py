@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model
+from sigmatune.cli.remembered import load_for
 from sigmatune.cli.shared_options import JsonForText
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check(
 
     loaded = load_any(plan)
     if model:
-        denoiser = load_model(model, "cpu")
+        denoiser = load_for(loaded, model, "cpu")
         check_fit(loaded if isinstance(loaded, Plan) else loaded.plan(0, range(ROWS), denoiser), denoiser)
     summary = _of_plan(loaded) if isinstance(loaded, Plan) else _of_rule(loaded)
     if as_json:
@@ -42,6 +42,9 @@ def check(
     )
     for line in (*summary["lead"], *summary.get("evidence", ())):
         print(line)
+    if isinstance(loaded, Plan):
+        said = [line for line in loaded.describe().splitlines() if not line.startswith("  evidence:")]
+        print("\n".join(said))
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:

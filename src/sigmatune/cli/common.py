@@ -1,23 +1,19 @@
-"""Shared by several commands: the progress bar, checks of outputs, options in ``name=value`` form."""
+"""Shared by several commands: progress, checks of outputs, options in ``name=value`` form."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
 
-from sigmatune.cli.logs import console
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from sigmatune.core.denoiser import Denoiser
+    from sigmatune.plan.estimate import CostEstimate
 
 
 class Several(TyperCommand):
@@ -45,48 +41,19 @@ class Several(TyperCommand):
         return list(super().parse_args(ctx, repeated))
 
 
-@contextmanager
-def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows progress on stderr and yields the function (what, done, total) that moves it.
+def progress_bar(
+    title: str, *, quiet: bool = False, estimate: CostEstimate | None = None
+) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """Shows the progress of a command on stderr, after its estimate, and yields the function that moves it.
 
-    A terminal gets a bar; other outputs get a line every 15 seconds.
+    Args:
+        title: What the command does.
+        quiet: Shows nothing, for a command whose output a program reads.
+        estimate: What it will cost, if this is known.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from sigmatune.plan.estimate import shown
 
-    if quiet or not console().is_terminal:
-        yield _lines(quiet=quiet)
-        return
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=console(), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield report
-
-
-def _lines(*, quiet: bool) -> Callable[[str, int, int], None]:
-    last = time.monotonic()
-
-    def report(what: str, done: int, total: int) -> None:
-        nonlocal last
-        if not quiet and time.monotonic() - last > 15:
-            last = time.monotonic()
-            print(f"{what}: {done} of {total}", file=sys.stderr)
-
-    return report
+    return shown(not quiet, title, estimate=estimate)
 
 
 def may_write(

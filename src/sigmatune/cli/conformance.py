@@ -15,7 +15,8 @@ from sigmatune.support.errors import SigmaTuneError
 
 def conformance(
     runner: str = typer.Argument(
-        help="core, diffusers, k-sampler (the ComfyUI node's), k-diffusion; module:function; or a command in quotes."
+        help="core, diffusers, k-sampler, k-diffusion, comfyui (the pack), comfyui-list; module:function; or a command in "
+        "quotes."
     ),
     vectors: Path | None = typer.Option(None, help="File of cases; the published ones by default."),
     write: Path | None = typer.Option(
@@ -24,10 +25,10 @@ def conformance(
     as_json: JsonOfVerdicts = False,
     force: Force = False,
 ) -> None:
-    """Run the conformance suite against a program: 0 if nothing fails, 1 if something does.
+    r"""Run the conformance suite against a program: 0 if nothing fails, 1 if something does.
 
-    A command reads one case per run as a line of JSON and writes a line of JSON, {"calls": [[t, sigma], ...], "end":
-    [...]}, or {"refused": "the reason"}.
+    A command reads one case per run as a line of JSON and writes a line of JSON, {"calls": \[\[t, sigma], ...], "end":
+    \[...]}, or {"refused": "the reason"}. conformance/README.md explains the cases.
     """
     from sigmatune.interop import conformance as suite
     from sigmatune.interop.runners import runner_of
@@ -41,7 +42,7 @@ def conformance(
     chosen = runner_of(runner)
     cases = suite.cases() if vectors is None else suite.read(vectors)
     verdicts = []
-    with progress_bar(quiet=as_json) as report:
+    with progress_bar("conformance", quiet=as_json) as report:
         for done, case in enumerate(cases, start=1):
             verdicts += suite.check(chosen, [case])
             report("cases", done, len(cases))

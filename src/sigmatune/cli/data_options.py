@@ -93,7 +93,7 @@ class DataOptions:
         if self.source.endswith(MEASURED):
             measured = load_measured(self.source)
         else:
-            with progress_bar(quiet=quiet) as progress:
+            with progress_bar("reading images", quiet=quiet) as progress:
                 measured = measure(
                     self.source,
                     by_class=bool(self.label),
@@ -124,7 +124,7 @@ class DataOptions:
         if self.label and self.label not in images.classes:
             raise unknown_name("class", self.label, images.classes)
         reduction: Literal["law", "pca"] = "pca" if self.reduction == "pca" else "law"
-        with progress_bar(quiet=quiet) as progress:
+        with progress_bar("reading images", quiet=quiet) as progress:
             mixture = fit(images, reduction=reduction, progress=lambda done: progress("spectra", done, images.count))
         _say(images.about(), quiet=quiet)
         return mixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from sigmatune.cli.clients import clients
 from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.shared_options import Force, MeasureOption
 
@@ -27,7 +28,7 @@ def demo(
     page, source = out / "report.html", model or ("digits" if smoke else "emoji")
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
-    with progress_bar() as progress:
+    with progress_bar("demo") as progress:
         result = run(source, out, small=smoke, force=force, progress=progress, **measure_of(measure))
         write(
             page,
@@ -37,6 +38,7 @@ def demo(
             source=source,
             files=result.files,
             analysis=glance(result.bench),
+            clients=clients,
         )
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, may_write, measuring, options, progress_bar
+from sigmatune.cli.common import may_write, measuring, options, progress_bar
+from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, table
 from sigmatune.cli.shared_options import (
     Device,
@@ -22,15 +23,19 @@ from sigmatune.cli.shared_options import (
     Values,
 )
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.evaluate import Wanted
-    from sigmatune.evaluation.generation import Progress, Sample
+    from sigmatune.evaluation.generation import Sample
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
     from sigmatune.evaluation.stochastic_guard import Difference
+    from sigmatune.evaluation.verdict import Beside
     from sigmatune.plan import Plan
+    from sigmatune.plan.estimate import CostEstimate
+    from sigmatune.support.progress import Progress
 
 
 MANY = 10_000
@@ -66,17 +71,21 @@ def evaluate(
     features_only: bool = typer.Option(False, "--features-only", help="Keep the features but not the images."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
+    dry_run: DryRun = False,
+    each: CallSeconds = None,
     as_json: JsonOfFile = False,
     force: Force = False,
     device: Device = "auto",
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
-    With --against, a second plan runs on the same noises, and a bootstrap of pairs tests whether the difference is
-    significant; unlike the error that `tune` reports, this also works for plans that add noise.
+    With --against, a second plan runs on the same noises, all figures stand beside its own, and one verdict follows from them:
+    a gain is some figure significantly better and none worse. Unlike the error that `tune` reports, this also works for plans
+    that add noise.
     """
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation.record import save
+    from sigmatune.rules.rule_file import load_any
 
     if save_reference is not None and save_reference.suffix != ".npz":
         raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
@@ -93,20 +102,30 @@ def evaluate(
     )  # fmt: skip
     without = ",".join(name for name in listed(metrics) if name != "paired")
     asked = Measuring(without, extractor, spaces, reference, size, device, values)
+    assumed(each, dry_run=dry_run)
+    if dry_run and plan is None:
+        raise SigmaTuneError("existing images take no network evaluations, so there is nothing to estimate.")
+    job = None
+    if plan is not None:
+        denoiser, remarks = counted(model, device, {}, each, load_any(plan))
+        job = _Job(denoiser, plan, n or MANY, seed, work, not features_only, batch)
+        job.estimate = job.cost(against, metrics, each)
+        if dry_run:
+            show(replace(job.estimate, notes=remarks), as_json=as_json)
+            return
     with measuring(work) if plan else nullcontext():
-        with progress_bar(quiet=as_json) as progress:
-            if plan is None:
+        with progress_bar("evaluation", quiet=as_json, estimate=None if job is None else job.estimate) as progress:
+            if job is None:
                 done = _of_pictures(images, n, seed, asked, progress)
             else:
-                job = _Job(load_model(model, device), plan, n or MANY, seed, work, not features_only, batch, progress)
-                done = _of_plan(job, model, against, asked, listed(metrics))
+                done = _of_plan(job, model, against, asked, listed(metrics), progress)
         save(done.figures, out, force=force, **done.record(against))
         if save_reference is not None and done.data is not None:
             done.data.save(save_reference, force=force)
     if as_json:
         print(out.read_text(encoding="utf-8").rstrip())
         return
-    done.show()
+    done.show(against)
     print(f"written to {out}" + (f"; images and features: {work} (a later run resumes from them)" if model else ""))
 
 
@@ -118,23 +137,37 @@ class _Done:
     data: Reference | None
     origin: dict[str, Any]
     compared: list[Difference] = field(default_factory=list)
+    pairs: list[Beside] = field(default_factory=list)
 
     def record(self, against: str) -> dict[str, Any]:
         """The record beside the figures in the file."""
+        from sigmatune.evaluation.verdict import RULE, verdict
+
         known = dict(self.data.about) if self.data is not None else {}
-        compared = {"against": against, "differences": [one.to_dict() for one in self.compared]} if against else {}
+        compared: dict[str, Any] = {}
+        if against:
+            beside = {
+                "rule": RULE,
+                "verdict": verdict(self.pairs, against),
+                "figures": [one.to_dict() for one in self.pairs],
+            }
+            compared = {"against": against, "beside": beside, "differences": [one.to_dict() for one in self.compared]}
         return {**self.origin, **compared, **({"reference_about": known} if known else {})}
 
-    def show(self) -> None:
-        """Prints the figures, the skipped files, and the verdicts."""
-        table(self.figures)
+    def show(self, against: str) -> None:
+        """Prints the figures, the skipped files, hints, and one verdict."""
+        from sigmatune.evaluation.verdict import hints, verdict
+
+        table(self.figures, self.pairs)
         for line in left_out((self.origin.get("about"), None if self.data is None else self.data.about)):
             print(line)
-        for difference in self.compared:
-            print(difference.verdict)
+        for hint in hints(self.figures):
+            print(f"note: {hint}")
+        if self.pairs:
+            print(verdict(self.pairs, against))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
     """The plan, model and settings of sampling."""
 
@@ -145,14 +178,23 @@ class _Job:
     work: Path
     keep: bool
     batch: int | None
-    progress: Progress
+    estimate: CostEstimate | None = None
 
-    def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted) -> Sample:
+    def cost(self, against: str, metrics: str, each: float | None) -> CostEstimate:
+        """What the evaluation costs."""
+        from sigmatune.workflows.evaluation_estimates import evaluation_estimate
+
+        pairs = [self.loaded(self.plan)]
+        pairs += [self.rival(against, pairs[0][1])] if against else []
+        sampled, compared = listed(metrics) != ["paired"], "paired" in listed(metrics)
+        return evaluation_estimate(pairs, self.n, sampled=sampled, paired=compared, each=each)
+
+    def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted, progress: Progress) -> Sample:
         from sigmatune.evaluation.generation import generate
 
         return generate(
             *pair, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
-            batch=self.batch, progress=self.progress,
+            batch=self.batch, progress=progress,
         )  # fmt: skip
 
     def loaded(self, file: Path) -> tuple[Denoiser, Plan]:
@@ -201,29 +243,34 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
     return _Done(figures(sample, wanted, data, progress=progress), data, sample.origin)
 
 
-def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str]) -> _Done:
+def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str], progress: Progress) -> _Done:
     """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired_distance import paired
+    from sigmatune.evaluation.verdict import beside
     from sigmatune.tuning.measure_choice import of_evidence
 
     pair = job.loaded(job.plan)
     rival = job.rival(against, pair[1]) if against else None
+    parts = Parts(progress, job.estimate.work if job.estimate else [1.0] * 4)
+    of_reference, of_plan, of_rival, of_pairs = (parts.take() for _ in range(4))
     done = _Done([], None, {"model": model, "plan": str(job.plan)})
     if metrics != ["paired"]:
         wanted = asked.wanted(tuple(job.model.pixel_shape))
         if against and not {"fd", "kid"} & set(wanted.metrics):
             raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
-        done.data = asked.data(model, wanted, job.progress)
+        done.data = asked.data(model, wanted, of_reference)
         check(wanted, done.data, tuple(job.model.pixel_shape))
-        sample = job.sample(pair, wanted)
+        sample = job.sample(pair, wanted, of_plan)
         done.origin["origin"] = sample.origin
-        done.figures += figures(sample, wanted, done.data, progress=job.progress)
+        done.figures += figures(sample, wanted, done.data)
         if rival is not None and done.data is not None:
-            done.compared = _compared(sample, job.sample(rival, wanted), wanted, done.data, job.seed)
+            theirs = job.sample(rival, wanted, of_rival)
+            done.compared = _compared(sample, theirs, wanted, done.data, job.seed)
+            done.pairs = beside(done.figures, figures(theirs, wanted, done.data))
     if "paired" in metrics:
         measure = of_evidence(pair[1].evidence, pair[0])
-        figure = paired(*pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=job.progress)
+        figure = paired(*pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=of_pairs)
         done.figures.append(figure)
     return done
 

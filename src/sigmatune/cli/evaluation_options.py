@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.evaluate import Wanted
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
+    from sigmatune.evaluation.verdict import Beside
 
 EXTRACTOR = "efficientnet-lite0"
 
@@ -82,8 +83,13 @@ def listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def table(figures: list[Figure]) -> None:
-    """Prints figures, one per line."""
+def table(figures: list[Figure], pairs: Sequence[Beside] = ()) -> None:
+    """Prints figures, one per line, and beside them a rival's.
+
+    Args:
+        figures: The figures.
+        pairs: The same figures beside the rival's, as far as there are any.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -91,11 +97,15 @@ def table(figures: list[Figure]) -> None:
     for name, side in (("metric", "left"), ("space", "left"), ("value", "right"), ("95% interval", "right"),
                        ("better", "left"), ("n", "right")):  # fmt: skip
         shown.add_column(name, justify="left" if side == "left" else "right")
+    for name in ("rival", "beside it") if pairs else ():
+        shown.add_column(name, justify="right" if name == "rival" else "left")
+    known = {id(pair.figure): pair for pair in pairs}
     for figure in figures:
+        pair = known.get(id(figure))
         low, high = figure.estimate.interval
         shown.add_row(
             figure.name, figure.settings.space, number(figure.estimate.value), f"{number(low)} to {number(high)}",
-            figure.better, f"{figure.settings.n:,}",
+            figure.better, f"{figure.settings.n:,}", *([] if pair is None else [number(pair.rival.estimate.value), pair.side]),
         )  # fmt: skip
     Console().print(shown)
 

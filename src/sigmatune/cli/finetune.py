@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,6 @@ from sigmatune.cli.shared_options import (
     TrainingSeed,
     Values,
 )
-from sigmatune.cli.train import Teller
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -100,7 +98,7 @@ def finetune(
     )  # fmt: skip
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)
-    with held(out), progress_bar(quiet=as_json) as bar:
+    with held(out), progress_bar("fine-tuning", quiet=as_json) as bar:
         seen = load(data, Reading(key=key, labels=labels, size=size, values=checked(values)), progress=bar)
         measuring = Measuring("fd", "", "", reference, 0, device, values)
         wanted = measuring.wanted(seen.shape)
@@ -108,7 +106,6 @@ def finetune(
         compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures")
         result = run(
             model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=bar,
-            log=None if as_json or sys.stderr.isatty() else Teller(batch),
         )  # fmt: skip
     if as_json:
         print(json.dumps(result.evidence, indent=1))

@@ -24,6 +24,10 @@ def import_(
     path: str = typer.Option("", help="Or name it: vp-linear, vp-scaled-linear, vp-cosine, edm, flow, flow:SHIFT."),
     solver: str = typer.Option("dpmpp2m", help="Bare lists and tables: the plan's solver."),
     steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
+    gits: float = typer.Option(
+        0.0,
+        help="The file is a Python file with GITS tables, such as ComfyUI's nodes_gits.py: read this coefficient's.",
+    ),
     force: Force = False,
 ) -> None:
     """Create a plan file from the output of `sigmatune export`, a list of levels, or a published table."""
@@ -48,13 +52,26 @@ def import_(
     else:
         text = text_of(source, kind="text")
         try:
-            plan = exports.load(text) if not kind else compile_plan(_listed(text, kind, given_path), solver, denoiser)
+            if gits:
+                plan = compile_plan(_gits(text, gits, steps, given_path), solver, denoiser)
+            else:
+                plan = (
+                    exports.load(text) if not kind else compile_plan(_listed(text, kind, given_path), solver, denoiser)
+                )
         except SigmaTuneError as error:
             raise SigmaTuneError(f"{source}: {error}") from None
     if plan.path is None and given_path is not None:
         plan = plan.with_notes(path=given_path.spec())
     plan.save(out, force=force)
     print(f"{plan.steps} steps, {plan.calls} calls, {plan.solver}; written to {out}")
+
+
+def _gits(text: str, coefficient: float, steps: int, path: NoisePath | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 - heavy import
+    """The schedule of a file of GITS tables."""
+    from sigmatune.interop import gits
+
+    schedule = gits.load(text, coefficient, steps or 10)
+    return schedule if path is None else schedule.bound(path)
 
 
 def _listed(text: str, kind: str, path: NoisePath | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 - heavy import

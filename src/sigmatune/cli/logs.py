@@ -9,24 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from sigmatune.support.progress import console
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 """Log levels without ``--verbose``, with it, and with it twice."""
 
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
-
-
-@cache
-def console() -> Console:
-    """The one console on stderr: log lines and a progress bar share it, so that neither overwrites the other."""
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sigmatune.cli.common import Several, conditions, load_model, may_write, progress_bar
+from sigmatune.cli.common import Several, conditions, may_write, progress_bar
+from sigmatune.cli.remembered import load_for
 from sigmatune.cli.shared_options import (
     Device,
     Force,
@@ -67,6 +68,9 @@ def sample(
     values: Values = "auto",
     seed: Seed = 0,
     micro_batch: MicroBatch = 0,
+    noise: str = typer.Option(
+        "", help="Stochastic steps: noise by call, or by level, so that images survive other steps."
+    ),
     device: Device = "auto",
     force: Force = False,
     prompts: Prompts = None,
@@ -78,7 +82,7 @@ def sample(
 ) -> None:
     """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz.
 
-    Image i uses prompt or label number i; shorter lists repeat.
+    Image i uses prompt or label number i; shorter lists repeat. A tuned plan remembers prompts, labels, guidance and size.
     """
     from sigmatune.cli.untuned import Untuned
     from sigmatune.core import soundness
@@ -93,19 +97,20 @@ def sample(
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data, values)
     loaded = _loaded(plan, untuned)
-    denoiser = load_model(model, device, given)
+    denoiser = load_for(loaded, model, device, given)
     denoiser, table = (denoiser, untuned.plan(denoiser)) if loaded is None else _runnable(loaded, denoiser, seed, n)
     soundness.check(denoiser)
     logger.info(
         "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
     )
-    with progress_bar() as report:
+    with progress_bar("sampling") as report:
         images = run(
             denoiser,
             table,
             n,
             seed=seed,
             micro_batch=micro_batch or None,
+            noise=noise or None,  # type: ignore[arg-type]  # checked there
             progress=lambda *done: report("sampling", *done),
         )
     save_images(denoiser.decode(images), out, denoiser.value_range)

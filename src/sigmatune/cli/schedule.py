@@ -83,6 +83,9 @@ def schedule(
         print(text)
     else:
         _print_table(built, chosen_path)
+        for file in (plan, out):
+            if file is not None:
+                print(f"written to {file}")
 
 
 def _spectra_of(model: str, family: str) -> str:

@@ -57,7 +57,7 @@ def spectrum(
     if data.endswith(".json"):
         measured = load_measured(Path(data))
     else:
-        with progress_bar(quiet=as_json) as progress:
+        with progress_bar("spectrum", quiet=as_json) as progress:
             measured = measure(
                 data,
                 by_class=by_class,

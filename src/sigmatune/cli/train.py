@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import may_write, progress_bar
+from sigmatune.cli.common import may_write
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import Force, JsonOfCost, RecipeData, TrainingDevice
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.training.recipe import Recipe
-    from sigmatune.training.run_log import Report
 
 
 def train(
@@ -30,13 +27,16 @@ def train(
         None, "--out", "-o", help="Run folder; resumes if it holds the same training. By default NAME.run."
     ),
     change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
+    tracker: list[str] = typer.Option(
+        [], "--tracker", help="Log to these instead of the recipe's: tensorboard, trackio, wandb."
+    ),
     device: TrainingDevice = "auto",
     as_json: JsonOfCost = False,
     force: Force = False,
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
 
-    A stopped run, however, resumes from its last checkpoint; on a CPU its losses are then bit-identical. For several
+    A stopped run resumes from its last checkpoint; on a CPU its losses are then bit-identical. For several
     processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk that all
     of them see.
     """
@@ -49,26 +49,15 @@ def train(
     if device not in ("auto", "cpu"):
         raise SigmaTuneError(f"--device is auto or cpu, not {device!r}; CUDA_VISIBLE_DEVICES chooses among several.")
     chosen = changed(Recipe() if recipe is None else read(recipe), change)
+    if tracker:
+        chosen = chosen.model_copy(update={"saving": chosen.saving.model_copy(update={"trackers": tracker})})
     folder = out or Path(f"{chosen.name}.run")
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
         of_this_run = recipe is not None and is_copy(recipe, chosen, folder)
         sources = (None if of_this_run else recipe, data or chosen.data.source, chosen.data.labels)
         may_write(inputs=sources, homes=[folder], force=force)
-    with progress_bar(quiet=as_json or not main) as bar:
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what != "training" or sys.stderr.isatty():  # without a bar, the lines of the log say it
-                bar(what, done, total)
-
-        model = run(
-            chosen,
-            folder,
-            source=data or None,
-            device=device,
-            progress=progress,
-            log=None if as_json else Teller(chosen.training.batch),
-        )
+    model = run(chosen, folder, source=data or None, device=device, progress=not as_json)
     if not main:
         return
     text = (model / "training.json").read_text(encoding="utf-8").rstrip()
@@ -84,33 +73,6 @@ def train(
         f"{took['parameters']:,} parameters"
     )
     print(f"model: {model}  (st.load, diffusers); checkpoint, log and previews: {folder}")
-
-
-class Teller:
-    """Prints how training goes, at most every quarter of a minute.
-
-    Args:
-        batch: Images per step.
-    """
-
-    def __init__(self, batch: int) -> None:
-        self.batch, self.last = batch, time.monotonic()
-
-    def __call__(self, report: Report) -> None:
-        now = time.monotonic()
-        if now - self.last < 15 and report.step != report.steps:
-            return
-        self.last = now
-        print(progress_line(report), file=sys.stderr)
-
-
-def progress_line(report: Report) -> str:
-    """A line about a training."""
-    left = f"{report.left / 60:.0f} min" if report.left >= 90 else f"{report.left:.0f} s"
-    return (
-        f"step {report.step:,} of {report.steps:,}: loss {report.loss:.4f}, {report.images_per_second:.0f} images/s, "
-        f"{left} left"
-    )
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from sigmatune.cli.by_spectrum import by_spectrum
-from sigmatune.cli.common import Several, conditions, load_model, may_write, measure_of, measuring, progress_bar
+from sigmatune.cli.common import Several, conditions, may_write, measure_of
+from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed
 from sigmatune.cli.shared_options import (
     Device,
     Force,
@@ -31,14 +32,11 @@ from sigmatune.cli.shared_options import (
     TuningSeed,
     Values,
 )
+from sigmatune.support import trackers
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
-    from sigmatune.core.denoiser import Denoiser
-    from sigmatune.plan import Plan
     from sigmatune.tuning import TuningSettings
-    from sigmatune.tuning.budget import Budget
-    from sigmatune.tuning.workbench import Progress
 
 
 class TuneCommand(Several):
@@ -62,7 +60,8 @@ def tune(
         Path("plan.json"), "--out", "-o", help="Plan file; for several numbers of calls plan-4.json, plan-6.json, ..."
     ),
     budget: str | None = typer.Option(
-        None, help="Budget of tuning: network evaluations of single images (20000), or a time (300s, 10min, 1h)."
+        None,
+        help="Budget: network evaluations of single images for the search (20000), or a time for everything (300s, 10min, 1h).",
     ),
     evaluations: int = typer.Option(60, help="Schedules that search and evolution may try."),
     study: str | None = typer.Option(
@@ -89,6 +88,11 @@ def tune(
         None, help="HTML report to write; by default beside the plan file and named after it."
     ),
     no_report: bool = typer.Option(False, "--no-report", help="Write no report."),
+    tracker: list[str] = typer.Option(
+        [], "--tracker", help="Also log the errors of every stage: tensorboard, trackio, wandb."
+    ),
+    dry_run: DryRun = False,
+    each: CallSeconds = None,
     as_json: JsonOfPlan = False,
     force: Force = False,
     prompts: Prompts = None,
@@ -107,18 +111,23 @@ def tune(
     calls, solvers or methods reuses what applies. You can delete the folder at any time.
 
     Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
+
+    --dry-run says what the work would cost and does nothing; with --call-seconds 0.4 also for a model that is not here.
     """
     from sigmatune import solvers
+    from sigmatune.cli.tune_job import TuneJob
     from sigmatune.tuning.budget import Budget
+    from sigmatune.tuning.estimates import TuningJob
     from sigmatune.tuning.stage_choice import stages_of
     from sigmatune.tuning.study import check_study
 
-    files = plan_files(out, calls)
+    began, files = time.monotonic(), plan_files(out, calls)
     page = report_path(out, report, without=no_report)
     for number in calls:
         solvers.solver(solver).steps_for(number)
     stages_of(method, coefficients=coefficients)
     check_study(study)
+    trackers.check(tracker)
     measured_by = measure_of(measure)
     settings, spending = _work(
         effort, {"tuning": tuning, "validation": validation, "held_out": held_out}, evaluations=evaluations,
@@ -128,20 +137,25 @@ def tune(
     work = run or out.with_name(f"{out.stem}.run")
     written = [*((file, "plan") for file in files.values()), (page, "report")]
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
+    assumed(each, dry_run=dry_run)
     of_paired = {"--method": method != "auto", "--coefficients": coefficients, "--budget": budget, "--study": study,
-                 "--report": report, "--measure": measure, "--effort": effort != "normal"}  # fmt: skip
+                 "--report": report, "--measure": measure, "--effort": effort != "normal", "--tracker": tracker}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     if not solvers.solver(solver).paired():
         without(of_paired, f"{solvers.solver(solver).name} is tuned by the spectrum and tested on images")
         by_spectrum(
             model, files, solver, images=images, reference=reference, data=data, values=values, seed=seed, device=device,
-            work=work, as_json=as_json, given=given,
+            work=work, as_json=as_json, given=given, dry_run=dry_run, each=each,
         )  # fmt: skip
         return
     without(of_pictures, f"{solvers.solver(solver).name} is tested noise by noise, without data")
-    job = _Job(model, device, given, solver, method, coefficients, Budget.of(limit), settings, work, study, measured_by)
-    job.run(files, page, as_json=as_json)
+    wanted = TuningJob(list(files), solver, method, coefficients, Budget.of(limit))
+    job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began, tuple(tracker))
+    if dry_run:
+        job.show_estimate(page, each, as_json=as_json)
+    else:
+        job.run(files, page, as_json=as_json)
 
 
 def _work(
@@ -163,86 +177,6 @@ def without(given: Mapping[str, object], why: str) -> None:
     for name, value in given.items():
         if value:
             raise SigmaTuneError(f"{why}; leave out {name}.")
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is tuned noise by noise."""
-
-    model: str
-    device: str
-    given: dict[str, Any]
-    solver: str
-    method: str
-    coefficients: bool
-    spending: Budget
-    settings: TuningSettings
-    work: Path
-    study: str | None
-    measured_by: dict[str, Any]
-
-    def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
-        """Tunes, writes plans and report, and says what came out."""
-        from sigmatune.plan.file import dumps
-        from sigmatune.tuning.measure_choice import MeasureChoice
-
-        denoiser = load_model(self.model, self.device, self.given)
-        MeasureChoice.of(denoiser.shape, self.measured_by.get("measure"), self.measured_by.get("measure_options"))
-        with measuring(self.work), progress_bar(quiet=as_json) as progress:
-            plans = self._tuned(denoiser, files, page, progress)
-        if as_json:
-            texts = [dumps(plan).rstrip() for plan in plans.values()]
-            print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
-            if page is not None:
-                print(f"report: {page}", file=sys.stderr)
-            return
-        for number, file in files.items():
-            print("\n".join(summary(plans[number], file)))
-        if page is not None:
-            print(f"report: {page}")
-        print(f"measurements: {self.work} (a later tune resumes from them; may be deleted)")
-
-    def _tuned(
-        self, denoiser: Denoiser, files: dict[int, Path], page: Path | None, progress: Progress
-    ) -> dict[int, Plan]:
-        from sigmatune.report import glance
-        from sigmatune.report import write as write_report
-        from sigmatune.tuning import Workbench, tune_on
-
-        bench = Workbench(
-            denoiser, self.settings, store=self.work, study=self.study, progress=progress, **self.measured_by
-        )
-        plans = tune_on(
-            bench,
-            list(files),
-            solver=self.solver,
-            method=self.method,
-            coefficients=self.coefficients,
-            budget=self.spending,
-        )
-        for number, file in files.items():
-            plans[number].save(file, force=True)  # may_write has decided
-        if page is not None:
-            results, names = list(plans.values()), list(files.values())
-            write_report(page, bench, results, source=self.model, files=names, analysis=glance(bench))
-        return plans
-
-
-def summary(plan: Plan, file: Path) -> list[str]:
-    """What is said about a tuned plan, in lines."""
-    from sigmatune.tuning.both_numbers import lead
-
-    cost = plan.cost or {}
-    levels = ", ".join(f"{sigma:.4g}" for sigma in plan.schedule.sigmas)
-    spent: dict[str, Any] = dict(cost["network_evaluations"])
-    total = spent.pop("total")
-    parts = ", ".join(f"{purpose} {count:,}" for purpose, count in spent.items() if count)
-    return [
-        *lead(plan.evidence),
-        f"sigmas: {levels}  ({plan.steps} steps, {plan.calls} calls, {plan.solver})",
-        f"cost: {total:,} network evaluations of single images ({parts}), {cost['seconds']:.0f} s",
-        f"written to {file}",
-    ]
 
 
 def plan_files(out: Path, calls: list[int]) -> dict[int, Path]:

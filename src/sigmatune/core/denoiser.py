@@ -42,6 +42,8 @@ class Denoiser(ABC):
         value_range: The range of clean data, for writing images.
         guidance: The guidance settings, if any; stored with tuned plans.
         conditioning: The number of conditions per kind of row, if any; stored with tuned plans.
+        loaded_with: The options of :func:`sigmatune.load` that chose prompts, labels, guidance and size, JSON-ready; stored
+            with tuned plans, so that the same model can be loaded from the plan alone.
     """
 
     shape: tuple[int, ...]
@@ -57,6 +59,7 @@ class Denoiser(ABC):
     value_range: tuple[float, float] = (-1.0, 1.0)
     guidance: Mapping[str, Any] | None = None
     conditioning: Mapping[str, Any] | None = None
+    loaded_with: Mapping[str, Any] = {}
 
     @abstractmethod
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

@@ -91,7 +91,9 @@ class Guided(Denoiser):
     def _around(self, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
         if conditional is self.conditional and unconditional is self.unconditional:
             return self
-        return Guided(conditional, unconditional, self.scale, self.interval)
+        other = Guided(conditional, unconditional, self.scale, self.interval)
+        other.loaded_with = self.loaded_with
+        return other
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from sigmatune.core import rng
+from sigmatune.core.brownian import Noise
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.program import Pivot, Update, program_of
 from sigmatune.core.soundness import check_padding
@@ -86,11 +87,11 @@ def run(
     levels = coefficients.q if torch.is_grad_enabled() else coefficients.q.detach()
     q = (levels if coefficients.rows is not None else levels.expand(batch, -1)).unbind(1)
     machine.S = [s.clone() for s in state] if state is not None else _start(machine, seed, indices, denoiser, x0)
+    noise = Noise(coefficients, seed, indices, denoiser.shape)
     for k in range(coefficients.calls):
 
-        def eps(m: int, call: int = k + 1) -> torch.Tensor:
-            drawn = rng.noise(seed, indices, call, denoiser.shape, channel=m, dtype=dtype)
-            return drawn.to(denoiser.device)
+        def eps(m: int, call: int = k) -> torch.Tensor:
+            return noise(call, m, dtype).to(denoiser.device)
 
         z = machine.input(k).to(denoiser.dtype)
         D = _padded(model, z, q[k], pad, first=k == 0)

@@ -24,7 +24,7 @@ class Solver:
         calls: Network calls as a function of the number of steps N, for a schedule that ends in 0.
         width: Tensors that the state holds, with the default options.
         order: Order of convergence with exact starting history, on levels that end above 0; of the mean and covariance
-            (weak order) where noise is added.
+            (weak order) where noise is added. 0 for a solver that converges for distilled models alone.
         cold_order: Order of convergence from a cold start.
         summary: One line for listings.
         history: Number of earlier outputs that it uses.
@@ -36,6 +36,7 @@ class Solver:
         highest: The largest level that it can start from, as a function of its options.
         augmented: It samples position and momentum (:mod:`sigmatune.phase_space`): it starts from two noises and from a
             finite level, so its end points are not those of the probability-flow ODE of the same noise.
+        between: It also asks the network inside its steps, between the levels of the schedule.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Solver:
     noisy: bool = False
     highest: Callable[..., float] = lambda **options: float("inf")
     augmented: bool = False
+    between: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:

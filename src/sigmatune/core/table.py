@@ -32,6 +32,7 @@ class Coefficients:
         origin: Start image to state, (..., w).
         G: Noises of each call to state, (..., K, w, g); g = 0 for a deterministic plan.
         double: The state is kept in float64 (on devices that have it), whatever the network's dtype.
+        by_level: The noise of a call belongs to the levels of its step, not to its number (:mod:`sigmatune.core.brownian`).
 
     With p > 1 ports c is (..., K + 1, p, w), whose last entry's first row gives the result, and b is (..., K, w, p).
 
@@ -47,6 +48,7 @@ class Coefficients:
     origin: torch.Tensor
     G: torch.Tensor
     double: bool = False
+    by_level: bool = False
 
     def __post_init__(self) -> None:
         rows, (calls, width) = self.q.shape[:-1], self.A.shape[-3:-1]
@@ -100,11 +102,16 @@ class Coefficients:
 
     def tobytes(self) -> bytes:
         """The bits of everything that determines the result from a noise."""
-        return b"|".join(array.tobytes() for array in self._deciding())
+        return b"|".join([*(array.tobytes() for array in self._deciding()), *self._told])
 
     def digits(self) -> bytes:
         """The same to nine digits, for digests that name results: a run folder then serves other processors too."""
-        return b"|".join(digits(array) for array in self._deciding())
+        return b"|".join([*(digits(array) for array in self._deciding()), *self._told])
+
+    @property
+    def _told(self) -> list[bytes]:
+        """What decides besides the arrays; nothing for noise by call, so that older digests stay."""
+        return [b"by level"] if self.by_level else []
 
     def _deciding(self) -> list[Array]:
         return [getattr(self, name).numpy() for name in ("q", "A", "b", "c", "start", "G")]

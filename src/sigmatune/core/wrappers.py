@@ -21,7 +21,7 @@ class Wrapper(Denoiser):
         self.integer_time, self.default_schedule = inner.integer_time, inner.default_schedule
         self.value_range, self.guidance = inner.value_range, inner.guidance
         self.network_dtype, self.conditioning = inner.network_dtype, inner.conditioning
-        self.ports, self.solver_options = inner.ports, inner.solver_options
+        self.ports, self.solver_options, self.loaded_with = inner.ports, inner.solver_options, inner.loaded_with
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.inner(z, sigma)

@@ -17,12 +17,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from sigmatune.evaluation.evaluate import Wanted, figures
-from sigmatune.evaluation.generation import Progress, pictures
+from sigmatune.evaluation.generation import pictures
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.reference_set import measure
 from sigmatune.spectra.sources import open_images
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import Pixels
+from sigmatune.support.progress import Progress
 
 Spoil = Callable[[Pixels], Pixels]
 

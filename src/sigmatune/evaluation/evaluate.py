@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
-from sigmatune.evaluation.generation import Progress, Sample
+from sigmatune.evaluation.generation import Sample
 from sigmatune.evaluation.metrics import METRICS, Metric
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -124,5 +125,6 @@ def figures(
         for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
                 raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; check the images.")
-            measured.append(Figure(label, metric.better[label], estimate, settings))
+            bounded = replace(estimate, bounds=metric.bounds.get(label, estimate.bounds))
+            measured.append(Figure(label, metric.better[label], bounded, settings))
     return measured

@@ -28,6 +28,7 @@ from sigmatune.spectra.images import Images
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_bytes
 from sigmatune.support.pixels import Pixels, to_pixels
+from sigmatune.support.progress import Count, Progress
 from sigmatune.support.reading import sealed, unsealed
 from sigmatune.support.threads import side_by_side
 
@@ -45,8 +46,6 @@ SMALL = 64
 
 LAYOUT = 1
 """Part of the name of a run's folder; raise it when the same name would mean other images."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +121,13 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
+    count = Count(progress, "images", n)
     for shard in shards:
         file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
-        pixels = _Pixels(model, plan, seed, shard, batch, file)
+        pixels = _Pixels(model, plan, seed, shard, batch, file, count)
         for extractor in extractors:
             parts[extractor.name].append(_features(extractor, pixels, home, shard))
-        if progress is not None:
-            progress("images", shard.stop, n)
+        count.reach(shard.stop)
     origin = {
         "model": model.fingerprint(),
         "plan": {"solver": plan.solver, "calls": plan.network_calls(model), "steps": plan.steps, "digest": key},
@@ -218,9 +217,11 @@ def _batches(rows: int, plan: Plan, most: int) -> int:
 class _Pixels:
     """The images of one shard, sampled when first needed."""
 
-    def __init__(self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, file: Path | None) -> None:
+    def __init__(
+        self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, file: Path | None, count: Count
+    ) -> None:
         self.model, self.plan, self.seed, self.shard, self.batch = model, plan, seed, shard, batch
-        self.file = file
+        self.file, self.count = file, count
         self._pixels: Pixels | None = None
 
     def __call__(self) -> Pixels:
@@ -233,18 +234,20 @@ class _Pixels:
         return self._pixels
 
     def _sampled(self) -> Pixels:
-        ends = (_run(self.model, self.plan, self.seed, part) for part in shards_of(self.shard, self.batch))
+        ends = (_run(self.model, self.plan, self.seed, part, self.count) for part in shards_of(self.shard, self.batch))
         return np.concatenate([to_pixels(self.model.decode(x), self.model.value_range) for x in ends])
 
 
-def _run(model: Denoiser, plan: Plan, seed: int, rows: range) -> torch.Tensor:
+def _run(model: Denoiser, plan: Plan, seed: int, rows: range, count: Count) -> torch.Tensor:
     """The end points of some rows, on the CPU, micro-batches side by side."""
     size = plan.micro_batch
     pieces = shards_of(rows, size)
 
     def piece(part: range) -> torch.Tensor:
         plan_of_part = replace(plan, coefficients=plan.coefficients.at(part))
-        return sample(model, plan_of_part, seed=seed, indices=part, micro_batch=size)
+        x = sample(model, plan_of_part, seed=seed, indices=part, micro_batch=size)
+        count.add(len(part))
+        return x
 
     # As many as there are threads, even for one piece: more threads for a piece could change its bits.
     with side_by_side(torch.get_num_threads(), model) as spread:
@@ -262,18 +265,17 @@ def end_points(
 ) -> torch.Tensor:
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
-    ends = []
+    ends, count = [], Count(progress, f"end points of {plan.steps} steps", len(rows))
     for part in shards_of(rows, _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)):
         file = None if home is None else home / f"{_name(part)}.npy"
         kept = None if file is None else _kept(file)
         if kept is not None:
             ends.append(torch.from_numpy(kept))
         else:
-            ends.append(_run(model, plan, seed, part))
+            ends.append(_run(model, plan, seed, part, count))
             if file is not None:
                 _write(file, ends[-1].numpy())
-        if progress is not None:
-            progress(f"end points of {plan.steps} steps", part.stop, rows.stop)
+        count.reach(part.stop - rows.start)
     return torch.cat(ends)
 
 

@@ -22,13 +22,14 @@ from scipy.special import stdtr
 from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.evaluate import Wanted, check, figures
-from sigmatune.evaluation.generation import Progress, generate
+from sigmatune.evaluation.generation import generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
 from sigmatune.statistics.jackknife import CONFIDENCE, Estimate
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts, Progress, stage
 
 FORMAT = "sigmatune/leaderboard"
 VERSION = 1
@@ -124,16 +125,16 @@ def measured(  # noqa: PLR0913 (entries, metrics and data)
 ) -> list[Row]:
     """Measures every entry on the same n noises; see :func:`~sigmatune.evaluation.generation.generate`."""
     check(wanted, reference, tuple(model.pixel_shape))
-    rows = []
-    for done, entry in enumerate(competitors):
-        if progress is not None:
-            progress("entries", done, len(competitors))
-        sample = generate(
-            model, entry.plan, n, wanted.extractors, seed=seed, folder=folder, keep=keep, progress=progress
-        )
-        rows.append(Row(entry, entry.plan.network_calls(model), figures(sample, wanted, reference)))
-    if progress is not None:
-        progress("entries", len(competitors), len(competitors))
+    rows, calls = [], [entry.plan.network_calls(model) for entry in competitors]
+    parts = Parts(progress, calls)
+    for entry, cost in zip(competitors, calls, strict=True):
+        part, name = parts.take(), f"{entry.budget} calls, {entry.name}"
+
+        def report(what: str, done: int, total: int, part: Progress = part, name: str = name) -> None:
+            part(f"{name}: {stage(what, done, total)}", done, total)
+
+        sample = generate(model, entry.plan, n, wanted.extractors, seed=seed, folder=folder, keep=keep, progress=report)
+        rows.append(Row(entry, cost, figures(sample, wanted, reference)))
     return rows
 
 
@@ -191,8 +192,33 @@ def verdict(rows: Sequence[Row]) -> list[str]:
                 f"; {_named(beaten[0])} is behind by {_three(abs(gap.value))} ({_three(ends[0])} to {_three(ends[1])})"
             )
         sentences.append(f"{said}.")
+        sentences += other_figures([best, *others])
         sentences += two_rankings([best, *others])
     return sentences
+
+
+def other_figures(rows: Sequence[Row]) -> list[str]:
+    """Which other figures put another entry of a budget first, in one sentence; none where all agree.
+
+    Args:
+        rows: The entries, best first by the main figure.
+    """
+    best, said = rows[0], []
+    for place in range(1, len(best.figures)):
+        sign = 1 if best.figures[place].better == "lower" else -1
+        first = min(rows, key=lambda row: sign * row.figures[place].estimate.value)
+        if first is best:
+            continue
+        figure = first.figures[place]
+        sure = worse(best.figures[place], figure)[1]
+        both = sure and behind(first, best)[1]
+        how = "both significantly" if both else "significantly" if sure else "not significantly"
+        said.append(f"{figure.name} {figure.settings.space} puts {_named(first)} first ({how})")
+    if not said:
+        return []
+    return [
+        f"{best.entry.budget} calls, other figures contradict {best.main.name} {best.main.settings.space}: {_few(said)}."
+    ]
 
 
 def without_error(rows: Sequence[Row]) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import Progress, end_points
+from sigmatune.evaluation.generation import end_points
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
@@ -24,11 +24,12 @@ from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER, referen
 from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.statistics.paired import TRIM
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts, Progress
 
 MOST = 256
 """Rows; the reference solution of each costs as much as dozens of plans."""
 
-FIRST, LAST = 48, 384
+FIRST, LAST, MOST_DOUBLINGS = 48, 384, 3
 CHANGE = 0.01
 """The reference's steps are doubled until the typical error changes by less than this share of itself."""
 
@@ -111,8 +112,11 @@ def together(
             held[number] = end_points(model, plans[number], rows, seed=seed)
         return held[number]
 
+    doublings = Parts(progress, [FIRST * 2**k for k in range(MOST_DOUBLINGS + 1)])
+
     def logs(steps: int) -> list[Array]:
-        exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=progress)
+        part = doublings.take()
+        exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=part)
         return [_logs(ends(number), exact, measure) for number in range(len(plans))]
 
     steps, now, settled = FIRST, logs(FIRST), [False] * len(plans)
@@ -138,7 +142,7 @@ def _figure(logs: Array, settings: EvaluationSettings) -> Figure:
         return float(np.exp(trim_mean(logs[keep], TRIM)))
 
     (estimate,) = jackknife(len(logs), typical)
-    return Figure("paired", "lower", Estimate(estimate.value, estimate.left), settings)
+    return Figure("paired", "lower", Estimate(estimate.value, estimate.left, (0.0, np.inf)), settings)
 
 
 def _settings(model: Denoiser, steps: int, rows: range, seed: int, measure: ErrorMeasure | None) -> EvaluationSettings:

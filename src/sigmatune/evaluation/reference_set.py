@@ -21,7 +21,7 @@ from pydantic import Field
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.base import Features, principal
-from sigmatune.evaluation.generation import Progress, in_pixels
+from sigmatune.evaluation.generation import in_pixels
 from sigmatune.noise import Array
 from sigmatune.spectra import npz
 from sigmatune.spectra.images import Images
@@ -30,6 +30,7 @@ from sigmatune.statistics.moments import Moments
 from sigmatune.support import json_file, outputs
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.json_file import Strict
+from sigmatune.support.progress import Progress
 from sigmatune.support.reading import parsed
 
 ROWS = 10_000

@@ -1,6 +1,7 @@
 r"""Conformance: cases with the expected network inputs and end states, and a runner for any program.
 
-A case is a plan file, Gaussian data with independent values of variance P, start noise, and the noise of each call:
+A case is a plan file, the plan's coefficients as a table, Gaussian data with independent values of variance P, start noise, and
+the noise of each call:
 
 .. math:: D(x; \sigma) = \frac{P}{P + \sigma^2} \, x, \qquad x = x_0 + \sigma \epsilon,
 
@@ -33,6 +34,7 @@ from sigmatune.models.analytic import Analytic
 from sigmatune.noise import NoisePath
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan import file as plan_file
+from sigmatune.plan.document import TableFields, table_of
 from sigmatune.plan.file import loads as read_plan
 from sigmatune.solvers import POSITION
 from sigmatune.support.errors import SigmaTuneError
@@ -45,7 +47,7 @@ Answer = Mapping[str, Any]
 Runner = Callable[[Case], Answer]
 
 FILE = "vectors.jsonl"
-FORMAT, VERSION = "sigmatune/conformance", 1
+FORMAT, VERSION = "sigmatune/conformance", 2
 STEPS = (1, 2, 3, 5, 8, 20)
 VARIANCE = (4.0, 1.0, 0.25, 0.04)
 END = 1e-4
@@ -68,7 +70,7 @@ class Values(Analytic):
 
 
 def cases() -> list[dict[str, Any]]:
-    """The suite: every solver at every number of steps, each on one of four noise paths, and learned coefficients."""
+    """The suite: every solver and learned coefficients, at every number of steps and on every one of four noise paths."""
     paths = {
         "vp": noise.vp("scaled_linear", beta_start=0.00085, beta_end=0.012),
         "flow": noise.Flow(3.0),
@@ -82,9 +84,13 @@ def cases() -> list[dict[str, Any]]:
             schedule = schedules.build("uniform-trailing", steps, paths[name])
             plan = compile_plan(schedule, solver).with_notes(path=paths[name].spec())
             suite.append(_case(f"{solver}-{steps}-{name}", plan))
-    for steps in STEPS:
-        plan = _learned(schedules.build("karras", steps, paths["vp"])).with_notes(path=paths["vp"].spec())
-        suite.append(_case(f"coefficients-{steps}-vp", plan))
+    for j, steps in enumerate(STEPS):
+        name = list(paths)[j % len(paths)]
+        family = (
+            "karras" if math.isfinite(paths[name].sigma_max) else "uniform-trailing"
+        )  # Karras: between whole timesteps
+        plan = _learned(schedules.build(family, steps, paths[name])).with_notes(path=paths[name].spec())
+        suite.append(_case(f"coefficients-{steps}-{name}", plan))
     return suite
 
 
@@ -108,6 +114,7 @@ def _case(name: str, plan: Plan) -> dict[str, Any]:
     case = {
         "name": name,
         "plan": json.loads(plan_file.dumps(plan)),
+        "table": table_of(plan.coefficients).model_dump(mode="json", exclude_none=True),
         "variance": list(VARIANCE),
         "start": drawn(rng.START),
         "noise": [] if plan.coefficients.deterministic else [drawn(k + 1) for k in range(plan.calls)],
@@ -163,7 +170,7 @@ def read(file: Path) -> list[dict[str, Any]]:
         cases = [_case_of(line, i) for i, line in enumerate(lines, start=2)]
         stated = parsed(head)["cases"]
     except SigmaTuneError as error:
-        raise SigmaTuneError(f"{file} is not a file of conformance cases of version {VERSION}: {error}") from None
+        raise SigmaTuneError(f"{file} is not a file of conformance cases of version 1 or {VERSION}: {error}") from None
     if stated != len(cases):
         raise SigmaTuneError(f"{file} states {stated} cases but holds {len(cases)}; use the complete file.")
     return cases
@@ -173,7 +180,7 @@ class HeadFields(Strict):
     """The first line of a file of cases."""
 
     format: Literal["sigmatune/conformance"]
-    version: Literal[1]
+    version: Literal[1, 2]
     cases: int
 
 
@@ -189,6 +196,7 @@ class CaseFields(Strict):
 
     name: str
     plan: dict[str, Any]
+    table: TableFields | None = None
     variance: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
     start: list[float]
     noise: list[list[float]]

@@ -95,12 +95,13 @@ def dtype_of(table: Coefficients, x: torch.Tensor) -> torch.dtype:
     return torch.float64 if double else torch.float32
 
 
-def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients:
+def input_first(coefficients: Coefficients, scale: torch.Tensor, end: float = 1.0) -> Coefficients:
     """The table on the basis in which the network's input, times its scale, comes first.
 
     Args:
         coefficients: A shared table.
         scale: m_k, from the unit state to the other loop's, (K,).
+        end: The same of the result; 1 at sigma = 0.
 
     Raises:
         SigmaTuneError: if there is no such basis, or the first input alone cannot hold the start.
@@ -121,7 +122,7 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
         )
     T = torch.eye(width, dtype=c.dtype).repeat(calls + 1, 1, 1)
     T[:-1, 0] = c[:-1] * scale[:, None]
-    T[-1, 0] = c[-1]  # may drop the first tensor, because nothing follows
+    T[-1, 0] = c[-1] * end  # may drop the first tensor, because nothing follows
     back = torch.eye(width, dtype=c.dtype).repeat(calls, 1, 1)
     back[:, 0] = -T[:-1, 0] / T[:-1, 0, :1]
     back[:, 0, 0] = 1 / T[:-1, 0, 0]
@@ -142,4 +143,5 @@ def input_first(coefficients: Coefficients, scale: torch.Tensor) -> Coefficients
         origin=T[0] @ coefficients.origin,
         G=T[1:] @ coefficients.G,
         double=coefficients.double,
+        by_level=coefficients.by_level,
     )

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from sigmatune.models.network import process_of
-from sigmatune.noise import Array, NoisePath
-from sigmatune.plan import Plan
+from sigmatune.noise import Array, Flow, NoisePath
+from sigmatune.plan import Plan, purpose
+from sigmatune.schedules.linear_quadratic import linear_quadratic
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
 def is_default_list(sigmas: Sequence[float]) -> bool:
-    """Whether this is the default list of flow pipelines."""
+    """Whether this is a list that flow pipelines pass by default, which is no wish of the user.
+
+    Most pass tau evenly from 1 to 1/N, CogView4 whole timesteps from T to 1, LTX's pipeline for conditions its linear-quadratic
+    curve.
+    """
     given = np.asarray(sigmas, dtype=np.float64).reshape(-1)
-    return bool(np.allclose(given, np.linspace(1.0, 1 / max(len(given), 1), len(given)), rtol=0, atol=1e-6))
+    n = max(len(given), 1)
+    with np.errstate(divide="ignore"):
+        curve = 1 / (1 + 1 / linear_quadratic(n, Flow()))
+    defaults = (np.linspace(1.0, 1 / n, n), np.floor(np.linspace(1000.0, 1.0, n)) / 1000, curve)
+    return any(len(given) == n and bool(np.allclose(given, one, rtol=0, atol=1e-6)) for one in defaults)
 
 
 def check_path(plan: Plan, path: NoisePath, pipeline_path: NoisePath) -> None:
@@ -46,9 +55,51 @@ def check_shift(path: NoisePath, mu: float) -> None:
         )
 
 
+def converts_schedulers(pipe: Any) -> str:
+    """The pipeline's class if its constructor makes a scheduler of its own from the given one's configuration, else nothing."""
+    try:
+        source = inspect.getsource(type(pipe).__init__)
+    except (OSError, TypeError):
+        return ""
+    return type(pipe).__name__ if "Scheduler.from_config(" in source else ""
+
+
+def check_use(record: Mapping[str, Any] | None, pipe: Any, sample: torch.Tensor) -> None:
+    """Warns, at the first call of a run, of another guidance or another size than the plan was tuned for.
+
+    Args:
+        record: The plan's ``tuned_for``.
+        pipe: The pipeline, whose guidance of this run is known by now; None where it is not known.
+        sample: Its latents, (B, *shape).
+    """
+    tuned = purpose.guidance_of(record)
+    if not isinstance(record, Mapping) or "guidance" not in record or "converted" in record:
+        return
+    shape = list(sample.shape[1:]) if sample.ndim == 4 else None  # a sequence of patches has its padding, too
+    w = _guidance(pipe)
+    ours = tuned if w is None else (w, *(tuned[1:] if tuned else (0.0, float("inf"))))
+    if differs := purpose.different(record, guidance=ours, shape=shape):
+        warnings.warn(
+            f"this plan was tuned {' and '.join(differs)}; its evidence does not carry over.",
+            PlanMismatch,
+            stacklevel=5,
+        )
+
+
+def _guidance(pipe: Any) -> float | None:
+    """The scale of classifier-free guidance in a pipeline's present run; None if it does not say."""
+    if pipe is None or "true_cfg_scale" in inspect.signature(type(pipe).__call__).parameters:
+        return None  # there guidance_scale is an input of the network
+    scale = getattr(pipe, "_guidance_scale", None)
+    if not isinstance(scale, int | float) or not hasattr(pipe, "do_classifier_free_guidance"):
+        return None
+    return float(scale) if pipe.do_classifier_free_guidance else 1.0
+
+
 def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
     """Refuses levels between whole timesteps for a network that embeds whole timesteps only."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    networks = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    network = next((one for one in networks if one is not None), None)  # a compiled module has no truth value
     kind = getattr(getattr(network, "config", None), "time_embedding_type", None)
     if kind == "learned" and not path.agrees(sigmas, np.rint(path.time(sigmas))).all():
         raise SigmaTuneError(

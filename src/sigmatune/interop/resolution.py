@@ -88,7 +88,7 @@ def convert(plan: Plan, shift: float, *, keep: Literal["levels", "positions"] = 
     else:
         levels = new.at_position(path.position(plan.schedule.sigmas[..., :-1]))
         schedule = plan.schedule.moved(levels, "shifted", from_shift=path.shift_by, to_shift=float(shift))
-        converted = compile_plan(schedule, plan.solver, **plan.solver_options)
+        converted = compile_plan(schedule, plan.solver, **plan.solver_options).with_noise(plan.noise)
         converted = converted.with_notes(
             path=new.spec(), fingerprint=plan.fingerprint, tuned_for=tuned_for, micro_batch=plan.micro_batch
         )

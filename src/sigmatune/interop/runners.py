@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,15 @@ import torch
 from sigmatune import noise
 from sigmatune.interop import exports
 from sigmatune.interop.conformance import Answer, Case, Runner, Values, answer, core, plan_of
+from sigmatune.interop.imitations import Model
 from sigmatune.interop.k_diffusion import kind_of, sampler, sigmas_of
+from sigmatune.interop.ksampler import PlainKSampler, plan_ksampler
+from sigmatune.interop.model_sampling import start_level
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
 Tensor = torch.Tensor
+Wrapped = Callable[[Tensor, Tensor], Tensor]
 
 
 def diffusers(case: Case) -> Answer:
@@ -62,6 +68,35 @@ def k_sampler(case: Case) -> Answer:
     return answer(wrapped.pairs, sampler(plan)(wrapped, x, sigmas, extra_args={"seed": 0}))
 
 
+def comfyui(case: Case) -> Answer:
+    """The pack's SAMPLER in an imitation of ComfyUI that rounds and scales as ComfyUI does, in float32."""
+    plan, model = plan_of(case), Model(case)
+    sigmas = sigmas_of(plan, start_level(plan, model.inner_model.model_sampling))
+    noise_of_case = torch.tensor(case["start"]).view(1, 1, 1, -1)
+    end = plan_ksampler(plan).sample(model, sigmas, {"seed": 0}, None, noise_of_case)
+    return answer(model.pairs, end)
+
+
+def comfyui_list(case: Case) -> Answer:
+    """The text for ManualSigmas, with the sampler that ComfyUI has under the plan's name, in the same imitation."""
+    plan, model = plan_of(case), Model(case)
+    numbers = [float(number) for number in re.findall(r"[-+]?(?:\d*\.*\d+)", exports.export(plan, "comfyui"))]
+    kind = kind_of(plan)
+    if kind == "flow" and plan.solver != "euler":
+        raise SigmaTuneError(
+            "on flows ComfyUI's sampler moves the first level from 1; see the table of the real program."
+        )
+    sigmas = torch.tensor(numbers)
+    noise_of_case = torch.tensor(case["start"]).view(1, 1, 1, -1)
+    drawn = [torch.tensor(eps).view_as(noise_of_case) for eps in case["noise"]]
+    algorithm = _ALGORITHMS[exports.k_diffusion.SAMPLERS.names[plan.solver]]
+
+    def sample(wrapped: Model, x: Tensor, levels: Tensor, **_: Any) -> Tensor:
+        return algorithm(wrapped, x, levels, drawn, float(plan.solver_options.get("eta", 1.0)))
+
+    return answer(model.pairs, PlainKSampler(sample).sample(model, sigmas, {}, None, noise_of_case))
+
+
 def _start(plan: Any) -> float:
     from sigmatune.interop.native import input_first
 
@@ -87,13 +122,13 @@ class _Wrapped:
         return self.model((x / scale).double(), level).to(x.dtype)
 
 
-def _euler(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:  # noqa: ARG001
+def _euler(model: Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:  # noqa: ARG001
     for t, s in itertools.pairwise(sigmas):
         x = x + (x - model(x, t)) / t * (s - t)
     return x
 
 
-def _heun(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:  # noqa: ARG001
+def _heun(model: Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:  # noqa: ARG001
     for t, s in itertools.pairwise(sigmas):
         slope = (x - model(x, t)) / t
         ahead = x + slope * (s - t)
@@ -101,7 +136,7 @@ def _heun(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: 
     return x
 
 
-def _2m(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float, *, noisy: bool = False) -> Tensor:
+def _2m(model: Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float, *, noisy: bool = False) -> Tensor:
     eta = eta if noisy else 0.0
     old, last = None, torch.tensor(0.0)
     for k, (t, s) in enumerate(itertools.pairwise(sigmas)):
@@ -117,11 +152,11 @@ def _2m(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: fl
     return x
 
 
-def _2m_sde(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:
+def _2m_sde(model: Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:
     return _2m(model, x, sigmas, drawn, eta, noisy=True)
 
 
-def _ancestral(model: _Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:
+def _ancestral(model: Wrapped, x: Tensor, sigmas: Tensor, drawn: list[Tensor], eta: float) -> Tensor:
     for k, (t, s) in enumerate(itertools.pairwise(sigmas)):
         up = torch.minimum(s, eta * (s**2 * (t**2 - s**2) / t**2).sqrt())
         down = (s**2 - up**2).sqrt()
@@ -151,8 +186,14 @@ def _inside(path: noise.NoisePath, t: float) -> float:
 
 RUNNERS: Registry[Runner] = Registry(
     "conformance runner",
-    {"core": core, "diffusers": diffusers, "k-sampler": k_sampler, "k-diffusion": k_diffusion},
-    aliases={"comfyui": "k-sampler"},
+    {
+        "core": core,
+        "diffusers": diffusers,
+        "k-sampler": k_sampler,
+        "k-diffusion": k_diffusion,
+        "comfyui": comfyui,
+        "comfyui-list": comfyui_list,
+    },
 )
 
 

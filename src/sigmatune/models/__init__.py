@@ -25,8 +25,10 @@ def load(source: Any, **options: Any) -> Denoiser:
             denoiser, ``"exact:cifar10-mixture-16"`` (:func:`~sigmatune.models.exact.load_exact`); a diffusers folder or hub id
             (:func:`~sigmatune.models.diffusers_networks.load_diffusers`, and for pipelines with a condition or latents
             :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
-            (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a function D(x, sigma) with ``shape=``
-            (:func:`~sigmatune.models.function.from_callable`).
+            (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a single ``.safetensors`` file
+            (:mod:`~sigmatune.models.single_file`); a function D(x, sigma) with ``shape=``
+            (:func:`~sigmatune.models.function.from_callable`), or one of (x_t, t) with ``predicts="velocity"``, ``"noise"``,
+            ``"v"`` or ``"score"`` (:func:`~sigmatune.models.function.from_network_function`).
         options: The options of the function that does the work; an unknown one is a TypeError.
 
     Raises:
@@ -50,7 +52,11 @@ def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
     if isinstance(source, str | os.PathLike):
         from sigmatune.models.diffusers_networks import load_diffusers
         from sigmatune.models.load_pipeline import load_pipeline
+        from sigmatune.models.single_file import is_single_file
         from sigmatune.models.source import needs_pipeline
+
+        if is_single_file(source):
+            return load_pipeline(source, **options)
 
         recover(Path(source).expanduser())  # finish what a killed process was replacing
         place: str | os.PathLike[str] = bundled_folder(str(source)) if _is_name(source) else source
@@ -60,13 +66,32 @@ def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
 
         return from_pipeline(source, **options)
     if callable(source):
-        from sigmatune.models.function import from_callable
-
-        if "shape" not in options:
-            raise SigmaTuneError("a function D(x, sigma) needs the shape of one sample, such as shape=(3, 32, 32).")
-        return from_callable(source, **options)
+        return _function(source, options)
     raise SigmaTuneError(
-        f"a model is a denoiser, a bundled name, a folder, a hub id or a function, not a {type(source).__name__}."
+        "a model is a denoiser, a bundled name, a diffusers folder, pipeline or hub id, a .safetensors file, or a function, "
+        f"not a {type(source).__name__}."
+    )
+
+
+def _function(source: Any, options: dict[str, Any]) -> Denoiser:
+    from sigmatune.models.function import from_callable, from_network_function
+
+    if hasattr(source, "config") and hasattr(source, "save_pretrained"):  # a network of diffusers without its process
+        raise SigmaTuneError(
+            f"a {type(source).__name__} alone has neither a noise path nor conditions; pass its pipeline, or a function around "
+            "it with shape= and predicts=."
+        )
+    if "shape" not in options:
+        raise SigmaTuneError(
+            "a function D(x, sigma) needs the shape of one sample, such as shape=(3, 32, 32), and if it returns something "
+            'other than the clean data, predicts="velocity", "noise", "v" or "score".'
+        )
+    given = dict(options)
+    predicts = given.pop("predicts", "data")
+    return (
+        from_callable(source, **given)
+        if predicts == "data"
+        else from_network_function(source, predicts=predicts, **given)
     )
 
 

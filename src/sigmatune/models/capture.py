@@ -1,51 +1,65 @@
-r"""Captures the arguments that a diffusers pipeline sends to its network.
+r"""Watches a diffusers pipeline call its network, up to the scheduler's step.
 
-Every family conditions its network in its own way: text embeddings, pooled embeddings, sizes, masks, position ids,
-labels, residuals of a control network. The pipeline prepares all of these before its loop, and they stay the same in
-every step. So this module calls the pipeline like a user, stops it at the first network call, and keeps the arguments
-of that call: we replace the state and t; the rest is the condition. This encodes a prompt once and needs no code per
-family.
+Every family conditions its network in its own way: text embeddings, pooled embeddings, sizes, masks, position ids, labels,
+residuals of a control network. The pipeline prepares all of these before its loop. So this module calls the pipeline like a
+user, records every call of the network and what reaches the scheduler, and stops it after one or two steps. This
+encodes a prompt once and needs no code per family; :mod:`~sigmatune.models.calling_read` reads the record.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from sigmatune.core.digests import module_of
 from sigmatune.support.errors import SigmaTuneError, reason
 
-STATES, TIME = ("sample", "hidden_states"), "timestep"
-RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
+NETWORKS = ("transformer", "unet")
+OTHERS = ("transformer_2", "transformer2", "unet_2")
+"""Second networks, which take over at some noise levels."""
+
+WATCHED = 2
+"""Steps that are watched: the second shows what changes from step to step."""
 
 
 class _Stop(Exception):
     """Ends the pipeline's call."""
 
 
-@dataclass(frozen=True)
-class Sent:
-    """The first call of a network by its pipeline.
+@dataclass
+class NetworkCall:
+    """One call of the network: its arguments by name, what it returned, and the control network's part in it."""
 
-    Attributes:
-        state: The name of the argument that holds the state, and the state, (1 or 2, *shape).
-        arguments: All other arguments but t.
-        clock: The divisor of t before it was sent: 1 or 1000.
-        mu: The shift that the pipeline passed to its scheduler, if any.
-        control: The arguments of the control network, if there is one.
-    """
+    arguments: dict[str, Any]
+    output: Any = None
+    control: dict[str, Any] | None = None
+    control_output: Any = None
 
-    state: tuple[str, torch.Tensor]
-    arguments: Mapping[str, Any]
-    clock: float
-    mu: float | None
-    control: Mapping[str, Any] | None
+
+@dataclass
+class Turn:
+    """One turn of the loop: the network's calls, and t, latents and output with guidance as the scheduler gets them."""
+
+    calls: list[NetworkCall] = field(default_factory=list)
+    t: float = 0.0
+    sample: torch.Tensor | None = None
+    guided: torch.Tensor | None = None
+
+
+@dataclass
+class Seen:
+    """A watched run: its steps, the shift and the list of sigmas that the pipeline passed to its scheduler."""
+
+    turns: list[Turn]
+    mu: float | None = None
+    sigmas: Sequence[float] | None = None
 
 
 def network_of(pipe: Any) -> torch.nn.Module:
@@ -54,165 +68,160 @@ def network_of(pipe: Any) -> torch.nn.Module:
     Raises:
         SigmaTuneError: if it has no network under the usual names.
     """
-    for name in ("transformer", "unet"):
+    for name in NETWORKS:
         network = getattr(pipe, name, None)
         if isinstance(network, torch.nn.Module):
             return network
     raise SigmaTuneError(f"a {type(pipe).__name__} has no network under the name unet or transformer.")
 
 
-def capture(pipe: Any, call: Mapping[str, Any]) -> Sent:
-    """Calls a pipeline up to its first network call.
+def inner_of(network: torch.nn.Module) -> torch.nn.Module:
+    """The diffusers network inside the wrappers of torch.compile, data parallelism and PEFT."""
+    inner = module_of(network) or network
+    while callable(getattr(inner, "get_base_model", None)):
+        base: Any = inner
+        inner = base.get_base_model()
+    return inner
+
+
+def watch(pipe: Any, call: Mapping[str, Any], known: Turn | None = None) -> Seen:
+    """Calls a pipeline and records its first steps.
 
     Args:
         pipe: The pipeline; unchanged afterwards.
         call: The pipeline's arguments, without the number of steps.
+        known: A turn of an earlier run. Then the network does not compute: its calls return what they returned there, and the
+            run ends after one step.
 
     Raises:
-        SigmaTuneError: if the pipeline refuses the arguments, or its network call is of an unknown form.
+        SigmaTuneError: if the pipeline refuses the arguments, or makes no call of its network.
     """
-    network, control = network_of(pipe), getattr(pipe, "controlnet", None)
-    seen: dict[str, dict[str, Any]] = {}
-    recorded: dict[str, Any] = {}
+    seen = Seen([])
+    with _unwrapped(pipe) as network, _recorded(pipe, network, seen, known):
+        try:
+            with torch.no_grad():
+                steps = getattr(getattr(pipe.scheduler, "plan", None), "calls", WATCHED)
+                pipe(**call, num_inference_steps=steps)
+        except _Stop:
+            pass
+        except SigmaTuneError:
+            raise
+        except Exception as error:  # noqa: BLE001 - pipelines check their arguments with errors of all kinds
+            raise SigmaTuneError(
+                f"the {type(pipe).__name__} does not run with these arguments: {reason(error)}."
+            ) from None
+    seen.turns = [turn for turn in seen.turns if turn.sample is not None and turn.calls]
+    if not seen.turns:
+        raise SigmaTuneError(f"the {type(pipe).__name__} made no call of its network before a step of its scheduler.")
+    return seen
 
-    def keep(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen["control" if module is control else "network"] = _bound(module, args, kwargs)
-        if module is network:
-            raise _Stop
 
-    hooks = [
-        m.register_forward_pre_hook(keep, with_kwargs=True)
-        for m in (network, control)
-        if isinstance(m, torch.nn.Module)
-    ]
+@contextmanager
+def _unwrapped(pipe: Any) -> Iterator[torch.nn.Module]:
+    """Puts the plain network into the pipeline: hooks and signatures of wrappers show nothing."""
+    network = network_of(pipe)
+    name = next(name for name in NETWORKS if getattr(pipe, name, None) is network)
+    inner = inner_of(network)
+    if inner is not network:
+        setattr(pipe, name, inner)
     try:
-        with _probed(pipe, recorded), torch.no_grad():
-            steps = getattr(getattr(pipe.scheduler, "plan", None), "calls", 2)
-            pipe(**call, num_inference_steps=steps)
-    except _Stop:
-        pass
-    except SigmaTuneError:
-        raise
-    except Exception as error:  # noqa: BLE001 - pipelines check their arguments with errors of all kinds
-        raise SigmaTuneError(f"the {type(pipe).__name__} does not run with these arguments: {reason(error)}.") from None
+        yield inner
     finally:
+        if inner is not network:
+            setattr(pipe, name, network)
+
+
+@contextmanager
+def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | None) -> Iterator[None]:
+    """Installs hooks, and a copy of the scheduler that records its arguments."""
+    control = getattr(pipe, "controlnet", None)
+    original, probe = pipe.scheduler, deepcopy(pipe.scheduler)
+    seen.turns.append(Turn())
+    waiting: dict[str, Any] = {}
+
+    def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = _bound(module, args, kwargs)
+        if module is control:
+            waiting["control"] = bound
+        else:
+            kept = {"control": waiting.pop("control", None), "control_output": waiting.pop("output", None)}
+            seen.turns[-1].calls.append(NetworkCall(bound, **kept))
+
+    def after(module: torch.nn.Module, _: Any, output: Any) -> None:
+        if module is control:
+            waiting["output"] = output
+        else:
+            seen.turns[-1].calls[-1].output = output
+
+    def refuse(*_: Any) -> None:
+        raise SigmaTuneError(f"a {type(pipe).__name__} with a second network for some noise levels is not supported.")
+
+    hooks = [network.register_forward_pre_hook(before, with_kwargs=True), network.register_forward_hook(after)]
+    if isinstance(control, torch.nn.Module):
+        hooks += [control.register_forward_pre_hook(before, with_kwargs=True), control.register_forward_hook(after)]
+    second = [getattr(pipe, name, None) for name in OTHERS]
+    hooks += [one.register_forward_pre_hook(refuse) for one in second if isinstance(one, torch.nn.Module)]
+    _listen(probe, seen, 1 if known else WATCHED)
+    pipe.scheduler = probe
+    try:
+        with _replayed(network, known):
+            yield
+    finally:
+        pipe.scheduler = original
         for hook in hooks:
             hook.remove()
-    if "network" not in seen:
-        raise SigmaTuneError(f"the {type(pipe).__name__} made no call of its network.")
-    return _understood(type(pipe).__name__, seen, recorded)
+
+
+def _listen(probe: Any, seen: Seen, steps: int) -> None:
+    """Makes a scheduler record what reaches it, and stop the run after some steps."""
+    set_timesteps, plain = probe.set_timesteps, probe.step
+
+    @functools.wraps(set_timesteps)  # pipelines inspect the signatures
+    def listening(*args: Any, **kwargs: Any) -> Any:
+        seen.mu, seen.sigmas = kwargs.get("mu"), kwargs.get("sigmas")
+        return set_timesteps(*args, **kwargs)
+
+    @functools.wraps(plain)
+    def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        now = seen.turns[-1]
+        now.guided, now.sample, now.t = model_output.clone(), sample.clone(), float(torch.as_tensor(timestep))
+        if len(seen.turns) == steps:
+            raise _Stop
+        seen.turns.append(Turn())
+        return plain(model_output, timestep, sample, *args, **kwargs)
+
+    probe.set_timesteps, probe.step = listening, step
+
+
+@contextmanager
+def _replayed(network: torch.nn.Module, known: Turn | None) -> Iterator[None]:
+    """Lets the network return what it returned in a known turn."""
+    if known is None:
+        yield
+        return
+    outputs = iter([call.output for call in known.calls])
+    plain = network.forward
+
+    @functools.wraps(plain)
+    def forward(*_: Any, **__: Any) -> Any:
+        try:
+            return next(outputs)
+        except StopIteration:
+            raise SigmaTuneError(
+                "the prompts make this pipeline call its network a different number of times."
+            ) from None
+
+    replaced = "forward" in vars(network)
+    network.forward = forward
+    try:
+        yield
+    finally:
+        if replaced:
+            network.forward = plain
+        else:
+            del network.forward
 
 
 def _bound(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     return {**{k: v for k, v in bound.items() if k != "kwargs"}, **bound.get("kwargs", {})}
-
-
-@contextmanager
-def _probed(pipe: Any, recorded: dict[str, Any]) -> Iterator[None]:
-    """Installs a copy of the scheduler that records its arguments."""
-    original = pipe.scheduler
-    probe = deepcopy(original)
-    plain = probe.set_timesteps
-
-    @functools.wraps(plain)  # pipelines inspect the signature
-    def listening(*args: Any, **kwargs: Any) -> None:
-        recorded["mu"] = kwargs.get("mu")
-        plain(*args, **kwargs)
-        recorded["timesteps"] = probe.timesteps
-
-    probe.set_timesteps = listening
-    pipe.scheduler = probe
-    try:
-        yield
-    finally:
-        pipe.scheduler = original
-
-
-def _understood(name: str, seen: Mapping[str, Mapping[str, Any]], recorded: Mapping[str, Any]) -> Sent:
-    arguments = dict(seen["network"])
-    state = next((key for key in STATES if isinstance(arguments.get(key), torch.Tensor)), None)
-    if state is None or TIME not in arguments or "timesteps" not in recorded:
-        raise SigmaTuneError(f"a {name} calls its network in an unknown way: the arguments lack a state or a timestep.")
-    x = arguments.pop(state)
-    sent = float(torch.as_tensor(arguments.pop(TIME)).reshape(-1)[0])
-    listed = torch.as_tensor(recorded["timesteps"]).float()
-    clock = next((c for c in (1.0, 1000.0) if bool((abs(listed / c - sent) <= 5e-3 * abs(sent) + 1e-9).any())), None)
-    if clock is None:
-        raise SigmaTuneError(
-            f"a {name} sends {sent:g} to its network where its scheduler says t = {float(listed[0]):g}; that time "
-            "variable is not supported."
-        )
-    control = seen.get("control")
-    if control is not None:
-        for key in RESIDUALS:
-            arguments.pop(key, None)
-        control = {key: value for key, value in control.items() if key not in (*STATES, TIME)}
-    return Sent((state, x), arguments, clock, recorded["mu"], control)
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments besides state and t, for one or more rows.
-
-    Attributes:
-        tree: The arguments; dictionaries, lists and tuples may be nested.
-        by_row: For every tensor in it, in traversal order, whether it has a row for each row of the batch; position tables
-            do not.
-    """
-
-    tree: Any
-    by_row: tuple[bool, ...]
-
-    @classmethod
-    def of(cls, tree: Any, rows: int) -> Arguments:
-        """The condition of a batch of some rows."""
-        return cls(tree, tuple(x.ndim > 0 and x.shape[0] == rows for x in cls(tree, ()).tensors))
-
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """Every tensor in it, in traversal order."""
-        tensors: list[torch.Tensor] = []
-        _leaves(self.tree, tensors.append)
-        return tensors
-
-    @property
-    def rest(self) -> str:
-        """Everything else in it, as text, with the shapes of the tensors."""
-        return repr(_leaves(self.tree, lambda x: tuple(x.shape)))
-
-    def picked(self, rows: Sequence[int]) -> Arguments:
-        """The condition of some rows."""
-        by_row, index = iter(self.by_row), list(rows)
-        return Arguments(_leaves(self.tree, lambda x: x[index] if next(by_row) else x), self.by_row)
-
-    @staticmethod
-    def joined(parts: Sequence[Arguments]) -> Arguments:
-        """Concatenates the rows of several conditions.
-
-        Raises:
-            SigmaTuneError: if their tensors differ in size.
-        """
-        lists = [part.tensors for part in parts]
-        by_row, whole = parts[0].by_row, iter(zip(*lists, strict=True))
-        if any(x.shape[1:] != same[0].shape[1:] for same in zip(*lists, strict=True) for x in same):
-            raise SigmaTuneError(
-                "the prompts encode to tensors of different sizes; have the pipeline pad them to one length, as "
-                "max_sequence_length= does."
-            )
-        mine = iter(by_row)
-
-        def join(_: torch.Tensor) -> torch.Tensor:
-            same = next(whole)
-            return torch.cat(same) if next(mine) else same[0]
-
-        return Arguments(_leaves(parts[0].tree, join), by_row)
-
-
-def _leaves(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
-    """Maps a function over every tensor in the arguments."""
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _leaves(item, change) for key, item in value.items()}
-    return type(value)(_leaves(item, change) for item in value) if isinstance(value, list | tuple) else value

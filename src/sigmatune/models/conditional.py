@@ -26,7 +26,7 @@ from sigmatune.models.diffusers_denoiser import DiffusersDenoiser
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import Array, NoisePath
 from sigmatune.support.errors import SigmaTuneError, unknown_name
-from sigmatune.support.options import plain
+from sigmatune.support.options import plain, recordable
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -241,6 +241,7 @@ class Tellable(Protocol):
     """A denoiser that takes classes as a condition."""
 
     classes: tuple[str, ...]
+    loaded_with: Mapping[str, Any]
 
     def given(self, label: str | Sequence[str] | None = None) -> Self:
         """The denoiser conditioned on a class, or on one for each row."""
@@ -281,4 +282,6 @@ def conditional(
         numbers = range(len(model.classes))
         named = [model.classes[one] if isinstance(one, int) and one in numbers else str(one) for one in chosen]
         model = model.given(named)
-    return model if guidance is None or guidance == 1 else model.guided(guidance, interval)
+    chosen_model = model if guidance is None or guidance == 1 else model.guided(guidance, interval)
+    chosen_model.loaded_with = recordable(label=label, labels=labels, guidance=guidance, interval=interval)
+    return chosen_model

@@ -1,4 +1,4 @@
-"""A plain function D(x, sigma), by k-diffusion's convention, is a denoiser."""
+"""A plain function is a denoiser: D(x, sigma) by k-diffusion's convention, or a network's prediction on its own path."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from sigmatune.core.denoiser import Denoiser, checked_output
 from sigmatune.core.digests import module_of
 from sigmatune.core.identity import Identity
-from sigmatune.models.network import name_of, pick_device
-from sigmatune.noise import VE
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.models.network import NetworkDenoiser, name_of, pick_device, process_of
+from sigmatune.noise import VE, Flow, NoisePath
+from sigmatune.support.errors import SigmaTuneError, unknown_name
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
 
@@ -98,14 +98,136 @@ def from_callable(
     """
     if not callable(function):
         raise SigmaTuneError(f"a denoiser must be callable as D(x, sigma), and {type(function).__name__} is not.")
-    try:
-        shape = tuple(operator.index(n) for n in shape)
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise SigmaTuneError("shape must be the shape of one sample, such as (3, 32, 32).")
-    if dtype not in (*HALF, torch.float32, torch.float64):
-        raise SigmaTuneError(f"dtype is torch.float16, bfloat16, float32 or float64, not {dtype!r}.")
-    denoiser = FunctionDenoiser(function, shape, VE(sigma_min, sigma_max), name, dtype)
+    path = VE(sigma_min, sigma_max)
+    denoiser = FunctionDenoiser(function, checked_shape(shape), path, name, checked_dtype(dtype))
     denoiser.device, denoiser.default_schedule = pick_device(device), ("karras", {})
     return denoiser
+
+
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one sample, as plain numbers.
+
+    Raises:
+        SigmaTuneError: if it is none.
+    """
+    try:
+        sides = tuple(operator.index(n) for n in shape)
+    except TypeError:
+        sides = ()
+    if not sides or min(sides) < 1:
+        raise SigmaTuneError("shape must be the shape of one sample, such as (3, 32, 32).")
+    return sides
+
+
+def checked_dtype(dtype: torch.dtype) -> torch.dtype:
+    """A dtype of floating-point numbers.
+
+    Raises:
+        SigmaTuneError: if it is none.
+    """
+    if dtype not in (*HALF, torch.float32, torch.float64):
+        raise SigmaTuneError(f"dtype is torch.float16, bfloat16, float32 or float64, not {dtype!r}.")
+    return dtype
+
+
+class NetworkFunction(NetworkDenoiser):
+    r"""A function of (x_t, t) that predicts noise, velocity, v or score, on the path of its own process.
+
+    .. math:: x_\tau = (1 - \tau) x_0 + \tau \epsilon, \quad u(x_\tau, \tau) = \epsilon - x_0
+
+    is a flow's velocity: the function gets :math:`t = \tau` in [0, 1], or :math:`1 - \tau` and the opposite sign where its data
+    are at 1. On other paths t is the path's own: an index into the table of a VP path, sigma on a VE path.
+
+    References:
+        | Flow Matching for Generative Modeling (Lipman et al., 2022)
+        | https://arxiv.org/abs/2210.02747
+
+    Args:
+        function: (x_t, t) -> output; x_t (B, *shape), t (B,).
+        shape: Shape of one sample.
+        path: The noise path.
+        prediction: What the function predicts.
+        data_at: Of a flow: the end of its time where the data are, 0 or 1.
+        name: Part of the fingerprint; the function's qualified name when empty.
+        dtype: Dtype of the function's input.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        shape: tuple[int, ...],
+        path: NoisePath,
+        prediction: str,
+        *,
+        data_at: int = 0,
+        name: str = "",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(function, shape, path, prediction, dtype=dtype)
+        self.data_at, self.name = data_at, name
+
+    def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if self.prediction.name != "flow":
+            return self.network(x_t.clone(), t.to(x_t.dtype))
+        tau = (t / process_of(self.path)["levels"]).to(x_t.dtype)
+        if self.data_at == 0:
+            return self.network(x_t.clone(), tau)
+        return -checked_output(self.network(x_t.clone(), 1 - tau), x_t, "the function")
+
+    def identity(self) -> object:
+        return self.name or super().identity(), self.shape, self.data_at
+
+
+PREDICTS = {"velocity": "flow", "noise": "epsilon", "v": "v_prediction", "score": "score"}
+"""What a function may predict besides data, with the prediction types."""
+
+
+def from_network_function(
+    function: Function,
+    shape: tuple[int, ...],
+    predicts: str,
+    *,
+    path: NoisePath | None = None,
+    data_at: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    name: str = "",
+) -> NetworkFunction:
+    """Wraps a function of (x_t, t) that predicts something other than the clean data.
+
+    Args:
+        function: (x_t, t) -> output, (B, *shape) and (B,).
+        shape: Shape of one sample, such as (3, 32, 32).
+        predicts: "velocity" of a flow, epsilon - x0, with t in [0, 1]; "noise", "v" or "score" on ``path``.
+        path: The noise path, such as ``sigmatune.noise.vp("linear")`` for noise, where t is an index into its table; of a
+            flow ``Flow(3.0)`` for a shift of 3. A flow without a shift and VE for a score are the defaults.
+        data_at: Of a flow: 0 if t = 1 is noise, as in Stable Diffusion 3 and Flux; 1 if t = 1 is the data, and the velocity is
+            x0 - epsilon.
+        device, dtype, name: As for :func:`from_callable`.
+
+    Raises:
+        SigmaTuneError: for an unknown prediction, a path that does not fit it, or an invalid shape or dtype.
+    """
+    if predicts not in PREDICTS:
+        raise unknown_name("prediction of a function", predicts, ["data", *PREDICTS])
+    if data_at not in (0, 1):
+        raise SigmaTuneError(f"data_at is 0 or 1, the end of time where the data are, not {data_at!r}.")
+    if predicts != "velocity" and data_at:
+        raise SigmaTuneError('data_at= belongs to predicts="velocity".')
+    if path is None and predicts in ("noise", "v"):
+        raise SigmaTuneError(
+            f'a function that predicts {predicts} needs its noise path, such as path=sigmatune.noise.vp("scaled_linear").'
+        )
+    known = path or (Flow() if predicts == "velocity" else VE())
+    where = pick_device(device)
+    model = NetworkFunction(
+        function,
+        checked_shape(shape),
+        known,
+        PREDICTS[predicts],
+        data_at=data_at,
+        name=name,
+        dtype=checked_dtype(dtype),
+    )
+    model.device = where
+    return model

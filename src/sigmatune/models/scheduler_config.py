@@ -8,22 +8,33 @@ an estimate; the denoiser is the network's estimate itself, unclipped, so that t
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
+from sigmatune.models.own_levels import built, own_levels
+from sigmatune.models.prediction_fields import prediction_of
 from sigmatune.models.predictions import Prediction, edm, predictions
 from sigmatune.noise import VE, VP, Flow, NoisePath, vp
 from sigmatune.noise import beta_tables as tables
 from sigmatune.noise import from_spec as noise_path
 from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.options import plain
 
 Config = Mapping[str, Any]
 
+logger = logging.getLogger(__name__)
+
 MOST_LEVELS = 1_000_000
 """Most timesteps of a table; more would only fill memory."""
+
+PROBED = 10
+"""Number of steps at which a scheduler has to make its levels for them to count as known."""
+
+RESPACED = ("karras_sigmas", "exponential_sigmas", "beta_sigmas")
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,16 @@ class Process:
     Args:
         path: The noise path.
         prediction: What the network predicts.
-        schedule: The schedule family of the authors' sampler, with its options; none if it is not one of our families.
+        schedule: The schedule family of the authors' sampler, with its options; None if its levels are unknown.
         value_range: The range of the data.
+        unknown: Why there is no schedule.
     """
 
     path: NoisePath
     prediction: Prediction
-    schedule: tuple[str, Mapping[str, float]] | None
+    schedule: tuple[str, Mapping[str, Any]] | None
     value_range: tuple[float, float] = (-1.0, 1.0)
+    unknown: str = ""
 
 
 def read_process(config: Config, *, shift: float | None = None) -> Process:
@@ -62,7 +75,7 @@ def read_process(config: Config, *, shift: float | None = None) -> Process:
         )
     try:
         full = _defaults(name) | {key: value for key, value in config.items() if value is not None}
-        return READERS[name](full if shift is None else {**full, "known_shift": shift})
+        return _known(READERS[name](full if shift is None else {**full, "known_shift": shift}))
     except SigmaTuneError:
         raise
     except KeyError as error:
@@ -72,6 +85,18 @@ def read_process(config: Config, *, shift: float | None = None) -> Process:
             f"the configuration of the scheduler {name} cannot be read ({reason(error)}); correct it, or pass path= "
             "and prediction=."
         ) from None
+
+
+def _known(process: Process) -> Process:
+    """The process without a schedule that this scheduler cannot make, with the reason."""
+    if process.schedule is None or process.schedule[0] != "diffusers":
+        return process
+    try:
+        own_levels(process.schedule[1]["config"], PROBED, process.path)
+    except SigmaTuneError as error:
+        logger.info("the model's own default is not known: %s", error)
+        return replace(process, schedule=None, unknown=str(error))
+    return process
 
 
 def config_of(scheduler: Any) -> dict[str, Any]:
@@ -131,15 +156,34 @@ def _vp_path(config: Config) -> VP:
     return VP(tables.alphas_cumprod(table, zero_terminal_snr=zero))
 
 
-def _vp_schedule(config: Config) -> tuple[str, Mapping[str, float]] | None:
-    if config.get("use_beta_sigmas") or config.get("use_lu_lambdas"):  # diffusers' Beta is over sigma, not over t
-        return None
-    for option, family in (("use_karras_sigmas", "karras"), ("use_exponential_sigmas", "log-uniform")):
-        if config.get(option):
-            ends = {name: config.get(name) for name in ("sigma_min", "sigma_max")}
-            return family, {name: float(value) for name, value in ends.items() if value is not None}
-    spacing = config.get("timestep_spacing", "leading")
-    return f"uniform-{spacing}", {"steps_offset": config.get("steps_offset", 0)} if spacing == "leading" else {}
+LEADING = ("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "EulerAncestralDiscrete", "EulerDiscrete", "HeunDiscrete",
+           "LMSDiscrete", "PNDM")  # fmt: skip
+"""Classes whose leading timesteps are those of our family uniform-leading: every floor(T / N)-th."""
+
+
+def _own(config: Config, **options: Any) -> tuple[str, Mapping[str, Any]]:
+    """What the class itself makes of its configuration."""
+    public = {key: plain(value) for key, value in config.items() if key[:1] != "_" and key != "known_shift"}
+    return "diffusers", {"config": {"_class_name": config["_class_name"], **public}, **options}
+
+
+def _cogvideox(config: Config) -> Process:
+    """VP whose signal-to-noise ratio is divided by ``snr_shift_scale``; the table is the one that the class computes."""
+    kind = config["prediction_type"]
+    if kind not in ("epsilon", "v_prediction", "sample"):
+        raise SigmaTuneError(
+            f"prediction_type {kind!r} is not supported here; supported are epsilon, v_prediction, sample."
+        )
+    table = np.asarray(built({key: plain(value) for key, value in config.items()}).alphas_cumprod, dtype=np.float64)
+    return Process(VP(table), predictions[kind], _own(config))
+
+
+def _vp_schedule(config: Config) -> tuple[str, Mapping[str, Any]] | None:
+    respaced = any(config.get(f"use_{kind}") for kind in (*RESPACED, "lu_lambdas"))
+    plain_name = str(config["_class_name"]).removesuffix("Scheduler") in LEADING
+    if plain_name and not respaced and config.get("timestep_spacing", "leading") == "leading":
+        return "uniform-leading", {"steps_offset": config.get("steps_offset", 0)}
+    return _own(config)
 
 
 def _score(config: Config) -> Process:
@@ -154,7 +198,8 @@ def _edm(config: Config) -> Process:
         raise SigmaTuneError(
             f"an EDM model of prediction_type {kind!r} is not supported; supported are {', '.join(signs)}."
         )
-    path = VE(config["sigma_min"], config["sigma_max"], "quarter_log", config["num_train_timesteps"])
+    clock: Literal["quarter_log", "atan"] = "atan" if "Cosine" in config["_class_name"] else "quarter_log"
+    path = VE(config["sigma_min"], config["sigma_max"], clock, config["num_train_timesteps"])
     exponential = config["sigma_schedule"] == "exponential"
     karras = "karras", {"rho": float(config.get("rho", 7.0))}
     return Process(path, edm(config["sigma_data"], sign=signs[kind]), ("log-uniform", {}) if exponential else karras)
@@ -162,6 +207,11 @@ def _edm(config: Config) -> Process:
 
 def _flow(config: Config) -> Process:
     known = config.get("known_shift")
+    kind = config.get("prediction_type") or "flow_prediction"
+    if kind not in ("flow_prediction", "sample"):
+        raise SigmaTuneError(
+            f"a flow model of prediction_type {kind!r} is not supported; supported are flow_prediction, sample."
+        )
     if config.get("invert_sigmas"):
         raise SigmaTuneError("a flow scheduler with invert_sigmas is not supported: its time runs the other way.")
     if config.get("use_dynamic_shifting") and known is None:
@@ -169,23 +219,20 @@ def _flow(config: Config) -> Process:
             "a flow scheduler with use_dynamic_shifting has a shift for each resolution; load the pipeline with its height and "
             "width, or pass path=Flow(shift) and prediction='flow'."
         )
-    respaced = any(
-        config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta")
-    )  # over tau, not sigma
     path = Flow(config["shift"] if known is None else known, config["num_train_timesteps"])
-    if config.get("use_dynamic_shifting"):  # its list has no shifted end: linspace(1, 1/N) is shifted once
-        return Process(path, predictions["flow"], None)
-    # diffusers shifts the last level twice; the makers' default is what it does.
-    once = float(path.time(path.sigma_min))
-    last = {"sigma_min": float(path.at_position(once))} if once > 1 else {}
-    return Process(path, predictions["flow"], None if respaced else ("uniform-linspace", last))
+    return Process(path, predictions[kind], _own(config))
 
 
 def _sigmatune(config: Config) -> Process:
     """Our own scheduler: its plan's noise path."""
-    kind = config["prediction_type"]
-    prediction = predictions[kind] if kind != "edm" else edm(config["sigma_data"], sign=config["edm_sign"])
-    return Process(noise_path(config["plan"]["noise_path"]), prediction, None)
+    path, kind = noise_path(config["plan"]["noise_path"]), config["prediction_type"]
+    replaced = {**config, "_class_name": config.get("replaces") or ""}
+    if replaced["_class_name"] in READERS and replaced["_class_name"] != "SigmaTuneScheduler":
+        shift = getattr(path, "shift_by", None)
+        given = {key: value for key, value in replaced.items() if key not in ("plan", "use_flow_sigmas")}
+        return replace(read_process(given, shift=shift), path=path)
+    prediction = prediction_of(kind, config.get("sigma_data"), config.get("edm_sign", 1))
+    return Process(path, prediction, None, unknown="the scheduler holds a plan and not what it replaced")
 
 
 READERS: dict[str, Callable[[Config], Process]] = {
@@ -206,16 +253,21 @@ READERS: dict[str, Callable[[Config], Process]] = {
             "HeunDiscreteScheduler",
             "KDPM2AncestralDiscreteScheduler",
             "KDPM2DiscreteScheduler",
+            "LCMScheduler",
             "LMSDiscreteScheduler",
             "PNDMScheduler",
             "SASolverScheduler",
+            "TCDScheduler",
             "UniPCMultistepScheduler",
         ),
         _vp,
     ),
     "SigmaTuneScheduler": _sigmatune,
     "ScoreSdeVeScheduler": _score,
-    **dict.fromkeys(("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _edm),
-    **dict.fromkeys(("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"), _flow),
+    **dict.fromkeys(("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"), _cogvideox),
+    **dict.fromkeys(("CosineDPMSolverMultistepScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), _edm),
+    **dict.fromkeys(
+        ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"), _flow
+    ),
 }
 """Readers by the scheduler's class name."""

@@ -38,7 +38,9 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise SigmaTuneError(f"{source} is a file; pass the folder of a diffusers model.")
+        raise SigmaTuneError(
+            f"{source} is a file; pass the folder of a diffusers model, or a single .safetensors file."
+        )
     if is_exact(str(source)):
         raise SigmaTuneError(f"{source} is exact and has no network files; pass a trained model.")
     if not re.fullmatch(HUB_ID, str(source)):
@@ -117,8 +119,10 @@ def weights_variant(unet: Path) -> str | None:
                 "them, convert them with save_pretrained(..., safe_serialization=True) and pass that folder."
             )
         raise SigmaTuneError(f"{unet} holds no weights: {WEIGHTS}.safetensors is missing.")
-    pattern = rf"{WEIGHTS}(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.safetensors"
-    variants = {match["variant"] for name in names if (match := re.fullmatch(pattern, name))}
+    # The variant of a shard stands before its number or, in files of newer versions of diffusers, after it.
+    pattern = rf"{WEIGHTS}(?:\.(?P<before>[\w-]+?))?(?:-\d+-of-\d+)?(?:\.(?P<after>[\w-]+))?\.safetensors"
+    matches = [match for name in names if (match := re.fullmatch(pattern, name))]
+    variants = {match["before"] or match["after"] for match in matches}
     if None in variants:
         return None
     if len(variants) != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,15 @@ import numpy as np
 
 from sigmatune.noise.path import LEVEL_TOLERANCE, Array, Levels, NoisePath
 from sigmatune.support.errors import SigmaTuneError
+
+Map = Callable[[Array], Array]
+
+CLOCKS: dict[str, tuple[Map, Map]] = {
+    "sigma": (np.asarray, np.asarray),
+    "quarter_log": (lambda sigma: np.log(sigma) / 4, lambda t: np.exp(4 * t)),
+    "atan": (lambda sigma: np.arctan(sigma) * 2 / np.pi, lambda t: np.tan(t * np.pi / 2)),
+}
+"""The network's t from sigma, and the inverse."""
 
 
 @dataclass(frozen=True)
@@ -21,21 +31,22 @@ class VE(NoisePath):
 
     Args:
         sigma_low, sigma_high: The model's range, 0 < low < high < inf.
-        clock: The network's t: ``sigma`` itself or EDM's ``quarter_log``, log(sigma) / 4.
+        clock: The network's t: ``sigma`` itself, EDM's ``quarter_log``, log(sigma) / 4, or Stable Audio's ``atan``,
+            (2 / pi) atan(sigma).
         levels: How many positions the range is divided into; positions are linear in log sigma, as the time of score
             models and of EDM is.
     """
 
     sigma_low: float = 0.002
     sigma_high: float = 80.0
-    clock: Literal["sigma", "quarter_log"] = "sigma"
+    clock: Literal["sigma", "quarter_log", "atan"] = "sigma"
     levels: int = 1000
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_low < self.sigma_high < np.inf:
             raise SigmaTuneError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_low} and {self.sigma_high}.")
-        if self.clock not in ("sigma", "quarter_log"):
-            raise SigmaTuneError(f"the clock must be 'sigma' or 'quarter_log', not {self.clock!r}.")
+        if self.clock not in CLOCKS:
+            raise SigmaTuneError(f"the clock must be 'sigma', 'quarter_log' or 'atan', not {self.clock!r}.")
         if self.levels < 2:
             raise SigmaTuneError(f"a path has at least two levels, not {self.levels}.")
 
@@ -49,16 +60,17 @@ class VE(NoisePath):
 
     def sigma(self, t: Levels) -> Array:
         t = np.asarray(t, dtype=np.float64)
-        sigma = np.exp(4 * t) if self.clock == "quarter_log" else t
+        sigma = np.asarray(CLOCKS[self.clock][1](t))
         self.check(sigma)
         return np.asarray(sigma)
 
     def time(self, sigma: Levels) -> Array:
-        sigma = self.inside(sigma)
-        return np.asarray(np.log(sigma) / 4 if self.clock == "quarter_log" else sigma)
+        return np.asarray(CLOCKS[self.clock][0](self.inside(sigma)))
 
     def time_tolerance(self, t: Levels) -> Array:
         t = np.asarray(t, dtype=np.float64)  # it is not a count of levels, but the level itself or a logarithm of it
+        if self.clock == "atan":  # d t / d log sigma = sin(pi t) / pi
+            return np.asarray(LEVEL_TOLERANCE * np.abs(np.sin(np.pi * t)) / np.pi)
         return LEVEL_TOLERANCE * (np.full_like(t, 0.25) if self.clock == "quarter_log" else np.abs(t))
 
     def alpha(self, t: Levels) -> Array:

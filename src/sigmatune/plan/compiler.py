@@ -10,6 +10,7 @@ from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan.plan import Plan
+from sigmatune.plan.purpose import made_for
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -24,7 +25,8 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
         options: The solver's own options, such as eta.
 
     Raises:
-        SigmaTuneError: for an unknown solver or option, or levels outside the model's range.
+        SigmaTuneError: for an unknown solver or option, levels outside the model's range, or a solver that asks between
+            levels and a network of whole timesteps.
     """
     chosen = solvers.solver(solver)
     if denoiser is not None and denoiser.solver_options is not None:
@@ -39,10 +41,16 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
         coefficients = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **full)
         return Plan(schedule, chosen.name, coefficients, solver_options=full)
     levels = denoiser.snap(schedule.sigmas[..., :-1])
+    if denoiser.integer_time and chosen.between:
+        raise SigmaTuneError(
+            f"{chosen.name} also asks between the levels of the schedule, and this network accepts whole timesteps only; take "
+            "a solver of one call per step, such as dpmpp2m or sde-dpmpp2m."
+        )
     if denoiser.integer_time:
         schedule = schedule.moved(levels, "snapped")
     plan = compile_plan(schedule, solver, **options)
-    return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint())
+    known = made_for(denoiser) or None
+    return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint(), tuned_for=known)
 
 
 def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
@@ -62,5 +70,6 @@ def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:
         )
     schedule = plan.schedule.partial(sigma, steps)
     shortened = compile_plan(schedule, plan.solver, **plan.solver_options)
+    shortened = shortened.with_noise(plan.noise)
     notes = {"path": plan.path, "fingerprint": plan.fingerprint, "micro_batch": plan.micro_batch}
     return shortened.with_notes(**notes, tuned_for=plan.tuned_for)

@@ -64,7 +64,8 @@ class PlanFile(Strict):
         "sigma / (1 + sigma), after the shift"
     )
     sigmas: Levels | Annotated[list[Levels], Field(fail_fast=True)] = Field(
-        description="descending, ending in an explicit 0"
+        description="descending, ending in an explicit 0; a run starts at x = sigmas[0] times unit noise, or where it is inf, "
+        "at unit noise in the network's own scale"
     )
     steps: int = Field(ge=1, description="N; there are N + 1 sigmas")
     calls: int = Field(ge=1, description="network calls, each at one entry of network_sigmas")
@@ -74,7 +75,10 @@ class PlanFile(Strict):
     network_times: Numbers | Twice | None = Field(
         default=None, description="the t that the network receives at each call, if the noise path is known"
     )
-    solver: str
+    solver: str = Field(
+        description="the steps between the levels: euler is of first order; multistep solvers such as dpmpp2m take first-order "
+        "steps until they have earlier outputs, and to 0; custom stands in the table"
+    )
     solver_options: dict[str, Any] = Field(default_factory=dict)
     family: str
     family_options: dict[str, Any]
@@ -83,8 +87,20 @@ class PlanFile(Strict):
     micro_batch: int = Field(
         ge=1, le=MOST_ROWS, description="rows per network call; images are bit-equal only at equal sizes"
     )
-    table: TableFields | None = Field(default=None, description="learned coefficients")
-    tuned_for: dict[str, Any] | None = None
+    noise: Literal["level"] | None = Field(
+        default=None,
+        description="level: the noise of a step is that of a Brownian path over the levels, not of its call",
+    )
+    table: TableFields | None = Field(
+        default=None,
+        description="learned coefficients: S = start * noise; at each call z = c S, x0 = D(z, q), S = A S + b x0 (+ G noise); "
+        "the image is the last c S",
+    )
+    tuned_for: dict[str, Any] | None = Field(
+        default=None,
+        description="what the model predicts; and if it was tuned, its calls, guidance, shape, measure, and under load the "
+        "prompts or labels and the size",
+    )
     evidence: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
 
@@ -132,4 +148,4 @@ def coefficients_of(fields: TableFields) -> Coefficients:
     arrays = {name: torch.tensor(getattr(fields, name), dtype=torch.float64) for name in names}
     empty = torch.zeros(*arrays["b"].shape, 0, dtype=torch.float64)
     G = empty if fields.G is None else torch.tensor(fields.G, dtype=torch.float64)
-    return Coefficients(**arrays, G=G, double=fields.double)
+    return Coefficients(**arrays, G=G, double=fields.double)  # type: ignore[arg-type]

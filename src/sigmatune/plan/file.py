@@ -20,6 +20,7 @@ from sigmatune.core.table import Coefficients
 from sigmatune.plan.compiler import compile_plan
 from sigmatune.plan.document import PlanFile, coefficients_of, parse
 from sigmatune.plan.plan import Plan
+from sigmatune.plan.repository import fetch, is_hub_id
 from sigmatune.support import json_file
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
@@ -29,16 +30,19 @@ def dumps(plan: Plan) -> str:
     return plan.document().text()
 
 
-def load_plan(path: str | Path, *, solver: str | None = None) -> Plan:
+def load_plan(path: str | Path, *, solver: str | None = None, revision: str | None = None) -> Plan:
     """Reads a plan file and compiles it; the levels are those of the file, bit for bit.
 
     Args:
-        path: A file that :meth:`Plan.save` wrote.
+        path: A file that :meth:`Plan.save` wrote, or ``owner/name``, a repository that :meth:`Plan.push_to_hub` wrote.
         solver: Run the levels with another solver than they were tuned for; warns.
+        revision: Branch, tag or commit on the hub.
 
     Raises:
         SigmaTuneError: in one sentence, if the file is no plan of a known version, or names an unknown solver.
     """
+    if revision is not None or (is_hub_id(path) and not str(path).endswith(".json")):
+        path = fetch(str(path), revision)
     return json_file.read(path, lambda text: loads(text, solver=solver), kind="plan")
 
 
@@ -61,6 +65,7 @@ def _plan_of(fields: PlanFile, solver: str | None) -> Plan:
     table = fields.table if name == "custom" else None
     options = fields.solver_options if solver is None or solver == fields.solver else {}
     coefficients = compile_plan(schedule, name, **options).coefficients if table is None else coefficients_of(table)
+    coefficients = replace(coefficients, by_level=fields.noise == "level")
     pairs = None
     if solver is None:
         _check_stated(fields, schedule, coefficients)

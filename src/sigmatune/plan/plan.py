@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -14,12 +14,16 @@ from sigmatune import noise
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, drawing_of, family_of, levels_of, rows_of
 from sigmatune.core.table import Coefficients
+from sigmatune.plan import model_card, purpose
+from sigmatune.plan import repository as repositories
 from sigmatune.plan.document import FORMAT, VERSION, PlanFile, lists, plain, table_of
 from sigmatune.support import card, outputs
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
+
+NoiseKind = Literal["call", "level"]
 
 MICRO_BATCH = 16
 """Default rows per network call; recorded in plans, because images are bit-equal only at equal sizes."""
@@ -35,7 +39,8 @@ class Plan:
         coefficients: The linear state machine.
         path: The noise path of its model (:meth:`NoisePath.spec`), if any.
         fingerprint: Fingerprint of that model, if any.
-        tuned_for: The settings of its tuning: calls, steps, solver, shape, guidance.
+        tuned_for: What it is for: what its model predicts; and if it was tuned, the settings of the tuning: calls, steps,
+            solver, shape, guidance, measure, and the options of :func:`sigmatune.load` (:attr:`load_options`).
         evidence: The guard's report.
         cost: The cost of finding the plan.
         micro_batch: Rows per network call.
@@ -62,18 +67,39 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """The card that a notebook shows."""
+        return card.card(f"Plan: {self._heading()}", drawing_of(self.schedule), self.facts())
+
+    def describe(self) -> str:
+        """Everything that a person asks of a plan, a line each: what to set, what it costs, what it is for, its evidence."""
+        lines = [f"  {name}: {card.line(value)}" for name, value in self.facts().items() if value not in (None, "", {})]
+        return "\n".join([f"Plan: {self._heading()}", *lines])
+
+    def facts(self) -> dict[str, Any]:
+        """The lines of :meth:`describe` by name; those without a value do not apply."""
         of = self.cost.get("network_evaluations") if isinstance(self.cost, Mapping) else None
         spent = of.get("total") if isinstance(of, Mapping) else None
-        facts = {
+        kind = self.path.get("kind") if isinstance(self.path, Mapping) else None
+        predicts = purpose.prediction_words(self.tuned_for)
+        return {
             "family": family_of(self.schedule),
             "rows": rows_of(self.schedule),
             "sigmas": levels_of(self.schedule),
-            "tuned for": card.options(self.tuned_for or {}),
+            "in a pipeline": purpose.cost_words(self.coefficients.q.numpy(), self.tuned_for),
+            "tuned for": purpose.words(self.tuned_for),
+            "conditions": purpose.condition_words(self.tuned_for),
             "evidence": self._verdict() or "none, this plan was not tuned",
             "cost of tuning": f"{spent:,} network evaluations" if isinstance(spent, int) else None,
+            "noise path": f"{kind}{f', predicts {predicts}' if predicts else ''}" if kind else None,
             "model": self.fingerprint,
         }
-        return card.card(f"Plan: {self._heading()}", drawing_of(self.schedule), facts)
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """Options of :func:`sigmatune.load` that make the model as it was tuned: prompts or labels, guidance, size.
+
+        ``st.load(folder, **plan.load_options)``; empty for a model without conditions, and for plans that do not record them.
+        """
+        return purpose.load_options(self.tuned_for)
 
     def _heading(self) -> str:
         known = card.options(self.solver_options)
@@ -115,6 +141,25 @@ class Plan:
         """The plan's noise path, if any; at the plan's own levels its t are those of the plan's file."""
         return None if self.path is None else noise.paired(noise.from_spec(self.path), self.pairs)
 
+    @property
+    def noise(self) -> NoiseKind:
+        """What a step's noise depends on: its call ("call") or its levels ("level"), besides the seed and the row's index."""
+        return "level" if self.coefficients.by_level else "call"
+
+    def with_noise(self, kind: NoiseKind) -> Plan:
+        """Returns a copy whose noise is drawn by call or by level; of a deterministic plan the results stay the same.
+
+        Args:
+            kind: "call" draws a step's noise by the number of its call. "level" takes it from a Brownian path over the levels
+                (:mod:`sigmatune.core.brownian`), so that plans of 20 and of 40 steps end at nearly the same image.
+
+        Raises:
+            SigmaTuneError: for another kind.
+        """
+        if kind not in get_args(NoiseKind):
+            raise SigmaTuneError(f'noise is drawn by "call" or by "level", not {kind!r}.')
+        return replace(self, coefficients=replace(self.coefficients, by_level=kind == "level"))
+
     def document(self) -> PlanFile:
         """The fields of the plan's file."""
         q, path = self.coefficients.q.numpy(), self.noise_path()
@@ -134,6 +179,7 @@ class Plan:
             noise_path=plain(self.path),
             model=self.fingerprint,
             micro_batch=self.micro_batch,
+            noise="level" if self.noise == "level" else None,
             table=table_of(self.coefficients) if self.solver == "custom" else None,
             tuned_for=plain(self.tuned_for),
             evidence=plain(self.evidence),
@@ -151,6 +197,33 @@ class Plan:
             SigmaTuneError: if the folder does not exist or cannot be written to, or another file is there.
         """
         outputs.save(path, self.document().text(), "plan", force=force)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, message: str = "", model: str = "") -> str:
+        """Writes the plan into a repository of the Hugging Face hub, with a card that shows its evidence and its levels.
+
+        Args:
+            repository: ``owner/name``; created if it is not there.
+            private: Make a new repository private.
+            message: The commit's message.
+            model: The hub id of the model that the plan is for, for the card.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            SigmaTuneError: if that is no repository, or the hub refuses it.
+        """
+        message = message or f"Plan of {self.calls} calls, {self.solver}"
+        return repositories.push(self.repository_files(repository, model), repository, message, private=private)
+
+    def repository_files(self, repository: str, model: str = "") -> dict[str, str]:
+        """The files that :meth:`push_to_hub` sends, text by name."""
+        document = self.document()
+        return {
+            repositories.PLAN: document.text(),
+            "README.md": model_card.card_of(document, self.schedule, repository, model),
+            "levels.svg": model_card.drawing(self.schedule),
+        }
 
 
 class Rule(Protocol):
@@ -185,7 +258,13 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
             "this network accepts whole timesteps only and the plan's levels lie between them; make the plan for this "
             "model."
         )
-    if plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
+    if differs := purpose.differences(plan.tuned_for, denoiser):
+        warnings.warn(
+            f"this plan was tuned {' and '.join(differs)}; its evidence does not carry over.",
+            PlanMismatch,
+            stacklevel=3,
+        )
+    elif plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
         warnings.warn(
             "this plan was made for another model; its evidence does not carry over.", PlanMismatch, stacklevel=3
         )

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from sigmatune import noise
 from sigmatune.core import soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.loop import Step, run
 from sigmatune.core.schedule import whole
+from sigmatune.noise import paired
 from sigmatune.plan.document import MOST_ROWS
-from sigmatune.plan.plan import Plan, Rule, check_fit
+from sigmatune.plan.plan import NoiseKind, Plan, Rule, check_fit
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.pixels import first_unsound
 
@@ -31,6 +31,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     indices: Sequence[int] | None = None,
     x0: torch.Tensor | None = None,
     micro_batch: int | None = None,
+    noise: NoiseKind | None = None,
     on_step: Callable[[Step], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
@@ -44,6 +45,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         indices: The rows' indices in the noise.
         x0: Images to start from (at the plan's first level) instead of pure noise, (n, *shape).
         micro_batch: The network is always called with this many rows, padded with zeros; the plan's own by default.
+        noise: Draw the noise of stochastic steps by "call" or by "level" (:meth:`Plan.with_noise
+            <sigmatune.plan.plan.Plan.with_noise>`); the plan's own kind by default.
         on_step: Sees every network call.
         progress: Called with (calls done, calls in all), in units of one micro-batch's call.
 
@@ -60,6 +63,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
     if not isinstance(plan, Plan):
         denoiser, plan = plan.together(seed, rows, denoiser)
+    if noise is not None:
+        plan = plan.with_noise(noise)
     size = plan.micro_batch if micro_batch is None else whole(micro_batch, "micro_batch", most=MOST_ROWS)
     if soundness.suspicious(denoiser):
         soundness.check(soundness.bare(denoiser), rows[0] if rows else 0)
@@ -72,7 +77,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         raise SigmaTuneError(f"x0 must have shape {(len(rows), *denoiser.shape)}, not {tuple(x0.shape)}.")
     if x0 is not None and (bad := first_unsound(x0)) is not None:
         raise SigmaTuneError(f"image {bad} of x0 holds NaN or infinity; leave it out or repair it.")
-    path = noise.paired(denoiser.path, plan.pairs)
+    path = paired(denoiser.path, plan.pairs)
     if path is not denoiser.path:
         denoiser = denoiser.with_path(path)
     logger.debug(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.plan.plan import Plan
+from sigmatune.plan.purpose import made_for, remembered
 
 
 def tuned_for(
@@ -29,6 +30,8 @@ def tuned_for(
         **({} if measure is None else {"measure": dict(measure)}),
         "guidance": model.guidance,
         **(model.conditioning or {}),
+        **made_for(model),
+        **remembered(model),
     }
 
 

@@ -1,6 +1,7 @@
 """The report: one HTML file with the result of tuning, its uncertainty, its cost, and its use.
 
-The file loads nothing: styles, charts (SVG) and images are inside it, and there are no scripts.
+The file loads nothing: styles, charts (SVG), images and the script of its slider are inside it,
+and its policy forbids everything else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sigmatune.analysis.stepwise import SMALLEST, analyze, chain
 from sigmatune.plan import Plan
 from sigmatune.report import measurements as measure
 from sigmatune.report import page
+from sigmatune.report.usage import Clients
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 from sigmatune.tuning.workbench import Workbench
@@ -33,6 +35,7 @@ def write(
     source: str | None = None,
     files: Sequence[str | Path] | None = None,
     analysis: Stepwise | None = None,
+    clients: Clients | None = None,
 ) -> None:
     """Writes the report on tuned plans, atomically.
 
@@ -47,6 +50,7 @@ def write(
         source: The argument of :func:`sigmatune.load` for the model. Without it the page's code expects a ``model``.
         files: The plans' files, one per plan. Without them the page's code holds the levels themselves.
         analysis: A stepwise analysis of the model, such as :func:`glance`; without it the page has no such section.
+        clients: The texts of a plan for other programs; without it the page has none.
 
     Raises:
         SigmaTuneError: if a plan was not tuned on this workbench, the numbers of plans and files differ, or the file
@@ -56,7 +60,7 @@ def write(
     if files is not None and len(files) != len(plans):
         raise SigmaTuneError(f"give one file for each of the {len(plans)} plans, not {len(files)}.")
     names = None if files is None else [Path(file) for file in files]
-    write_text(path, page.page(measure.measure(bench, plans, rows=rows), source, names, analysis))
+    write_text(path, page.page(measure.measure(bench, plans, rows=rows), source, names, analysis, clients))
 
 
 def glance(bench: Workbench) -> Stepwise | None:
@@ -69,6 +73,8 @@ def glance(bench: Workbench) -> Stepwise | None:
     if len(model.shape) != 3 or min(model.shape[-2:]) < SMALLEST:
         return None
     plan = replace(chain(model, min(GLANCE_STEPS, model.path.levels)), micro_batch=bench.settings.micro_batch)
-    report = bench.progress
-    shown = None if report is None else lambda *done: report("which frequencies change when", *done)
+
+    def shown(done: int, total: int) -> None:
+        bench.progress("which frequencies change when", done, total)
+
     return analyze(model, GLANCE_SAMPLES, plan=plan, seed=bench.settings.seed, progress=shown)

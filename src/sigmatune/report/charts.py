@@ -9,7 +9,7 @@ import numpy as np
 
 from sigmatune.noise import Array
 from sigmatune.report.facts import ErrorCurve, Group, View
-from sigmatune.report.svg import BG, DEFAULT, FG, GRID, MUTED, OTHER, PLAN, chart, end_labels, log_ticks
+from sigmatune.report.svg import DEFAULT, FG, GRID, MUTED, OTHER, PLAN, chart, end_labels, log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,14 +59,11 @@ def _curve(axis: Axes, curve: ErrorCurve, colour: str, width: float, mark: str) 
     front = {PLAN: 4, DEFAULT: 3}.get(colour, 2)
     bars = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
     axis.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=max(width - 0.8, 0.6), zorder=front)
-    axis.plot(x, y, color=colour, linewidth=width, zorder=front)
+    if colour != PLAN:  # plans of several budgets are not one curve
+        axis.plot(x, y, color=colour, linewidth=width, zorder=front)
     size = 8 if colour == PLAN else 5
-    for part, fill in ((True, colour), (False, BG if colour == PLAN else colour)):
-        here = [p for p in points if (p.exact if colour == PLAN else True) is part]
-        axis.plot(
-            [p.calls for p in here], [p.mean for p in here], "o" if colour == PLAN else mark, color=colour,
-            markerfacecolor=fill, markersize=size, zorder=front + 0.5,
-        )  # fmt: skip
+    mark = "o" if colour == PLAN else mark
+    axis.plot(x, y, mark, color=colour, markersize=size, zorder=front + 0.5)
 
 
 def octaves(q: Array, edges: Array) -> tuple[int, Array]:
@@ -93,19 +90,19 @@ def edges_of(view: View, sigma_min: float) -> Array:
 
 
 def levels_chart(view: View, sigma_min: float, name: str) -> str:
-    """Draws the levels of the network calls on a log axis, one line per schedule, above the calls per octave."""
+    """Draws the levels of the network calls on a log axis, one line per schedule."""
     edges = edges_of(view, sigma_min)
     infinite = any(np.isinf(q).any() for _, q in view.levels)
     left = edges[-1] + 1.6  # where sigma = inf is drawn
 
     def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001
         size = 10.5 if narrow else 12
-        top, below = figure.subplots(2, 1, sharex=True, height_ratios=(len(view.levels), 3.2))
+        top = figure.add_subplot()
         for i, (label, q) in enumerate(view.levels):
             place = np.where(np.isinf(q), left, np.log2(np.where(np.isinf(q), 1, q)))
             colour = _colour(view, i)
             top.hlines(i, edges[0], left if infinite else edges[-1], color=GRID, linewidth=0.8)
-            top.plot(place, [i] * len(q), "o", color=colour, markersize=9 if colour == PLAN else 6, clip_on=False)
+            top.plot(place, [i] * len(q), "o", color=colour, markersize=10 if colour == PLAN else 7, clip_on=False)
             if narrow:
                 place_of = (left if infinite else edges[-1]) + 0.2
                 top.annotate(
@@ -119,13 +116,11 @@ def levels_chart(view: View, sigma_min: float, name: str) -> str:
                 tick.set_color(_text(_colour(view, i)))
         top.set_ylim(len(view.levels) - 0.4, -0.9 if narrow else -0.6)
         top.spines[:].set_visible(False)
-        _bars(below, view, edges, left)
-        below.set_ylabel("calls per octave", fontsize=size)
-        _sigma_axis(below, edges, left if infinite else None)
+        _sigma_axis(top, edges, left if infinite else None)
 
     rows = len(view.levels)
-    label = f"Noise levels of the {view.plan.calls} network calls of each schedule on a log axis, and calls per octave."
-    return chart(draw, (rows * 27 + 190, rows * 33 + 190), name, label)
+    label = f"Noise levels of the {view.plan.calls} network calls of each schedule on a log axis."
+    return chart(draw, (rows * 27 + 60, rows * 33 + 60), name, label)
 
 
 def _colour(view: View, i: int) -> str:
@@ -136,23 +131,6 @@ def _colour(view: View, i: int) -> str:
 
 def _text(colour: str) -> str:
     return MUTED if colour == OTHER else FG
-
-
-def _bars(axis: Axes, view: View, edges: Array, left: float) -> None:
-    shown = [(q, _colour(view, i)) for i, (_, q) in enumerate(view.levels) if _colour(view, i) != OTHER]
-    width = 0.78 / len(shown)
-    most = 1.0
-    for i, (q, colour) in enumerate(shown):
-        infinite, counts = octaves(q, edges)
-        # The axis runs from much noise to little, so the first of a pair stands at the larger sigma.
-        shift = width * ((len(shown) - 1) / 2 - i)
-        axis.bar(edges[:-1] + 0.5 + shift, counts, width * 0.94, color=colour)
-        if infinite:
-            axis.bar([left + shift], [infinite], width * 0.94, color=colour)
-        most = max(most, infinite, counts.max())
-    axis.set_yticks(np.arange(0, most + 1, max(1, int(most) // 4)))
-    axis.grid(axis="y")
-    axis.spines["left"].set_visible(False)
 
 
 def _sigma_axis(axis: Axes, edges: Array, left: float | None) -> None:

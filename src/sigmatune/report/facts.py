@@ -10,7 +10,6 @@ import torch
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.report.residual import Residual
-from sigmatune.statistics.paired import Comparison
 from sigmatune.tuning.both_numbers import BothNumbers, both_numbers
 
 
@@ -25,7 +24,6 @@ class Point:
         mean, low, high: Their geometric mean and its bootstrap interval.
         images: End points of the first noises, (shown, *shape); large images are shrunk.
         levels: The level of each network call, (K,).
-        exact: Whether this is a tuned plan itself, and not its curve at another number of steps.
     """
 
     calls: int
@@ -36,7 +34,6 @@ class Point:
     high: float
     images: torch.Tensor
     levels: Array
-    exact: bool
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,12 @@ class Pair:
     Attributes:
         default: The guard's baseline where a plan was tuned, else the default with the smallest error here.
         name: The default's name.
-        plan: None where the plan has no curve.
-        ratio: Their paired comparison; None without a plan.
-        guard: What the guard measured on all held-out noises; None where no plan was tuned, or where there is no gain.
+        plan: None where no plan was tuned, or the plan is this default.
     """
 
     default: Point
     name: str
     plan: Point | None
-    ratio: Comparison | None
-    guard: BothNumbers | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,7 @@ class Group:
     Attributes:
         solver: Its name.
         defaults: One curve per static default.
-        tuned: The plans' curve: at a plan's own budget the plan itself, elsewhere the nearest tuned plan's levels
-            resampled, if there is one.
+        tuned: The plans, each at its own number of steps: only what was tuned is called tuned.
         pairs: By number of steps.
         reference: End points of the converged solution, (shown, *shape).
         reference_calls: The cost of one of them.

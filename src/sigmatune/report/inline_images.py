@@ -22,11 +22,11 @@ def drawable(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 1
 
 
-def data_address(pixels: Pixels) -> str:
-    """One image, (H, W, C) uint8, as a ``data:`` address."""
+def data_address(pixels: Pixels, largest: int = LARGEST) -> str:
+    """One image, (H, W, C) uint8, as a ``data:`` address, shrunk to this many pixels a side."""
     picture, buffer = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), io.BytesIO()
-    if max(picture.size) > LARGEST:
-        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    if max(picture.size) > largest:
+        picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
         picture.save(buffer, "JPEG", quality=88)
         kind = "jpeg"
     else:

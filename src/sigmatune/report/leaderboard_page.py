@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sigmatune import __version__
+from sigmatune.report import inline_images as pictures
 from sigmatune.report.charts import MARKS, short
 from sigmatune.report.html import p, table
 from sigmatune.report.style import STYLE
 from sigmatune.report.svg import DEFAULT, OTHER, PLAN, chart, end_labels, log_ticks
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
+Values = tuple[float, float]
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 BARS = (
     "Bars are 95% intervals over seeds. Entries ran on the same noises, so the data separate two of them more finely "
     "than their bars suggest; the verdict above uses this."
 )
 
 
-def page(leaderboard: Mapping[str, Any]) -> str:
-    """Builds the page from what :func:`sigmatune.evaluation.leaderboard.to_dict` returns."""
+def page(
+    leaderboard: Mapping[str, Any], images: Sequence[tuple[str, torch.Tensor]] = (), values: Values = (-1, 1)
+) -> str:
+    """Builds the page.
+
+    Args:
+        leaderboard: The result of :func:`sigmatune.evaluation.leaderboard.to_dict`.
+        images: Samples of some entries from the same noises, each with what they are, (n, C, H, W).
+        values: The range of the samples.
+    """
     rows: Sequence[Row] = leaderboard["rows"]
     first = [*rows[0]["figures"], *_errors(rows)[:1]]
     title = f"{leaderboard['source']}: which schedule for few calls"
-    verdicts = "".join(p(sentence, "see") for sentence in leaderboard["verdict"])
+    verdicts = f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in leaderboard['verdict'])}</ul>"
+    shown = _images(images, values)
     charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
     what = f"{leaderboard['n']:,} images per entry, from the same noises (seed {leaderboard['seed']})"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">{escape(what)}, ranked by {escape(_title(first[0]))}.{escape(_second(rows))}</p>\n'
-        f"<section>{verdicts}</section>\n"
+        f"<section><h2>The verdict</h2>{p(_headline(rows), 'big')}{verdicts}</section>\n{shown}"
         f"<section><h2>Quality against calls</h2>{charts}"
         f"{p(BARS, 'note')}"
         f"</section>\n<section><h2>All figures</h2>{_table(rows)}</section>\n"
@@ -92,7 +105,7 @@ def _chart(rows: Sequence[Row], solver: str, number: int) -> str:
             spans = [[v - b for v, b in zip(y, bars[0], strict=True)], [b - v for v, b in zip(y, bars[1], strict=True)]]
             width = 2.4 if name == best else 1.2
             axis.errorbar(x, y, spans, color=colour, linewidth=width, marker=MARKS[i % len(MARKS)], markersize=5)
-            ends.append(((x[-1], y[-1]), short(name), colour))
+            ends.append(((x[-1], y[-1]), _plain(name), colour))
         axis.set(
             xlabel="network calls per image",
             ylabel=f"{rows[0]['figures'][0]['name']}, {rows[0]['figures'][0]['settings']['space']}",
@@ -123,9 +136,9 @@ def _table(rows: Sequence[Row]) -> str:
         if errors:
             figures.insert(1, _cell(row["paired"]) if row["paired"] else "-")
         star = " (front)" if row["pareto"] else ""
-        cells = [str(row["calls"]), escape(short(row["name"])) + star, escape(row["solver"]), *figures]
+        cells = [str(row["calls"]), escape(_plain(row["name"])) + star, escape(row["solver"]), *figures]
         lines.append(("own" if row["pareto"] else "", cells))
-    note = "Marked rows are the Pareto front: no other entry is better with as few calls. * is the model's own default."
+    note = "Marked rows are the Pareto front: no other entry is better with as few calls."
     whys = dict.fromkeys(row["unpaired"] for row in rows if row.get("unpaired"))
     dashes = "".join(p(f"-: no paired error; {why.rstrip('.')}.", "note") for why in whys)
     return table(head, lines, "figures") + p(note, "note") + dashes
@@ -137,12 +150,71 @@ def _cell(figure: Mapping[str, Any]) -> str:
 
 
 def _settings(figures: Sequence[Mapping[str, Any]]) -> str:
-    """The settings of each figure, once."""
-    blocks = [
-        f"<h3>{escape(_title(figure))}</h3><pre>{escape(json.dumps(figure['settings'], indent=1))}</pre>"
-        for figure in figures
-    ]
-    return "".join(blocks)
+    """What the figures depend on, in a table: each line once, where all figures agree in it."""
+    columns = [_facts(figure["settings"]) for figure in figures]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = []
+    for name in names:
+        said = [column.get(name, "") for column in columns]
+        rows.append(("", [name, *map(escape, said)]))
+    return table(["", *(f"{f['name']} {f['settings']['space']}" for f in figures)], rows, "settings")
+
+
+def _facts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings in words."""
+    reference, extractor, seeds = (
+        settings.get("reference") or {},
+        settings.get("extractor") or {},
+        settings.get("seeds") or {},
+    )
+    indices = seeds.get("indices")
+    return {
+        "images": f"{settings['n']:,}",
+        "compared with": ", ".join(str(reference[key]) for key in ("name", "n", "steps") if key in reference)
+        or "nothing",
+        "extractor": str(extractor.get("name", "")),
+        "seed": str(seeds.get("seed", "")),
+        "noises": f"{indices[0]} to {indices[1] - 1}" if indices else "",
+        "arithmetic": str(settings.get("dtype", "")),
+        "torch": str((settings.get("versions") or {}).get("torch", "")),
+    }
+
+
+def _headline(rows: Sequence[Row]) -> str:
+    """Which schedule is best at which budgets, and whether the paired errors agree."""
+    budgets = list(dict.fromkeys(row["budget"] for row in rows))
+    first = {budget: next(row for row in rows if row["budget"] == budget) for budget in budgets}
+    wins: dict[str, list[int]] = {}
+    for budget, row in first.items():
+        wins.setdefault(f"{_plain(row['name'])} with {row['solver']}", []).append(budget)
+    leads = [f"{name} at {', '.join(map(str, won))} calls" for name, won in wins.items()]
+    said = f"Best: {'; '.join(leads[:3])}" + (f"; {len(leads) - 3} more" if len(leads) > 3 else "")
+    against = [b for b, row in first.items() if not _nearest(row, [other for other in rows if other["budget"] == b])]
+    return said + (f"; the paired error disagrees at {', '.join(map(str, against))}" if against else "")
+
+
+def _nearest(row: Row, others: Sequence[Row]) -> bool:
+    """Whether an entry also has the smallest paired error of its budget, as far as errors are known."""
+    known = [other["paired"]["value"] for other in others if other.get("paired")]
+    return not known or (bool(row.get("paired")) and row["paired"]["value"] <= min(known))
+
+
+def _plain(name: str) -> str:
+    """A schedule's name in brief; of the model's own default in words, because marks mean something else in tables."""
+    return short(name).replace("*", " (the model's own)")
+
+
+def _images(images: Sequence[tuple[str, torch.Tensor]], values: Values) -> str:
+    """Rows of samples from the same noises."""
+    drawn = [(name, one) for name, one in images if pictures.drawable(tuple(one.shape[1:]))]
+    if not drawn:
+        return ""
+    strips = "".join(
+        f'<div class="strip"><div class="who"><b>{escape(name)}</b></div>{pictures.strip(one, values, name)}</div>'
+        for name, one in drawn
+    )
+    note = p("The first noises, not a selection; each column starts from one noise.", "note")
+    return f"<section><h2>Images from the same noises</h2>{note}{strips}</section>\n"
 
 
 def _number(value: float) -> str:

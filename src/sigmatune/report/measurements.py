@@ -19,17 +19,15 @@ import torch
 from sigmatune import schedules, solvers
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, close
-from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
 from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
 from sigmatune.report.inline_images import LARGEST, drawable
 from sigmatune.report.residual import residual
 from sigmatune.statistics.bootstrap import percentile_interval
-from sigmatune.statistics.paired import compare
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import cache
 from sigmatune.tuning.baseline import baseline
-from sigmatune.tuning.both_numbers import both_numbers
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
 
@@ -111,29 +109,25 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
 
     makers = {label: partial(default, family, options) for label, family, options in families}
     curves = {label: _defined(make, steps) for label, make in makers.items()}
-    tuned = _defined(partial(_at, bench, by_steps), steps)
     # The workbench's memory has all end points of the guard; the rest is sampled in batches.
     judged = {(label, n) for label in curves for n, p in by_steps.items() if (p.evidence or {})["baseline"] == label}
     missing = [plan for label, plans in curves.items() for n, plan in plans.items() if (label, n) not in judged]
-    missing += [plan for n, plan in tuned.items() if n not in by_steps]
     if (
         len(missing) * rows * int(np.prod(bench.model.shape)) * 4 <= cache.KEPT
     ):  # else they would be evicted before their use
         bench.prefetch(missing, "held_out", rows=rows, purpose="report")
 
-    def point(plan: Plan, *, judged: bool, exact: bool = False) -> Point:
-        return _point(bench, plan, rows, reference_steps, judged=judged, exact=exact)
+    def point(plan: Plan, *, judged: bool) -> Point:
+        return _point(bench, plan, rows, reference_steps, judged=judged)
 
     defaults = [
         ErrorCurve(label, {n: point(plan, judged=(label, n) in judged) for n, plan in plans.items()})
         for label, plans in curves.items()
     ]
-    tuned_curve = ErrorCurve(
-        "plan", {n: point(plan, judged=n in by_steps, exact=n in by_steps) for n, plan in tuned.items()}
-    )
+    tuned_curve = ErrorCurve("plan", {n: point(plan, judged=True) for n, plan in sorted(by_steps.items())})
     reference = _shown(bench.reference("held_out", reference_steps)[: min(SHOWN, rows)])
     names = list(dict.fromkeys((plan.evidence or {})["baseline"] for plan in plans))
-    pairs = {n: pair for n in steps if (pair := _pair(bench, n, defaults, tuned_curve, by_steps.get(n))) is not None}
+    pairs = {n: pair for n in steps if (pair := _pair(n, defaults, tuned_curve, by_steps.get(n))) is not None}
     calls = bench.reference_plan(reference_steps).network_calls(bench.model)
     gain = any((plan.evidence or {})["gain"] for plan in plans)
     return Group(solver, [c for c in defaults if c.points], tuned_curve, pairs, reference, calls, names, gain)
@@ -166,24 +160,13 @@ def _steps(bench: Workbench, solver: str, by_steps: dict[int, Plan]) -> list[int
     return sorted(steps)
 
 
-def _at(bench: Workbench, by_steps: dict[int, Plan], n: int) -> Plan:
-    """The plan of n steps, or the nearest tuned plan's curve of levels, resampled to n steps."""
-    if n in by_steps:
-        return by_steps[n]
-    tuned = [plan for plan in by_steps.values() if (plan.evidence or {})["gain"]]
-    if not tuned:
-        raise SigmaTuneError("none of the plans is tuned, so there is no curve.")
-    plan = min(tuned, key=lambda plan: (abs(np.log(plan.steps / n)), plan.steps))
-    return compile_plan(plan.schedule.resample(n), plan.solver, bench.model, **plan.solver_options)
-
-
-def _point(bench: Workbench, plan: Plan, rows: int, reference_steps: int, *, judged: bool, exact: bool) -> Point:
+def _point(bench: Workbench, plan: Plan, rows: int, reference_steps: int, *, judged: bool) -> Point:
     asked = None if judged else rows
     errors = bench.errors(plan, "held_out", rows=asked, reference_steps=reference_steps, purpose="report")[:rows]
     images = _shown(bench.outputs(plan, "held_out", rows=asked, purpose="report")[: min(SHOWN, rows)])
     low, high = interval(errors, seed=bench.settings.seed)
     mean, levels = float(np.exp(np.log(errors).mean())), plan.coefficients.q.numpy()
-    return Point(plan.network_calls(bench.model), plan.steps, errors, mean, low, high, images, levels, exact)
+    return Point(plan.network_calls(bench.model), plan.steps, errors, mean, low, high, images, levels)
 
 
 def _shown(images: torch.Tensor) -> torch.Tensor:
@@ -202,9 +185,7 @@ def interval(errors: Array, *, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _pair(
-    bench: Workbench, n: int, defaults: list[ErrorCurve], tuned: ErrorCurve, judged_plan: Plan | None
-) -> Pair | None:
+def _pair(n: int, defaults: list[ErrorCurve], tuned: ErrorCurve, judged_plan: Plan | None) -> Pair | None:
     present = [curve for curve in defaults if n in curve.points]
     if judged_plan is not None:
         present = [curve for curve in present if curve.name == (judged_plan.evidence or {})["baseline"]]
@@ -215,9 +196,7 @@ def _pair(
     same = plan is None or (
         plan.levels.shape == default.levels.shape and bool(close(plan.levels, default.levels).all())
     )
-    ratio = None if plan is None or same else compare(plan.errors, default.errors, seed=bench.settings.seed)
-    judged = (judged_plan.evidence or {}) if judged_plan is not None else {}
-    return Pair(default, best.name, plan, ratio, both_numbers(judged) if judged.get("gain") else None)
+    return Pair(default, best.name, None if same else plan)
 
 
 def _view(bench: Workbench, plan: Plan) -> View:

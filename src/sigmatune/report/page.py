@@ -1,4 +1,4 @@
-"""The page: the verdict first, then the sections; HTML that loads nothing."""
+"""The page: the verdict first, default and tuned large, then the sections; HTML that loads nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from sigmatune import __version__
 from sigmatune.analysis.result import Stepwise
 from sigmatune.report import sections, words
 from sigmatune.report import stepwise_section as stepwise
+from sigmatune.report.comparison import POLICY, SCRIPT, comparison
 from sigmatune.report.facts import ReportFacts, View
 from sigmatune.report.html import budget, p
 from sigmatune.report.style import STYLE
+from sigmatune.report.usage import Clients
 from sigmatune.tuning.both_numbers import UNSURE
 
 SECTIONS = (
+    ("compare", "Default and tuned"),
     ("curves", "Error against calls"),
     ("samples", "Images from the same noises"),
     ("levels", "Where the calls go"),
@@ -33,6 +36,7 @@ def page(
     source: str | None = None,
     files: Sequence[Path] | None = None,
     analysis: Stepwise | None = None,
+    clients: Clients | None = None,
 ) -> str:
     """Builds the whole page.
 
@@ -41,13 +45,15 @@ def page(
         source: The argument of :func:`sigmatune.load` for the model, for the page's code.
         files: The plans' files, for the same purpose.
         analysis: The result of :func:`sigmatune.analysis.stepwise.analyze`; no section without it.
+        clients: The texts of a plan for other programs, by the program's name; none without it.
     """
     several = len({budget(view) for view in measured.views}) > 1
     name = Path(source).name if source else "model"
     title = f"{name}: noise levels for few calls" if several else f"{name} in {budget(measured.views[0])}"
-    shown = [*SECTIONS[:4], *([FREQUENCIES] if analysis is not None else []), *SECTIONS[4:]]
+    shown = [*SECTIONS[:5], *([FREQUENCIES] if analysis is not None else []), *SECTIONS[5:]]
     links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, text in shown)
     bodies = {
+        "compare": comparison(measured),
         "curves": sections.curves(measured),
         "samples": sections.samples(measured),
         "levels": sections.levels(measured),
@@ -55,19 +61,20 @@ def page(
         "frequencies": stepwise.frequencies(analysis) if analysis is not None else "",
         "evidence": sections.evidence(measured),
         "cost": sections.cost(measured),
-        "use": sections.use(measured, source, files),
+        "use": sections.use(measured, source, files, clients),
     }
     body = "".join(f'<section id="{key}"><h2>{escape(text)}</h2>{bodies[key]}</section>' for key, text in shown)
     shape = " x ".join(str(n) for n in measured.shape)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="generator" content="sigmatune/report">\n<title>{escape(title)} - SigmaTune</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">The result for this model ({shape}), and how far to trust it.</p>\n'
         f'<div class="verdicts">{"".join(map(_verdict, measured.views))}</div>\n<nav aria-label="Sections">{links}</nav>\n'
         f"{body}\n<footer>Written by SigmaTune {__version__}. This page is one file and loads nothing.</footer>\n"
-        "</main></body>\n</html>\n"
+        f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 

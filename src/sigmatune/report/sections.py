@@ -22,7 +22,7 @@ def curves(measured: ReportFacts) -> str:
     for i, group in enumerate(measured.groups):
         parts += [
             f"<h3>{escape(group.solver)}</h3>" * (len(measured.groups) > 1),
-            p(words.curve_sentence([view for view in measured.views if view.default.solver == group.solver]), "see"),
+            p(words.curve_sentence(group), "see"),
             charts.error_chart(group, f"error{i}"),
             p(_curve_note(group, measured), "note"),
             _pairs_table(group),
@@ -35,20 +35,9 @@ def _curve_note(group: Group, measured: ReportFacts) -> str:
     text = (
         f"Typical error: geometric mean over the first {measured.rows} held-out noises of the "
         f"{words.error_words(measured.views[0].evidence)}; bars are 95% bootstrap intervals over noises. "
-        "Bars of two curves may overlap although the difference is significant, because both use the same noises: the "
-        f"table's ratio is paired. The verdict itself rests on all {measured.held_out} held-out noises."
+        "Bars of two curves may overlap although the difference is significant, because both use the same noises; the "
+        f"verdict above compares them in pairs, on all {measured.held_out} held-out noises."
     )
-    names = {pair.guard.distance for pair in group.pairs.values() if pair.guard is not None and pair.guard.distance}
-    if names:
-        text += (
-            f" The distance of sets ({', '.join(sorted(names))}) is the guard's, of all {measured.held_out} held-out noises, "
-            "so only plans that were tuned for a number of calls have it."
-        )
-    if group.gain:
-        text += (
-            " Filled circles are tuned plans; open circles are the nearest plan's curve of levels, resampled "
-            "to a number of calls for which it was not tuned."
-        )
     if any(curve.name.endswith("(the model's own)") for curve in group.defaults):
         text += " An asterisk marks the default that the model's authors chose."
     return text
@@ -62,30 +51,14 @@ def _pairs_table(group: Group) -> str:
     rows = []
     for pair in group.pairs.values():
         cells = [str(pair.default.calls), escape(charts.short(pair.name)), _point_cell(pair.default)]
-        if group.gain:
-            cells += [_point_cell(pair.plan), _ratio_cell(pair), _sets_cell(pair)] if pair.plan else ["", "", ""]
-        rows.append(("own" if pair.plan is not None and pair.plan.exact else "", cells))
-    gained = ["plan", "error, plan / default, paired", "distance of sets, plan / default"] if group.gain else []
-    head = ["calls", "best default", "its error", *gained]
+        cells += [_point_cell(pair.plan) if pair.plan is not None else "not tuned"] if group.gain else []
+        rows.append(("own" if pair.plan is not None else "", cells))
+    head = ["calls", "best default", "its error", *(["tuned, error"] if group.gain else [])]
     return table(head, rows, "pairs")
 
 
 def _point_cell(point: Point) -> str:
     return _with_interval(point.mean, point.low, point.high)
-
-
-def _ratio_cell(pair: Pair) -> str:
-    if pair.ratio is None:
-        return "the same plan"
-    c = pair.ratio
-    mean, low, high = np.exp([c.statistic, c.low, c.high]).tolist()
-    return f'{mean:.2f} <span class="low">{low:.2f} to {high:.2f}</span>'
-
-
-def _sets_cell(pair: Pair) -> str:
-    if pair.guard is None or pair.guard.sets is None:
-        return ""
-    return f'{pair.guard.shown_sets} <span class="low">{"" if pair.guard.sure else "not "}significant</span>'
 
 
 def _all_table(group: Group) -> str:
@@ -109,35 +82,24 @@ def samples(measured: ReportFacts) -> str:
         parts.append(
             p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
         )
-        note = (
-            "These are the first held-out noises, not a selection. Numbers are the typical errors of the table above."
-        )
+        note = "These are the first held-out noises, not a selection."
         if not group.gain:
             note += " No plan beat its default here, so only the best default is shown."
         parts.append(p(note, "note"))
         reference = pictures.strip(group.reference, measured.value_range, "converged reference")
         who = f"<b>reference</b> <span>{group.reference_calls} calls, converged</span>"
         parts.append(f'<div class="reference">{_strip(who, reference)}</div>')
-        parts += [_budget_block(pair, group, measured) for pair in group.pairs.values()]
+        parts += [_budget_block(pair, measured) for pair in group.pairs.values()]
     return "".join(parts)
 
 
-def _budget_block(pair: Pair, group: Group, measured: ReportFacts) -> str:
+def _budget_block(pair: Pair, measured: ReportFacts) -> str:
     calls = pair.default.calls
     default = pictures.strip(pair.default.images, measured.value_range, f"{pair.name}, {calls} calls")
-    who = (
-        f'<b class="default-colour">{escape(charts.short(pair.name))}</b> <span>error {three(pair.default.mean)}</span>'
-    )
-    strips = [_strip(who, default)]
-    if pair.plan is not None and pair.ratio is not None:
-        how = "tuned" if pair.plan.exact else "tuned, resampled"
-        images = pictures.strip(pair.plan.images, measured.value_range, f"{how}, {calls} calls")
-        said = f"error {three(pair.plan.mean)}"
-        if pair.guard is not None and pair.guard.sets is not None:
-            said += f", distance of sets {pair.guard.shown_sets} of the default's"
-        strips.append(_strip(f'<b class="plan-colour">{how}</b> <span>{said}</span>', images))
-    elif group.gain and pair.plan is not None:
-        strips.append(p("No gain here: the plan is this default.", "note"))
+    strips = [_strip(f'<b class="default-colour">{escape(charts.short(pair.name))}</b>', default)]
+    if pair.plan is not None:
+        images = pictures.strip(pair.plan.images, measured.value_range, f"tuned, {calls} calls")
+        strips.append(_strip('<b class="plan-colour">tuned</b>', images))
     return f'<div class="budget"><h3>{calls} calls</h3>{"".join(strips)}</div>'
 
 
@@ -148,10 +110,7 @@ def _strip(who: str, images: str) -> str:
 def levels(measured: ReportFacts) -> str:
     """The levels of every schedule, and calls per octave."""
     colours = "orange the tuned plan, blue the best default" if any(v.gain for v in measured.views) else "blue the plan"
-    note = (
-        "Each dot is one network call at its noise level. Bars count the calls in each octave, a factor of two in σ: "
-        f"{colours}."
-    )
+    note = f"Each dot is one network call at its noise level: {colours}."
     body = [
         p(words.levels_sentence(view, measured.sigma_min), "see")
         + _tight(view, measured)
@@ -184,10 +143,6 @@ def _residual(view: View, i: int) -> str:
     figures = [
         _map(label, pictures.heat(where, 0, most, "viridis"), "viridis", ("0", f"{most:.2g}")) for label, where in maps
     ]
-    if view.gain:
-        ratio = np.log2(np.maximum(plan.where, 1e-300) / np.maximum(default.where, 1e-300))
-        colours = pictures.heat(ratio, -1, 1, "PuOr")
-        figures.append(_map("tuned / default", colours, "PuOr", ("half", "equal", "twice")))
     return (
         p(words.map_sentence(view), "see")
         + f'<div class="maps">{"".join(figures)}</div>'
@@ -213,8 +168,7 @@ def evidence(measured: ReportFacts) -> str:
         ]
         scored = table(["static default", "typical error", "on so many validation noises"], rows)
         body.append(
-            p(view.evidence["verdict"], "see")
-            + p(words.proof(view))
+            p(words.proof(view))
             + _no_loss(view)
             + f"<details><summary>How the defaults scored</summary>{scored}</details>"
         )
@@ -275,7 +229,9 @@ def _stages(view: View) -> str:
     return table(head, rows) + p(text, "note") if rows else ""
 
 
-def use(measured: ReportFacts, source: str | None, files: Sequence[Path] | None) -> str:
+def use(
+    measured: ReportFacts, source: str | None, files: Sequence[Path] | None, clients: usage.Clients | None = None
+) -> str:
     """How to use the plans."""
     body = []
     for i, view in enumerate(measured.views):
@@ -286,6 +242,7 @@ def use(measured: ReportFacts, source: str | None, files: Sequence[Path] | None)
             + (f'<p>On the command line:</p><pre><code class="shell">{escape(line)}</code></pre>' if line else "")
             + "<p>In a loop of your own, these are the levels, in full precision:</p>"
             + f'<pre><code class="sigmas">{escape(usage.sigmas(view.plan))}</code></pre>'
+            + ("" if clients is None else "".join(_client(*one) for one in clients(view.plan).items()))
         )
     note = (
         "σ is the noise level of x = x0 + σ ε (the variance-exploding convention, as in k-diffusion), whatever the model's own "
@@ -295,3 +252,10 @@ def use(measured: ReportFacts, source: str | None, files: Sequence[Path] | None)
     )
     where = "Paths are as given to SigmaTune; run the code in the same folder." if files else ""
     return (p(where, "note") if where else "") + each(measured, body) + p(note, "note")
+
+
+def _client(name: str, entry: tuple[str, str]) -> str:
+    """What one program takes, folded; or why it cannot run the plan."""
+    how, text = entry
+    body = f"<pre><code>{escape(text.strip())}</code></pre>" if text else ""
+    return f"<details><summary>{escape(name)}</summary>{p(how, 'note')}{body}</details>"

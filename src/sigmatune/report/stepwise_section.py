@@ -40,7 +40,7 @@ def _chart(analysis: Stepwise, most: float) -> str:
         draw_bands(below, analysis, relative=False, colours=(DEFAULT, PLAN))
         top.set_ylabel("cycles per image")
         below.set_ylabel("share of the change\nper percent of the way")
-        below.set_xlabel("position τ" + "  (pure noise left, clean image right)" * (not narrow))
+        below.set_xlabel("position on the way" + "  (pure noise left, clean image right)" * (not narrow))
         below.tick_params(axis="x", pad=7)
         below.legend(frameon=False, fontsize=10.5 if narrow else 12, loc="upper left")
 

@@ -57,6 +57,7 @@ td .low { color: var(--muted); font-size: .82rem; }
 .figures td .low, .pairs td .low { display: block; } .pairs th { white-space: normal; }
 .pairs th, .pairs td { padding: .38rem .55rem; }
 .figures td:nth-child(2), .pairs td:nth-child(2) { white-space: normal; }
+.settings td { white-space: normal; }
 tr.own td { background: var(--plan-soft); }
 .budget { margin: 1.5rem 0; }
 .strip { display: grid; grid-template-columns: 10.5rem 1fr; gap: .9rem; align-items: center; margin: .35rem 0; }
@@ -68,8 +69,17 @@ tr.own td { background: var(--plan-soft); }
 .plan-colour { color: var(--plan); } .default-colour { color: var(--default); }
 .images { display: grid; grid-template-columns: repeat(8, 1fr); gap: 3px; }
 .images img, .maps img { width: 100%; display: block; border-radius: 3px; }
-.pixelated img, .maps img { image-rendering: pixelated; }
-.maps { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1.1rem; margin: .9rem 0; max-width: 46rem; }
+.pixelated img, .large.pixelated img, .maps img { image-rendering: pixelated; }
+.compare { margin: 1rem 0 2rem; --at: 50%; }
+.compare .who { display: flex; justify-content: space-between; }
+.compare input { width: 100%; margin: .2rem 0 .5rem; accent-color: var(--plan); height: 2rem; cursor: ew-resize; }
+.large { display: grid; grid-template-columns: repeat(4, 1fr); gap: .6rem; }
+.large img { width: 100%; display: block; border-radius: 4px; }
+.both { position: relative; }
+.both .over { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
+.both::after { content: ""; position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; margin-left: -1px;
+  background: #fff; box-shadow: 0 0 0 1px rgba(0, 0, 0, .45); }
+.maps { display: grid; grid-template-columns: repeat(2, minmax(0, 18rem)); gap: 1.1rem; margin: .9rem 0; }
 .maps figure { margin: 0; }
 .maps img { border: 1px solid var(--grid); }
 .maps b { display: block; margin-bottom: .3rem; font-size: .92rem; }
@@ -91,8 +101,15 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .images { grid-template-columns: repeat(4, 1fr); } .images img:nth-child(n+5) { display: none; }
   .maps { gap: .6rem; } .maps b { font-size: .82rem; }
   th, td { padding: .38rem .4rem; } td .low { display: block; }
-  .pairs td:nth-child(3) .low, .pairs td:nth-child(4) .low { display: none; }
+  .large { grid-template-columns: repeat(2, 1fr); }
   .pairs { font-size: .84rem; } .pairs th, .pairs td { padding: .38rem .3rem; }
 }
-@media print { nav { display: none; } details > * { display: block; } }
+@media print {
+  :root { --bg: #fff; --card: #fff; --fg: #000; --muted: #444; --grid: #ccc; --other: #888; --plan: #c2500a;
+    --default: #0068a8; --plan-soft: #fdeee3; }
+  nav, .compare input { display: none; }
+  .reference { position: static; }
+  section { break-inside: auto; } .compare, .budget, .chart, .verdict, figure { break-inside: avoid; }
+  details > *, details::details-content { display: block; content-visibility: visible; }
+}
 """

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sigmatune.plan import Plan
+
+Clients = Callable[[Plan], Mapping[str, tuple[str, str]]]
+"""From a plan to (what to do with it, text to copy) for each program, by its name; an empty text is a refusal's reason."""
 
 
 def python(plan: Plan, source: str | None, file: Path | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sigmatune import solvers
 from sigmatune.report.charts import edges_of, octaves, short
-from sigmatune.report.facts import ReportFacts, View
+from sigmatune.report.facts import Group, ReportFacts, View
 from sigmatune.spectra import Spectrum
 from sigmatune.spectra.bounds import tight_ends
 from sigmatune.support.errors import SigmaTuneError
@@ -29,7 +29,7 @@ def proof(view: View) -> str:
     reference, distances = e["reference"], e["sliced_wasserstein_to_reference"]
     change = reference["statistic_change_on_doubling"]
     settled = (
-        f"had converged: doubling its steps moved the statistic by {change:.2g}"
+        f"had converged: doubling its steps moved the logarithm of the ratio by {change:.2g}"
         if reference["converged"]
         else "did not converge within the allowed steps, which alone rules out a gain"
     )
@@ -78,19 +78,13 @@ def cost(view: View) -> dict[str, str]:
     }
 
 
-def curve_sentence(views: list[View]) -> str:
-    """Describes the error against calls."""
-    parts = []
-    for view in views:
-        if view.gain:
-            both = view.both
-            said = f"at {view.plan.calls} calls the tuned plan's error is {both.error:.2f} times the best default's"
-            said += "" if both.sets is None else f" and its set's distance {both.sets:.2f} times"
-            parts.append(said)
-        else:
-            parts.append(f"at {view.plan.calls} calls the plan is the best default, {short(view.evidence['baseline'])}")
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+def curve_sentence(group: Group) -> str:
+    """How to read the error against calls; the numbers are in the table and the verdict."""
+    if not group.gain:
+        return "Lower is better. No plan beat its default here, so all curves are defaults."
+    tuned = [str(point.calls) for point in group.tuned.points.values()]
+    where = f"{', '.join(tuned[:-1])} and {tuned[-1]}" if len(tuned) > 1 else tuned[0]
+    return f"Lower is better. Plans were tuned for {where} calls; everything else is a default."
 
 
 def levels_sentence(view: View, sigma_min: float) -> str:

@@ -23,13 +23,17 @@ from sigmatune.noise import Array, Narrowed, NoisePath
 from sigmatune.schedules import (
     ays,
     beta,
+    bong_tangent,
     comfyui,
+    diffusers_own,
     karras,
     kl_optimal,
+    laplace,
     linear_quadratic,
     log_uniform,
     measured,
     phase_time,
+    polyexponential,
     shifted_cosine,
     spectral,
     uniform,
@@ -52,18 +56,25 @@ _ALL = (
     uniform.LEADING,
     karras.FAMILY,
     log_uniform.FAMILY,
+    polyexponential.FAMILY,
+    laplace.FAMILY,
     kl_optimal.FAMILY,
     shifted_cosine.FAMILY,
     beta.INCLUSIVE,
     beta.OPEN,
+    beta.BETA57,
     ays.SD15,
     ays.SDXL,
     ays.IF,
     ays.SVD,
+    *ays.TO_THE_END,
     comfyui.SIMPLE,
     comfyui.NORMAL,
     comfyui.SGM_UNIFORM,
+    comfyui.DDIM_UNIFORM,
     linear_quadratic.FAMILY,
+    bong_tangent.FAMILY,
+    diffusers_own.FAMILY,
     measured.FAMILY,
     spectral.FREQUENCY,
     spectral.POWER,
@@ -72,7 +83,18 @@ _ALL = (
 )
 
 FAMILIES: Registry[Family] = Registry(
-    "schedule family", {family.name: family for family in _ALL}, aliases={"exponential": "log-uniform"}
+    "schedule family",
+    {family.name: family for family in _ALL},
+    aliases={
+        "exponential": "log-uniform",
+        "simple": "comfy-simple",
+        "normal": "comfy-normal",
+        "sgm_uniform": "comfy-sgm-uniform",
+        "ddim_uniform": "comfy-ddim-uniform",
+        "kl_optimal": "kl-optimal",
+        "linear_quadratic": "linear-quadratic",
+        "bong_tangent": "bong-tangent",
+    },
 )
 
 

@@ -6,7 +6,11 @@ with :math:`\ell` the piecewise linear curve through the logarithms of a table's
 the final 0, so that ten steps are the table itself. This is how its authors and ComfyUI read it.
 
 The tables were optimised for one model each, with a bound on a Kullback-Leibler divergence, and are used far beyond these
-models. What lies outside another model's range is cut off: the curve then begins or ends at the end of the range. With
+models. Forge and AUTOMATIC1111 read them otherwise ("Align Your Steps 11"): N even places with both ends, so that the last
+level stays before the final 0. Their "Align Your Steps 32" first reads 32 levels from the table with its last level set to
+0.015.
+
+What lies outside another model's range is cut off: the curve then begins or ends at the end of the range. With
 ``scaled=1`` it is stretched in log sigma instead, from sigma_max to sigma_min.
 """
 
@@ -60,6 +64,35 @@ def levels(table: str, steps: int, path: NoisePath, *, scaled: float = 0.0) -> A
     return np.asarray(np.exp(np.clip(level, low, high)))
 
 
+def levels_to_the_end(table: str, steps: int, path: NoisePath, *, points: int = 11) -> Array:
+    r"""Reads a published table at N even places, both ends included, as Forge and AUTOMATIC1111 do.
+
+    Args:
+        table: A name in :data:`TABLES`.
+        steps: N; one step is at sigma_max.
+        path: The noise path; levels outside its range are cut off.
+        points: 11 for the table itself, 32 for the longer one that these programs ship.
+
+    Returns:
+        N noise levels (sigma), descending.
+
+    Raises:
+        SigmaTuneError: if points is neither 11 nor 32, or the table lies outside the range.
+    """
+    if points not in (11, 32):
+        raise SigmaTuneError(f"points is 11 or 32, not {points!r}.")
+    curve = np.log(TABLES[table])
+    if points == 32:
+        curve[-1] = np.log(0.015)
+        curve = np.interp(np.linspace(0, 1, 32), np.linspace(0, 1, len(curve)), curve)
+    low, high = np.log([path.sigma_min, path.sigma_max])
+    first, last = _inside(curve, low, high)
+    if steps == 1:
+        return np.array([path.sigma_max])
+    level = np.interp(np.linspace(first, last, steps), np.linspace(0, 1, len(curve)), curve)
+    return np.asarray(np.exp(np.clip(level, low, high)))
+
+
 def _switch(scaled: float) -> bool:
     if scaled not in (0, 1):
         raise SigmaTuneError(f"scaled is 0 (cut the table to the range) or 1 (stretch it), not {scaled!r}.")
@@ -103,3 +136,17 @@ SD15 = _family("sd15", "Stable Diffusion 1.5", scaled=1.0)
 SDXL = _family("sdxl", "SDXL")
 IF = _family("if", "DeepFloyd-IF")
 SVD = _family("svd", "Stable Video Diffusion")
+
+
+def _to_the_end(table: str, points: int) -> Family:
+    """The family of one table in the reading of Forge and AUTOMATIC1111."""
+    return Family(
+        f"ays{points}-{table}",
+        partial(levels_to_the_end, table, points=points),
+        f"Forge's Align Your Steps {points}, {table.upper()}: the last level stays",
+        starts=False,
+        ends=False,
+    )
+
+
+TO_THE_END = tuple(_to_the_end(table, points) for points in (11, 32) for table in ("sd15", "sdxl"))

@@ -14,6 +14,8 @@ second with 0.6, 0.6 and the ``beta57`` of its extension RES4LYF the second with
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from scipy.special import betaincinv
 
@@ -64,6 +66,9 @@ def _quantiles(u: Array, path: NoisePath, a: float, b: float) -> Array:
 
 INCLUSIVE = Family(
     "beta", inclusive, "Beta(a, b) quantiles over time, both ends included", published=({}, {"a": 0.5, "b": 0.5})
+)
+BETA57 = Family(
+    "beta57", partial(end_open, a=0.5, b=0.7), "beta-open with a = 0.5, b = 0.7; RES4LYF's name for it", ends=False
 )
 OPEN = Family(
     "beta-open",

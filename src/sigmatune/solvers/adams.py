@@ -79,7 +79,7 @@ def adams(h: torch.Tensor, g: torch.Tensor, of: Output) -> torch.Tensor:
     Returns:
         (..., N, p + 1).
     """
-    nodes, gauss = (torch.from_numpy(values) for values in _gauss_legendre())
+    nodes, gauss = (torch.from_numpy(values) for values in gauss_legendre())
     v = (nodes + 1) / 2
     u = h.unsqueeze(-1) * v  # (..., N, points)
     kernel = torch.exp(u - h.unsqueeze(-1)) if of == "data" else torch.exp(-u)
@@ -102,7 +102,27 @@ def adams(h: torch.Tensor, g: torch.Tensor, of: Output) -> torch.Tensor:
     return torch.stack([(kernel * value).sum(dim=-1) for value in basis], dim=-1)
 
 
+def moment(h: torch.Tensor, power: int) -> torch.Tensor:
+    r"""Mean of a power of the place v in a step, from 0 to 1, under the kernel of the data prediction.
+
+    .. math:: \int_0^1 e^{h v} \, v^p \, dv \Big/ \int_0^1 e^{h v} \, dv
+
+    Both are finite at h = 0, where the kernel is flat: 1/2 for p = 1, 1/3 for p = 2.
+
+    Args:
+        h: Lengths of the steps, (..., N).
+        power: p.
+
+    Returns:
+        (..., N). For p = 1 it is :math:`\varphi_2(-h) / \varphi_1(-h)` of exponential integrators.
+    """
+    nodes, gauss = (torch.from_numpy(values) for values in gauss_legendre())
+    v = (nodes + 1) / 2
+    kernel = torch.exp(h.unsqueeze(-1) * (v - 1)) * gauss
+    return (kernel * v**power).sum(dim=-1) / kernel.sum(dim=-1)
+
+
 @cache
-def _gauss_legendre() -> tuple[Array, Array]:
+def gauss_legendre() -> tuple[Array, Array]:
     """Points and weights on [-1, 1], cached: their eigenvalue problem takes longer than the rest of a table."""
     return np.polynomial.legendre.leggauss(NODES)

@@ -13,7 +13,7 @@ import torch
 
 from sigmatune.core.table import Coefficients
 from sigmatune.solvers.base import Solver, assemble, no_history, one_call_each, scales
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.solvers.sde import down_up
 
 
 def ancestral(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta: float = 1.0) -> Coefficients:
@@ -32,13 +32,9 @@ def ancestral(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta
         SigmaTuneError: if eta is outside [0, 1], where the step down would have to be imaginary.
     """
     no_history("ancestral", previous)
-    if not 0 <= eta <= 1:
-        raise SigmaTuneError(f"eta must lie in [0, 1], not {eta!r}.")
     alpha, s = scales(sigmas)
     sigma_t, sigma_s = sigmas[..., :-1], sigmas[..., 1:]
-    up = eta * sigma_s * (1 - (sigma_s / sigma_t) ** 2).sqrt()
-    left = 1 - eta**2 + (eta * sigma_s / sigma_t) ** 2  # 1 - up^2 / sigma_s^2
-    down = sigma_s * torch.where(left > 0, left, torch.ones_like(left)).sqrt() * (left > 0)
+    down, up = down_up(sigma_t, sigma_s, eta)
     keep, take = alpha[..., 1:] * down / s[..., :-1], alpha[..., 1:] * (1 - down / sigma_t)
     return assemble(sigmas, q=sigma_t, A={(0, 0): keep}, b={0: take}, noise=alpha[..., 1:] * up)
 

@@ -39,7 +39,7 @@ def assemble(
     q: torch.Tensor,
     A: Mapping[tuple[int, int], torch.Tensor],
     b: Mapping[int, torch.Tensor],
-    noise: torch.Tensor | None = None,
+    noise: torch.Tensor | Mapping[int, torch.Tensor] | None = None,
 ) -> Coefficients:
     """Lays out a solver whose first state tensor is always the network's input.
 
@@ -48,7 +48,7 @@ def assemble(
         q: The level of each network call, (..., K).
         A: The entries (i, j) of the state's matrices that are not zero, each (..., K).
         b: The entries i of the output's weights that are not zero, each (..., K).
-        noise: Standard deviation of the noise that each call adds to the first tensor, (..., K).
+        noise: Weight of each call's one noise in the first tensor, (..., K), or in the tensors i where it is not zero.
 
     Returns:
         Coefficients with c = (1, 0, ...) throughout, starting from z = s_0 eps (+ alpha_0 x0).
@@ -58,10 +58,11 @@ def assemble(
     first = torch.zeros(*q.shape[:-1], width, dtype=q.dtype)
     first[..., 0] = 1
     alpha, s = scales(sigmas[..., 0])
-    if noise is None or not bool((noise != 0).any()):
-        G = torch.zeros(*q.shape, width, 0, dtype=q.dtype)
+    rows = noise if isinstance(noise, Mapping) else {} if noise is None else {0: noise}
+    if any(bool((row != 0).any()) for row in rows.values()):
+        G = torch.stack([rows.get(i, zero) for i in range(width)], dim=-1).unsqueeze(-1)
     else:
-        G = (noise.unsqueeze(-1) * first.unsqueeze(-2)).unsqueeze(-1)
+        G = torch.zeros(*q.shape, width, 0, dtype=q.dtype)
     return Coefficients(
         q=q,
         A=torch.stack([torch.stack([A.get((i, j), zero) for j in range(width)], dim=-1) for i in range(width)], dim=-2),

@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 
 from sigmatune.core.table import Coefficients
-from sigmatune.solvers.base import Solver, assemble, one_call_each, scales
+from sigmatune.solvers.base import Solver, assemble, one_call_each
 from sigmatune.solvers.dpmpp2m import middle
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.solvers.sde import sde_step
 
 
 def sde_dpmpp2m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, eta: float = 1.0) -> Coefficients:
@@ -32,13 +32,7 @@ def sde_dpmpp2m(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, e
     Raises:
         SigmaTuneError: if eta is negative, or for a history of more than one level.
     """
-    if not 0 <= eta < float("inf"):
-        raise SigmaTuneError(f"eta must be a number of at least 0, not {eta!r}.")
-    alpha, s = scales(sigmas)
-    ratio = sigmas[..., 1:] / sigmas[..., :-1]
-    fade = torch.where(ratio > 0, ratio, torch.ones_like(ratio)) ** eta * ((ratio > 0) | (eta == 0))
-    keep, take = s[..., 1:] / s[..., :-1] * fade, alpha[..., 1:] * (1 - ratio * fade)
-    noise = s[..., 1:] * (1 - fade**2).sqrt() if eta > 0 else None
+    keep, take, noise = sde_step(sigmas, eta)
     w = middle(sigmas, previous)
     return assemble(
         sigmas,

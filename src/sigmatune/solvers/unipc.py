@@ -45,8 +45,29 @@ def unipc(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, order: 
     g = inverse_distances(sigmas, previous, order - 1)
     h = log_steps(sigmas)
     keep, take = euler_step(sigmas)
-    predict = take.unsqueeze(-1) * _predictor(sigmas, h, g, previous)
-    ahead, behind = _corrector(h, g)
+    predict = _predictor(sigmas, h, g, previous)
+    return predictor_corrector(sigmas, keep, take, predict, corrector(h, g))
+
+
+def predictor_corrector(
+    sigmas: torch.Tensor,
+    keep: torch.Tensor,
+    take: torch.Tensor,
+    predict: torch.Tensor,
+    correct: tuple[torch.Tensor, torch.Tensor],
+    noise: torch.Tensor | None = None,
+) -> Coefficients:
+    """Lays out a multistep predictor whose corrector uses the output of the next step's call.
+
+    Args:
+        sigmas: Levels, (..., N + 1), descending, the last may be 0.
+        keep, take: The factors of z and of the weighted outputs in each step, (..., N).
+        predict: Weights of the outputs in the predictor, newest first, (..., N, p).
+        correct: Weights of the output at the step's end, (..., N), and of those before, newest first, (..., N, p).
+        noise: Weight of the noise of each step, the same in both, (..., N).
+    """
+    ahead, behind = correct
+    predict, order = take.unsqueeze(-1) * predict, predict.shape[-1]
     ahead, behind = take * ahead, take.unsqueeze(-1) * behind
 
     # State: the network's input, the last outputs, and what is known of the corrected state before the call at its end.
@@ -62,7 +83,8 @@ def unipc(sigmas: torch.Tensor, *, previous: torch.Tensor | None = None, order: 
         A[j, j - 1] = one
     if order > 1:
         b[1] = one
-    return assemble(sigmas, q=sigmas[..., :-1], A=A, b=b)
+    drawn = None if noise is None else {0: noise, known: noise}
+    return assemble(sigmas, q=sigmas[..., :-1], A=A, b=b, noise=drawn)
 
 
 def _predictor(sigmas: torch.Tensor, h: torch.Tensor, g: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
@@ -76,7 +98,7 @@ def _predictor(sigmas: torch.Tensor, h: torch.Tensor, g: torch.Tensor, previous:
     return torch.where(g[..., -1:] > 0, adams(h, g, "data"), torch.nn.functional.pad(line, (0, order - 2)))
 
 
-def _corrector(h: torch.Tensor, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def corrector(h: torch.Tensor, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights of the output at the step's end, (..., N), and of those before, newest first, (..., N, order).
 
     A step to 0 or from inf has h = 0 and is not integrated as a polynomial: after a step to 0 no call follows, so no

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum
 from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.support.options import known_options
+from sigmatune.support.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ Reference: The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +42,12 @@ class Estimate:
     Attributes:
         value: From all rows.
         left: Without fold j, one for every fold.
+        bounds: The smallest and the largest value that the number can have; its interval ends there.
     """
 
     value: float
     left: tuple[float, ...]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def error(self) -> float:
@@ -58,8 +61,9 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval."""
-        return self.value - self.half, self.value + self.half
+        """The 95% interval, inside the bounds."""
+        lowest, highest = self.bounds
+        return max(self.value - self.half, lowest), min(self.value + self.half, highest)
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The difference of two figures of the same rows."""

@@ -73,3 +73,20 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def recordable(**given: Any) -> dict[str, Any]:
+    """The given options as a file records them: JSON values only, without None, an empty text and what has no end.
+
+    >>> recordable(prompts=("a cat",), guidance=7.5, interval=(0.0, float("inf")), image=object(), label=None)
+    {'prompts': ['a cat'], 'guidance': 7.5}
+    """
+    return {name: plain(value) for name, value in given.items() if _is_json(plain(value))}
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_json(item) for item in value)
+    return (isinstance(value, str | bool | int) and value != "") or (
+        isinstance(value, float) and bool(np.isfinite(value))
+    )

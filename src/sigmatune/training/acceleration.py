@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sigmatune.support.errors import SigmaTuneError, reason, unknown_name
+from sigmatune.support import trackers
+from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.training.recipe import Saving, Training
 
 
@@ -24,12 +25,9 @@ def accelerator(settings: Training, saving: Saving, folder: Path, device: str) -
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
     except ImportError:
         raise SigmaTuneError("training needs accelerate; install the extra: pip install 'sigmatune[train]'.") from None
-    for name in saving.trackers:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            raise unknown_name("tracker", name, LOGGER_TYPE_TO_CLASS)
+    trackers.check(saving.trackers)
     # accelerate keeps the first precision of a process forever; a second training may use another.
     AcceleratorState._reset_state()
     try:

@@ -26,11 +26,11 @@ from sigmatune.spectra.subset import draw
 from sigmatune.spectra.values import Values
 from sigmatune.support import reading
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Progress
 from sigmatune.training import draws
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
 
 GRID = 1e-4
 """How far a value may lie from the grid of 8-bit pixels, in grid steps, and still count as a pixel."""

@@ -141,8 +141,10 @@ class Saving(Section):
     """The outputs, and when they are written."""
 
     every: int = Field(default=500, ge=1, description="steps between checkpoints")
-    log: int = Field(default=50, ge=1, description="steps between lines of the log")
-    trackers: list[str] = Field(default=["tensorboard"], description="of accelerate")
+    log: int = Field(default=50, ge=1, description="steps between lines of the log, besides early ones")
+    trackers: list[str] = Field(
+        default=["tensorboard"], description="tensorboard, trackio, wandb and others of accelerate"
+    )
     half: bool = Field(default=False, description="write the model's weights in float16")
     spectra: bool = Field(default=True, description="fit the mixture of spectra that schedules are drawn from")
 

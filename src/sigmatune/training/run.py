@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,15 @@ from sigmatune.spectra import mixture_fit
 from sigmatune.spectra.spectrum import Spectrum
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.progress import Parts, Progress, Shown, say, shown
 from sigmatune.support.run_folder import held
 from sigmatune.training import cascade, checkpoint, previews
 from sigmatune.training.averages import Average
-from sigmatune.training.data import Pictures, Progress, Reading, load
+from sigmatune.training.data import Pictures, Reading, load
 from sigmatune.training.export import averaged, rehearse, save_model
 from sigmatune.training.networks import parameters
 from sigmatune.training.objective import Objective
+from sigmatune.training.pace import TrainingPace, headline
 from sigmatune.training.position import Position
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
@@ -33,6 +36,9 @@ from sigmatune.training.trainer import Hooks, RunOptions, Trainer
 from sigmatune.training.training_task import Material, TrainingTask
 
 RECIPE = "recipe.yaml"
+SHARES = (0.01, 0.98, 0.01)
+"""The work of reading the data, of training and of writing the model, as shares of the whole."""
+
 SMALLEST = 4
 """Smallest side in pixels for which spectra are fitted."""
 
@@ -160,7 +166,7 @@ def train(
     *,
     source: Any = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Shown = True,
     log: Callable[[Report], None] | None = None,
 ) -> Path:
     """Trains what a recipe says, or goes on with it, and writes the model.
@@ -170,7 +176,8 @@ def train(
         folder: The run folder: checkpoint, log, images, TensorBoard's files, and at the end ``model/``.
         source: Data instead of the recipe's.
         device: "auto", or "cpu" to insist.
-        progress: Called as progress(what, done, total).
+        progress: True for a bar on a terminal and lines on stderr elsewhere; False for nothing; or a function (what, done,
+            total) that receives the present stage, with images per second and loss, and the work of the whole.
         log: Sees every line of the log: loss, images per second, time left.
 
     Returns:
@@ -180,8 +187,9 @@ def train(
         SigmaTuneError: for bad data or options, a folder that another process trains in, a loss that is not finite, or a
             disk that is full; one sentence says what to do, and the last good checkpoint stays.
     """
-    with held(Path(folder)):
-        return _trained(recipe, Path(folder), source, device, progress, log)
+    main = int(os.environ.get("RANK", "0")) == 0
+    with held(Path(folder)), shown(progress if main else False, "training") as report:
+        return _trained(recipe, Path(folder), source, device, report, log, aloud=progress is True and main)
 
 
 def _trained(
@@ -189,10 +197,13 @@ def _trained(
     folder: Path,
     source: Any,
     device: str,
-    progress: Progress | None,
+    progress: Progress,
     log: Callable[[Report], None] | None,
+    *,
+    aloud: bool,
 ) -> Path:
-    job = prepare(recipe, source, progress)
+    parts = Parts(progress, SHARES)
+    job = prepare(recipe, source, parts.take())
     trainer = Trainer(
         job.network, job.objective, job.data, recipe.training, folder,
         RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity, device),
@@ -203,17 +214,20 @@ def _trained(
             write_text(folder / RECIPE, recipe_text(recipe))
         _rehearse(job, trainer, folder)
 
+    pace = TrainingPace(parts.take(), trainer, log)
+    if aloud:
+        say(headline(job, trainer))
+
     def after(step: int) -> None:
-        if progress is not None:
-            progress("training", step, trainer.steps)
+        pace.after(step)
         seen = step * recipe.training.batch
         every = recipe.previews.every
         if every and (seen // every > (seen - recipe.training.batch) // every or step == trainer.steps):
             _preview(job, trainer, folder / "previews" / f"{seen:010d}.png")
 
-    trainer.run(Hooks(log, after))
+    trainer.run(Hooks(pace.log, after))
     if trainer.main:
-        _finish(job, trainer, folder, progress)
+        _finish(job, trainer, folder, parts.take())
     trainer.accelerator.wait_for_everyone()
     return folder / "model"
 
@@ -258,20 +272,15 @@ def _preview(job: Job, trainer: Trainer, file: Path) -> None:
     previews.write(file, samples, model.value_range)
 
 
-def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress | None) -> None:
-    spectra = None
+def _finish(job: Job, trainer: Trainer, folder: Path, progress: Progress) -> None:
+    spectra, count = None, len(job.data)
     if _fits_spectra(job.recipe, job.data):
-        seen = (lambda done: progress("spectra", done, len(job.data))) if progress is not None else None
-        spectra = mixture_fit.fit(_labelled(job), progress=seen)
-    save_model(
-        folder / "model", averaged(job.network, trainer.averages[0]), job.scheduler, job.recipe, spectra=spectra,
-        facts=facts(job, trainer),
-    )  # fmt: skip
-    for i, average in enumerate(trainer.averages[1:], start=1):
-        name = folder / f"model-{i}-{average.name}"
+        spectra = mixture_fit.fit(_labelled(job), progress=lambda done: progress("spectra", done, count))
+    for i, average in enumerate(trainer.averages):
         save_model(
-            name, averaged(job.network, average), job.scheduler, job.recipe, spectra=spectra, facts=facts(job, trainer)
-        )
+            folder / (f"model-{i}-{average.name}" if i else "model"), averaged(job.network, average), job.scheduler,
+            job.recipe, spectra=spectra, facts=facts(job, trainer),
+        )  # fmt: skip
 
 
 def _labelled(job: Job) -> Any:

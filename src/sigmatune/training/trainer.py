@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from sigmatune.support import trackers
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
 from sigmatune.support.pixels import unsound_weight
@@ -32,6 +33,9 @@ from sigmatune.training.recipe import AverageOf, Saving, Training
 from sigmatune.training.run_log import LOG, Report, lines
 
 logger = logging.getLogger(__name__)
+
+FIRST_LINES = (1, 2, 5, 10, 20)
+"""Steps after which the log has a line in any case, so that a slow training is seen to work."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ class Trainer:
             self.step += 1
             self.seconds = time.monotonic() - began
             due = self.step % self.saving.every == 0 or self.step == end
-            if due or self.step % self.saving.log == 0:
+            if due or self.step % self.saving.log == 0 or self.step in FIRST_LINES:
                 speed = (self.step - first) * self.settings.batch / max(time.monotonic() - fresh, 1e-9)
                 self._log(losses, speed, hooks)
                 losses = []
@@ -299,7 +303,8 @@ class Trainer:
             kept = [line for line in lines(self.folder) if line["step"] <= self.step]
             write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
         if self.saving.trackers:
-            self.accelerator.init_trackers("sigmatune")
+            given = trackers.options(self.saving.trackers, self.folder)
+            self.accelerator.init_trackers(trackers.PROJECT, init_kwargs=given)
 
     def _last(self) -> str:
         there = checkpoint.peek(self.folder)

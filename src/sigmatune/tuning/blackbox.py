@@ -165,8 +165,7 @@ def _tried(
             break
         value = float("inf") if plan is None else measure(plan)
         study.tell(trial, value if np.isfinite(value) else 1e6)
-        if bench.progress is not None:
-            bench.progress("evolution trials", finished + 1, trials)
+        bench.progress("evolution trials", finished + 1, trials)
     return list(study.get_trials(states=complete))
 
 

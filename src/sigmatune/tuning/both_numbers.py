@@ -86,7 +86,7 @@ class BothNumbers:
             return ""
         side = "farther" if self.sets > 1 else "nearer"
         sure = f"significantly {side}" if self.sure else f"not significantly {side}"
-        if abs(self.sets - 1) < SAME and not self.sure:
+        if abs(self.sets - 1) < SAME:  # the digits that are shown say equal, so the words do, too
             sure = "equally near"
         said = (
             f"As a set the tuned plan's samples are {self.sets:.2f} times as far from the converged ones as the baseline's "

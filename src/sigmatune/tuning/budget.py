@@ -1,4 +1,4 @@
-"""The budget of tuning: network evaluations of single images, or seconds."""
+"""The budget of tuning: network evaluations of single images for the search, or seconds for everything."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.workbench import Workbench
 
 TUNING = ("search", "table", "trajectory", "gradient")
-"""The purposes that a budget pays for. The reference and the guard are the price of the evidence and come on top."""
+"""The purposes that a budget in evaluations pays for. Reference and guard are the price of the evidence and come on top."""
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on what tuning may spend, the reference and the guard not counted.
+    """A limit on what tuning may spend.
 
     Attributes:
-        evaluations: Network evaluations of single images, padding included; a backward pass counts as two.
-        seconds: Time on the clock. The result then depends on the machine.
+        evaluations: Network evaluations of single images that search may take, padding included; a backward pass counts as
+            two. The references and the guard come on top.
+        seconds: Time on the clock for everything, references and guard included (:mod:`sigmatune.tuning.time_budget`). The
+            result then depends on the machine.
     """
 
     evaluations: float = float("inf")
@@ -50,6 +52,10 @@ class Budget:
             )
         return cls(seconds=number * UNITS[match[2]]) if match[2] else cls(evaluations=number)
 
+    def since(self, began: float) -> Budget:
+        """What is left of it after the time since ``time.monotonic()`` was ``began``."""
+        return Budget(self.evaluations, self.seconds - (time.monotonic() - began))
+
 
 class Allowance:
     """The rest of a budget, or of a part of it.
@@ -57,10 +63,11 @@ class Allowance:
     Args:
         bench: The workbench that counts.
         budget: The limit, from now on.
+        reserve: Network evaluations that have to be paid from the time besides, such as the guard's.
     """
 
-    def __init__(self, bench: Workbench, budget: Budget) -> None:
-        self._bench, self.budget = bench, budget
+    def __init__(self, bench: Workbench, budget: Budget, reserve: int = 0) -> None:
+        self._bench, self.budget, self.reserve = bench, budget, reserve
         self._before, self._began = bench.spent(*TUNING), time.monotonic()
 
     @property
@@ -73,9 +80,17 @@ class Allowance:
         """Seconds that are left."""
         return self.budget.seconds - (time.monotonic() - self._began)
 
+    @property
+    def timed(self) -> bool:
+        """Whether the limit is a time."""
+        return self.budget.seconds < float("inf")
+
     def pays(self, evaluations: int) -> bool:
-        """Whether the rest pays for this cost."""
-        return evaluations <= self.evaluations and self.seconds > 0
+        """Whether the rest pays for this cost, and a limit in time also for the reserve, at the pace of the network so far."""
+        if not self.timed:
+            return evaluations <= self.evaluations
+        needed = (evaluations + self.reserve) * self._bench.costs.pace
+        return evaluations <= self.evaluations and self.seconds > needed
 
     def share(self, part: float, besides: int = 0) -> Allowance:
         """Splits off a part of the rest as a separate allowance, after reserving another cost.
@@ -85,4 +100,8 @@ class Allowance:
             besides: Network evaluations that are set aside first and then added to the part.
         """
         left = max(self.evaluations - besides, 0) * part + besides
-        return Allowance(self._bench, Budget(min(left, self.evaluations), self.seconds * part))
+        if not self.timed:
+            return Allowance(self._bench, Budget(min(left, self.evaluations)))
+        free = max(self.seconds - self.reserve * self._bench.costs.pace, 0.0) * part
+        kept = self.reserve * self._bench.costs.pace
+        return Allowance(self._bench, Budget(min(left, self.evaluations), free + kept), self.reserve)

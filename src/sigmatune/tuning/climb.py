@@ -77,8 +77,7 @@ def climb(
         if stage.coefficients:
             run.space()
         if follows(stage, stopped=run.stopped):
-            if bench.progress is not None:
-                bench.progress(f"{goal.steps} steps: {stage.name}", len(run.log), len(stages))
+            bench.progress(f"{goal.steps} steps: {stage.name}", len(run.log), len(stages))
             run.take(stage)
     run.space()
     if run.best is None:
@@ -166,6 +165,8 @@ class _Run:
              "peak_memory_mib": bench.costs.peak_memory(), "proposals": proposals, "tuning": self.ranked[0][0],
              "validation": value, "paid": paid}
         )  # fmt: skip
+        seen = {"tuning": self.ranked[0][0], "validation": value, "proposals": float(proposals)}
+        bench.progress.track({f"{goal.steps} steps/{name}": one for name, one in seen.items()}, bench.costs.done)
         logger.info(
             "%s, %d steps: stage %s proposed %d plans for %s evaluations; mean log error %.4f on validation%s",
             goal.solver, goal.steps, stage, proposals, f"{sum(spent.values()):,}", value, "" if paid else ", no better",

@@ -146,8 +146,7 @@ class _Objective:
         price = 4 * parts * self.at_once * calls  # forward, again, and twice as much back
         if not self.affordable(price):
             raise _Spent
-        if self.bench.progress is not None:
-            self.bench.progress("gradient", self.done, self.done + 1)
+        self.bench.progress(f"gradient {self.done + 1}", 1, 1)
         self.done += 1
         if self.parameters.freedom.features is not None:  # a function has no name as a key
             self.bench.spend("gradient", price)

@@ -73,7 +73,14 @@ class Judged:
         return self.converged and self.comparison.gain and not self.lost
 
 
-def judge(bench: Workbench, tuned: Plan, default: Plan, *, searched: Plan | None = None) -> Judged:
+def judge(
+    bench: Workbench,
+    tuned: Plan,
+    default: Plan,
+    *,
+    searched: Plan | None = None,
+    affordable: Callable[[int], bool] = lambda steps: True,
+) -> Judged:
     """Compares a tuned plan with the best default on the held-out noises.
 
     Args:
@@ -81,6 +88,7 @@ def judge(bench: Workbench, tuned: Plan, default: Plan, *, searched: Plan | None
         tuned: The candidate.
         default: The best static default, chosen on validation.
         searched: The best family with searched ends, found on the tuning noises; compared with the candidate, too.
+        affordable: Whether a limit in time pays for a reference of so many steps; the first doubling always counts.
 
     Raises:
         SigmaTuneError: if a plan is stochastic, because paired errors mean nothing there.
@@ -90,7 +98,7 @@ def judge(bench: Workbench, tuned: Plan, default: Plan, *, searched: Plan | None
         raise SigmaTuneError("the guard compares end points of the same noise, so it needs deterministic plans.")
     steps = bench.settings.reference_steps
     (now, errors), change, converged = _compared(bench, tuned, default, steps), math.inf, False
-    while not converged and 2 * steps <= MOST_REFERENCE_STEPS:
+    while not converged and 2 * steps <= MOST_REFERENCE_STEPS and affordable(2 * steps):
         before, steps = now, 2 * steps
         now, errors = _compared(bench, tuned, default, steps)
         change = abs(now.statistic - before.statistic)

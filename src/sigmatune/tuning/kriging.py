@@ -75,8 +75,7 @@ def tune_by_kriging(
     tried: list[tuple[float, Plan]] = []
     best, waited = min(space.scores), 0
     for done in range(trials):
-        if bench.progress is not None:
-            bench.progress(f"{known[0].steps} steps: corrected surrogate", done, trials)
+        bench.progress(f"{known[0].steps} steps: corrected surrogate", done, trials)
         proposed = space.proposal()
         if proposed is None or not affordable(proposed) or waited >= PATIENCE:
             break

@@ -26,7 +26,8 @@ class TuningSettings:
         tuning, validation, held_out: Noises (rows) of each kind; their index ranges follow one another.
         evaluations: Most plans that one stage tries on the tuning noises, besides its starts.
         reference_steps: Steps of the first reference; the guard doubles it until it has converged.
-        micro_batch: Rows per network call; 0, the default, for 16, or fewer that have :data:`PER_CALL` numbers together.
+        micro_batch: Rows per network call; 0, the default, for 16, or fewer that have :data:`PER_CALL` numbers together
+            or leave fewer rows empty (:meth:`of`).
         seed: Seed of the noises, the search and the bootstrap.
     """
 
@@ -49,9 +50,16 @@ class TuningSettings:
             raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
 
     def of(self, shape: tuple[int, ...]) -> TuningSettings:
-        """The same with the rows per network call for images of a shape, if their number was not set."""
+        """The same with the rows per network call for images of a shape, if their number was not set.
+
+        Rows that fill up the last call of a split cost as much as others, so of the sizes from half of the most to the most
+        it is the one with the fewest of them.
+        """
+        if self.micro_batch:
+            return self
         most = max(min(MICRO_BATCH, PER_CALL // int(np.prod(shape))), 1)
-        return self if self.micro_batch else replace(self, micro_batch=most)
+        sizes = range(most, (most + 1) // 2 - 1, -1)
+        return replace(self, micro_batch=min(sizes, key=lambda size: sum(-len(self.rows(s)) % size for s in SPLITS)))
 
     def rows(self, split: Split) -> range:
         """The noise indices of a split."""

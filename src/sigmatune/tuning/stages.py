@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,29 +39,29 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
-from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
 from sigmatune.tuning.gaussian_optimum import Regulariser, optimal, power_of
 from sigmatune.tuning.gradient import tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.search import search
+from sigmatune.tuning.table_of_bench import TABLE, table_of, table_price
 from sigmatune.tuning.task import Proposals, Stage, Task, payable, surrogate_of
-from sigmatune.tuning.workbench import Workbench
 
 FINALISTS = 5
 """Static candidates that are measured."""
 
-TABLE_ROWS, TABLE_LEVELS = 16, 32
 TRAJECTORY_ROWS, TRAJECTORY_GRID = 8, 32
 
 TRAJECTORY_MEMORY = 2**29
 """Bytes of the states at all nodes; large images leave room for fewer rows, and below two rows the stage is skipped."""
 
-TABLE = "error table"
 TRIALS = 12
 """Most plans that the surrogate stage tries."""
 
 ITERATIONS = {"gradient": 12, "start": 25, "queries": 40, "coefficients": 25}
+GRADIENTS = 1.1
+"""Gradients per iteration of L-BFGS, as a rule; each costs as much as four plans, the choice among iterates one more."""
+
 SNAPSHOTS = (3, 10, 20, 40, 60)
 """Iterations on the surrogate after which its coefficients are measured: the longer it runs, the less reliable it
 is."""
@@ -91,34 +91,6 @@ def closed_form(task: Task) -> Proposals:
     return task.plans([optimal(task.solver, task.steps, modes, task.bench.model.path, regulariser=Regulariser())])
 
 
-def table_of(bench: Workbench) -> ErrorTable:
-    """The model's error table on its own samples; measured once, and kept in the workbench's store."""
-    images, model, settings = bench.reference("tuning")[:TABLE_ROWS], bench.model, bench.settings
-    measure = None if bench.measure.name == "rms" else bench.measure
-
-    def measured() -> Array:
-        def progress(done: int, total: int) -> None:
-            if bench.progress is not None:
-                bench.progress("error table", done, total)
-
-        tabulated = tabulate(
-            model, images, levels=TABLE_LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, measure=measure,
-            progress=progress,
-        )  # fmt: skip
-        return np.stack([tabulated.sigma, tabulated.error, tabulated.standard_error])
-
-    name = bench.by_measure(f"error table of {len(images)}")
-    columns = bench.array(name, measured, purpose="table", evaluations=_table_price(bench))
-    about: dict[str, Any] = {"fingerprint": model.fingerprint(), "seed": settings.seed}
-    about |= {} if measure is None else {"measure": measure.to_dict()}
-    return bench.once(TABLE, lambda: ErrorTable(columns[0], columns[1], columns[2], len(images), about))
-
-
-def _table_price(bench: Workbench) -> int:
-    rows = min(TABLE_ROWS, bench.settings.tuning)
-    return evaluations(bench.model, rows, TABLE_LEVELS, bench.settings.micro_batch)
-
-
 def discretised(task: Task) -> Proposals:
     """The best optimum of both discretisation losses, between the ends of the best plan and the tight ones."""
     path, table = task.bench.model.path, table_of(task.bench)
@@ -143,7 +115,7 @@ def discretised(task: Task) -> Proposals:
 
 def table_left(task: Task) -> int:
     """The remaining cost of the error table."""
-    return 0 if task.bench.has(TABLE) else _table_price(task.bench)
+    return 0 if task.bench.has(TABLE) else table_price(task.bench)
 
 
 def trajectory(task: Task) -> Proposals:
@@ -199,8 +171,7 @@ def searched(task: Task) -> Proposals:
 
     def objective(schedules: list[Schedule]) -> list[float]:
         nonlocal done
-        if task.bench.progress is not None:
-            task.bench.progress(f"{task.steps} steps: trials of the search", done, task.bench.settings.evaluations)
+        task.bench.progress(f"{task.steps} steps: trials of the search", done, task.bench.settings.evaluations)
         done += len(schedules)
         plans = [task.plans([schedule]) for schedule in schedules]
         values = iter(task.bench.scores([plan for one in plans for plan in one], "tuning"))
@@ -271,6 +242,16 @@ def evolution(task: Task) -> Proposals:
     return [best.plan]
 
 
+def _usual_descent(stage: str, task: Task) -> int:
+    """What the iterations of a gradient stage cost as a rule."""
+    iterations = ITERATIONS[stage]
+    return task.rows(4 * GRADIENTS * iterations, validation=iterations)
+
+
+def _usual_trials(task: Task) -> int:
+    return task.rows(task.bench.settings.evaluations)
+
+
 def _has_plans(task: Task) -> bool:
     return bool(task.best)
 
@@ -284,7 +265,7 @@ STAGES: Registry[Stage] = Registry(
     {
         stage.name: stage
         for stage in (
-            Stage("static", static, costly=False),
+            Stage("static", static, costly=False, usual=lambda task: task.rows(FINALISTS + 1)),
             Stage("closed-form", closed_form, costly=False, linear=True),
             Stage("discretisation", discretised, costly=False, left=table_left, first=table_left, linear=True),
             Stage(
@@ -296,16 +277,39 @@ STAGES: Registry[Stage] = Registry(
                 first=trajectory_left,
                 linear=True,
             ),
-            Stage("surrogate", surrogate, possible=lambda task: bool(task.classical), linear=True),
-            Stage("search", searched, possible=_has_plans),
-            Stage("gradient", by_gradient, possible=_has_gradient, first=_first_trial, linear=True),
-            # These run even after the search for levels has ended.
-            Stage("start", start, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True),
-            Stage("queries", queries, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True),
             Stage(
-                "coefficients", coefficients, coefficients=True, possible=_has_gradient, first=_first_trial, linear=True
+                "surrogate",
+                surrogate,
+                possible=lambda task: bool(task.classical),
+                linear=True,
+                usual=lambda task: task.rows(TRIALS),
             ),
-            Stage("evolution", evolution, possible=_has_plans, first=lambda task: task.trial(task.best[0])),
+            Stage("search", searched, possible=_has_plans, usual=_usual_trials),
+            *(
+                Stage(
+                    # all but the gradient run even after the search for levels has ended
+                    name,
+                    run,
+                    coefficients=name != "gradient",
+                    possible=_has_gradient,
+                    first=_first_trial,
+                    linear=True,
+                    usual=partial(_usual_descent, name),
+                )
+                for name, run in (
+                    ("gradient", by_gradient),
+                    ("start", start),
+                    ("queries", queries),
+                    ("coefficients", coefficients),
+                )
+            ),
+            Stage(
+                "evolution",
+                evolution,
+                possible=_has_plans,
+                first=lambda task: task.trial(task.best[0]),
+                usual=_usual_trials,
+            ),
         )
     },
 )

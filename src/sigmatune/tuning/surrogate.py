@@ -142,8 +142,7 @@ class Surrogate:
             where = slice(step.rows.start, step.rows.stop)
             states[calls - 1 - step.call, 0, where] = self.modes(step.z)
             states[calls - 1 - step.call, 1, where] = self.modes(step.x0)
-            if bench.progress is not None:
-                bench.progress("reference trajectory", step.call + 1, calls)
+            bench.progress("reference trajectory", step.call + 1, calls)
 
         sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
         return np.asarray(states.numpy())

@@ -13,6 +13,8 @@ import torch
 
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan import Plan
+from sigmatune.plan.calls import most_per_call
+from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.budget import Allowance
 from sigmatune.tuning.surrogate import Surrogate
@@ -91,6 +93,13 @@ class Task:
         """The cost of measuring a plan on the tuning noises."""
         return self.bench.padded(self.bench.settings.tuning) * plan.network_calls(self.bench.model)
 
+    def rows(self, plans: float, *, validation: float = 0) -> int:
+        """The cost of measuring so many plans of the goal on the tuning noises, and so many on the validation noises."""
+        bench = self.bench
+        each = SOLVERS[self.solver].calls(self.steps) * most_per_call(bench.model)
+        rows = plans * bench.padded(bench.settings.tuning) + validation * bench.padded(bench.settings.validation)
+        return round(rows * each)
+
     def pays(self, evaluations: int) -> bool:
         """Whether the budget pays for this cost and for confirming the result on the validation noises."""
         return self.allowance.pays(evaluations + self.reserve)
@@ -115,6 +124,7 @@ class Stage:
         possible: Whether the model and the plans so far allow it.
         first: The cost of its first step, without which it cannot start; None if it asks for every trial or costs nothing.
         linear: It needs a linear measure: one with a gradient, whose squares add up.
+        usual: What it usually costs without a limit, for estimates; its table and the best plan's validation come on top.
     """
 
     name: str
@@ -125,6 +135,7 @@ class Stage:
     possible: Callable[[Task], bool] = lambda task: True
     first: Callable[[Task], int] | None = None
     linear: bool = False
+    usual: Callable[[Task], int] = lambda task: task.rows(1)
 
 
 def payable(task: Task, proposed: Proposals) -> Proposals:

@@ -209,8 +209,7 @@ class _Search:
                         del kept[self.beam :]
             yield longer[end][0]
             layer = longer[:end]
-            if self.bench.progress is not None:
-                self.bench.progress("trajectories", steps, most)
+            self.bench.progress("trajectories", steps, most)
 
     def _start(self, node: int) -> _Prefix:
         model, table = self.bench.model, self._table(self.sigmas[[node, -1]])

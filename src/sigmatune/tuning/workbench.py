@@ -30,10 +30,12 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
 from sigmatune.statistics.pieces import give_back
+from sigmatune.support.progress import Progress
 from sigmatune.support.threads import side_by_side
 from sigmatune.tuning.cache import Cache
 from sigmatune.tuning.costs import Costs
 from sigmatune.tuning.measure_choice import MeasureChoice, opened, precision
+from sigmatune.tuning.reporter import Reporter
 from sigmatune.tuning.settings import SPLITS, Split, TuningSettings
 
 logger = logging.getLogger(__name__)
@@ -44,10 +46,7 @@ LAYOUT = 2
 
 MOST_REFERENCE_STEPS = 512
 
-
 Digest = Callable[[torch.Tensor], Array]
-Progress = Callable[[str, int, int], None]
-"""Called with (current action, units done, units in all)."""
 
 
 class Workbench:
@@ -84,12 +83,12 @@ class Workbench:
         self.measure_choice = MeasureChoice.of(model.shape, measure, measure_options)
         self.settings = (settings or TuningSettings()).of(model.shape)
         self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
-        self.progress = progress
         self.store, self.study = store, study
         self._cache = Cache(store)
         if store is not None:
             logger.info("measurements are kept in %s, which holds %d by now", store, len(self._cache.store))
         self.costs = Costs(self.model.device)
+        self.progress = Reporter(progress, self.costs)
         self._digests: dict[str, Digest] = {}
         self._checked, self._renewing = False, self.model.renew()
 
@@ -148,8 +147,7 @@ class Workbench:
         with self._spread(len(plans)) as spread:
             outputs = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
             for done, _ in enumerate(outputs, start=1):
-                if self.progress is not None:
-                    self.progress(purpose, done, len(plans))
+                self.progress(purpose, done, len(plans))
 
     def _spread(self, parts: int) -> AbstractContextManager[Callable[..., Iterator[Any]]]:
         return side_by_side(parts, self.model)
@@ -157,14 +155,6 @@ class Workbench:
     def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
         size, seed = self.settings.micro_batch, self.settings.seed
         parts = [indices[i : i + size] for i in range(0, len(indices), size)]
-        done = 0
-
-        def report(*_: int) -> None:
-            nonlocal done
-            done += 1
-            if self.progress is not None and purpose == "reference":
-                self.progress("reference solution", done, len(parts) * plan.calls)
-
         dtype = torch.float64 if self.model.dtype == torch.float64 else torch.float32  # numpy has no bfloat16
         x = torch.empty(len(indices), *self.model.shape, dtype=dtype)  # filled as parts come: no second copy
 
@@ -176,10 +166,15 @@ class Workbench:
             logging.INFO if purpose == "reference" else logging.DEBUG,
             "%s: %d noises, %d calls by %s", purpose, len(indices), plan.calls, plan.solver,
         )  # fmt: skip
-        with self._spread(len(parts)) as spread:
+        price, what = self._price(plan, len(indices)), "reference solution" if purpose == "reference" else ""
+        with self.costs.working(price) as tick, self._spread(len(parts)) as spread:
+            report = self.progress.of_calls(tick, price, len(parts) * plan.calls, what)
             for _ in spread(sampled, parts):
                 pass
         return x
+
+    def _price(self, plan: Plan, rows: int) -> int:
+        return self.padded(rows) * plan.network_calls(self.model)
 
     def reference(self, split: Split, steps: int | None = None) -> torch.Tensor:
         """The end points of the fine solution of a split, (rows, *shape)."""
@@ -275,7 +270,8 @@ class Workbench:
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
 
         def measured() -> list[Array]:
-            value = make()
+            with self.costs.working(evaluations):
+                value = make()
             give_back(int(np.prod(self.model.shape)))
             return [value]
 
@@ -309,7 +305,7 @@ class Workbench:
             return values
 
         def pay() -> None:
-            self.spend(purpose, self.padded(len(indices)) * plan.network_calls(self.model))
+            self.spend(purpose, self._price(plan, len(indices)))
 
         return self._cache.arrays(keys, sampled, pay)
 

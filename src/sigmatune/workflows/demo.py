@@ -13,10 +13,10 @@ from sigmatune.models import load
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_bytes
+from sigmatune.support.progress import Progress
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.both_numbers import both_numbers
-from sigmatune.tuning.workbench import Progress
 from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))

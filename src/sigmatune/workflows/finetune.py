@@ -35,12 +35,12 @@ from pathlib import Path
 import numpy as np
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import Progress
 from sigmatune.plan import Plan
 from sigmatune.plan.file import dumps
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.progress import Progress
 from sigmatune.support.reading import text_of
 from sigmatune.support.run_folder import held
 from sigmatune.training.data import Pictures

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import Progress
 from sigmatune.models import load
 from sigmatune.plan import Plan, load_plan
 from sigmatune.plan.file import dumps
 from sigmatune.support.files import write_text
+from sigmatune.support.progress import Progress
 from sigmatune.training.data import Pictures
 from sigmatune.training.run_log import Report
 from sigmatune.tuning import Workbench, tune_on

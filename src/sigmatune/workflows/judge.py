@@ -20,13 +20,14 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.evaluate import Wanted, check
 from sigmatune.evaluation.extractors import Extractor
-from sigmatune.evaluation.generation import Progress, Sample, evaluations, generate
+from sigmatune.evaluation.generation import Sample, evaluations, generate
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.evaluation.stochastic_guard import Difference, compare
 from sigmatune.plan import Plan
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts, Progress
 
 LEAST = 64
 """Fewest images for a comparison."""
@@ -101,8 +102,13 @@ class Judge:
             raise SigmaTuneError(f"sets of fewer than {LEAST} images cannot be compared; use 1000 or more.")
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
         self._checked: set[str] = set()
+        self._parts: Parts | None = None
         self.few = max(data.n // 4, LEAST)
         check(self.wanted, data.reference, tuple(shape))
+
+    def expect(self, images: Sequence[int]) -> None:
+        """States how many images are going to be drawn, set by set, so that the progress is that of all of them."""
+        self._parts = Parts(self.progress, images)
 
     def check(self, model: Denoiser) -> None:
         """Refuses a model whose images would depend on more than their noise; see :mod:`sigmatune.core.soundness`."""
@@ -149,7 +155,7 @@ class Judge:
             seed=seed,
             folder=self.data.folder,
             keep=False,
-            progress=self.progress,
+            progress=self.progress if self._parts is None or self._parts.over else self._parts.take(),
         )
 
     @property

@@ -14,15 +14,19 @@ from pathlib import Path
 
 from sigmatune import measures, solvers
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import Progress, end_points
+from sigmatune.evaluation.generation import end_points
 from sigmatune.evaluation.leaderboard import Entry, Row
 from sigmatune.evaluation.paired_distance import FIRST, MOST, UNSETTLED, together
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import reference_plan
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts, Progress
 
 FAR = 2**31
 """No tuning uses noises with an index as large as this."""
+
+PAIRED = 7
+"""The work of the comparisons beside that of the first reference, as a rule."""
 
 LEAST = 4
 """Fewest noises of a figure with an interval."""
@@ -65,11 +69,12 @@ def with_errors(
     if all(whys):
         return [replace(row, unpaired=why) for row, why in zip(rows, whys, strict=True)]
     chosen = range(first, first + noises)
-    exact = end_points(model, reference_plan(model, FIRST), chosen, seed=seed, folder=folder, progress=progress)
+    parts = Parts(progress, [1, PAIRED])
+    exact = end_points(model, reference_plan(model, FIRST), chosen, seed=seed, folder=folder, progress=parts.take())
     measure = measures.fit(measures.default_measure(tuple(model.shape)), exact, model)
     plans = [row.entry.plan for row, why in zip(rows, whys, strict=True) if not why]
     measured = iter(
-        together(model, plans, noises, seed=seed, first=first, measure=measure, folder=folder, progress=progress)
+        together(model, plans, noises, seed=seed, first=first, measure=measure, folder=folder, progress=parts.take())
     )
     figures = [None if why else next(measured) for why in whys]
     return [

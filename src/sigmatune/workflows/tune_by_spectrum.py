@@ -15,13 +15,15 @@ from typing import Any
 
 from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.evaluation.generation import Progress
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
+from sigmatune.plan.estimate import CostEstimate
 from sigmatune.plan.tuned_for import tuned_for
+from sigmatune.support.progress import Progress
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
-from sigmatune.workflows.judge import ImageVerdict, Judge, ReferenceData
+from sigmatune.workflows.evaluation_estimates import estimate
+from sigmatune.workflows.judge import LEAST, ImageVerdict, Judge, ReferenceData
 
 KINDS: tuple[tuple[Levels, Measure, bool], ...] = (
     ("curve", "whitened", True),
@@ -56,8 +58,9 @@ def tune_by_spectrum(
     name = solvers.solver(solver).name
     judge, began = Judge(data, tuple(model.shape), progress), time.monotonic()
     ranked = {}
-    candidates = _candidates(model, name, calls, modes)
-    for kind, plans in (("default", _defaults(model, name, calls)), ("chosen", candidates)):
+    defaults, candidates = _defaults(model, name, calls), _candidates(model, name, calls, modes)
+    judge.expect([judge.few] * len([*defaults, *candidates]) + [data.n] * 2)
+    for kind, plans in (("default", defaults), ("chosen", candidates)):
         ranked[kind] = [(label, plan, judge.score(model, plan)) for label, plan in plans]
     best = {kind: min(scored, key=lambda entry: entry[2]) for kind, scored in ranked.items()}
     judged = judge.verdict((model, best["chosen"][1]), (model, best["default"][1]))
@@ -133,3 +136,25 @@ def _verdict(judged: ImageVerdict, rival: str) -> str:
         f"no gain: on {judged.n} held-out noises the choice is not significantly better than {rival}, "
         f"so this is that default: {judged.spans}."
     )
+
+
+def by_spectrum_estimate(
+    model: Denoiser, calls: Sequence[int], solver: str, images: int, *, each: float | None = None
+) -> CostEstimate:
+    """What :func:`tune_by_spectrum` costs for several numbers of calls.
+
+    Args:
+        model: The model; it is called a few times unless ``each`` is given.
+        calls, solver: As there.
+        images: Of each held-out set.
+        each: Seconds of a network evaluation of a single image; by default they are measured.
+    """
+    name, few = solvers.solver(solver).name, max(images // 4, LEAST)
+    parts, drawn = {"validation": 0, "held out": 0}, 0
+    for n in calls:
+        plans = [plan for _, plan in _defaults(model, name, n)]
+        cost = max(plan.network_calls(model) for plan in plans)
+        parts["validation"] += (len(plans) + len(KINDS)) * few * cost
+        parts["held out"] += 2 * images * cost
+        drawn += (len(plans) + len(KINDS)) * few + 2 * images
+    return estimate(model, parts, drawn, each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sigmatune.evaluation.extractors.base import Features, Kind
@@ -27,6 +27,7 @@ class Metric:
         kinds: The kinds of space in which it is meaningful.
         default: Whether it is reported by default.
         needs_reference: Whether it compares with data.
+        bounds: The values that its figures can have; their intervals end there.
     """
 
     title: str
@@ -36,3 +37,4 @@ class Metric:
     kinds: tuple[Kind, ...] = ("texture", "semantic", "pixels", "other")
     default: bool = True
     needs_reference: bool = True
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)

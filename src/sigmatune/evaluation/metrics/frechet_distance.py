@@ -83,5 +83,5 @@ def _limit(parts: list[Moments], theirs: Gaussian) -> float:
     return float(slope_intercept[1])
 
 
-METRIC = Metric("Frechet distance", {"fd": "lower"}, distance)
+METRIC = Metric("Frechet distance", {"fd": "lower"}, distance, bounds={"fd": (0.0, np.inf)})
 INFINITE = Metric("Frechet distance at infinite n", {"fd-infinite": "lower"}, extrapolated, default=False)

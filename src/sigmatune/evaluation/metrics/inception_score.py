@@ -45,4 +45,11 @@ def score(features: Features, reference: Statistics | None) -> Mapping[str, Esti
     return {"is": estimate}
 
 
-METRIC = Metric("Inception-type score", {"is": "higher"}, score, kinds=("logits",), needs_reference=False)
+METRIC = Metric(
+    "Inception-type score",
+    {"is": "higher"},
+    score,
+    kinds=("logits",),
+    needs_reference=False,
+    bounds={"is": (1.0, float("inf"))},
+)

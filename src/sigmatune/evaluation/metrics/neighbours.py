@@ -69,4 +69,5 @@ METRIC = Metric(
     "Precision, recall, density, coverage",
     {"precision": "higher", "recall": "higher", "density": "higher", "coverage": "higher"},
     manifolds,
+    bounds={**dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0)), "density": (0.0, float("inf"))},
 )

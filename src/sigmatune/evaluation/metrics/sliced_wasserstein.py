@@ -35,4 +35,6 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
     return {"sw": estimate}
 
 
-METRIC = Metric("Sliced Wasserstein distance", {"sw": "lower"}, distance, source="projections")
+METRIC = Metric(
+    "Sliced Wasserstein distance", {"sw": "lower"}, distance, source="projections", bounds={"sw": (0.0, float("inf"))}
+)

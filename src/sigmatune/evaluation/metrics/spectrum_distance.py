@@ -31,4 +31,6 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
     return {"spectrum": estimate}
 
 
-METRIC = Metric("Spectrum distance", {"spectrum": "lower"}, distance, source="rings")
+METRIC = Metric(
+    "Spectrum distance", {"spectrum": "lower"}, distance, source="rings", bounds={"spectrum": (0.0, float("inf"))}
+)

@@ -45,6 +45,17 @@ def export(plan: Plan, target: str, **options: Any) -> str:
     return TARGETS[target].write(plan, **options)
 
 
+def remark(plan: Plan, target: str, **options: Any) -> str:
+    """What a user has to know beside the text of :func:`export`: a sampler to select, levels that moved; or nothing.
+
+    Args:
+        plan: The plan.
+        target: A name in ``TARGETS``.
+        options: The target's own options.
+    """
+    return TARGETS[target].remark(plan, **options)
+
+
 def load(text: str, target: str | None = None) -> Plan:
     """Reads what :func:`export` wrote; the levels are those of the plan, bit for bit.
 
@@ -66,4 +77,4 @@ def _found(text: str) -> str:
     return "diffusers" if '"SigmaTuneScheduler"' in text else "json"
 
 
-__all__ = ["TARGETS", "Target", "export", "load", "read_statement"]
+__all__ = ["TARGETS", "Target", "export", "load", "read_statement", "remark"]

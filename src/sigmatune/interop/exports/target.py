@@ -12,7 +12,8 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,12 +37,14 @@ class ExportTarget:
         write: From a plan, and the target's own options, to a text.
         read: From a text to the plan.
         summary: One line for listings.
+        remark: From a plan and the same options to what a user has to know beside the text; empty if nothing.
     """
 
     name: str
     write: Callable[..., str]
     read: Callable[[str], Plan]
     summary: str
+    remark: Callable[..., str] = lambda plan, **options: ""
 
 
 @dataclass(frozen=True)
@@ -50,26 +53,26 @@ class Samplers:
 
     Attributes:
         names: Theirs, by the names of our solvers that compute the same steps.
-        flow: The solvers that are also the same on a flow's levels: others of its samplers step in tau, ours in log sigma.
+        flow: The same on a flow's levels, on which many of their samplers step in tau and ours in log sigma; ``names`` for
+            Euler alone by default.
         eta: The solvers whose eta is free in the program; for others it must be 1.
     """
 
     names: Mapping[str, str]
-    flow: Sequence[str] = ("euler",)
+    flow: Mapping[str, str] | None = None
     eta: Sequence[str] = ()
+
+    def on_flow(self) -> Mapping[str, str]:
+        """The samplers on a flow's levels."""
+        return {"euler": self.names["euler"]} if self.flow is None else self.flow
 
 
 Layout = Callable[[str, dict[str, Any], Sequence[float]], str]
+Timesteps = Literal["whole", "exact"]
 
 
 def listed(
-    name: str,
-    samplers: Samplers,
-    layout: Layout,
-    numbers: Callable[[str], list[float]],
-    summary: str,
-    *,
-    trailing_zero: bool = True,
+    name: str, samplers: Samplers, layout: Layout, numbers: Callable[[str], list[float]], summary: str
 ) -> ExportTarget:
     """Builds a target that takes a list of levels and the name of a sampler.
 
@@ -79,32 +82,86 @@ def listed(
         layout: (header line, statement, numbers) -> text.
         numbers: text -> the numbers in it.
         summary: One line.
-        trailing_zero: Whether the final 0 is part of the list.
     """
 
     def write(plan: Plan) -> str:
         stated = statement(plan, name, samplers)
-        kind = stated["sigma_kind"]
-        sigmas = plan.schedule.sigmas
-        with np.errstate(divide="ignore"):
-            shown = sigmas if kind == "ve" else 1 / (1 + 1 / sigmas)
-        if not np.isfinite(shown).all():
-            raise SigmaTuneError(
-                f"{name} takes finite levels, and this plan starts from sigma = inf; build it with sigma_max=."
-            )
-        stated["trailing_zero"] = trailing_zero
-        return layout(HEADER + json.dumps(stated), stated, [float(x) for x in shown[: None if trailing_zero else -1]])
+        return layout(HEADER + json.dumps(stated), stated, levels_shown(plan.schedule, stated))
 
-    def read(text: str) -> Plan:
-        stated = read_statement(text)
-        plan = stated_plan(stated)
-        given = numbers(text)
-        again = numbers(write(plan))
-        if stated.get("target") != name or given != again:
-            raise SigmaTuneError(f"the levels in this {name} export are not those that its first line states.")
-        return plan
+    return ExportTarget(name, write, partial(read_listed, name, write, numbers), summary)
 
-    return ExportTarget(name, write, read, summary)
+
+def read_listed(name: str, write: Callable[[Plan], str], numbers: Callable[[str], list[float]], text: str) -> Plan:
+    """Reads a target's text, whose numbers have to be those that its statement makes.
+
+    Raises:
+        SigmaTuneError: otherwise.
+    """
+    stated = read_statement(text)
+    plan = stated_plan(stated)
+    if stated.get("target") != name or numbers(text) != numbers(write(plan)):
+        raise SigmaTuneError(f"the levels in this {name} export are not those that its first line states.")
+    return plan
+
+
+def levels_shown(schedule: Schedule, stated: Mapping[str, Any]) -> list[float]:
+    """The levels of a schedule as a program counts them, with the final 0.
+
+    Raises:
+        SigmaTuneError: if the first is infinite there.
+    """
+    sigmas = schedule.sigmas
+    with np.errstate(divide="ignore"):
+        shown = sigmas if stated["sigma_kind"] == "ve" else 1 / (1 + 1 / sigmas)
+    if not np.isfinite(shown).all():
+        name = stated["target"]
+        raise SigmaTuneError(
+            f"{name} takes finite levels, and this plan starts from sigma = inf; build it with sigma_max=."
+        )
+    return [float(x) for x in shown]
+
+
+def on_timesteps(plan: Plan, timesteps: Timesteps) -> tuple[Schedule, float]:
+    """The schedule that a program which rounds t to whole steps runs exactly, and the largest change of t.
+
+    Args:
+        plan: The plan; only tables of steps (VP) are rounded.
+        timesteps: "whole" moves every level to the nearest whole timestep, "exact" leaves all as they are.
+
+    Raises:
+        SigmaTuneError: if two levels fall on one timestep.
+    """
+    if timesteps not in ("whole", "exact"):
+        raise SigmaTuneError(f"timesteps is 'whole' or 'exact', not {timesteps!r}.")
+    path = plan.noise_path()
+    if timesteps == "exact" or path is None or process_of(path)["kind"] != "vp" or plan.schedule.rows is not None:
+        return plan.schedule, 0.0
+    t = path.time(plan.schedule.sigmas[:-1])
+    nearest = np.rint(t)
+    if (np.diff(nearest) == 0).any():
+        raise SigmaTuneError(
+            f"the program rounds t to whole timesteps, and {plan.steps} levels fall on {len(np.unique(nearest))} of them; "
+            "use fewer steps."
+        )
+    moved = float(np.abs(nearest - t).max())
+    if moved <= float(path.time_tolerance(1.0)):
+        return plan.schedule, 0.0
+    return plan.schedule.moved(path.sigma(nearest), "snapped"), moved
+
+
+def remark_on(moved: float) -> str:
+    """What :func:`on_timesteps` did, for a user."""
+    if not moved:
+        return ""
+    return (
+        f"the levels were moved to whole timesteps, by up to {moved:.2f}, because the program rounds t; the plan's evidence is "
+        "for its own levels"
+    )
+
+
+def decimals(numbers: Sequence[float]) -> list[str]:
+    """Numbers in plain decimals, without exponents, each the shortest that reads back to the same float64."""
+    return [np.format_float_positional(number, trim="-") for number in numbers]
 
 
 def statement(plan: Plan, name: str, samplers: Samplers) -> dict[str, Any]:
@@ -128,11 +185,13 @@ def statement(plan: Plan, name: str, samplers: Samplers) -> dict[str, Any]:
             f"{name} has no sampler that computes {plan.solver}'s steps; it has those of {', '.join(sorted(samplers.names))}."
         )
     sampler = samplers.names[plan.solver]
-    if kind == "flow" and plan.solver not in samplers.flow:
+    if kind == "flow" and plan.solver not in samplers.on_flow():
         raise SigmaTuneError(
             f"{name}'s {sampler} steps in the flow's own time and {plan.solver} in log sigma, so on a flow model "
-            f"the two differ; of its samplers {', '.join(samplers.flow) or 'none'} is the same on both."
+            f"the two differ; there it has the steps of {', '.join(sorted(samplers.on_flow()))}."
         )
+    if kind == "flow":
+        sampler = samplers.on_flow()[plan.solver]
     options = dict(plan.solver_options)
     if plan.solver not in samplers.eta and options.get("eta", 1.0) != 1.0:
         raise SigmaTuneError(f"{name}'s {sampler} has no eta, and this plan's is {options['eta']:g}.")

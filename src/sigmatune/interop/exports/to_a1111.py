@@ -1,13 +1,32 @@
-"""AUTOMATIC1111's web UI and Forge: an extension script that adds the plan to their list of schedulers."""
+"""AUTOMATIC1111's web UI and Forge: an extension script that adds the plan to their list of schedulers.
+
+Forge rounds t to whole timesteps, so the levels are moved there first; the web UI interpolates, and gives the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
-from sigmatune.interop.exports.target import Samplers, listed, numbers_in
+from sigmatune.interop.exports.target import (
+    HEADER,
+    ExportTarget,
+    Samplers,
+    Timesteps,
+    levels_shown,
+    numbers_in,
+    on_timesteps,
+    read_listed,
+    read_statement,
+    remark_on,
+    statement,
+)
+from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
+
+NAME = "a1111"
 
 SAMPLERS = Samplers(
     {
@@ -37,19 +56,47 @@ def sigmatune(n, sigma_min=None, sigma_max=None, inner_model=None, device="cpu")
     return torch.tensor(SIGMAS, device=device)
 
 
-LABEL = {label!r}
-known = [s for s in sd_schedulers.schedulers if s.name != "sigmatune"]
-known.append(sd_schedulers.Scheduler("sigmatune", LABEL, sigmatune, need_inner_model=True))
+NAME, LABEL = {name!r}, {label!r}
+known = [s for s in sd_schedulers.schedulers if s.name != NAME]
+known.append(sd_schedulers.Scheduler(NAME, LABEL, sigmatune, need_inner_model=True))
 sd_schedulers.schedulers[:] = known
-sd_schedulers.schedulers_map.update({{"sigmatune": known[-1], LABEL: known[-1]}})
+sd_schedulers.schedulers_map.update({{NAME: known[-1], LABEL: known[-1]}})
 '''
 
 
-def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:
-    label = f"SigmaTune {stated['steps']} steps"
-    kind = "x0 + sigma eps" if stated["sigma_kind"] == "ve" else "flow"
-    names = {name: stated[name] for name in ("sampler", "steps", "shift", "calls")}
-    return SCRIPT.format(header=header, label=label, kind=kind, sigmas=", ".join(map(repr, sigmas)), **names)
+def write(plan: Plan, *, timesteps: Timesteps = "whole") -> str:
+    """Writes the script. Its scheduler has a name of the plan's own, so that several plans stand in the menu.
+
+    Args:
+        plan: A plan of a solver that these programs have.
+        timesteps: "whole" moves the levels of a table of steps to whole timesteps, as Forge would; "exact" leaves them.
+
+    Raises:
+        SigmaTuneError: if their samplers cannot run the plan.
+    """
+    schedule, _ = on_timesteps(plan, timesteps)
+    stated = {**statement(plan, NAME, SAMPLERS), "timesteps": timesteps}
+    levels = ", ".join(map(repr, levels_shown(schedule, stated)))
+    digest = hashlib.sha256(f"{stated['sampler']} {levels}".encode()).hexdigest()[:6]
+    return SCRIPT.format(
+        header=HEADER + json.dumps(stated),
+        name=f"sigmatune_{digest}",
+        label=f"SigmaTune {stated['steps']} steps {digest}",
+        kind="x0 + sigma eps" if stated["sigma_kind"] == "ve" else "flow",
+        sigmas=levels,
+        **{name: stated[name] for name in ("sampler", "steps", "shift", "calls")},
+    )
+
+
+def remark(plan: Plan, *, timesteps: Timesteps = "whole") -> str:
+    """What was moved."""
+    return remark_on(on_timesteps(plan, timesteps)[1])
+
+
+def read(text: str) -> Plan:
+    """Reads the plan; scripts of releases up to 0.1 hold the plan's own levels."""
+    timesteps = read_statement(text).get("timesteps", "exact")
+    return read_listed(NAME, partial(write, timesteps=timesteps), _numbers, text)
 
 
 def _numbers(text: str) -> list[float]:
@@ -59,4 +106,4 @@ def _numbers(text: str) -> list[float]:
     return numbers_in(match[1])
 
 
-TARGET = listed("a1111", SAMPLERS, _layout, _numbers, "an extension script for AUTOMATIC1111's web UI and Forge")
+TARGET = ExportTarget(NAME, write, read, "an extension script for AUTOMATIC1111's web UI and Forge", remark)

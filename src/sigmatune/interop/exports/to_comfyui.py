@@ -1,11 +1,31 @@
-"""ComfyUI without a node pack: the text for its ManualSigmas node, and the sampler to select."""
+r"""ComfyUI without a node pack: the numbers for its ManualSigmas node.
+
+The node takes every number that it finds in its field, in comments, too, and reads no exponents: it collects what matches
+``[-+]?(?:\d*\.*\d+)``. So the text is one line of plain decimals, and what to select beside it is a remark. Texts of
+releases up to 0.1, whose first line states the plan, are still read.
+
+ComfyUI rounds t to whole timesteps on models of a table of steps, so levels are moved there first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
-from sigmatune.interop.exports.target import Samplers, listed, numbers_in
+from sigmatune.interop.exports.target import (
+    ExportTarget,
+    Samplers,
+    Timesteps,
+    decimals,
+    levels_shown,
+    numbers_in,
+    on_timesteps,
+    read_listed,
+    remark_on,
+    statement,
+)
+from sigmatune.plan import Plan
+
+NAME = "comfyui"
 
 SAMPLERS = Samplers(
     {
@@ -14,19 +34,47 @@ SAMPLERS = Samplers(
         "dpmpp2m": "dpmpp_2m",
         "ancestral": "euler_ancestral",
         "sde-dpmpp2m": "dpmpp_2m_sde",
-    }
+    },
+    # On a flow, dpmpp_2m steps in -log tau, and dpmpp_2m_sde in half the log SNR, as our solvers do.
+    flow={
+        "euler": "euler",
+        "dpmpp2m": "SamplerDPMPP_2M_SDE with midpoint and eta 0",
+        "sde-dpmpp2m": "dpmpp_2m_sde",
+    },
 )
 
 
-def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:
-    return (
-        f"# {header}\n# ManualSigmas -> SamplerCustom, sampler {stated['sampler']}, {stated['calls']} calls; shift: "
-        f"{stated['shift']} (leave out ModelSampling nodes that would shift again)\n{', '.join(map(repr, sigmas))}\n"
-    )
+def write(plan: Plan, *, timesteps: Timesteps = "whole") -> str:
+    """Writes the line of numbers, with the final 0.
+
+    Args:
+        plan: A plan of a solver that ComfyUI has.
+        timesteps: "whole" moves the levels of a table of steps to whole timesteps, as ComfyUI would; "exact" leaves them,
+            for models behind the node that turns its rounding off.
+
+    Raises:
+        SigmaTuneError: if ComfyUI's samplers cannot run the plan.
+    """
+    schedule, _ = on_timesteps(plan, timesteps)
+    return ", ".join(decimals(levels_shown(schedule, statement(plan, NAME, SAMPLERS)))) + "\n"
 
 
-def _numbers(text: str) -> list[float]:
+def remark(plan: Plan, *, timesteps: Timesteps = "whole") -> str:
+    """What to select beside the numbers, and what was moved."""
+    stated = statement(plan, NAME, SAMPLERS)
+    shift = "" if stated["shift"] == "none" else f"; the shift is {stated['shift']}, leave out nodes that shift again"
+    chosen = f"paste the line into ManualSigmas; sampler {stated['sampler']}, {stated['calls']} calls{shift}"
+    return "; ".join(text for text in (chosen, remark_on(on_timesteps(plan, timesteps)[1])) if text)
+
+
+def _old_numbers(text: str) -> list[float]:
     return numbers_in(" ".join(line for line in text.splitlines() if not line.startswith("#")))
 
 
-TARGET = listed("comfyui", SAMPLERS, _layout, _numbers, "text for the ManualSigmas node, with the final 0")
+TARGET = ExportTarget(
+    NAME,
+    write,
+    partial(read_listed, NAME, partial(write, timesteps="exact"), _old_numbers),
+    "one line of numbers for the ManualSigmas node, with the final 0",
+    remark,
+)

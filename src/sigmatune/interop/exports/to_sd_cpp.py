@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sigmatune.interop.exports.target import Samplers, listed, numbers_in
+from sigmatune.interop.exports.target import Samplers, decimals, listed, numbers_in
 from sigmatune.support.errors import SigmaTuneError
 
 SAMPLERS = Samplers({"euler": "euler", "heun": "heun", "dpmpp2m": "dpm++2m", "ancestral": "euler_a"})
 
 
 def _layout(header: str, stated: dict[str, Any], sigmas: Sequence[float]) -> str:
-    levels = ",".join(map(repr, sigmas))
+    levels = ",".join(decimals(sigmas))
     return f'# {header}\n--sampling-method {stated["sampler"]} --steps {stated["steps"]} --sigmas "{levels}"\n'
 
 

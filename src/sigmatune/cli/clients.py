@@ -1,0 +1,36 @@
+"""What other programs take of a plan, for the report: the text to copy, and what to do with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigmatune.support.errors import SigmaTuneError
+
+if TYPE_CHECKING:
+    from sigmatune.plan import Plan
+
+PROGRAMS = {
+    "ComfyUI": ("comfyui", "Paste the last line into the node ManualSigmas and connect it to SamplerCustom."),
+    "AUTOMATIC1111 and Forge": (
+        "a1111",
+        "Save this file as its first line says, restart, and choose its schedule type.",
+    ),
+    "stable-diffusion.cpp": ("sd.cpp", "Add these arguments to its command line."),
+    "k-diffusion": ("k-diffusion", "Pass these sigmas to the sampler that the comment names."),
+}
+
+
+def clients(plan: Plan) -> dict[str, tuple[str, str]]:
+    """(What to do, text) by program; an empty text where the program cannot express the plan, with the reason."""
+    from sigmatune.interop.exports import export
+
+    texts = {"diffusers": (
+        f"Call the pipeline with num_inference_steps={plan.calls}.",
+        f"pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)\nimage = pipe(prompt, num_inference_steps={plan.calls})",
+    )}  # fmt: skip
+    for name, (target, how) in PROGRAMS.items():
+        try:
+            texts[name] = how, export(plan, target)
+        except SigmaTuneError as refused:
+            texts[name] = str(refused), ""
+    return texts

@@ -1,0 +1,91 @@
+"""The estimate of a tuning before it begins, from its forecast and a measured call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.models.imagined import Imagined
+from sigmatune.plan.estimate import CostEstimate, call_seconds
+from sigmatune.support.durations import about
+from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.forecast import forecast
+from sigmatune.tuning.settings import TuningSettings
+from sigmatune.tuning.stage_choice import stages_of
+from sigmatune.tuning.time_budget import BESIDES, within
+from sigmatune.tuning.workbench import Workbench
+
+OWN = 2.5e-4
+"""Seconds of the stages' own arithmetic for each network evaluation, as measured on the bundled models."""
+
+
+@dataclass(frozen=True)
+class TuningJob:
+    """What is to be tuned.
+
+    Attributes:
+        calls: Network evaluations per image, several perhaps.
+        solver: The solver.
+        method, coefficients: Which stages.
+        budget: The limit.
+    """
+
+    calls: Sequence[int]
+    solver: str
+    method: str = "auto"
+    coefficients: bool = False
+    budget: Budget = field(default_factory=Budget)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages."""
+        return stages_of(self.method, coefficients=self.coefficients)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the limit is a time."""
+        return self.budget.seconds < float("inf")
+
+    def settings(self, model: Denoiser, wanted: TuningSettings, each: float) -> TuningSettings:
+        """The noises: those that were wanted, or as many of them as a limit in time allows."""
+        if not self.timed:
+            return wanted
+        return within(
+            model, wanted, self.calls, solver=self.solver, stages=self.stages, seconds=self.budget.seconds, each=each
+        )
+
+    def estimate(self, model: Denoiser, wanted: TuningSettings, each: float | None = None) -> CostEstimate:
+        """What it will cost.
+
+        Args:
+            model: The model; it is called a few times unless ``each`` is given.
+            wanted: The noises.
+            each: Seconds of a network evaluation of a single image; by default they are measured.
+        """
+        rows = wanted.of(model.shape).micro_batch
+        each = call_seconds(model, rows) if each is None else each
+        chosen = self.settings(model, wanted, each)
+        bench = Workbench(Imagined.of(model), chosen)
+        parts = forecast(bench, self.calls, solver=self.solver, stages=self.stages, budget=self.budget)
+        besides = BESIDES * len(self.calls) + OWN * sum(parts.values())
+        whole = CostEstimate(
+            parts, each, besides, f"on {model.device.type}" if not isinstance(model, Imagined) else "in all"
+        )
+        return self._limited(whole, chosen, wanted)
+
+    def _limited(self, whole: CostEstimate, chosen: TuningSettings, wanted: TuningSettings) -> CostEstimate:
+        """The estimate under a limit in time, which scales what the search takes."""
+        if not self.timed:
+            return whole
+        seconds = self.budget.seconds
+        notes = [f"stops after {about(seconds)}, all in"]
+        if chosen != wanted:
+            notes.append(
+                f"with fewer noises than without a limit: {chosen.tuning} for tuning, {chosen.validation} for validation, "
+                f"{chosen.held_out} held out"
+            )
+        fixed = whole.total - whole.evaluations["search"]
+        free = (seconds - whole.besides) / max(whole.call_seconds, 1e-12) - fixed
+        search = round(max(min(whole.evaluations["search"], free), 0))
+        return replace(whole, evaluations={**whole.evaluations, "search": search}, notes=tuple(notes), limit=seconds)

@@ -1,0 +1,112 @@
+"""A budget in time: everything counts, the references and the guard included, and something comes back in any case.
+
+Before the work :func:`within` takes, of the given numbers of noises and smaller ones, the most whose references, guard and
+cheapest search fit into the time, at the measured pace of the network. While it runs, the search gets what the guard does not
+need, at the pace so far. Where not even the smallest numbers fit, the best default comes back without a test
+(:func:`untested`), chosen on a few noises, or if the time does not pay for that either, unmeasured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from sigmatune import schedules
+from sigmatune.core.denoiser import Denoiser
+from sigmatune.models.imagined import Imagined
+from sigmatune.plan import Plan
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning.baseline import Baseline, best_default
+from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.forecast import defaults_price, forecast
+from sigmatune.tuning.settings import TuningSettings
+from sigmatune.tuning.workbench import Workbench
+
+SMALLER = (
+    {"tuning": 16, "validation": 16, "held_out": 48, "reference_steps": 24},
+    {"tuning": 16, "validation": 16, "held_out": 32, "reference_steps": 16},
+    {"tuning": 8, "validation": 8, "held_out": 16, "reference_steps": 16},
+    {"tuning": 8, "validation": 8, "held_out": 8, "reference_steps": 8},
+    {"tuning": 8, "validation": 8, "held_out": 8, "reference_steps": 4},
+    {"tuning": 4, "validation": 4, "held_out": 8, "reference_steps": 4},
+)
+"""Smaller numbers of noises to fall back on, most first."""
+
+SHARE = 0.7
+"""The share of the time that the least work may be expected to take: the rest is for a search and for surprises."""
+
+BESIDES = 1.0
+"""Seconds for each number of calls that no network takes, such as the bootstrap."""
+
+
+def within(
+    model: Denoiser,
+    settings: TuningSettings,
+    calls: Sequence[int],
+    *,
+    solver: str,
+    stages: Sequence[str],
+    seconds: float,
+    each: float,
+) -> TuningSettings:
+    """The most noises whose least work fits into a time; the fewest there are if none does.
+
+    Args:
+        model: The model; it is not called.
+        settings: The most noises.
+        calls, solver, stages: As for :func:`sigmatune.tuning.forecast.forecast`.
+        seconds: The time.
+        each: Seconds of a network evaluation of a single image.
+    """
+    twin, tried = Imagined.of(model), settings
+    for tried in _falling(settings):
+        bench = Workbench(twin, tried)
+        price = sum(forecast(bench, calls, solver=solver, stages=stages, budget=Budget(), least=True).values())
+        if price * each + BESIDES * len(calls) <= SHARE * seconds:
+            break
+    return tried
+
+
+def _falling(settings: TuningSettings) -> Iterator[TuningSettings]:
+    yield settings
+    for fewer in SMALLER:
+        yield replace(settings, **{name: min(getattr(settings, name), n) for name, n in fewer.items()})
+
+
+def cheapest(bench: Workbench, steps: int, solver: str, *, seconds: float) -> Baseline:
+    """The best default on the validation noises if the time pays for that, or else the first default, unmeasured.
+
+    Args:
+        bench: The workbench.
+        steps: N.
+        solver: The solver.
+        seconds: The time.
+    """
+    if defaults_price(bench, steps, solver) * bench.costs.pace < seconds:
+        return best_default(bench, steps, solver)
+    for rival in schedules.rivals(steps, bench.model.path, bench.model.default_schedule):
+        with suppress(SigmaTuneError):  # rounds onto the same whole timestep
+            return Baseline(bench.plan(rival.schedule, solver), rival.label, [])
+    raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
+
+
+def untested(bench: Workbench, rival: Baseline) -> Plan:
+    """A default with evidence that says why nothing else was tried."""
+    how = f"is the best on {bench.settings.validation} noises" if rival.scores else "was chosen without a measurement"
+    verdict = (
+        f"no gain: the time pays for no test of a tuned plan here, so this is the static default {rival.label}, which "
+        f"{how}; give more time, or use a faster device."
+    )
+    seen: dict[str, Any] = {"seed": bench.settings.seed}
+    if rival.scores:
+        rows = bench.settings.rows("validation")
+        seen["validation"] = [rows.start, rows.stop]
+    return rival.plan.with_notes(
+        micro_batch=bench.settings.micro_batch,
+        evidence={
+            "verdict": verdict, "gain": False, "tested": False, "baseline": rival.label,
+            "defaults_on_validation": rival.scores, "rows": seen, "dtype": bench.model.arithmetic(),
+        },
+    )  # fmt: skip

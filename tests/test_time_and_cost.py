@@ -1,0 +1,266 @@
+"""What work will cost, how far it is, and how long it may take: estimates, progress, budgets in time."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+from exact import gaussian
+from sigmatune import SigmaTuneError, load, tune
+from sigmatune.core.wrappers import Wrapper
+from sigmatune.models.imagined import Imagined
+from sigmatune.support.durations import about, rounded
+from sigmatune.support.progress import Count, Overall, Parts, shown
+from sigmatune.tuning import TuningSettings, Workbench
+from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.costs import ENOUGH, Costs
+from sigmatune.tuning.effort import EFFORTS
+from sigmatune.tuning.estimates import TuningJob
+from sigmatune.tuning.forecast import of_purposes
+
+FEW = TuningSettings(tuning=8, validation=8, held_out=16, reference_steps=16, micro_batch=8)
+
+
+class Slow(Wrapper):
+    """Waits before it answers."""
+
+    def __init__(self, model, seconds):
+        super().__init__(model)
+        self.seconds = seconds
+
+    def denoise(self, z, sigma):
+        time.sleep(self.seconds)
+        return self.inner.denoise(z, sigma)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (4, "4 s"), (42, "40 s"), (75, "75 s"), (130, "2 min"), (1500, "25 min"), (9000, "2.5 h"),
+     (300_000, "3 days"), (float("inf"), "an unknown time")],
+)  # fmt: skip
+def test_durations_are_said_with_the_digits_that_an_estimate_has(seconds, said):
+    assert about(seconds) == said
+
+
+@pytest.mark.parametrize(("amount", "said"), [(7, "7"), (12_345, "12,000"), (987, "990"), (20_373, "20,000")])
+def test_amounts_have_two_digits(amount, said):
+    assert rounded(amount) == said
+
+
+def test_the_share_never_falls_and_the_time_left_starts_at_the_estimate():
+    now = 0.0
+    overall = Overall(100, clock=lambda: now)
+    assert overall.left == pytest.approx(100)
+    shares = []
+    for now, done in ((10, 2), (20, 1), (30, 5), (40, 3)):  # noqa: B007 - the clock reads it
+        overall("stage", done, 10)
+        shares.append(overall.share)
+    assert shares == [0.2, 0.2, 0.5, 0.5]
+    assert overall.left == pytest.approx(0.5 * (10 + 40) / 0.6)
+    unknown = Overall(clock=lambda: now)
+    unknown("stage", 0, 10)
+    assert unknown.time_left == "time left unknown"
+
+
+def test_parts_share_one_progress_by_their_work():
+    seen = []
+    parts = Parts(lambda what, done, total: seen.append((what, done / total)), [1, 3])
+    first, second = parts.take(), parts.take()
+    first("a", 1, 2)
+    second("b", 2, 3)
+    assert seen == [("a", 0.125), ("b", 0.75)]
+    assert parts.over
+    counted = []
+    count = Count(lambda *said: counted.append(said), "images", 10)
+    count.add(4)
+    count.reach(8)
+    count.reach(8)
+    assert [done for _, done, _ in counted] == [4, 8, 8]
+
+
+def test_lines_without_a_terminal_and_silence_by_option(capsys, monkeypatch):
+    monkeypatch.setattr("sigmatune.support.progress.FIRST", 0.0)
+    monkeypatch.setattr("sigmatune.support.progress.EVERY", 0.0)
+    for progress in (True, False):
+        with shown(progress, "tuning", seconds=60) as report:
+            for done in (3, 1, 8):
+                report("stage", done, 10)
+        err = capsys.readouterr().err
+        shares = [int(share) for share in re.findall(r"tuning: (\d+)%, about \d+ s left \(stage\)", err)]
+        assert shares == ([30, 30, 80] if progress else [])
+    mine = []
+    with shown(lambda *said: mine.append(said), "tuning") as report:
+        report("stage", 1, 2)
+    assert mine == [("stage", 1, 2)]
+
+
+def test_tuning_reports_one_whole_that_never_runs_backwards():
+    said = []
+    tune(gaussian(), 3, solver="euler", settings=FEW, progress=lambda *one: said.append(one))
+    assert len({total for _, _, total in said}) == 1
+    shares = [done / total for _, done, total in said]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert any(what.startswith("reference solution") for what, _, _ in said)
+
+
+def test_pending_work_is_not_done_and_the_pace_is_that_of_work_that_was_done():
+    costs = Costs(gaussian().device)
+    costs.call_seconds = 7.0
+    costs.spend("reference", 1000)
+    assert (costs.done, costs.pace) == (1000, 7.0), "found in a store"
+    costs.spend("search", 2 * ENOUGH)
+    with costs.working(2 * ENOUGH) as tick:
+        tick(ENOUGH)
+        assert costs.done == 1000 + ENOUGH
+        time.sleep(0.05)
+    assert costs.done == 1000 + 2 * ENOUGH
+    assert 0.05 / (2 * ENOUGH) <= costs.pace < 1
+
+
+@pytest.mark.parametrize("calls", [4, 6])
+def test_an_estimate_counts_what_tuning_of_digits_takes(calls):
+    model, settings = load("digits"), EFFORTS["normal"].settings
+    job = TuningJob([calls], "dpmpp2m", budget=Budget.of(EFFORTS["normal"].search))
+    twin = job.estimate(Imagined.of(model), settings, each=1e-4)
+    assert twin.total == job.estimate(model, settings, each=1e-4).total, "counts need no network"
+    plan = tune(model, calls, solver="dpmpp2m", progress=False)
+    spent = plan.cost["network_evaluations"]
+    assert max(twin.total / spent["total"], spent["total"] / twin.total) < 1.5
+    parts = of_purposes(spent)
+    assert sum(parts.values()) == spent["total"]
+    for purpose in ("check", "guard"):
+        assert 0.8 < twin.evaluations[purpose] / parts[purpose] < 1.25, purpose
+
+
+def test_seconds_are_evaluations_times_a_call():
+    job = TuningJob([4], "euler")
+    slow, fast = (job.estimate(gaussian(), FEW, each=each) for each in (1.0, 0.01))
+    assert slow.total == fast.total
+    assert slow.seconds - fast.seconds == pytest.approx(0.99 * slow.total)
+
+
+def test_an_estimate_is_no_longer_than_the_limit():
+    whole = TuningJob([4], "euler", budget=Budget(seconds=20)).estimate(gaussian(), FEW, each=1.0)
+    assert whole.seconds == 20
+    assert whole.sentence.startswith("as many network evaluations of single images as 20 s pay for")
+
+
+def test_guidance_counts_double():
+    one, two = (TuningJob([8 * n], "euler").estimate(Imagined(per_call=n), FEW, each=1).evaluations for n in (1, 2))
+    assert two["reference"] == 2 * one["reference"]
+    assert two["guard"] == 2 * one["guard"]
+
+
+@pytest.mark.parametrize(("seconds", "each"), [(3, 0.004), (8, 0.01)])
+def test_a_time_holds_all_in_and_a_plan_comes_back(seconds, each):
+    model = Slow(gaussian(), 8 * each)
+    began = time.monotonic()
+    plan = tune(model, 4, solver="euler", settings=FEW, budget=f"{seconds}s", progress=False)
+    assert time.monotonic() - began < 1.2 * seconds + 1  # a loaded machine
+    assert plan.evidence["verdict"]
+
+
+def test_a_time_that_pays_for_nothing_brings_a_default_and_says_so():
+    model = Slow(gaussian(), 0.2)
+    plan = tune(model, 4, solver="euler", budget="2s", progress=False)
+    assert plan.evidence["tested"] is False
+    assert "pays for no test" in plan.evidence["verdict"]
+    assert plan.calls == 4
+    assert json.loads(json.dumps(plan.cost))["stages"] == []
+
+
+def test_less_time_means_fewer_noises():
+    def chosen(seconds):
+        return TuningJob([4], "euler", budget=Budget(seconds=seconds)).settings(gaussian(), TuningSettings(), 0.001)
+
+    assert chosen(10_000) == TuningSettings()
+    assert chosen(10).held_out < TuningSettings().held_out
+    assert chosen(4).tuning <= chosen(10).tuning
+
+
+def test_rows_are_not_padded_in_vain():
+    size = {n: TuningSettings(tuning=n).of((3, 8, 8)).micro_batch for n in (8, 12, 48)}
+    assert size == {8: 8, 12: 12, 48: 16}
+    assert TuningSettings(tuning=8, micro_batch=16).of((3, 8, 8)).micro_batch == 16
+    bench = Workbench(gaussian(), TuningSettings(tuning=8))
+    assert bench.padded(8) == 8
+
+
+# -------------------------------------------------------------------------------------------------------- the command line
+
+
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(run, tmp_path, tiny):
+    code, out, err = run("tune", tiny, "--calls", 4, "--dry-run", "--call-seconds", 0.4)
+    assert (code, err) == (0, ""), err
+    assert re.search(r"about [\d,]+ network evaluations of single images, about [\d.]+ \w+ on cpu", out)
+    assert "report " in out
+    assert list(tmp_path.iterdir()) == []
+    code, out, _ = run("tune", tiny, "--calls", 4, "--dry-run", "--json", "--no-report")
+    said = json.loads(out)
+    assert said["network_evaluations"]["total"] > 5000
+    assert said["seconds"] >= said["network_evaluations"]["total"] * said["seconds_per_evaluation"]
+
+
+def test_a_dry_run_of_a_model_that_is_not_here(run, tmp_path):
+    code, out, err = run("tune", "someone/sdxl", "--calls", 8, "--guidance", 7.5, "--dry-run", "--call-seconds", 0.4)
+    assert code == 0, err
+    assert "someone/sdxl is not here" in out
+    assert "two evaluations per call" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--call-seconds", 0.4], "--call-seconds belongs to --dry-run"),
+        (["--call-seconds", -1, "--dry-run"], "--call-seconds must be positive, not -1"),
+    ],
+)
+def test_a_time_per_call_is_for_estimates(run, words, says):
+    code, _, err = run("tune", "digits", *words)
+    assert code == 2
+    assert says in err
+
+
+def test_evaluate_and_bench_say_what_they_cost(run, tmp_path):
+    code, out, err = run("bench", "digits", "--families", "karras", "--solvers", "euler", "--calls", 4, "-n", 100,
+                         "--paired", 0, "--dry-run", "--call-seconds", 0.1)  # fmt: skip
+    assert code == 0, err
+    assert "images 450" in out  # 112 rows of whole micro-batches, 4 calls
+    code, _, err = run("evaluate", "--images", "x.npz", "--dry-run")
+    assert code == 2
+    assert "nothing to estimate" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_are_listed_with_their_size(run):
+    code, out, _ = run("models", "--json")
+    assert code == 0
+    known = {model["name"]: model for model in json.loads(out)}
+    assert known["digits"]["shape"] == [1, 8, 8]
+    assert known["digits"]["parameters"] == sum(p.numel() for p in load("digits").modules()[0].parameters())
+    assert known["exact:cifar10-mixture-16"]["parameters"] == 0
+    code, out, _ = run("models")
+    assert all(name in out for name in known)
+
+
+def test_the_doctor_tries_the_main_job_and_says_what_is_wrong(run, monkeypatch):
+    code, out, _ = run("doctor", "--json")
+    said = json.loads(out)
+    assert (code, said["works"]) == (0, True), said
+    states = {check["name"]: check["state"] for check in said["checks"]}
+    assert states["self-test: plan file"] == "ok"
+
+    def broken(*_args, **_options):
+        raise SigmaTuneError("the weights are damaged.")
+
+    monkeypatch.setattr("sigmatune.workflows.self_test.load", broken)
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "bad   self-test: load: the weights are damaged" in out
+    assert "-> try --device cpu" in out
+    assert "self-test: sample" not in out
