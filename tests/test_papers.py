@@ -148,3 +148,93 @@ def test_what_the_page_of_tuning_says_of_a_networks_images():
                     assert found["value"] + found["half"] < 0, (cell["calls"], place)
                 if cell["calls"] == 4:
                     assert found["value"] - found["half"] <= 0, (cell["solver"], kind, place)
+
+
+# ----------------------------------------------------------------------------------------------------- spectral schedules
+
+
+def test_the_gain_of_spectral_schedules_is_in_what_the_network_is_told():
+    cells = {(c["told"], c["stepped"], c["calls"]): c for c in results("told_stepped")["cells"]}
+    budgets = sorted({calls for _, _, calls in cells})
+    assert budgets == [8, 16, 32]
+    assert {c["n"] for c in cells.values()} == {1000}
+
+    def loss(told: str, stepped: str) -> list[float]:
+        """Percent of distance above drawn and drawn, of all calls and both spaces."""
+        return [
+            100 * (distance(cells[told, stepped, n], space) / distance(cells["drawn", "drawn", n], space) - 1)
+            for n in budgets for space in SPACES
+        ]  # fmt: skip
+
+    telling = [*loss("mean", "drawn"), *loss("mean", "another class's")]
+    assert f"being *told* the spectrum brings {min(telling):.0f} to {max(telling):.0f} %" in page("paper_spectral_schedules")
+    stepping = loss("drawn", "mean")
+    assert f"stepped along it {min(stepping):.0f} to {max(stepping):.0f} %" in page("paper_spectral_schedules")
+    for told, stepped in (("drawn", "another class's"), ("another class's", "drawn")):
+        assert max(map(abs, loss(told, stepped))) < 1
+
+
+# ----------------------------------------------------------------------------------------------------------- Beta sampling
+
+STEPS = (4, 6, 10, 15, 20)
+
+
+def test_beta_beats_uniform_timesteps_on_exact_data():
+    cells = beta()
+    for steps in STEPS:
+        for hand in HAND:
+            for rival in (TRAILING, BOTH_ENDS):
+                for space in SPACES:
+                    near = better(cells[hand, steps], rival, space)
+                    assert near or (steps, space) == (4, "head-pca64"), (hand, rival, steps, space)
+            leading = [
+                distance(cells[hand, steps], s) < distance(cells["uniform leading", steps], s) for s in SPACES
+            ]
+            assert all(leading) == (steps > 4 or hand == "Beta(.5, .5), end-open")
+    same = gap(cells["Beta(.6, .6)", 4], TRAILING, "head-pca64")
+    assert same["low"] < 0 < same["high"]
+    ratios = [
+        distance(cells[rival, steps], "block10") / distance(cells["Beta(.5, .5)", steps], "block10")
+        for steps in (6, 20) for rival in (TRAILING, BOTH_ENDS)
+    ]  # fmt: skip
+    text = page("paper_beta_sampling")
+    assert "{:.1f} and {:.1f} times smaller at 6 steps, {:.1f} and {:.1f} times at 20".format(*ratios) in text
+    assert 1.8 < min(ratios) < max(ratios) < 6
+
+
+def test_the_clean_half_of_time_brings_the_gain_of_beta():
+    cells = beta()
+    clean, noisy = "Beta(.5, .5) in the clean half", "Beta(.5, .5) in the noisy half"
+    for steps in STEPS:
+        for space in SPACES:
+            assert distance(cells[clean, steps], space) < distance(cells["Beta(.5, .5)", steps], space)
+            ratio = distance(cells[noisy, steps], space) / distance(cells[BOTH_ENDS, steps], space)
+            assert abs(ratio - 1) < 0.07
+
+
+def test_the_score_ranks_against_the_distance():
+    cells = beta()
+    exact = next(one["value"] for one in results("beta_sampling")["draws"][EXACT] if one["name"] == "is")
+    for steps in STEPS[1:]:
+        scores = {name: score(cell) for (name, at), cell in cells.items() if at == steps}
+        assert max(scores, key=scores.get) == TRAILING
+        assert scores[TRAILING] > exact
+
+
+def test_the_fit_the_closed_form_evolution_and_tune():
+    cells = beta()
+
+    def nearer(one: str, other: str, steps: int, spaces=SPACES) -> bool:
+        return all(distance(cells[one, steps], s) < distance(cells[other, steps], s) for s in spaces)
+
+    betas = [name for name, steps in cells if steps == 4 and name.startswith("Beta") and "half" not in name]
+    assert [nearer("Beta fitted", "Beta(.5, .5)", n) for n in STEPS] == [True, True, False, False, False]
+    assert not any(nearer("Beta fitted", "Beta(.5, .5)", n, ("block10",)) for n in STEPS[2:])
+    for steps in STEPS:
+        others = [name for name in betas if name != "Beta in closed form"]
+        assert len(others) == 5
+        assert all(nearer("Beta in closed form", name, steps, ("block10",)) for name in others)
+        assert nearer("tune", "evolution", steps)
+        assert all(nearer("evolution", name, steps, ("block10",)) for name in betas) == (steps <= 10)
+        assert nearer("Beta in closed form", "evolution", steps, ("block10",)) == (steps >= 15)
+        assert cells["tune", steps]["evidence"]["gain"] == (steps < 15)
