@@ -9,7 +9,17 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import cells, exact_models, exact_plans, headline, images, phase_space, schedules, tuned
+from doc_tables import (
+    cells,
+    diffusers_client,
+    exact_models,
+    exact_plans,
+    headline,
+    images,
+    phase_space,
+    schedules,
+    tuned,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -25,6 +35,7 @@ MAKERS = {
     "phase_lambda": (phase_space.phase_lambda_table, "phase_space"),
     "overhead": (schedules.overhead_table, "overhead"),
     "diffusers_schedulers": (schedules.diffusers_schedulers_table, "diffusers_schedulers"),
+    "clients_diffusers": (diffusers_client.clients_diffusers_table, "clients_diffusers"),
     "doctor": (images.doctor_table, "doctor"),
     "headline": (headline.headline_table, "headline"),
     "tuners": (tuned.tuners_table, "tuners"),

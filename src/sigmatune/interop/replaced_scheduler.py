@@ -64,7 +64,7 @@ class ReplacedScheduler:
     def save_config(
         self,
         save_directory: str | os.PathLike[str],
-        push_to_hub: bool = False,  # noqa: FBT001, FBT002 - as in diffusers
+        push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
         """Writes the configuration; see :meth:`diffusers.ConfigMixin.save_config`.
