@@ -86,7 +86,7 @@ def test_a_number_of_steps_that_is_not_defined_is_passed_over():
 def test_the_total_of_a_guided_tuning_is_what_was_counted(method):
     sides = [Counted(gaussian(size=4)) for _ in range(2)]
     model = Guided(*sides, 3.0, (0.5, 20.0))
-    plan = tune(model, 6, solver="euler", method=method, settings=QUICK)
+    plan = tune(model, 6, solver="euler", method=method, settings=QUICK, progress=False)
     assert plan.network_calls(model) <= 6
     spent = plan.cost["network_evaluations"]
     # A gradient counts four per image, forward, again and twice back; two of them pass through the counters.

@@ -236,7 +236,7 @@ def test_figures_are_the_same_for_any_batch_and_after_a_stop(digits, plan, tmp_p
     with pytest.raises(KeyboardInterrupt):
         of(folder=tmp_path, progress=stop)
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.np?")}
-    assert len(kept) == 2 * (1 + len(wanted.extractors)), kept
+    assert len(kept) == 1 + len(wanted.extractors), kept  # the second shard was sampled, not yet written
     assert of(folder=tmp_path) == exact
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items()), "what was made is not made again"
     sampled = []
@@ -415,7 +415,7 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
     assert beyond is (gap.interval[0] > 0)
     assert leaderboard.behind(order[0], order[0]) == (gap - gap, False)
     said = leaderboard.verdict(rows)
-    assert len(said) == 2
+    assert len([line for line in said if " is best, " in line]) == 2
     assert said[0].startswith(f"3 calls: {order[0].entry.name} with {order[0].entry.solver} is best, sw ")
     fields = leaderboard.to_dict(rows, digits, source="digits", n=48, seed=0)
     json.dumps(fields)

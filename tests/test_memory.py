@@ -164,7 +164,7 @@ def _numbers() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("shape", "rows"),
-    [((3, 32, 32), 16), ((3, 256, 256), 16), ((3, 512, 512), 10), ((3, 1024, 1024), 2), ((3, 4096, 4096), 1)],
+    [((3, 32, 32), 16), ((3, 256, 256), 16), ((3, 512, 512), 8), ((3, 1024, 1024), 2), ((3, 4096, 4096), 1)],
 )
 def test_a_network_call_holds_fewer_large_images_unless_told(shape, rows):
     assert TuningSettings().of(shape).micro_batch == rows
@@ -307,11 +307,12 @@ def test_a_shard_of_large_pictures_is_sampled_a_few_at_a_time(monkeypatch):
     model = gaussian(VE(0.02, 20.0))
     model.value_range = (-3.0, 3.0)
     plan = Workbench(model, SETTINGS).plan(build("karras", 2, model.path), "euler").with_notes(micro_batch=4)
+    count = generation.Count(None, "images", 10)
     assert generation._at_once(model, plan) == generation.SHARD
-    shard = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None)()
+    shard = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, count)()
     monkeypatch.setattr(generation, "AT_ONCE", 5 * 64)
     assert generation._at_once(model, plan) == 4
-    few = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None)()
+    few = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, count)()
     assert np.array_equal(few, shard)
 
 

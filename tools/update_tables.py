@@ -9,7 +9,19 @@ import json
 import re
 from pathlib import Path
 
-from doc_tables import cells, clients, exact_models, exact_plans, headline, images, papers, phase_space, schedules, tuned
+from doc_tables import (
+    cells,
+    clients,
+    diffusers_client,
+    exact_models,
+    exact_plans,
+    headline,
+    images,
+    papers,
+    phase_space,
+    schedules,
+    tuned,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKERS = {
@@ -26,6 +38,7 @@ MAKERS = {
     "clients_k_diffusion": (clients.clients_table, "clients_k_diffusion"),
     "clients_a1111": (clients.clients_table, "clients_a1111"),
     "clients_forge": (clients.clients_table, "clients_forge"),
+    "clients_diffusers": (diffusers_client.clients_diffusers_table, "clients_diffusers"),
     "doctor": (images.doctor_table, "doctor"),
     "headline": (headline.headline_table, "headline"),
     "tuners": (tuned.tuners_table, "tuners"),

@@ -18,7 +18,7 @@ from sigmatune import noise
 from sigmatune.interop.carried_config import carried, json_fields
 from sigmatune.interop.diffusers_scheduler import SigmaTuneScheduler
 from sigmatune.interop.image_start import starting_level
-from sigmatune.interop.pipeline_checks import check_clock, check_path, converts_schedulers, warn_of_pipeline
+from sigmatune.interop.pipeline_checks import check_clock, check_loop, check_path, converts_schedulers, warn_of_pipeline
 from sigmatune.models.network import process_of
 from sigmatune.models.prediction_fields import fields_of
 from sigmatune.models.scheduler_config import config_of, read_process
@@ -54,6 +54,7 @@ def scheduler(plan: Plan, pipe: Any, *, seed: int | None = None, first_index: in
         plan = plan.with_notes(path=process.path.spec())
     path = noise.paired(noise.from_spec(dict(plan.path or {})), plan.pairs)
     check_path(plan, path, process.path)
+    check_loop(pipe)
     check_clock(pipe, path, plan.coefficients.q.numpy())
     kind, data, sign = fields_of(process.prediction)
     replaces, fields = carried(config, str(config["_class_name"]))

@@ -80,7 +80,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
     order = 1
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(  # noqa: PLR0913 (the fields of its configuration)
+    def __init__(  # noqa: PLR0913 - each is a field of the saved configuration
         self,
         plan: dict[str, Any],
         prediction_type: str,
@@ -148,20 +148,19 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
             num_inference_steps: The number of network calls of the plan, or twice that: then the list begins with as many
                 entries that ``strength=0.5`` cuts off, for pipelines that start from an image below strength 1 only.
             device: The device of the list of t.
-            sigmas: None, or the default list of a flow pipeline, linspace(1, 1/n, n); the plan's levels are used.
+            sigmas: None, or a list that flow pipelines pass by default; the plan's levels are used.
             mu: The shift that a flow pipeline computes from its resolution; it has to be that of the plan.
-            timesteps: None, or 1000 times ``sigmas``.
+            timesteps: None, or 1000 times such a list.
 
         Raises:
             SigmaTuneError: for another number of calls or other lists.
         """
         calls = self._plan.calls
-        both = (
-            timesteps is not None and sigmas is not None and np.allclose(np.asarray(timesteps) / 1000, sigmas)
-        )  # CogView4
-        if (timesteps is not None and not both) or (sigmas is not None and not is_default_list(sigmas)):
+        lists = [sigmas, None if timesteps is None else [float(t) / 1000 for t in timesteps]]
+        if not all(is_default_list(one) for one in lists if one is not None):
             raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
-        asked = len(sigmas) if sigmas is not None and num_inference_steps is None else num_inference_steps
+        given = next((len(one) for one in lists if one is not None), None)
+        asked = given if num_inference_steps is None else num_inference_steps
         if asked not in (calls, 2 * calls, None):
             raise self._machine.wrong_steps(asked)
         if mu is not None:

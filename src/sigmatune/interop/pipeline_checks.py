@@ -96,6 +96,19 @@ def _guidance(pipe: Any) -> float | None:
     return float(scale) if pipe.do_classifier_free_guidance else 1.0
 
 
+def check_loop(pipe: Any) -> None:
+    """Refuses a pipeline whose loop steps every token of an image from a time of its own."""
+    try:
+        source = inspect.getsource(type(pipe))
+    except (OSError, TypeError):
+        return
+    if "per_token_timesteps=" in source:
+        raise SigmaTuneError(
+            f"a {type(pipe).__name__} steps every token from a time of its own, and a plan has one t for all; use the pipeline "
+            "of this model without conditions."
+        )
+
+
 def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
     """Refuses levels between whole timesteps for a network that embeds whole timesteps only."""
     networks = (getattr(pipe, name, None) for name in ("unet", "transformer"))

@@ -174,7 +174,9 @@ def _candidates(
         return near if abs(near - weight) <= 0.02 * max(1.0, abs(near)) else weight
 
     # A rescaled sum is a sum, too, in a single step: the more special kind first.
-    pairs = ([1 - scale, scale], [scale, 1 - scale]) if len(outputs) == 2 else ()
+    pairs = (
+        [[1 - scale, scale], [scale, 1 - scale], [scale - 1, -scale], [-scale, scale - 1]] if len(outputs) == 2 else []
+    )
     tried = [("std", rescale, weights) for weights in pairs if rescale]
     tried.append(("sum", 1.0, [snapped(weight) for weight in fitted]))
     tried += [(kind, 1.0, weights) for weights in pairs for kind in ("norm", "sum")]

@@ -26,6 +26,7 @@ from sigmatune.tuning.estimates import TuningJob
 from sigmatune.tuning.forecast import forecast, guarded, held_out, judging
 from sigmatune.tuning.guard import judge
 from sigmatune.tuning.guard_evidence import evidence
+from sigmatune.tuning.measure_choice import MeasureChoice
 from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.stage_choice import for_measure, stages_of, with_payable_tables
 from sigmatune.tuning.stages import FINALISTS, STAGES
@@ -128,6 +129,7 @@ def tune(  # noqa: PLR0913 - the front door
     job = TuningJob([whole(n, "calls") for n in several], solver, method, coefficients, Budget.of(budget))
     wanted, estimate = settings or work.settings, None
     check(job, model)
+    MeasureChoice.of(model.shape, measure, measure_options)  # refused before a call is timed
     if job.timed or progress is True:
         estimate = job.estimate(model, wanted)
         wanted = job.settings(model, wanted, estimate.call_seconds)
