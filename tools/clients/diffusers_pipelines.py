@@ -198,6 +198,7 @@ def compared(made: Any, plan: st.Plan, process: Any, seen: Seen) -> dict[str, An
         "evaluations": sum(map(len, seen.times)),
         "latents": list(seen.before[0].shape),
         "dtype": str(seen.before[0].dtype).removeprefix("torch."),
+        "edited": any(not torch.equal(x, y) for x, y in zip(seen.before[1:], seen.after[:-1], strict=True)),
         "t_off": off,
         "loop_off": relative(seen.after[-1], end),
     }

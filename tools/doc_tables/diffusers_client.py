@@ -22,8 +22,8 @@ def clients_diffusers_table(results: Any) -> str:
     ran = sum("loop_off" in row for row in rows)
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     note = (
-        f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` ends "
-        f"where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. "
+        f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` "
+        f"ends where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. "
         "Differences are relative to the largest value. "
         f"{versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
     )
@@ -43,7 +43,8 @@ def _number(value: float | None) -> str:
 def _sampled(row: dict[str, Any]) -> str:
     if "sample_off" in row:
         equal = row["sample_off"] <= EQUAL
-        return f"equal, {_number(row['sample_off'])}" if equal else f"**differs**, {_number(row['sample_off'])}"
+        why = ": its loop edits the latents between calls" if row.get("edited") else ""
+        return f"{'equal' if equal else 'differs'}, {_number(row['sample_off'])}{'' if equal else why}"
     reason = str(row.get("refused") or row.get("not_run") or f"{row.get('calls')} calls of its scheduler").replace(
         "|", "/"
     )
