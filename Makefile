@@ -49,7 +49,7 @@ test-all: MARKS = not documents
 test-all: test  ## The same with the slow tests
 
 documents: $(DEV)  ## Check that the documents say what the code does and what the benchmarks measured; every block runs
-	$(PYTEST) -m documents tests/test_docs.py tests/test_documents.py $(ARGS)
+	$(PYTEST) -m documents tests/test_docs.py tests/test_documents.py tests/test_papers.py $(ARGS)
 
 # The tests whose numbers come out of kernels; a test of the list in tests/numerical.txt is one.
 test-numerical: $(DEV)  ## Run the tests whose numbers depend on the processor, KERNELS=default, avx2 or avx512
@@ -78,7 +78,7 @@ docs: $(DEV)  ## Build the documentation into docs/_build/html, offline and with
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 
 # The tests that run from the unpacked archive are those that read its files; DIST_TESTS=tests runs all.
-DIST_TESTS ?= tests/test_packaging.py tests/test_documents.py tests/test_docs.py tests/test_conformance.py tests/test_comfyui.py \
+DIST_TESTS ?= tests/test_packaging.py tests/test_documents.py tests/test_papers.py tests/test_docs.py tests/test_conformance.py tests/test_comfyui.py \
               tests/test_training_input.py tests/test_bundled.py
 
 dist: $(DEV)  ## Build the wheel and the source archive into dist/, check both, run tests from the unpacked archive

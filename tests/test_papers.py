@@ -167,7 +167,9 @@ def test_the_gain_of_spectral_schedules_is_in_what_the_network_is_told():
         ]  # fmt: skip
 
     telling = [*loss("mean", "drawn"), *loss("mean", "another class's")]
-    assert f"being *told* the spectrum brings {min(telling):.0f} to {max(telling):.0f} %" in page("paper_spectral_schedules")
+    assert f"being *told* the spectrum brings {min(telling):.0f} to {max(telling):.0f} %" in page(
+        "paper_spectral_schedules"
+    )
     stepping = loss("drawn", "mean")
     assert f"stepped along it {min(stepping):.0f} to {max(stepping):.0f} %" in page("paper_spectral_schedules")
     for told, stepped in (("drawn", "another class's"), ("another class's", "drawn")):
@@ -187,9 +189,7 @@ def test_beta_beats_uniform_timesteps_on_exact_data():
                 for space in SPACES:
                     near = better(cells[hand, steps], rival, space)
                     assert near or (steps, space) == (4, "head-pca64"), (hand, rival, steps, space)
-            leading = [
-                distance(cells[hand, steps], s) < distance(cells["uniform leading", steps], s) for s in SPACES
-            ]
+            leading = [distance(cells[hand, steps], s) < distance(cells["uniform leading", steps], s) for s in SPACES]
             assert all(leading) == (steps > 4 or hand == "Beta(.5, .5), end-open")
     same = gap(cells["Beta(.6, .6)", 4], TRAILING, "head-pca64")
     assert same["low"] < 0 < same["high"]
@@ -238,3 +238,55 @@ def test_the_fit_the_closed_form_evolution_and_tune():
         assert all(nearer("evolution", name, steps, ("block10",)) for name in betas) == (steps <= 10)
         assert nearer("Beta in closed form", "evolution", steps, ("block10",)) == (steps >= 15)
         assert cells["tune", steps]["evidence"]["gain"] == (steps < 15)
+
+
+# ------------------------------------------------------------------------------------------- the discretisation loss, splitting
+
+
+def test_the_discretisation_loss_against_edms_grid():
+    cells = beta()
+    loss, grid, whitened = "discretisation loss", "EDM's grid, rho 7", "discretisation loss, whitened"
+    ratios = {
+        (n, s): distance(cells[loss, n], s) / distance(cells[grid, n], s) for n in STEPS for s in SPACES
+    }  # fmt: skip
+    assert all((ratio < 1) == (n == 4) for (n, _), ratio in ratios.items())
+    textures = [100 * (ratios[n, "block10"] - 1) for n in STEPS[1:]]
+    assert 15 <= min(textures) <= max(textures) <= 70
+    assert min(ratios[n, "head-pca64"] for n in STEPS[1:]) >= 1.5
+    assert all(distance(cells[whitened, n], s) > distance(cells[loss, n], s) for n in STEPS for s in SPACES)
+
+
+def test_reduced_splitting_beats_naive_and_not_sscs_on_exact_data():
+    cells = {(c["sampler"], c["set"], c["calls"]): c for c in results("splitting")["cells"]}
+
+    def ratio(one: str, other: str, calls: int, how: str = "papers") -> list[float]:
+        return [distance(cells[one, how, calls], s) / distance(cells[other, "papers", calls], s) for s in SPACES]
+
+    for kind in ("oba", "bao", "ba", "bab"):
+        at_20 = ratio(f"naive-{kind}", f"reduced-{kind}", 20)
+        assert 1.8 < min(at_20) <= max(at_20) < 5
+    for kind in ("oba", "bao", "obab", "ba"):
+        assert min(ratio(f"naive-{kind}", f"reduced-{kind}", 50)) > 1.5
+    assert max(ratio("naive-obab", "reduced-obab", 20)) < 1
+    for calls in (20, 50):
+        for other in ("sscs", "phase-em"):
+            for space in SPACES:
+                own = next(g for g in cells[other, "papers", calls]["minus"] if g["space"] == space)
+                assert own["high"] < 0, (other, calls, space)
+        phase = [c for (name, how, n), c in cells.items() if n == calls and how == "papers"]
+        assert min(phase, key=lambda c: distance(c, "block10"))["sampler"] == "sscs"
+    tuned = [ratio("reduced-oba", "reduced-oba", 20, how)[0] for how in ("lambda_s by distance", "by the spectrum")]
+    assert 0.6 < tuned[0] < 0.7
+    assert tuned[1] < 0.35
+    assert distance(cells["sde-dpmpp2m", "position", 20], "block10") < 8
+
+
+def test_more_calls_bring_images_nearer_to_the_data():
+    cells = {}
+    for cell in results("calls")["cells"]:
+        cells.setdefault((cell["model"], cell["family"]), {})[cell["calls"]] = cell
+    assert {"digits", "emoji", EXACT} <= {model for model, _ in cells}
+    for (model, family), by_calls in cells.items():
+        for space in SPACES:
+            values = [distance(by_calls[calls], space) for calls in sorted(by_calls)]
+            assert values == sorted(values, reverse=True), (model, family, space, values)

@@ -49,9 +49,11 @@ def calls_table(result: dict) -> str:
     rows = []
     for model, family in dict.fromkeys(key[:2] for key in cells):
         for place, space in enumerate(SPACES):
-            figures = [cells[model, family, calls]["figures"][place] for calls in budgets]
-            shown = [f"{one['value']:,.1f} ± {(one['high'] - one['low']) / 2:,.1f}" for one in figures]
-            rows.append([f"`{model}`", f"{cells[model, family, budgets[0]]['n']:,}", family, space, *shown])
+            own = [cells.get((model, family, calls)) for calls in budgets]
+            figures = [cell["figures"][place] if cell else None for cell in own]
+            shown = [f"{f['value']:,.1f} ± {(f['high'] - f['low']) / 2:,.1f}" if f else "not measured" for f in figures]
+            n = next(cell["n"] for cell in own if cell)
+            rows.append([f"`{model}`", f"{n:,}", family, space, *shown])
     note = (
         "Euler (DDIM), images of a row from the same noises, against training images or, of exact denoisers, exact draws; ± is "
         f"half a 95% jackknife interval. {made_by(result)}"
