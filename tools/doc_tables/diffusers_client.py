@@ -22,8 +22,9 @@ def clients_diffusers_table(results: Any) -> str:
     ran = sum("loop_off" in row for row in rows)
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     note = (
-        f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` ends "
-        f"where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. Differences "
+        f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` "
+        "ends where the pipeline ends. "
+        f"Not built here, for want of a library, a file of the hub or time: {len(missing)}. Differences "
         f"are relative to the largest value. {versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
     )
     return markdown(
