@@ -86,8 +86,10 @@ def one_row_each(steps, model):
                               if family.defined_on(model.path)]))  # fmt: skip
 
 
-@pytest.mark.parametrize("solver", POSITION)
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("whole", "solver"),
+    [(whole, name) for whole in (False, True) for name, solver in POSITION.items() if not (whole and solver.between)],
+)
 def test_what_the_network_receives_is_the_plan(solver, whole):
     """A hook on the real network: t as float32 and the level that the state is scaled for, call by call, row by row."""
     model = load("digits")
@@ -111,6 +113,16 @@ def test_what_the_network_receives_is_the_plan(solver, whole):
             assert (t == np.rint(t)).all()
             np.testing.assert_allclose(model.path.sigma(t), q, rtol=1e-6)
         assert all(torch.equal(seen, z) for (seen, _), z in zip(received, states, strict=True))
+
+
+@pytest.mark.parametrize("solver", [name for name, solver in POSITION.items() if solver.between])
+def test_whole_timesteps_refuse_a_solver_that_asks_between_its_levels(solver):
+    model = load("digits")
+    schedule = build("karras", 5, model.path)
+    assert compile_plan(schedule, solver, model).calls > 5
+    model.integer_time = True
+    with pytest.raises(SigmaTuneError, match=f"^{solver} also asks between .* whole timesteps only"):
+        compile_plan(schedule, solver, model)
 
 
 def test_whole_timesteps_refuse_more_steps_than_levels():

@@ -18,13 +18,18 @@ from sigmatune.plan.reference import HIGHEST
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning import tune_on
+from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.settings import TuningSettings
+from sigmatune.tuning.stage_choice import proposals
+from sigmatune.tuning.stages import STAGES
+from sigmatune.tuning.task import Goal, Task
 from sigmatune.tuning.trajectory import _teacher, cost, nodes, tune_by_trajectory
 from sigmatune.tuning.workbench import Workbench
 
 F = np.fft.fftfreq(8) * 8
 POWER = np.maximum(np.hypot(F[:, None], F[None, :]), 0.5) ** -2.2
-DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic()]
+DETERMINISTIC = [name for name, solver in POSITION.items() if solver.deterministic() and not solver.tapers]
 
 
 def mixture(path):
@@ -90,6 +95,24 @@ def test_a_step_does_not_depend_on_what_follows(solver):
                 own = getattr(prefix, name)
                 torch.testing.assert_close(own, getattr(whole, name)[: prefix.calls], rtol=1e-13, atol=1e-13)
             torch.testing.assert_close(prefix.c, whole.c[: prefix.calls + 1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("solver", [name for name, solver in POSITION.items() if solver.tapers])
+def test_a_solver_whose_steps_depend_on_what_follows_is_refused(solver):
+    """Its last steps differ, as the field says; by itself the stage is refused, in "auto" it is left out."""
+    chosen = SOLVERS[solver]
+    levels = torch.tensor([30.0, 11.0, 4.0, 1.7, 0.6, 0.2, 0.0], dtype=torch.float64)
+    whole, prefix = chosen.build(levels), chosen.build(levels[:5])
+    assert (whole.A[:4] - prefix.A).abs().max() + (whole.b[:4] - prefix.b).abs().max() > 1e-3
+    bench = workbench(Counted(mixture(VE(0.02, 40.0))))
+    with pytest.raises(SigmaTuneError, match=f"steps of {solver} depend on how many follow"):
+        tune_by_trajectory(bench, 4, solver)
+    with pytest.raises(SigmaTuneError, match=f"steps of {solver} depend on how many follow"):
+        tune_on(bench, 4, solver=solver, method="trajectory")
+    assert bench.model.images == 0
+    task = Task(bench, Goal(4, solver, 4), (), Allowance(bench, Budget()), 0)
+    assert proposals(STAGES["trajectory"], task) == []
+    assert STAGES["trajectory"].left(task) == 0
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Solver:
         augmented: It samples position and momentum (:mod:`sigmatune.phase_space`): it starts from two noises and from a
             finite level, so its end points are not those of the probability-flow ODE of the same noise.
         between: It also asks the network inside its steps, between the levels of the schedule.
+        tapers: Its order falls towards the last step, so a step depends on how many follow.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Solver:
     highest: Callable[..., float] = lambda **options: float("inf")
     augmented: bool = False
     between: bool = False
+    tapers: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:

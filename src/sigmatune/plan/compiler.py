@@ -9,6 +9,7 @@ import torch
 from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule
+from sigmatune.core.solver import Solver
 from sigmatune.plan.plan import Plan
 from sigmatune.plan.purpose import made_for
 from sigmatune.support.errors import SigmaTuneError
@@ -40,17 +41,26 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
         full = chosen.options(options)
         coefficients = chosen.build(torch.from_numpy(schedule.sigmas.copy()), **full)
         return Plan(schedule, chosen.name, coefficients, solver_options=full)
+    check_levels(chosen, denoiser)
     levels = denoiser.snap(schedule.sigmas[..., :-1])
-    if denoiser.integer_time and chosen.between:
-        raise SigmaTuneError(
-            f"{chosen.name} also asks between the levels of the schedule, and this network accepts whole timesteps only; take "
-            "a solver of one call per step, such as dpmpp2m or sde-dpmpp2m."
-        )
     if denoiser.integer_time:
         schedule = schedule.moved(levels, "snapped")
     plan = compile_plan(schedule, solver, **options)
     known = made_for(denoiser) or None
     return plan.with_notes(path=denoiser.path.spec(), fingerprint=denoiser.fingerprint(), tuned_for=known)
+
+
+def check_levels(solver: Solver, denoiser: Denoiser) -> None:
+    """Refuses a solver that asks between the levels of its schedule for a network of whole timesteps.
+
+    Raises:
+        SigmaTuneError: for such a pair.
+    """
+    if denoiser.integer_time and solver.between:
+        raise SigmaTuneError(
+            f"{solver.name} also asks between the levels of the schedule, and this network accepts whole timesteps only; take "
+            "a solver of one call per step, such as dpmpp2m or sde-dpmpp2m."
+        )
 
 
 def partial(plan: Plan, sigma: float, steps: int | None = None) -> Plan:

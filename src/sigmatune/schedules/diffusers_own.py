@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sigmatune.models.own_levels import own_levels
 from sigmatune.noise import Array, NoisePath
 from sigmatune.schedules.base import Family
 from sigmatune.schedules.uniform import trailing
@@ -35,6 +34,8 @@ def diffusers_own(steps: int, path: NoisePath, *, config: Mapping[str, Any] | No
         return trailing(steps, path)
     if not isinstance(config, Mapping):
         raise SigmaTuneError("config must be the content of a scheduler_config.json, an object with _class_name.")
+    from sigmatune.models.own_levels import own_levels  # torch comes with it
+
     return own_levels(config, steps, path, sigmas=sigmas)
 
 

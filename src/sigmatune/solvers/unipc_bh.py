@@ -79,6 +79,7 @@ def _solver(variant: Variant) -> Solver:
         width=4,
         order=2,
         cold_order=2,
+        tapers=True,
         summary=f"UniPC as ComfyUI runs it ({variant}): orders 1 to 3, one call per step",
     )
 

@@ -136,8 +136,12 @@ def trajectory_left(task: Task) -> int:
 
 
 def _has_trajectories(task: Task) -> bool:
-    """Whether there are more levels than steps, of which a network of whole timesteps may have few, and memory for rows."""
-    return task.most < len(paths.nodes(task.bench, _grid(task))) and _trajectory_rows(task) > 0
+    """Whether no step depends on those after it, levels outnumber steps (whole timesteps may be few), and memory suffices."""
+    return (
+        not SOLVERS[task.solver].tapers
+        and task.most < len(paths.nodes(task.bench, _grid(task)))
+        and _trajectory_rows(task) > 0
+    )
 
 
 def _trajectory_rows(task: Task) -> int:

@@ -68,7 +68,8 @@ def tune_by_trajectory(
     Args:
         bench: The workbench, whose tuning noises are used.
         most: Largest N.
-        solver: A deterministic solver of the registry. One of several calls per step costs a call for every pair of nodes.
+        solver: A deterministic solver of the registry that does not taper. One of several calls per step costs a call for
+            every pair of nodes.
         grid: Nodes to choose levels from, spaced evenly in log sigma over the model's range; a network of whole timesteps
             has as many at most. A schedule may begin and end at any node.
         rows: Use the first few tuning noises only.
@@ -78,7 +79,7 @@ def tune_by_trajectory(
         The schedules of N = 1..most, of family "trajectory"; the option "score" is the mean log error on these noises.
 
     Raises:
-        SigmaTuneError: for a solver that adds noise, or fewer nodes than steps.
+        SigmaTuneError: for a solver that adds noise or whose steps depend on how many follow, or fewer nodes than steps.
     """
     chosen, beam = _usable(solver), whole(beam, "beam")
     levels = nodes(bench, whole(grid, "grid"))
@@ -143,7 +144,21 @@ def _usable(name: str) -> Solver:
     solver = SOLVERS[name]
     if not solver.paired():
         raise SigmaTuneError(f"{solver.name} adds noise; only deterministic solvers have comparable trajectories.")
+    check_steps(solver)
     return solver
+
+
+def check_steps(solver: Solver) -> None:
+    """Refuses a solver whose step depends on what follows, which a prefix does not know.
+
+    Raises:
+        SigmaTuneError: for such a solver.
+    """
+    if solver.tapers:
+        raise SigmaTuneError(
+            f"the steps of {solver.name} depend on how many follow, so its schedules cannot be built step by step; take the "
+            "method auto or search."
+        )
 
 
 def _fine(bench: Workbench, levels: Array) -> tuple[Plan, list[int]]:

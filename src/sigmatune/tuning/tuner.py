@@ -13,6 +13,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
+from sigmatune.plan.compiler import check_levels
 from sigmatune.plan.estimate import call_seconds, shown
 from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
@@ -32,6 +33,7 @@ from sigmatune.tuning.stage_choice import for_measure, stages_of, with_payable_t
 from sigmatune.tuning.stages import FINALISTS, STAGES
 from sigmatune.tuning.task import Goal, Task
 from sigmatune.tuning.time_budget import cheapest, untested
+from sigmatune.tuning.trajectory import check_steps
 from sigmatune.tuning.workbench import Workbench
 
 logger = logging.getLogger(__name__)
@@ -186,7 +188,8 @@ def check(job: TuningJob, model: Denoiser) -> None:
     """Refuses what cannot be tuned, before any work.
 
     Raises:
-        SigmaTuneError: for an unknown solver or method, calls below one step, or a solver whose end points cannot be paired.
+        SigmaTuneError: for an unknown solver or method, calls below one step, a solver whose end points cannot be paired, or
+            one that asks between its levels where the network accepts whole timesteps only.
     """
     if not job.calls:
         raise SigmaTuneError("no number of calls was given; ask for one or more, such as [4, 6, 8, 10].")
@@ -199,6 +202,9 @@ def check(job: TuningJob, model: Denoiser) -> None:
             "position-space solver, or choose by the spectrum and a distance to data with "
             "sigmatune.workflows.tune_by_spectrum."
         )
+    check_levels(known, model)
+    if job.method == "trajectory":
+        check_steps(known)
     for n in job.calls:
         known.steps_for(n // most_per_call(model))
 
