@@ -23,8 +23,8 @@ def clients_diffusers_table(results: Any) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     note = (
         f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` ends "
-        f"where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. Differences "
-        f"are relative to the largest value. {versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
+        f"where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. "
+        f"Differences are relative to the largest value. {versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
     )
     return markdown(
         ["pipeline", "latents", "t at the network, off by", "end of the loop, off by", "`st.sample`"], cells, note
