@@ -150,12 +150,18 @@ def test_every_supported_scheduler_is_read_with_its_own_defaults(name):
     try:
         scheduler = getattr(diffusers, name)()
     except ImportError:  # its sampler needs a library; a complete configuration is read without
-        full = dict(diffusers.HeunDiscreteScheduler().config) | {"_class_name": name}
-        assert read_process(full).path.spec() == read_process({"_class_name": "HeunDiscreteScheduler"}).path.spec()
+        like = "EDMEulerScheduler" if name.startswith("Cosine") else "HeunDiscreteScheduler"
+        full = dict(getattr(diffusers, like)().config) | {"_class_name": name}
+        read, expected = read_process(full).path.spec(), read_process({"_class_name": like}).path.spec()
+        assert read == expected | ({"clock": "atan"} if name.startswith("Cosine") else {})
         return
     bare = read_process({"_class_name": name})
-    assert bare.schedule is not None
-    assert bare.schedule[0] in FAMILIES
+    if name.endswith("InverseScheduler"):  # it inverts images and makes none, so its levels are nobody's default
+        assert bare.schedule is None
+        assert "from data to noise" in bare.unknown
+    else:
+        assert bare.schedule is not None
+        assert bare.schedule[0] in FAMILIES
     assert read_process(dict(scheduler.config) | {"_class_name": name}).path.spec() == bare.path.spec()
     if isinstance(bare.path, VP):
         assert is_table(bare.path, scheduler.alphas_cumprod)
@@ -183,7 +189,11 @@ def test_options_that_change_the_reading():
         return read_process({"_class_name": name, **options})
 
     assert read(predict_epsilon=False).prediction.name == "sample"
-    assert read("DPMSolverMultistepScheduler", use_flow_sigmas=True, flow_shift=3.0).path.spec() == Flow(3.0).spec()
+    flow = {"use_flow_sigmas": True, "flow_shift": 3.0}
+    made = read("DPMSolverMultistepScheduler", prediction_type="flow_prediction", **flow)
+    assert (made.path.spec(), made.prediction.name) == (Flow(3.0).spec(), "flow")
+    with pytest.raises(SigmaTuneError, match="a flow model of prediction_type 'epsilon' is not supported"):
+        read("DPMSolverMultistepScheduler", **flow)
     assert read("UniPCMultistepScheduler", prediction_type="flow_prediction").prediction.name == "flow"
 
 
@@ -224,14 +234,19 @@ def test_the_schedule_of_the_models_makers_is_that_of_diffusers(case):
     ],
 )
 def test_a_schedule_that_is_no_family_of_ours_is_not_passed_off_as_one(name, options):
-    assert read_process({"_class_name": name, **options}).schedule is None
+    family, own = read_process({"_class_name": name, **options}).schedule
+    assert family == "diffusers", "the class makes its levels itself"
+    assert options.items() <= own["config"].items()
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({}, "without _class_name is not supported"),
-        ({"_class_name": "VQDiffusionScheduler"}, "'VQDiffusionScheduler' is not supported; supported are DDIM"),
+        (
+            {"_class_name": "VQDiffusionScheduler"},
+            "'VQDiffusionScheduler' is not supported; supported are CogVideoX",
+        ),
         ({"_class_name": "DDPMScheduler", "beta_schedule": "zigzag"}, "'zigzag' is not supported"),
         ({"_class_name": "DDPMScheduler", "prediction_type": "vibes"}, "'vibes' is not supported"),
         ({"_class_name": "DDPMScheduler", "num_train_timesteps": "many"}, "must be a whole number from 2"),
@@ -412,7 +427,7 @@ def test_folders_that_are_no_model(pipeline, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "not a diffusers model" in refusal(tmp_path / "empty")
     (tmp_path / "file.safetensors").write_bytes(b"x")
-    assert "is a file" in refusal(tmp_path / "file.safetensors")
+    assert "it is damaged or no .safetensors file" in refusal(tmp_path / "file.safetensors")
     assert "no folder" in refusal(tmp_path / "absent")
 
     folder = edited(pipeline, tmp_path)

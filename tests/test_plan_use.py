@@ -15,6 +15,7 @@ from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.interop import exports
 from sigmatune.models.prediction_fields import record_of, recorded
 from sigmatune.models.predictions import edm, predictions
+from sigmatune.models.scheduler_config import read_process
 from sigmatune.noise import VE
 from sigmatune.plan import purpose
 from sigmatune.plan.file import dumps, loads
@@ -156,7 +157,9 @@ def test_an_export_to_diffusers_knows_the_prediction(family):
     model = st.load(FAMILIES[family].pipe(), **FAMILIES[family].load)
     plan = loads(dumps(st.compile_plan(st.build_schedule("uniform-trailing", 4, model.path), "euler", model)))
     config = json.loads(exports.export(plan, "diffusers"))
-    assert config["prediction_type"] == model.prediction.name
+    # pipelines and other schedulers read diffusers' own name
+    assert config["prediction_type"] == {"flow": "flow_prediction"}.get(model.prediction.name, model.prediction.name)
+    assert read_process(config).prediction.name == model.prediction.name
     wrong = "epsilon" if model.prediction.name != "epsilon" else "v_prediction"
     with pytest.raises(SigmaTuneError, match=rf"predicts {model.prediction.name}, not {wrong}"):
         exports.export(plan, "diffusers", prediction=wrong)
@@ -168,10 +171,13 @@ def test_an_edm_plan_is_exported_with_its_sigma_data():
     )
     with pytest.raises(SigmaTuneError, match="--prediction score or edm"):
         exports.export(plan, "diffusers")
-    assert json.loads(exports.export(plan, "diffusers", prediction="edm"))["prediction_type"] == "edm"
+    config = json.loads(exports.export(plan, "diffusers", prediction="edm"))
+    assert (config["prediction_type"], config["sigma_data"], config["edm_sign"]) == ("epsilon", 0.5, 1)
     known = plan.with_notes(tuned_for={"prediction": record_of(edm(1.5, sign=-1))})
     config = json.loads(exports.export(known, "diffusers"))
-    assert (config["prediction_type"], config["sigma_data"], config["edm_sign"]) == ("edm", 1.5, -1)
+    # diffusers' EDM schedulers tell the sign of c_out by the prediction type
+    assert (config["prediction_type"], config["sigma_data"], config["edm_sign"]) == ("v_prediction", 1.5, -1)
+    assert read_process(config).prediction.name == edm(1.5, sign=-1).name
     with pytest.raises(SigmaTuneError, match="ve does not predict epsilon; it is one of"):
         exports.export(plan, "diffusers", prediction="epsilon")
 

@@ -20,6 +20,7 @@ from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.core import rng
 from sigmatune.interop import exports, resolution, tables
 from sigmatune.interop.diffusers import scheduler, starting_level
+from sigmatune.interop.exports.target import numbers_in
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import VE, VP, Flow, vp
@@ -75,7 +76,9 @@ def test_missing_or_doubled_final_zero():
     for bad in ([3.0, 1.0], [3.0, 1.0, 0.0, 0.0]):
         with pytest.raises(SigmaTuneError):
             st.Schedule(bad)
-    for target in ("comfyui", "k-diffusion", "sd.cpp", "a1111"):
+    numbers = numbers_in(exports.export(plan_on(solver="euler"), "comfyui"))
+    assert (numbers.count(0.0), numbers[-1], len(numbers)) == (1, 0.0, 6)
+    for target in ("k-diffusion", "sd.cpp", "a1111"):
         text = exports.export(plan_on(solver="euler"), target)
         assert exports.read_statement(text)["trailing_zero"]
         assert exports.load(text).schedule.sigmas.tolist().count(0.0) == 1
@@ -272,10 +275,13 @@ def test_flags_inherited_across_solvers(tmp_path):
     assert other.coefficients.tobytes() == plan_on(solver="sde-dpmpp2m").coefficients.tobytes(), "its own defaults"
     with pytest.raises(SigmaTuneError, match="dpmpp2m option"):
         plan_on(solver="dpmpp2m", eta=0.3)
-    karras = sd_scheduler()
-    karras.register_to_config(use_karras_sigmas=True)
-    made = scheduler(plan_on(), pipe_of(karras))
-    assert "use_karras_sigmas" not in made.config
+    karras = diffusers.EulerDiscreteScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, use_karras_sigmas=True
+    )
+    made, plain = scheduler(plan_on(), pipe_of(karras)), scheduler(plan_on(), pipe_of(sd_scheduler()))
+    assert torch.equal(made.sigmas, plain.sigmas), "the flag is kept for the scheduler that has it, and moves no level"
+    assert torch.equal(made.timesteps, plain.timesteps)
+    assert diffusers.EulerDiscreteScheduler.from_config(made.config).config.use_karras_sigmas
 
 
 def test_noise_that_depends_on_the_batch_size():

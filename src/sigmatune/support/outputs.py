@@ -8,7 +8,8 @@
 
 Every file that SigmaTune writes states its kind where its format allows: JSON in ``"format"``, HTML as
 its generator, PNG and SVG as their software, an .npz in the comment of its archive, an export in the line that states
-what its numbers mean.
+what its numbers mean. The one export that is numbers alone, ComfyUI's, is known by its layout: one line of falling plain
+decimals that ends in 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from sigmatune.support.errors import SigmaTuneError
@@ -53,6 +55,7 @@ _MARKS = (
     re.compile(rb"\A<\?xml.{0,2000}?<dc:title>" + _KIND + rb"</dc:title>", re.DOTALL),
 )
 _EXPORT = re.compile(rb'\A(# sigmatune export \{|\{\s*("sigmatune export":|"_class_name": "SigmaTuneScheduler"))')
+_NUMBERS = re.compile(rb"\d+(\.\d+)?(, \d+(\.\d+)?)*, 0\n")
 _ARCHIVE = re.compile(_KIND + rb"\Z")
 
 
@@ -201,7 +204,15 @@ def kind_of(path: Path) -> str | None:
     for mark in _MARKS:
         if match := mark.search(head):
             return match[1].decode()
-    return "export" if _EXPORT.search(head) else None
+    return "export" if _EXPORT.search(head) or _only_levels(head) else None
+
+
+def _only_levels(text: bytes) -> bool:
+    """Whether a text is a list of levels and nothing else, as ``export --to comfyui`` writes it."""
+    if not _NUMBERS.fullmatch(text):
+        return False
+    levels = [float(number) for number in text.split(b",")]
+    return all(level > following for level, following in pairwise(levels))
 
 
 def archive(data: bytes, kind: str) -> bytes:
