@@ -33,7 +33,10 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(torch|np|numpy|npt|os|collections|datetime|pathlib|PIL|annotated_types|pydantic|types|typing)\..*|.*\.T",
     ),
-    ("py:.*", r"Array|Shape|UNet2DModel|Figure|Axes|Path|dict\[str|Tensor|FieldInfo|Ge|Gt|MaxLen|MinLen|NoneType|Console"),
+    (
+        "py:.*",
+        r"Array|Shape|UNet2DModel|Figure|Axes|Path|dict\[str|Tensor|FieldInfo|Ge|Gt|MaxLen|MinLen|NoneType|Console",
+    ),
 ]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
