@@ -17,7 +17,7 @@ from sigmatune.schedules.linear_quadratic import linear_quadratic
 from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 
 
-def is_default_list(sigmas: Sequence[float]) -> bool:
+def is_default_list(sigmas: Sequence[float] | Array) -> bool:
     """Whether this is a list that flow pipelines pass by default, which is no wish of the user.
 
     Most pass tau evenly from 1 to 1/N, CogView4 whole timesteps from T to 1, LTX's pipeline for conditions its linear-quadratic
