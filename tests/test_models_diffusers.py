@@ -336,6 +336,24 @@ def test_a_single_variant_is_found(pipeline, tmp_path):
         load(tmp_path / "model")
 
 
+def test_shards_whose_variant_stands_after_the_number(pipeline, tmp_path):
+    """As newer versions of diffusers write them."""
+    unet = UNet2DModel.from_pretrained(pipeline / "unet")
+    shutil.copytree(pipeline, tmp_path / "model")
+    folder = tmp_path / "model" / "unet"
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    unet.save_pretrained(folder, variant="fp16", max_shard_size="20KB", safe_serialization=True)
+    names = sorted(file.name for file in folder.glob("*.safetensors"))
+    assert len(names) > 1
+    for file in folder.glob("*.safetensors"):
+        number = file.name.split(".")[-2 if "-of-" in file.name.split(".")[-2] else -3]
+        assert "-of-" in number
+        file.rename(folder / f"diffusion_pytorch_model{number[number.index('-') :]}.fp16.safetensors")
+    from sigmatune.models.source import weights_variant
+
+    assert weights_variant(folder) == "fp16"
+
+
 def test_a_learned_variance_is_ignored(tmp_path):
     unet = tiny(out_channels=2)
     scheduler = diffusers.DDPMScheduler(variance_type="learned_range")

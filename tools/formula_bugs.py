@@ -236,7 +236,7 @@ MUTANTS = (
     Mutant("interop/native.py", "T[:-1, 0] = c[:-1] * scale[:, None]", "T[:-1, 0] = c[:-1]", ("test_conformance.py",)),
     Mutant("interop/pipeline_machine.py", "add_(x, alpha=u)", "add_(x)", ("test_conformance.py",)),
     Mutant(
-        "interop/diffusers.py",
+        "interop/diffusers_scheduler.py",
         "self.timesteps = times.to(torch.float32)",
         "self.timesteps = times.round().float()",
         ("test_conformance.py",),
