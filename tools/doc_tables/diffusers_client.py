@@ -24,7 +24,8 @@ def clients_diffusers_table(results: Any) -> str:
     note = (
         f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` ends "
         f"where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. "
-        f"Differences are relative to the largest value. {versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
+        "Differences are relative to the largest value. "
+        f"{versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
     )
     return markdown(
         ["pipeline", "latents", "t at the network, off by", "end of the loop, off by", "`st.sample`"], cells, note

@@ -156,7 +156,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
             SigmaTuneError: for another number of calls or other lists.
         """
         calls = self._plan.calls
-        lists = [sigmas, None if timesteps is None else np.asarray(timesteps, dtype=np.float64) / 1000]
+        lists = [sigmas, None if timesteps is None else (np.asarray(timesteps, dtype=np.float64) / 1000).tolist()]
         if not all(is_default_list(one) for one in lists if one is not None):
             raise SigmaTuneError("the plan has its own levels; pass neither timesteps= nor sigmas= to the pipeline.")
         given = next((len(one) for one in lists if one is not None), None)
