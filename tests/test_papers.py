@@ -171,7 +171,7 @@ def test_the_gain_of_spectral_schedules_is_in_what_the_network_is_told():
         ]  # fmt: skip
 
     telling = [*loss("mean", "drawn"), *loss("mean", "another class's")]
-    assert f"being *told* the spectrum brings {min(telling):.0f} to {max(telling):.0f} %" in page(
+    assert f"the conditioning on a spectrum brings {min(telling):.0f} to {max(telling):.0f} %" in page(
         "paper_spectral_schedules"
     )
     stepping = loss("drawn", "mean")

@@ -50,8 +50,8 @@ MUTANTS = (
     Mutant("solvers/deis.py", 'g, "noise")', 'g, "data")', SOLVERS),
     Mutant("solvers/unipc.py", "torch.where(mean, 0.5, ahead)", "torch.where(mean, 0.4, ahead)", SOLVERS),
     Mutant("solvers/unipc.py", "ahead[..., :-1]], dim=-1)", "ahead[..., 1:]], dim=-1)", SOLVERS),
-    Mutant("solvers/ancestral.py", "(1 - (sigma_s / sigma_t) ** 2).sqrt()", "(1 - sigma_s / sigma_t).sqrt()", SOLVERS),
-    Mutant("solvers/sde_dpmpp2m.py", "(1 - fade**2).sqrt()", "(1 - fade).sqrt()", SOLVERS),
+    Mutant("solvers/sde.py", "(1 - (sigma_s / sigma_t) ** 2).sqrt()", "(1 - sigma_s / sigma_t).sqrt()", SOLVERS),
+    Mutant("solvers/sde.py", "(1 - faded**2).sqrt()", "(1 - faded).sqrt()", SOLVERS),
     Mutant("solvers/adams.py", "torch.exp(u - h.unsqueeze(-1))", "torch.exp(h.unsqueeze(-1) - u)", SOLVERS),
     Mutant("solvers/multistep.py", "{(0, j): take * w[..., j]", "{(0, j): -take * w[..., j]", SOLVERS),
     # The guard's second half, and the rivals.
@@ -242,7 +242,7 @@ MUTANTS = (
         ("test_conformance.py",),
     ),
     Mutant("core/condition.py", "range(a, b) for", "range(0, b) for", ("test_condition.py",)),
-    Mutant("core/loop.py", "call: int = k + 1", "call: int = k", LOOP),
+    Mutant("core/loop.py", "call: int = k)", "call: int = 0)", LOOP),
     Mutant("core/program.py", "- share.unsqueeze(-1) * A[", "- share.unsqueeze(-1) / 2 * A[", LOOP),
     Mutant("plan/sampling.py", "part_indices = [rows[i] for i in part]", "part_indices = rows[: len(part)]", LOOP),
 )

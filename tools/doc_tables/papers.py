@@ -112,7 +112,7 @@ def told_stepped_table(result: dict) -> str:
         f"against {result['reference']:,} training images: Frechet distance {' / '.join(SPACES)}. + better, - worse than drawn "
         f"and drawn, by paired 95% jackknife intervals over images. {made_by(result)}"
     )
-    return markdown(["told", "stepped with", *(f"{calls} calls" for calls in budgets)], rows, note)
+    return markdown(["conditioned on", "stepped with", *(f"{calls} calls" for calls in budgets)], rows, note)
 
 
 def _mark(gap: dict | None) -> str:
