@@ -2,14 +2,14 @@ r"""ComfyUI's own spacings of a model's time, under the names of its menu.
 
 With p = 1..T the position of a level (:mod:`sigmatune.schedules.uniform`), i = 0..N-1:
 
-================== ============================================ =======================================
-family             position of level i                          is
-================== ============================================ =======================================
-comfy-simple       :math:`T - \lfloor i T / N \rfloor`          uniform-trailing in whole positions
-comfy-normal       :math:`T + \tfrac{i}{N - 1} (e - T)`         uniform-linspace, for flow up to the end
-comfy-sgm-uniform  :math:`T + \tfrac{i}{N} (e - T)`             the same without the last level
-comfy-ddim-uniform :math:`2 + (N - 1 - i) \lfloor T / N \rfloor` uniform-leading with an offset of 1
-================== ============================================ =======================================
+================== ================================================ =======================================
+family             position of level i                              is
+================== ================================================ =======================================
+comfy-simple       :math:`T - \lfloor i T / N \rfloor`              uniform-trailing in whole positions
+comfy-normal       :math:`T + \tfrac{i}{N - 1} (e - T)`             uniform-linspace, for flow up to the end
+comfy-sgm-uniform  :math:`T + \tfrac{i}{N} (e - T)`                 the same without the last level
+comfy-ddim-uniform :math:`2 + (N - 1 - i) \lfloor T / N \rfloor`    uniform-leading with an offset of 1
+================== ================================================ =======================================
 
 e is the position of the last level, 1; for a flow model ComfyUI applies the shift twice there, so that
 :math:`e = \max(1, T \tau_{\min})` with :math:`\tau_{\min} = \sigma_{\min} / (1 + \sigma_{\min})` the last time **after** the
