@@ -194,6 +194,27 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(
         assert both.sentence.partition(";")[0] in out
 
 
+def test_the_demos_share_of_work_is_that_of_both_budgets(tmp_path, tiny, brief, little, monkeypatch):
+    from sigmatune.tuning import TuningSettings
+    from sigmatune.workflows import demo
+
+    monkeypatch.setattr(demo, "SMALL", TuningSettings(8, 8, 8, 2, reference_steps=16))
+    monkeypatch.setattr(demo, "SMALL_BUDGET", 1000)
+    shares, second = [], []
+
+    def progress(what, done, total):
+        shares.append(done / total)
+        if (tmp_path / "shown" / f"{tiny.name}-dpmpp2m-4.json").exists():
+            second.append(done / total)
+
+    demo.run(str(tiny), tmp_path / "shown", small=True, progress=progress)
+    first = shares[: len(shares) - len(second)]
+    assert max(first) <= 0.4 <= min(second)
+    assert len(second) > 10
+    assert max(second[:-10]) <= 1.0
+    assert len({round(share, 2) for share in second}) > 5, "it moves during the second budget"
+
+
 def test_a_stopped_tune_goes_on(run, tmp_path, tiny, little, monkeypatch):
     arguments = ["tune", tiny, "--calls", 3, "--solver", "euler", "--no-report", *QUICK]
     assert run(*arguments, "-o", "whole.json")[0] == 0

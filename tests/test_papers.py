@@ -297,3 +297,20 @@ def test_more_calls_bring_images_nearer_to_the_data():
             falls = all(low <= before for low, before in zip(lows[1:], values, strict=False))
             assert falls, (model, family, space, values)
             assert values[-1] < values[0], (model, family, space, values)
+
+
+def test_marks_of_the_tables_point_the_right_way():
+    benchmark("beta_sampling")  # puts tools on the path
+    from doc_tables import papers
+
+    def cell(value, low, high, name="fd", space="block10"):
+        gap = {"name": name, "space": space, "value": value, "low": low, "high": high}
+        return {"minus": {"rival": [gap]}}
+
+    assert papers.sign(cell(-3, -4, -2), "rival", ("fd", "block10")) == "+", "nearer to the data"
+    assert papers.sign(cell(3, 2, 4), "rival", ("fd", "block10")) == "-"
+    assert papers.sign(cell(3, -1, 4), "rival", ("fd", "block10")) == ""
+    score = cell(3, 2, 4, "is", "logits")
+    assert papers.sign(score, "rival", ("is", "logits"), "higher") == "+"
+    assert [papers._mark(gap) for gap in (None, {"value": -1, "low": -2, "high": -0.5})] == ["", "+"]
+    assert papers._mark({"value": 1, "low": 0.5, "high": 2}) == "-"

@@ -9,9 +9,13 @@ import typer
 from sigmatune.cli.clients import clients
 from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.shared_options import Force, MeasureOption
+from sigmatune.support.progress import Parts
 
 REPORT_ROWS = 8
 """Noises for the report's error against calls, so that the whole demo takes two minutes."""
+
+OF_REPORT = 0.1
+"""The report's share of the work."""
 
 
 def demo(
@@ -29,7 +33,9 @@ def demo(
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
     with progress_bar("demo") as progress:
-        result = run(source, out, small=smoke, force=force, progress=progress, **measure_of(measure))
+        parts = Parts(progress, (1 - OF_REPORT, OF_REPORT))
+        result = run(source, out, small=smoke, force=force, progress=parts.take(), **measure_of(measure))
+        result.bench.progress.progress = parts.take()
         write(
             page,
             result.bench,

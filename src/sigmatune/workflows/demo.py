@@ -13,7 +13,7 @@ from sigmatune.models import load
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_bytes
-from sigmatune.support.progress import Progress
+from sigmatune.support.progress import Parts, Progress
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.both_numbers import both_numbers
@@ -75,14 +75,13 @@ def run(
         small: A smaller search.
         force: Replace files that SigmaTune did not write.
         measure, measure_options: What is minimised, as for :func:`sigmatune.tuning.tune`.
-        progress: Receives the current action.
+        progress: Receives the work of both budgets as one whole.
 
     Raises:
         SigmaTuneError: if the folder cannot be made or the model cannot be loaded.
     """
-    bench = Workbench(
-        load(model), SMALL if small else FULL, progress=progress, measure=measure, measure_options=measure_options
-    )
+    bench = Workbench(load(model), SMALL if small else FULL, measure=measure, measure_options=measure_options)
+    parts = Parts(progress, [calls for _, calls in CASES])
     name = Path(model).name
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +90,7 @@ def run(
     rows, plans, files, panels, said, notes, finest = [], [], [], [], [], [], 0
     for solver, calls in CASES:
         share = (SMALL_BUDGET if small else BUDGET) * calls // sum(n for _, n in CASES)
+        bench.progress.progress = parts.take()
         plan = tune_on(bench, calls, solver=solver, coefficients=True, budget=share)
         file = out / f"{name}-{solver}-{calls}.json"
         plan.save(file, force=force)
