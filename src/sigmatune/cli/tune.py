@@ -101,6 +101,9 @@ def tune(
     guidance: Guidance = None,
     interval: Interval = None,
     size: Size = 0,
+    integer_time: bool = typer.Option(
+        False, "--integer-time", help="Whole timesteps only, for programs that round t, such as ComfyUI and Forge."
+    ),
 ) -> None:
     """Find the noise levels that get the most out of a budget, and prove it on held-out noise.
 
@@ -142,6 +145,7 @@ def tune(
                  "--report": report, "--measure": measure, "--effort": effort != "normal", "--tracker": tracker}  # fmt: skip
     of_pictures = {"--reference": reference, "--data": data, "--values": values != "auto"}
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
+    given |= {"integer_time": True} if integer_time else {}
     if not solvers.solver(solver).paired():
         without(of_paired, f"{solvers.solver(solver).name} is tuned by the spectrum and tested on images")
         by_spectrum(

@@ -11,13 +11,14 @@ from typing import Any
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.exact import is_exact, load_exact
+from sigmatune.models.whole_timesteps import on_whole_timesteps
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.folders import recover
 
 logger = logging.getLogger(__name__)
 
 
-def load(source: Any, **options: Any) -> Denoiser:
+def load(source: Any, *, integer_time: bool = False, **options: Any) -> Denoiser:
     """Turns a model of any supported kind into a denoiser.
 
     Args:
@@ -29,6 +30,8 @@ def load(source: Any, **options: Any) -> Denoiser:
             (:mod:`~sigmatune.models.single_file`); a function D(x, sigma) with ``shape=``
             (:func:`~sigmatune.models.function.from_callable`), or one of (x_t, t) with ``predicts="velocity"``, ``"noise"``,
             ``"v"`` or ``"score"`` (:func:`~sigmatune.models.function.from_network_function`).
+        integer_time: Use whole timesteps only, for programs that round t, such as ComfyUI and Forge
+            (:mod:`~sigmatune.models.whole_timesteps`); plans tuned on this model run there exactly as they were measured.
         options: The options of the function that does the work; an unknown one is a TypeError.
 
     Raises:
@@ -37,11 +40,13 @@ def load(source: Any, **options: Any) -> Denoiser:
     if isinstance(source, Denoiser):
         if options:
             raise SigmaTuneError(f"a denoiser is ready to use and takes no options such as {next(iter(options))}=.")
-        return source
+        return on_whole_timesteps(source) if integer_time else source
     name = source if isinstance(source, str | os.PathLike) else type(source).__name__
     logger.info("loading %s", name)
     began = time.monotonic()
     model = _loaded(source, options)
+    if integer_time:
+        model = on_whole_timesteps(model)
     logger.info("loaded %s in %.1f s: %s", name, time.monotonic() - began, _described(model))
     return model
 
