@@ -7,6 +7,7 @@ import re
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -20,7 +21,7 @@ import sigmatune as st
 from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.interop import exports, resolution, tables
-from sigmatune.interop.exports import TARGETS
+from sigmatune.interop.exports import TARGETS, to_comfyui
 from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
@@ -149,8 +150,28 @@ def test_samplers_that_step_in_the_flows_own_time_are_refused(target):
 def test_an_eta_that_cannot_be_set_is_refused():
     plan = plan_on(SD, 4, "ancestral", eta=0.5)
     assert "eta=0.5" in exports.export(plan, "k-diffusion")
-    with pytest.raises(SigmaTuneError, match="has no eta"):
+    with pytest.raises(SigmaTuneError, match=r"computes with eta = 1.0, and this plan has eta = 0.5"):
         exports.export(plan, "comfyui")
+
+
+def test_other_options_of_a_solver_are_refused_unless_the_program_has_them():
+    assert "dpmpp_sde" in exports.export(plan_on(SD, 4, "dpmpp-sde"), "k-diffusion")
+    with pytest.raises(SigmaTuneError, match=r"computes with r = 0.5, and this plan has r = 0.3"):
+        exports.export(plan_on(SD, 4, "dpmpp-sde", r=0.3), "k-diffusion")
+    with pytest.raises(SigmaTuneError, match=r"er_sde computes with points = 200"):
+        exports.export(plan_on(SD, 4, "er-sde"), "comfyui")
+    assert exports.export(plan_on(SD, 4, "er-sde", points=200), "comfyui")
+
+
+def test_comfyui_is_given_no_sampler_but_those_whose_steps_its_own_code_made():
+    """Each name of an export, on either kind of path, has a case of tests/clients/solver_values.json that is equal."""
+    document = json.loads((Path(__file__).parent / "clients" / "solver_values.json").read_text())
+    measured = {(case["solver"], case["path"], case["client"].removeprefix("sample_")) for case in document["cases"]}
+    client = {"uni_pc": "unipc", "uni_pc_bh2": "unipc_bh2"}
+    for path, names in (("vp", to_comfyui.SAMPLERS.names), ("flow", to_comfyui.SAMPLERS.on_flow())):
+        for solver, sampler in names.items():
+            if solver != "euler" and not sampler.startswith("Sampler"):  # a node of its own; both: clients_comfyui.json
+                assert (solver, path, client.get(sampler, sampler)) in measured
 
 
 def test_a_diffusers_scheduler_needs_to_know_what_the_model_predicts():
@@ -294,7 +315,7 @@ def test_a_flow_plan_is_exported_to_the_sampler_of_comfyui_that_steps_in_log_snr
     assert "sampler dpmpp_2m_sde," in exports.remark(plan_on(Flow(3.0), 5, "sde-dpmpp2m"), "comfyui")
     for solver in ("heun", "ancestral"):
         with pytest.raises(
-            SigmaTuneError, match="the two differ; there it has the steps of dpmpp2m, euler, sde-dpmpp2m"
+            SigmaTuneError, match="the two differ; there it has the steps of dpmpp2m, er-sde, euler, lcm, sde-dpmpp2m"
         ):
             exports.export(plan_on(Flow(3.0), 4, solver), "comfyui")
 

@@ -19,6 +19,7 @@ import client
 import torch
 import web_ui
 
+from sigmatune.interop.exports import to_a1111, to_k_diffusion
 from sigmatune.plan import Plan
 
 
@@ -50,14 +51,15 @@ def main() -> None:
         ends = {"sigma_min": inner.sigmas[0].item(), "sigma_max": inner.sigmas[-1].item()}
         extra = {"inner_model": inner} if entry.need_inner_model else {}
         sigmas = schedulers.schedulers_map[entry.label].function(n=plan.steps, **ends, **extra, device="cpu")
-        options = {"noise_sampler": web_ui.noises(plan)} if plan.solver in ("ancestral", "sde-dpmpp2m") else {}
+        options = {"noise_sampler": web_ui.noises(plan)} if plan.solver in to_k_diffusion.SAMPLERS.eta else {}
         function = getattr(k_diffusion.sampling, web_ui.NAMES[plan.solver])
         return net, levels, function(model, web_ui.start() * sigmas[0], sigmas, disable=True, **options)
 
-    rows = [*web_ui.rows("script, whole timesteps", "whole", lambda plan, t: run(plan, t, quantize=False))]
-    rows += web_ui.rows("script, exact timesteps", "exact", lambda plan, t: run(plan, t, quantize=False))
+    solvers = to_a1111.SAMPLERS.names
+    rows = [*web_ui.rows("script, whole timesteps", "whole", lambda plan, t: run(plan, t, quantize=False), solvers)]
+    rows += web_ui.rows("script, exact timesteps", "exact", lambda plan, t: run(plan, t, quantize=False), solvers)
     rows += web_ui.rows(
-        "script, whole timesteps, quantization on", "whole", lambda plan, t: run(plan, t, quantize=True)
+        "script, whole timesteps, quantization on", "whole", lambda plan, t: run(plan, t, quantize=True), solvers
     )
     names = [entry.name for entry in schedulers.schedulers if entry.name.startswith("sigmatune")]
     kept = {"equal": len(names) == len(set(names)) > 1}

@@ -17,6 +17,7 @@ import client
 import torch
 import web_ui
 
+from sigmatune.interop.exports import to_a1111, to_k_diffusion
 from sigmatune.plan import Plan
 
 
@@ -53,15 +54,18 @@ def main() -> None:
             n=plan.steps, **ends, inner_model=linker, device=torch.device("cpu")
         )
         x = predictor.noise_scaling(sigmas[0], web_ui.start(), torch.zeros(web_ui.SHAPE), max_denoise=full)
-        options = {"noise_sampler": web_ui.noises(plan)} if plan.solver in ("ancestral", "sde-dpmpp2m") else {}
+        options = {"noise_sampler": web_ui.noises(plan)} if plan.solver in to_k_diffusion.SAMPLERS.eta else {}
         function = getattr(k_diffusion.sampling, web_ui.NAMES[plan.solver])
         wrapped = types.SimpleNamespace(inner_model=types.SimpleNamespace(predictor=predictor), predictor=predictor)
         call = type("Model", (), {"__call__": staticmethod(model), "inner_model": wrapped})()
         return net, levels, function(call, x, sigmas, disable=True, **options)
 
-    rows = [*web_ui.rows("script, whole timesteps", "whole", lambda plan, t: run(plan, t, full=False))]
-    rows += web_ui.rows("script, exact timesteps", "exact", lambda plan, t: run(plan, t, full=False))
-    rows += web_ui.rows("script, whole, SGM noise multiplier on", "whole", lambda plan, t: run(plan, t, full=True))
+    solvers = to_a1111.SAMPLERS.names
+    rows = [*web_ui.rows("script, whole timesteps", "whole", lambda plan, t: run(plan, t, full=False), solvers)]
+    rows += web_ui.rows("script, exact timesteps", "exact", lambda plan, t: run(plan, t, full=False), solvers)
+    rows += web_ui.rows(
+        "script, whole, SGM noise multiplier on", "whole", lambda plan, t: run(plan, t, full=True), solvers
+    )
     stated = re.search(r"## (\S+)", (given.checkout / "CHANGELOG.md").read_text())
     client.save("forge", given, {"name": "Forge", "version": stated[1] if stated else "unknown"}, rows)
 

@@ -16,6 +16,7 @@ import torch
 import web_ui
 
 from sigmatune.interop import exports
+from sigmatune.interop.exports import to_k_diffusion
 from sigmatune.interop.k_diffusion import sampler, sigmas_of
 from sigmatune.plan import Plan
 
@@ -42,14 +43,17 @@ def main() -> None:
         x, options = web_ui.start() * sigmas[0], {}
         if own:
             return net, levels, sampler(plan)(model, x, sigmas_of(plan), extra_args={"seed": 0})
-        if plan.solver in ("ancestral", "sde-dpmpp2m"):
+        if plan.solver in to_k_diffusion.SAMPLERS.eta:
             options = {"noise_sampler": web_ui.noises(plan), "eta": plan.solver_options["eta"]}
         function = getattr(k_diffusion.sampling, web_ui.NAMES[plan.solver])
         return net, levels, function(model, x, sigmas, disable=True, **options)
 
-    rows = [*web_ui.rows("export, quantize off", "exact", lambda plan, _: run(plan, quantize=False))]
-    rows += web_ui.rows("export, quantize on", "exact", lambda plan, _: run(plan, quantize=True))
-    rows += web_ui.rows("the plan's sampler function", "exact", lambda plan, _: run(plan, quantize=False, own=True))
+    names = to_k_diffusion.SAMPLERS.names
+    rows = [*web_ui.rows("export, quantize off", "exact", lambda plan, _: run(plan, quantize=False), names)]
+    rows += web_ui.rows("export, quantize on", "exact", lambda plan, _: run(plan, quantize=True), names)
+    rows += web_ui.rows(
+        "the plan's sampler function", "exact", lambda plan, _: run(plan, quantize=False, own=True), names
+    )
     version = re.search(r"version\s*=\s*(\S+)", (given.checkout / "setup.cfg").read_text())
     client.save("k_diffusion", given, {"name": "k-diffusion", "version": version[1] if version else "unknown"}, rows)
 

@@ -6,25 +6,25 @@ import importlib
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import client
 import torch
+from solver_values import Path1d
 
 from sigmatune.interop import exports
 from sigmatune.interop.conformance import VARIANCE, Values
+from sigmatune.interop.exports import to_k_diffusion
 from sigmatune.interop.exports.target import on_timesteps
 from sigmatune.noise import vp
 from sigmatune.plan import Plan
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
 SHAPE = (1, 1, 1, len(VARIANCE))
-NAMES = {
-    "euler": "sample_euler", "heun": "sample_heun", "dpmpp2m": "sample_dpmpp_2m", "ancestral": "sample_euler_ancestral",
-    "sde-dpmpp2m": "sample_dpmpp_2m_sde",
-}  # fmt: skip
+NAMES = to_k_diffusion.SAMPLERS.names
+"""k-diffusion's functions, which the programs around it call, too, by the names of our solvers."""
 
 
 def package(folder: Path, *modules: str) -> None:
@@ -58,16 +58,18 @@ class Net(torch.nn.Module):
 
 
 def noises(plan: Plan) -> Callable[..., torch.Tensor]:
-    """The noise of the plan's calls, in order, in place of a program's own."""
+    """The noise of the plan's calls in place of a program's own: a Brownian path through their levels."""
     from sigmatune.core import rng
 
-    calls = iter(range(1, plan.calls + 1))
-    return lambda *_: rng.noise(0, [0], next(calls), SHAPE[1:])
+    drawn = torch.cat([rng.noise(0, [0], call, SHAPE[-1:]) for call in range(1, plan.calls + 1)])
+    return Path1d([*plan.coefficients.q.tolist(), float(plan.schedule.sigmas[-1])], drawn)
 
 
-def rows(way: str, timesteps: str, run: Callable[[Plan, str], tuple[Net, list[float], torch.Tensor]]) -> Iterator[Any]:
-    """A row for every solver that the program has, on Karras levels, between the whole timesteps."""
-    for solver in NAMES:
+def rows(
+    way: str, timesteps: str, run: Callable[[Plan, str], tuple[Net, list[float], torch.Tensor]], names: Iterable[str]
+) -> Iterator[Any]:
+    """A row for every named solver, on Karras levels, between the whole timesteps."""
+    for solver in names:
         plan = client.plan_on(SD, solver, family="karras")
 
         def check(plan: Plan = plan) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sigmatune.interop.imitations import Model
 from sigmatune.interop.k_diffusion import kind_of, sampler, sigmas_of
 from sigmatune.interop.ksampler import PlainKSampler, plan_ksampler
 from sigmatune.interop.model_sampling import start_level
+from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
@@ -56,7 +57,7 @@ def k_diffusion(case: Case) -> Answer:
     wrapped = _Wrapped(case, kind)
     x = torch.tensor(case["start"], dtype=torch.float64).view(1, 1, 1, -1) * sigmas[0]
     drawn = [torch.tensor(eps, dtype=torch.float64).view_as(x) for eps in case["noise"]]
-    end = _ALGORITHMS[stated["sampler"]](wrapped, x, sigmas, drawn, float(stated["solver_options"].get("eta", 1.0)))
+    end = _algorithm(plan)(wrapped, x, sigmas, drawn, float(stated["solver_options"].get("eta", 1.0)))
     return answer(wrapped.pairs, end)
 
 
@@ -89,7 +90,7 @@ def comfyui_list(case: Case) -> Answer:
     sigmas = torch.tensor(numbers)
     noise_of_case = torch.tensor(case["start"]).view(1, 1, 1, -1)
     drawn = [torch.tensor(eps).view_as(noise_of_case) for eps in case["noise"]]
-    algorithm = _ALGORITHMS[exports.k_diffusion.SAMPLERS.names[plan.solver]]
+    algorithm = _algorithm(plan)
 
     def sample(wrapped: Model, x: Tensor, levels: Tensor, **_: Any) -> Tensor:
         return algorithm(wrapped, x, levels, drawn, float(plan.solver_options.get("eta", 1.0)))
@@ -173,6 +174,18 @@ _ALGORITHMS = {
     "sample_euler_ancestral": _ancestral,
     "sample_dpmpp_2m_sde": _2m_sde,
 }
+
+
+def _algorithm(plan: Plan) -> Callable[..., Tensor]:
+    """Our imitation of the sampler under a solver's name.
+
+    Raises:
+        SigmaTuneError: if there is none; ``tools/clients`` run the programs' own.
+    """
+    name = exports.k_diffusion.SAMPLERS.names.get(plan.solver, "")
+    if name not in _ALGORITHMS:
+        raise SigmaTuneError(f"{plan.solver} is compared with the program itself only (tools/clients).")
+    return _ALGORITHMS[name]
 
 
 def _inside(path: noise.NoisePath, t: float) -> float:

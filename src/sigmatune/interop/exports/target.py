@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -55,12 +55,14 @@ class Samplers:
         names: Theirs, by the names of our solvers that compute the same steps.
         flow: The same on a flow's levels, on which many of their samplers step in tau and ours in log sigma; ``names`` for
             Euler alone by default.
-        eta: The solvers whose eta is free in the program; for others it must be 1.
+        eta: The solvers whose eta is free in the program.
+        options: The other options with which our solvers compute the program's steps; their defaults where none are named.
     """
 
     names: Mapping[str, str]
     flow: Mapping[str, str] | None = None
     eta: Sequence[str] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def on_flow(self) -> Mapping[str, str]:
         """The samplers on a flow's levels."""
@@ -192,9 +194,7 @@ def statement(plan: Plan, name: str, samplers: Samplers) -> dict[str, Any]:
         )
     if kind == "flow":
         sampler = samplers.on_flow()[plan.solver]
-    options = dict(plan.solver_options)
-    if plan.solver not in samplers.eta and options.get("eta", 1.0) != 1.0:
-        raise SigmaTuneError(f"{name}'s {sampler} has no eta, and this plan's is {options['eta']:g}.")
+    _check_options(plan, f"{name}'s {sampler}", samplers)
     return {
         "target": name,
         "sigma_kind": kind,
@@ -204,13 +204,29 @@ def statement(plan: Plan, name: str, samplers: Samplers) -> dict[str, Any]:
         "calls": plan.calls,
         "sampler": sampler,
         "solver": plan.solver,
-        "solver_options": options,
+        "solver_options": dict(plan.solver_options),
         "family": plan.schedule.family,
         "family_options": plain(plan.schedule.options),
         "sigmas": ["inf" if np.isinf(sigma) else float(sigma) for sigma in plan.schedule.sigmas],
         "noise_path": plan.path,
         "model": plan.fingerprint,
     }
+
+
+def _check_options(plan: Plan, sampler: str, samplers: Samplers) -> None:
+    """Refuses options with which the program computes other steps.
+
+    Raises:
+        SigmaTuneError: naming the first.
+    """
+    theirs = {**solvers.solver(plan.solver).defaults, **samplers.options.get(plan.solver, {})}
+    for option, value in plan.solver_options.items():
+        free = option == "eta" and plan.solver in samplers.eta
+        if not free and value != theirs.get(option, value):
+            raise SigmaTuneError(
+                f"{sampler} computes with {option} = {theirs[option]}, and this plan has {option} = {value}; compile or tune "
+                f"it with {option}={theirs[option]}."
+            )
 
 
 def read_statement(text: str) -> dict[str, Any]:

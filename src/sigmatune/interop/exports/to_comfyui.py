@@ -34,14 +34,30 @@ SAMPLERS = Samplers(
         "dpmpp2m": "dpmpp_2m",
         "ancestral": "euler_ancestral",
         "sde-dpmpp2m": "dpmpp_2m_sde",
+        "sde-dpmpp3m": "dpmpp_3m_sde",
+        "res-multistep": "res_multistep",
+        "res-multistep-ancestral": "res_multistep_ancestral",
+        "er-sde": "er_sde",
+        "gradient-estimation": "gradient_estimation",
+        "ipndm4": "ipndm",
+        "unipc-bh1": "uni_pc",
+        "unipc-bh2": "uni_pc_bh2",
+        "lcm": "lcm",
     },
     # On a flow, dpmpp_2m steps in -log tau, and dpmpp_2m_sde in half the log SNR, as our solvers do.
     flow={
         "euler": "euler",
         "dpmpp2m": "SamplerDPMPP_2M_SDE with midpoint and eta 0",
         "sde-dpmpp2m": "dpmpp_2m_sde",
+        "sde-dpmpp3m": "dpmpp_3m_sde",
+        "er-sde": "er_sde",
+        "seeds2": "seeds_2",
+        "seeds3": "seeds_3",
+        "lcm": "lcm",
     },
+    options={"er-sde": {"points": 200}},
 )
+"""Samplers that also ask between the levels are left out where ComfyUI would round these levels to whole timesteps, too."""
 
 
 def write(plan: Plan, *, timesteps: Timesteps = "whole") -> str:

@@ -16,8 +16,11 @@ SAMPLERS = Samplers(
         "dpmpp2m": "sample_dpmpp_2m",
         "ancestral": "sample_euler_ancestral",
         "sde-dpmpp2m": "sample_dpmpp_2m_sde",
+        "sde-dpmpp3m": "sample_dpmpp_3m_sde",
+        "dpmpp-sde": "sample_dpmpp_sde",
+        "dpmpp2s-ancestral": "sample_dpmpp_2s_ancestral",
     },
-    eta=("ancestral", "sde-dpmpp2m"),
+    eta=("ancestral", "sde-dpmpp2m", "sde-dpmpp3m", "dpmpp-sde", "dpmpp2s-ancestral"),
 )
 
 
