@@ -2,17 +2,22 @@
 
 For the question how an effect depends on training. One run at a constant rate, so that a snapshot does not depend on what
 comes after it; the average is of the power-function profile, whose length grows with the training. Resumes after a kill; a
-snapshot is a pipeline folder in ``runs/epochs/EPOCHS``.
+snapshot is a pipeline folder in ``runs/epochs/EPOCHS``. Where the run's folder was lost, ``--start`` trains on from a snapshot:
+the average resumes at its step, the optimiser's state is new.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import run
+from sigmatune.training.averages import trained
 from sigmatune.training.export import averaged, save_model
 from sigmatune.training.recipe import read
 from sigmatune.training.run_log import Report
@@ -27,28 +32,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/epochs"))
     parser.add_argument("--data", default=None, help="instead of the recipe's")
+    parser.add_argument("--start", type=Path, help="a snapshot to train on from, for an empty --out")
     given = parser.parse_args()
     try:
-        train(given.out, given.data)
+        train(given.out, given.data, given.start)
     except SigmaTuneError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
-def train(out: Path, data: str | None) -> None:
+def train(out: Path, data: str | None, start: Path | None = None) -> None:
     """Trains up to each number of epochs in turn and writes the averaged weights."""
     recipe = read(RECIPE)
     job = run.prepare(recipe, data)
     options = RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity)
     trainer = Trainer(job.network, job.objective, job.data, recipe.training, out, options)
+    if start is not None and not trainer.step:
+        begin_at(trainer, start)
     for epochs in EPOCHS:
         end = round(epochs * len(job.data) / recipe.training.batch)
-        if (out / str(epochs)).exists():
+        if end < trainer.step or (out / str(epochs)).exists():
             continue
         trainer.run(Hooks(log=_print), until=end)
         network = averaged(job.network, trainer.averages[0])
         save_model(out / str(epochs), network, job.scheduler, recipe, facts=run.facts(job, trainer))
         print(f"{epochs} epochs: {out / str(epochs)}", flush=True)
+
+
+def begin_at(trainer: Trainer, snapshot: Path) -> None:
+    """Puts a new training at the step of a snapshot, with its averaged weights as weights and as their average."""
+    trainer.bare.backbone.load_state_dict(load_file(snapshot / "unet" / "diffusion_pytorch_model.safetensors"))
+    trainer.averages[0].values = {name: value.detach().float().clone() for name, value in trained(trainer.bare)}
+    trainer.step = json.loads((snapshot / "training.json").read_text())["steps"]
 
 
 def _print(report: Report) -> None:

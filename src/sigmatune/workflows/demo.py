@@ -23,9 +23,9 @@ CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the figure shows: the first of the held-out range, not a selection."""
 
-FULL = TuningSettings(tuning=16, validation=8, held_out=32, reference_steps=32, micro_batch=8)
+FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
-BUDGET, SMALL_BUDGET = 16_000, 5_000
+BUDGET, SMALL_BUDGET = 10_500, 5_000
 """Budget of tuning for both cases, in network evaluations of single images."""
 
 
