@@ -67,6 +67,8 @@ def test_the_guard_of_pictures_covers_the_truth_and_knows_a_worse_set(monkeypatc
         assert worse.low > 0
         assert better.gain
         assert (worse.value, worse.plan, worse.rival) == pytest.approx((-better.value, better.rival, better.plan))
+        assert worse.value == pytest.approx(worse.plan - worse.rival)
+        assert worse.low < worse.value < worse.high
         assert worse.verdict.startswith("no gain: the plan is worse")
 
 

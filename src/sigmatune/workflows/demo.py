@@ -16,12 +16,14 @@ from sigmatune.support.files import write_bytes
 from sigmatune.support.progress import Parts, Progress
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
-from sigmatune.tuning.both_numbers import both_numbers
+from sigmatune.tuning.both_numbers import ENERGY, both_numbers
 from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 SHOWN = 10
 """How many noises the figure shows: the first of the held-out range, not a selection."""
+
+TITLE = "error of a sample, and energy distance of all as a set, to the converged samples; lower is better"
 
 FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
@@ -110,12 +112,13 @@ def run(
         plans.append(plan)
         files.append(file)
         notes.append(f"plan for {calls} calls: {file}")
-        panels.append((f"{calls} calls\n{default.schedule.family}", _shown(bench, default)))
-        if evidence["gain"]:
-            panels.append((f"{calls} calls\ntuned", _shown(bench, plan)))
+        names = [(default, default.schedule.family, "baseline"), (plan, "tuned", "plan")]
+        for (which, called, side), error in list(zip(names, errors, strict=True))[: 1 + bool(evidence["gain"])]:
+            label = f"{calls} calls, {called}\nerror {error:.3f}, set {_set_distance(evidence, side)}"
+            panels.append((label, _shown(bench, which)))
     panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
     picture = out / f"{name}.png"
-    title = f"{name}: the same noises at few calls, with the best static default and with the tuned plan"
+    title = f"{name}: the same noises with the best static default and with the tuned plan\n{TITLE}"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range, kind="demo"))
     notes.append(f"same noises side by side: {picture}")
     return Demo(name, rows, [*said, *notes], plans, files, bench)
@@ -124,6 +127,11 @@ def run(
 def _typical_error(bench: Workbench, plan: Plan, steps: int) -> float:
     errors = bench.errors(plan, "held_out", reference_steps=steps, purpose="guard")
     return float(torch.from_numpy(errors).log().mean().exp())
+
+
+def _set_distance(evidence: Mapping[str, Any], side: str) -> str:
+    """The energy distance of a plan's samples to the converged ones, a root, as text."""
+    return f"{max(evidence['sets'][ENERGY][side], 0.0) ** 0.5:.3f}"
 
 
 def _shown(bench: Workbench, plan: Plan) -> torch.Tensor:
