@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
+import warnings
 from collections import Counter
 
 import diffusers
@@ -16,6 +18,7 @@ from sigmatune import SigmaTuneError
 from sigmatune.core import rng
 from sigmatune.core.condition import Condition
 from sigmatune.core.loop import run
+from sigmatune.core.saved_weights import saved
 from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
@@ -214,6 +217,72 @@ def test_a_compiled_network_is_the_same_model():
         pipe(**FAMILIES["sd15"].call, num_inference_steps=2)
     finally:
         pipe.unet = plain
+
+
+def _in_peft(unet, folder):
+    import peft
+
+    return peft.get_peft_model(unet, peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+
+
+def _offloaded(unet, folder):
+    import accelerate
+
+    return accelerate.cpu_offload(unet, execution_device=torch.device("cpu"))
+
+
+def _on_disk(unet, folder):
+    import accelerate
+
+    accelerate.disk_offload(unet, folder, execution_device=torch.device("cpu"))
+    return unet
+
+
+def _in_groups(unet, folder):
+    cpu = torch.device("cpu")
+    unet.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
+    return unet
+
+
+def _in_eight_bits(unet, folder):
+    unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    return unet
+
+
+@pytest.mark.parametrize("wrap", [_offloaded, _on_disk, _in_groups, _in_peft, _in_eight_bits])
+def test_an_offloaded_adapted_or_rounded_network_runs_as_in_its_pipeline(wrap, tmp_path):
+    """Offloading changes no weight, so the model stays the same one; adapters and rounding make another."""
+    family, model = FAMILIES["sd15"], load("sd15")[1]
+    pipe = copy.deepcopy(family.pipe())
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet = wrap(pipe.unet, tmp_path)
+    wrapped = st.load(pipe, **family.load)
+    same = wrap in (_offloaded, _on_disk, _in_groups)
+    assert (wrapped.fingerprint() == model.fingerprint()) is same
+    plan = st.compile_plan(st.Schedule([10.0, 1.0, 0.2, 0.0]), "dpmpp2m", wrapped)
+    images = st.sample(wrapped, plan, 1)
+    assert torch.equal(images, st.sample(model, plan.with_notes(fingerprint=None), 1)) is same
+    pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+    call = {**family.call, "output_type": "latent"}
+    latents = pipe(**call, latents=rng.noise(0, [0], 0, model.shape), num_inference_steps=3)[0]
+    torch.testing.assert_close(latents, images, rtol=1e-4, atol=1e-3)
+
+
+def test_a_network_whose_rounding_depends_on_the_batch_is_refused_before_tuning():
+    """Dynamic quantisation rounds activations by the range of the whole batch."""
+    pipe = copy.deepcopy(FAMILIES["sd15"].pipe())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe.unet = torch.ao.quantization.quantize_dynamic(pipe.unet, {torch.nn.Linear}, dtype=torch.qint8)
+    model = st.load(pipe, **{**FAMILIES["sd15"].load, "prompts": WORDS})
+    assert model.fingerprint() != load("sd15")[1].fingerprint()
+    with pytest.raises(SigmaTuneError, match="batch"):
+        st.tune(model, 4, progress=False)
+
+
+def test_a_weight_without_data_that_no_hook_holds_is_named():
+    with pytest.raises(SigmaTuneError, match=r"the weight weight has no data"):
+        dict(saved(layer := torch.nn.Linear(2, 2, device="meta", bias=False), layer.state_dict()))
 
 
 # ---------------------------------------------------------------------------------------------------------- conditions

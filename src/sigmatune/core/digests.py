@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sigmatune.core.saved_weights import saved
+
 PROBE = 0x9207BE
 """Noise channel of the probe's states; the next channels hold the noises for projections."""
 
@@ -64,10 +66,13 @@ def add_weights(digest: Any, weights: torch.nn.Module | Tensors, *, whole: bool 
     """
     module = module_of(weights)
     named: Tensors = weights if module is None else module.state_dict()  # type: ignore[assignment]
-    summed = not whole and big(named.values())
-    for name, tensor in sorted(named.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        for block in _blocks(tensor):
+    summed = not whole and big(value for value in named.values() if isinstance(value, torch.Tensor))
+    for name, value in saved(module, named):
+        if isinstance(value, str):
+            digest.update(f"{name} {value}".encode())
+            continue
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        for block in _blocks(value):
             digest.update(_sum(block) if summed else block)
 
 

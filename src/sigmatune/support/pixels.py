@@ -27,7 +27,8 @@ def first_unsound(values: torch.Tensor) -> int | None:
 def unsound_weight(module: torch.nn.Module) -> str | None:
     """The name of the first parameter or buffer that holds NaN or an infinite value; None if there is none."""
     named = (*module.named_parameters(), *module.named_buffers())
-    return next((name for name, value in named if not bool(torch.isfinite(value).all())), None)
+    here = ((name, value) for name, value in named if not value.is_meta)  # others are fetched for each call
+    return next((name for name, value in here if not bool(torch.isfinite(value).all())), None)
 
 
 def to_pixels(images: torch.Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Pixels:
