@@ -232,9 +232,22 @@ def test_what_a_store_keeps_is_found_again_under_the_same_conditions_only(tmp_pa
             options
         )
     before = {file: file.read_bytes() for file in tmp_path.glob("*.npy")}
-    errors(model, TuningSettings(**{**vars(settings), "micro_batch": 3}))  # whose bits may be others
-    assert len(list(tmp_path.glob("*.npy"))) > len(before)
+    batches = TuningSettings(**{**vars(settings), "micro_batch": 3})  # whose bits may be others
+    errors(model, batches)
+    errors(model, batches, store=tmp_path / "fresh")
+    assert len(list(tmp_path.glob("*.npy"))) == len(before) + len(list((tmp_path / "fresh").glob("*.npy")))
     assert all(file.read_bytes() == content for file, content in before.items()), "what is kept never changes"
+
+
+@pytest.mark.parametrize("measure", ["rms", "whitened"])
+def test_errors_against_a_finer_reference_are_stored_apart(measure, tmp_path):
+    model = gaussian(VE(0.02, 20.0))
+    settings = TuningSettings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
+    bench, alone = (Workbench(model, settings, store=store, measure=measure) for store in (tmp_path, None))
+    plan = bench.plan(build("karras", 4, model.path), "euler")
+    coarse, fine = bench.errors(plan, "tuning"), bench.errors(plan, "tuning", reference_steps=32)
+    assert not np.array_equal(coarse, fine)
+    assert_allclose(fine, alone.errors(plan, "tuning", reference_steps=32), rtol=1e-12)
 
 
 def test_an_error_table_is_read_between_its_levels_by_the_log_of_sigma():
