@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib.util
 import json
 import sys
@@ -11,6 +12,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sigmatune as st
 from sigmatune import SigmaTuneError
@@ -357,3 +359,13 @@ def test_inside_comfyui_the_sampler_is_its_own(monkeypatch, tmp_path):
     (made,) = node("SigmaTunePlanSampler", plan=str(tmp_path / "exported.txt"))
     assert isinstance(made, samplers.KSAMPLER)
     assert callable(made.sampler_function)
+
+
+def test_every_example_has_a_drawing_of_itself():
+    """``tools/draw_workflows.py`` writes the workflow's digest into the drawing."""
+    files = sorted((ROOT / "integrations" / "comfyui" / "examples").glob("*.json"))
+    assert len(files) >= 4
+    for file in files:
+        with Image.open(file.with_suffix(".png")) as drawing:
+            assert drawing.text["Comment"] == hashlib.sha256(file.read_bytes()).hexdigest(), file.name
+            assert min(drawing.size) > 150
