@@ -50,7 +50,7 @@ def test_an_untuned_plan_costs_at_most_what_was_asked_and_not_less_than_it_could
 def test_one_step_that_costs_too_much_is_refused():
     with pytest.raises(SigmaTuneError, match="ask for more"):
         Untuned("x", "euler", 1, "karras", "", [], "").plan(guided((0.0, float("inf"))))
-    with pytest.raises(SigmaTuneError, match="needs at least 1 network calls"):
+    with pytest.raises(SigmaTuneError, match="needs at least 1 network call"):
         Untuned("x", "euler", 0, "karras", "", [], "").plan(gaussian())
 
 

@@ -278,7 +278,7 @@ def refused(run, folder, arguments, message):
     ("arguments", "message"),
     [
         (["tune", "digits", "--solver", "eular"], "did you mean 'euler'"),
-        (["tune", "digits", "--calls", 0], "at least 1 network calls"),
+        (["tune", "digits", "--calls", 0], "at least 1 network call"),
         (["tune", "digits", "--evaluations", 0], "evaluations must be a whole number"),
         (["tune", "digit"], "digits"),
         (["tune", "digits", "-o", "no/folder/plan.json"], "there is no folder no/folder"),
@@ -309,7 +309,7 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--callz", 4], "--callz"),
         (["tune", "digits", "--calls", 2.5], "--calls"),
         (["tune", "digits", "--calls", 4, 6.5], "--calls"),
-        (["tune", "digits", "--calls", 4, 0], "at least 1 network calls"),
+        (["tune", "digits", "--calls", 4, 0], "at least 1 network call"),
         (["tune", "digits", "--method", "gradients"], "did you mean 'gradient'"),
         (["tune", "digits", "--budget", "ten"], "a budget is a number of network evaluations"),
         (["tune", "digits", *QUICK, "--budget", 10], "does not pay for a single plan"),

@@ -127,7 +127,7 @@ def test_bench_writes_a_leaderboard_and_goes_on(run, files):
         (("--families", "karas"), "did you mean"),
         (("--families", "karras:rho"), "name=number"),
         (("--families", ""), "nothing to compare"),
-        (("--solvers", "heun", "--calls", "0"), "at least 1 network calls"),
+        (("--solvers", "heun", "--calls", "0"), "at least 1 network call"),
         (("--out", "lb.html"), "must be a .json file"),
         (("--metrics", "paired"), "no metric"),
         (("--paired", "2"), "of 4 to 256 noises, or of 0 for none"),

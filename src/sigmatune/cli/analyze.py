@@ -11,7 +11,7 @@ import typer
 
 from sigmatune.cli.common import load_model, may_write, measuring, progress_bar
 from sigmatune.cli.shared_options import Device, Force, JsonForTable, Model, Seed
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, ending
 
 if TYPE_CHECKING:
     from sigmatune.analysis.result import Stepwise
@@ -48,7 +48,7 @@ def analyze(
     from sigmatune.support.files import write_bytes
 
     if out.suffix != ".npz":
-        raise SigmaTuneError(f"an analysis must be an .npz file, not {out.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"an analysis must be an .npz file, not {ending(out)}.")
     files = [out.with_suffix(ending) for ending in (".npz", ".json", ".png", ".svg")]
     work = out.with_name(f".{out.name}.work") if store is None else store
     may_write(*((file, "analysis") for file in files), model=model, folders=[work], force=force)

@@ -24,7 +24,7 @@ from sigmatune.cli.shared_options import (
     Seed,
     Values,
 )
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, ending
 from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def bench(
     from sigmatune.workflows.paired_errors import asked_for, with_errors
 
     if out.suffix != ".json":
-        raise SigmaTuneError(f"a leaderboard must be a .json file, not {out.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"a leaderboard must be a .json file, not {ending(out)}.")
     html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
     outputs = [(file, "leaderboard") for file in (out, html)]
     may_write(*outputs, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)

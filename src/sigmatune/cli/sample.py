@@ -26,7 +26,7 @@ from sigmatune.cli.shared_options import (
     SolverOption,
     Values,
 )
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, ending
 
 if TYPE_CHECKING:
     from sigmatune.cli.untuned import Untuned
@@ -91,7 +91,7 @@ def sample(
     from sigmatune.workflows.image_grids import save_images
 
     if out.suffix not in (".png", ".npz"):
-        raise SigmaTuneError(f"the output must be a .png or .npz file, not {out.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"the output must be a .png or .npz file, not {ending(out)}.")
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)

@@ -12,7 +12,7 @@ import typer
 from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import Force, JsonForText, ValuesOrLatents
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, ending
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +51,7 @@ def spectrum(
     from sigmatune.support.files import write_bytes
 
     if picture is not None and picture.suffix not in PICTURES:
-        raise SigmaTuneError(f"the plot must be a .png or .svg file, not {picture.suffix or 'without an ending'!r}.")
+        raise SigmaTuneError(f"the plot must be a .png or .svg file, not {ending(picture)}.")
     may_write((out, "spectrum"), (picture, "spectrum"), inputs=(data, plan), force=force)
     trained, levels = Density(p_mean, p_std), None if plan is None else _levels(plan)
     if data.endswith(".json"):

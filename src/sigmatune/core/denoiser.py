@@ -241,6 +241,8 @@ def checked_output(output: Any, z: torch.Tensor, what: str) -> torch.Tensor:
         raise SigmaTuneError(f"{what} must return a tensor shaped like x, {tuple(z.shape)}, not {tuple(output.shape)}.")
     if not output.is_floating_point():
         raise SigmaTuneError(f"{what} must return floating-point numbers, not {output.dtype}.")
+    if output.layout != torch.strided:
+        raise SigmaTuneError(f"{what} must return a dense tensor, not one of layout {output.layout}.")
     if output.device != z.device:
         raise SigmaTuneError(
             f"{what} must return a tensor on the device of x, {z.device}, not on {output.device}; load it with device=."

@@ -26,8 +26,9 @@ def saved(module: torch.nn.Module | None, state: Mapping[str, Any]) -> Iterator[
     """
     for name in sorted(state):
         value = state[name]
-        away = module is not None and isinstance(value, torch.Tensor) and value.is_meta
-        yield from _parts(name, _fetched(module, name) if away else value)
+        if module is not None and isinstance(value, torch.Tensor) and value.is_meta:
+            value = _fetched(module, name)
+        yield from _parts(name, value)
 
 
 def _parts(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor | str]]:

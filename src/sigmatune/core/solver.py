@@ -88,7 +88,8 @@ class Solver:
         """
         least = self.calls(1)
         if least > calls:
-            raise SigmaTuneError(f"{self.name} needs at least {least} network calls, but the budget is {calls}.")
+            said = f"{least} network call{'s' * (least > 1)}"
+            raise SigmaTuneError(f"{self.name} needs at least {said}, but the budget is {calls}.")
         return bisect_right(range(1, calls + 1), calls, key=self.calls)  # no step is free
 
 

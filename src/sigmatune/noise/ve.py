@@ -43,6 +43,9 @@ class VE(NoisePath):
     levels: int = 1000
 
     def __post_init__(self) -> None:
+        ends = (self.sigma_low, self.sigma_high)
+        if not all(isinstance(end, int | float | np.number) for end in ends):
+            raise SigmaTuneError(f"sigma_min and sigma_max are numbers, not {ends[0]!r} and {ends[1]!r}.")
         if not 0 < self.sigma_low < self.sigma_high < np.inf:
             raise SigmaTuneError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_low} and {self.sigma_high}.")
         if self.clock not in CLOCKS:

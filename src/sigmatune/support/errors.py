@@ -11,6 +11,7 @@ import errno
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 MOST = 300
@@ -69,6 +70,11 @@ def shortened(text: str, most: int) -> str:
         return text
     tail = most * 2 // 5
     return f"{text[: most - tail - 5].rstrip()} ... {text[len(text) - tail :].lstrip()}"
+
+
+def ending(file: Path) -> str:
+    """The ending of a file's name as a message quotes it."""
+    return shown(file.suffix) if file.suffix else "a name without an ending"
 
 
 def shown(value: Any, most: int = QUOTED) -> str:

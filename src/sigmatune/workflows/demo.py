@@ -113,8 +113,8 @@ def run(
         files.append(file)
         notes.append(f"plan for {calls} calls: {file}")
         names = [(default, default.schedule.family, "baseline"), (plan, "tuned", "plan")]
-        for (which, called, side), error in list(zip(names, errors, strict=True))[: 1 + bool(evidence["gain"])]:
-            label = f"{calls} calls, {called}\nerror {error:.3f}, set {_set_distance(evidence, side)}"
+        for (which, called, side), size in list(zip(names, errors, strict=True))[: 1 + bool(evidence["gain"])]:
+            label = f"{calls} calls, {called}\nerror {size:.3f}, set {_set_distance(evidence, side)}"
             panels.append((label, _shown(bench, which)))
     panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
     picture = out / f"{name}.png"
