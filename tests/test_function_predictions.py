@@ -117,7 +117,7 @@ def test_a_network_without_its_process_is_refused():
 
 
 def test_a_range_that_is_no_number_and_an_output_that_is_not_dense_are_refused():
-    with pytest.raises(SigmaTuneError, match="sigma_min and sigma_max are numbers, not 'a' and 80.0"):
+    with pytest.raises(SigmaTuneError, match=r"sigma_min and sigma_max are numbers, not 'a' and 80\.0"):
         st.load(lambda x, sigma: x, shape=(1, 4, 4), sigma_min="a")
     sparse = st.load(lambda x, sigma: x.to_sparse(), shape=(1, 4, 4))
     with pytest.raises(SigmaTuneError, match="must return a dense tensor"):
