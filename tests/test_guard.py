@@ -321,3 +321,15 @@ def test_defaults_are_measured_in_two_rounds_where_that_is_cheaper():
     assert plan.schedule == next(rival.schedule for rival in rivals if rival.label == label)
     again = baseline.baseline(bench, plan.with_notes(evidence={"baseline": label}))
     assert again.schedule == plan.schedule
+
+
+def test_the_reference_doubles_until_the_verdict_would_not_move():
+    """A reference of two steps moves the statistic by most of itself, so one doubling is not enough."""
+    model = gaussian(VE(0.02, 20.0))
+    bench = Workbench(model, replace(QUICK, reference_steps=2, held_out=32))
+    plan, default = (bench.plan(schedules.build(name, 6, model.path), "dpmpp2m") for name in ("karras", "log-uniform"))
+    judged = judge(bench, plan, default)
+    half = (judged.comparison.high - judged.comparison.low) / 2
+    assert judged.converged
+    assert judged.reference_steps > 4
+    assert judged.change <= 0.1 * max(abs(judged.comparison.statistic), half)

@@ -207,7 +207,7 @@ MUTANTS = (
         'digests: dict[str, Digest] = {self.by_measure("e")',
         NUMBERS,
     ),
-    Mutant("tuning/guard.py", "0.1 * max(abs(now.statistic)", "10 * max(abs(now.statistic)", ("test_tuning.py",)),
+    Mutant("tuning/guard.py", "0.1 * max(abs(now.statistic)", "10 * max(abs(now.statistic)", ("test_guard.py",)),
     Mutant(
         "tuning/error_table.py", "np.interp(np.log(sigma), np.log(self.sigma)", "np.interp(sigma, self.sigma", NUMBERS
     ),
