@@ -27,6 +27,7 @@ from sigmatune.cli.shared_options import (
 )
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts
+from sigmatune.support.remote_folder import shown as shown_folder
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +132,7 @@ def bench(
     _print(rows)
     for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
-    print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
+    print(f"written to {out} and {html}; features: {shown_folder(work)} (a later run resumes from them)")
 
 
 def _measured(

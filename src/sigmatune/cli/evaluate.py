@@ -25,6 +25,7 @@ from sigmatune.cli.shared_options import (
 )
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts
+from sigmatune.support.remote_folder import shown as shown_folder
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
@@ -131,7 +132,10 @@ def evaluate(
         print(out.read_text(encoding="utf-8").rstrip())
         return
     done.show(against)
-    print(f"written to {out}" + (f"; images and features: {work} (a later run resumes from them)" if model else ""))
+    print(
+        f"written to {out}"
+        + (f"; images and features: {shown_folder(work)} (a later run resumes from them)" if model else "")
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sigmatune.cli.common import Several
+from sigmatune.support import remote_folder
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ class Division:
 
         if shard and merge:
             raise SigmaTuneError("--shard does one share and --merge joins all; give one of them.")
-        return cls(Share.parse(shard) if shard else None, tuple(map(Path, merge)))
+        return cls(Share.parse(shard) if shard else None, tuple(remote_folder.local(Path(name)) for name in merge))
 
     def __bool__(self) -> bool:
         return self.share is not None or bool(self.folders)
 
     def folder(self, run: Path) -> Path:
-        """The command's run folder."""
-        return run if self.share is None else self.share.folder(run)
+        """The command's run folder; of one on object storage, the mirror."""
+        return remote_folder.local(run if self.share is None else self.share.folder(run))
 
     def outputs(self, *files: tuple[Path | None, str]) -> list[tuple[Path | None, str]]:
         """The files that the command writes: a share writes none."""
@@ -87,15 +88,18 @@ class Division:
             as_json: Reports as JSON.
             kept: As for :meth:`sigmatune.workflows.sharded.ShardedJob.run`.
         """
+        for folder in self.folders:
+            remote_folder.fetch(folder)
         if self.folders:
             job().merge(self.folders, run)
         if self.share is None:
             return False
         job().run(self.share, run, **kept)
         if as_json:
-            print(json.dumps({"shard": str(self.share), "run": str(run)}))
+            print(json.dumps({"shard": str(self.share), "run": remote_folder.shown(run)}))
         else:
             print(
-                f"shard {self.share} is in {run}; after all of them, run the same command with --merge and their folders"
+                f"shard {self.share} is in {remote_folder.shown(run)}; after all of them, run the same command with --merge and "
+                "their folders"
             )
         return True
