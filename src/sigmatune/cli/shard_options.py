@@ -98,8 +98,6 @@ class Division:
         if as_json:
             print(json.dumps({"shard": str(self.share), "run": remote_folder.shown(run)}))
         else:
-            print(
-                f"shard {self.share} is in {remote_folder.shown(run)}; after all of them, run the same command with --merge and "
-                "their folders"
-            )
+            done = f"shard {self.share} is in {remote_folder.shown(run)}"
+            print(f"{done}; after all of them, run the same command with --merge and their folders")
         return True
