@@ -132,10 +132,7 @@ def evaluate(
         print(out.read_text(encoding="utf-8").rstrip())
         return
     done.show(against)
-    print(
-        f"written to {out}"
-        + (f"; images and features: {shown_folder(work)} (a later run resumes from them)" if model else "")
-    )
+    done.say_where(out, work if model else None)
 
 
 @dataclass
@@ -162,6 +159,11 @@ class _Done:
             }
             compared = {"against": against, "beside": beside, "differences": [one.to_dict() for one in self.compared]}
         return {**self.origin, **compared, **({"reference_about": known} if known else {})}
+
+    def say_where(self, out: Path, work: Path | None) -> None:
+        """Prints where the figures and the images are."""
+        kept = "" if work is None else f"; images and features: {shown_folder(work)} (a later run resumes from them)"
+        print(f"written to {out}{kept}")
 
     def show(self, against: str) -> None:
         """Prints the figures, the skipped files, hints, and one verdict."""
