@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 
 COMMAND = MergeCommand
-
 MANY = 10_000
 """Default number of a plan's images."""
 
