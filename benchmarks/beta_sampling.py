@@ -48,8 +48,9 @@ from sigmatune.analysis.stepwise import analyze, chain
 from sigmatune.evaluation import reference_set
 from sigmatune.evaluation.evaluate import Wanted, figures
 from sigmatune.evaluation.extractors import extractor
-from sigmatune.evaluation.generation import Sample, generate
+from sigmatune.evaluation.generation import generate
 from sigmatune.evaluation.record import Figure
+from sigmatune.evaluation.sample import Sample
 from sigmatune.evaluation.search_objective import FrechetObjective
 from sigmatune.measures.whitened import mode_weights
 from sigmatune.models.bundled import reference_file, spectra_file

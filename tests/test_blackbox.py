@@ -117,6 +117,21 @@ def test_a_study_may_live_in_any_database(tmp_path):
         assert database.execute("select count(*) from trials").fetchone() == (5,)
 
 
+def test_a_machine_does_not_repeat_what_another_is_trying(tmp_path):
+    url, tried = f"sqlite:///{tmp_path / 'shared.db'}", []
+
+    def objective(plan):
+        tried.append(tuple(plan.schedule.sigmas))
+        if len(tried) == 1:
+            raise KeyboardInterrupt  # its trial stays open, as that of a machine at work
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_by_trials(workbench(study=url), 4, SearchSpace(["euler"]), trials=2, objective=objective)
+    tune_by_trials(workbench(study=url), 4, SearchSpace(["euler"]), trials=1, objective=objective)
+    assert len(set(tried)) == 2
+
+
 def test_a_password_is_not_shown():
     with pytest.raises(SigmaTuneError, match=r"study at nowhere://me:\*\*\*@host/db") as caught:
         tune_by_trials(workbench(study="nowhere://me:s3cret@host/db"), 4, SearchSpace(["euler"]), trials=1)

@@ -44,6 +44,7 @@ from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard_of_pictures
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
+from sigmatune.evaluation.sample import Sample
 from sigmatune.models import bundled
 from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
@@ -139,8 +140,9 @@ def small() -> Iterator[None]:
     tiny, many = tiny_folder(), generation.generate
     latent = models.bundled_folder("cifar10-latent")  # small as it is
 
-    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> generation.Sample:
-        return many(model, plan, min(n, PICTURES), *rest, **named)
+    def few(model: models.Denoiser, plan: Plan, n: int, *rest: Any, **named: Any) -> Sample:
+        shard = named.get("only") is not None  # its pieces are of n images
+        return many(model, plan, n if shard else min(n, PICTURES), *rest, **named)
 
     with (
         little_tuning(),

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import Several, may_write, measuring, progress_bar
+from sigmatune.cli.common import may_write, measuring, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
+from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
 from sigmatune.cli.shared_options import (
     BenchReference,
     Device,
@@ -26,6 +27,7 @@ from sigmatune.cli.shared_options import (
 )
 from sigmatune.support.errors import SigmaTuneError, ending
 from sigmatune.support.progress import Parts
+from sigmatune.support.remote_folder import shown as shown_folder
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.leaderboard import Entry, Row
     from sigmatune.evaluation.record import Figure
     from sigmatune.plan import Plan
+    from sigmatune.workflows.sharded import ShardedJob
 
 
 PICTURES = 8
@@ -43,8 +46,8 @@ SHOWN = 2
 """Most figures in the terminal's table, the paired error among them; the JSON and the page hold all."""
 
 
-class BenchCommand(Several):
-    """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``."""
+class BenchCommand(MergeCommand):
+    """``--calls 4 6 8 10`` is ``--calls 4 --calls 6 --calls 8 --calls 10``; ``--merge`` likewise."""
 
     options = ("--calls",)
 
@@ -72,6 +75,8 @@ def bench(
     out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
     run: FeaturesRun = None,
     keep: bool = typer.Option(False, "--keep", help="Keep the images, not only the features."),
+    shard: Shard = "",
+    merge: Merge = [],
     dry_run: DryRun = False,
     each: CallSeconds = None,
     as_json: JsonOfFile = False,
@@ -93,21 +98,27 @@ def bench(
 
     if out.suffix != ".json":
         raise SigmaTuneError(f"a leaderboard must be a .json file, not {ending(out)}.")
-    html, work = out.with_suffix(".html"), run or out.with_name(f"{out.stem}.run")
-    outputs = [(file, "leaderboard") for file in (out, html)]
-    may_write(*outputs, model=model, inputs=(reference, *listed(plans)), folders=[work], force=force)
+    html, division = out.with_suffix(".html"), Division.of(shard, merge)
+    work = division.folder(run or out.with_name(f"{out.stem}.run"))
+    outputs = division.outputs(*((file, "leaderboard") for file in (out, html)))
+    may_write(*outputs, model=model, inputs=(reference, *listed(plans), *division.folders), folders=[work], force=force)
     noises = asked_for(paired, whole(n, "n"))
     assumed(each, dry_run=dry_run)
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
     named_plans = {name: load_plan(name) for name in listed(plans)}
     denoiser, remarks = counted(model, device, {}, each, *list(named_plans.values())[:1])
     competitors = _competitors(denoiser, families, solvers, calls, named_plans)
-    estimate = leaderboard_estimate(denoiser, competitors, n, noises, each=each)
+    estimate = division.estimate(leaderboard_estimate(denoiser, competitors, n, noises, each=each))
     if dry_run:
         show(replace(estimate, notes=remarks), as_json=as_json)
         return
     with measuring(work):
         with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
+            if division.divided(
+                lambda: _sharded(denoiser, competitors, asked, n, noises, seed), work, as_json=as_json, keep=keep,
+                progress=progress,
+            ):  # fmt: skip
+                return
             parts = Parts(progress, estimate.work)
             rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
             rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take())
@@ -121,7 +132,7 @@ def bench(
     _print(rows)
     for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
-    print(f"written to {out} and {html}; features: {work} (a later run resumes from them)")
+    print(f"written to {out} and {html}; features: {shown_folder(work)} (a later run resumes from them)")
 
 
 def _measured(
@@ -136,6 +147,20 @@ def _measured(
     check(wanted, data, tuple(denoiser.shape))
     rows = leaderboard.measured(denoiser, competitors, wanted, data, progress=parts.take(), **sampling)
     return rows, {} if data is None else dict(data.about)
+
+
+def _sharded(
+    denoiser: Denoiser, competitors: list[Entry], asked: Measuring, n: int, noises: int, seed: int
+) -> ShardedJob:
+    """The work of all shards."""
+    from sigmatune.workflows.paired_errors import planned
+    from sigmatune.workflows.sharded import ShardedJob
+
+    extractors = asked.wanted(tuple(denoiser.shape)).extractors
+    pairs = [(denoiser, entry.plan) for entry in competitors]
+    rows, whys = planned(competitors, noises, seed) if noises else (range(0), [])
+    compared = [entry.plan for entry, why in zip(competitors, whys, strict=False) if not why]
+    return ShardedJob(pairs, n, extractors, seed, compared, rows, "default")
 
 
 def _samples(model: Denoiser, rows: list[Row], seed: int) -> list[tuple[str, torch.Tensor]]:

@@ -20,10 +20,12 @@ class Several(TyperCommand):
     """A command with options that take several values at once, as in ``--calls 4 6 8``.
 
     Attributes:
-        options: These options, for each of which the command has a list.
+        options: These options of numbers, for each of which the command has a list.
+        texts: The same for options of texts, which take every word up to the next option.
     """
 
     options: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeats the option's name before every value after the first, then parses as usual."""
@@ -31,9 +33,11 @@ class Several(TyperCommand):
         name = None
         for i, word in enumerate(args):
             if word.startswith("-") and not word[1:2].isdigit():
-                name = word if word in self.options else None
+                name = word if word in (*self.options, *self.texts) else None
             elif name is not None and args[i - 1] != name:
-                if not word.lstrip("-").replace(".", "", 1).isdigit():  # the model, after the list
+                if (
+                    name not in self.texts and not word.lstrip("-").replace(".", "", 1).isdigit()
+                ):  # the model, after the list
                     name = None
                 else:
                     repeated.append(name)

@@ -11,7 +11,8 @@ import typer
 
 from sigmatune.cli.common import may_write, measuring, options, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
-from sigmatune.cli.evaluation_options import Measuring, left_out, listed, table
+from sigmatune.cli.evaluation_options import Measuring, check_numbers, check_source, left_out, listed, table
+from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
 from sigmatune.cli.shared_options import (
     Device,
     Force,
@@ -24,20 +25,23 @@ from sigmatune.cli.shared_options import (
 )
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts
+from sigmatune.support.remote_folder import shown as shown_folder
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.evaluation.evaluate import Wanted
-    from sigmatune.evaluation.generation import Sample
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
+    from sigmatune.evaluation.sample import Sample
     from sigmatune.evaluation.stochastic_guard import Difference
     from sigmatune.evaluation.verdict import Beside
     from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
     from sigmatune.support.progress import Progress
+    from sigmatune.workflows.sharded import ShardedJob
 
 
+COMMAND = MergeCommand
 MANY = 10_000
 """Default number of a plan's images."""
 
@@ -70,6 +74,8 @@ def evaluate(
     run: ImagesRun = None,
     features_only: bool = typer.Option(False, "--features-only", help="Keep the features but not the images."),
     out: Path = typer.Option(Path("evaluation.json"), "--out", "-o", help="JSON with the figures and all settings."),
+    shard: Shard = "",
+    merge: Merge = [],
     save_reference: Path | None = typer.Option(None, help="Also write the reference's statistics to this .npz."),
     dry_run: DryRun = False,
     each: CallSeconds = None,
@@ -83,22 +89,16 @@ def evaluate(
     a gain is some figure significantly better and none worse. Unlike the error that `tune` reports, this also works for plans
     that add noise.
     """
-    from sigmatune.core.schedule import whole
     from sigmatune.evaluation.record import save
     from sigmatune.rules.rule_file import load_any
 
-    if save_reference is not None and save_reference.suffix != ".npz":
-        raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
-    if n is not None:
-        whole(n, "n")
-    if bool(images) == bool(plan) or bool(plan) != bool(model):
-        raise SigmaTuneError("give a model and its --plan, or existing --images.")
-    if images and (against or "paired" in listed(metrics)):
-        raise SigmaTuneError("--against and paired need a model and a --plan, not --images.")
-    work = run or out.with_name(f"{out.stem}.run")
+    division = Division.of(shard, merge)
+    check_numbers(n, save_reference, shard)
+    check_source(model, plan, images, divided=bool(division), compared=bool(against or "paired" in listed(metrics)))
+    work = division.folder(run or out.with_name(f"{out.stem}.run"))
     may_write(
-        (out, "evaluation"), (save_reference, "reference"), model=model, inputs=(plan, images, against, reference),
-        folders=[work] if plan else [], force=force,
+        *division.outputs((out, "evaluation"), (save_reference, "reference")), model=model,
+        inputs=(plan, images, against, reference, *division.folders), folders=[work] if plan else [], force=force,
     )  # fmt: skip
     without = ",".join(name for name in listed(metrics) if name != "paired")
     asked = Measuring(without, extractor, spaces, reference, size, device, values)
@@ -109,7 +109,7 @@ def evaluate(
     if plan is not None:
         denoiser, remarks = counted(model, device, {}, each, load_any(plan))
         job = _Job(denoiser, plan, n or MANY, seed, work, not features_only, batch)
-        job.estimate = job.cost(against, metrics, each)
+        job.estimate = division.estimate(job.cost(against, metrics, each))
         if dry_run:
             show(replace(job.estimate, notes=remarks), as_json=as_json)
             return
@@ -117,6 +117,11 @@ def evaluate(
         with progress_bar("evaluation", quiet=as_json, estimate=None if job is None else job.estimate) as progress:
             if job is None:
                 done = _of_pictures(images, n, seed, asked, progress)
+            elif division.divided(
+                lambda: job.sharded(against, asked, listed(metrics)), work, as_json=as_json, keep=job.keep, batch=batch,
+                progress=progress,
+            ):  # fmt: skip
+                return
             else:
                 done = _of_plan(job, model, against, asked, listed(metrics), progress)
         save(done.figures, out, force=force, **done.record(against))
@@ -126,7 +131,7 @@ def evaluate(
         print(out.read_text(encoding="utf-8").rstrip())
         return
     done.show(against)
-    print(f"written to {out}" + (f"; images and features: {work} (a later run resumes from them)" if model else ""))
+    done.say_where(out, work if model else None)
 
 
 @dataclass
@@ -153,6 +158,11 @@ class _Done:
             }
             compared = {"against": against, "beside": beside, "differences": [one.to_dict() for one in self.compared]}
         return {**self.origin, **compared, **({"reference_about": known} if known else {})}
+
+    def say_where(self, out: Path, work: Path | None) -> None:
+        """Prints where the figures and the images are."""
+        kept = "" if work is None else f"; images and features: {shown_folder(work)} (a later run resumes from them)"
+        print(f"written to {out}{kept}")
 
     def show(self, against: str) -> None:
         """Prints the figures, the skipped files, hints, and one verdict."""
@@ -196,6 +206,20 @@ class _Job:
             *pair, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
             batch=self.batch, progress=progress,
         )  # fmt: skip
+
+    def sharded(self, against: str, asked: Measuring, metrics: list[str]) -> ShardedJob:
+        """The work of all shards."""
+        from sigmatune.evaluation.paired_distance import MOST
+        from sigmatune.tuning.measure_choice import of_evidence
+        from sigmatune.workflows.sharded import ShardedJob
+
+        pair = self.loaded(self.plan)
+        extractors = [] if metrics == ["paired"] else asked.wanted(tuple(self.model.pixel_shape)).extractors
+        pairs = [pair, self.rival(against, pair[1])] if against and extractors else [pair]
+        if "paired" not in metrics:
+            return ShardedJob(pairs, self.n, extractors, self.seed)
+        measure, noises = of_evidence(pair[1].evidence, pair[0]), range(min(self.n, MOST))
+        return ShardedJob(pairs, self.n, extractors, self.seed, [pair[1]], noises, measure)
 
     def loaded(self, file: Path) -> tuple[Denoiser, Plan]:
         """A plan and the model that runs it; a rule conditions the model on its choices for every row."""

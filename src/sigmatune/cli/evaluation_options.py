@@ -71,6 +71,27 @@ class Measuring:
         return reference.measure(images, wanted.extractors, progress=progress)
 
 
+def check_numbers(n: int | None, save_reference: Path | None, shard: str) -> None:
+    """Refuses a number of images, or a file of statistics, that cannot be one."""
+    from sigmatune.core.schedule import whole
+
+    if save_reference is not None and save_reference.suffix != ".npz":
+        raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
+    if save_reference is not None and shard:
+        raise SigmaTuneError("a shard measures nothing, so --save-reference belongs to the run with --merge.")
+    if n is not None:
+        whole(n, "n")
+
+
+def check_source(model: str, plan: Path | None, images: str, *, divided: bool, compared: bool) -> None:
+    """Refuses anything but a model with a plan, or existing images, and options that do not fit these."""
+    if bool(images) == bool(plan) or bool(plan) != bool(model):
+        raise SigmaTuneError("give a model and its --plan, or existing --images.")
+    if images and (compared or divided):
+        name = "--shard and --merge" if divided else "--against and paired"
+        raise SigmaTuneError(f"{name} need a model and a --plan, not --images.")
+
+
 def left_out(records: Iterable[Mapping[str, Any] | None]) -> list[str]:
     """Reports of skipped files, one line per folder."""
     from sigmatune.spectra.images import left_out_told
@@ -115,4 +136,4 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-__all__ = ["Measuring", "left_out", "listed", "number", "progress_bar", "table"]
+__all__ = ["Measuring", "check_numbers", "check_source", "left_out", "listed", "number", "progress_bar", "table"]

@@ -34,6 +34,7 @@ from sigmatune.cli.shared_options import (
 )
 from sigmatune.support import trackers
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.remote_folder import local
 
 if TYPE_CHECKING:
     from sigmatune.tuning import TuningSettings
@@ -137,7 +138,7 @@ def tune(
         micro_batch=micro_batch, seed=seed,
     )  # fmt: skip
     limit = spending(len(calls), method=method, coefficients=coefficients) if budget is None else budget
-    work = run or out.with_name(f"{out.stem}.run")
+    work = local(run or out.with_name(f"{out.stem}.run"))
     written = [*((file, "plan") for file in files.values()), (page, "report")]
     may_write(*written, model=model, inputs=(reference, data, prompts), folders=[work], force=force)
     assumed(each, dry_run=dry_run)

@@ -10,10 +10,10 @@ import numpy as np
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
-from sigmatune.evaluation.generation import Sample
 from sigmatune.evaluation.metrics import METRICS, Metric
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.evaluation.reference_set import Reference
+from sigmatune.evaluation.sample import Sample
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Progress
 

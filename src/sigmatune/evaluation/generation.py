@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.extractors.base import Features
+from sigmatune.evaluation.sample import Sample
 from sigmatune.plan import Plan, sample
 from sigmatune.spectra.images import Images
 from sigmatune.support.errors import SigmaTuneError
@@ -48,36 +49,6 @@ LAYOUT = 1
 """Part of the name of a run's folder; raise it when the same name would mean other images."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """The features of n images.
-
-    Attributes:
-        n: How many.
-        origin: Their source, JSON-ready; stated with every figure.
-        shape: Of one image, (C, H, W).
-    """
-
-    n: int
-    origin: dict[str, Any]
-    shape: tuple[int, ...]
-    _parts: dict[str, list[Path | dict[str, Features]]] = field(repr=False)
-
-    def rows(self, extractor: str, space: str) -> Features:
-        """The features in one space of one extractor, (n, d)."""
-        return np.concatenate([_loaded(part, space) for part in self._parts[extractor]])
-
-
-def _loaded(part: Path | dict[str, Features], space: str) -> Features:
-    if isinstance(part, dict):
-        return part[space]
-    data = unsealed(part)
-    if data is None:
-        raise SigmaTuneError(f"{part} changed while it was in use; run the same command again.")
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        return np.asarray(stored[space])
-
-
 def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     model: Denoiser,
     plan: Plan,
@@ -88,6 +59,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     folder: Path | None = None,
     keep: bool = True,
     batch: int | None = None,
+    only: Collection[range] | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """Samples images with a plan and extracts their features.
@@ -102,6 +74,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         keep: Also keep the images; without them another extractor has to sample them again.
         batch: Images that are sampled at once; changes memory and speed, but no bit of the result. By default a shard,
             or as many whole micro-batches of it as have :data:`AT_ONCE` numbers.
+        only: Some of :func:`pieces`, when other machines sample the others; then the result is of these alone.
         progress: Sees the images done.
 
     Raises:
@@ -117,35 +90,42 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     model.renew()
     key = digest(model, plan, seed, folder)
     home = None if folder is None else folder / key
-    shards = shards_of(range(n), _shard(model, plan))
+    shards = [shard for shard in pieces(model, plan, n) if only is None or shard in only]
     parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
-    count = Count(progress, "images", n)
+    count, done = Count(progress, "images", sum(map(len, shards))), 0
     for shard in shards:
         file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
         pixels = _Pixels(model, plan, seed, shard, batch, file, count)
         for extractor in extractors:
             parts[extractor.name].append(_features(extractor, pixels, home, shard))
-        count.reach(shard.stop)
+        done += len(shard)
+        count.reach(done)
     origin = {
         "model": model.fingerprint(),
         "plan": {"solver": plan.solver, "calls": plan.network_calls(model), "steps": plan.steps, "digest": key},
         "seed": seed,
-        "indices": [0, n],
+        "indices": [0, n] if only is None else [[shard.start, shard.stop] for shard in shards],
         "micro_batch": plan.micro_batch,
         "dtype": model.arithmetic(),
         "device": str(model.device),
         "pixels": "clipped to the value range and rounded to 8 bits",
     }
-    return Sample(n, origin, tuple(model.pixel_shape), parts)
+    return Sample(count.total, origin, tuple(model.pixel_shape), parts)
 
 
 def evaluations(model: Denoiser, plan: Plan, n: int, batch: int | None = None) -> int:
     """Network evaluations of single images that :func:`generate` takes for n images, padding included."""
     batch = batch or _at_once(model, plan)
-    shards = shards_of(range(n), _shard(model, plan))
-    return sum(plan.evaluations(model, len(part)) for shard in shards for part in shards_of(shard, batch))
+    return sum(
+        plan.evaluations(model, len(part)) for shard in pieces(model, plan, n) for part in shards_of(shard, batch)
+    )
+
+
+def pieces(model: Denoiser, plan: Plan, n: int) -> list[range]:
+    """The shards of n images: what a kill costs at most, and what machines share out."""
+    return shards_of(range(n), _shard(model, plan))
 
 
 def shards_of(rows: range, size: int) -> list[range]:
@@ -204,6 +184,11 @@ def _at_once(model: Denoiser, plan: Plan) -> int:
     return _batches(AT_ONCE // max(int(np.prod(model.shape)), int(np.prod(model.pixel_shape))), plan, SHARD)
 
 
+def ends_at_once(model: Denoiser, plan: Plan) -> int:
+    """Rows of a shard of end points."""
+    return _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)
+
+
 def _shard(model: Denoiser, plan: Plan) -> int:
     """Images of a shard."""
     return _batches(KEPT_AT_ONCE // int(np.prod(model.pixel_shape)), plan, SHARD)
@@ -241,7 +226,7 @@ class _Pixels:
 def _run(model: Denoiser, plan: Plan, seed: int, rows: range, count: Count) -> torch.Tensor:
     """The end points of some rows, on the CPU, micro-batches side by side."""
     size = plan.micro_batch
-    pieces = shards_of(rows, size)
+    parts = shards_of(rows, size)
 
     def piece(part: range) -> torch.Tensor:
         plan_of_part = replace(plan, coefficients=plan.coefficients.at(part))
@@ -251,7 +236,7 @@ def _run(model: Denoiser, plan: Plan, seed: int, rows: range, count: Count) -> t
 
     # As many as there are threads, even for one piece: more threads for a piece could change its bits.
     with side_by_side(torch.get_num_threads(), model) as spread:
-        return torch.cat(list(spread(piece, pieces))).cpu()
+        return torch.cat(list(spread(piece, parts))).cpu()
 
 
 def end_points(
@@ -266,7 +251,7 @@ def end_points(
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     ends, count = [], Count(progress, f"end points of {plan.steps} steps", len(rows))
-    for part in shards_of(rows, _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)):
+    for part in shards_of(rows, ends_at_once(model, plan)):
         file = None if home is None else home / f"{_name(part)}.npy"
         kept = None if file is None else _kept(file)
         if kept is not None:

@@ -100,9 +100,36 @@ def together(
     Raises:
         SigmaTuneError: if a plan is stochastic.
     """
+    rows = range(first, first + min(n, MOST))
+    logs, settled, steps = settle(model, plans, rows, seed=seed, measure=measure, folder=folder, progress=progress)
+    settings = _settings(model, steps, rows, seed, measure)
+    return [_figure(e, settings) if fine else None for e, fine in zip(logs, settled, strict=True)]
+
+
+def settle(
+    model: Denoiser,
+    plans: Sequence[Plan],
+    rows: range,
+    *,
+    seed: int = 0,
+    measure: ErrorMeasure | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Array], list[bool], int]:
+    """Doubles the reference's steps until the plans' typical errors on some noises change no more.
+
+    Args:
+        model, plans, seed, measure, folder, progress: As for :func:`together`.
+        rows: The indices of the noises.
+
+    Returns:
+        For each plan the logarithms of its errors, (n,), and whether its typical error settled; the reference's steps.
+
+    Raises:
+        SigmaTuneError: if a plan is stochastic.
+    """
     if not all(plan.coefficients.deterministic for plan in plans):
         raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
-    rows = range(first, first + min(n, MOST))
     held: dict[int, torch.Tensor] = {}
 
     def ends(number: int) -> torch.Tensor:
@@ -124,8 +151,7 @@ def together(
         before, steps = now, 2 * steps
         now = logs(steps)
         settled = [abs(trim_mean(a, TRIM) - trim_mean(b, TRIM)) < CHANGE for a, b in zip(now, before, strict=True)]
-    settings = _settings(model, steps, rows, seed, measure)
-    return [_figure(e, settings) if fine else None for e, fine in zip(now, settled, strict=True)]
+    return now, settled, steps
 
 
 def _logs(x: torch.Tensor, exact: torch.Tensor, measure: ErrorMeasure | None) -> Array:

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -34,7 +34,11 @@ _tidied: set[Path] = set()
 logger = logging.getLogger(__name__)
 
 
-def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> None:
+after_write: list[Callable[[Path], None]] = []
+"""Called with every file that :func:`write_bytes` has put in its place."""
+
+
+def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO, report: bool = True) -> None:
     """Writes a file atomically: under another name beside it, flushed to disk, then renamed.
 
     Links are followed; a replaced file keeps its mode and, where the system allows it, its owner; a new file gets the
@@ -44,6 +48,7 @@ def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> 
         path: The file.
         data: Its content.
         level: The log level; DEBUG for the many files of a store or a run folder.
+        report: Calls :data:`after_write`; False for a file that came from where these would send it.
 
     Raises:
         SigmaTuneError: if the folder does not exist or cannot be written to, or something that is not a regular file has this
@@ -63,6 +68,8 @@ def write_bytes(path: str | Path, data: bytes, *, level: int = logging.INFO) -> 
         logger.log(level, "wrote %s, %s bytes", path, f"{len(data):,}")
     except OSError as error:
         raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
+    for call in after_write if report else ():
+        call(target)
 
 
 def write_text(path: str | Path, text: str) -> None:

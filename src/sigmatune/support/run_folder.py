@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sigmatune.support import remote_folder
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import may_be_made, tidy
 
@@ -63,7 +64,8 @@ def held(folder: Path) -> Iterator[None]:
         _sign(folder)
         for path, _, _ in os.walk(folder):
             tidy(Path(path))
-        yield
+        with remote_folder.owned(folder):
+            yield
     finally:
         _held.discard(place)
         with suppress(OSError):

@@ -158,7 +158,8 @@ def _tried(
     for done in study.get_trials(states=complete):
         builder.spend(builder.plan(done))
     while (finished := len(study.get_trials(deepcopy=False, states=complete))) < trials:
-        study.sampler = _evolution(optuna, bench.settings.seed + 7919 * finished)
+        begun = len(study.get_trials(deepcopy=False))  # other machines' open ones, too: no two propose the same
+        study.sampler = _evolution(optuna, bench.settings.seed + 7919 * begun)
         trial = study.ask()
         plan = builder.plan(trial)
         if plan is not None and not affordable(plan):

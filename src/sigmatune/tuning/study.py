@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sigmatune.support.errors import SigmaTuneError, reason
+
+PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds between tries to make a study."""
+
+COLLISIONS = frozenset({"IntegrityError", "ProgrammingError", "DuplicatedStudyError"})
+"""Errors of SQLAlchemy and Optuna when several processes make the same tables or the same study."""
 
 
 def optuna_module() -> Any:
@@ -38,7 +45,7 @@ def check_study(url: str | None) -> None:
 
 
 def opened(name: str, url: str | None) -> Any:
-    """Opens a study, new or old.
+    """Opens a study, new or old; machines that start together on an empty database make one.
 
     Args:
         name: Its name in the database.
@@ -48,7 +55,19 @@ def opened(name: str, url: str | None) -> Any:
         SigmaTuneError: if it cannot be opened.
     """
     settings = {"study_name": name, "direction": "minimize", "load_if_exists": True}
-    return _asked(url, lambda: optuna_module().create_study(storage=url, **settings))
+    return _asked(url, lambda: _patiently(lambda: optuna_module().create_study(storage=url, **settings)))
+
+
+def _patiently(make: Callable[[], Any]) -> Any:
+    """Tries again where another process made the same tables at the same moment, for the database then refuses one of them."""
+    for pause in PAUSES:
+        try:
+            return make()
+        except Exception as error:
+            if {type(one).__name__ for one in (error, error.__cause__)}.isdisjoint(COLLISIONS):
+                raise
+            time.sleep(pause)
+    return make()
 
 
 def _asked(url: str | None, ask: Callable[[], Any]) -> Any:

@@ -20,8 +20,9 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.evaluate import Wanted, check
 from sigmatune.evaluation.extractors import Extractor
-from sigmatune.evaluation.generation import Sample, evaluations, generate
+from sigmatune.evaluation.generation import evaluations, generate
 from sigmatune.evaluation.reference_set import Reference
+from sigmatune.evaluation.sample import Sample
 from sigmatune.evaluation.stochastic_guard import Difference, compare
 from sigmatune.plan import Plan
 from sigmatune.statistics.frechet import Gaussian

@@ -64,23 +64,29 @@ def with_errors(
     """
     if noises == 0:
         return list(rows)
-    first = unseen([row.entry for row in rows], seed)
-    whys = [unpaired(row.entry.plan, first + noises) for row in rows]
+    chosen, whys = planned([row.entry for row in rows], noises, seed)
     if all(whys):
         return [replace(row, unpaired=why) for row, why in zip(rows, whys, strict=True)]
-    chosen = range(first, first + noises)
     parts = Parts(progress, [1, PAIRED])
     exact = end_points(model, reference_plan(model, FIRST), chosen, seed=seed, folder=folder, progress=parts.take())
     measure = measures.fit(measures.default_measure(tuple(model.shape)), exact, model)
     plans = [row.entry.plan for row, why in zip(rows, whys, strict=True) if not why]
     measured = iter(
-        together(model, plans, noises, seed=seed, first=first, measure=measure, folder=folder, progress=parts.take())
+        together(
+            model, plans, noises, seed=seed, first=chosen.start, measure=measure, folder=folder, progress=parts.take()
+        )
     )
     figures = [None if why else next(measured) for why in whys]
     return [
         replace(row, paired=figure, unpaired=why or ("" if figure is not None else UNSETTLED))
         for row, figure, why in zip(rows, figures, whys, strict=True)
     ]
+
+
+def planned(entries: Sequence[Entry], noises: int, seed: int) -> tuple[range, list[str]]:
+    """The indices of the noises of a leaderboard's paired errors, and for each entry why it has none, "" if it has one."""
+    first = unseen(entries, seed)
+    return range(first, first + noises), [unpaired(entry.plan, first + noises) for entry in entries]
 
 
 def unseen(entries: Sequence[Entry], seed: int) -> int:
