@@ -120,8 +120,15 @@ def test_two_processes_share_a_study_and_one_is_killed(server):
     assert found.plan.calls == 4
 
 
+def empty(server, name: str) -> str:
+    """The address of a new database."""
+    with psycopg.connect(server("postgres").replace("+psycopg", ""), autocommit=True) as database:
+        database.execute(f"create database {name} template template0")
+    return server(name)
+
+
 def test_the_command_line_takes_its_address(run, server, little, tmp_path):
-    url = server("template1")
+    url = empty(server, "commands")
     code, _, err = run("tune", "digits", "--calls", 3, "--solver", "euler", "--method", "evolution", "--tuning", 8,
                        "--validation", 8, "--held-out", 8, "--evaluations", 3, "--study", url, "--no-report")  # fmt: skip
     assert code == 0, err
@@ -130,13 +137,11 @@ def test_the_command_line_takes_its_address(run, server, little, tmp_path):
 
 
 def test_machines_that_start_together_make_one_study(server):
-    with psycopg.connect(server("postgres").replace("+psycopg", ""), autocommit=True) as database:
-        database.execute("create database together")
-    barrier = threading.Barrier(4)
+    url, barrier = empty(server, "together"), threading.Barrier(4)
 
     def start(_):
         barrier.wait(30)
-        return opened("one", server("together"))._study_id
+        return opened("one", url)._study_id
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(start, range(4)))) == 1
