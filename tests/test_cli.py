@@ -279,6 +279,8 @@ def refused(run, folder, arguments, message):
     [
         (["tune", "digits", "--solver", "eular"], "did you mean 'euler'"),
         (["tune", "digits", "--calls", 0], "at least 1 network call"),
+        (["evaluate", "digits", "plan.json"], "pass a plan with --plan"),
+        (["bench", "digits", "plan.json"], "pass a plan with --plans"),
         (["tune", "digits", "--evaluations", 0], "evaluations must be a whole number"),
         (["tune", "digit"], "digits"),
         (["tune", "digits", "-o", "no/folder/plan.json"], "there is no folder no/folder"),

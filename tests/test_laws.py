@@ -21,6 +21,7 @@ from sigmatune.evaluation.extractors.own_function import FunctionExtractor
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.metrics.neighbours import K
 from sigmatune.noise import VE
+from sigmatune.phase_space import compose
 from sigmatune.phase_space.compose import Grid
 from sigmatune.phase_space.updates import update_a, update_b, update_o
 from sigmatune.processes import PSLD
@@ -290,6 +291,15 @@ def test_the_last_euler_step_follows_its_own_equation(name):
         left.append(tau)
     for (far, near), (long, short) in zip(pairwise(gaps), pairwise(left), strict=True):
         assert np.log(far / near) / np.log(long / short) > 1.35, gaps
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_last_euler_step_keeps_the_stationary_law_of_position(deterministic):
+    """Where the score is minus the position, the flow leaves it, and the SDE's drift pulls it by gamma h."""
+    t = torch.tensor([0.3], dtype=torch.float64)
+    F, B, _ = compose._final(P, t, "euler", deterministic=deterministic)
+    pull = 0.0 if deterministic else P.gamma * float(P.tau(t))
+    assert_allclose(float((F - B)[..., 0, 0]), 1 - pull, rtol=1e-12)
 
 
 def _grid() -> Grid:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import sigmatune as st
 from exact import gaussian
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.wrappers import Counted
@@ -202,3 +203,17 @@ def test_nan_is_refused():
     model.denoise = lambda z, sigma: z * torch.nan
     with pytest.raises(SigmaTuneError, match="NaN"):
         Surrogate(Workbench(model, SETTINGS))
+
+
+@pytest.mark.parametrize("measure", ["rms", "whitened"])
+def test_the_powers_are_variances_about_the_mean(measure):
+    """Data moved by a constant have the same modes with the same powers."""
+
+    def power(mean):
+        def D(x, sigma):
+            return mean + (x - mean) * 0.25 / (0.25 + sigma.view(-1, 1, 1, 1) ** 2)
+
+        model = st.load(D, shape=(1, 8, 8), sigma_min=0.01, sigma_max=50.0, dtype=torch.float64)
+        return Surrogate(Workbench(model, SETTINGS, measure=measure), 8)._power
+
+    torch.testing.assert_close(power(3.0), power(0.0), rtol=1e-9, atol=0)

@@ -141,7 +141,11 @@ def _usage(error: Any) -> str:
     option = getattr(error, "option_name", None)
     if option in ("-v", "--verbose"):
         return f"{option} goes before the command, as in sigmatune {option} {getattr(error.ctx, 'info_name', None)} ..."
-    return str(error.format_message())
+    said = str(error.format_message())
+    options = {name for one in getattr(getattr(error.ctx, "command", None), "params", ()) for name in one.opts}
+    if said.startswith("Got unexpected extra argument") and (takes := options & {"--plan", "--plans"}):
+        return f"{said.rstrip('.')}; pass a plan with {takes.pop()}."
+    return said
 
 
 def _fail(said: str) -> NoReturn:
