@@ -1,0 +1,248 @@
+"""The engine of a Ray cluster: actors that load once what is held, one per accelerator, or per CPU thread where there is none.
+
+Every actor works on one piece at a time, and a thread here waits for it, so Ray schedules actors and the idle ones take the next
+piece. An actor that dies with its process or its node is replaced as soon as the cluster has room, and its piece is done again
+by another one; results do not depend on this. Small results come back with the reply, large ones through the object store.
+
+Reference: Ray: A Distributed Framework for Emerging AI Applications (Moritz et al., 2018), https://arxiv.org/abs/1712.05889
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from queue import Empty, Queue
+from threading import Lock
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from sigmatune.support.engine.base import Engine, Held, Map, Recipe, Tick, no_tick
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.imports import import_path, imported
+from sigmatune.support.threads import Worker
+
+logger = logging.getLogger(__name__)
+
+TRIES = 4
+"""How often a piece is tried before it counts as what ends its workers, and an actor is started before it counts as impossible."""
+
+PATIENCE = 600.0
+"""Seconds without any worker after which the run ends."""
+
+
+class Actor:
+    """A worker: one process, in which what is held stays loaded.
+
+    Args:
+        threads: Of torch.
+    """
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.held: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """Answers once the process runs."""
+
+    def work(self, function: str, piece: Any, *recipes: Recipe) -> tuple[Any, int]:
+        """The result of a piece, and the units of work that it took."""
+        if not all(recipe.name in self.held for recipe in recipes):  # another model: those before it are not needed now
+            self.held = {recipe.name: self.held.get(recipe.name) or self._loaded(recipe) for recipe in recipes}
+        units = 0
+
+        def tick(done: int) -> None:
+            nonlocal units
+            units += done
+
+        held = [self.held[recipe.name] for recipe in recipes]
+        return imported(function)(*held, piece, tick), units
+
+    @staticmethod
+    def _loaded(recipe: Recipe) -> Any:
+        try:
+            return recipe.load()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the run with one sentence
+            said = str(error) if isinstance(error, SigmaTuneError) else f"{reason(error)}."
+            raise SigmaTuneError(f"on the worker {ray.util.get_node_ip_address()}: {said}") from None
+
+
+class Ray(Engine):
+    """Runs pieces on a Ray cluster.
+
+    Args:
+        address: ``ray://host:10001``; None for the cluster of ``RAY_ADDRESS``, one that runs on this machine, or a new one.
+        threads: CPU threads of a worker; bits are the same everywhere on one.
+        gpus: Accelerators of a worker, or a fraction of one; by default 1 where the model wants one and the cluster has any.
+        workers: How many; by default as many as the cluster has room for.
+
+    Raises:
+        SigmaTuneError: if the cluster cannot be reached.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, threads: int = 1, gpus: float | None = None, workers: int | None = None
+    ) -> None:
+        self.threads, self._gpus, self._wanted, self._began = threads, gpus, workers, not ray.is_initialized()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if self._began:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
+                where = "here" if address is None else f"at {address}"
+                raise SigmaTuneError(f"there is no Ray cluster {where}: {reason(error)}.") from None
+        self._lock, self._references = Lock(), dict[str, Any]()
+        self._idle, self._actors, self._failed, self._busy = Queue[Any](), set[Any](), 0, 0
+        self._pool: ThreadPoolExecutor | None = None
+
+    # ----------------------------------------------------------------------------------------------------------- pieces
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        held: Sequence[Held],
+        pieces: Sequence[Any],
+        *,
+        at_once: int = 1,
+        tick: Tick = no_tick,
+    ) -> Iterator[Any]:
+        name, recipes = import_path(function), [one.recipe() for one in held]
+        assert name is not None  # ours, all at the top of a module
+        pool, references = self._started(recipes), [self._put(recipe) for recipe in recipes]
+        waiting = [pool.submit(self._done, name, references, piece, tick) for piece in reversed(pieces)]
+        try:
+            while waiting:
+                yield waiting.pop().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    @contextmanager
+    def abreast(self, parts: int, worker: Worker | None = None) -> Iterator[Map]:
+        threads, most = torch.get_num_threads(), max(self.workers, 2)
+        torch.set_num_threads(1)  # as beside one another here
+        try:
+            with ThreadPoolExecutor(max(min(parts, most), 1)) as pool:
+                try:
+                    yield pool.map
+                except BaseException:
+                    self._stop()  # nobody waits for what was under way
+                    raise
+        finally:
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        self._stop()
+        if self._began:
+            ray.shutdown()
+
+    def _put(self, recipe: Recipe) -> Any:
+        with self._lock:
+            if recipe.name not in self._references:
+                self._references[recipe.name] = ray.put(recipe)
+            return self._references[recipe.name]
+
+    def _done(self, function: str, references: Sequence[Any], piece: Any, tick: Tick) -> Any:
+        """The result of a piece, by as many workers as it takes."""
+        last: Exception | None = None
+        for _ in range(TRIES):
+            actor = self._take()
+            try:
+                value, units = ray.get(actor.work.remote(function, piece, *references))
+            except RayTaskError as error:
+                self._give(actor)
+                raise error.cause if isinstance(error.cause, Exception) else error from None
+            except RayError as error:
+                logger.info("a worker was lost, its piece is done again: %s", reason(error))
+                last = error
+                self._replace(actor)
+            else:
+                self._give(actor)
+                tick(units)
+                return value
+        raise SigmaTuneError(f"{TRIES} workers were lost on the same piece, perhaps for want of memory: {reason(last)}.")
+
+    # ---------------------------------------------------------------------------------------------------------- workers
+
+    def _started(self, recipes: Sequence[Recipe]) -> ThreadPoolExecutor:
+        """The threads that wait for the actors, which are started now if there are none."""
+        with self._lock:
+            if self._pool is None:
+                room = ray.cluster_resources()
+                accelerated = any(recipe.accelerated for recipe in recipes) and room.get("GPU", 0) > 0
+                self.gpus = self._gpus if self._gpus is not None else float(accelerated)
+                fits = room.get("GPU", 0) / self.gpus if self.gpus else room.get("CPU", 1) / self.threads
+                self.workers = self._wanted or max(int(fits), 1)
+                self._pool = ThreadPoolExecutor(self.workers)
+                logger.info("%d workers on %d nodes of Ray", self.workers, len(ray.nodes()))
+                for _ in range(self.workers):
+                    self._hire()
+            return self._pool
+
+    def _hire(self) -> None:
+        actor = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0)(Actor).remote(self.threads)
+        self._actors.add(actor)
+        idle = self._idle  # of these workers; a stopped engine has another
+
+        def arrived(future: Future[Any]) -> None:
+            if (error := future.exception()) is None:
+                idle.put(actor)
+            elif idle is self._idle:
+                self._failed += 1
+                if self._failed < TRIES:
+                    self._replace(actor, busy=0)
+                else:
+                    idle.put(SigmaTuneError(f"no worker can be started on the Ray cluster: {reason(error)}."))
+
+        actor.ready.remote().future().add_done_callback(arrived)
+
+    def _take(self) -> Any:
+        idle, waited = self._idle, 0
+        while True:
+            try:
+                actor = idle.get(timeout=1)
+            except Empty:
+                if idle is not self._idle:
+                    raise SigmaTuneError("the engine was stopped.") from None
+                waited = 0 if self._busy else waited + 1
+                if waited < PATIENCE:
+                    continue
+                raise SigmaTuneError("the Ray cluster has had no room for a worker for long; see `ray status`.") from None
+            if isinstance(actor, SigmaTuneError):
+                idle.put(actor)  # the others end with it, too
+                raise actor
+            with self._lock:
+                self._busy += 1
+            return actor
+
+    def _give(self, actor: Any) -> None:
+        with self._lock:
+            self._busy -= 1
+        self._idle.put(actor)
+
+    def _replace(self, actor: Any, busy: int = 1) -> None:
+        with suppress(RayError):
+            ray.kill(actor)
+        with self._lock:
+            self._busy -= busy
+            self._actors.discard(actor)
+            stopped = self._pool is None
+        if not stopped:
+            self._hire()
+
+    def _stop(self) -> None:
+        """Ends the workers and what they do; the next piece starts others."""
+        with self._lock:
+            pool, actors, self._pool = self._pool, list(self._actors), None
+            self._idle, self._actors, self._busy, self._failed = Queue(), set(), 0, 0
+            self._references = {}
+        for actor in actors:
+            with suppress(RayError):
+                ray.kill(actor)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
