@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,28 @@ import torch
 
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.origin import held
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.extractors import Extractor
+from sigmatune.evaluation.extractors import held as held_extractors
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.plan import Plan, sample
 from sigmatune.spectra.images import Images
+from sigmatune.support.engine import LOCAL, Engine, Tick
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_bytes
 from sigmatune.support.pixels import Pixels, to_pixels
 from sigmatune.support.progress import Count, Progress
 from sigmatune.support.reading import sealed, unsealed
-from sigmatune.support.threads import side_by_side
 
 logger = logging.getLogger(__name__)
 
 SHARD = 256
 AT_ONCE = 2**24
 """Numbers of end points or images that are held as floating point at once, 64 MiB in single precision."""
+
+PIECE = 64
+"""Images of a piece for an engine with workers; the interval between two of them is the most that a lost worker costs."""
 
 KEPT_AT_ONCE = 2**26
 """Bytes of the images of a shard: where images are large, a shard has fewer of them."""
@@ -89,6 +94,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     keep: bool = True,
     batch: int | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> Sample:
     """Samples images with a plan and extracts their features.
 
@@ -103,6 +109,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         batch: Images that are sampled at once; changes memory and speed, but no bit of the result. By default a shard,
             or as many whole micro-batches of it as have :data:`AT_ONCE` numbers.
         progress: Sees the images done.
+        engine: Where shards are sampled and their features taken; without ``keep`` no image comes back from elsewhere.
 
     Raises:
         SigmaTuneError: if the model makes no images, the plan does not fit it or has fewer rows, or it returns NaN.
@@ -118,16 +125,13 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     key = digest(model, plan, seed, folder)
     home = None if folder is None else folder / key
     shards = shards_of(range(n), _shard(model, plan))
-    parts: dict[str, list[Path | dict[str, Features]]] = {extractor.name: [] for extractor in extractors}
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
     count = Count(progress, "images", n)
-    for shard in shards:
-        file = home / "pictures" / f"{_name(shard)}.npy" if home is not None and keep else None
-        pixels = _Pixels(model, plan, seed, shard, batch, file, count)
-        for extractor in extractors:
-            parts[extractor.name].append(_features(extractor, pixels, home, shard))
-        count.reach(shard.stop)
+    makes = _Shards(model, plan, seed, batch, extractors, home, keep, count, engine)
+    with engine.abreast(len(shards)) as spread:
+        of_shards = list(spread(makes.shard, shards))
+    parts = {extractor.name: [shard[i] for shard in of_shards] for i, extractor in enumerate(extractors)}
     origin = {
         "model": model.fingerprint(),
         "plan": {"solver": plan.solver, "calls": plan.network_calls(model), "steps": plan.steps, "digest": key},
@@ -214,44 +218,107 @@ def _batches(rows: int, plan: Plan, most: int) -> int:
     return min(most, max(rows // plan.micro_batch, 1) * plan.micro_batch)
 
 
-class _Pixels:
-    """The images of one shard, sampled when first needed."""
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some rows to sample, or images to take, for their features.
 
-    def __init__(
-        self, model: Denoiser, plan: Plan, seed: int, shard: range, batch: int, file: Path | None, count: Count
-    ) -> None:
-        self.model, self.plan, self.seed, self.shard, self.batch = model, plan, seed, shard, batch
-        self.file, self.count = file, count
-        self._pixels: Pixels | None = None
+    Attributes:
+        plan, seed, rows: What to sample; a plan with a schedule for each row has those of the rows.
+        batch: Images that are sampled at once.
+        pixels: The images, if they are there.
+        wanted: Numbers of the extractors.
+        keep: Whether the images come back, too.
+    """
 
-    def __call__(self) -> Pixels:
-        if self._pixels is None:
-            self._pixels = None if self.file is None else _kept(self.file)
-            if self._pixels is None:
-                self._pixels = self._sampled()
-                if self.file is not None:
-                    _write(self.file, self._pixels)
-        return self._pixels
-
-    def _sampled(self) -> Pixels:
-        ends = (_run(self.model, self.plan, self.seed, part, self.count) for part in shards_of(self.shard, self.batch))
-        return np.concatenate([to_pixels(self.model.decode(x), self.model.value_range) for x in ends])
+    plan: Plan
+    seed: int
+    rows: range
+    batch: int
+    pixels: Pixels | None
+    wanted: tuple[int, ...]
+    keep: bool
 
 
-def _run(model: Denoiser, plan: Plan, seed: int, rows: range, count: Count) -> torch.Tensor:
-    """The end points of some rows, on the CPU, micro-batches side by side."""
-    size = plan.micro_batch
-    pieces = shards_of(rows, size)
+def _made(
+    model: Denoiser, extractors: Sequence[Extractor], piece: _Piece, tick: Tick
+) -> tuple[Pixels | None, list[dict[str, Features]]]:
+    """The images of a piece, if they are asked for, and their features by every wanted extractor."""
+    pixels = piece.pixels
+    if pixels is None:
+        parts, first = shards_of(piece.rows, piece.batch), piece.rows.start
+        ends = (_run(model, _of_rows(piece.plan, part, first), piece.seed, part, tick) for part in parts)
+        pixels = np.concatenate([to_pixels(model.decode(x), model.value_range) for x in ends])
+    return pixels if piece.keep else None, [extractors[i](pixels) for i in piece.wanted]
 
-    def piece(part: range) -> torch.Tensor:
-        plan_of_part = replace(plan, coefficients=plan.coefficients.at(part))
-        x = sample(model, plan_of_part, seed=seed, indices=part, micro_batch=size)
-        count.add(len(part))
-        return x
 
+class _Shards:
+    """What makes the features of shards, or finds them in a run folder."""
+
+    def __init__(  # noqa: PLR0913 (those of generate)
+        self, model: Denoiser, plan: Plan, seed: int, batch: int, extractors: Sequence[Extractor], home: Path | None,
+        keep: bool, count: Count, engine: Engine,
+    ) -> None:  # fmt: skip
+        self.model, self.plan, self.seed, self.batch, self.extractors = model, plan, seed, batch, extractors
+        self.home, self.keep, self.count, self.engine = home, keep, count, engine
+        shape = tuple(model.pixel_shape)
+        self.held = [held(model), held_extractors(extractors, shape, model.device)]
+
+    def shard(self, shard: range) -> list[Path | dict[str, Features]]:
+        """The features of a shard by every extractor."""
+        files = [_file(extractor, self.home, shard) for extractor in self.extractors]
+        wanted = tuple(i for i, file in enumerate(files) if file is None or unsealed(file) is None)
+        features = dict(zip(wanted, self._taken(shard, wanted), strict=True)) if wanted else {}
+        if not wanted:
+            self.count.add(len(shard))
+        for i, values in features.items():
+            if (file := files[i]) is not None:
+                _write_features(file, values)
+        return [features[i] if file is None else file for i, file in enumerate(files)]
+
+    def _taken(self, shard: range, wanted: tuple[int, ...]) -> list[dict[str, Features]]:
+        file = self.home / "pictures" / f"{_name(shard)}.npy" if self.home is not None and self.keep else None
+        pixels = None if file is None else _kept(file)
+        keep = file is not None and pixels is None
+        size = _batches(PIECE, self.plan, SHARD) if self.engine.workers else len(shard)
+        pieces = [
+            _Piece(
+                _of_rows(self.plan, rows, 0), self.seed, rows, self.batch,
+                None if pixels is None else pixels[rows.start - shard.start : rows.stop - shard.start], wanted, keep,
+            )
+            for rows in shards_of(shard, size)
+        ]  # fmt: skip
+        images, features = zip(*self.engine.run(_made, self.held, pieces, tick=self.count.add), strict=True)
+        if file is not None and keep:
+            _write(file, np.concatenate(images))
+        if pixels is not None:
+            self.count.add(len(shard))
+        return [
+            {space: np.concatenate([part[i][space] for part in features]) for space in features[0][i]}
+            for i in range(len(wanted))
+        ]
+
+
+def _of_rows(plan: Plan, rows: range, first: int) -> Plan:
+    """A plan, whose row 0 is of index ``first``, for some rows."""
+    part = range(rows.start - first, rows.stop - first)
+    return plan if plan.coefficients.rows is None else replace(plan, coefficients=plan.coefficients.at(part))
+
+
+def _run(
+    model: Denoiser, plan: Plan, seed: int, rows: range, tick: Tick, engine: Engine = LOCAL
+) -> torch.Tensor:
+    """The end points of the rows of a plan, on the CPU, micro-batches side by side."""
+    pieces = [(_of_rows(plan, part, rows.start), seed, part) for part in shards_of(rows, plan.micro_batch)]
     # As many as there are threads, even for one piece: more threads for a piece could change its bits.
-    with side_by_side(torch.get_num_threads(), model) as spread:
-        return torch.cat(list(spread(piece, pieces))).cpu()
+    ends = engine.run(_ends, [held(model)], pieces, at_once=torch.get_num_threads(), tick=tick)
+    return torch.cat(list(ends))
+
+
+def _ends(model: Denoiser, piece: tuple[Plan, int, range], tick: Tick) -> torch.Tensor:
+    plan, seed, rows = piece
+    x = sample(model, plan, seed=seed, indices=rows, micro_batch=plan.micro_batch).cpu()
+    tick(len(rows))
+    return x
 
 
 def end_points(
@@ -262,21 +329,26 @@ def end_points(
     seed: int = 0,
     folder: Path | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> torch.Tensor:
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
-    ends, count = [], Count(progress, f"end points of {plan.steps} steps", len(rows))
-    for part in shards_of(rows, _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL)):
+    parts = shards_of(rows, _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL))
+    count = Count(progress, f"end points of {plan.steps} steps", len(rows))
+
+    def ends(part: range) -> torch.Tensor:
         file = None if home is None else home / f"{_name(part)}.npy"
         kept = None if file is None else _kept(file)
         if kept is not None:
-            ends.append(torch.from_numpy(kept))
-        else:
-            ends.append(_run(model, plan, seed, part, count))
-            if file is not None:
-                _write(file, ends[-1].numpy())
-        count.reach(part.stop - rows.start)
-    return torch.cat(ends)
+            count.add(len(part))
+            return torch.from_numpy(kept)
+        x = _run(model, _of_rows(plan, part, 0), seed, part, count.add, engine)
+        if file is not None:
+            _write(file, x.numpy())
+        return x
+
+    with engine.abreast(len(parts)) as spread:
+        return torch.cat(list(spread(ends, parts)))
 
 
 def _write(file: Path, array: npt.NDArray[Any]) -> None:
@@ -294,19 +366,19 @@ def _kept(file: Path) -> npt.NDArray[Any] | None:
     return None if data is None else np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
 
 
-def _features(
-    extractor: Extractor, pixels: Callable[[], Pixels], home: Path | None, shard: range
-) -> Path | dict[str, Features]:
+def _file(extractor: Extractor, home: Path | None, shard: range) -> Path | None:
+    """Where a run folder keeps the features of a shard."""
     if home is None:
-        return extractor(pixels())
+        return None
     spec = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
-    file = home / f"{extractor.name.replace(':', '-')}-{spec}" / f"{_name(shard)}.npz"
-    if unsealed(file) is None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **extractor(pixels()))  # type: ignore[arg-type]  # a space may not be called "file"
-        make_folder(file.parent)
-        write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
-    return file
+    return home / f"{extractor.name.replace(':', '-')}-{spec}" / f"{_name(shard)}.npz"
+
+
+def _write_features(file: Path, features: dict[str, Features]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **features)  # type: ignore[arg-type]  # a space may not be called "file"
+    make_folder(file.parent)
+    write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
 
 
 def _name(shard: range) -> str:

@@ -99,6 +99,7 @@ class Ray(Engine):
         self._lock, self._references = Lock(), dict[str, Any]()
         self._idle, self._actors, self._failed, self._busy = Queue[Any](), set[Any](), 0, 0
         self._pool: ThreadPoolExecutor | None = None
+        self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1) / threads), 1)
 
     # ----------------------------------------------------------------------------------------------------------- pieces
 
