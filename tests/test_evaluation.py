@@ -225,7 +225,7 @@ def test_figures_are_the_same_for_any_batch_and_after_a_stop(digits, plan, tmp_p
     exact = of()
     for batch in (1, 7, 64):
         assert of(batch=batch) == exact, batch
-    monkeypatch.setattr("sigmatune.evaluation.generation.SHARD", 8)
+    monkeypatch.setattr("sigmatune.evaluation.shards.SHARD", 8)
     calls = []
 
     def stop(what, done, total):

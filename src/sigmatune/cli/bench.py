@@ -16,6 +16,7 @@ from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
 from sigmatune.cli.shared_options import (
     BenchReference,
     Device,
+    EngineName,
     FeaturesRun,
     Force,
     JsonOfFile,
@@ -77,6 +78,7 @@ def bench(
     as_json: JsonOfFile = False,
     force: Force = False,
     device: Device = "auto",
+    engine: EngineName = "local",
 ) -> None:
     """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals.
 
@@ -87,6 +89,7 @@ def bench(
     from sigmatune.evaluation import leaderboard
     from sigmatune.plan import load_plan
     from sigmatune.report import leaderboard_page as page
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.files import write_text
     from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
@@ -106,11 +109,12 @@ def bench(
     if dry_run:
         show(replace(estimate, notes=remarks), as_json=as_json)
         return
-    with measuring(work):
+    with measuring(work), engine_of(engine) as running:
+        asked = replace(asked, engine=running)
         with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
             parts = Parts(progress, estimate.work)
             rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
-            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take())
+            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take(), engine=running)
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
         result |= {"reference_about": known} if known else {}
         write_text(out, json.dumps(result, indent=1) + "\n")
@@ -134,7 +138,9 @@ def _measured(
     wanted = asked.wanted(tuple(denoiser.shape))
     data = asked.data(model, wanted, parts.take())
     check(wanted, data, tuple(denoiser.shape))
-    rows = leaderboard.measured(denoiser, competitors, wanted, data, progress=parts.take(), **sampling)
+    rows = leaderboard.measured(
+        denoiser, competitors, wanted, data, progress=parts.take(), engine=asked.running, **sampling
+    )
     return rows, {} if data is None else dict(data.about)
 
 

@@ -1,7 +1,7 @@
 """Where a model came from, so that another process can load the same: models travel by this, never as pickled networks.
 
-:func:`sigmatune.load` notes the source and the options, :func:`derived` what was done to the denoiser since. A worker repeats both
-and compares fingerprints, so a model whose weights were changed after it was loaded is refused there.
+:func:`sigmatune.load` notes the source and the options, :func:`derived` what was done to the denoiser since. A worker repeats
+both and compares fingerprints, so a model whose weights were changed after it was loaded is refused there.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ def derived(model: Any, method: str, *arguments: Any) -> Any:
     return other
 
 
+def device_of(model: Any) -> str:
+    """The device on which a model is asked to run, wherever that is: "auto" is the best one of each process."""
+    asked = None if model.origin is None else (model.origin.options or {}).get("device")
+    return str(model.device if asked is None else asked)
+
+
 def held(model: Any) -> Held:
     """A model as what the pieces of a job need."""
     return Held(model, lambda: _recipe(model))
@@ -58,5 +64,5 @@ def _recipe(model: Any) -> Recipe:
     text = f"{origin.source}|{origin.options}|{[name for name, _ in origin.steps]}|{identity.name(model)}"
     return Recipe(
         hashlib.sha256(text.encode()).hexdigest(), LOADER, (origin, model.fingerprint(), model.conditions()),
-        accelerated=str((origin.options or {}).get("device") or "cpu") != "cpu",
+        accelerated=device_of(model) != "cpu",
     )  # fmt: skip

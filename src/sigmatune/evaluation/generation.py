@@ -9,45 +9,42 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.origin import held
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.extractors import Extractor
-from sigmatune.evaluation.extractors import held as held_extractors
 from sigmatune.evaluation.extractors.base import Features
-from sigmatune.plan import Plan, sample
+from sigmatune.evaluation.shards import (
+    AT_ONCE,
+    SMALL,
+    Shards,
+    end_points_of,
+    featured,
+    kept_array,
+    of_rows,
+    rows_at_once,
+    rows_name,
+    shard_size,
+    shards_of,
+    whole_batches,
+    write_array,
+)  # fmt: skip
+from sigmatune.plan import Plan
 from sigmatune.spectra.images import Images
-from sigmatune.support.engine import LOCAL, Engine, Tick
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.files import make_folder, write_bytes
-from sigmatune.support.pixels import Pixels, to_pixels
 from sigmatune.support.progress import Count, Progress
-from sigmatune.support.reading import sealed, unsealed
+from sigmatune.support.reading import unsealed
 
 logger = logging.getLogger(__name__)
-
-SHARD = 256
-AT_ONCE = 2**24
-"""Numbers of end points or images that are held as floating point at once, 64 MiB in single precision."""
-
-PIECE = 64
-"""Images of a piece for an engine with workers; the interval between two of them is the most that a lost worker costs."""
-
-KEPT_AT_ONCE = 2**26
-"""Bytes of the images of a shard: where images are large, a shard has fewer of them."""
-
-SMALL = 64
-"""Most rows of a shard of end points, whose plans may be long."""
 
 LAYOUT = 1
 """Part of the name of a run's folder; raise it when the same name would mean other images."""
@@ -114,7 +111,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     Raises:
         SigmaTuneError: if the model makes no images, the plan does not fit it or has fewer rows, or it returns NaN.
     """
-    n, batch = whole(n, "n"), _at_once(model, plan) if batch is None else whole(batch, "batch")
+    n, batch = whole(n, "n"), rows_at_once(model, plan) if batch is None else whole(batch, "batch")
     rows = plan.coefficients.rows
     if rows is not None and n > rows:
         raise SigmaTuneError(f"the plan has a schedule for each of {rows} seeds, fewer than the {n} images requested.")
@@ -124,11 +121,11 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
     model.renew()
     key = digest(model, plan, seed, folder)
     home = None if folder is None else folder / key
-    shards = shards_of(range(n), _shard(model, plan))
+    shards = shards_of(range(n), shard_size(model, plan))
     where = "" if home is None else f", kept in {home}"
     logger.info("%d images by %s, %d steps, seed %d%s", n, plan.solver, plan.steps, seed, where)
     count = Count(progress, "images", n)
-    makes = _Shards(model, plan, seed, batch, extractors, home, keep, count, engine)
+    makes = Shards(model, plan, seed, batch, extractors, home, keep, count, engine)
     with engine.abreast(len(shards)) as spread:
         of_shards = list(spread(makes.shard, shards))
     parts = {extractor.name: [shard[i] for shard in of_shards] for i, extractor in enumerate(extractors)}
@@ -147,17 +144,14 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
 
 def evaluations(model: Denoiser, plan: Plan, n: int, batch: int | None = None) -> int:
     """Network evaluations of single images that :func:`generate` takes for n images, padding included."""
-    batch = batch or _at_once(model, plan)
-    shards = shards_of(range(n), _shard(model, plan))
+    batch = batch or rows_at_once(model, plan)
+    shards = shards_of(range(n), shard_size(model, plan))
     return sum(plan.evaluations(model, len(part)) for shard in shards for part in shards_of(shard, batch))
 
 
-def shards_of(rows: range, size: int) -> list[range]:
-    """Splits rows into parts of a size."""
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-
-def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0) -> Sample:
+def pictures(
+    images: Images, extractors: Sequence[Extractor], n: int | None = None, *, seed: int = 0, engine: Engine = LOCAL
+) -> Sample:
     """Extracts the features of existing images: of all, or of a draw of n, each class its share.
 
     The seed shuffles the rows, because folds and metrics of bounded size take consecutive rows and folders are sorted
@@ -168,6 +162,7 @@ def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = No
         extractors: What features to take.
         n: How many; all by default.
         seed: Of draw and order.
+        engine: Where features are taken; the images are read here.
 
     Raises:
         SigmaTuneError: if there are fewer than n, or they are not images or cannot be read.
@@ -175,10 +170,10 @@ def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = No
     chosen = images if n is None or n == images.count else images.drawn(n, seed)
     features: dict[str, dict[str, list[Features]]] = {extractor.name: {} for extractor in extractors}
     shape: tuple[int, ...] = ()
-    for pixels in in_pixels(chosen):
+    for pixels, by_extractor in featured(chosen, extractors, engine):
         shape = (pixels.shape[3], *pixels.shape[1:3])
-        for extractor in extractors:
-            for space, rows in extractor(pixels).items():
+        for extractor, spaces in zip(extractors, by_extractor, strict=True):
+            for space, rows in spaces.items():
                 features[extractor.name].setdefault(space, []).append(rows)
     order = np.random.Generator(np.random.Philox(key=np.uint64(seed))).permutation(chosen.count)
     parts: dict[str, list[Path | dict[str, Features]]] = {
@@ -189,136 +184,6 @@ def pictures(images: Images, extractors: Sequence[Extractor], n: int | None = No
     if chosen is images:
         origin["indices"] = [0, images.count]
     return Sample(chosen.count, origin, shape, parts)
-
-
-def in_pixels(images: Images) -> Iterator[Pixels]:
-    """Converts images to uint8, batch by batch, (B, H, W, C).
-
-    Raises:
-        SigmaTuneError: if they are not images.
-    """
-    if not images.pictures:
-        raise SigmaTuneError(f"metrics need images, but {images.name} was read 'as-is'; pass another value range.")
-    for values, _ in images:
-        yield to_pixels(values)
-
-
-def _at_once(model: Denoiser, plan: Plan) -> int:
-    """Rows that are sampled at once."""
-    return _batches(AT_ONCE // max(int(np.prod(model.shape)), int(np.prod(model.pixel_shape))), plan, SHARD)
-
-
-def _shard(model: Denoiser, plan: Plan) -> int:
-    """Images of a shard."""
-    return _batches(KEPT_AT_ONCE // int(np.prod(model.pixel_shape)), plan, SHARD)
-
-
-def _batches(rows: int, plan: Plan, most: int) -> int:
-    """As many rows as whole micro-batches have, at least one of them, because a part of one costs as much."""
-    return min(most, max(rows // plan.micro_batch, 1) * plan.micro_batch)
-
-
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """Some rows to sample, or images to take, for their features.
-
-    Attributes:
-        plan, seed, rows: What to sample; a plan with a schedule for each row has those of the rows.
-        batch: Images that are sampled at once.
-        pixels: The images, if they are there.
-        wanted: Numbers of the extractors.
-        keep: Whether the images come back, too.
-    """
-
-    plan: Plan
-    seed: int
-    rows: range
-    batch: int
-    pixels: Pixels | None
-    wanted: tuple[int, ...]
-    keep: bool
-
-
-def _made(
-    model: Denoiser, extractors: Sequence[Extractor], piece: _Piece, tick: Tick
-) -> tuple[Pixels | None, list[dict[str, Features]]]:
-    """The images of a piece, if they are asked for, and their features by every wanted extractor."""
-    pixels = piece.pixels
-    if pixels is None:
-        parts, first = shards_of(piece.rows, piece.batch), piece.rows.start
-        ends = (_run(model, _of_rows(piece.plan, part, first), piece.seed, part, tick) for part in parts)
-        pixels = np.concatenate([to_pixels(model.decode(x), model.value_range) for x in ends])
-    return pixels if piece.keep else None, [extractors[i](pixels) for i in piece.wanted]
-
-
-class _Shards:
-    """What makes the features of shards, or finds them in a run folder."""
-
-    def __init__(  # noqa: PLR0913 (those of generate)
-        self, model: Denoiser, plan: Plan, seed: int, batch: int, extractors: Sequence[Extractor], home: Path | None,
-        keep: bool, count: Count, engine: Engine,
-    ) -> None:  # fmt: skip
-        self.model, self.plan, self.seed, self.batch, self.extractors = model, plan, seed, batch, extractors
-        self.home, self.keep, self.count, self.engine = home, keep, count, engine
-        shape = tuple(model.pixel_shape)
-        self.held = [held(model), held_extractors(extractors, shape, model.device)]
-
-    def shard(self, shard: range) -> list[Path | dict[str, Features]]:
-        """The features of a shard by every extractor."""
-        files = [_file(extractor, self.home, shard) for extractor in self.extractors]
-        wanted = tuple(i for i, file in enumerate(files) if file is None or unsealed(file) is None)
-        features = dict(zip(wanted, self._taken(shard, wanted), strict=True)) if wanted else {}
-        if not wanted:
-            self.count.add(len(shard))
-        for i, values in features.items():
-            if (file := files[i]) is not None:
-                _write_features(file, values)
-        return [features[i] if file is None else file for i, file in enumerate(files)]
-
-    def _taken(self, shard: range, wanted: tuple[int, ...]) -> list[dict[str, Features]]:
-        file = self.home / "pictures" / f"{_name(shard)}.npy" if self.home is not None and self.keep else None
-        pixels = None if file is None else _kept(file)
-        keep = file is not None and pixels is None
-        size = _batches(PIECE, self.plan, SHARD) if self.engine.workers else len(shard)
-        pieces = [
-            _Piece(
-                _of_rows(self.plan, rows, 0), self.seed, rows, self.batch,
-                None if pixels is None else pixels[rows.start - shard.start : rows.stop - shard.start], wanted, keep,
-            )
-            for rows in shards_of(shard, size)
-        ]  # fmt: skip
-        images, features = zip(*self.engine.run(_made, self.held, pieces, tick=self.count.add), strict=True)
-        if file is not None and keep:
-            _write(file, np.concatenate(images))
-        if pixels is not None:
-            self.count.add(len(shard))
-        return [
-            {space: np.concatenate([part[i][space] for part in features]) for space in features[0][i]}
-            for i in range(len(wanted))
-        ]
-
-
-def _of_rows(plan: Plan, rows: range, first: int) -> Plan:
-    """A plan, whose row 0 is of index ``first``, for some rows."""
-    part = range(rows.start - first, rows.stop - first)
-    return plan if plan.coefficients.rows is None else replace(plan, coefficients=plan.coefficients.at(part))
-
-
-def _run(
-    model: Denoiser, plan: Plan, seed: int, rows: range, tick: Tick, engine: Engine = LOCAL
-) -> torch.Tensor:
-    """The end points of the rows of a plan, on the CPU, micro-batches side by side."""
-    pieces = [(_of_rows(plan, part, rows.start), seed, part) for part in shards_of(rows, plan.micro_batch)]
-    # As many as there are threads, even for one piece: more threads for a piece could change its bits.
-    ends = engine.run(_ends, [held(model)], pieces, at_once=torch.get_num_threads(), tick=tick)
-    return torch.cat(list(ends))
-
-
-def _ends(model: Denoiser, piece: tuple[Plan, int, range], tick: Tick) -> torch.Tensor:
-    plan, seed, rows = piece
-    x = sample(model, plan, seed=seed, indices=rows, micro_batch=plan.micro_batch).cpu()
-    tick(len(rows))
-    return x
 
 
 def end_points(
@@ -333,56 +198,22 @@ def end_points(
 ) -> torch.Tensor:
     """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
-    parts = shards_of(rows, _batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL))
+    parts = shards_of(rows, whole_batches(AT_ONCE // int(np.prod(model.shape)), plan, SMALL))
     count = Count(progress, f"end points of {plan.steps} steps", len(rows))
 
     def ends(part: range) -> torch.Tensor:
-        file = None if home is None else home / f"{_name(part)}.npy"
-        kept = None if file is None else _kept(file)
+        file = None if home is None else home / f"{rows_name(part)}.npy"
+        kept = None if file is None else kept_array(file)
         if kept is not None:
             count.add(len(part))
             return torch.from_numpy(kept)
-        x = _run(model, _of_rows(plan, part, 0), seed, part, count.add, engine)
+        x = end_points_of(model, of_rows(plan, part, 0), seed, part, count.add, engine)
         if file is not None:
-            _write(file, x.numpy())
+            write_array(file, x.numpy())
         return x
 
     with engine.abreast(len(parts)) as spread:
         return torch.cat(list(spread(ends, parts)))
-
-
-def _write(file: Path, array: npt.NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    make_folder(file.parent)
-    write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
-
-
-def _kept(file: Path) -> npt.NDArray[Any] | None:
-    """Reads what :func:`_write` kept; None if it is missing, incomplete, or changed."""
-    data = unsealed(file)
-    if data is not None:
-        logger.debug("found in the run folder: %s", file)
-    return None if data is None else np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-
-
-def _file(extractor: Extractor, home: Path | None, shard: range) -> Path | None:
-    """Where a run folder keeps the features of a shard."""
-    if home is None:
-        return None
-    spec = hashlib.sha256(repr(sorted(extractor.spec().items())).encode()).hexdigest()[:12]
-    return home / f"{extractor.name.replace(':', '-')}-{spec}" / f"{_name(shard)}.npz"
-
-
-def _write_features(file: Path, features: dict[str, Features]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **features)  # type: ignore[arg-type]  # a space may not be called "file"
-    make_folder(file.parent)
-    write_bytes(file, sealed(buffer.getvalue()), level=logging.DEBUG)
-
-
-def _name(shard: range) -> str:
-    return f"{shard.start:08d}-{shard.stop:08d}"
 
 
 def digest(model: Denoiser, plan: Plan, seed: int, folder: Path | None = None) -> str:

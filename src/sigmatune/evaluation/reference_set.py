@@ -21,13 +21,14 @@ from pydantic import Field
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.base import Features, principal
-from sigmatune.evaluation.generation import in_pixels
+from sigmatune.evaluation.shards import featured
 from sigmatune.noise import Array
 from sigmatune.spectra import npz
 from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 from sigmatune.support import json_file, outputs
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.json_file import Strict
 from sigmatune.support.progress import Progress
@@ -201,7 +202,12 @@ def _described(space: str, statistics: Statistics) -> str:
 
 
 def measure(
-    images: Images, extractors: Sequence[Extractor], *, name: str | None = None, progress: Progress | None = None
+    images: Images,
+    extractors: Sequence[Extractor],
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> Reference:
     """Measures the statistics of images in one pass; memory does not grow with their number.
 
@@ -210,6 +216,7 @@ def measure(
         extractors: What features to take.
         name: What to call it; the images' own name by default.
         progress: Sees the images done.
+        engine: Where features are taken; the images are read here.
 
     Raises:
         SigmaTuneError: if there are fewer than two, or they are not images or cannot be read.
@@ -223,11 +230,11 @@ def measure(
     moments: dict[tuple[str, str], Moments] = {}
     rows: dict[tuple[str, str], Features] = {}
     done, shape = 0, (0, 0, 0)
-    for pixels in in_pixels(images):
+    for pixels, by_extractor in featured(images, extractors, engine):
         shape = (pixels.shape[3], *pixels.shape[1:3])
         places = place[done : done + len(pixels)]
-        for extractor in extractors:
-            for space, features in extractor(pixels).items():
+        for extractor, spaces in zip(extractors, by_extractor, strict=True):
+            for space, features in spaces.items():
                 if extractor.spaces[space].kind == "logits":  # of scores, which need no reference
                     continue
                 key = extractor.name, space

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,13 +147,10 @@ class Workbench:
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
         """Samples several plans in parallel for :meth:`outputs`; worthwhile if each has few rows."""
-        with self._spread(len(plans)) as spread:
+        with self.engine.abreast(len(plans), self.model) as spread:
             outputs = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
             for done, _ in enumerate(outputs, start=1):
                 self.progress(purpose, done, len(plans))
-
-    def _spread(self, parts: int) -> AbstractContextManager[Callable[..., Iterator[Any]]]:
-        return self.engine.abreast(parts, self.model)
 
     def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
         size, seed = self.settings.micro_batch, self.settings.seed
@@ -238,7 +234,7 @@ class Workbench:
         if plans:  # before threads request them concurrently
             self.reference(split)
             self.measure  # noqa: B018
-        with self._spread(len(plans)) as spread:
+        with self.engine.abreast(len(plans), self.model) as spread:
             return list(spread(lambda plan: self.score(plan, split, rows=rows, purpose=purpose), plans))
 
     def knows(self, plan: Plan, split: Split) -> bool:

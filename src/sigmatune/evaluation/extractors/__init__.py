@@ -13,6 +13,7 @@ from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.inception import Inception
 from sigmatune.evaluation.extractors.own_function import FunctionExtractor, function_of
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
+from sigmatune.models.network import pick_device
 from sigmatune.support.engine import Held, Recipe
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
@@ -56,16 +57,17 @@ OF_PIXELS: dict[str, Callable[[], Extractor]] = {"projections": Projections, "ri
 """Extractors that only metrics ask for."""
 
 
-def held(extractors: Sequence[Extractor], shape: tuple[int, ...], device: torch.device) -> Held:
+def held(extractors: Sequence[Extractor], shape: tuple[int, ...], device: str) -> Held:
     """Extractors as what the pieces of a job need; elsewhere they are made again by their names.
 
     Args:
         extractors: The extractors.
         shape: Shape of one image, (C, H, W).
-        device: Where the model runs, and so the extractors of another process.
+        device: Where those of another process run.
     """
     specs = [extractor.spec() for extractor in extractors]
-    recipe = Recipe(f"extractors {specs} {shape} {device}", f"{__name__}:made_again", (specs, shape, device.type))
+    name = f"extractors {specs} {shape} {device}"
+    recipe = Recipe(name, f"{__name__}:made_again", (specs, shape, device), accelerated=device != "cpu")
     return Held(list(extractors), lambda: recipe)
 
 
@@ -78,10 +80,10 @@ def made_again(specs: Sequence[dict[str, Any]], shape: tuple[int, ...], device: 
     again: list[Extractor] = []
     for spec in specs:
         name = spec["name"]
-        again.append(OF_PIXELS[name]() if name in OF_PIXELS else extractor(name, shape, device=device))
+        again.append(OF_PIXELS[name]() if name in OF_PIXELS else extractor(name, shape, device=pick_device(device)))
         if again[-1].spec() != spec:
             raise SigmaTuneError(
-                f"the extractor {name} is another one there than here; install the same versions, or pass it as module:function."
+                f"the extractor {name} is another one there than here; install the same versions, or pass module:function."
             )
     return again
 

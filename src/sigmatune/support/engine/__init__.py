@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from sigmatune.support.engine.base import Engine, Held, Recipe, Tick
 from sigmatune.support.engine.local import LOCAL
 from sigmatune.support.errors import SigmaTuneError, shown
 
 
-def engine(name: str | Engine) -> Engine:
-    """The engine of a name; use it as a context, which stops its workers at the end.
+def engine(name: str | Engine) -> AbstractContextManager[Engine]:
+    """The engine of a name, as a context that stops its workers at the end; an engine that the caller has stays open.
 
     Args:
-        name: ``local``; ``ray``, the Ray cluster of this machine (the one of ``RAY_ADDRESS``, one that runs here, or a new one);
+        name: ``local``; ``ray``, the Ray cluster of ``RAY_ADDRESS``, or that of this machine, or a new one on it alone;
             ``ray://host:10001``, a cluster elsewhere; or an engine.
 
     Raises:
         SigmaTuneError: for another name, or a cluster that cannot be reached.
     """
     if isinstance(name, Engine):
-        return name
+        return nullcontext(name)
     if name == "local":
         return LOCAL
     if name == "ray" or name.startswith("ray://"):

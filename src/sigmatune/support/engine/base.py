@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sigmatune.support.imports import imported
 from sigmatune.support.threads import Worker
@@ -109,8 +109,9 @@ class Engine(ABC):
 
     def close(self) -> None:
         """Stops the workers, if there are any; what runs elsewhere is cancelled."""
+        return
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """The engine of a Ray cluster: actors that load once what is held, one per accelerator, or per CPU thread where there is none.
 
-Every actor works on one piece at a time, and a thread here waits for it, so Ray schedules actors and the idle ones take the next
+Every actor works on one piece at a time, and a thread here waits for it: Ray places actors, and the idle ones take the next
 piece. An actor that dies with its process or its node is replaced as soon as the cluster has room, and its piece is done again
 by another one; results do not depend on this. Small results come back with the reply, large ones through the object store.
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import ray
@@ -30,7 +31,7 @@ from sigmatune.support.threads import Worker
 logger = logging.getLogger(__name__)
 
 TRIES = 4
-"""How often a piece is tried before it counts as what ends its workers, and an actor is started before it counts as impossible."""
+"""How many workers may be lost on one piece, and how many may fail to start, before the run ends."""
 
 PATIENCE = 600.0
 """Seconds without any worker after which the run ends."""
@@ -50,8 +51,8 @@ class Actor:
     def ready(self) -> None:
         """Answers once the process runs."""
 
-    def work(self, function: str, piece: Any, *recipes: Recipe) -> tuple[Any, int]:
-        """The result of a piece, and the units of work that it took."""
+    def work(self, function: str, piece: Any, *recipes: Recipe) -> tuple[Any, int, list[str]]:
+        """The result of a piece, the units of work that it took, and its warnings."""
         if not all(recipe.name in self.held for recipe in recipes):  # another model: those before it are not needed now
             self.held = {recipe.name: self.held.get(recipe.name) or self._loaded(recipe) for recipe in recipes}
         units = 0
@@ -61,7 +62,9 @@ class Actor:
             units += done
 
         held = [self.held[recipe.name] for recipe in recipes]
-        return imported(function)(*held, piece, tick), units
+        with warnings.catch_warnings(record=True) as caught:
+            value = imported(function)(*held, piece, tick)
+        return value, units, [str(one.message) for one in caught if one.category is UserWarning]
 
     @staticmethod
     def _loaded(recipe: Recipe) -> Any:
@@ -96,8 +99,9 @@ class Ray(Engine):
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
                 where = "here" if address is None else f"at {address}"
                 raise SigmaTuneError(f"there is no Ray cluster {where}: {reason(error)}.") from None
-        self._lock, self._references = Lock(), dict[str, Any]()
+        self._lock, self._references = RLock(), dict[str, Any]()
         self._idle, self._actors, self._failed, self._busy = Queue[Any](), set[Any](), 0, 0
+        self.gpus = 0.0
         self._pool: ThreadPoolExecutor | None = None
         self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1) / threads), 1)
 
@@ -115,7 +119,8 @@ class Ray(Engine):
         name, recipes = import_path(function), [one.recipe() for one in held]
         assert name is not None  # ours, all at the top of a module
         pool, references = self._started(recipes), [self._put(recipe) for recipe in recipes]
-        waiting = [pool.submit(self._done, name, references, piece, tick) for piece in reversed(pieces)]
+        numbers = reversed(range(len(pieces)))  # pieces[i] is asked for when its turn comes: it may be large
+        waiting = [pool.submit(self._done, name, references, pieces, i, tick) for i in numbers]
         try:
             while waiting:
                 yield waiting.pop().result()
@@ -132,7 +137,7 @@ class Ray(Engine):
                 try:
                     yield pool.map
                 except BaseException:
-                    self._stop()  # nobody waits for what was under way
+                    self._stop()  # what was under way is wanted no more
                     raise
         finally:
             torch.set_num_threads(threads)
@@ -148,35 +153,40 @@ class Ray(Engine):
                 self._references[recipe.name] = ray.put(recipe)
             return self._references[recipe.name]
 
-    def _done(self, function: str, references: Sequence[Any], piece: Any, tick: Tick) -> Any:
+    def _done(self, function: str, references: Sequence[Any], pieces: Sequence[Any], i: int, tick: Tick) -> Any:
         """The result of a piece, by as many workers as it takes."""
-        last: Exception | None = None
+        piece, last = pieces[i], ""
         for _ in range(TRIES):
             actor = self._take()
             try:
-                value, units = ray.get(actor.work.remote(function, piece, *references))
+                value, units, said = ray.get(actor.work.remote(function, piece, *references))
             except RayTaskError as error:
                 self._give(actor)
                 raise error.cause if isinstance(error.cause, Exception) else error from None
             except RayError as error:
                 logger.info("a worker was lost, its piece is done again: %s", reason(error))
-                last = error
+                last = reason(error)
                 self._replace(actor)
             else:
                 self._give(actor)
                 tick(units)
+                for text in said:
+                    warnings.warn(text, stacklevel=2)
                 return value
-        raise SigmaTuneError(f"{TRIES} workers were lost on the same piece, perhaps for want of memory: {reason(last)}.")
+        raise SigmaTuneError(f"{TRIES} workers were lost on the same piece, perhaps for want of memory: {last}.")
 
     # ---------------------------------------------------------------------------------------------------------- workers
 
     def _started(self, recipes: Sequence[Recipe]) -> ThreadPoolExecutor:
         """The threads that wait for the actors, which are started now if there are none."""
         with self._lock:
+            room = ray.cluster_resources()
+            wants = any(recipe.accelerated for recipe in recipes) and room.get("GPU", 0) > 0
+            gpus = self._gpus if self._gpus is not None else float(wants)
+            if self._pool is not None and gpus > self.gpus:  # those so far had work without a network only
+                self._stop()
             if self._pool is None:
-                room = ray.cluster_resources()
-                accelerated = any(recipe.accelerated for recipe in recipes) and room.get("GPU", 0) > 0
-                self.gpus = self._gpus if self._gpus is not None else float(accelerated)
+                self.gpus = gpus
                 fits = room.get("GPU", 0) / self.gpus if self.gpus else room.get("CPU", 1) / self.threads
                 self.workers = self._wanted or max(int(fits), 1)
                 self._pool = ThreadPoolExecutor(self.workers)
@@ -213,7 +223,9 @@ class Ray(Engine):
                 waited = 0 if self._busy else waited + 1
                 if waited < PATIENCE:
                     continue
-                raise SigmaTuneError("the Ray cluster has had no room for a worker for long; see `ray status`.") from None
+                raise SigmaTuneError(
+                    "the Ray cluster has had no room for a worker for long; see `ray status`."
+                ) from None
             if isinstance(actor, SigmaTuneError):
                 idle.put(actor)  # the others end with it, too
                 raise actor
