@@ -171,7 +171,9 @@ def test_results_come_in_order_and_errors_as_one_sentence(workers):
 
 def test_a_plan_is_tuned_to_the_same_bits(workers, little):
     model = st.load("digits")
-    plan, other = (st.tune(model, 3, settings=SMALL, engine=one, progress=False) for one in ("local", workers))
+    plan, other = (
+        st.tune(model, 3, settings=SMALL, engine=one, method="static", progress=False) for one in ("local", workers)
+    )
     assert plan.coefficients.digits() == other.coefficients.digits()
     assert plan.evidence == other.evidence
     assert plan.cost["network_evaluations"] == other.cost["network_evaluations"]

@@ -120,7 +120,7 @@ def tune(  # noqa: PLR0913 - the front door
         measure: What the error is that tuning minimises and the guard compares, a name in
             :data:`sigmatune.measures.MEASURES`; by default ``whitened`` for data on a grid, else ``rms``.
         measure_options: Options of that measure, such as ``{"exponent": 1.0}``.
-        engine: Where references and candidates run: "local", "ray" or "ray://host:10001" (:mod:`sigmatune.support.engine`), or an
+        engine: Where references and candidates run: "local", "ray", "ray://host:10001" (:mod:`sigmatune.support.engine`), or an
             open engine; the plan is the same.
 
     Returns:

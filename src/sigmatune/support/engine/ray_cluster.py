@@ -20,12 +20,12 @@ from threading import RLock
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayError, RayTaskError
 
+from sigmatune.support.engine.actor import Actor
 from sigmatune.support.engine.base import Engine, Held, Map, Recipe, Tick, no_tick
 from sigmatune.support.errors import SigmaTuneError, reason
-from sigmatune.support.imports import import_path, imported
+from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
 
 logger = logging.getLogger(__name__)
@@ -35,44 +35,6 @@ TRIES = 4
 
 PATIENCE = 600.0
 """Seconds without any worker after which the run ends."""
-
-
-class Actor:
-    """A worker: one process, in which what is held stays loaded.
-
-    Args:
-        threads: Of torch.
-    """
-
-    def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.held: dict[str, Any] = {}
-
-    def ready(self) -> None:
-        """Answers once the process runs."""
-
-    def work(self, function: str, piece: Any, *recipes: Recipe) -> tuple[Any, int, list[str]]:
-        """The result of a piece, the units of work that it took, and its warnings."""
-        if not all(recipe.name in self.held for recipe in recipes):  # another model: those before it are not needed now
-            self.held = {recipe.name: self.held.get(recipe.name) or self._loaded(recipe) for recipe in recipes}
-        units = 0
-
-        def tick(done: int) -> None:
-            nonlocal units
-            units += done
-
-        held = [self.held[recipe.name] for recipe in recipes]
-        with warnings.catch_warnings(record=True) as caught:
-            value = imported(function)(*held, piece, tick)
-        return value, units, [str(one.message) for one in caught if one.category is UserWarning]
-
-    @staticmethod
-    def _loaded(recipe: Recipe) -> Any:
-        try:
-            return recipe.load()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the run with one sentence
-            said = str(error) if isinstance(error, SigmaTuneError) else f"{reason(error)}."
-            raise SigmaTuneError(f"on the worker {ray.util.get_node_ip_address()}: {said}") from None
 
 
 class Ray(Engine):
@@ -130,6 +92,8 @@ class Ray(Engine):
 
     @contextmanager
     def abreast(self, parts: int, worker: Worker | None = None) -> Iterator[Map]:
+        import torch  # nothing else here needs it
+
         threads, most = torch.get_num_threads(), max(self.workers, 2)
         torch.set_num_threads(1)  # as beside one another here
         try:
@@ -155,9 +119,9 @@ class Ray(Engine):
 
     def _done(self, function: str, references: Sequence[Any], pieces: Sequence[Any], i: int, tick: Tick) -> Any:
         """The result of a piece, by as many workers as it takes."""
-        piece, last = pieces[i], ""
+        piece, last, idle = pieces[i], "", self._idle
         for _ in range(TRIES):
-            actor = self._take()
+            actor = self._take(idle)
             try:
                 value, units, said = ray.get(actor.work.remote(function, piece, *references))
             except RayTaskError as error:
@@ -212,8 +176,9 @@ class Ray(Engine):
 
         actor.ready.remote().future().add_done_callback(arrived)
 
-    def _take(self) -> Any:
-        idle, waited = self._idle, 0
+    def _take(self, idle: Queue[Any]) -> Any:
+        """The next idle worker of a queue, which is no longer this engine's once it was stopped."""
+        waited = 0
         while True:
             try:
                 actor = idle.get(timeout=1)
