@@ -17,8 +17,9 @@ import pytest
 import engine_pieces as pieces
 import sigmatune as st
 from sets import noise_pictures
-from sigmatune.core.origin import derived, held
-from sigmatune.support.engine import LOCAL, Held, Recipe, engine
+from sigmatune.core.origin import derived
+from sigmatune.models.travel import held
+from sigmatune.support.engine import LOCAL, Held, Loader, engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings
 
@@ -33,7 +34,7 @@ PIXELS = ("--extractor", "pixels", "--spaces", "pixels-pca8", "--reference", "da
 
 def again(model):
     """The model as a worker loads it."""
-    return held(model).recipe().load()
+    return held(model).loader().load()
 
 
 def test_a_model_travels_by_what_it_was_loaded_from(tmp_path, tiny, monkeypatch):
@@ -49,7 +50,7 @@ def test_a_model_travels_by_what_it_was_loaded_from(tmp_path, tiny, monkeypatch)
 def test_what_cannot_travel_is_refused_with_what_to_do(tiny):
     for thing in (lambda x, sigma: x, type("Network", (), {"__call__": lambda self, x, sigma: x})()):
         with pytest.raises(SigmaTuneError, match=r"in memory cannot travel .*'package\.module:function'"):
-            held(st.load(thing, shape=(1, 4, 4))).recipe()
+            held(st.load(thing, shape=(1, 4, 4))).loader()
     changed = st.load(tiny)
     next(changed.modules()[0].parameters()).data.add_(1)
     with pytest.raises(SigmaTuneError, match="another model there than here"):
@@ -155,7 +156,7 @@ def test_a_killed_driver_loses_only_what_was_under_way(workers, on_ray, run, dat
 
 def test_results_come_in_order_and_errors_as_one_sentence(workers):
     base, nowhere = (
-        Held(100, lambda name=name: Recipe(name, f"engine_pieces:{name}", ())) for name in ("offset", "missing")
+        Held(100, lambda name=name: Loader(name, getattr(pieces, name), ())) for name in ("offset", "missing")
     )
     counted = []
     results = list(workers.run(pieces.square, [base], range(40), tick=counted.append))

@@ -109,12 +109,13 @@ def bench(
     if dry_run:
         show(replace(estimate, notes=remarks), as_json=as_json)
         return
-    with measuring(work), engine_of(engine) as running:
-        asked = replace(asked, engine=running)
+    with measuring(work), engine_of(engine) as asked.engine:
         with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
             parts = Parts(progress, estimate.work)
             rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
-            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take(), engine=running)
+            rows = with_errors(
+                denoiser, rows, noises, seed=seed, folder=work, progress=parts.take(), engine=asked.running
+            )
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
         result |= {"reference_about": known} if known else {}
         write_text(out, json.dumps(result, indent=1) + "\n")

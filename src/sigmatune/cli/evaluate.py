@@ -93,8 +93,7 @@ def evaluate(
 
     if save_reference is not None and save_reference.suffix != ".npz":
         raise SigmaTuneError(f"statistics must be an .npz file, not {save_reference}.")
-    if n is not None:
-        whole(n, "n")
+    whole(1 if n is None else n, "n")
     if bool(images) == bool(plan) or bool(plan) != bool(model):
         raise SigmaTuneError("give a model and its --plan, or existing --images.")
     if images and (against or "paired" in listed(metrics)):
@@ -117,14 +116,12 @@ def evaluate(
         if dry_run:
             show(replace(job.estimate, notes=remarks), as_json=as_json)
             return
-    with measuring(work) if plan else nullcontext(), engine_of(engine) as running:
+    with measuring(work) if plan else nullcontext(), engine_of(engine) as asked.engine:
         with progress_bar("evaluation", quiet=as_json, estimate=None if job is None else job.estimate) as progress:
-            asked = replace(asked, engine=running)
-            done = (
-                _of_pictures(images, n, seed, asked, progress)
-                if job is None
-                else _of_plan(job, model, against, asked, listed(metrics), progress)
-            )
+            if job is None:
+                done = _of_pictures(images, n, seed, asked, progress)
+            else:
+                done = _of_plan(job, model, against, asked, listed(metrics), progress)
         save(done.figures, out, force=force, **done.record(against))
         if save_reference is not None and done.data is not None:
             done.data.save(save_reference, force=force)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXTRACTOR = "efficientnet-lite0"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measuring:
     """The options about metrics; empty means not given, and the engine is known once the work begins."""
 

@@ -1,21 +1,13 @@
-"""Where a model came from, so that another process can load the same: models travel by this, never as pickled networks.
+"""Where a model came from, so that another process can load the same (:mod:`sigmatune.models.travel`).
 
-:func:`sigmatune.load` notes the source and the options, :func:`derived` what was done to the denoiser since. A worker repeats
-both and compares fingerprints, so a model whose weights were changed after it was loaded is refused there.
+:func:`sigmatune.load` notes the source and the options, :func:`derived` what was done to the denoiser since.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-from sigmatune.core import identity
-from sigmatune.support.engine import Held, Recipe
-from sigmatune.support.errors import SigmaTuneError
-
-LOADER = "sigmatune.models:load_again"
 
 
 @dataclass(frozen=True)
@@ -41,28 +33,3 @@ def derived(model: Any, method: str, *arguments: Any) -> Any:
     if other is not model and model.origin is not None:
         other.origin = replace(model.origin, steps=(*model.origin.steps, (method, arguments)))
     return other
-
-
-def device_of(model: Any) -> str:
-    """The device on which a model is asked to run, wherever that is: "auto" is the best one of each process."""
-    asked = None if model.origin is None else (model.origin.options or {}).get("device")
-    return str(model.device if asked is None else asked)
-
-
-def held(model: Any) -> Held:
-    """A model as what the pieces of a job need."""
-    return Held(model, lambda: _recipe(model))
-
-
-def _recipe(model: Any) -> Recipe:
-    origin = model.origin or Origin(None, f"a {type(model).__name__}")
-    if origin.source is None:
-        raise SigmaTuneError(
-            f"{origin.about} in memory cannot travel to other processes; load the model by its folder, its hub id, its name, "
-            "or a function at the top of a module as 'package.module:function'."
-        )
-    text = f"{origin.source}|{origin.options}|{[name for name, _ in origin.steps]}|{identity.name(model)}"
-    return Recipe(
-        hashlib.sha256(text.encode()).hexdigest(), LOADER, (origin, model.fingerprint(), model.conditions()),
-        accelerated=device_of(model) != "cpu",
-    )  # fmt: skip

@@ -223,12 +223,10 @@ def measure(
     """
     if images.count < 2:
         raise SigmaTuneError(f"{images.name} holds one image; a reference needs at least two, preferably thousands.")
-    generator = np.random.default_rng(0)
-    chosen = generator.permutation(images.some(ROWS))
+    chosen = np.random.default_rng(0).permutation(images.some(ROWS))
     place = np.full(images.count, -1)
     place[chosen] = np.arange(len(chosen))
-    moments: dict[tuple[str, str], Moments] = {}
-    rows: dict[tuple[str, str], Features] = {}
+    moments, rows = dict[tuple[str, str], Moments](), dict[tuple[str, str], Features]()
     done, shape = 0, (0, 0, 0)
     for pixels, by_extractor in featured(images, extractors, engine):
         shape = (pixels.shape[3], *pixels.shape[1:3])
@@ -238,16 +236,15 @@ def measure(
                 if extractor.spaces[space].kind == "logits":  # of scores, which need no reference
                     continue
                 key = extractor.name, space
-                if key not in rows:
-                    rows[key] = np.empty((len(chosen), features.shape[1]), np.float32)
-                rows[key][places[places >= 0]] = features[places >= 0]
+                kept = rows.setdefault(key, np.empty((len(chosen), features.shape[1]), np.float32))
+                kept[places[places >= 0]] = features[places >= 0]
                 part = Moments.of(features.astype(np.float64))
                 moments[key] = moments[key] + part if key in moments else part
         done += len(pixels)
         if progress is not None:
             progress("reference", done, images.count)
     statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
-    specs = {extractor.name: extractor.spec() for extractor in extractors}
+    specs = {one.name: one.spec() for one in extractors}
     return Reference(name or images.name, images.count, shape, specs, statistics, images.about())
 
 

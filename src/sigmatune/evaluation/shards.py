@@ -22,10 +22,10 @@ import numpy.typing as npt
 import torch
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.origin import device_of, held
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.extractors import held as held_extractors
 from sigmatune.evaluation.extractors.base import Features
+from sigmatune.models.travel import device_of, held
 from sigmatune.plan import Plan, sample
 from sigmatune.spectra.images import Images
 from sigmatune.support.engine import LOCAL, Engine, Held, Tick

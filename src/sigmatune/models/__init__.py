@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.origin import Origin, derived
+from sigmatune.core.origin import Origin
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.exact import is_exact, load_exact
 from sigmatune.support.errors import SigmaTuneError
@@ -93,23 +93,6 @@ def _origin(source: Any, options: dict[str, Any]) -> Origin:
                   else f"a {type(source).__name__}", options)  # fmt: skip
 
 
-def load_again(origin: Origin, fingerprint: str, conditions: str) -> Denoiser:
-    """The model of an origin in another process.
-
-    Raises:
-        SigmaTuneError: if it cannot be loaded there, or is another model there.
-    """
-    model = load(origin.source, **dict(origin.options or {}))
-    for method, arguments in origin.steps:
-        model = derived(model, method, *arguments)
-    if not model.is_model_of(fingerprint) or model.conditions() != conditions:
-        raise SigmaTuneError(
-            f"{origin.source} is another model there than here; copy the same files to every machine, or, if its weights were "
-            "changed after it was loaded, save it and load the folder."
-        )
-    return model
-
-
 def _function(source: Any, options: dict[str, Any]) -> Denoiser:
     from sigmatune.models.function import from_callable, from_network_function
 
@@ -145,4 +128,4 @@ def _is_name(source: str | os.PathLike[str]) -> bool:
     return source in bundled_names() or not ("/" in source or Path(source).exists())
 
 
-__all__ = ["bundled_names", "load", "load_again"]
+__all__ = ["bundled_names", "load"]

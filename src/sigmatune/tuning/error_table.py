@@ -21,10 +21,10 @@ import torch
 from scipy.optimize import isotonic_regression
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.origin import held
 from sigmatune.core.rng import noise
 from sigmatune.core.schedule import whole
 from sigmatune.measures import Fitted
+from sigmatune.models.travel import held
 from sigmatune.noise import Array
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support import outputs, reading

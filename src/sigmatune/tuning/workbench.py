@@ -23,9 +23,10 @@ import torch
 
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.origin import derived, held
+from sigmatune.core.origin import derived
 from sigmatune.core.schedule import Schedule
 from sigmatune.measures import Fitted
+from sigmatune.models.travel import held
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
@@ -85,8 +86,7 @@ class Workbench:
         self.measure_choice = MeasureChoice.of(model.shape, measure, measure_options)
         self.settings = (settings or TuningSettings()).of(model.shape)
         self.model: Denoiser = derived(model, "split", {split: self.settings.rows(split) for split in SPLITS})
-        self.engine = engine
-        self.store, self.study = store, study
+        self.engine, self.store, self.study = engine, store, study
         self._cache = Cache(store)
         if store is not None:
             logger.info("measurements are kept in %s, which holds %d by now", store, len(self._cache.store))

@@ -14,7 +14,7 @@ from sigmatune.evaluation.extractors.inception import Inception
 from sigmatune.evaluation.extractors.own_function import FunctionExtractor, function_of
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
 from sigmatune.models.network import pick_device
-from sigmatune.support.engine import Held, Recipe
+from sigmatune.support.engine import Held, Loader
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
@@ -67,8 +67,8 @@ def held(extractors: Sequence[Extractor], shape: tuple[int, ...], device: str) -
     """
     specs = [extractor.spec() for extractor in extractors]
     name = f"extractors {specs} {shape} {device}"
-    recipe = Recipe(name, f"{__name__}:made_again", (specs, shape, device), accelerated=device != "cpu")
-    return Held(list(extractors), lambda: recipe)
+    loader = Loader(name, made_again, (specs, shape, device), accelerated=device != "cpu")
+    return Held(list(extractors), lambda: loader)
 
 
 def made_again(specs: Sequence[dict[str, Any]], shape: tuple[int, ...], device: str) -> list[Extractor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from sigmatune.support.engine.base import Engine, Held, Recipe, Tick
+from sigmatune.support.engine.base import Engine, Held, Loader, Tick
 from sigmatune.support.engine.local import LOCAL
 from sigmatune.support.errors import SigmaTuneError, shown
 
@@ -32,4 +32,4 @@ def engine(name: str | Engine) -> AbstractContextManager[Engine]:
     raise SigmaTuneError(f"an engine is local, ray, or ray://host:10001, not {shown(name)}.")
 
 
-__all__ = ["LOCAL", "Engine", "Held", "Recipe", "Tick", "engine"]
+__all__ = ["LOCAL", "Engine", "Held", "Loader", "Tick", "engine"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from sigmatune.support.engine.base import Recipe
+from sigmatune.support.engine.base import Loader
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import imported
 
@@ -29,17 +29,17 @@ class Actor:
     def ready(self) -> None:
         """Answers once the process runs."""
 
-    def work(self, function: str, piece: Any, *recipes: Recipe) -> tuple[Any, int, list[str]]:
+    def work(self, function: str, piece: Any, *loaders: Loader) -> tuple[Any, int, list[str]]:
         """The result of a piece, the units of work that it took, and its warnings."""
-        if not all(recipe.name in self.held for recipe in recipes):  # another model: those before it are not needed now
-            self.held = {recipe.name: self.held.get(recipe.name) or self._loaded(recipe) for recipe in recipes}
+        if not all(loader.name in self.held for loader in loaders):  # another model: those before it are not needed now
+            self.held = {loader.name: self.held.get(loader.name) or self._loaded(loader) for loader in loaders}
         units = 0
 
         def tick(done: int) -> None:
             nonlocal units
             units += done
 
-        held, run = [self.held[recipe.name] for recipe in recipes], imported(function)
+        held, run = [self.held[loader.name] for loader in loaders], imported(function)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(self.threads)
         with warnings.catch_warnings(record=True) as caught:
@@ -47,9 +47,9 @@ class Actor:
         return value, units, [str(one.message) for one in caught if one.category is UserWarning]
 
     @staticmethod
-    def _loaded(recipe: Recipe) -> Any:
+    def _loaded(loader: Loader) -> Any:
         try:
-            return recipe.load()
+            return loader.load()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the run with one sentence
             said = str(error) if isinstance(error, SigmaTuneError) else f"{reason(error)}."
             raise SigmaTuneError(f"on the worker {ray.util.get_node_ip_address()}: {said}") from None

@@ -1,7 +1,7 @@
 """What an engine is: it runs independent pieces of one job and returns their results in order.
 
 A piece is an argument of a function that every process can import. What all pieces need, such as a model, is *held*: here it is
-an object, and a process elsewhere loads it once by its recipe. A result depends on the function, what is held and the piece
+an object, and a process elsewhere loads it once by a loader. A result depends on the function, what is held and the piece
 alone, so it does not matter where a piece runs, how often, and in which order.
 """
 
@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sigmatune.support.imports import imported
 from sigmatune.support.threads import Worker
 
 Tick = Callable[[int], None]
@@ -23,18 +22,18 @@ Map = Callable[..., Iterator[Any]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Loader:
     """How another process loads what is held.
 
     Attributes:
-        name: Recipes of one name load the same.
-        function: Its import path, ``module:function``.
+        name: Loaders of one name load the same.
+        function: The function that loads it, which every process can import.
         arguments: Its arguments; they are pickled.
         accelerated: It wants an accelerator, if there is one.
     """
 
     name: str
-    function: str
+    function: Callable[..., Any]
     arguments: tuple[Any, ...]
     accelerated: bool = False
 
@@ -44,7 +43,7 @@ class Recipe:
         Raises:
             SigmaTuneError: if that is impossible, in one sentence.
         """
-        return imported(self.function)(*self.arguments)
+        return self.function(*self.arguments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,11 @@ class Held:
 
     Attributes:
         here: The object in this process.
-        recipe: Returns how another process loads it; raises :class:`~sigmatune.support.errors.SigmaTuneError` if none can.
+        loader: Returns how another process loads it; raises :class:`~sigmatune.support.errors.SigmaTuneError` if none can.
     """
 
     here: Any
-    recipe: Callable[[], Recipe]
+    loader: Callable[[], Loader]
 
 
 def no_tick(done: int) -> None:

@@ -23,7 +23,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sigmatune.support.engine.actor import Actor
-from sigmatune.support.engine.base import Engine, Held, Map, Recipe, Tick, no_tick
+from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
@@ -78,9 +78,9 @@ class Ray(Engine):
         at_once: int = 1,
         tick: Tick = no_tick,
     ) -> Iterator[Any]:
-        name, recipes = import_path(function), [one.recipe() for one in held]
+        name, loaders = import_path(function), [one.loader() for one in held]
         assert name is not None  # ours, all at the top of a module
-        pool, references = self._started(recipes), [self._put(recipe) for recipe in recipes]
+        pool, references = self._started(loaders), [self._put(loader) for loader in loaders]
         numbers = reversed(range(len(pieces)))  # pieces[i] is asked for when its turn comes: it may be large
         waiting = [pool.submit(self._done, name, references, pieces, i, tick) for i in numbers]
         try:
@@ -111,11 +111,11 @@ class Ray(Engine):
         if self._began:
             ray.shutdown()
 
-    def _put(self, recipe: Recipe) -> Any:
+    def _put(self, loader: Loader) -> Any:
         with self._lock:
-            if recipe.name not in self._references:
-                self._references[recipe.name] = ray.put(recipe)
-            return self._references[recipe.name]
+            if loader.name not in self._references:
+                self._references[loader.name] = ray.put(loader)
+            return self._references[loader.name]
 
     def _done(self, function: str, references: Sequence[Any], pieces: Sequence[Any], i: int, tick: Tick) -> Any:
         """The result of a piece, by as many workers as it takes."""
@@ -141,11 +141,11 @@ class Ray(Engine):
 
     # ---------------------------------------------------------------------------------------------------------- workers
 
-    def _started(self, recipes: Sequence[Recipe]) -> ThreadPoolExecutor:
+    def _started(self, loaders: Sequence[Loader]) -> ThreadPoolExecutor:
         """The threads that wait for the actors, which are started now if there are none."""
         with self._lock:
             room = ray.cluster_resources()
-            wants = any(recipe.accelerated for recipe in recipes) and room.get("GPU", 0) > 0
+            wants = any(loader.accelerated for loader in loaders) and room.get("GPU", 0) > 0
             gpus = self._gpus if self._gpus is not None else float(wants)
             if self._pool is not None and gpus > self.gpus:  # those so far had work without a network only
                 self._stop()
