@@ -31,7 +31,7 @@ from sigmatune.support import json_file, outputs
 from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.json_file import Strict
-from sigmatune.support.progress import Progress
+from sigmatune.support.progress import Progress, quiet
 from sigmatune.support.reading import parsed
 
 ROWS = 10_000
@@ -229,20 +229,19 @@ def measure(
     moments, rows = dict[tuple[str, str], Moments](), dict[tuple[str, str], Features]()
     done, shape = 0, (0, 0, 0)
     for pixels, by_extractor in featured(images, extractors, engine):
-        shape = (pixels.shape[3], *pixels.shape[1:3])
-        places = place[done : done + len(pixels)]
+        shape, places = (pixels.shape[3], *pixels.shape[1:3]), place[done : done + len(pixels)]
         for extractor, spaces in zip(extractors, by_extractor, strict=True):
             for space, features in spaces.items():
                 if extractor.spaces[space].kind == "logits":  # of scores, which need no reference
                     continue
                 key = extractor.name, space
-                kept = rows.setdefault(key, np.empty((len(chosen), features.shape[1]), np.float32))
-                kept[places[places >= 0]] = features[places >= 0]
+                if key not in rows:
+                    rows[key] = np.empty((len(chosen), features.shape[1]), np.float32)
+                rows[key][places[places >= 0]] = features[places >= 0]
                 part = Moments.of(features.astype(np.float64))
                 moments[key] = moments[key] + part if key in moments else part
         done += len(pixels)
-        if progress is not None:
-            progress("reference", done, images.count)
+        (progress or quiet)("reference", done, images.count)
     statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
     specs = {one.name: one.spec() for one in extractors}
     return Reference(name or images.name, images.count, shape, specs, statistics, images.about())
