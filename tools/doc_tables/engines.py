@@ -18,7 +18,8 @@ def engine_overhead_table(result: dict) -> str:
     note = (
         f"A network that sleeps {1000 * result['call_seconds']:.0f} ms a call; pieces of {result['images_per_piece']} images. "
         f"Efficiency is the sleep of one worker over the time of all, the best of {best} rounds, on "
-        f"{result['machine']['cores']} cores that other processes kept busy (load {result['load']:.0f}). Ray {result['machine']['ray']}. {made_by(result)}"
+        f"{result['machine']['cores']} cores that other processes kept busy (load {result['load']:.0f}). "
+        f"Ray {result['machine']['ray']}. {made_by(result)}"
     )
     return markdown(["workers", "pieces", "efficiency", "CPU time of the command, per piece", "start"], rows, note)
 

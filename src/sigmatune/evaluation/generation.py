@@ -104,7 +104,7 @@ def generate(  # noqa: PLR0913 (what to make, what to keep, what to use)
         folder: A run folder, created if missing. Without it everything stays in memory.
         keep: Also keep the images; without them another extractor has to sample them again.
         batch: Images that are sampled at once; changes memory and speed, but no bit of the result. By default a shard,
-            or as many whole micro-batches of it as have :data:`AT_ONCE` numbers.
+            or as many whole micro-batches of it as have ``AT_ONCE`` numbers.
         progress: Sees the images done.
         engine: Where shards are sampled and their features taken; without ``keep`` no image comes back from elsewhere.
 
