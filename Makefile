@@ -57,7 +57,7 @@ test-numerical: $(DEV)  ## Run the tests whose numbers depend on the processor, 
 
 lowest: $(LOWEST)/bin/pip  ## Install the lowest versions that are allowed, in an environment of their own, and try them
 	PIP_CONSTRAINT=constraints-lowest.txt $(LOWEST)/bin/python -m pip --disable-pip-version-check install \
-	  --progress-bar off $(PIP_ARGS) -e ".[spectra,eval,train,lora,search]"
+	  --progress-bar off $(PIP_ARGS) -e ".[spectra,eval,train,lora,ray,search]"
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python tools/smoke.py
 
 check: lint types floors docs  ## Lint, format, types, floors, documentation (`make -k check` shows everything that fails)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from sets import noise_pictures
 from sigmatune import compile_plan, load, schedules
-from sigmatune.evaluation.generation import SHARD
+from sigmatune.evaluation.shards import SHARD
 
 
 @pytest.fixture(scope="module")

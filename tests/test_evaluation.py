@@ -225,7 +225,7 @@ def test_figures_are_the_same_for_any_batch_and_after_a_stop(digits, plan, tmp_p
     exact = of()
     for batch in (1, 7, 64):
         assert of(batch=batch) == exact, batch
-    monkeypatch.setattr("sigmatune.evaluation.generation.SHARD", 8)
+    monkeypatch.setattr("sigmatune.evaluation.shards.SHARD", 8)
     calls = []
 
     def stop(what, done, total):
@@ -240,14 +240,14 @@ def test_figures_are_the_same_for_any_batch_and_after_a_stop(digits, plan, tmp_p
     assert of(folder=tmp_path) == exact
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items()), "what was made is not made again"
     sampled = []
-    monkeypatch.setattr("sigmatune.evaluation.generation.sample", lambda *a, **k: sampled.append(k))
+    monkeypatch.setattr("sigmatune.evaluation.shards.sample", lambda *a, **k: sampled.append(k))
     assert of(folder=tmp_path) == exact
     assert not sampled
 
 
 def test_another_extractor_reads_the_pictures_that_are_kept(digits, plan, tmp_path, monkeypatch):
     generate(digits, plan, 10, [Rings()], folder=tmp_path)
-    monkeypatch.setattr("sigmatune.evaluation.generation.sample", lambda *a, **k: pytest.fail("images are there"))
+    monkeypatch.setattr("sigmatune.evaluation.shards.sample", lambda *a, **k: pytest.fail("images are there"))
     generate(digits, plan, 10, [PixelValues()], folder=tmp_path)
     with pytest.raises(pytest.fail.Exception):
         generate(digits, plan, 12, [PixelValues()], folder=tmp_path)  # another last shard

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from exact import gaussian
 from sigmatune.analysis.stepwise import log_magnitudes
 from sigmatune.core.wrappers import Observed
-from sigmatune.evaluation import doctor, generation
+from sigmatune.evaluation import doctor, generation, shards
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 from sigmatune.noise import VE
@@ -307,13 +307,16 @@ def test_a_shard_of_large_pictures_is_sampled_a_few_at_a_time(monkeypatch):
     model = gaussian(VE(0.02, 20.0))
     model.value_range = (-3.0, 3.0)
     plan = Workbench(model, SETTINGS).plan(build("karras", 2, model.path), "euler").with_notes(micro_batch=4)
-    count = generation.Count(None, "images", 10)
-    assert generation._at_once(model, plan) == generation.SHARD
-    shard = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, count)()
-    monkeypatch.setattr(generation, "AT_ONCE", 5 * 64)
-    assert generation._at_once(model, plan) == 4
-    few = generation._Pixels(model, plan, 0, range(10), generation._at_once(model, plan), None, count)()
-    assert np.array_equal(few, shard)
+
+    def shard_of() -> np.ndarray:
+        piece = shards._Piece(plan, 0, range(10), shards.rows_at_once(model, plan), None, (), keep=True)
+        return shards._made(model, [], piece, lambda rows: None)[0]
+
+    assert shards.rows_at_once(model, plan) == shards.SHARD
+    shard = shard_of()
+    monkeypatch.setattr(shards, "AT_ONCE", 5 * 64)
+    assert shards.rows_at_once(model, plan) == 4
+    assert np.array_equal(shard_of(), shard)
 
 
 def test_tuning_is_the_same_however_few_rows_are_held(monkeypatch):
@@ -371,7 +374,7 @@ def test_a_shard_of_large_images_has_fewer_of_them(monkeypatch, tmp_path):
     model.value_range = (-3.0, 3.0)
     plan = Workbench(model, SETTINGS).plan(build("karras", 2, model.path), "euler").with_notes(micro_batch=2)
     whole = generation.generate(model, plan, 10, [Rings()], folder=tmp_path / "whole")
-    monkeypatch.setattr(generation, "KEPT_AT_ONCE", 5 * 64)
+    monkeypatch.setattr(shards, "KEPT_AT_ONCE", 5 * 64)
     calls = generation.evaluations(model, plan, 10)
     few = generation.generate(model, plan, 10, [Rings()], folder=tmp_path / "few")
     assert np.array_equal(few.rows("rings", "rings"), whole.rows("rings", "rings"))

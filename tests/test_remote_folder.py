@@ -60,7 +60,7 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(generation, "SHARD", 16)
+    monkeypatch.setattr(evaluation_shards, "SHARD", 16)
     np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
     digits = load("digits")
     compile_plan(schedules.build("karras", 3, digits.path), "euler", digits).save(tmp_path / "a.json")
@@ -79,14 +79,14 @@ def test_another_machine_resumes_where_the_first_died(run, files, store, machine
 
     machine(1)
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "sample", killed)
+        patch.setattr(evaluation_shards, "sample", killed)
         assert run(*EVALUATE, "--run", f"s3://{bucket}/run")[0] == 130
     system.invalidate_cache()
     there = [name for name in system.find(f"{bucket}/run") if name.endswith(".npz")]
     assert 0 < len(there) < 3, "pieces are in the store as soon as they are whole"
     machine(2)
     again = []
-    monkeypatch.setattr(generation, "sample", lambda *args, **named: again.append(1) or sample(*args, **named))
+    monkeypatch.setattr(evaluation_shards, "sample", lambda *args, **named: again.append(1) or sample(*args, **named))
     code, out, err = run(*EVALUATE, "--run", f"s3://{bucket}/run")
     assert code == 0, err
     assert f"s3://{bucket}/run (a later run resumes" in out

@@ -17,7 +17,7 @@ from sigmatune import compile_plan, load, schedules
 from sigmatune.evaluation import generation, paired_distance
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.shards import MANIFEST, Share
+from sigmatune.support.share import MANIFEST, Share
 from sigmatune.workflows import paired_errors, sharded
 from sigmatune.workflows.sharded import ShardedJob
 
@@ -47,7 +47,7 @@ def digits():
 @pytest.fixture
 def files(tmp_path, digits, monkeypatch, one_thread):
     """Data and plans, with pieces of 16 images and 16 noises, and a reference that settles soon."""
-    monkeypatch.setattr(generation, "SHARD", 16)
+    monkeypatch.setattr(evaluation_shards, "SHARD", 16)
     monkeypatch.setattr(generation, "SMALL", 16)
     for module in (paired_distance, paired_errors, sharded):
         monkeypatch.setattr(module, "FIRST", 8)
@@ -123,7 +123,7 @@ def test_a_killed_shard_resumes_and_is_not_joined_before(run, files, monkeypatch
 
     assert run(*EVALUATE, "--shard", "1/2")[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "sample", killed)
+        patch.setattr(evaluation_shards, "sample", killed)
         assert run(*command)[0] == 130
     before = {path: path.stat().st_mtime_ns for path in files.glob("evaluation-2-of-2.run/**/*.npz")}
     assert before

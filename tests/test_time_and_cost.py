@@ -76,9 +76,8 @@ def test_parts_share_one_progress_by_their_work():
     counted = []
     count = Count(lambda *said: counted.append(said), "images", 10)
     count.add(4)
-    count.reach(8)
-    count.reach(8)
-    assert [done for _, done, _ in counted] == [4, 8, 8]
+    count.add(8)
+    assert [done for _, done, _ in counted] == [4, 10], "at most the whole"
 
 
 def test_lines_without_a_terminal_and_silence_by_option(capsys, monkeypatch):

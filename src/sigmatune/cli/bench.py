@@ -17,6 +17,7 @@ from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
 from sigmatune.cli.shared_options import (
     BenchReference,
     Device,
+    EngineName,
     FeaturesRun,
     Force,
     JsonOfFile,
@@ -82,6 +83,7 @@ def bench(
     as_json: JsonOfFile = False,
     force: Force = False,
     device: Device = "auto",
+    engine: EngineName = "local",
 ) -> None:
     """Compare schedules, solvers and plans at several budgets, on the same noises, with intervals.
 
@@ -91,8 +93,7 @@ def bench(
     from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
     from sigmatune.plan import load_plan
-    from sigmatune.report import leaderboard_page as page
-    from sigmatune.support.files import write_text
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
 
@@ -112,20 +113,21 @@ def bench(
     if dry_run:
         show(replace(estimate, notes=remarks), as_json=as_json)
         return
-    with measuring(work):
+    with measuring(work), engine_of(engine) as asked.engine:
         with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
             if division.divided(
                 lambda: _sharded(denoiser, competitors, asked, n, noises, seed), work, as_json=as_json, keep=keep,
-                progress=progress,
+                progress=progress, engine=asked.running,
             ):  # fmt: skip
                 return
             parts = Parts(progress, estimate.work)
             rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
-            rows = with_errors(denoiser, rows, noises, seed=seed, folder=work, progress=parts.take())
+            rows = with_errors(
+                denoiser, rows, noises, seed=seed, folder=work, progress=parts.take(), engine=asked.running
+            )
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
         result |= {"reference_about": known} if known else {}
-        write_text(out, json.dumps(result, indent=1) + "\n")
-        write_text(html, page.page(result, _samples(denoiser, rows, seed), denoiser.value_range))
+        _write(result, out, html, _samples(denoiser, rows, seed), denoiser.value_range)
     if as_json:
         print(json.dumps(result, indent=1))
         return
@@ -133,6 +135,17 @@ def bench(
     for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
         print(line)
     print(f"written to {out} and {html}; features: {shown_folder(work)} (a later run resumes from them)")
+
+
+def _write(
+    result: dict[str, Any], out: Path, html: Path, samples: list[tuple[str, torch.Tensor]], value_range: tuple[float, float]
+) -> None:
+    """Writes the leaderboard and its page."""
+    from sigmatune.report import leaderboard_page
+    from sigmatune.support.files import write_text
+
+    write_text(out, json.dumps(result, indent=1) + "\n")
+    write_text(html, leaderboard_page.page(result, samples, value_range))
 
 
 def _measured(
@@ -145,7 +158,9 @@ def _measured(
     wanted = asked.wanted(tuple(denoiser.shape))
     data = asked.data(model, wanted, parts.take())
     check(wanted, data, tuple(denoiser.shape))
-    rows = leaderboard.measured(denoiser, competitors, wanted, data, progress=parts.take(), **sampling)
+    rows = leaderboard.measured(
+        denoiser, competitors, wanted, data, progress=parts.take(), engine=asked.running, **sampling
+    )
     return rows, {} if data is None else dict(data.about)
 
 

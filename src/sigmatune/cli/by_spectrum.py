@@ -36,6 +36,7 @@ def by_spectrum(
     given: dict[str, Any],
     dry_run: bool,
     each: float | None,
+    engine: str = "local",
 ) -> None:
     """Tunes and writes one plan for each number of calls, or only says what this would cost.
 
@@ -43,6 +44,7 @@ def by_spectrum(
         SigmaTuneError: if the spectrum or the reference is not known, or there are too few images; nothing is written.
     """
     from sigmatune.plan.file import dumps
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.tuning.own_spectrum import own_modes
     from sigmatune.workflows.judge import ReferenceData
     from sigmatune.workflows.tune_by_spectrum import by_spectrum_estimate, tune_by_spectrum
@@ -56,14 +58,18 @@ def by_spectrum(
     asked = Measuring("fd", "", "", reference or data, 0, device, values)
     wanted = asked.wanted(tuple(model.shape))
     plans = {}
-    with measuring(work), progress_bar("tuning", quiet=as_json, estimate=estimate) as bar:
+    with (
+        measuring(work),
+        engine_of(engine) as running,
+        progress_bar("tuning", quiet=as_json, estimate=estimate) as bar,
+    ):
         parts = Parts(bar, [OF_REFERENCE, *[1.0] * len(files)])
         known = asked.data(source, wanted, parts.take())
         if known is None:
             raise SigmaTuneError(
                 "this guard compares images with data; pass --reference, a folder of images or a file."
             )
-        compared = ReferenceData(known, wanted.extractor, images, seed, work)
+        compared = ReferenceData(known, wanted.extractor, images, seed, work, running)
         for calls, file in files.items():
             plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=parts.take())
             plans[calls].save(file, force=True)  # may_write has decided

@@ -15,6 +15,7 @@ from sigmatune.cli.evaluation_options import Measuring, check_numbers, check_sou
 from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
 from sigmatune.cli.shared_options import (
     Device,
+    EngineName,
     Force,
     ImagesRun,
     JsonOfFile,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.verdict import Beside
     from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
+    from sigmatune.support.engine import Engine
     from sigmatune.support.progress import Progress
     from sigmatune.workflows.sharded import ShardedJob
 
@@ -82,6 +84,7 @@ def evaluate(
     as_json: JsonOfFile = False,
     force: Force = False,
     device: Device = "auto",
+    engine: EngineName = "local",
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
@@ -91,6 +94,7 @@ def evaluate(
     """
     from sigmatune.evaluation.record import save
     from sigmatune.rules.rule_file import load_any
+    from sigmatune.support.engine import engine as engine_of
 
     division = Division.of(shard, merge)
     check_numbers(n, save_reference, shard)
@@ -113,13 +117,13 @@ def evaluate(
         if dry_run:
             show(replace(job.estimate, notes=remarks), as_json=as_json)
             return
-    with measuring(work) if plan else nullcontext():
+    with measuring(work) if plan else nullcontext(), engine_of(engine) as asked.engine:
         with progress_bar("evaluation", quiet=as_json, estimate=None if job is None else job.estimate) as progress:
             if job is None:
                 done = _of_pictures(images, n, seed, asked, progress)
             elif division.divided(
                 lambda: job.sharded(against, asked, listed(metrics)), work, as_json=as_json, keep=job.keep, batch=batch,
-                progress=progress,
+                progress=progress, engine=asked.running,
             ):  # fmt: skip
                 return
             else:
@@ -199,12 +203,12 @@ class _Job:
         sampled, compared = listed(metrics) != ["paired"], "paired" in listed(metrics)
         return evaluation_estimate(pairs, self.n, sampled=sampled, paired=compared, each=each)
 
-    def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted, progress: Progress) -> Sample:
+    def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted, progress: Progress, engine: Engine) -> Sample:
         from sigmatune.evaluation.generation import generate
 
         return generate(
             *pair, self.n, wanted.extractors, seed=self.seed, folder=self.work, keep=self.keep,
-            batch=self.batch, progress=progress,
+            batch=self.batch, progress=progress, engine=engine,
         )  # fmt: skip
 
     def sharded(self, against: str, asked: Measuring, metrics: list[str]) -> ShardedJob:
@@ -263,8 +267,8 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
     wanted = asked.wanted(shape)
     data = asked.data("", wanted, progress)
     check(wanted, data, shape)
-    sample = pictures(source, wanted.extractors, n, seed=seed)
-    return _Done(figures(sample, wanted, data, progress=progress), data, sample.origin)
+    sample = pictures(source, wanted.extractors, n, seed=seed, engine=asked.running)
+    return _Done(figures(sample, wanted, data, progress=progress, engine=asked.running), data, sample.origin)
 
 
 def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str], progress: Progress) -> _Done:
@@ -285,16 +289,18 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
             raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
         done.data = asked.data(model, wanted, of_reference)
         check(wanted, done.data, tuple(job.model.pixel_shape))
-        sample = job.sample(pair, wanted, of_plan)
+        sample = job.sample(pair, wanted, of_plan, asked.running)
         done.origin["origin"] = sample.origin
-        done.figures += figures(sample, wanted, done.data)
+        done.figures += figures(sample, wanted, done.data, engine=asked.running)
         if rival is not None and done.data is not None:
-            theirs = job.sample(rival, wanted, of_rival)
+            theirs = job.sample(rival, wanted, of_rival, asked.running)
             done.compared = _compared(sample, theirs, wanted, done.data, job.seed)
-            done.pairs = beside(done.figures, figures(theirs, wanted, done.data))
+            done.pairs = beside(done.figures, figures(theirs, wanted, done.data, engine=asked.running))
     if "paired" in metrics:
         measure = of_evidence(pair[1].evidence, pair[0])
-        figure = paired(*pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=of_pairs)
+        figure = paired(
+            *pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=of_pairs, engine=asked.running
+        )
         done.figures.append(figure)
     return done
 

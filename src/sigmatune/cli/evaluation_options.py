@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
     from sigmatune.evaluation.verdict import Beside
+    from sigmatune.support.engine import Engine
 
 EXTRACTOR = "efficientnet-lite0"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measuring:
-    """The options about metrics; empty means not given."""
+    """The options about metrics; empty means not given, and the engine is known once the work begins."""
 
     metrics: str
     extractor: str
@@ -30,6 +31,14 @@ class Measuring:
     size: int
     device: str
     values: str = "auto"
+    engine: Engine | None = None
+
+    @property
+    def running(self) -> Engine:
+        """The engine."""
+        from sigmatune.support.engine import LOCAL
+
+        return self.engine or LOCAL
 
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
         """The requested metrics for images of a shape.
@@ -68,7 +77,7 @@ class Measuring:
         if reference.is_statistics(Path(self.reference)):
             return reference.load(self.reference)
         images = open_images(self.reference, size=self.size or None, values=values_of(self.values))
-        return reference.measure(images, wanted.extractors, progress=progress)
+        return reference.measure(images, wanted.extractors, progress=progress, engine=self.running)
 
 
 def check_numbers(n: int | None, save_reference: Path | None, shard: str) -> None:

@@ -16,7 +16,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from sigmatune.plan.estimate import CostEstimate
-    from sigmatune.support.shards import Share
+    from sigmatune.support.share import Share
     from sigmatune.workflows.sharded import ShardedJob
 
 Shard = Annotated[
@@ -54,7 +54,7 @@ class Division:
         Raises:
             SigmaTuneError: for a share that is none, or both options.
         """
-        from sigmatune.support.shards import Share
+        from sigmatune.support.share import Share
 
         if shard and merge:
             raise SigmaTuneError("--shard does one share and --merge joins all; give one of them.")

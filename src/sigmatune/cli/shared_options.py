@@ -17,6 +17,10 @@ Model = Annotated[str, typer.Argument(help="cifar10, digits, a diffusers folder,
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
 TrainingDevice = Annotated[str, typer.Option("--device", help="auto, or cpu.")]
 
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Where the work runs: local, ray, or ray://host:10001 (docs: Scale).")
+]
+
 MicroBatch = Annotated[int, typer.Option("--micro-batch", help="Images per network call; the plan's own by default.")]
 TuningMicroBatch = Annotated[
     int, typer.Option("--micro-batch", help="Images per network call; by default 16, fewer where they are large.")

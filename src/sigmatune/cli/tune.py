@@ -15,6 +15,7 @@ from sigmatune.cli.common import Several, conditions, may_write, measure_of
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed
 from sigmatune.cli.shared_options import (
     Device,
+    EngineName,
     Force,
     Guidance,
     Interval,
@@ -84,6 +85,7 @@ def tune(
     micro_batch: TuningMicroBatch = 0,
     seed: TuningSeed = 0,
     device: Device = "auto",
+    engine: EngineName = "local",
     run: TuningRun = None,
     report: Path | None = typer.Option(
         None, help="HTML report to write; by default beside the plan file and named after it."
@@ -151,12 +153,12 @@ def tune(
         without(of_paired, f"{solvers.solver(solver).name} is tuned by the spectrum and tested on images")
         by_spectrum(
             model, files, solver, images=images, reference=reference, data=data, values=values, seed=seed, device=device,
-            work=work, as_json=as_json, given=given, dry_run=dry_run, each=each,
+            work=work, as_json=as_json, given=given, dry_run=dry_run, each=each, engine=engine,
         )  # fmt: skip
         return
     without(of_pictures, f"{solvers.solver(solver).name} is tested noise by noise, without data")
     wanted = TuningJob(list(files), solver, method, coefficients, Budget.of(limit))
-    job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began, tuple(tracker))
+    job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began, tuple(tracker), engine)
     if dry_run:
         job.show_estimate(page, each, as_json=as_json)
     else:

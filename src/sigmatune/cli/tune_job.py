@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
+    from sigmatune.support.engine import Engine
     from sigmatune.tuning import TuningSettings, Workbench
     from sigmatune.tuning.estimates import TuningJob
 
@@ -45,6 +46,7 @@ class TuneJob:
         measured_by: The measure, as arguments of a workbench.
         began: When the command began, by ``time.monotonic()``.
         trackers: Names of experiment trackers.
+        engine: Where references and candidates run.
     """
 
     model: str
@@ -57,6 +59,7 @@ class TuneJob:
     measured_by: dict[str, Any]
     began: float
     trackers: tuple[str, ...] = ()
+    engine: str = "local"
 
     def estimate(self, denoiser: Denoiser, page: Path | None, each: float | None = None) -> tuple[CostEstimate, int]:
         """What the command costs, and how many noises its report has; 0 for no report."""
@@ -83,16 +86,17 @@ class TuneJob:
     def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
         """Tunes, writes plans and report, and prints the result."""
         from sigmatune.plan.file import dumps
+        from sigmatune.support.engine import engine
 
         denoiser = load_model(self.model, self.device, self.given)
         self._check(denoiser)
-        with measuring(self.work):
+        with measuring(self.work), engine(self.engine) as running:
             estimate, rows = self.estimate(denoiser, page)
             settings = self.wanted.settings(denoiser, self.settings, estimate.call_seconds)
             with progress_bar("tuning", quiet=as_json, estimate=estimate) as progress:
                 report = estimate.evaluations.get("report", 0)
                 parts = Parts(progress, [estimate.total - report, report])
-                bench, plans = self._tuned(denoiser, settings, estimate, files, parts.take())
+                bench, plans = self._tuned(denoiser, settings, estimate, files, (parts.take(), running))
                 tested = all((plan.evidence or {}).get("tested", True) for plan in plans.values())
                 written = page if page is not None and rows and tested and self._in_time(estimate) else None
                 if written is not None:
@@ -129,12 +133,15 @@ class TuneJob:
         settings: TuningSettings,
         estimate: CostEstimate,
         files: dict[int, Path],
-        progress: Callable[[str, int, int], None],
+        shown: tuple[Callable[[str, int, int], None], Engine],
     ) -> tuple[Workbench, dict[int, Plan]]:
         from sigmatune.tuning import Workbench, tune_on
         from sigmatune.tuning.budget import Budget
 
-        bench = Workbench(denoiser, settings, store=self.work, study=self.study, progress=progress, **self.measured_by)
+        progress, running = shown
+        bench = Workbench(
+            denoiser, settings, store=self.work, study=self.study, progress=progress, engine=running, **self.measured_by
+        )
         bench.costs.call_seconds = estimate.call_seconds
         left, wanted = self.wanted.budget.since(self.began), self.wanted
         kept = estimate.evaluations.get("report", 0) * estimate.call_seconds + LAST

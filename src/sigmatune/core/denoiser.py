@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from sigmatune.core.identity import same
+from sigmatune.core.origin import Origin
 from sigmatune.noise import Array, NoisePath
 from sigmatune.support.errors import SigmaTuneError
 
@@ -44,6 +45,7 @@ class Denoiser(ABC):
         conditioning: The number of conditions per kind of row, if any; stored with tuned plans.
         loaded_with: The options of :func:`sigmatune.load` that chose prompts, labels, guidance and size, JSON-ready; stored
             with tuned plans, so that the same model can be loaded from the plan alone.
+        origin: Where it came from, if :func:`sigmatune.load` returned it or one that it was derived from.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +62,7 @@ class Denoiser(ABC):
     guidance: Mapping[str, Any] | None = None
     conditioning: Mapping[str, Any] | None = None
     loaded_with: Mapping[str, Any] = {}
+    origin: Origin | None = None
 
     @abstractmethod
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
+from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 from sigmatune.evaluation.metrics import METRICS, Metric
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
-from sigmatune.evaluation.reference_set import Reference
+from sigmatune.evaluation.reference_set import Reference, Statistics
 from sigmatune.evaluation.sample import Sample
+from sigmatune.statistics.jackknife import Estimate
+from sigmatune.support.engine import LOCAL, Engine, Tick
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.progress import Progress
+from sigmatune.support.progress import Count, Progress
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,38 @@ def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -
             reference.space(name, space)
 
 
+@dataclass(frozen=True, eq=False)
+class _Figures(Sequence[Any]):
+    """A metric, features and the data's statistics for every figure; collected when asked for, because each is large."""
+
+    jobs: Sequence[tuple[Metric, str, Subspace]]
+    sample: Sample
+    reference: Reference | None
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __getitem__(self, i: Any) -> Any:
+        metric, name, space = self.jobs[i]
+        compared = self.reference if metric.needs_reference else None
+        known = None if compared is None else compared.space(name, space)
+        return metric, self.sample.rows(name, space.base), known
+
+
+def _estimates(piece: tuple[Metric, Features, Statistics | None], tick: Tick) -> dict[str, Estimate]:
+    metric, features, known = piece
+    estimates = dict(metric.estimate(features, known))
+    tick(1)
+    return estimates
+
+
 def figures(
-    sample: Sample, wanted: Wanted, reference: Reference | None, *, progress: Progress | None = None
+    sample: Sample,
+    wanted: Wanted,
+    reference: Reference | None,
+    *,
+    progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> list[Figure]:
     """Measures a set of images.
 
@@ -98,6 +131,7 @@ def figures(
         wanted: What to measure.
         reference: The data, if any metric needs it.
         progress: Sees the figures done.
+        engine: Where the figures and their jackknives are computed.
 
     Raises:
         SigmaTuneError: as :func:`check` does, if there are too few images, or for a figure that is not a finite number.
@@ -108,11 +142,10 @@ def figures(
     seeds: dict[str, Any] = {
         name: sample.origin[name] for name in ("seed", "indices", "pictures") if name in sample.origin
     }
-    measured = []
-    for done, (metric, name, space) in enumerate(jobs):
-        if progress is not None:
-            progress("metrics", done, len(jobs))
-        known = reference.space(name, space) if reference is not None and metric.needs_reference else None
+    measured, count = [], Count(progress, "metrics", len(jobs))
+    count.add(0)
+    estimates = engine.run(_estimates, [], _Figures(jobs, sample, reference), tick=count.add)
+    for (metric, name, space), values in zip(jobs, estimates, strict=True):
         settings = EvaluationSettings(
             n=sample.n,
             reference=reference.spec() if reference is not None and metric.needs_reference else None,
@@ -122,7 +155,7 @@ def figures(
             dtype=str(sample.origin.get("dtype", "uint8")),
             versions=versions(),
         )
-        for label, estimate in metric.estimate(sample.rows(name, space.base), known).items():
+        for label, estimate in values.items():
             if not np.isfinite([estimate.value, *estimate.left]).all():
                 raise SigmaTuneError(f"{label} in the space {space.name} is {estimate.value}; check the images.")
             bounded = replace(estimate, bounds=metric.bounds.get(label, estimate.bounds))

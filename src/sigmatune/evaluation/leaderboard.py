@@ -28,6 +28,7 @@ from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
 from sigmatune.statistics.jackknife import CONFIDENCE, Estimate
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts, Progress, stage
 
@@ -122,6 +123,7 @@ def measured(  # noqa: PLR0913 (entries, metrics and data)
     folder: Path | None = None,
     keep: bool = False,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> list[Row]:
     """Measures every entry on the same n noises; see :func:`~sigmatune.evaluation.generation.generate`."""
     check(wanted, reference, tuple(model.pixel_shape))
@@ -133,8 +135,10 @@ def measured(  # noqa: PLR0913 (entries, metrics and data)
         def report(what: str, done: int, total: int, part: Progress = part, name: str = name) -> None:
             part(f"{name}: {stage(what, done, total)}", done, total)
 
-        sample = generate(model, entry.plan, n, wanted.extractors, seed=seed, folder=folder, keep=keep, progress=report)
-        rows.append(Row(entry, cost, figures(sample, wanted, reference)))
+        sample = generate(
+            model, entry.plan, n, wanted.extractors, seed=seed, folder=folder, keep=keep, progress=report, engine=engine,
+        )  # fmt: skip
+        rows.append(Row(entry, cost, figures(sample, wanted, reference, engine=engine)))
     return rows
 
 

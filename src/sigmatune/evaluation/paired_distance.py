@@ -23,6 +23,7 @@ from sigmatune.plan import Plan
 from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER, reference_plan
 from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.statistics.paired import TRIM
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts, Progress
 
@@ -57,6 +58,7 @@ def paired(
     measure: ErrorMeasure | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> Figure:
     """Measures the paired error on the first n noises, at most :data:`MOST`.
 
@@ -67,17 +69,18 @@ def paired(
         measure: The measure of the error, the plan's; by default the root mean square.
         folder: Keeps the end points.
         progress: Receives the current action.
+        engine: Where the network runs.
 
     Raises:
         SigmaTuneError: for a stochastic plan, or if the reference does not converge.
     """
-    (figure,) = together(model, [plan], n, seed=seed, measure=measure, folder=folder, progress=progress)
+    (figure,) = together(model, [plan], n, seed=seed, measure=measure, folder=folder, progress=progress, engine=engine)
     if figure is None:
         raise SigmaTuneError(f"{UNSETTLED}, so paired errors mean nothing here.")
     return figure
 
 
-def together(
+def together(  # noqa: PLR0913 (what is measured, and how)
     model: Denoiser,
     plans: Sequence[Plan],
     n: int,
@@ -87,11 +90,12 @@ def together(
     measure: ErrorMeasure | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> list[Figure | None]:
     """Measures the paired errors of several plans against one reference, so that they can be compared.
 
     Args:
-        model, plans, n, measure, folder, progress: As for :func:`paired`.
+        model, plans, n, measure, folder, progress, engine: As for :func:`paired`.
         seed, first: The noises' seed, and the index of the first.
 
     Returns:
@@ -101,7 +105,9 @@ def together(
         SigmaTuneError: if a plan is stochastic.
     """
     rows = range(first, first + min(n, MOST))
-    logs, settled, steps = settle(model, plans, rows, seed=seed, measure=measure, folder=folder, progress=progress)
+    logs, settled, steps = settle(
+        model, plans, rows, seed=seed, measure=measure, folder=folder, progress=progress, engine=engine
+    )
     settings = _settings(model, steps, rows, seed, measure)
     return [_figure(e, settings) if fine else None for e, fine in zip(logs, settled, strict=True)]
 
@@ -115,11 +121,12 @@ def settle(
     measure: ErrorMeasure | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> tuple[list[Array], list[bool], int]:
     """Doubles the reference's steps until the plans' typical errors on some noises change no more.
 
     Args:
-        model, plans, seed, measure, folder, progress: As for :func:`together`.
+        model, plans, seed, measure, folder, progress, engine: As for :func:`together`.
         rows: The indices of the noises.
 
     Returns:
@@ -134,16 +141,17 @@ def settle(
 
     def ends(number: int) -> torch.Tensor:
         if folder is not None:  # reads them again: those of many plans would not fit into memory
-            return end_points(model, plans[number], rows, seed=seed, folder=folder)
+            return end_points(model, plans[number], rows, seed=seed, folder=folder, engine=engine)
         if number not in held:
-            held[number] = end_points(model, plans[number], rows, seed=seed)
+            held[number] = end_points(model, plans[number], rows, seed=seed, engine=engine)
         return held[number]
 
     doublings = Parts(progress, [FIRST * 2**k for k in range(MOST_DOUBLINGS + 1)])
 
     def logs(steps: int) -> list[Array]:
         part = doublings.take()
-        exact = end_points(model, reference_plan(model, steps), rows, seed=seed, folder=folder, progress=part)
+        finer = reference_plan(model, steps)
+        exact = end_points(model, finer, rows, seed=seed, folder=folder, progress=part, engine=engine)
         return [_logs(ends(number), exact, measure) for number in range(len(plans))]
 
     steps, now, settled = FIRST, logs(FIRST), [False] * len(plans)

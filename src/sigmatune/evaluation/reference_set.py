@@ -21,16 +21,17 @@ from pydantic import Field
 
 from sigmatune.evaluation.extractors import Extractor, Subspace
 from sigmatune.evaluation.extractors.base import Features, principal
-from sigmatune.evaluation.generation import in_pixels
+from sigmatune.evaluation.shards import featured
 from sigmatune.noise import Array
 from sigmatune.spectra import npz
 from sigmatune.spectra.images import Images
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
 from sigmatune.support import json_file, outputs
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.json_file import Strict
-from sigmatune.support.progress import Progress
+from sigmatune.support.progress import Progress, quiet
 from sigmatune.support.reading import parsed
 
 ROWS = 10_000
@@ -201,7 +202,12 @@ def _described(space: str, statistics: Statistics) -> str:
 
 
 def measure(
-    images: Images, extractors: Sequence[Extractor], *, name: str | None = None, progress: Progress | None = None
+    images: Images,
+    extractors: Sequence[Extractor],
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> Reference:
     """Measures the statistics of images in one pass; memory does not grow with their number.
 
@@ -210,24 +216,22 @@ def measure(
         extractors: What features to take.
         name: What to call it; the images' own name by default.
         progress: Sees the images done.
+        engine: Where features are taken; the images are read here.
 
     Raises:
         SigmaTuneError: if there are fewer than two, or they are not images or cannot be read.
     """
     if images.count < 2:
         raise SigmaTuneError(f"{images.name} holds one image; a reference needs at least two, preferably thousands.")
-    generator = np.random.default_rng(0)
-    chosen = generator.permutation(images.some(ROWS))
+    chosen = np.random.default_rng(0).permutation(images.some(ROWS))
     place = np.full(images.count, -1)
     place[chosen] = np.arange(len(chosen))
-    moments: dict[tuple[str, str], Moments] = {}
-    rows: dict[tuple[str, str], Features] = {}
+    moments, rows = dict[tuple[str, str], Moments](), dict[tuple[str, str], Features]()
     done, shape = 0, (0, 0, 0)
-    for pixels in in_pixels(images):
-        shape = (pixels.shape[3], *pixels.shape[1:3])
-        places = place[done : done + len(pixels)]
-        for extractor in extractors:
-            for space, features in extractor(pixels).items():
+    for pixels, by_extractor in featured(images, extractors, engine):
+        shape, places = (pixels.shape[3], *pixels.shape[1:3]), place[done : done + len(pixels)]
+        for extractor, spaces in zip(extractors, by_extractor, strict=True):
+            for space, features in spaces.items():
                 if extractor.spaces[space].kind == "logits":  # of scores, which need no reference
                     continue
                 key = extractor.name, space
@@ -237,10 +241,9 @@ def measure(
                 part = Moments.of(features.astype(np.float64))
                 moments[key] = moments[key] + part if key in moments else part
         done += len(pixels)
-        if progress is not None:
-            progress("reference", done, images.count)
+        (progress or quiet)("reference", done, images.count)
     statistics = {key: Statistics(moments[key], rows[key]) for key in moments}
-    specs = {extractor.name: extractor.spec() for extractor in extractors}
+    specs = {one.name: one.spec() for one in extractors}
     return Reference(name or images.name, images.count, shape, specs, statistics, images.about())
 
 

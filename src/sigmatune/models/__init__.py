@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.origin import Origin
 from sigmatune.models.bundled import bundled_folder, bundled_names
 from sigmatune.models.exact import is_exact, load_exact
 from sigmatune.models.whole_timesteps import on_whole_timesteps
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.folders import recover
+from sigmatune.support.imports import import_path, imported
 
 logger = logging.getLogger(__name__)
+
+IMPORT_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
 
 
 def load(source: Any, *, integer_time: bool = False, **options: Any) -> Denoiser:
@@ -27,7 +32,8 @@ def load(source: Any, *, integer_time: bool = False, **options: Any) -> Denoiser
             (:func:`~sigmatune.models.diffusers_networks.load_diffusers`, and for pipelines with a condition or latents
             :func:`~sigmatune.models.load_pipeline.load_pipeline`); a diffusers pipeline in memory
             (:func:`~sigmatune.models.load_pipeline.from_pipeline`); a single ``.safetensors`` file
-            (:mod:`~sigmatune.models.single_file`); a function D(x, sigma) with ``shape=``
+            (:mod:`~sigmatune.models.single_file`); a function D(x, sigma) with ``shape=``, or its import path,
+            ``package.module:function``
             (:func:`~sigmatune.models.function.from_callable`), or one of (x_t, t) with ``predicts="velocity"``, ``"noise"``,
             ``"v"`` or ``"score"`` (:func:`~sigmatune.models.function.from_network_function`).
         integer_time: Use whole timesteps only, for programs that round t, such as ComfyUI and Forge
@@ -47,6 +53,7 @@ def load(source: Any, *, integer_time: bool = False, **options: Any) -> Denoiser
     model = _loaded(source, options)
     if integer_time:
         model = on_whole_timesteps(model)
+    model.origin = model.origin or _origin(source, {**options, **({"integer_time": True} if integer_time else {})})
     logger.info("loaded %s in %.1f s: %s", name, time.monotonic() - began, _described(model))
     return model
 
@@ -54,6 +61,9 @@ def load(source: Any, *, integer_time: bool = False, **options: Any) -> Denoiser
 def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
     if is_exact(source):
         return load_exact(source, **options)
+    if isinstance(source, str) and re.fullmatch(IMPORT_PATH, source) and not Path(source).exists():
+        thing = imported(source)
+        return thing if isinstance(thing, Denoiser) else _loaded(thing, options)
     if isinstance(source, str | os.PathLike):
         from sigmatune.models.diffusers_networks import load_diffusers
         from sigmatune.models.load_pipeline import load_pipeline
@@ -76,6 +86,16 @@ def _loaded(source: Any, options: dict[str, Any]) -> Denoiser:
         "a model is a denoiser, a bundled name, a diffusers folder, pipeline or hub id, a .safetensors file, or a function, "
         f"not a {type(source).__name__}."
     )
+
+
+def _origin(source: Any, options: dict[str, Any]) -> Origin:
+    if isinstance(source, str | os.PathLike):
+        place = Path(source).expanduser()
+        absolute = place.exists() and not _is_name(source) and not is_exact(source)
+        return Origin(str(place.absolute()) if absolute else str(source), options=options)
+    path = import_path(source)
+    return Origin(path, f"the function {getattr(source, '__qualname__', type(source).__name__)}" if callable(source)
+                  else f"a {type(source).__name__}", options)  # fmt: skip
 
 
 def _function(source: Any, options: dict[str, Any]) -> Denoiser:

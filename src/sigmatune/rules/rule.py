@@ -24,6 +24,7 @@ from torch import float64
 
 from sigmatune import solvers
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.origin import derived
 from sigmatune.core.rng import START, noise
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.noise import Array, NoisePath
@@ -213,7 +214,7 @@ class SpectralRule:
         narrow = {**self.options, "widen": 0.0}
         ends = build(self.family, 2, self.path, spectrum=self.power(seed, indices), **narrow).sigmas[:, 1::-1]
         conditioned, plan = (
-            denoiser.conditioned(indices, self.labels(seed, indices), ends),
+            derived(denoiser, "conditioned", indices, self.labels(seed, indices), ends),
             self.plan(seed, indices, denoiser),
         )
         guided_model = getattr(denoiser, "conditional", denoiser)  # guided or not

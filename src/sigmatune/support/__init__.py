@@ -1,1 +1,1 @@
-"""What knows nothing of diffusion: errors, files, JSON files, registries, options, pixels, threads."""
+"""What knows nothing of diffusion: errors, files, JSON files, registries, options, pixels, threads, engines."""

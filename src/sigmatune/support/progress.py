@@ -140,10 +140,6 @@ class Count:
             self.done += some
             self.progress(self.what, min(self.done, self.total), self.total)
 
-    def reach(self, done: int) -> None:
-        """So many are done in all, whether they were counted or found."""
-        self.add(max(done - self.done, 0))
-
 
 def stage(what: str, done: int, total: int) -> str:
     """A stage with its own count, as the name of a stage."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Worker(Protocol):
@@ -32,6 +33,8 @@ def side_by_side(parts: int, worker: Worker) -> Iterator[Callable[..., Iterator[
     it does not suffer from another busy process. Elsewhere, and for a model that does not allow concurrent calls, it is
     the ordinary ``map``.
     """
+    import torch
+
     threads = torch.get_num_threads()
     jobs = min(threads, parts if worker.concurrent and worker.device.type == "cpu" else 1)
     if jobs <= 1:

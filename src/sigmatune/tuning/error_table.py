@@ -24,16 +24,21 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.rng import noise
 from sigmatune.core.schedule import whole
 from sigmatune.measures import Fitted
+from sigmatune.models.travel import held
 from sigmatune.noise import Array
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support import outputs, reading
+from sigmatune.support.engine import LOCAL, Engine, Tick
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Count
 
 FORMAT, VERSION = "sigmatune/error-table", 1
 TABLE_NOISE = 0xE7A81E
 """Noise channel of the table, so that it never repeats the noise that an image was sampled from."""
 
 LEVELS = 64
+GROUP = 8
+"""Levels of a piece of the work."""
 WIDEST = 1e4
 """Where the table ends on a path whose first level is infinite."""
 
@@ -116,6 +121,7 @@ def tabulate(
     micro_batch: int = 16,
     measure: Fitted | None = None,
     progress: Callable[[int, int], None] | None = None,
+    engine: Engine = LOCAL,
 ) -> ErrorTable:
     """Measures a model's error table; costs levels times images network evaluations.
 
@@ -127,6 +133,7 @@ def tabulate(
         micro_batch: Rows per network call, padded with zeros.
         measure: What squared errors are taken in, linear; by default the samples as they are.
         progress: Called with (network calls done, network calls in all).
+        engine: Where the network is called.
 
     Raises:
         SigmaTuneError: if the images do not fit the model, are fewer than two, or the model returns NaN; for a measure that
@@ -144,16 +151,18 @@ def tabulate(
     sigmas = levels_of(model, whole(levels, "levels"))
     total, square = np.zeros(len(sigmas)), np.zeros(len(sigmas))
     parts = range(0, len(images), size)
-    for done, first in enumerate(parts):
-        x0 = images[first : first + size].to(model.device, model.dtype)
-        eps = noise(seed, range(first, first + len(x0)), 0, model.shape, channel=TABLE_NOISE, dtype=model.dtype)
-        conditioned = model.rows(range(first, first + len(x0)), size - len(x0))
-        for g, sigma in enumerate(sigmas):
-            denoised = _denoised(conditioned, x0, eps.to(x0), float(sigma), size - len(x0))
-            each = _squared_error(denoised, x0, measure)
+    count = Count(
+        None if progress is None else lambda _, done, whole: progress(done, whole), "", len(parts) * len(sigmas)
+    )
+    groups = [range(g, min(g + GROUP, len(sigmas))) for g in range(0, len(sigmas), GROUP)]
+    jobs = [(first, group) for first in parts for group in groups]
+    pieces = [
+        _Piece(images[first : first + size], first, size, seed, sigmas[group.start : group.stop], measure)
+        for first, group in jobs
+    ]
+    for (_, group), errors in zip(jobs, engine.run(_errors, [held(model)], pieces, tick=count.add), strict=True):
+        for g, each in zip(group, errors, strict=True):
             total[g], square[g] = total[g] + each.sum(), square[g] + np.square(each).sum()
-            if progress is not None:
-                progress(done * len(sigmas) + g + 1, len(parts) * len(sigmas))
     n = len(images)
     mean = total / n
     scatter = np.sqrt(np.maximum(square / n - mean**2, 0) / (n - 1))
@@ -161,6 +170,31 @@ def tabulate(
         raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
     about = {"fingerprint": model.fingerprint(), "seed": seed}
     return ErrorTable(sigmas, mean, scatter, n, about if measure is None else about | {"measure": measure.to_dict()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some images, the first of an index, padded to a size, and some levels of the table."""
+
+    images: torch.Tensor
+    first: int
+    size: int
+    seed: int
+    sigmas: Array
+    measure: Fitted | None
+
+
+def _errors(model: Denoiser, piece: _Piece, tick: Tick) -> list[Array]:
+    """The errors of the images of a piece at each of its levels; ticks at every call."""
+    x0 = piece.images.to(model.device, model.dtype)
+    rows, pad = range(piece.first, piece.first + len(x0)), piece.size - len(x0)
+    eps = noise(piece.seed, rows, 0, model.shape, channel=TABLE_NOISE, dtype=model.dtype)
+    conditioned, errors = model.rows(rows, pad), []
+    for sigma in piece.sigmas:
+        denoised = _denoised(conditioned, x0, eps.to(x0), float(sigma), pad)
+        errors.append(_squared_error(denoised, x0, piece.measure))
+        tick(1)
+    return errors
 
 
 def evaluations(model: Denoiser, rows: int, levels: int = LEVELS, micro_batch: int = 16) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from sigmatune.support.engine import Tick
 from sigmatune.support.progress import Progress, quiet, stage
 from sigmatune.support.trackers import Track
 from sigmatune.tuning.costs import Costs
@@ -41,14 +40,14 @@ class Reporter:
         else:
             self.progress(what, done, total)
 
-    def of_calls(self, tick: Callable[[int], None], price: int, calls: int, what: str) -> Callable[..., None]:
+    def of_calls(self, tick: Tick, price: int, calls: int, what: str) -> Tick:
         """What to call after each of some calls of the network that cost a price together; names a stage if ``what`` does."""
         done = 0
 
-        def report(*_: int) -> None:
+        def report(some: int) -> None:
             nonlocal done
-            done += 1
-            tick(price // calls)
+            done += some
+            tick(some * (price // calls))
             if what:
                 self(what, done, calls)
             else:

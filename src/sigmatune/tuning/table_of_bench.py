@@ -25,7 +25,7 @@ def table_of(bench: Workbench) -> ErrorTable:
 
         tabulated = tabulate(
             model, images, levels=LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, measure=measure,
-            progress=progress,
+            progress=progress, engine=bench.engine,
         )  # fmt: skip
         return np.stack([tabulated.sigma, tabulated.error, tabulated.standard_error])
 

@@ -17,6 +17,8 @@ from sigmatune.plan.compiler import check_levels
 from sigmatune.plan.estimate import call_seconds, shown
 from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.solvers import SOLVERS
+from sigmatune.support.engine import Engine
+from sigmatune.support.engine import engine as engine_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Shown
 from sigmatune.tuning.baseline import Baseline, best_default, family_label
@@ -56,6 +58,7 @@ def tune(
     progress: Shown = ...,
     measure: str | None = ...,
     measure_options: Mapping[str, Any] | None = ...,
+    engine: str | Engine = ...,
 ) -> Plan: ...
 @overload
 def tune(
@@ -72,6 +75,7 @@ def tune(
     progress: Shown = ...,
     measure: str | None = ...,
     measure_options: Mapping[str, Any] | None = ...,
+    engine: str | Engine = ...,
 ) -> dict[int, Plan]: ...
 
 
@@ -89,6 +93,7 @@ def tune(  # noqa: PLR0913 - the front door
     progress: Shown = True,
     measure: str | None = None,
     measure_options: Mapping[str, Any] | None = None,
+    engine: str | Engine = "local",
 ) -> Plan | dict[int, Plan]:
     """Finds the noise levels that get the most out of a budget of network calls, and proves it.
 
@@ -115,6 +120,8 @@ def tune(  # noqa: PLR0913 - the front door
         measure: What the error is that tuning minimises and the guard compares, a name in
             :data:`sigmatune.measures.MEASURES`; by default ``whitened`` for data on a grid, else ``rms``.
         measure_options: Options of that measure, such as ``{"exponent": 1.0}``.
+        engine: Where references and candidates run: "local", "ray", "ray://host:10001" (:mod:`sigmatune.support.engine`), or an
+            open engine; the plan is the same.
 
     Returns:
         A plan with its evidence and cost; the best static default, with the verdict "no gain", if nothing beat it. For
@@ -135,8 +142,8 @@ def tune(  # noqa: PLR0913 - the front door
     if job.timed or progress is True:
         estimate = job.estimate(model, wanted)
         wanted = job.settings(model, wanted, estimate.call_seconds)
-    bench = Workbench(model, wanted, store=store, measure=measure, measure_options=measure_options)
-    with shown(progress, "tuning", estimate=estimate) as report:
+    with engine_of(engine) as running, shown(progress, "tuning", estimate=estimate) as report:
+        bench = Workbench(model, wanted, store=store, measure=measure, measure_options=measure_options, engine=running)
         bench.progress.progress = report
         bench.costs.call_seconds = 0.0 if estimate is None else estimate.call_seconds
         limit = job.budget.since(began)

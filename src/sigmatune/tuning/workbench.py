@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,14 +23,16 @@ import torch
 
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.origin import derived
 from sigmatune.core.schedule import Schedule
 from sigmatune.measures import Fitted
+from sigmatune.models.travel import held
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan, sample
 from sigmatune.plan.reference import reference_plan
 from sigmatune.statistics.pieces import give_back
+from sigmatune.support.engine import LOCAL, Engine, Tick
 from sigmatune.support.progress import Progress
-from sigmatune.support.threads import side_by_side
 from sigmatune.tuning.cache import Cache
 from sigmatune.tuning.costs import Costs
 from sigmatune.tuning.measure_choice import MeasureChoice, opened, precision
@@ -64,6 +65,7 @@ class Workbench:
         measure: What the error of a plan is, a name in :data:`sigmatune.measures.MEASURES`;
             :func:`sigmatune.measures.default_measure` of the samples' shape by default.
         measure_options: Options of that measure.
+        engine: Where the network's calls for references and candidates run.
 
     Raises:
         SigmaTuneError: for an unknown measure or option, or a measure that does not suit the model's samples.
@@ -79,11 +81,12 @@ class Workbench:
         progress: Progress | None = None,
         measure: str | None = None,
         measure_options: Mapping[str, Any] | None = None,
+        engine: Engine = LOCAL,
     ) -> None:
         self.measure_choice = MeasureChoice.of(model.shape, measure, measure_options)
         self.settings = (settings or TuningSettings()).of(model.shape)
-        self.model = model.split({split: self.settings.rows(split) for split in SPLITS})
-        self.store, self.study = store, study
+        self.model: Denoiser = derived(model, "split", {split: self.settings.rows(split) for split in SPLITS})
+        self.engine, self.store, self.study = engine, store, study
         self._cache = Cache(store)
         if store is not None:
             logger.info("measurements are kept in %s, which holds %d by now", store, len(self._cache.store))
@@ -144,13 +147,10 @@ class Workbench:
 
     def prefetch(self, plans: Sequence[Plan], split: Split, *, rows: int | None = None, purpose: str) -> None:
         """Samples several plans in parallel for :meth:`outputs`; worthwhile if each has few rows."""
-        with self._spread(len(plans)) as spread:
+        with self.engine.abreast(len(plans), self.model) as spread:
             outputs = spread(lambda plan: self.outputs(plan, split, rows=rows, purpose=purpose), plans)
             for done, _ in enumerate(outputs, start=1):
                 self.progress(purpose, done, len(plans))
-
-    def _spread(self, parts: int) -> AbstractContextManager[Callable[..., Iterator[Any]]]:
-        return side_by_side(parts, self.model)
 
     def _sampled(self, plan: Plan, indices: range, purpose: str) -> torch.Tensor:
         size, seed = self.settings.micro_batch, self.settings.seed
@@ -158,19 +158,17 @@ class Workbench:
         dtype = torch.float64 if self.model.dtype == torch.float64 else torch.float32  # numpy has no bfloat16
         x = torch.empty(len(indices), *self.model.shape, dtype=dtype)  # filled as parts come: no second copy
 
-        def sampled(part: range) -> None:
-            place = slice(part.start - indices.start, part.stop - indices.start)
-            x[place] = sample(self.model, plan, seed=seed, indices=part, micro_batch=size, progress=report)
-
         logger.log(
             logging.INFO if purpose == "reference" else logging.DEBUG,
             "%s: %d noises, %d calls by %s", purpose, len(indices), plan.calls, plan.solver,
         )  # fmt: skip
         price, what = self._price(plan, len(indices)), "reference solution" if purpose == "reference" else ""
-        with self.costs.working(price) as tick, self._spread(len(parts)) as spread:
+        with self.costs.working(price) as tick:
             report = self.progress.of_calls(tick, price, len(parts) * plan.calls, what)
-            for _ in spread(sampled, parts):
-                pass
+            pieces = [(plan, seed, part, size) for part in parts]
+            ends = self.engine.run(_ends, [held(self.model)], pieces, at_once=len(parts), tick=report)
+            for part, rows in zip(parts, ends, strict=True):
+                x[part.start - indices.start : part.stop - indices.start] = rows
         return x
 
     def _price(self, plan: Plan, rows: int) -> int:
@@ -236,7 +234,7 @@ class Workbench:
         if plans:  # before threads request them concurrently
             self.reference(split)
             self.measure  # noqa: B018
-        with self._spread(len(plans)) as spread:
+        with self.engine.abreast(len(plans), self.model) as spread:
             return list(spread(lambda plan: self.score(plan, split, rows=rows, purpose=purpose), plans))
 
     def knows(self, plan: Plan, split: Split) -> bool:
@@ -314,3 +312,9 @@ class Workbench:
         about = f"{self.settings.seed}|{self.settings.rows(split)[:rows]}|{self.settings.micro_batch}"
         text = f"{LAYOUT}|{kind}|{self.name}|{about}|".encode()
         return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]
+
+
+def _ends(model: Denoiser, piece: tuple[Plan, int, range, int], tick: Tick) -> torch.Tensor:
+    """The end points of a plan on some noises of a seed, so many at a time; ticks at every call."""
+    plan, seed, rows, size = piece
+    return sample(model, plan, seed=seed, indices=rows, micro_batch=size, progress=lambda *_: tick(1)).cpu()

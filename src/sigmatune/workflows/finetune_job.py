@@ -58,7 +58,7 @@ class FinetuneJob:
         chosen = asked if known is None else known.to_dict()
         bench = Workbench(
             model, self.settings.noises, store=store, progress=self.progress, measure=chosen["name"],
-            measure_options=chosen["options"],
+            measure_options=chosen["options"], engine=self.data.engine,
         )  # fmt: skip
         method = "auto" if self.settings.method == KEEP else self.settings.method
         return tune_on(bench, calls, solver=solver, method=method, budget=self.settings.budget)

@@ -27,6 +27,7 @@ from sigmatune.evaluation.stochastic_guard import Difference, compare
 from sigmatune.plan import Plan
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts, Progress
 
@@ -44,6 +45,7 @@ class ReferenceData:
         n: Images of each held-out set; a quarter of it, at least 64, of each validation set.
         seed: Of the validation noise; the held-out noise has the next one.
         folder: Keeps features, so that a stopped run resumes where it was.
+        engine: Where images are sampled and their features taken.
     """
 
     reference: Reference
@@ -51,6 +53,7 @@ class ReferenceData:
     n: int = 1000
     seed: int = 0
     folder: Path | None = None
+    engine: Engine = LOCAL
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class Judge:
             seed=seed,
             folder=self.data.folder,
             keep=False,
+            engine=self.data.engine,
             progress=self.progress if self._parts is None or self._parts.over else self._parts.take(),
         )
 

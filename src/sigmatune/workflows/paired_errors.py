@@ -19,6 +19,7 @@ from sigmatune.evaluation.leaderboard import Entry, Row
 from sigmatune.evaluation.paired_distance import FIRST, MOST, UNSETTLED, together
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import reference_plan
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts, Progress
 
@@ -51,6 +52,7 @@ def with_errors(
     seed: int = 0,
     folder: Path | None = None,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
 ) -> list[Row]:
     """Adds the paired errors to the rows of a leaderboard; entries without one get the reason, and with 0 noises none has one.
 
@@ -61,6 +63,7 @@ def with_errors(
         seed: Their seed.
         folder: Keeps the end points.
         progress: Receives the current action.
+        engine: Where the network runs.
     """
     if noises == 0:
         return list(rows)
@@ -68,14 +71,16 @@ def with_errors(
     if all(whys):
         return [replace(row, unpaired=why) for row, why in zip(rows, whys, strict=True)]
     parts = Parts(progress, [1, PAIRED])
-    exact = end_points(model, reference_plan(model, FIRST), chosen, seed=seed, folder=folder, progress=parts.take())
+    fine, of_reference = reference_plan(model, FIRST), parts.take()
+    exact = end_points(model, fine, chosen, seed=seed, folder=folder, progress=of_reference, engine=engine)
     measure = measures.fit(measures.default_measure(tuple(model.shape)), exact, model)
     plans = [row.entry.plan for row, why in zip(rows, whys, strict=True) if not why]
     measured = iter(
         together(
-            model, plans, noises, seed=seed, first=chosen.start, measure=measure, folder=folder, progress=parts.take()
+            model, plans, noises, seed=seed, first=chosen.start, measure=measure, folder=folder, progress=parts.take(),
+            engine=engine,
         )
-    )
+    )  # fmt: skip
     figures = [None if why else next(measured) for why in whys]
     return [
         replace(row, paired=figure, unpaired=why or ("" if figure is not None else UNSETTLED))

@@ -1,7 +1,7 @@
 """Evaluations in shards: several machines generate the images of some plans, one of them measures.
 
 The images of a plan and the end points of paired errors are independent pieces by (seed, index). A machine does its share
-of them (:mod:`sigmatune.support.shards`) in a run folder of its own; joining puts the pieces of all shares into one run folder,
+of them (:mod:`sigmatune.support.share`) in a run folder of its own; joining puts the pieces of all shares into one run folder,
 from which an ordinary evaluation of the same job resumes and finds everything. So the result is that of one run, bit for bit.
 
 A paired error doubles the steps of its reference until the typical error of *all* noises settles. A share knows its own noises
@@ -27,12 +27,14 @@ from sigmatune.evaluation import generation
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.paired_distance import FIRST, MOST_DOUBLINGS, ErrorMeasure, settle
 from sigmatune.evaluation.record import versions
+from sigmatune.evaluation.shards import shards_of
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import reference_plan
-from sigmatune.support import shards
+from sigmatune.support import share as shares
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts, Progress
-from sigmatune.support.shards import Share
+from sigmatune.support.share import Share
 from sigmatune.workflows.evaluation_estimates import SETTLED
 
 
@@ -105,7 +107,7 @@ class ShardedJob:
         size = math.lcm(*(generation.ends_at_once(self.model, plan) for plan in (first, *self.compared)))
         calls = SETTLED * first.network_calls(self.model)
         calls += sum(plan.network_calls(self.model) for plan in self.compared)
-        return [Piece(rows, len(rows) * calls, None) for rows in generation.shards_of(self.noises, size)]
+        return [Piece(rows, len(rows) * calls, None) for rows in shards_of(self.noises, size)]
 
     def share(self, share: Share) -> list[Piece]:
         """The pieces of a share.
@@ -123,13 +125,14 @@ class ShardedJob:
         keep: bool = True,
         batch: int | None = None,
         progress: Progress | None = None,
+        engine: Engine = LOCAL,
     ) -> None:
         """Does a share of the job; a share that was stopped resumes where it was.
 
         Args:
             share: Which one.
             folder: Its own run folder.
-            keep, batch, progress: As for :func:`~sigmatune.evaluation.generation.generate`.
+            keep, batch, progress, engine: As for :func:`~sigmatune.evaluation.generation.generate`.
 
         Raises:
             SigmaTuneError: as :func:`~sigmatune.evaluation.generation.generate`, or if there are fewer pieces than shares.
@@ -143,15 +146,17 @@ class ShardedJob:
             if group:
                 generation.generate(
                     *self.pairs[place], self.n, self.extractors, seed=self.seed, folder=folder, keep=keep, batch=batch,
-                    only=[piece.rows for piece in group], progress=parts.take(),
+                    only=[piece.rows for piece in group], progress=parts.take(), engine=engine,
                 )  # fmt: skip
         for block in blocks:
-            self._settle(block.rows, folder, parts.take())
-        shards.finish(folder, share, self.identity, self._homes(folder))
+            self._settle(block.rows, folder, parts.take(), engine)
+        shares.finish(folder, share, self.identity, self._homes(folder))
 
-    def _settle(self, rows: range, folder: Path, progress: Progress) -> None:
+    def _settle(self, rows: range, folder: Path, progress: Progress, engine: Engine) -> None:
         measure = self._fitted(rows, folder) if self.measure == "default" else self.measure
-        settle(self.model, self.compared, rows, seed=self.seed, measure=measure, folder=folder, progress=progress)
+        settle(
+            self.model, self.compared, rows, seed=self.seed, measure=measure, folder=folder, progress=progress, engine=engine
+        )  # fmt: skip
 
     def _fitted(self, rows: range, folder: Path) -> ErrorMeasure | None:
         """The default measure of some rows: close to that of all, and it only decides when to stop."""
@@ -173,10 +178,10 @@ class ShardedJob:
         Raises:
             SigmaTuneError: if a share is missing, unfinished, there twice, damaged, or of another job.
         """
-        known = shards.manifests(folders, self.identity, _same)
+        known = shares.manifests(folders, self.identity, _same)
         for folder, manifest in zip(folders, known, strict=True):
             names = dict(zip(self._homes(folder), self._homes(target), strict=True))
-            shards.join(folder, manifest, target, names)
+            shares.join(folder, manifest, target, names)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

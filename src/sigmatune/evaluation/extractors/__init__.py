@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,11 @@ import torch
 from sigmatune.evaluation.extractors.base import Extractor, Subspace
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.inception import Inception
-from sigmatune.evaluation.extractors.own_function import FunctionExtractor, imported
-from sigmatune.evaluation.extractors.raw_pixels import PixelValues
+from sigmatune.evaluation.extractors.own_function import FunctionExtractor, function_of
+from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Projections, Rings
+from sigmatune.models.network import pick_device
+from sigmatune.support.engine import Held, Loader
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
 EXTRACTORS: Registry[Callable[..., Extractor]] = Registry(
@@ -47,7 +50,42 @@ def extractor(
         return source
     if isinstance(source, str) and ":" not in source:
         return EXTRACTORS[source](device=device)
-    return FunctionExtractor(imported(source) if isinstance(source, str) else source, shape)
+    return FunctionExtractor(function_of(source) if isinstance(source, str) else source, shape)
 
 
-__all__ = ["EXTRACTORS", "Extractor", "Subspace", "extractor"]
+OF_PIXELS: dict[str, Callable[[], Extractor]] = {"projections": Projections, "rings": Rings}
+"""Extractors that only metrics ask for."""
+
+
+def held(extractors: Sequence[Extractor], shape: tuple[int, ...], device: str) -> Held:
+    """Extractors as what the pieces of a job need; elsewhere they are made again by their names.
+
+    Args:
+        extractors: The extractors.
+        shape: Shape of one image, (C, H, W).
+        device: Where those of another process run.
+    """
+    specs = [extractor.spec() for extractor in extractors]
+    name = f"extractors {specs} {shape} {device}"
+    loader = Loader(name, made_again, (specs, shape, device), accelerated=device != "cpu")
+    return Held(list(extractors), lambda: loader)
+
+
+def made_again(specs: Sequence[dict[str, Any]], shape: tuple[int, ...], device: str) -> list[Extractor]:
+    """The extractors of some specs in another process.
+
+    Raises:
+        SigmaTuneError: if one cannot be made there, or is another one there.
+    """
+    again: list[Extractor] = []
+    for spec in specs:
+        name = spec["name"]
+        again.append(OF_PIXELS[name]() if name in OF_PIXELS else extractor(name, shape, device=pick_device(device)))
+        if again[-1].spec() != spec:
+            raise SigmaTuneError(
+                f"the extractor {name} is another one there than here; install the same versions, or pass module:function."
+            )
+    return again
+
+
+__all__ = ["EXTRACTORS", "Extractor", "Subspace", "extractor", "held"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
 
 from sigmatune.evaluation.extractors.base import CHUNK, Extractor, FeatureSpace
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.imports import imported
 
 
 class FunctionExtractor(Extractor):
@@ -53,17 +53,13 @@ class FunctionExtractor(Extractor):
         return dict(outputs) if isinstance(outputs, Mapping) else {"features": outputs}
 
 
-def imported(text: str) -> Callable[[torch.Tensor], Any]:
+def function_of(text: str) -> Callable[[torch.Tensor], Any]:
     """The function that ``module:name`` names.
 
     Raises:
         SigmaTuneError: if it does not exist.
     """
-    module, _, name = text.partition(":")
-    try:
-        function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SigmaTuneError(f"there is no function {text!r} ({error}); write module:function.") from None
+    function: Callable[[torch.Tensor], Any] = imported(text)
     if not callable(function):
         raise SigmaTuneError(f"{text} is not a function of images.")
-    return function  # type: ignore[no-any-return]
+    return function

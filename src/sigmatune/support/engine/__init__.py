@@ -1,0 +1,35 @@
+"""Engines by name: where independent pieces of work run. ``local`` imports none of the others."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+from sigmatune.support.engine.base import Engine, Held, Loader, Tick
+from sigmatune.support.engine.local import LOCAL
+from sigmatune.support.errors import SigmaTuneError, shown
+
+
+def engine(name: str | Engine) -> AbstractContextManager[Engine]:
+    """The engine of a name, as a context that stops its workers at the end; an engine that the caller has stays open.
+
+    Args:
+        name: ``local``; ``ray``, the Ray cluster of ``RAY_ADDRESS``, or that of this machine, or a new one on it alone;
+            ``ray://host:10001``, a cluster elsewhere; or an engine.
+
+    Raises:
+        SigmaTuneError: for another name, or a cluster that cannot be reached.
+    """
+    if isinstance(name, Engine):
+        return nullcontext(name)
+    if name == "local":
+        return LOCAL
+    if name == "ray" or name.startswith("ray://"):
+        try:
+            from sigmatune.support.engine.ray_cluster import Ray
+        except ImportError:
+            raise SigmaTuneError("the engine ray needs the package ray; pip install 'sigmatune[ray]'.") from None
+        return Ray(None if name == "ray" else name)
+    raise SigmaTuneError(f"an engine is local, ray, or ray://host:10001, not {shown(name)}.")
+
+
+__all__ = ["LOCAL", "Engine", "Held", "Loader", "Tick", "engine"]

@@ -1,0 +1,226 @@
+"""The engine of a Ray cluster: actors that load once what is held, one per accelerator, or per CPU thread where there is none.
+
+Every actor works on one piece at a time, and a thread here waits for it: Ray places actors, and the idle ones take the next
+piece. An actor that dies with its process or its node is replaced as soon as the cluster has room, and its piece is done again
+by another one; results do not depend on this. Small results come back with the reply, large ones through the object store.
+
+Reference: Ray: A Distributed Framework for Emerging AI Applications (Moritz et al., 2018), https://arxiv.org/abs/1712.05889
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from queue import Empty, Queue
+from threading import RLock
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from sigmatune.support.engine.actor import Actor
+from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
+from sigmatune.support.errors import SigmaTuneError, reason
+from sigmatune.support.imports import import_path
+from sigmatune.support.threads import Worker
+
+logger = logging.getLogger(__name__)
+
+TRIES = 4
+"""How many workers may be lost on one piece, and how many may fail to start, before the run ends."""
+
+PATIENCE = 600.0
+"""Seconds without any worker after which the run ends."""
+
+
+class Ray(Engine):
+    """Runs pieces on a Ray cluster.
+
+    Args:
+        address: ``ray://host:10001``; None for the cluster of ``RAY_ADDRESS``, one that runs on this machine, or a new one.
+        threads: CPU threads of a worker; bits are the same everywhere on one.
+        gpus: Accelerators of a worker, or a fraction of one; by default 1 where the model wants one and the cluster has any.
+        workers: How many; by default as many as the cluster has room for.
+
+    Raises:
+        SigmaTuneError: if the cluster cannot be reached.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, threads: int = 1, gpus: float | None = None, workers: int | None = None
+    ) -> None:
+        self.threads, self._gpus, self._wanted, self._began = threads, gpus, workers, not ray.is_initialized()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if self._began:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
+                where = "here" if address is None else f"at {address}"
+                raise SigmaTuneError(f"there is no Ray cluster {where}: {reason(error)}.") from None
+        self._lock, self._references = RLock(), dict[str, Any]()
+        self._idle, self._actors, self._failed, self._busy = Queue[Any](), set[Any](), 0, 0
+        self.gpus = 0.0
+        self._pool: ThreadPoolExecutor | None = None
+        self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1) / threads), 1)
+
+    # ----------------------------------------------------------------------------------------------------------- pieces
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        held: Sequence[Held],
+        pieces: Sequence[Any],
+        *,
+        at_once: int = 1,
+        tick: Tick = no_tick,
+    ) -> Iterator[Any]:
+        name, loaders = import_path(function), [one.loader() for one in held]
+        assert name is not None  # ours, all at the top of a module
+        pool, references = self._started(loaders), [self._put(loader) for loader in loaders]
+        numbers = reversed(range(len(pieces)))  # pieces[i] is asked for when its turn comes: it may be large
+        waiting = [pool.submit(self._done, name, references, pieces, i, tick) for i in numbers]
+        try:
+            while waiting:
+                yield waiting.pop().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    @contextmanager
+    def abreast(self, parts: int, worker: Worker | None = None) -> Iterator[Map]:
+        import torch  # nothing else here needs it
+
+        threads, most = torch.get_num_threads(), max(self.workers, 2)
+        torch.set_num_threads(1)  # as beside one another here
+        try:
+            with ThreadPoolExecutor(max(min(parts, most), 1)) as pool:
+                try:
+                    yield pool.map
+                except BaseException:
+                    self._stop()  # what was under way is wanted no more
+                    raise
+        finally:
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        self._stop()
+        if self._began:
+            ray.shutdown()
+
+    def _put(self, loader: Loader) -> Any:
+        with self._lock:
+            if loader.name not in self._references:
+                self._references[loader.name] = ray.put(loader)
+            return self._references[loader.name]
+
+    def _done(self, function: str, references: Sequence[Any], pieces: Sequence[Any], i: int, tick: Tick) -> Any:
+        """The result of a piece, by as many workers as it takes."""
+        piece, last, idle = pieces[i], "", self._idle
+        for _ in range(TRIES):
+            actor = self._take(idle)
+            try:
+                value, units, said = ray.get(actor.work.remote(function, piece, *references))
+            except RayTaskError as error:
+                self._give(actor)
+                raise error.cause if isinstance(error.cause, Exception) else error from None
+            except RayError as error:
+                logger.info("a worker was lost, its piece is done again: %s", reason(error))
+                last = reason(error)
+                self._replace(actor)
+            else:
+                self._give(actor)
+                tick(units)
+                for text in said:
+                    warnings.warn(text, stacklevel=2)
+                return value
+        raise SigmaTuneError(f"{TRIES} workers were lost on the same piece, perhaps for want of memory: {last}.")
+
+    # ---------------------------------------------------------------------------------------------------------- workers
+
+    def _started(self, loaders: Sequence[Loader]) -> ThreadPoolExecutor:
+        """The threads that wait for the actors, which are started now if there are none."""
+        with self._lock:
+            room = ray.cluster_resources()
+            wants = any(loader.accelerated for loader in loaders) and room.get("GPU", 0) > 0
+            gpus = self._gpus if self._gpus is not None else float(wants)
+            if self._pool is not None and gpus > self.gpus:  # those so far had work without a network only
+                self._stop()
+            if self._pool is None:
+                self.gpus = gpus
+                fits = room.get("GPU", 0) / self.gpus if self.gpus else room.get("CPU", 1) / self.threads
+                self.workers = self._wanted or max(int(fits), 1)
+                self._pool = ThreadPoolExecutor(self.workers)
+                logger.info("%d workers on %d nodes of Ray", self.workers, len(ray.nodes()))
+                for _ in range(self.workers):
+                    self._hire()
+            return self._pool
+
+    def _hire(self) -> None:
+        actor = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0)(Actor).remote(self.threads)
+        self._actors.add(actor)
+        idle = self._idle  # of these workers; a stopped engine has another
+
+        def arrived(future: Future[Any]) -> None:
+            if (error := future.exception()) is None:
+                idle.put(actor)
+            elif idle is self._idle:
+                self._failed += 1
+                if self._failed < TRIES:
+                    self._replace(actor, busy=0)
+                else:
+                    idle.put(SigmaTuneError(f"no worker can be started on the Ray cluster: {reason(error)}."))
+
+        actor.ready.remote().future().add_done_callback(arrived)
+
+    def _take(self, idle: Queue[Any]) -> Any:
+        """The next idle worker of a queue, which is no longer this engine's once it was stopped."""
+        waited = 0
+        while True:
+            try:
+                actor = idle.get(timeout=1)
+            except Empty:
+                if idle is not self._idle:
+                    raise SigmaTuneError("the engine was stopped.") from None
+                waited = 0 if self._busy else waited + 1
+                if waited < PATIENCE:
+                    continue
+                raise SigmaTuneError(
+                    "the Ray cluster has had no room for a worker for long; see `ray status`."
+                ) from None
+            if isinstance(actor, SigmaTuneError):
+                idle.put(actor)  # the others end with it, too
+                raise actor
+            with self._lock:
+                self._busy += 1
+            return actor
+
+    def _give(self, actor: Any) -> None:
+        with self._lock:
+            self._busy -= 1
+        self._idle.put(actor)
+
+    def _replace(self, actor: Any, busy: int = 1) -> None:
+        with suppress(RayError):
+            ray.kill(actor)
+        with self._lock:
+            self._busy -= busy
+            self._actors.discard(actor)
+            stopped = self._pool is None
+        if not stopped:
+            self._hire()
+
+    def _stop(self) -> None:
+        """Ends the workers and what they do; the next piece starts others."""
+        with self._lock:
+            pool, actors, self._pool = self._pool, list(self._actors), None
+            self._idle, self._actors, self._busy, self._failed = Queue(), set(), 0, 0
+            self._references = {}
+        for actor in actors:
+            with suppress(RayError):
+                ray.kill(actor)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,215 @@
+"""Engines: a Ray cluster of three nodes on this machine gives the bits of one process, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engine_pieces as pieces
+import sigmatune as st
+from sets import noise_pictures
+from sigmatune.core.origin import derived
+from sigmatune.models.travel import held
+from sigmatune.support.engine import LOCAL, Held, Loader, engine
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.tuning import TuningSettings
+
+HERE = Path(__file__).parent
+ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # Ray would rewrite 127.0.0.1
+SMALL = TuningSettings(tuning=4, validation=4, held_out=8, evaluations=2, micro_batch=2)
+PIXELS = ("--extractor", "pixels", "--spaces", "pixels-pca8", "--reference", "data.npz")
+
+
+# ------------------------------------------------------------------------------------------------------- how models travel
+
+
+def again(model):
+    """The model as a worker loads it."""
+    return held(model).loader().load()
+
+
+def test_a_model_travels_by_what_it_was_loaded_from(tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tiny.parent)
+    folder, function = st.load(tiny.name), st.load("engine_pieces:shrunk", shape=(1, 4, 4))
+    monkeypatch.chdir(tmp_path)
+    for model in (st.load("digits"), folder, function, st.load(pieces.shrunk, shape=(1, 4, 4))):
+        assert again(model).fingerprint() == model.fingerprint()
+    divided = derived(function, "with_path", function.path)
+    assert again(divided).origin.steps[0][0] == "with_path"
+
+
+def test_what_cannot_travel_is_refused_with_what_to_do(tiny):
+    for thing in (lambda x, sigma: x, type("Network", (), {"__call__": lambda self, x, sigma: x})()):
+        with pytest.raises(SigmaTuneError, match=r"in memory cannot travel .*'package\.module:function'"):
+            held(st.load(thing, shape=(1, 4, 4))).loader()
+    changed = st.load(tiny)
+    next(changed.modules()[0].parameters()).data.add_(1)
+    with pytest.raises(SigmaTuneError, match="another model there than here"):
+        again(changed)
+    with pytest.raises(SigmaTuneError, match="there is no function 'engine_pieces:none'"):
+        st.load("engine_pieces:none", shape=(1, 4, 4))
+
+
+def test_the_local_engine_imports_no_ray():
+    code = (
+        "import sys, sigmatune.cli.bench, sigmatune.evaluation.leaderboard, sigmatune.tuning\n"
+        "from sigmatune.support.engine import engine; engine('local'); sys.exit('ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(SigmaTuneError, match="an engine is local, ray, or ray://host:10001, not 'slurm'"):
+        engine("slurm")
+
+
+def test_without_ray_the_engine_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "sigmatune.support.engine.ray_cluster", raising=False)
+    with pytest.raises(SigmaTuneError, match=r"pip install 'sigmatune\[ray\]'"):
+        engine("ray")
+
+
+# --------------------------------------------------------------------------------------------------------------- a cluster
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes of one worker each."""
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'sigmatune[ray]'")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent / "src")]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        cluster = Cluster()
+        cluster.nodes = [
+            cluster.add_node(num_cpus=1, node_ip_address=one, object_store_memory=2**27) for one in ADDRESSES
+        ]
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def workers(cluster):
+    """The engine whose workers all tests share; they start with its first pieces."""
+    with engine("ray") as running:
+        yield running
+
+
+@pytest.fixture
+def on_ray(workers, monkeypatch):
+    """``--engine ray`` of a command in this process means those workers."""
+    known = {"ray": workers, "local": LOCAL}
+    monkeypatch.setattr("sigmatune.support.engine.engine", lambda name: nullcontext(known[name]))
+
+
+@pytest.fixture
+def data(tmp_path):
+    np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
+    model = st.load("digits")
+    for name, steps in (("short", 3), ("long", 20)):
+        plan = st.compile_plan(st.build_schedule("karras", steps, model.path), "ancestral", model)
+        plan.save(tmp_path / f"{name}.json")
+    return tmp_path
+
+
+def evaluation(plan, name, n):
+    return ("evaluate", "digits", "--plan", f"{plan}.json", "-n", str(n), "--metrics", "fd,sw", *PIXELS, "--features-only",
+            "--engine", name, "--run", f"{name}.run", "--out", f"{name}.out.json")  # fmt: skip
+
+
+def times(folder):
+    """The features in a folder, and when they were written."""
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("pixels-*/*.npz")}
+
+
+def same(one, other):
+    """Whether two files of figures differ in nothing but their date."""
+    contents = [json.loads(file.read_text()) for file in (one, other)]
+    return all(content.pop("date", True) for content in contents) and contents[0] == contents[1]
+
+
+def test_a_killed_driver_loses_only_what_was_under_way(workers, on_ray, run, data, monkeypatch):
+    monkeypatch.setattr("sigmatune.evaluation.shards.SHARD", 16)
+    code = "import sigmatune.evaluation.shards as s; s.SHARD = 16; from sigmatune.cli import main; main()"
+    arguments = evaluation("long", "ray", 96)
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=data) as driver:
+        while not times(data / "ray.run") and driver.poll() is None:
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+    kept = times(data / "ray.run")
+    assert 0 < len(kept) < 6, "killed in the middle"
+    assert run(*arguments)[0] == run(*evaluation("long", "local", 96))[0] == 0
+    assert kept.items() <= times(data / "ray.run").items(), "what was kept is not done again"
+    assert same(data / "ray.out.json", data / "local.out.json")
+
+
+def test_results_come_in_order_and_errors_as_one_sentence(workers):
+    base, nowhere = (
+        Held(100, lambda name=name: Loader(name, getattr(pieces, name), ())) for name in ("offset", "missing")
+    )
+    counted = []
+    results = list(workers.run(pieces.square, [base], range(40), tick=counted.append))
+    assert results == list(LOCAL.run(pieces.square, [base], range(40)))
+    assert sum(counted) == 80
+    with pytest.raises(SigmaTuneError, match=r"^on the worker 127\.0\.0\.[234]: there is no folder /nowhere\.$"):
+        list(workers.run(pieces.square, [nowhere], range(4)))
+    with pytest.raises(SigmaTuneError, match=r"^piece 0 holds NaN\.$"):
+        list(workers.run(pieces.refused, [], range(1)))
+    with pytest.warns(UserWarning, match="piece 1 is small"):
+        assert list(workers.run(pieces.warned, [], [1])) == [1]
+
+
+def test_a_plan_is_tuned_to_the_same_bits(workers, little):
+    model = st.load("digits")
+    plan, other = (
+        st.tune(model, 3, settings=SMALL, engine=one, method="static", progress=False) for one in ("local", workers)
+    )
+    assert plan.coefficients.digits() == other.coefficients.digits()
+    assert plan.evidence == other.evidence
+    assert plan.cost["network_evaluations"] == other.cost["network_evaluations"]
+
+
+def test_a_leaderboard_is_the_same(on_ray, run, data):
+    for name in ("local", "ray"):
+        code, _, err = run("bench", "digits", "--families", "karras,log-uniform", "--calls", 3, "-n", 40, "--paired", 4,
+                           *PIXELS, "--engine", name, "--run", f"{name}.run", "--out", f"{name}.json")  # fmt: skip
+        assert code == 0, err
+    assert same(data / "local.json", data / "ray.json")
+
+
+def test_a_node_that_dies_in_the_middle_changes_nothing(cluster, workers, on_ray, run, data, monkeypatch):
+    done = []
+
+    def killed(self, shard):
+        done.append(shard)
+        if len(done) == 4:
+            cluster.remove_node(cluster.nodes[2])
+        return take(self, shard)
+
+    from sigmatune.evaluation.shards import Shards
+
+    take = Shards.shard
+    monkeypatch.setattr("sigmatune.evaluation.shards.SHARD", 16)
+    assert run(*evaluation("short", "local", 128))[0] == 0
+    monkeypatch.setattr(Shards, "shard", killed)
+    assert run(*evaluation("short", "ray", 128))[0] == 0
+    assert same(data / "local.out.json", data / "ray.out.json")
+    assert len(done) == 8
+
+
+def test_a_piece_that_ends_its_workers_ends_the_run(workers, monkeypatch):
+    monkeypatch.setattr("sigmatune.support.engine.ray_cluster.TRIES", 2)
+    with pytest.raises(SigmaTuneError, match="2 workers were lost on the same piece"):
+        list(workers.run(pieces.last_word, [], [0]))
+    assert list(workers.run(pieces.warned, [], [])) == []
