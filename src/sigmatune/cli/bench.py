@@ -11,7 +11,6 @@ import typer
 
 from sigmatune.cli.common import Several, may_write, measuring, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
-from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
 from sigmatune.cli.shared_options import (
     BenchReference,
@@ -166,7 +165,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
             known = schedules.defaults(model.path, model.default_schedule)
             chosen += [(family, options) for _, family, options in known]
         else:
-            chosen.append(family_of(text))
+            chosen.append(schedules.named(text))
     competitors = entries(model, chosen, listed(solvers), calls) if chosen else []
     for name, plan in plans.items():
         asked = dict(plan.tuned_for or {})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.clients import clients
 from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.shared_options import Force, MeasureOption
+from sigmatune.interop.clients import clients
 from sigmatune.support.progress import Parts
 
 REPORT_ROWS = 8
