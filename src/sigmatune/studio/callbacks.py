@@ -16,7 +16,7 @@ from sigmatune.studio.held_models import HeldModel, HeldModels
 from sigmatune.studio.page_state import PageState
 from sigmatune.studio.places import Places
 from sigmatune.studio.sessions import Session, Sessions
-from sigmatune.studio.turns import Cancelled, Task, Turn, Turns
+from sigmatune.studio.turns import Cancelled, QueuedTask, TaskTurn, Turns
 from sigmatune.studio.views import said, status
 from sigmatune.support.errors import SigmaTuneError, of_memory
 
@@ -78,14 +78,14 @@ def sentences(message: gr.HTML) -> Callable[[Callable[..., Iterator[Updates]]], 
 
 
 def followed(
-    queue: HeldModel | Turns,
+    queue: Turns,
     stop: threading.Event,
-    job: Callable[[Turn], T],
+    job: Callable[[TaskTurn], T],
     message: gr.HTML,
     more: Callable[[], Updates] = dict,
 ) -> Generator[Updates, None, T]:
-    """Runs a job on a model's turn or in a queue, yields its progress for the message and more updates, and returns its result."""
-    task = Task(queue if isinstance(queue, Turns) else queue.turns, stop, job)
+    """Runs a job in a model's queue, yields its progress for the message and more updates, and returns its result."""
+    task = QueuedTask(queue, stop, job)
     for overall in task.updates():
         yield {message: status(overall), **more()}
     return task.result()

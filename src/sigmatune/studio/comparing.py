@@ -25,7 +25,7 @@ from sigmatune.report.svg import DEFAULT, FG, OTHER, PLAN
 from sigmatune.studio.explore import plan_of
 from sigmatune.studio.held_models import REFERENCE_STEPS, HeldModel, is_image, shows
 from sigmatune.studio.page_state import PageState
-from sigmatune.studio.turns import Turn
+from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import addresses, image_row
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts
@@ -76,11 +76,11 @@ def chosen(names: Sequence[str], state: PageState, held: HeldModel, known: dict[
 
 
 def compare(
-    held: HeldModel, names: Sequence[str], plans: Sequence[Plan], state: PageState, noises: int, turn: Turn
+    held: HeldModel, names: Sequence[str], plans: Sequence[Plan], state: PageState, noises: int, turn: TaskTurn
 ) -> Compared:
     """Samples the plans on the page's noises, and measures their paired errors on ``noises`` noises of the seed."""
     parts = Parts(turn.report, [1.0, 3.0])
-    first = Turn(turn.turns, turn.stop, turn.overall, turn.ticket)
+    first = TaskTurn(turn.turns, turn.stop, turn.overall, turn.ticket)
     shown = parts.take()
     ends = [held.ends(plan, state.seed, state.noises, first, name) for name, plan in zip(names, plans, strict=True)]
     exact = held.converged(state.seed, state.noises, first)
@@ -167,7 +167,9 @@ def rows_view(compared: Compared, held: HeldModel) -> str:
     )
 
 
-def board(held: HeldModel, names: Sequence[str], plans: Sequence[Plan], state: PageState, n: int, turn: Turn) -> str:
+def board(
+    held: HeldModel, names: Sequence[str], plans: Sequence[Plan], state: PageState, n: int, turn: TaskTurn
+) -> str:
     """The leaderboard's page of ``sigmatune bench`` for these plans, as HTML: Frechet distance to the model's data of n images.
 
     Raises:

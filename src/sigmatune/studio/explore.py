@@ -20,7 +20,7 @@ from sigmatune.report.measurements import interval
 from sigmatune.report.residual import Residual, residual
 from sigmatune.studio.held_models import HeldModel, is_image
 from sigmatune.studio.page_state import PageState
-from sigmatune.studio.turns import Turn
+from sigmatune.studio.turns import TaskTurn
 from sigmatune.support.errors import SigmaTuneError
 
 AUTHORS = "the model's own"
@@ -119,14 +119,14 @@ def solver_choices() -> list[tuple[str, str]]:
     return [(solver.name if solver.paired() else f"{solver.name} (adds noise)", solver.name) for solver in shown]
 
 
-def look(held: HeldModel, state: PageState, turn: Turn) -> Look:
+def look(held: HeldModel, state: PageState, turn: TaskTurn) -> Look:
     """Samples the stated plan on the stated noises."""
     began, plan = time.monotonic(), plan_of(state, held.model)
     ends = held.ends(plan, state.seed, state.noises, turn, "sampling")
     return Look(plan, ends, held.model.decode(ends), time.monotonic() - began)
 
 
-def errors_of(held: HeldModel, looked: Look, state: PageState, turn: Turn) -> Errors:
+def errors_of(held: HeldModel, looked: Look, state: PageState, turn: TaskTurn) -> Errors:
     """Measures samples against the converged solution of the same noises, by every measure that suits the model."""
     began = time.monotonic()
     exact = held.converged(state.seed, state.noises, turn)

@@ -29,7 +29,7 @@ from sigmatune.spectra.measured_spectra import Measured, measure
 from sigmatune.studio.explore import plan_of
 from sigmatune.studio.held_models import HeldModel, is_image, shows
 from sigmatune.studio.page_state import PageState
-from sigmatune.studio.turns import Turn
+from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import image_row
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.reading import size
@@ -85,7 +85,7 @@ class Film:
         return f'<figure class="samples film"><figcaption>{title}</figcaption>{rows}</figure>{chart}'
 
 
-def film(held: HeldModel, state: PageState, turn: Turn) -> Film:
+def film(held: HeldModel, state: PageState, turn: TaskTurn) -> Film:
     """Samples the stated plan and keeps every step of its first noises.
 
     Raises:
@@ -117,7 +117,7 @@ class SpectrumPage:
     label: str
 
 
-def spectrum_page(source: Path | Sequence[Path], name: str, turn: Turn) -> SpectrumPage:
+def spectrum_page(source: Path | Sequence[Path], name: str, turn: TaskTurn) -> SpectrumPage:
     """Measures the spectrum of a folder, of an array file, or of uploaded images, as ``sigmatune spectrum`` does.
 
     Raises:

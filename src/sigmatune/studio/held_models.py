@@ -19,7 +19,7 @@ from sigmatune.plan import Plan, sample
 from sigmatune.plan.reference import reference_plan
 from sigmatune.report.inline_images import drawable
 from sigmatune.spectra import rapsd
-from sigmatune.studio.turns import Turn, Turns
+from sigmatune.studio.turns import TaskTurn, Turns
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.own_spectrum import own_modes
 
@@ -46,7 +46,7 @@ class HeldModel:
     _sets: OrderedDict[tuple[Any, ...], torch.Tensor] = field(default_factory=OrderedDict)
     _spectrum: Array | None = None
 
-    def ends(self, plan: Plan, seed: int, noises: int, turn: Turn, what: str) -> torch.Tensor:
+    def ends(self, plan: Plan, seed: int, noises: int, turn: TaskTurn, what: str) -> torch.Tensor:
         """The end points of a plan on the noises 0 to ``noises`` - 1 of a seed, (noises, *shape), on the CPU."""
         key = (plan.coefficients.digits(), seed, noises)
         if key not in self._sets:
@@ -59,7 +59,7 @@ class HeldModel:
         self._sets.move_to_end(key)
         return self._sets[key]
 
-    def converged(self, seed: int, noises: int, turn: Turn) -> torch.Tensor:
+    def converged(self, seed: int, noises: int, turn: TaskTurn) -> torch.Tensor:
         """The end points of the model's own equation, solved in :data:`REFERENCE_STEPS` steps."""
         return self.ends(reference_plan(self.model, REFERENCE_STEPS), seed, noises, turn, "converged solution")
 

@@ -41,6 +41,8 @@ class Places:
         source = source.strip()
         if not source:
             raise SigmaTuneError("name a model: a bundled one, a folder below the start folder, or a hub id.")
+        if not source.isprintable():
+            raise SigmaTuneError(f"{shown(source)} is not a name of a model.")
         if source in bundled_names() or is_exact(source) or (self.given and source == self.given):
             return source
         if re.fullmatch(HUB_ID, source) and not (self.start / source).exists():

@@ -173,7 +173,7 @@ def application(first: Any, start: Path, folder: Path, device: str) -> Any:
         raise SigmaTuneError("the studio needs gradio; install it with: pip install 'sigmatune[studio]'.") from None
     from sigmatune.studio.callbacks import Studio
     from sigmatune.studio.held_models import HeldModels
-    from sigmatune.studio.page import blocks, settings
+    from sigmatune.studio.page_blocks import blocks, settings
     from sigmatune.studio.places import Places
     from sigmatune.studio.sessions import Sessions
 

@@ -16,7 +16,7 @@ from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, lo
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.page_state import MOST_CALLS, MOST_NOISES, PageState, integer, numbers
 from sigmatune.studio.sessions import Session
-from sigmatune.studio.turns import Turn
+from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import error_view, facts, said, samples
 
 SCRIPT = files("sigmatune.studio").joinpath("studio.js").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def build(studio: Studio) -> ExploreTab:
 
 
 def _connect(studio: Studio, tab: ExploreTab, back: gr.Button, stop: gr.Button) -> None:
-    model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance = tab.fields
+    model, solver, calls, family, _, seed, noises, labels, prompts, negative, guidance = tab.fields
 
     @sentences(tab.message)
     def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
@@ -166,10 +166,10 @@ def explored(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageSt
     plan = plan_of(state, held.model)
     session.state, session.plan = state, plan
     yield {**fields_of(tab, state), **axis_of(tab, held, state, session)}
-    looked = yield from followed(held, stop, lambda turn: look(held, state, turn), tab.message)
+    looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
-    errors = yield from followed(held, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
-    yield finished(tab, held, state, looked, errors)
+    errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
+    yield finished(tab, held, looked, errors)
 
 
 def fields_of(tab: ExploreTab, state: PageState) -> Updates:
@@ -190,7 +190,7 @@ def axis_of(tab: ExploreTab, held: HeldModel, state: PageState, session: Session
     }
 
 
-def finished(tab: ExploreTab, held: HeldModel, state: PageState, looked: Look, errors: Errors) -> Updates:
+def finished(tab: ExploreTab, held: HeldModel, looked: Look, errors: Errors) -> Updates:
     """Updates when everything is measured."""
     return {
         tab.samples: samples(looked, errors, held.model),
@@ -199,4 +199,4 @@ def finished(tab: ExploreTab, held: HeldModel, state: PageState, looked: Look, e
     }
 
 
-__all__ = ["ExploreTab", "Turn", "build", "explored", "stated"]
+__all__ = ["ExploreTab", "TaskTurn", "build", "explored", "stated"]

@@ -35,9 +35,7 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     _film(studio, explore, (roll, play, message, frame, shown, clock))
     gr.Markdown("### Your images\nTheir spectrum, the noise range that it implies, and constants for training.")
     with gr.Row(elem_classes="fields"):
-        uploads = gr.File(
-            label="Images of one size, or one .npz", file_count="multiple", height=140, elem_id="images", min_width=220
-        )
+        uploads = gr.File(label="Images of one size, or one .npz", file_count="multiple", height=140, elem_id="images")
         folder = gr.Textbox(label="or a folder or file below the start folder", elem_id="image-folder", min_width=220)
         go = gr.Button("Measure", elem_id="spectrum", min_width=120)
     saying = gr.HTML("", elem_id="spectrum-message", elem_classes="messages")
@@ -54,7 +52,7 @@ def _film(studio: Studio, explore: ExploreTab, parts: tuple[Any, ...]) -> None:
         stop = session.begin("film")
         yield {message: said(f"Loading {state.model}.")}
         held = studio.held(state)
-        session.film = yield from followed(held, stop, lambda turn: film(held, state, turn), message)
+        session.film = yield from followed(held.turns, stop, lambda turn: film(held, state, turn), message)
         last = len(session.film.frames)
         yield {frame: gr.update(maximum=max(last, 2), value=1, visible=True), shown: session.film.page(1), message: ""}
 

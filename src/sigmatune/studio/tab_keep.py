@@ -47,17 +47,11 @@ def texts(plan: Plan, source: str, name: str) -> list[Kept]:
 
 def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     """Builds the tab inside the present Blocks context."""
-    gr.Markdown(
-        "The plan of *Explore*, to take elsewhere. The link below *Explore* and the address of this page hold its state."
-    )
+    gr.Markdown("The plan of *Explore*, to take elsewhere. The address of this page holds its state, too.")
     message = gr.HTML("", elem_id="keep-message", elem_classes="messages")
     with gr.Row():
-        download = gr.DownloadButton(
-            "Download the plan", variant="primary", interactive=False, elem_id="plan", min_width=160
-        )
-        upload = gr.File(
-            label="Open a plan file in Explore", file_types=[".json"], height=110, elem_id="open-plan", min_width=220
-        )
+        download = gr.DownloadButton("Download the plan", variant="primary", interactive=False, elem_id="plan")
+        upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=110, elem_id="open-plan")
     boxes = [
         (gr.HTML("", visible=False), gr.Code("", label=name, language=None, visible=False, wrap_lines=True, interactive=False,
                                                elem_classes="kept"))

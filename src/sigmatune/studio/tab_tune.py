@@ -76,10 +76,9 @@ def _connect(
     start, stop, take = buttons
 
     @sentences(tab.message)
-    def tuned(
-        request: gr.Request, solver: str, calls: Any, effort: str, measure: str, budget: str, *values: Any
-    ) -> Iterator[Updates]:
-        state = replace(stated(values), solver=solver, calls=integer(calls, "calls"), levels=())
+    def tuned(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        (solver, calls, effort, measure, budget), rest = values[:5], values[5:]
+        state = replace(stated(rest), solver=solver, calls=integer(calls, "calls"), levels=())
         task = TuningTask(solver, state.calls, "" if measure == DEFAULT_MEASURE else measure, effort, budget or "")
         yield from run(studio, tab, request, state, task)
 
@@ -132,12 +131,12 @@ def run(studio: Studio, tab: TuneTab, request: gr.Request, state: PageState, tas
         session.best = task.best
         return {tab.stages: stage_table(task.stages)}
 
-    plan = yield from followed(held, stop, lambda turn: task.run(held, turn), tab.message, so_far)
+    plan = yield from followed(held.turns, stop, lambda turn: task.run(held, turn), tab.message, so_far)
     session.tuned = plan
     name = f"tuned-{plan_name(state, plan)}"
     file = Path(session.save(plan, name))
     yield {**so_far(), tab.verdict: verdict(plan), tab.plan: offer(session, plan, name)}
-    text = yield from followed(held, stop, lambda turn: task.report(held, plan, file, turn), tab.message)
+    text = yield from followed(held.turns, stop, lambda turn: task.report(held, plan, file, turn), tab.message)
     frame = (
         f'<iframe class="page" title="Report of the tuning" sandbox="allow-scripts" srcdoc="{escape(text)}"></iframe>'
     )

@@ -17,7 +17,7 @@ from sigmatune.plan.estimate import call_seconds
 from sigmatune.report import write
 from sigmatune.report.html import p, table, three
 from sigmatune.studio.held_models import HeldModel
-from sigmatune.studio.turns import Turn
+from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import bullet_list
 from sigmatune.tuning import Workbench, tune_on
 from sigmatune.tuning.both_numbers import both_numbers, lead
@@ -50,7 +50,7 @@ class TuningTask:
     best: Plan | None = None
     _bench: Workbench | None = None
 
-    def run(self, held: HeldModel, turn: Turn) -> Plan:
+    def run(self, held: HeldModel, turn: TaskTurn) -> Plan:
         """Tunes on the model's turn. Measurements are kept in the cache, so the same tuning resumes after a cancel.
 
         Raises:
@@ -73,7 +73,7 @@ class TuningTask:
         self.stages.append(log)
         self.best = best
 
-    def report(self, held: HeldModel, plan: Plan, file: Path, turn: Turn) -> str:
+    def report(self, held: HeldModel, plan: Plan, file: Path, turn: TaskTurn) -> str:
         """Writes the report beside the plan and returns its text."""
         assert self._bench is not None
         self._bench.progress.progress = turn.report

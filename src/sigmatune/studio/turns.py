@@ -1,6 +1,6 @@
 """One queue per model: tasks take turns, in the order in which they came, and a long one lets others in between its calls.
 
-Everything that calls a network reports its progress after every call. There :meth:`Turn.report` stops a task that was
+Everything that calls a network reports its progress after every call. There :meth:`TaskTurn.report` stops a task that was
 cancelled, and gives way to tasks that wait: an exploration takes its second while a tuning of minutes runs.
 """
 
@@ -65,7 +65,7 @@ class Turns:
 
 
 @dataclass
-class Turn:
+class TaskTurn:
     """What a running task reports to.
 
     Attributes:
@@ -93,7 +93,7 @@ class Turn:
             raise Cancelled
 
 
-class Task(Generic[T]):
+class QueuedTask(Generic[T]):
     """A job in a thread of its own, on a model's turn.
 
     Args:
@@ -102,8 +102,8 @@ class Task(Generic[T]):
         job: Receives the turn.
     """
 
-    def __init__(self, turns: Turns, stop: threading.Event, job: Callable[[Turn], T]) -> None:
-        self.turn, self._job = Turn(turns, stop), job
+    def __init__(self, turns: Turns, stop: threading.Event, job: Callable[[TaskTurn], T]) -> None:
+        self.turn, self._job = TaskTurn(turns, stop), job
         self._result: list[T] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -37,7 +37,7 @@ def image_row(images: torch.Tensor, model: Denoiser, alt: str, first: int = 0) -
         f'<img alt="{escape(alt)}, noise {first + i}" src="{source}">'
         for i, source in enumerate(addresses(images, model))
     )
-    return f'<div class="row{" pixelated" if small else ""}" style="--n:{len(images)}">{tags}</div>'
+    return f'<div class="noises{" pixelated" if small else ""}" style="--n:{len(images)}">{tags}</div>'
 
 
 def samples(looked: Look, errors: Errors | None, model: Denoiser) -> str:
@@ -48,7 +48,7 @@ def samples(looked: Look, errors: Errors | None, model: Denoiser) -> str:
         )
     plan, took = looked.plan, f"{looked.seconds:.1f} s" if looked.seconds < 10 else about(looked.seconds)
     title = f"<b>now</b> {count(plan.network_calls(model), 'call')}, {escape(plan.solver)} <small>{took}</small>"
-    below = '<div class="row waiting"></div>' if errors is None else image_row(errors.converged, model, "Converged")
+    below = '<div class="noises waiting"></div>' if errors is None else image_row(errors.converged, model, "Converged")
     done = "" if errors is None else f" <small>{errors.seconds:.1f} s with the errors</small>"
     return (
         f'<figure class="samples"><figcaption>{title}</figcaption>{image_row(looked.images, model, "Sample of the plan")}'
