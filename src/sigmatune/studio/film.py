@@ -175,7 +175,7 @@ def facts_view(facts: Mapping[str, Any], measured: Measured) -> str:
     ]
     height, width = measured.all.size
     law = facts["laws"].get("power")
-    said = "" if law is None else f" Power law: P(k) falls like k^-{law['exponent']:.2f}."
+    said = "" if law is None else f" Power law: P(k) goes like k^{-law['exponent']:.2f}."
     return (
         p(f"{measured.all.images:,} images of {height} x {width}.{said}")
         + '<div class="halves"><div>'

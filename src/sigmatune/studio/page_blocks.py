@@ -19,7 +19,7 @@ from sigmatune.studio.tab_explore import LIVE, PRIVATE
 STYLE = files("sigmatune.studio").joinpath("studio.css").read_text(encoding="utf-8")
 FONTS = ("system-ui", "Segoe UI", "Roboto", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace")
-REMEMBER = "(link) => { if (link) history.replaceState(null, '', link); return link; }"
+REMEMBER = "(link) => { if (link) history.replaceState(null, '', link); }"
 """Keeps the state in the page's address, so that reloading it or copying it restores the page."""
 
 
@@ -27,7 +27,7 @@ def theme() -> gr.Theme:
     """A theme of the system's own fonts: nothing is loaded from elsewhere."""
     return gr.themes.Base(
         primary_hue="orange", neutral_hue="slate", radius_size="md", font=list(FONTS), font_mono=list(MONO)
-    ).set(button_primary_background_fill="#c2500a", button_primary_background_fill_hover="#a34208",
+    ).set(layout_gap="10px", button_primary_background_fill="#c2500a", button_primary_background_fill_hover="#a34208",
           button_primary_background_fill_dark="#c2500a", button_primary_text_color="#ffffff")  # fmt: skip
 
 

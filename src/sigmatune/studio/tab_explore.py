@@ -88,7 +88,7 @@ def build(studio: Studio) -> ExploreTab:
                           min_width=90, info="per image")  # fmt: skip
         family = gr.Dropdown(
             family_choices(None), value=first.family, label="Family", allow_custom_value=True, elem_id="family",
-            min_width=150, info="options as in karras:rho=5",
+            min_width=150, info="or karras:rho=5",
         )  # fmt: skip
         seed = gr.Number(
             first.seed, label="Seed", minimum=0, precision=0, elem_id="seed", min_width=90, info="of the noise"
@@ -107,7 +107,7 @@ def build(studio: Studio) -> ExploreTab:
         typed = gr.Textbox(
             label="Levels, falling", info="type and press Enter", elem_id="levels", scale=5, min_width=240
         )
-        back = gr.Button("Back to the family", elem_id="back", scale=1, min_width=120)
+        back = gr.Button("Back to the family", elem_id="back", scale=0, min_width=180)
         stop = gr.Button("Stop", elem_id="stop-explore", scale=0, min_width=80)
     about = gr.HTML("", elem_id="facts")
     shown = gr.HTML("", elem_id="samples", apply_default_css=False)
@@ -165,16 +165,17 @@ def explored(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageSt
     held = studio.held(state)
     plan = plan_of(state, held.model)
     session.state, session.plan = state, plan
-    yield {**fields_of(tab, state), **axis_of(tab, held, state, session)}
+    yield {**fields_of(tab, state, request), **axis_of(tab, held, state, session)}
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
     errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
     yield finished(tab, held, looked, errors)
 
 
-def fields_of(tab: ExploreTab, state: PageState) -> Updates:
+def fields_of(tab: ExploreTab, state: PageState, request: gr.Request) -> Updates:
     """Updates of all fields to a state, and of the link."""
-    return {**dict(zip(tab.fields, field_values(state), strict=True)), tab.link: state.link()}
+    link = f"http://{request.headers['host']}/{state.link()}"
+    return {**dict(zip(tab.fields, field_values(state), strict=True)), tab.link: link}
 
 
 def axis_of(tab: ExploreTab, held: HeldModel, state: PageState, session: Session) -> Updates:

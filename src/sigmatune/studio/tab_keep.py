@@ -52,11 +52,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     with gr.Row():
         download = gr.DownloadButton("Download the plan", variant="primary", interactive=False, elem_id="plan")
         upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=110, elem_id="open-plan")
-    boxes = [
-        (gr.HTML("", visible=False), gr.Code("", label=name, language=None, visible=False, wrap_lines=True, interactive=False,
-                                               elem_classes="kept"))
-        for name in (*PROGRAMS, "Python", "Shell")
-    ]  # fmt: skip
+    boxes = [(gr.HTML("", visible=False), _box(name)) for name in (*PROGRAMS, "Python", "Shell")]
 
     @sentences(message)
     def filled(request: gr.Request) -> Iterator[Updates]:
@@ -83,6 +79,14 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     upload.upload(opened, [upload, *explore.fields], [message, *explore.outputs], **LIVE).then(
         filled, None, [message, download, *pieces], show_progress="hidden", **PRIVATE
     )
+
+
+def _box(name: str) -> gr.Textbox:
+    """A text to copy."""
+    return gr.Textbox(
+        label=name, show_label=False, lines=1, max_lines=5, buttons=["copy"], interactive=False, visible=False,
+        elem_classes="kept",
+    )  # fmt: skip
 
 
 def remark(kept: Kept) -> str:

@@ -46,14 +46,19 @@ def samples(looked: Look, errors: Errors | None, model: Denoiser) -> str:
         return p(
             "This model's samples are not images with one or three channels, so there is nothing to show; the errors hold."
         )
-    plan, took = looked.plan, f"{looked.seconds:.1f} s" if looked.seconds < 10 else about(looked.seconds)
+    plan, took = looked.plan, seconds(looked.seconds)
     title = f"<b>now</b> {count(plan.network_calls(model), 'call')}, {escape(plan.solver)} <small>{took}</small>"
     below = '<div class="noises waiting"></div>' if errors is None else image_row(errors.converged, model, "Converged")
-    done = "" if errors is None else f" <small>{errors.seconds:.1f} s with the errors</small>"
+    done = "" if errors is None else f" <small>{seconds(errors.seconds)} with the errors</small>"
     return (
         f'<figure class="samples"><figcaption>{title}</figcaption>{image_row(looked.images, model, "Sample of the plan")}'
         f"<figcaption><b>converged</b> the same noises in many steps{done}</figcaption>{below}</figure>"
     )
+
+
+def seconds(measured: float) -> str:
+    """A measured time."""
+    return f"{measured:.2f} s" if measured < 1 else f"{measured:.1f} s" if measured < 10 else about(measured)
 
 
 def error_view(looked: Look, errors: Errors) -> str:
@@ -76,7 +81,7 @@ def error_view(looked: Look, errors: Errors) -> str:
         ("", [name, f"{share:.0%}", f"{relative:.1%}"])
         for name, share, relative in octave_rows(errors.of_error, errors.of_images)
     ]
-    head = ["cycles per image", "of the squared error", "error / image"]
+    head = ["cycles per image", "share of error", "error / image"]
     chart = power_chart(errors.of_images.power, [("error", errors.of_error.power)], "explored")
     return f"{text}<div>{table(head, octaves)}</div></div>{chart}"
 
