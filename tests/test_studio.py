@@ -325,12 +325,15 @@ class Visitor:
     def tab(self, name):
         self.page.get_by_role("tab", name=name, exact=True).click()
 
-    def shot(self, name):
+    def shot(self, name, *, top=0):
+        """Writes a screenshot of the whole page, or of its first pixels."""
         if SHOTS:
-            self.page.wait_for_timeout(300)
+            self.page.mouse.move(0, 0)
+            self.page.wait_for_timeout(400)
+            clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
             file = Path(SHOTS) / f"studio_{name}.png"
-            self.page.screenshot(path=file, full_page=True)
-            Image.open(file).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+            self.page.screenshot(path=file, full_page=True, clip=clip)
+            Image.open(file).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(file, optimize=True)
 
     def close(self):
         self.context.close()
@@ -452,7 +455,9 @@ def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, ru
         page.wait_for_selector("#plan:not([disabled])")
         page.wait_for_selector(".kept")
         visitor.shot("keep")
-        assert "sigmatune export" in page.inner_text(".tabs, #tabs, main")
+        texts = page.eval_on_selector_all(".kept textarea", "all => all.map(one => one.value)")
+        assert sum("sigmatune export" in text for text in texts) >= 2
+        assert any("num_inference_steps=5" in text for text in texts)
         with page.expect_download() as download:
             page.click("#plan")
         file = tmp_path / "plan.json"
@@ -512,3 +517,14 @@ def test_nothing_scrolls_sideways_on_any_screen(browser, address, width, dark):
         for name in () if width > 400 or dark else ("Tune", "Compare", "Frequencies", "Keep"):
             visitor.tab(name) if visitor.page.get_by_role("tab", name=name, exact=True).is_visible() else None
             assert visitor.sideways <= 0, name
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_demo_s_model_shows_its_first_images_within_ten_seconds(browser, address):
+    with visit(browser, address, height=1150, link="?model=emoji&calls=6") as visitor:
+        began = time.monotonic()
+        visitor.page.wait_for_selector("#samples img")
+        assert time.monotonic() - began < 10 + 50 * (os.getloadavg()[0] > 2)
+        visitor.ready()
+        visitor.shot("emoji", top=1100)

@@ -107,7 +107,7 @@ def build(studio: Studio) -> ExploreTab:
         typed = gr.Textbox(
             label="Levels, falling", info="type and press Enter", elem_id="levels", scale=5, min_width=240
         )
-        back = gr.Button("Back to the family", elem_id="back", scale=0, min_width=180)
+        back = gr.Button("Reset levels", elem_id="back", scale=0, min_width=180)
         stop = gr.Button("Stop", elem_id="stop-explore", scale=0, min_width=80)
     about = gr.HTML("", elem_id="facts")
     shown = gr.HTML("", elem_id="samples", apply_default_css=False)
