@@ -187,6 +187,19 @@ def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library(
         explore.plan_of(PageState(levels=(1.0, 2.0)), held.model)
 
 
+def test_a_model_that_is_slow_to_load_does_not_delay_others(monkeypatch):
+    slow, models_held = threading.Event(), held_models.HeldModels("cpu")
+    monkeypatch.setattr(held_models, "load", lambda source, **_: slow.wait(20) if source == "slow" else source)
+    waiting = [threading.Thread(target=models_held.get, args=("slow", {})) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    assert models_held.get("quick", {}).model == "quick"
+    slow.set()
+    for thread in waiting:
+        thread.join()
+    assert models_held.get("slow", {}) is models_held.get("slow", {})
+
+
 def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
     model = models.load("cifar10") if models.load("cifar10").integer_time else models.load("digits")
     levels = explore.snapped([10.0, 1.0], model)
@@ -333,7 +346,7 @@ class Visitor:
             clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
             file = Path(SHOTS) / f"studio_{name}.png"
             self.page.screenshot(path=file, full_page=True, clip=clip)
-            Image.open(file).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(file, optimize=True)
+            Image.open(file).convert("RGB").save(file, optimize=True)
 
     def close(self):
         self.context.close()
@@ -405,6 +418,8 @@ def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
             assert said.endswith((".", "?"))
             assert "Traceback" not in said
             page.wait_for_timeout(50)
+        for place in ("/etc/passwd", str(tmp_path / "plan.json")):
+            assert page.request.get(f"{address}gradio_api/file={place}").status in (403, 404)
         visitor.tab("Keep")
         page.set_input_files("#open-plan input[type=file]", tmp_path / "plan.json")
         page.wait_for_selector("#keep-message .problem")

@@ -100,6 +100,7 @@ class HeldModels:
         self.device = device
         self._held: OrderedDict[str, HeldModel] = OrderedDict()
         self._turns: dict[str, Turns] = {}
+        self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, source: str, condition: Mapping[str, Any]) -> HeldModel:
@@ -109,14 +110,16 @@ class HeldModels:
             SigmaTuneError: if it cannot be loaded, or takes no such condition.
         """
         key = json.dumps([source, condition], sort_keys=True)
-        with self._lock:  # one loads, others wait for it
-            if key not in self._held:
-                turns = self._turns.setdefault(source, Turns())
-                self._held[key] = HeldModel(source, self._load(source, condition), turns)
+        with self._lock:
+            loading, turns = self._loading.setdefault(key, threading.Lock()), self._turns.setdefault(source, Turns())
+        with loading:  # who asks for the same model waits; others do not
+            held = self._held.get(key) or HeldModel(source, self._load(source, condition), turns)
+            with self._lock:
+                self._held[key] = held
+                self._held.move_to_end(key)
                 while len(self._held) > MOST_MODELS:
                     self._held.popitem(last=False)
-            self._held.move_to_end(key)
-            return self._held[key]
+            return held
 
     def _load(self, source: str, condition: Mapping[str, Any]) -> Denoiser:
         try:

@@ -50,6 +50,7 @@ def blocks(studio: Studio) -> gr.Blocks:
         @sentences(explore.message)
         def opened(request: gr.Request) -> Iterator[Updates]:
             state = PageState.from_link(dict(request.query_params or {}), studio.first)
+            yield tab_explore.fields_of(explore, state, request)  # also if it fails, so that a visitor can correct it
             yield from tab_explore.explored(studio, explore, request, state)
 
         def closed(request: gr.Request) -> None:

@@ -38,7 +38,7 @@ MOST_IMAGES = 5000
 
 @dataclass(eq=False)
 class CompareTab:
-    """The components of the tab: what is asked for, and what shows it."""
+    """The components of the tab: the fields of a comparison, then its results."""
 
     names: gr.Dropdown
     uploads: gr.File
@@ -59,13 +59,13 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     choices = [EXPLORED, TUNED, *family_choices(None)]
     names = gr.Dropdown(choices, value=[EXPLORED, "uniform-trailing"], multiselect=True, max_choices=MOST, label="Compare",
                         allow_custom_value=True, elem_id="compared", info="options as in karras:rho=5")  # fmt: skip
-    uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=110,
+    uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=150,
                       elem_id="compare-files")  # fmt: skip
     with gr.Row(elem_classes="fields"):
-        n = gr.Number(16, label="Noises of the numbers", minimum=4, maximum=256, precision=0, elem_id="compare-n",
+        n = gr.Number(16, label="Noises, numbers", minimum=4, maximum=256, precision=0, elem_id="compare-n",
                       min_width=130)  # fmt: skip
         start = gr.Button("Compare", variant="primary", elem_id="compare", min_width=120)
-        images = gr.Number(500, label="Images of the leaderboard", minimum=20, maximum=MOST_IMAGES, precision=0,
+        images = gr.Number(500, label="Images, leaderboard", minimum=20, maximum=MOST_IMAGES, precision=0,
                            elem_id="compare-images", min_width=130)  # fmt: skip
         rank = gr.Button("Leaderboard", elem_id="rank", min_width=120)
         stop = gr.Button("Cancel", elem_id="cancel-compare", min_width=90)

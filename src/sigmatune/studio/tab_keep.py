@@ -51,7 +51,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     message = gr.HTML("", elem_id="keep-message", elem_classes="messages")
     with gr.Row():
         download = gr.DownloadButton("Download the plan", variant="primary", interactive=False, elem_id="plan")
-        upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=110, elem_id="open-plan")
+        upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=150, elem_id="open-plan")
     boxes = [(gr.HTML("", visible=False), _box(name)) for name in (*PROGRAMS, "Python", "Shell")]
 
     @sentences(message)
