@@ -346,7 +346,7 @@ class Visitor:
             clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
             file = Path(SHOTS) / f"studio_{name}.png"
             self.page.screenshot(path=file, full_page=True, clip=clip)
-            Image.open(file).convert("RGB").save(file, optimize=True)
+            Image.open(file).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE).save(file, optimize=True)
 
     def close(self):
         self.context.close()
@@ -512,6 +512,9 @@ def test_plans_are_compared_and_filmed(browser, address, tmp_path):
         assert "call 1 of 4" in page.inner_text("#film-frame")
         page.click("#play")
         page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 4 of 4')")
+        page.locator("#frame input[type=number]").fill("3")
+        page.locator("#frame input[type=number]").press("Enter")
+        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 3 of 4')")
         np.savez(
             tmp_path / "images.npz", images=np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
         )
