@@ -13,7 +13,7 @@ from sigmatune.cli.common import load_model, may_write
 from sigmatune.cli.data_options import DataOptions
 from sigmatune.cli.shared_options import Force, JsonForTable, SolverOption, SpectralData, Values
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.options import named_numbers
+from sigmatune.support.named_numbers import named_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

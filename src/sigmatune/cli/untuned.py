@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.options import named_numbers
+from sigmatune.support.named_numbers import named_numbers
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser

@@ -40,7 +40,8 @@ from sigmatune.schedules import (
 )
 from sigmatune.schedules.base import Family, is_flow
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.options import named_numbers, number
+from sigmatune.support.named_numbers import named_numbers
+from sigmatune.support.options import number
 from sigmatune.support.registry import Registry
 
 SAME = 0.01

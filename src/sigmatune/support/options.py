@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -90,23 +90,3 @@ def _is_json(value: Any) -> bool:
     return (isinstance(value, str | bool | int) and value != "") or (
         isinstance(value, float) and bool(np.isfinite(value))
     )
-
-
-def named_numbers(given: Sequence[str]) -> dict[str, float]:
-    """Reads ``name=value`` options.
-
-    Raises:
-        SigmaTuneError: for anything else.
-    """
-    numbers = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            equals = ""
-            number = 0.0
-        if not equals:
-            raise SigmaTuneError(f"an option is written name=number, such as rho=7, not {text!r}.")
-        numbers[name] = int(number) if number.is_integer() and "." not in value else number
-    return numbers
