@@ -13,7 +13,7 @@ import pytest
 
 from sets import noise_pictures
 from sigmatune import compile_plan, load, schedules
-from sigmatune.evaluation import generation
+from sigmatune.evaluation import shards as evaluation_shards
 from sigmatune.support import remote_folder
 from sigmatune.support.errors import SigmaTuneError
 
@@ -70,7 +70,7 @@ def files(tmp_path, monkeypatch, one_thread):
 def test_another_machine_resumes_where_the_first_died(run, files, store, machine, monkeypatch):
     system, bucket = store
     assert run(*EVALUATE, "--out", "whole.json")[0] == 0
-    sample, left = generation.sample, iter(range(2))
+    sample, left = evaluation_shards.sample, iter(range(2))
 
     def killed(*args, **named):
         if next(left, None) is None:
@@ -105,7 +105,7 @@ def test_shards_meet_in_a_bucket(run, files, store, machine, monkeypatch):
         assert code == 0, err
         assert f"is in s3://{bucket}/one-{number}-of-2.run;" in out
     machine(3)
-    monkeypatch.setattr(generation, "_run", lambda *_: pytest.fail("everything is there"))
+    monkeypatch.setattr(evaluation_shards, "_ends", lambda *_: pytest.fail("everything is there"))
     code, _, err = run(*EVALUATE, "--merge", *(f"s3://{bucket}/one-{number}-of-2.run" for number in (1, 2)))
     assert code == 0, err
     assert (files / "evaluation.json").read_bytes() == (files / "whole.json").read_bytes()

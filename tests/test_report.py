@@ -422,7 +422,7 @@ def test_names_are_escaped(measured, undrawn):
 
 
 def test_the_page_has_what_each_program_takes(measured, undrawn):
-    from sigmatune.cli.clients import PROGRAMS, clients
+    from sigmatune.interop.clients import PROGRAMS, clients
 
     text = html.unescape(page(measured, clients=clients))
     plan = measured.views[0].plan

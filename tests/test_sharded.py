@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sets import noise_pictures
 from sigmatune import compile_plan, load, schedules
 from sigmatune.evaluation import generation, paired_distance
+from sigmatune.evaluation import shards as evaluation_shards
 from sigmatune.evaluation.extractors import extractor
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.share import MANIFEST, Share
@@ -93,7 +94,7 @@ def test_joined_shards_are_one_run_to_the_bit(run, files, monkeypatch, command, 
     assert all(parts)
     assert set.union(*parts) == pieces
     assert all(not one & other for one, other in combinations(parts, 2)), "nothing is done twice"
-    monkeypatch.setattr(generation, "_run", lambda *_: pytest.fail("everything is there"))
+    monkeypatch.setattr(evaluation_shards, "_ends", lambda *_: pytest.fail("everything is there"))
     monkeypatch.setattr("sigmatune.cli.bench._samples", lambda *_: [])
     code, _, err = run(*command, "--merge", *folders)
     assert code == 0, err
@@ -114,7 +115,7 @@ def test_a_reference_that_settles_later_for_all_noises_than_for_a_share_s_is_com
 
 def test_a_killed_shard_resumes_and_is_not_joined_before(run, files, monkeypatch):
     command = (*EVALUATE, "--shard", "2/2")
-    sample, left = generation.sample, iter(range(3))
+    sample, left = evaluation_shards.sample, iter(range(3))
 
     def killed(*args, **named):
         if next(left, None) is None:
@@ -207,6 +208,6 @@ def test_shares_in_python(files, digits, tmp_path):
     job.merge([tmp_path / "2", tmp_path / "1"], tmp_path / "all")
     whole = generation.generate(digits, plan, 24, job.extractors)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "_run", lambda *_: pytest.fail("everything is there"))
+        patch.setattr(evaluation_shards, "_ends", lambda *_: pytest.fail("everything is there"))
         joined = generation.generate(digits, plan, 24, job.extractors, folder=tmp_path / "all", keep=False)
     assert joined.rows("pixels", "pixels").tobytes() == whole.rows("pixels", "pixels").tobytes()

@@ -50,6 +50,7 @@ from sigmatune.models.analytic import Analytic
 from sigmatune.plan import Plan
 from sigmatune.report import measurements as measure
 from sigmatune.spectra.sources import open_images
+from sigmatune.studio import server
 from sigmatune.tuning import TuningSettings, Workbench, guard, stages
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning import spectral_search as by_spectrum
@@ -154,6 +155,7 @@ def small() -> Iterator[None]:
         mock.patch.object(guard_of_pictures, "RESAMPLES", 60),
         mock.patch.object(by_spectrum, "MOST", 40),
         mock.patch.multiple(finetune_round, TABLE_IMAGES=16, TABLE_LEVELS=8),
+        mock.patch.object(server, "_run"),  # the page is built, and served to no browser
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=f"{PICTURES} images cannot fill")  # true here, and on purpose

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sigmatune.spectra.advice import Density
-from sigmatune.spectra.bounds import Ends
+from sigmatune.analysis.spectrum_facts import BUDGETS
+from sigmatune.spectra.advice import EDM, Density, training_density
+from sigmatune.spectra.bounds import Ends, tight_ends
+from sigmatune.spectra.measured_spectra import Measured
+from sigmatune.spectra.power_laws import power_law
 from sigmatune.spectra.spectrum import QUANTISATION, Spectrum
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.outputs import picture_metadata
 
 if TYPE_CHECKING:
@@ -74,6 +78,45 @@ def draw(
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=picture_metadata("spectrum", kind))
     return buffer.getvalue()
+
+
+def of_measured(
+    measured: Measured,
+    name: str,
+    trained: Density,
+    *,
+    levels: Array | None = None,
+    order: int = 1,
+    kind: str = "png",
+) -> bytes:
+    """Draws measured spectra with everything that they imply about noise.
+
+    Args:
+        measured: The spectra.
+        name: What was measured, for the title.
+        trained: Density of training noise that is compared.
+        levels: Positive levels of a plan.
+        order: Order of the solver for which the ends are proposed.
+        kind: ``"png"`` or ``"svg"``.
+    """
+    spectrum = measured.all
+    try:
+        law = power_law(spectrum)
+        lines = {f"{law.power(1):.3g} k^{-law.exponent:.2f}": law}
+    except SigmaTuneError:  # too few rings
+        lines = {}
+    proposed = {"proposed: every ring the same": training_density(spectrum)} if min(spectrum.size) > 1 else {}
+    densities = {**proposed, f"log-normal ({trained.mean:g}, {trained.std:g})": trained}
+    ends = {f"{steps} steps": tight_ends(spectrum, steps, order=order) for steps in BUDGETS}
+    height, width = spectrum.size
+    return draw(
+        spectrum,
+        title=f"{name}: {spectrum.images} images of {height} x {width}",
+        laws=lines,
+        classes=measured.classes,
+        noise=NoisePanel(densities, {**ends, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])}, levels),
+        kind=kind,
+    )
 
 
 def _power(axis: Axes, spectrum: Spectrum, laws: Mapping[str, Any], classes: Mapping[str, Spectrum]) -> None:

@@ -31,6 +31,7 @@ from sigmatune.cli import (
     sample,
     schedule,
     spectrum,
+    studio,
     train,
     tune,
 )
@@ -59,6 +60,7 @@ for command in (
     push,
     conformance,
     demo,
+    studio,
     models,
     doctor,
 ):

@@ -11,7 +11,6 @@ import typer
 
 from sigmatune.cli.common import may_write, measuring, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
-from sigmatune.cli.evaluate import family_of
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
 from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
 from sigmatune.cli.shared_options import (
@@ -138,7 +137,11 @@ def bench(
 
 
 def _write(
-    result: dict[str, Any], out: Path, html: Path, samples: list[tuple[str, torch.Tensor]], value_range: tuple[float, float]
+    result: dict[str, Any],
+    out: Path,
+    html: Path,
+    samples: list[tuple[str, torch.Tensor]],
+    value_range: tuple[float, float],
 ) -> None:
     """Writes the leaderboard and its page."""
     from sigmatune.report import leaderboard_page
@@ -206,7 +209,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
             known = schedules.defaults(model.path, model.default_schedule)
             chosen += [(family, options) for _, family, options in known]
         else:
-            chosen.append(family_of(text))
+            chosen.append(schedules.named(text))
     competitors = entries(model, chosen, listed(solvers), calls) if chosen else []
     for name, plan in plans.items():
         asked = dict(plan.tuned_for or {})

@@ -173,23 +173,3 @@ def _value(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def options(given: list[str]) -> dict[str, float]:
-    """Reads ``name=value`` options.
-
-    Raises:
-        SigmaTuneError: for anything else.
-    """
-    numbers = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            equals = ""
-            number = 0.0
-        if not equals:
-            raise SigmaTuneError(f"an option is written name=number, such as rho=7, not {text!r}.")
-        numbers[name] = int(number) if number.is_integer() and "." not in value else number
-    return numbers

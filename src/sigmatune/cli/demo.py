@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 
-from sigmatune.cli.clients import clients
 from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.shared_options import Force, MeasureOption
 from sigmatune.support.progress import Parts
@@ -26,6 +25,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
+    from sigmatune.interop.clients import clients
     from sigmatune.report import glance, write
     from sigmatune.workflows.demo import files_of, run
 

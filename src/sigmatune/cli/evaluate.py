@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import may_write, measuring, options, progress_bar
+from sigmatune.cli.common import may_write, measuring, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.evaluation_options import Measuring, check_numbers, check_source, left_out, listed, table
 from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
@@ -246,7 +246,7 @@ class _Job:
         solver = (
             plan.solver if solvers.SOLVERS.knows(plan.solver) else str((plan.tuned_for or {}).get("solver", "euler"))
         )
-        family, given = family_of(text)
+        family, given = schedules.named(text)
         options = plan.solver_options if plan.solver == solver else {}
 
         def build(steps: int) -> Plan:
@@ -303,16 +303,6 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
         )
         done.figures.append(figure)
     return done
-
-
-def family_of(text: str) -> tuple[str, dict[str, float]]:
-    """A schedule family with its options, ``karras:rho=7``.
-
-    Raises:
-        SigmaTuneError: for an option that is not a number.
-    """
-    name, *given = text.split(":")
-    return name, options(given)
 
 
 def _compared(first: Sample, rival: Sample, wanted: Wanted, data: Reference, seed: int) -> list[Difference]:

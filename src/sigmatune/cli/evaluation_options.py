@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigmatune.cli.common import progress_bar
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sigmatune.evaluation.evaluate import Wanted
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
     from sigmatune.evaluation.verdict import Beside
     from sigmatune.support.engine import Engine
-
-EXTRACTOR = "efficientnet-lite0"
 
 
 @dataclass
@@ -46,14 +45,9 @@ class Measuring:
         Raises:
             SigmaTuneError: for an unknown or unsuitable name.
         """
-        from sigmatune.evaluation.evaluate import Wanted
-        from sigmatune.evaluation.extractors import extractor
-        from sigmatune.models.network import pick_device
+        from sigmatune.evaluation.measuring import wanted_of
 
-        if len(shape) != 3 or shape[0] not in (1, 3):
-            raise SigmaTuneError(f"metrics need images, not data of shape {tuple(shape)}.")
-        features = extractor(self.extractor or EXTRACTOR, shape, device=pick_device(self.device))
-        return Wanted.of(listed(self.metrics), features, listed(self.spaces))
+        return wanted_of(self.metrics, self.extractor, self.spaces, shape, self.device)
 
     def data(self, model: str, wanted: Wanted, progress: Callable[[str, int, int], None]) -> Reference | None:
         """The reference: given, or a bundled model's own; None if nothing needs one.
@@ -61,23 +55,9 @@ class Measuring:
         Raises:
             SigmaTuneError: if it cannot be read or is missing.
         """
-        from sigmatune.evaluation import reference_set as reference
-        from sigmatune.evaluation.evaluate import check
-        from sigmatune.models.bundled import reference_file
-        from sigmatune.spectra.sources import open_images
-        from sigmatune.spectra.values import checked as values_of
+        from sigmatune.evaluation.measuring import data_of
 
-        if not wanted.needs_reference:
-            return None
-        bundled = reference_file(model)
-        if not self.reference:
-            if bundled is None:
-                check(wanted, None, ())
-            return None if bundled is None else reference.load(bundled)
-        if reference.is_statistics(Path(self.reference)):
-            return reference.load(self.reference)
-        images = open_images(self.reference, size=self.size or None, values=values_of(self.values))
-        return reference.measure(images, wanted.extractors, progress=progress, engine=self.running)
+        return data_of(self.reference, model, wanted, progress, size=self.size, values=self.values, engine=self.running)
 
 
 def check_numbers(n: int | None, save_reference: Path | None, shard: str) -> None:

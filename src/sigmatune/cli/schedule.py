@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, may_write, options
+from sigmatune.cli.common import load_model, may_write
 from sigmatune.cli.data_options import DataOptions
 from sigmatune.cli.shared_options import Force, JsonForTable, SolverOption, SpectralData, Values
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.named_numbers import named_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ def schedule(
     given.check(family, family_options, plan, out)
     denoiser = load_model(model, "cpu") if model else None
     chosen_path = noise_path(path) if denoiser is None else denoiser.path
-    chosen = solvers.solver(solver).options(options(solver_option))
+    chosen = solvers.solver(solver).options(named_numbers(solver_option))
     built = _built(family, steps, chosen_path, family_options, given, quiet=as_json)
     if plan is not None and per_image:
         rule = _rule(built, chosen_path, denoiser, given, family_options, solver=solver, chosen=chosen, quiet=as_json)
@@ -99,7 +100,7 @@ def _spectra_of(model: str, family: str) -> str:
 
 def _family_options(option: list[str], sigma_min: float | None, sigma_max: float | None) -> dict[str, Any]:
     """The family's options and the ends that were given."""
-    given = options(option)
+    given = named_numbers(option)
     for name in ("name", "steps", "path"):
         if name in given:
             raise SigmaTuneError(f"{name} is not an option of a family; use the command's own options, see --help.")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sigmatune.noise import Array
-    from sigmatune.spectra.advice import Density
-    from sigmatune.spectra.measured_spectra import Measured
 
 PICTURES = (".png", ".svg")
 
@@ -45,6 +43,7 @@ def spectrum(
 ) -> None:
     """Measure the spectrum of a data set; propose noise ranges and training constants from it."""
     from sigmatune.analysis.spectrum_facts import facts_of
+    from sigmatune.analysis.spectrum_picture import of_measured
     from sigmatune.spectra.advice import Density
     from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
@@ -76,7 +75,8 @@ def spectrum(
     if out is not None:
         save_measured(measured, out, force=force)
     if picture is not None:
-        write_bytes(picture, _picture(measured, data, trained, levels, order, picture.suffix[1:]))
+        drawn = of_measured(measured, Path(data).name, trained, levels=levels, order=order, kind=picture.suffix[1:])
+        write_bytes(picture, drawn)
     if as_json:
         print(json.dumps(facts))
         return
@@ -95,36 +95,6 @@ def _levels(plan: Path) -> Array:
     if schedule.rows is not None:
         raise SigmaTuneError(f"{plan} holds one schedule per row; give a plan with one for all.")
     return schedule.sigmas[:-1]
-
-
-def _picture(measured: Measured, data: str, trained: Density, levels: Array | None, order: int, kind: str) -> bytes:
-    from sigmatune.analysis.spectrum_facts import BUDGETS
-    from sigmatune.analysis.spectrum_picture import NoisePanel, draw
-    from sigmatune.spectra.advice import EDM, training_density
-    from sigmatune.spectra.bounds import Ends, tight_ends
-    from sigmatune.spectra.power_laws import power_law
-
-    spectrum = measured.all
-    try:
-        law = power_law(spectrum)
-        lines = {f"{law.power(1):.3g} k^{-law.exponent:.2f}": law}
-    except SigmaTuneError:  # too few rings
-        lines = {}
-    proposed = {"proposed: every ring the same": training_density(spectrum)} if min(spectrum.size) > 1 else {}
-    densities = {
-        **proposed,
-        f"log-normal ({trained.mean:g}, {trained.std:g})": trained,
-    }
-    ends = {f"{steps} steps": tight_ends(spectrum, steps, order=order) for steps in BUDGETS}
-    height, width = spectrum.size
-    return draw(
-        spectrum,
-        title=f"{Path(data).name}: {spectrum.images} images of {height} x {width}",
-        laws=lines,
-        classes=measured.classes,
-        noise=NoisePanel(densities, {**ends, "EDM": Ends(EDM["sigma_max"], EDM["sigma_min"])}, levels),
-        kind=kind,
-    )
 
 
 def _show(facts: dict[str, Any]) -> None:

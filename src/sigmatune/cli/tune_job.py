@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.clients import clients
 from sigmatune.cli.common import load_model, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
+from sigmatune.interop.clients import clients
 from sigmatune.support.progress import Parts, say
 from sigmatune.support.trackers import tracked
 

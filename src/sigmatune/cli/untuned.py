@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.common import options
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.named_numbers import named_numbers
 
 if TYPE_CHECKING:
     from sigmatune.core.denoiser import Denoiser
@@ -70,20 +70,19 @@ class Untuned:
         settings: dict[str, Any] = {}
         for text in self.given:
             name, equals, value = text.partition("=")
-            settings |= {name: value} if equals and isinstance(known.get(name), str) else options([text])
+            settings |= {name: value} if equals and isinstance(known.get(name), str) else named_numbers([text])
         if self.lambda_s and "lambda_s" not in known:
             raise SigmaTuneError(f"{self.solver} has no lambda_s; it is for splittings with O, such as reduced-oba.")
         if self.lambda_s and self.lambda_s != AUTO:
-            settings |= options([f"lambda_s={self.lambda_s}"])
+            settings |= named_numbers([f"lambda_s={self.lambda_s}"])
         return settings
 
     def _schedule(self, denoiser: Denoiser, steps: int, *, augmented: bool) -> Schedule:
         from sigmatune import schedules, solvers
-        from sigmatune.cli.evaluate import family_of
 
         default = denoiser.default_schedule or ("uniform-trailing", {})
         grid = self.grid or ("quadratic" if augmented else "")
-        family, given = family_of(grid) if grid else (default[0], dict(default[1]))
+        family, given = schedules.named(grid) if grid else (default[0], dict(default[1]))
         if family in POWERS:
             family, given = "phase-time", {"power": POWERS[family], **given}
         if augmented and "sigma_max" not in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,25 +83,41 @@ def octaves(q: Array, edges: Array) -> tuple[int, Array]:
     return int(np.isinf(q).sum()), np.array([np.sum(octave == edge) for edge in edges[:-1]], dtype=np.float64)
 
 
-def edges_of(view: View, sigma_min: float) -> Array:
-    """Whole log2 sigma around all levels of a view and the model's smallest."""
-    levels = np.concatenate([q for _, q in view.levels])
+def edges_of(schedules: Sequence[tuple[str, Array]], sigma_min: float) -> Array:
+    """Whole log2 sigma around all levels of named schedules and the model's smallest."""
+    levels = np.concatenate([q for _, q in schedules])
     levels = np.append(levels[np.isfinite(levels)], sigma_min)
     return np.arange(np.floor(np.log2(levels.min())), np.floor(np.log2(levels.max()) + 1e-12) + 2)
 
 
 def levels_chart(view: View, sigma_min: float, name: str) -> str:
     """Draws the levels of the network calls on a log axis, one line per schedule."""
-    edges = edges_of(view, sigma_min)
-    infinite = any(np.isinf(q).any() for _, q in view.levels)
+    rival = 1 if view.gain else 0
+    colours = [DEFAULT if i == rival else PLAN if i < rival else OTHER for i in range(len(view.levels))]
+    label = f"Noise levels of the {view.plan.calls} network calls of each schedule on a log axis."
+    return calls_chart(view.levels, colours, edges_of(view.levels, sigma_min), (name, label))
+
+
+def calls_chart(
+    levels: Sequence[tuple[str, Array]], colours: Sequence[str], edges: Array, names: tuple[str, str]
+) -> str:
+    """Draws the levels of network calls on a log axis, one line per schedule.
+
+    Args:
+        levels: The name of a schedule and the levels of its calls, (K,), each; the first of them may be infinite.
+        colours: Of each schedule, from :mod:`sigmatune.report.svg`.
+        edges: Whole log2 sigma, rising, as :func:`edges_of` returns them.
+        names: A word unique on the page, and the text alternative.
+    """
+    infinite = any(np.isinf(q).any() for _, q in levels)
     left = edges[-1] + 1.6  # where sigma = inf is drawn
 
     def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001
         size = 10.5 if narrow else 12
         top = figure.add_subplot()
-        for i, (label, q) in enumerate(view.levels):
+        for i, (label, q) in enumerate(levels):
             place = np.where(np.isinf(q), left, np.log2(np.where(np.isinf(q), 1, q)))
-            colour = _colour(view, i)
+            colour = colours[i]
             top.hlines(i, edges[0], left if infinite else edges[-1], color=GRID, linewidth=0.8)
             top.plot(place, [i] * len(q), "o", color=colour, markersize=10 if colour == PLAN else 7, clip_on=False)
             if narrow:
@@ -111,22 +128,15 @@ def levels_chart(view: View, sigma_min: float, name: str) -> str:
         if narrow:
             top.set_yticks([])
         else:
-            top.set_yticks(range(len(view.levels)), [short(label) for label, _ in view.levels])
+            top.set_yticks(range(len(levels)), [short(label) for label, _ in levels])
             for i, tick in enumerate(top.get_yticklabels()):
-                tick.set_color(_text(_colour(view, i)))
-        top.set_ylim(len(view.levels) - 0.4, -0.9 if narrow else -0.6)
+                tick.set_color(_text(colours[i]))
+        top.set_ylim(len(levels) - 0.4, -0.9 if narrow else -0.6)
         top.spines[:].set_visible(False)
         _sigma_axis(top, edges, left if infinite else None)
 
-    rows = len(view.levels)
-    label = f"Noise levels of the {view.plan.calls} network calls of each schedule on a log axis."
-    return chart(draw, (rows * 27 + 60, rows * 33 + 60), name, label)
-
-
-def _colour(view: View, i: int) -> str:
-    """The plan's row, its baseline's row, the others."""
-    rival = 1 if view.gain else 0
-    return DEFAULT if i == rival else PLAN if i < rival else OTHER
+    rows = len(levels)
+    return chart(draw, (rows * 27 + 60, rows * 33 + 60), *names)
 
 
 def _text(colour: str) -> str:
@@ -145,17 +155,27 @@ def _sigma_axis(axis: Axes, edges: Array, left: float | None) -> None:
 
 def spectrum_chart(view: View, name: str) -> str:
     """Draws the power of the errors and of the converged images themselves against frequency."""
+    assert view.residual is not None
+    assert view.exact is not None
+    tuned = [("error, tuned", view.residual[0].power)] if view.gain else []
+    return power_chart(view.exact.power, [("error, default", view.residual[1].power), *tuned], name)
+
+
+def power_chart(exact: Array, errors: Sequence[tuple[str, Array]], name: str) -> str:
+    """Draws the power of the images and of up to four errors of them against frequency.
+
+    Args:
+        exact: Power of the converged images per ring, (K,).
+        errors: A name and the power of an error per ring, (K,), each; the first in the default's colour, the second in the
+            plan's.
+        name: A word unique on the page.
+    """
 
     def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001
-        assert view.residual is not None
-        assert view.exact is not None
         axis = figure.add_subplot()
-        lines = [
-            (view.exact.power, "the images themselves", MUTED, "--", 1.4),
-            (view.residual[1].power, "error, default", DEFAULT, "-", 2.0),
-        ]
-        if view.gain:
-            lines.append((view.residual[0].power, "error, tuned", PLAN, "-", 2.4))
+        looks = ((DEFAULT, "-", 2.0), (PLAN, "-", 2.4), (FG, "-.", 1.6), (OTHER, ":", 2.2))
+        lines = [(exact, "the images themselves", MUTED, "--", 1.4)]
+        lines += [(power, label, *look) for (label, power), look in zip(errors, looks, strict=False)]
         for power, label, colour, style, width in lines:
             axis.plot(np.arange(len(power)), power, color=colour, linestyle=style, linewidth=width, label=label)
         axis.set(yscale="log", xlabel="frequency, cycles per image", ylabel="mean power")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from html import escape
 
 import torch
@@ -69,19 +70,35 @@ def _block(group: Group, pair: Pair, measured: ReportFacts) -> str:
     default, tuned, reference = (
         _row(images, measured.value_range) for images in (pair.default.images, pair.plan.images, group.reference)
     )
-    soft = "" if max(measured.shape[1:]) > pictures.LARGEST else " pixelated"
+    soft = max(measured.shape[1:]) <= pictures.LARGEST
+    name, note = short(pair.name).replace("*", ""), f"converged, {group.reference_calls} calls"
+    return over((name, default), ("tuned", tuned), (note, reference), pixelated=soft)
+
+
+Images = tuple[str, Sequence[str]]
+"""A name, and the addresses of images of the same noises."""
+
+
+def over(left: Images, right: Images, below: Images, *, pixelated: bool) -> str:
+    """Two rows of images over each other with a slider between them, and a third row below.
+
+    Args:
+        left, right: Shown left and right of the slider's edge.
+        below: A note, and the images below it.
+        pixelated: Whether the browser enlarges pixels as squares.
+    """
+    soft, (a, b) = " pixelated" * pixelated, (escape(left[0]), escape(right[0]))
     cells = "".join(
-        f'<div class="both"><img alt="default" src="{a}"><img alt="tuned" class="over" src="{b}"></div>'
-        for a, b in zip(default, tuned, strict=True)
+        f'<div class="both"><img alt="{a}" src="{one}"><img alt="{b}" class="over" src="{other}"></div>'
+        for one, other in zip(left[1], right[1], strict=True)
     )
-    below = "".join(f'<img alt="converged" src="{c}">' for c in reference)
-    name = escape(short(pair.name).replace("*", ""))
-    label = f"Edge between {name}, left, and the tuned plan, right"
+    converged = "".join(f'<img alt="converged" src="{c}">' for c in below[1])
+    label = f"Edge between {a}, left, and {b}, right"
     return (
-        f'<div class="compare"><div class="who"><b class="default-colour">{name}</b><b class="plan-colour">tuned</b></div>'
+        f'<div class="compare"><div class="who"><b class="default-colour">{a}</b><b class="plan-colour">{b}</b></div>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{label}">'
         f'<div class="large{soft}">{cells}</div>'
-        f'<p class="note">converged, {group.reference_calls} calls</p><div class="large{soft}">{below}</div></div>'
+        f'<p class="note">{escape(below[0])}</p><div class="large{soft}">{converged}</div></div>'
     )
 
 

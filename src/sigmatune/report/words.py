@@ -91,7 +91,7 @@ def levels_sentence(view: View, sigma_min: float) -> str:
     """States where the plan spends its calls differently from its baseline."""
     if not view.gain:
         return f"The plan is {short(view.evidence['baseline'])}; these are its calls among those of the other defaults."
-    edges = edges_of(view, sigma_min)
+    edges = edges_of(view.levels, sigma_min)
     (_, plan), (name, default) = view.levels[:2]
     ends = [f"σ = {_level(q[0])} and {_level(q[-1])}" for q in (plan, default)]
     if any(max(a, b) > 1.2 * min(a, b) for a, b in zip(plan[[0, -1]], default[[0, -1]], strict=True)):

@@ -40,6 +40,7 @@ from sigmatune.schedules import (
 )
 from sigmatune.schedules.base import Family, is_flow
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.named_numbers import named_numbers
 from sigmatune.support.options import number
 from sigmatune.support.registry import Registry
 
@@ -233,6 +234,16 @@ def label(family: Family, options: Mapping[str, float]) -> str:
     full = family.options({name: value for name, value in options.items() if name not in ends}) | ends
     numbers = {name: value for name, value in full.items() if isinstance(value, int | float)}
     return " ".join([family.name, *(f"{name}={value:g}" for name, value in numbers.items())])
+
+
+def named(text: str) -> tuple[str, dict[str, float]]:
+    """Reads a family with its options, ``karras:rho=7``.
+
+    Raises:
+        SigmaTuneError: for an option that is not a number.
+    """
+    name, *given = text.split(":")
+    return name, named_numbers(given)
 
 
 def _ends(sigma_min: float | None, sigma_max: float | None) -> dict[str, float]:

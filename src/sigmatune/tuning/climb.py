@@ -167,6 +167,9 @@ class _Run:
         )  # fmt: skip
         seen = {"tuning": self.ranked[0][0], "validation": value, "proposals": float(proposals)}
         bench.progress.track({f"{goal.steps} steps/{name}": one for name, one in seen.items()}, bench.costs.done)
+        bench.progress.on_stage(
+            {**self.log[-1], "steps": goal.steps}, self.ranked[0][1] if self.best is None else self.best[1]
+        )
         logger.info(
             "%s, %d steps: stage %s proposed %d plans for %s evaluations; mean log error %.4f on validation%s",
             goal.solver, goal.steps, stage, proposals, f"{sum(spent.values()):,}", value, "" if paid else ", no better",

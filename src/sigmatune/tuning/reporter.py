@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sigmatune.plan import Plan
 from sigmatune.support.engine import Tick
 from sigmatune.support.progress import Progress, quiet, stage
 from sigmatune.support.trackers import Track
@@ -22,11 +26,13 @@ class Reporter:
         expected: Network evaluations in all, from when the job began; 0 while unknown: then each stage reports its own count.
         before: Network evaluations when the job began.
         track: Receives the errors after every stage, with the network evaluations so far as the step.
+        on_stage: Receives the log of every stage (``plan.cost["stages"]``) with its steps, and the best plan by then.
     """
 
     def __init__(self, progress: Progress | None, costs: Costs) -> None:
         self.progress, self.costs, self.expected, self.before, self.what = progress or quiet, costs, 0, 0, ""
         self.track: Track = lambda values, step: None
+        self.on_stage: Callable[[Mapping[str, Any], Plan], None] = lambda log, best: None
 
     def expect(self, evaluations: int) -> None:
         """From now on the whole is so many network evaluations."""

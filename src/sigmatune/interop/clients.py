@@ -1,13 +1,10 @@
-"""What other programs take of a plan, for the report: the text to copy, and what to do with it."""
+"""What other programs take of a plan, for the report and the studio: the text to copy, and what to do with it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from sigmatune.interop.exports import export
+from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
-
-if TYPE_CHECKING:
-    from sigmatune.plan import Plan
 
 PROGRAMS = {
     "ComfyUI": ("comfyui", "Paste the last line into the node ManualSigmas and connect it to SamplerCustom."),
@@ -22,8 +19,6 @@ PROGRAMS = {
 
 def clients(plan: Plan) -> dict[str, tuple[str, str]]:
     """(What to do, text) by program; an empty text where the program cannot express the plan, with the reason."""
-    from sigmatune.interop.exports import export
-
     texts = {"diffusers": (
         f"Call the pipeline with num_inference_steps={plan.calls}.",
         f"pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)\nimage = pipe(prompt, num_inference_steps={plan.calls})",

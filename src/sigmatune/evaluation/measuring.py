@@ -1,0 +1,79 @@
+"""The metrics, the extractor and the data of a measurement, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sigmatune.evaluation import reference_set
+from sigmatune.evaluation.evaluate import Wanted, check
+from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.reference_set import Reference
+from sigmatune.models.bundled import reference_file
+from sigmatune.models.network import pick_device
+from sigmatune.spectra.sources import open_images
+from sigmatune.spectra.values import checked
+from sigmatune.support.engine import LOCAL, Engine
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Progress
+
+EXTRACTOR = "efficientnet-lite0"
+
+
+def listed(text: str) -> list[str]:
+    """The names in a text, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def wanted_of(metrics: str, name: str, spaces: str, shape: tuple[int, ...], device: str) -> Wanted:
+    """The requested metrics for images of a shape.
+
+    Args:
+        metrics, spaces: Names, separated by commas.
+        name: The extractor; "" for :data:`EXTRACTOR`.
+        shape: Of one image, (C, H, W).
+        device: Where the extractor runs.
+
+    Raises:
+        SigmaTuneError: for an unknown or unsuitable name.
+    """
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise SigmaTuneError(f"metrics need images, not data of shape {tuple(shape)}.")
+    features = extractor(name or EXTRACTOR, shape, device=pick_device(device))
+    return Wanted.of(listed(metrics), features, listed(spaces))
+
+
+def data_of(
+    source: str,
+    model: str,
+    wanted: Wanted,
+    progress: Progress,
+    *,
+    size: int = 0,
+    values: str = "auto",
+    engine: Engine = LOCAL,
+) -> Reference | None:
+    """The reference: given, or a bundled model's own; None if nothing needs one.
+
+    Args:
+        source: Images or statistics; "" for the model's own.
+        model: What the model was loaded from.
+        wanted: The metrics.
+        progress: Receives the present action.
+        size: Crop and resize images to this many pixels; 0 for as they are.
+        values: Their range of black and white.
+        engine: Where features are taken.
+
+    Raises:
+        SigmaTuneError: if it cannot be read or is missing.
+    """
+    if not wanted.needs_reference:
+        return None
+    if not source:
+        bundled = reference_file(model)
+        if bundled is None:
+            check(wanted, None, ())
+        return None if bundled is None else reference_set.load(bundled)
+    if reference_set.is_statistics(Path(source)):
+        return reference_set.load(source)
+    images = open_images(source, size=size or None, values=checked(values))
+    return reference_set.measure(images, wanted.extractors, progress=progress, engine=engine)

@@ -1,0 +1,102 @@
+"""How a tab's functions run: on a model's turn with its progress shown, and with errors as sentences."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from sigmatune.plan import Plan
+from sigmatune.studio.held_models import HeldModel, HeldModels
+from sigmatune.studio.page_state import PageState
+from sigmatune.studio.places import Places
+from sigmatune.studio.sessions import Session, Sessions
+from sigmatune.studio.turns import Cancelled, QueuedTask, TaskTurn, Turns
+from sigmatune.studio.views import said, status
+from sigmatune.support.errors import SigmaTuneError, of_memory
+
+logger = logging.getLogger(__name__)
+
+Updates = dict[Any, Any]
+"""New values by component."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Studio:
+    """What all tabs of the page share: models, sessions, places, and the state in which a page opens."""
+
+    models: HeldModels
+    sessions: Sessions
+    places: Places
+    first: PageState
+
+    def held(self, state: PageState) -> HeldModel:
+        """The model that a state names.
+
+        Raises:
+            SigmaTuneError: if it lies outside the permitted places, or cannot be loaded.
+        """
+        return self.models.get(self.places.model(state.model), state.condition())
+
+    def session(self, request: gr.Request) -> Session:
+        """The session of the tab that asks."""
+        return self.sessions.of(request.session_hash)
+
+
+def sentences(message: gr.HTML) -> Callable[[Callable[..., Iterator[Updates]]], Callable[..., Iterator[Updates]]]:
+    """Turns what a callback raises into a sentence in the page's message; a bug's traceback goes to the terminal alone."""
+
+    def around(callback: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
+        @wraps(callback)
+        def run(*args: Any, **kwargs: Any) -> Iterator[Updates]:
+            try:
+                yield from callback(*args, **kwargs)
+            except Cancelled:
+                yield {message: said("Stopped. What was measured is kept for the next time.")}
+            except SigmaTuneError as error:
+                yield {message: said(str(error), "problem")}
+            except Exception as error:
+                if of_memory(error):
+                    yield {
+                        message: said("The machine has too little memory for this; ask for fewer noises.", "problem")
+                    }
+                    return
+                logger.exception("the studio")
+                words = f"This went wrong ({type(error).__name__}); the terminal of the studio shows the details."
+                yield {message: said(words, "problem")}
+
+        return run
+
+    return around
+
+
+def followed(
+    queue: Turns,
+    stop: threading.Event,
+    job: Callable[[TaskTurn], T],
+    message: gr.HTML,
+    more: Callable[[], Updates] = dict,
+) -> Generator[Updates, None, T]:
+    """Runs a job in a model's queue, yields its progress for the message and more updates, and returns its result."""
+    task = QueuedTask(queue, stop, job)
+    for overall in task.updates():
+        yield {message: status(overall), **more()}
+    return task.result()
+
+
+def offer(session: Session, plan: Plan, name: str) -> Any:
+    """An update of a download button with a plan's file."""
+    return gr.update(value=session.save(plan, name), interactive=True)
+
+
+def plan_name(state: PageState, plan: Plan) -> str:
+    """The name of a plan's file."""
+    model = "".join(c if c.isalnum() or c in "-_" else "-" for c in state.model.rpartition("/")[2])[:40]
+    return f"{model}-{plan.solver}-{plan.calls}.json"

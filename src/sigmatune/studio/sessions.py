@@ -1,0 +1,92 @@
+"""What belongs to one tab of a browser: its present plan, its tasks, its film. Tabs share models, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sigmatune.plan import Plan
+from sigmatune.studio.page_state import PageState
+from sigmatune.support.files import make_folder
+
+if TYPE_CHECKING:
+    from sigmatune.studio.comparing import Compared
+    from sigmatune.studio.film import Film
+    from sigmatune.studio.held_models import HeldModel
+
+MOST_SESSIONS = 64
+
+
+@dataclass(eq=False)
+class Session:
+    """One tab.
+
+    Attributes:
+        folder: Its files.
+        state: What it shows.
+        plan: The plan that it explores.
+        tuned: The plan of its last tuning.
+        best: The best levels so far of a tuning that runs or was cancelled.
+        film: The steps of one sampling.
+        compared: The last comparison, and its model.
+    """
+
+    folder: Path
+    state: PageState | None = None
+    plan: Plan | None = None
+    tuned: Plan | None = None
+    best: Plan | None = None
+    film: Film | None = None
+    compared: tuple[Compared, HeldModel] | None = None
+    _stops: dict[str, threading.Event] = field(default_factory=dict)
+
+    def begin(self, what: str) -> threading.Event:
+        """Begins a task of a kind, which cancels the one before it; returns what cancels this one."""
+        self.cancel(what)
+        stop = self._stops[what] = threading.Event()
+        return stop
+
+    def cancel(self, what: str = "") -> None:
+        """Cancels the task of a kind, or all."""
+        for name, stop in self._stops.items():
+            if what in ("", name):
+                stop.set()
+
+    def save(self, plan: Plan, name: str) -> str:
+        """Writes a plan for download and returns the file's name."""
+        file = make_folder(self.folder) / name
+        plan.save(file, force=True)
+        return str(file)
+
+
+class Sessions:
+    """All tabs that are open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lock = folder, threading.Lock()
+        self._open: dict[str, Session] = {}
+
+    def of(self, key: str | None) -> Session:
+        """The session of a tab; the oldest one is closed where there are too many."""
+        name = "".join(c for c in key or "" if c.isalnum())[:40] or "none"
+        with self._lock:
+            if name not in self._open:
+                while len(self._open) >= MOST_SESSIONS:
+                    self._end(next(iter(self._open)))
+                self._open[name] = Session(self._folder / name)
+            return self._open[name]
+
+    def close(self, key: str | None) -> None:
+        """Cancels the tasks of a tab that was closed, and removes its files."""
+        name = "".join(c for c in key or "" if c.isalnum())[:40] or "none"
+        with self._lock:
+            if name in self._open:
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        session = self._open.pop(name)
+        session.cancel()
+        shutil.rmtree(session.folder, ignore_errors=True)

@@ -1,0 +1,99 @@
+// The draggable axis of noise levels, and the slider between two rows of images. Gradio runs this once, with `element` (the
+// component's root, whose content the server replaces), `trigger` (an event for the server) and `watch` (after a replacement).
+const box = () => element.querySelector(".axis");
+const handles = () => [...element.querySelectorAll(".level")];
+const three = (x) => Number(x.toPrecision(3)).toString();
+let axis = null, dragged = null, focused = -1, timer = null;
+
+function read() {
+  const root = box();
+  if (!root) { axis = null; return; }
+  axis = JSON.parse(root.dataset.axis);
+  if (focused >= 0 && handles()[focused]) handles()[focused].focus({ preventScroll: true });
+}
+
+const place = (sigma) => (100 * (axis.high - Math.log2(sigma))) / (axis.high - axis.low);
+
+function words(sigma) {
+  if (!axis.curve.length) return "sigma " + three(sigma);
+  const above = axis.curve.filter(([, level]) => level >= sigma);
+  const k = above.length ? above[above.length - 1][0] : 0;
+  const what = !k ? "coarser than 1 cycle per image"
+    : above.length === axis.curve.length ? "finer than all" : `about ${k} cycle${k > 1 ? "s" : ""} per image`;
+  return `sigma ${three(sigma)}, ${what}`;
+}
+
+function limits(i) {
+  const before = axis.levels[i - 1], after = axis.levels[i + 1];
+  return [after ? after * axis.gap : axis.min, before ? before / axis.gap : axis.max];
+}
+
+function move(i, wanted) {
+  const [low, high] = limits(i);
+  if (low > high) return;
+  const sigma = Math.min(Math.max(wanted, low), high), handle = handles()[i];
+  axis.levels[i] = sigma;
+  handle.style.left = place(sigma) + "%";
+  handle.setAttribute("aria-valuenow", sigma.toPrecision(6));
+  handle.setAttribute("aria-valuetext", words(sigma));
+  handle.querySelector(".tip").textContent = three(sigma);
+}
+
+function commit() {
+  clearTimeout(timer);
+  timer = null;
+  trigger("submit", { levels: axis.levels });
+}
+
+element.addEventListener("pointerdown", (event) => {
+  const handle = event.target.closest(".level");
+  if (!handle || handle.disabled || !axis || event.button) return;
+  dragged = Number(handle.dataset.index);
+  handle.setPointerCapture(event.pointerId);
+  handle.focus({ preventScroll: true });
+  handle.classList.add("moving");
+  event.preventDefault();
+});
+element.addEventListener("pointermove", (event) => {
+  if (dragged === null) return;
+  const rail = element.querySelector(".track").getBoundingClientRect();
+  const share = (event.clientX - rail.left) / rail.width;
+  move(dragged, 2 ** (axis.high - share * (axis.high - axis.low)));
+});
+function release() {
+  if (dragged === null) return;
+  handles().forEach((handle) => handle.classList.remove("moving"));
+  dragged = null;
+  commit();
+}
+element.addEventListener("pointerup", release);
+element.addEventListener("pointercancel", release);
+
+element.addEventListener("keydown", (event) => {
+  const handle = event.target.closest(".level");
+  if (!handle || handle.disabled || !axis) return;
+  const i = Number(handle.dataset.index), step = event.shiftKey ? 0.01 : 0.1, [low, high] = limits(i);
+  const octaves = { ArrowLeft: step, ArrowUp: step, ArrowRight: -step, ArrowDown: -step, PageUp: 0.5, PageDown: -0.5 }[event.key];
+  if (octaves !== undefined) move(i, axis.levels[i] * 2 ** octaves);
+  else if (event.key === "Home") move(i, high);
+  else if (event.key === "End") move(i, low);
+  else return;
+  event.preventDefault();
+  clearTimeout(timer);
+  timer = setTimeout(commit, 400); // one request for several presses
+});
+element.addEventListener("focusin", (event) => {
+  const handle = event.target.closest(".level");
+  focused = handle ? Number(handle.dataset.index) : -1;
+});
+element.addEventListener("focusout", (event) => {
+  if (event.relatedTarget && !element.contains(event.relatedTarget)) focused = -1;
+});
+
+document.addEventListener("input", (event) => {
+  const compared = event.target.closest ? event.target.closest(".compare") : null;
+  if (compared) compared.style.setProperty("--at", event.target.value + "%");
+});
+
+watch("value", read);
+read();

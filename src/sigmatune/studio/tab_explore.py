@@ -1,0 +1,203 @@
+"""The tab Explore: fields, the axis, samples and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+
+from sigmatune.models.bundled import bundled_names
+from sigmatune.studio.axis import axis_html
+from sigmatune.studio.callbacks import Studio, Updates, followed, sentences
+from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, look, plan_of, solver_choices
+from sigmatune.studio.held_models import HeldModel
+from sigmatune.studio.page_state import MOST_CALLS, MOST_NOISES, PageState, integer, numbers
+from sigmatune.studio.sessions import Session
+from sigmatune.studio.turns import TaskTurn
+from sigmatune.studio.views import error_view, facts, said, samples
+
+SCRIPT = files("sigmatune.studio").joinpath("studio.js").read_text(encoding="utf-8")
+PRIVATE = {"api_visibility": "private"}
+LIVE: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 16, **PRIVATE}
+"""Options of events: the model's own queue decides who runs, and the page shows progress itself."""
+
+
+@dataclass(eq=False)
+class ExploreTab:
+    """The components of the tab that others use.
+
+    Attributes:
+        fields: The fields of a :class:`PageState`, in order, ``levels`` as a hidden list.
+        message: Where sentences appear.
+        link: The link that holds the page's state.
+        outputs: Everything that an exploration changes.
+    """
+
+    fields: list[Any]
+    message: gr.HTML
+    link: gr.Textbox
+    levels: gr.State
+    typed: gr.Textbox
+    axis: gr.HTML
+    facts: gr.HTML
+    samples: gr.HTML
+    errors: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What an exploration changes."""
+        return [*self.fields, self.message, self.link, self.typed, self.axis, self.facts, self.samples, self.errors]
+
+
+def stated(values: tuple[Any, ...]) -> PageState:
+    """The state that the fields hold.
+
+    Raises:
+        SigmaTuneError: for a number that is none.
+    """
+    model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance = values
+    return PageState(
+        str(model or ""), str(solver or ""), integer(calls, "calls"), str(family or ""), tuple(levels or ()),
+        integer(seed, "the seed"), integer(noises, "noises"), labels or "", prompts or "", negative or "", guidance or "",
+    )  # fmt: skip
+
+
+def field_values(state: PageState) -> list[Any]:
+    """The values of the fields that hold a state; the inverse of :func:`stated`."""
+    return [
+        state.model, state.solver, state.calls, state.family, list(state.levels), state.seed, state.noises, state.labels,
+        state.prompts, state.negative, state.guidance,
+    ]  # fmt: skip
+
+
+def build(studio: Studio) -> ExploreTab:
+    """Builds the tab inside the present Blocks context."""
+    first = studio.first
+    with gr.Row(elem_classes="fields"):
+        names = list(dict.fromkeys([first.model, *bundled_names()]))
+        model = gr.Dropdown(
+            names, value=first.model, label="Model", allow_custom_value=True, elem_id="model", min_width=150,
+            info="bundled, folder, hub id",
+        )  # fmt: skip
+        solver = gr.Dropdown(solver_choices(), value=first.solver, label="Solver", elem_id="solver", min_width=150,
+                             info="how to step")  # fmt: skip
+        calls = gr.Number(first.calls, label="Calls", minimum=1, maximum=MOST_CALLS, precision=0, elem_id="calls",
+                          min_width=90, info="per image")  # fmt: skip
+        family = gr.Dropdown(
+            family_choices(None), value=first.family, label="Family", allow_custom_value=True, elem_id="family",
+            min_width=150, info="or karras:rho=5",
+        )  # fmt: skip
+        seed = gr.Number(
+            first.seed, label="Seed", minimum=0, precision=0, elem_id="seed", min_width=90, info="of the noise"
+        )
+        noises = gr.Number(first.noises, label="Noises", minimum=1, maximum=MOST_NOISES, precision=0, elem_id="noises",
+                           min_width=90, info="images")  # fmt: skip
+    with gr.Accordion("Class, prompt and guidance, for models that take them", open=False):
+        with gr.Row(elem_classes="fields"):
+            labels = gr.Textbox(first.labels, label="Labels", placeholder="0 1 2", elem_id="labels", min_width=120)
+            guidance = gr.Textbox(first.guidance, label="Guidance", placeholder="the model's own", min_width=120)
+            negative = gr.Textbox(first.negative, label="Negative prompt", min_width=180)
+        prompts = gr.Textbox(first.prompts, label="Prompts, one per line", lines=2, elem_id="prompts")
+    message = gr.HTML("", elem_id="message", elem_classes="messages")
+    axis = gr.HTML("", elem_id="axis", js_on_load=SCRIPT, apply_default_css=False)
+    with gr.Row(elem_classes="typed"):
+        typed = gr.Textbox(
+            label="Levels, falling", info="type and press Enter", elem_id="levels", scale=5, min_width=240
+        )
+        back = gr.Button("Reset levels", elem_id="back", scale=0, min_width=180)
+        stop = gr.Button("Stop", elem_id="stop-explore", scale=0, min_width=80)
+    about = gr.HTML("", elem_id="facts")
+    shown = gr.HTML("", elem_id="samples", apply_default_css=False)
+    errors = gr.HTML("", elem_id="errors", apply_default_css=False)
+    levels = gr.State(list(first.levels))
+    link = gr.Textbox(label="Link to this page as it is", elem_id="link", buttons=["copy"], interactive=False)
+    fields = [model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance]
+    tab = ExploreTab(fields, message, link, levels, typed, axis, about, shown, errors)
+    _connect(studio, tab, back, stop)
+    return tab
+
+
+def _connect(studio: Studio, tab: ExploreTab, back: gr.Button, stop: gr.Button) -> None:
+    model, solver, calls, family, _, seed, noises, labels, prompts, negative, guidance = tab.fields
+
+    @sentences(tab.message)
+    def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        yield from explored(studio, tab, request, stated(values))
+
+    @sentences(tab.message)
+    def renewed(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        yield from explored(studio, tab, request, replace(stated(values), levels=()))
+
+    @sentences(tab.message)
+    def moved(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        given = tuple(float("inf") if level is None else float(level) for level in event.levels)
+        yield from explored(studio, tab, request, replace(stated(values), levels=given))
+
+    @sentences(tab.message)
+    def written(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
+        given = tuple(level for level in numbers(text, "levels") if level != 0)
+        yield from explored(studio, tab, request, replace(stated(values), levels=given))
+
+    def stopped(request: gr.Request) -> None:
+        studio.session(request).cancel("explore")
+
+    options = {"outputs": tab.outputs, "trigger_mode": "always_last", **LIVE}
+    for field in (model, family, calls):
+        field.input(renewed, tab.fields, **options)
+    for field in (solver, seed, noises):
+        field.input(kept, tab.fields, **options)
+    for field in (labels, prompts, negative, guidance):
+        field.blur(kept, tab.fields, **options)
+    tab.axis.submit(moved, tab.fields, **options)
+    tab.typed.submit(written, [tab.typed, *tab.fields], **options)
+    back.click(renewed, tab.fields, **options)
+    stop.click(stopped, **LIVE)
+
+
+def explored(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState) -> Iterator[Updates]:
+    """Shows a state: first the axis, then samples, then the converged solution and the errors."""
+    session = studio.session(request)
+    stop = session.begin("explore")
+    yield {tab.message: said(f"Loading {state.model}.")}
+    held = studio.held(state)
+    plan = plan_of(state, held.model)
+    session.state, session.plan = state, plan
+    yield {**fields_of(tab, state, request), **axis_of(tab, held, state, session)}
+    looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
+    yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
+    errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
+    yield finished(tab, held, looked, errors)
+
+
+def fields_of(tab: ExploreTab, state: PageState, request: gr.Request) -> Updates:
+    """Updates of all fields to a state, and of the link."""
+    link = f"http://{request.headers['host']}/{state.link()}"
+    return {**dict(zip(tab.fields, field_values(state), strict=True)), tab.link: link}
+
+
+def axis_of(tab: ExploreTab, held: HeldModel, state: PageState, session: Session) -> Updates:
+    """Updates of the axis, of the typed levels and of the facts to the session's plan."""
+    assert session.plan is not None
+    levels = session.plan.schedule.sigmas[:-1].tolist()
+    what = "moved levels" if state.levels else state.family
+    title = f"Noise levels of {what}, {len(levels)} steps"
+    return {
+        tab.axis: axis_html(levels, held.model.path, held.spectrum(), title=title),
+        tab.typed: ", ".join(f"{level:.6g}" for level in levels),
+        tab.facts: said(facts(session.plan, held.model)),
+    }
+
+
+def finished(tab: ExploreTab, held: HeldModel, looked: Look, errors: Errors) -> Updates:
+    """Updates when everything is measured."""
+    return {
+        tab.samples: samples(looked, errors, held.model),
+        tab.errors: error_view(looked, errors),
+        tab.message: "",
+    }
+
+
+__all__ = ["ExploreTab", "TaskTurn", "build", "explored", "stated"]

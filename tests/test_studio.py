@@ -1,0 +1,548 @@
+"""The studio: its pure functions, and the page in Chromium as a visitor uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from little import little_work
+from sigmatune import models, noise, schedules
+from sigmatune.plan import load_plan, sample
+from sigmatune.report.residual import residual
+from sigmatune.studio import axis, explore, held_models, turns
+from sigmatune.studio.page_state import PageState, integer, numbers
+from sigmatune.studio.places import Places
+from sigmatune.studio.server import Gate, checked, hostname
+from sigmatune.studio.sessions import Sessions
+from sigmatune.support.errors import SigmaTuneError
+
+CHROMIUM = next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if p.exists()), None)
+SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
+"""A folder to which the tests write what they saw; the pages of docs/ show these."""
+
+OUTSIDE = r"outside|no file|not a name"
+LONG = 120_000
+"""Milliseconds to wait for anything, on a busy machine."""
+
+STATES = [
+    PageState(),
+    PageState(
+        "emoji", "euler", 9, "karras:rho=5", (80.0, 1 / 3, 0.1 + 0.2), 2**63, 3, "1 2", "a cat\n& dog", "?", "7.5"
+    ),
+    PageState(levels=(float("inf"), 1.0)),
+]
+
+
+# ------------------------------------------------------------------------------------------------------- pure functions
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_link_holds_the_whole_state_bit_for_bit(state):
+    from urllib.parse import parse_qsl
+
+    assert (
+        PageState.from_link(dict(parse_qsl(state.link()[1:])), PageState("cifar10", seed=5)) == state or not state.seed
+    )
+    assert PageState.from_link(dict(parse_qsl(state.link()[1:])), PageState()) == state
+
+
+@pytest.mark.parametrize(
+    "query", [{"calls": "six"}, {"levels": "3,x"}, {"levels": "nan"}, {"noises": "99"}, {"seed": "-1"}]
+)
+def test_a_bad_link_is_refused_in_a_sentence(query):
+    with pytest.raises(SigmaTuneError):
+        PageState.from_link(query, PageState())
+
+
+def test_numbers_are_read_as_people_type_them():
+    assert numbers("3, 2;1\n0.5", "levels") == [3, 2, 1, 0.5]
+    assert integer("6", "calls") == integer(6.0, "calls") == 6
+    assert integer(str(2**63 + 1), "seed") == 2**63 + 1
+
+
+@pytest.fixture
+def places(tmp_path):
+    start = tmp_path / "start"
+    for folder in (start / "inside", tmp_path / "secret", tmp_path / "uploads"):
+        folder.mkdir(parents=True)
+    (tmp_path / "secret" / "plan.json").write_text("{}")
+    (start / "link").symlink_to(tmp_path / "secret")
+    return Places(start, tmp_path / "uploads")
+
+
+@pytest.mark.parametrize("name", ["../secret", "../secret/plan.json", "link/plan.json", "/etc/passwd", "~root/x", "\0"])
+def test_files_outside_are_refused(places, name):
+    with pytest.raises(SigmaTuneError, match=OUTSIDE):
+        places.file(name)
+    with pytest.raises(SigmaTuneError, match=OUTSIDE):
+        places.model(name)
+
+
+def test_files_inside_names_and_hub_ids_are_taken(places):
+    assert places.file("inside") == places.start / "inside"
+    assert places.model("digits") == "digits"
+    assert places.model("owner/name") == "owner/name"
+    assert places.model("./inside") == str(places.start / "inside")
+
+
+def test_the_curve_above_the_axis_is_where_noise_and_data_have_the_same_power():
+    power = np.array([9.0, 4.0, 1.0, 0.25])
+    assert axis.decided(power) == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert axis.frequency_at(0.7, axis.decided(power)) == "about 2 cycles per image"
+    assert axis.frequency_at(3.0, axis.decided(power)).startswith("coarser")
+    assert axis.frequency_at(0.1, axis.decided(power)).startswith("finer")
+
+
+def test_the_axis_places_levels_by_their_logarithm_and_marks_the_range():
+    path = noise.VE()
+    levels = schedules.build("karras", 4, path).sigmas[:-1].tolist()
+    page = axis.axis_html(levels, path, None, title="four levels")
+    places = [float(x) for x in re.findall(r'class="level"[^>]*left:([\d.]+)%', page)]
+    steps = np.diff(places) / -np.diff(np.log2(levels))
+    assert np.allclose(steps, steps[0])
+    outside = re.findall(r'class="outside" style="left:(0|[\d.]+%);', page)
+    assert len(outside) == 2
+    assert places[-1] == pytest.approx(float(outside[1].rstrip("%")), abs=1e-3)
+    assert page.count('role="slider"') == 4
+    assert "disabled" not in page
+
+
+def test_a_flow_s_first_level_is_infinite_and_stays():
+    page = axis.axis_html([float("inf"), 1.0, 0.1], noise.Flow(), None, title="a flow")
+    assert page.count(" disabled") == 1
+    assert "∞" in page
+
+
+def test_octaves_of_frequency_add_up_to_the_whole_error():
+    x, exact = torch.randn(2, 3, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = explore.octave_rows(residual(x, exact), residual(exact))
+    assert [name for name, *_ in rows][:4] == ["mean colour", "1", "2 to 3", "4 to 7"]
+    assert sum(share for _, share, _ in rows) == pytest.approx(1)
+    assert explore.octave_rows(residual(2 * exact, exact), residual(exact))[2][2] == pytest.approx(1)
+
+
+def test_a_long_task_gives_way_and_stops_where_it_is_cancelled():
+    order, queue, stop = [], turns.Turns(), threading.Event()
+    begun, waiting = threading.Event(), threading.Event()
+
+    def long(turn):
+        begun.set()
+        waiting.wait(10)
+        for i in range(10_000):
+            order.append("long")
+            turn.report("long", i, 10_000)
+            time.sleep(0.001)
+
+    first = turns.QueuedTask(queue, stop, long)
+    begun.wait(10)
+    second = turns.QueuedTask(queue, threading.Event(), lambda turn: order.append("short"))
+    while queue.length < 2:
+        time.sleep(0.001)
+    waiting.set()
+    second.result()
+    assert order[0] == "long"
+    assert "short" in order
+    stop.set()
+    with pytest.raises(turns.Cancelled):
+        first.result()
+    assert queue.length == 0
+    assert len(order) < 10_000
+
+
+def test_sessions_do_not_mix_and_closing_one_cancels_its_tasks(tmp_path):
+    sessions = Sessions(tmp_path)
+    one, other = sessions.of("a"), sessions.of("b")
+    stops = one.begin("tune"), other.begin("tune")
+    assert one is not other
+    sessions.close("a")
+    assert stops[0].is_set()
+    assert not stops[1].is_set()
+    assert sessions.of("a") is not one
+
+
+def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library():
+    held = held_models.HeldModels("cpu").get("digits", {})
+    state = PageState(noises=3, calls=4)
+    turn = turns.TaskTurn(held.turns, threading.Event())
+    looked = explore.look(held, state, turn)
+    assert_array_equal(looked.ends, sample(held.model, looked.plan, 3, seed=0))
+    errors = explore.errors_of(held, looked, state, turn)
+    assert {row.measure for row in errors.by_measure} == {"whitened", "rms"}
+    assert all(row.low <= row.value <= row.high for row in errors.by_measure)
+    moved = PageState(noises=3, levels=(50.0, 2.0, 0.5, 0.1))
+    assert explore.plan_of(moved, held.model).schedule.sigmas.tolist() == [50, 2, 0.5, 0.1, 0]
+    with pytest.raises(SigmaTuneError, match=r"outside|range"):
+        explore.plan_of(PageState(levels=(1e6, 1.0)), held.model)
+    with pytest.raises(SigmaTuneError, match="larger"):
+        explore.plan_of(PageState(levels=(1.0, 2.0)), held.model)
+
+
+def test_a_model_that_is_slow_to_load_does_not_delay_others(monkeypatch):
+    slow, models_held = threading.Event(), held_models.HeldModels("cpu")
+    monkeypatch.setattr(held_models, "load", lambda source, **_: slow.wait(20) if source == "slow" else source)
+    waiting = [threading.Thread(target=models_held.get, args=("slow", {})) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    assert models_held.get("quick", {}).model == "quick"
+    slow.set()
+    for thread in waiting:
+        thread.join()
+    assert models_held.get("slow", {}) is models_held.get("slow", {})
+
+
+def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
+    model = models.load("cifar10") if models.load("cifar10").integer_time else models.load("digits")
+    levels = explore.snapped([10.0, 1.0], model)
+    assert levels == pytest.approx([10, 1], rel=0.05)
+    t = model.path.time(levels)
+    assert not model.integer_time or np.allclose(t, np.rint(t), atol=1e-6)
+
+
+def test_a_host_needs_a_long_token():
+    assert checked("127.0.0.1", "") == (("127.0.0.1", "localhost", "::1"), None)
+    with pytest.raises(SigmaTuneError, match="needs --token"):
+        checked("0.0.0.0", "")
+    with pytest.raises(SigmaTuneError, match="at least"):
+        checked("0.0.0.0", "short")
+    assert checked("0.0.0.0", "a-long-enough-token") == ((), "a-long-enough-token")
+    assert [hostname(text) for text in ("a:80", "[::1]:80", "A", "a.b/c")] == ["a", "::1", "a", "a.b"]
+
+
+def ask(gate: Gate, query: str = "", **headers: str) -> tuple[int, dict[str, str]]:
+    """The status and the headers with which a gate answers."""
+    import asyncio
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "query_string": query.encode(), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    asyncio.run(gate(scope, None, send))
+    return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+
+
+async def application(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"in"})
+
+
+def test_every_request_passes_the_gate():
+    local, guarded = Gate(application, ("127.0.0.1",), None), Gate(application, (), "a-long-enough-token")
+    assert ask(local, host="127.0.0.1:7860")[0] == 200
+    assert ask(local, host="attacker.example")[0] == 421
+    assert ask(local, host="127.0.0.1:7860", origin="http://attacker.example")[0] == 403
+    assert "default-src 'self'" in ask(local, host="127.0.0.1")[1]["content-security-policy"]
+    assert ask(guarded, host="box")[0] == 401
+    assert ask(guarded, "token=wrong", host="box")[0] == 401
+    code, headers = ask(guarded, "token=a-long-enough-token", host="box")
+    assert code == 200
+    assert ask(guarded, host="box", cookie=headers["set-cookie"].partition(";")[0])[0] == 200
+
+
+def test_the_command_refuses_in_a_sentence(run):
+    code, _, err = run("studio", "digits", "--host", "0.0.0.0")
+    assert (code, "--token" in err, "Traceback" in err) == (2, True, False)
+    assert run("studio", "--help")[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium (apt-get install chromium)")
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A studio of the bundled digits in a thread of this process, with a start folder of its own."""
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    import socket
+
+    import uvicorn
+
+    from sigmatune.studio.server import LOCAL, application
+
+    folder = tmp_path_factory.mktemp("studio")
+    start, files = folder / "start", folder / "files"
+    start.mkdir()
+    with little_work(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGMATUNE_CACHE", str(folder / "cache"))
+        patch.setenv("GRADIO_TEMP_DIR", str(files / "uploads"))
+        listener = socket.create_server(("127.0.0.1", 0))
+        app = Gate(application(PageState("digits"), start, files, "cpu"), LOCAL, None)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(10)
+
+
+class Visitor:
+    """A page that notes what goes wrong on it."""
+
+    def __init__(self, browser, address, *, width=1280, height=900, dark=False, link=""):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", accept_downloads=True
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(LONG)
+        self.problems, self.hosts = [], set()
+        self.page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.problems.append(str(e)))
+        self.page.on("request", lambda r: self.hosts.add(re.sub(r"^\w+://([^/:]+).*", r"\1", r.url)))
+        self.page.goto(address + link)
+
+    def ready(self, *, after=""):
+        """Waits until the errors of the present plan are there, and differ from earlier ones."""
+        self.page.wait_for_function(
+            "(before) => { const e = document.querySelector('#errors'), m = document.querySelector('#message');"
+            " return e && m && e.querySelector('table') && !m.innerText.trim() && e.innerText !== before; }", arg=after
+        )  # fmt: skip
+        return self.errors
+
+    @property
+    def errors(self):
+        return self.page.inner_text("#errors")
+
+    @property
+    def images(self):
+        return self.page.eval_on_selector_all("#samples .noises:first-of-type img", "all => all.map(one => one.src)")
+
+    @property
+    def sideways(self):
+        """Pixels by which the page is wider than the screen."""
+        return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    def tab(self, name):
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def shot(self, name, *, top=0):
+        """Writes a screenshot of the whole page, or of its first pixels."""
+        if SHOTS:
+            self.page.mouse.move(0, 0)
+            self.page.wait_for_timeout(400)
+            clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
+            file = Path(SHOTS) / f"studio_{name}.png"
+            self.page.screenshot(path=file, full_page=True, clip=clip)
+            Image.open(file).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE).save(file, optimize=True)
+
+    def close(self):
+        self.context.close()
+        assert not self.problems, self.problems
+        assert self.hosts <= {"127.0.0.1"} | {host for host in self.hosts if host.startswith(("data:", "blob:"))}
+
+
+@contextlib.contextmanager
+def visit(browser, address, **how):
+    visitor = Visitor(browser, address, **how)
+    try:
+        yield visitor
+    finally:
+        visitor.close()
+
+
+@pytest.mark.browser
+def test_a_level_is_dragged_and_other_images_and_errors_come(browser, address):
+    began = time.monotonic()
+    with visit(browser, address) as visitor:
+        page = visitor.page
+        page.wait_for_selector("#samples img")
+        assert time.monotonic() - began < 5 + 20 * (os.getloadavg()[0] > 2)
+        errors, images = visitor.ready(), visitor.images
+        assert len(images) == 8
+        assert all(page.eval_on_selector_all("#samples img", "all => all.map(one => one.alt)"))
+        handle = page.locator(".level").nth(3)
+        before, box = float(handle.get_attribute("aria-valuenow")), handle.bounding_box()
+        page.mouse.move(box["x"] + 15, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 75, box["y"] + 20, steps=4)
+        page.mouse.up()
+        after = visitor.ready(after=errors)
+        assert float(page.locator(".level").nth(3).get_attribute("aria-valuenow")) < before
+        assert visitor.images != images
+        assert "levels=" in page.url
+        page.mouse.move(box["x"] + 75, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(2000, box["y"] + 20, steps=4)  # beyond its neighbour
+        page.mouse.up()
+        after = visitor.ready(after=after)
+        levels = [float(x) for x in page.eval_on_selector_all(".level", "all => all.map(x => x.ariaValueNow)")]
+        assert levels == sorted(levels, reverse=True)
+        assert len(set(levels)) == 6
+        page.locator(".level").nth(1).focus()
+        page.keyboard.press("ArrowRight")
+        visitor.ready(after=after)
+        assert page.evaluate("document.activeElement.dataset.index") == "1"
+        with visit(browser, page.url) as other:  # the link holds the state
+            other.ready()
+            assert other.images == visitor.images
+
+
+@pytest.mark.browser
+def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
+    (tmp_path / "plan.json").write_text('{"format": "something else"}')
+    with visit(browser, address) as visitor:
+        page = visitor.page
+        visitor.ready()
+        for field, text in (
+            ("#levels textarea, #levels input", "3, 5, 1"),
+            ("#model input", "/etc"),
+            ("#family input", "karas"),
+        ):
+            page.fill(field, text)
+            page.press(field, "Enter")
+            page.wait_for_selector("#message .problem")
+            said = page.inner_text("#message .problem")
+            assert said.endswith((".", "?"))
+            assert "Traceback" not in said
+            page.wait_for_timeout(50)
+        for place in ("/etc/passwd", str(tmp_path / "plan.json")):
+            assert page.request.get(f"{address}gradio_api/file={place}").status in (403, 404)
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", tmp_path / "plan.json")
+        page.wait_for_selector("#keep-message .problem")
+
+
+@pytest.mark.browser
+def test_digits_are_tuned_to_the_end_and_another_tuning_is_cancelled(browser, address, run, tmp_path):
+    with (
+        visit(browser, address) as visitor,
+        visit(browser, address, link="?model=digits&calls=4&solver=euler") as other,
+    ):
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Tune")
+        page.fill("#tune-calls input", "4")
+        page.fill("#budget input, #budget textarea", "600")
+        page.click("#tune")
+        other.ready()  # a second tab explores while the first tunes
+        assert "calls=4" in other.page.url
+        page.wait_for_selector("#verdict .big")
+        assert page.locator("#stages tr").count() >= 2
+        assert "interval" in page.inner_text("#verdict") or "up to rounding" in page.inner_text("#verdict")
+        page.wait_for_selector("#report iframe", state="attached")
+        visitor.shot("tune")
+        with page.expect_download() as download:
+            page.click("#tuned-plan")
+        file = tmp_path / "tuned.json"
+        download.value.save_as(file)
+        assert load_plan(file).evidence
+        assert run("check", file)[0] == 0
+        page.click("#take")
+        page.wait_for_selector("#tune-message .said")
+        page.fill("#tune-calls input", "7")
+        page.fill("#budget input, #budget textarea", "")
+        page.click("#tune")
+        page.wait_for_selector("#tune-message progress")
+        page.click("#cancel-tune")
+        page.wait_for_function("document.querySelector('#tune-message').innerText.startsWith('Stopped')")
+
+
+@pytest.mark.browser
+def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, run, tmp_path):
+    with visit(browser, address, link="?model=digits&calls=5&levels=100,20,3,0.7,0.1&noises=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        shown = visitor.images
+        visitor.tab("Keep")
+        page.wait_for_selector("#plan:not([disabled])")
+        page.wait_for_selector(".kept")
+        visitor.shot("keep")
+        texts = page.eval_on_selector_all(".kept textarea", "all => all.map(one => one.value)")
+        assert sum("sigmatune export" in text for text in texts) >= 2
+        assert any("num_inference_steps=5" in text for text in texts)
+        with page.expect_download() as download:
+            page.click("#plan")
+        file = tmp_path / "plan.json"
+        download.value.save_as(file)
+        code, _, err = run("check", file, "--model", "digits")
+        assert (code, err) == (0, "")
+        assert run("sample", "digits", file, "-n", 4, "-o", tmp_path / "x.npz")[0] == 0
+        pixels = np.load(tmp_path / "x.npz")["images"]
+        assert_array_equal([decoded(one) for one in shown], pixels[..., 0])
+        page.set_input_files("#open-plan input[type=file]", file)
+        page.wait_for_function("document.querySelector('#keep-message').innerText.includes('Explore')")
+
+
+def decoded(address: str):
+    import base64
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L"))
+
+
+@pytest.mark.browser
+def test_plans_are_compared_and_filmed(browser, address, tmp_path):
+    with visit(browser, address, link="?model=digits&calls=4&noises=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Compare")
+        page.fill("#compare-n input", "4")
+        page.click("#compare")
+        page.wait_for_selector("#comparison table")
+        assert "n = 4" in page.inner_text("#comparison")
+        page.locator(".compare input").fill("20")
+        assert page.evaluate("document.querySelector('.compare').style.getPropertyValue('--at')") == "20%"
+        visitor.shot("compare")
+        visitor.tab("Frequencies")
+        page.click("#film")
+        page.wait_for_selector("#film-frame img")
+        assert "call 1 of 4" in page.inner_text("#film-frame")
+        page.click("#play")
+        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 4 of 4')")
+        page.locator("#frame input[type=number]").fill("3")
+        page.locator("#frame input[type=number]").press("Enter")
+        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 3 of 4')")
+        np.savez(
+            tmp_path / "images.npz", images=np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+        )
+        page.set_input_files("#images input[type=file]", tmp_path / "images.npz")
+        page.wait_for_selector("#images .file-preview, #images table")
+        page.click("#spectrum")
+        page.wait_for_selector("#spectrum-page table")
+        visitor.shot("frequencies")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_nothing_scrolls_sideways_on_any_screen(browser, address, width, dark):
+    with visit(browser, address, width=width, height=844, dark=dark) as visitor:
+        visitor.ready()
+        assert visitor.sideways <= 0
+        visitor.shot(f"explore_{width}_{'dark' if dark else 'light'}")
+        for name in () if width > 400 or dark else ("Tune", "Compare", "Frequencies", "Keep"):
+            visitor.tab(name) if visitor.page.get_by_role("tab", name=name, exact=True).is_visible() else None
+            assert visitor.sideways <= 0, name
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_demo_s_model_shows_its_first_images_within_ten_seconds(browser, address):
+    with visit(browser, address, height=1150, link="?model=emoji&calls=6") as visitor:
+        began = time.monotonic()
+        visitor.page.wait_for_selector("#samples img")
+        assert time.monotonic() - began < 10 + 50 * (os.getloadavg()[0] > 2)
+        visitor.ready()
+        visitor.shot("emoji", top=1100)
