@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A first plan
 #
-# A plan says at which noise levels a model is called, and how a solver steps between them. This example tunes one for the
-# bundled model of handwritten digits, for four network calls per image, and compares three rows of images from the same noises:
-# a schedule that many programs use, the tuned plan, and 64 calls. It takes seconds on a CPU.
+# A plan says at which noise levels a model is called, and how a solver steps between them. This example tunes one for
+# the bundled model of handwritten digits, for four network calls per image, and compares three rows of images from
+# the same noises: a schedule that many programs use, the tuned plan, and 64 calls. It takes seconds on a CPU.
 
 # %%
 import matplotlib.pyplot as plt
@@ -15,16 +15,16 @@ plan = st.tune(model, calls=4, solver="dpmpp2m", effort="low", progress=False)
 print(plan.describe())
 
 # %% [markdown]
-# The evidence compares the plan with the best of the static defaults, on noise that neither of them was chosen on. If nothing
-# beats that default, `st.tune` returns it and says "no gain".
+# The evidence compares the plan with the best of the static defaults, on noise that neither of them was chosen on. If
+# nothing beats that default, `st.tune` returns it and says "no gain".
 
 # %%
 print(plan.evidence["verdict"])
 plan.save("first_plan.json")
 
 # %% [markdown]
-# Any schedule runs with any solver, tuned or not. Row *i* of a sample depends on the seed and on *i* alone, so the three rows
-# below start from the same noises.
+# Any schedule runs with any solver, tuned or not. Row *i* of a sample depends on the seed and on *i* alone, so the
+# three rows below start from the same noises.
 
 
 # %%

@@ -1,12 +1,14 @@
 # %% [markdown]
 # # Your own loop, from the plan file
 #
-# A plan file is JSON. A program that runs it needs no SigmaTune. This example writes one for a model whose answer is known in closed
-# form: twelve points on a circle. Any function D(x, sigma) that estimates the data x0 from x = x0 + sigma eps is a model.
+# A plan file is JSON. A program that runs it needs no SigmaTune. This example writes one for a model whose answer is
+# known in closed form: twelve points on a circle. Any function D(x, sigma) that estimates the data x0 from x = x0 +
+# sigma eps is a model.
 
 # %%
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -27,16 +29,19 @@ def denoise(x, sigma):
 
 
 def for_sigmatune(x, sigma):
-    return torch.from_numpy(np.concatenate([denoise(row[None].numpy(), float(s)) for row, s in zip(x, sigma.view(-1))]))
+    return torch.from_numpy(
+        np.concatenate([denoise(row[None].numpy(), float(s)) for row, s in zip(x, sigma.view(-1), strict=True)])
+    )
 
 
 model = st.load(for_sigmatune, shape=(2,), sigma_min=0.01, sigma_max=10.0)
 st.tune(model, calls=6, solver="dpmpp2m", effort="low", progress=False).save("own_loop.json")
 
 # %% [markdown]
-# From here on the loop uses `json`, `math` and `numpy`. The sample starts at the first level times unit noise. The first step and the
-# step to 0 are of first order. [The page on own loops](https://github.com/sigmatune/sigmatune/blob/main/docs/own_loop.md) says what
-# changes for networks that predict noise or velocity.
+# From here on the loop uses `json`, `math` and `numpy`. The sample starts at the first level times unit noise. The
+# first step and the step to 0 are of first order. [The page on own
+# loops](https://github.com/sigmatune/sigmatune/blob/main/docs/own_loop.md) says what changes for networks that
+# predict noise or velocity.
 
 
 # %%
@@ -45,7 +50,7 @@ def run(file, denoise, noise):
     sigmas, last = plan["sigmas"], None
     x = sigmas[0] * noise
     path = [x]
-    for k, (sigma, to) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for k, (sigma, to) in enumerate(pairwise(sigmas)):
         D = denoise(x, sigma)
         mixed = D
         if last is not None and to > 0:

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # From a prompt to a plan to an image
 #
-# Here a Stable Diffusion pipeline is tuned with its prompts and its guidance, and then runs the plan. To need no download, it is
-# built from tiny networks with random weights, so the image shows nothing. With your own pipeline, replace `tiny_pipeline()` by
-# `StableDiffusionPipeline.from_pretrained(...)`; everything after it stays as it is.
+# Here a Stable Diffusion pipeline is tuned with its prompts and its guidance, and then runs the plan. To need no
+# download, it is built from tiny networks with random weights, so the image shows nothing. With your own pipeline,
+# replace `tiny_pipeline()` by `StableDiffusionPipeline.from_pretrained(...)`; everything after it stays as it is.
 
 # %%
 import string
@@ -51,10 +51,10 @@ pipe = tiny_pipeline()
 pipe.set_progress_bar_config(disable=True)
 
 # %% [markdown]
-# With guidance every step calls the network twice. A budget of 12 calls therefore gives a plan of 6 steps. The prompts are those that
-# the plan is tuned on; take some that are typical for what you draw.
-# `few` keeps this example short; leave `settings` out for your own pipeline, and add `--dry-run` to the command or read
-# [what it will cost](https://github.com/sigmatune/sigmatune/blob/main/docs/tuning.md#what-it-will-cost) before.
+# With guidance every step calls the network twice. A budget of 12 calls therefore gives a plan of 6 steps. The
+# prompts are those that the plan is tuned on; take some that are typical for what you draw. `few` keeps this example
+# short; leave `settings` out for your own pipeline, and add `--dry-run` to the command or read [what it will
+# cost](https://github.com/sigmatune/sigmatune/blob/main/docs/tuning.md#what-it-will-cost) before.
 
 # %%
 prompts = ["a red fox in the snow", "an old harbour at night", "portrait of a baker"]
@@ -65,7 +65,8 @@ print(plan.describe())
 plan.save("pipeline.json")
 
 # %% [markdown]
-# A scheduler made from the plan goes into the pipeline. `plan.steps` is what the pipeline calls `num_inference_steps`.
+# A scheduler made from the plan goes into the pipeline. `plan.steps` is what the pipeline calls
+# `num_inference_steps`.
 
 # %%
 pipe.scheduler = st.interop.diffusers.scheduler(st.load_plan("pipeline.json"), pipe)

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Train on a folder of images
 #
-# From a folder of images to a model of your own: measure the spectrum of the images, train with noise levels that follow it, and
-# sample with one schedule per image. The folder here holds coloured discs, drawn by the first cell; put your own images in its place.
+# From a folder of images to a model of your own: measure the spectrum of the images, train with noise levels that
+# follow it, and sample with one schedule per image. The folder here holds coloured discs, drawn by the first cell;
+# put your own images in its place.
 
 # %%
 from pathlib import Path
@@ -24,19 +25,22 @@ draw = np.random.default_rng(0)
 for i in range(256):
     image = Image.new("RGB", (64, 64), "white")
     radius, (x, y) = draw.integers(12, 24), draw.integers(24, 40, 2)
-    ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(draw.integers(0, 200, 3)))
+    ImageDraw.Draw(image).ellipse(
+        (x - radius, y - radius, x + radius, y + radius), fill=tuple(draw.integers(0, 200, 3))
+    )
     image.resize((8, 8), Image.Resampling.BOX).save(folder / f"{i:03d}.png")
 
 # %% [markdown]
-# The spectrum is the power of the images at each frequency. The noise law `spectral-instance` gives every image noise levels that
-# fit its own spectrum.
+# The spectrum is the power of the images at each frequency. The noise law `spectral-instance` gives every image noise
+# levels that fit its own spectrum.
 
 # %%
 spectrum = load(str(folder)).spectrum()
 
 # %% [markdown]
-# A recipe holds all settings, here those of a training of seconds. Raise `training.images` to a million for a training that is worth
-# its name. On the command line this is `sigmatune train recipe.yaml`; a stopped training resumes in its run folder.
+# A recipe holds all settings, here those of a training of seconds. Raise `training.images` to a million for a
+# training that is worth its name. On the command line this is `sigmatune train recipe.yaml`; a stopped training
+# resumes in its run folder.
 
 # %%
 recipe = loads("""
@@ -50,7 +54,8 @@ saving: {trackers: []}
 """)
 trained = train(recipe, "discs.run", source=str(folder), progress=False)
 model = st.load(str(trained))
-print(f"trained on {len(list(folder.iterdir()))} images; the model is a diffusers folder: {sorted(p.name for p in trained.iterdir())}")
+print(f"trained on {len(list(folder.iterdir()))} images; the folder of the model, as diffusers reads it:")
+print(sorted(part.name for part in trained.iterdir()))
 
 # %% [markdown]
 # A rule draws a spectrum for every image and builds its schedule from it.

@@ -1,8 +1,8 @@
 """Runs the examples as notebooks: ``python tools/make_notebooks.py [NAME ...]``.
 
-Every script of ``examples/`` is written as a notebook beside it, with what its cells print and draw, and the figure that it saves
-is copied to ``docs/gallery/`` for the page that shows all examples. ``tests/test_examples.py`` fails where a notebook and its script
-differ. The scripts are in jupytext's percent format: a comment ``# %%`` starts a cell, ``# %% [markdown]`` one of text.
+Every script of ``examples/`` is written as a notebook beside it, with what its cells print and draw, and the figure that it
+saves is copied to ``docs/gallery/`` for the page that shows all examples. ``tests/test_examples.py`` fails where a notebook and
+its script differ. The scripts are in jupytext's percent format: a comment ``# %%`` starts a cell, ``# %% [markdown]`` one of text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def notebook_of(script: Path) -> Any:
 
 def run(notebook: Any, folder: Path) -> None:
     """Runs a notebook in a folder and keeps what its cells print and draw, without what libraries write to stderr."""
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
