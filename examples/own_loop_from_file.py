@@ -29,9 +29,8 @@ def denoise(x, sigma):
 
 
 def for_sigmatune(x, sigma):
-    return torch.from_numpy(
-        np.concatenate([denoise(row[None].numpy(), float(s)) for row, s in zip(x, sigma.view(-1), strict=True)])
-    )
+    rows = [denoise(row[None].numpy(), float(level)) for row, level in zip(x, sigma.view(-1), strict=True)]
+    return torch.from_numpy(np.concatenate(rows))
 
 
 model = st.load(for_sigmatune, shape=(2,), sigma_min=0.01, sigma_max=10.0)

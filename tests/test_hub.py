@@ -12,7 +12,7 @@ import pytest
 import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.noise import vp
-from sigmatune.support.hub import unreachable
+from sigmatune.support.hub_access import unreachable
 
 EVIDENCE = {
     "verdict": "gain",

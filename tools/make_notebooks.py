@@ -2,7 +2,8 @@
 
 Every script of ``examples/`` is written as a notebook beside it, with what its cells print and draw, and the figure that it
 saves is copied to ``docs/gallery/`` for the page that shows all examples. ``tests/test_examples.py`` fails where a notebook and
-its script differ. The scripts are in jupytext's percent format: a comment ``# %%`` starts a cell, ``# %% [markdown]`` one of text.
+its script differ. The scripts are in jupytext's percent format: a comment ``# %%`` starts a cell, ``# %% [markdown]`` one of
+text.
 """
 
 from __future__ import annotations

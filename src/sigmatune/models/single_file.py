@@ -22,7 +22,7 @@ import torch
 
 from sigmatune.models.source import HUB_ID, PICKLED, read_json
 from sigmatune.support.errors import SigmaTuneError, reason, unloadable
-from sigmatune.support.hub import unreachable
+from sigmatune.support.hub_access import unreachable
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from sigmatune.models.exact_names import is_exact
 from sigmatune.support import reading
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.folders import recover
-from sigmatune.support.hub import UNREACHABLE, unreachable
+from sigmatune.support.hub_access import UNREACHABLE, unreachable
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.files import write_text
-from sigmatune.support.hub import UNREACHABLE, unreachable
+from sigmatune.support.hub_access import UNREACHABLE, unreachable
 
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PLAN = "plan.json"
