@@ -185,7 +185,10 @@ def estimates_table(result: dict) -> str:
     for model in dict.fromkeys(cell["model"] for cell in result["cells"]):
         of = {cell["calls"]: cell for cell in result["cells"] if cell["model"] == model}
         rows.append(
-            [model, *(f"{of[n]['evaluations_ratio']:.2f} of {of[n]['evaluations']:,}" if n in of else "" for n in budgets)]
+            [
+                model,
+                *(f"{of[n]['evaluations_ratio']:.2f} of {of[n]['evaluations']:,}" if n in of else "" for n in budgets),
+            ]
         )
     note = (
         "Network evaluations of single images, the forecast over what tuning took, with the defaults. pipeline: a tiny Stable "
