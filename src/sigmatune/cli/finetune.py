@@ -130,13 +130,16 @@ def estimate_of(
     model: str, start: Any, images: Pictures, settings: FinetuneSettings, pictures: int, solver: str
 ) -> CostEstimate:
     """What the fine-tuning would cost, by a measured call of the model."""
-    from sigmatune.training.plan_levels import Trainable
+    import numpy as np
+
+    from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
     from sigmatune.workflows.finetune_cost import finetune_estimate
     from sigmatune.workflows.judge import LEAST
 
     judged = max(pictures // 4, LEAST), pictures
-    loaded = Trainable.of(model).model
-    return finetune_estimate(loaded, start, settings, images=len(images), judged=judged, solver=solver)
+    weights = Trainable.of(model)
+    objective_of(weights, images, Levelled(np.array(weights.ends), np.ones(2)))  # refuses images that do not fit
+    return finetune_estimate(weights.model, start, settings, images=len(images), judged=judged, solver=solver)
 
 
 def start_of(plan: Path | None, calls: int | None) -> Any:
