@@ -237,6 +237,7 @@ def test_one_progress_is_that_of_all_rounds_and_the_verdict(done):
         for number in (1, 2)
     }
     assert 0.01 < last[1] < last[2] < 0.99
+    assert shares[-1] == pytest.approx(1)
 
 
 def test_rounds_take_turns_and_pictures_judge(done, data, digits):
