@@ -1,8 +1,8 @@
 """How good estimates are: ``python benchmarks/estimates.py``.
 
 Every model is tuned as by default for several numbers of calls; the estimate from before is divided by what it took, for
-network evaluations and for seconds. Writes ``benchmarks/results/estimates.json``. Seconds mean something on an idle machine
-only.
+network evaluations and for seconds. "pipeline" is a tiny Stable Diffusion pipeline with guidance, as tests build it. Writes
+``benchmarks/results/estimates.json``. Seconds mean something on an idle machine only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import datetime
 import json
+import sys
 import time
+from typing import Any
 
 from guard import HERE, machine
 
@@ -25,12 +27,22 @@ from sigmatune.tuning.effort import EFFORTS
 from sigmatune.tuning.estimates import TuningJob
 from sigmatune.tuning.forecast import of_purposes
 
-MODELS, CALLS, SOLVER, EFFORT = ("digits", "emoji", "cifar10"), (4, 6, 8), "dpmpp2m", EFFORTS["normal"]
+MODELS, CALLS, SOLVER, EFFORT = ("digits", "emoji", "cifar10", "pipeline"), (4, 6, 8), "dpmpp2m", EFFORTS["normal"]
+
+
+def model_of(source: str) -> Any:
+    """The model, or the tiny pipeline with prompts."""
+    if source != "pipeline":
+        return load(source)
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from tiny_pipelines import sd15
+
+    return load(sd15(), prompts=["a red cat", "a blue dog", "a green bird"], negative_prompt="blur", guidance=3.0)
 
 
 def cell(source: str, calls: int) -> dict:
     """The estimate of one tuning and what it took."""
-    model = load(source)
+    model = model_of(source)
     estimate = TuningJob([calls], SOLVER, budget=Budget.of(int(EFFORT.search))).estimate(model, EFFORT.settings)
     began = time.monotonic()
     plan = tune(model, calls, solver=SOLVER, progress=False)

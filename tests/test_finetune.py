@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -209,17 +210,34 @@ def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, cond
 # --------------------------------------------------------------------------------------------------------------- in turn
 
 
-def run(folder: Path, data: ReferenceData, **settings) -> object:
+REPORTED = []
+"""What the run of the fixture ``done`` reported."""
+
+
+def run(folder: Path, data: ReferenceData, progress=None, **settings) -> object:
     chosen = FinetuneSettings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
     model = load("digits")
-    return finetune("digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu")
+    return finetune(
+        "digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu", progress=progress
+    )
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("finetune") / "run"
     with little_work(pictures=True):
-        return folder, run(folder, data, method="discretisation")
+        return folder, run(folder, data, lambda *report: REPORTED.append(report), method="discretisation")
+
+
+def test_one_progress_is_that_of_all_rounds_and_the_verdict(done):
+    shares = [share / whole for _, share, whole in REPORTED]
+    assert all(before <= after for before, after in pairwise(shares)), "it runs backwards"
+    last = {
+        number: max(s for s, (what, *_) in zip(shares, REPORTED, strict=True) if what.startswith(f"round {number}"))
+        for number in (1, 2)
+    }
+    assert 0.01 < last[1] < last[2] < 0.99
+    assert shares[-1] == pytest.approx(1)
 
 
 def test_rounds_take_turns_and_pictures_judge(done, data, digits):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import huggingface_hub
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import sigmatune as st
 from sigmatune import SigmaTuneError
 from sigmatune.noise import vp
+from sigmatune.support.hub_access import unreachable
 
 EVIDENCE = {
     "verdict": "gain",
@@ -46,8 +48,49 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
     return sent
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """A hub that is asked at most once and for nothing but whether it answers, and an empty cache."""
+    asked = []
+
+    def unreachable(url, timeout):
+        asked.append(url)
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return asked
+
+
+@pytest.mark.parametrize("load", [st.load, st.load_plan])
+def test_without_a_network_the_hub_is_asked_without_retries(no_network, load):
+    with pytest.raises(SigmaTuneError, match=r"^there is no \w+ owner/name, and the hub cannot be reached"):
+        load("owner/name")
+    assert 1 <= len(no_network) <= 2
+
+
+def test_without_a_network_the_hub_s_cache_is_read(plan, no_network, monkeypatch, tmp_path):
+    plan.save(tmp_path / "kept.json")
+
+    def cached(repo_id, filename, *, revision, local_files_only):
+        assert local_files_only
+        return str(tmp_path / "kept.json")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", cached)
+    assert st.load_plan("owner/name").coefficients.tobytes() == plan.coefficients.tobytes()
+
+
+def test_a_hub_that_knows_no_such_file_does_answer(monkeypatch):
+    def missing(url, timeout):
+        raise huggingface_hub.errors.HfHubHTTPError("none", response=mock.Mock())
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", missing)
+    assert not unreachable("owner/name")
 
 
 def test_a_plan_comes_back_bit_for_bit(plan, hub):

@@ -485,12 +485,13 @@ def test_the_hub_gives_json_and_safetensors_or_one_sentence(pipeline, monkeypatc
 
     asked = {}
 
-    def download(repo, *, revision, allow_patterns):
+    def download(repo, *, revision, allow_patterns, local_files_only):
         asked.update(repo=repo, revision=revision, patterns=allow_patterns)
         return str(pipeline)
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, filename: str(pipeline / filename))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, filename, **rest: str(pipeline / filename))
     model = load("someone/some-model", revision="abc")
     assert model.fingerprint() == load(pipeline).fingerprint()
     assert (asked["repo"], asked["revision"]) == ("someone/some-model", "abc")

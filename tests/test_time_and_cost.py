@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from exact import gaussian
@@ -14,12 +16,18 @@ from sigmatune.core.wrappers import Wrapper
 from sigmatune.models.imagined import Imagined
 from sigmatune.support.durations import about, rounded
 from sigmatune.support.progress import Count, Overall, Parts, shown
+from sigmatune.training import training_cost
+from sigmatune.training.recipe import loads
+from sigmatune.training.run import train
 from sigmatune.tuning import TuningSettings, Workbench
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.costs import ENOUGH, Costs
 from sigmatune.tuning.effort import EFFORTS
 from sigmatune.tuning.estimates import TuningJob
 from sigmatune.tuning.forecast import of_purposes
+from sigmatune.workflows.finetune import TRAINING
+from sigmatune.workflows.finetune_cost import finetune_estimate, work_of
+from sigmatune.workflows.finetune_settings import KEEP, FinetuneSettings
 
 FEW = TuningSettings(tuning=8, validation=8, held_out=16, reference_steps=16, micro_batch=8)
 
@@ -263,3 +271,38 @@ def test_the_doctor_tries_the_main_job_and_says_what_is_wrong(run, monkeypatch):
     assert "bad   self-test: load: the weights are damaged" in out
     assert "-> try --device cpu" in out
     assert "self-test: sample" not in out
+
+
+def recipe_of(images):
+    return loads(
+        f"{{name: x, model: {{channels: [8], head: 8, groups: 4}}, training: {{images: {images}, batch: 8}}, "
+        "previews: {every: 400, n: 4, calls: 6}, saving: {spectra: false, trackers: []}}"
+    )
+
+
+def test_a_training_is_measured_in_steps_and_leaves_nothing(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    monkeypatch.setattr(training_cost, "MEASURED", 0.05)
+    cost = training_cost.training_cost(recipe_of(800), tmp_path / "run", source=images, device="cpu")
+    assert (cost.steps, cost.batch, cost.preview_calls) == (100, 8, 3 * 4 * 6)
+    assert cost.seconds == pytest.approx(cost.each * (100 + 72 / 24))
+    assert list(tmp_path.iterdir()) == []
+    began = time.monotonic()
+    train(recipe_of(160), tmp_path / "run", source=images, device="cpu", progress=False)
+    assert 0 < cost.each < time.monotonic() - began, "a step is shorter than a run"
+    left = training_cost.training_cost(recipe_of(160), tmp_path / "run", source=images, device="cpu")
+    assert (left.steps, left.to_dict()["parameters"]) == (0, cost.weights)
+
+
+def test_a_fine_tuning_is_counted_by_stage():
+    model = gaussian()
+    settings = FinetuneSettings(rounds=2, training=TRAINING.model_copy(update={"images": 640}), budget=1000)
+    whole = finetune_estimate(model, 6, settings, images=500, judged=(64, 200), each=0.1)
+    assert whole.evaluations["training"] == 2 * 640 * 3
+    assert whole.evaluations["tuning"] == 2 * whole.evaluations["first plan"] > 2000
+    assert whole.evaluations["candidates' images"] >= 2 * 4 * 64 * 6
+    work = work_of(whole, 2)
+    assert len(work) == 1 + 2 * 4 + 1
+    assert sum(work) == pytest.approx(sum(whole.work))
+    kept = finetune_estimate(model, 6, replace(settings, method=KEEP), images=500, judged=(64, 200), each=0.1)
+    assert kept.evaluations["tuning"] == kept.evaluations["candidates' images"] == 0

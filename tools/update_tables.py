@@ -68,6 +68,7 @@ MAKERS = {
     "discretisation_loss": (papers.discretisation_loss_table, "beta_sampling"),
     "told_stepped": (papers.told_stepped_table, "told_stepped"),
     "splitting": (papers.splitting_table, "splitting"),
+    "estimates": (exact_plans.estimates_table, "estimates"),
     "effort": (exact_plans.effort_table, "effort"),
     "network_distances": (exact_plans.network_distances_table, "network_distances"),
     "measures": (exact_models.measures_table, "measures"),

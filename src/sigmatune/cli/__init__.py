@@ -40,7 +40,6 @@ from sigmatune.support.errors import SigmaTuneError, sentence
 app = typer.Typer(
     name="sigmatune",
     help="Give it a diffusion model and a budget of network calls; it returns the noise levels that use it best.",
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},  # commands inherit it
     pretty_exceptions_enable=False,
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
     from sigmatune.rules import SpectralRule
+    from sigmatune.training.training_cost import TrainingCost
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what this would cost; write nothing.")]
 CallSeconds = Annotated[
@@ -71,6 +72,6 @@ def counted(
     return Imagined(per_call=2 if guided else 1), (remark,)
 
 
-def show(estimate: CostEstimate, *, as_json: bool) -> None:
+def show(estimate: CostEstimate | TrainingCost, *, as_json: bool) -> None:
     """Prints an estimate."""
     print(json.dumps(estimate.to_dict()) if as_json else "\n".join(estimate.lines()))

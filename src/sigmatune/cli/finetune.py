@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sigmatune.cli.common import may_write, measure_of, progress_bar
+from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import Measuring, left_out
 from sigmatune.cli.shared_options import (
     Force,
@@ -22,13 +23,18 @@ from sigmatune.cli.shared_options import (
     Values,
 )
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
     from sigmatune.evaluation.evaluate import Wanted
     from sigmatune.evaluation.reference_set import Reference
+    from sigmatune.plan.estimate import CostEstimate
     from sigmatune.training.data import Pictures
     from sigmatune.training.recipe import Training
-    from sigmatune.workflows.finetune import Result
+    from sigmatune.workflows.finetune import FinetuneSettings, Result
+
+SHARES = (0.01, 0.01, 0.98)
+"""The work of reading the data, of measuring the reference and of fine-tuning, as shares of the whole."""
 
 MOST = 10_000
 """How many training images serve as the reference if none is given."""
@@ -70,6 +76,7 @@ def finetune(
     reference: TrainingReference = "",
     seed: TrainingSeed = 0,
     device: TrainingDevice = "auto",
+    dry_run: DryRun = False,
     as_json: JsonOfEvidence = False,
     force: Force = False,
 ) -> None:
@@ -98,19 +105,41 @@ def finetune(
     )  # fmt: skip
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)
-    with held(out), progress_bar("fine-tuning", quiet=as_json) as bar:
-        seen = load(data, Reading(key=key, labels=labels, size=size, values=checked(values)), progress=bar)
+    reading = Reading(key=key, labels=labels, size=size, values=checked(values))
+    if dry_run:
+        shown = estimate_of(model, start, load(data, reading), settings, pictures, solver)
+        show(shown, as_json=as_json)
+        return
+    with held(out), progress_bar("fine-tuning", quiet=as_json) as whole:
+        parts = Parts(whole, SHARES)
+        seen, bar = load(data, reading, progress=parts.take()), parts.take()
         measuring = Measuring("fd", "", "", reference, 0, device, values)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
         compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures")
         result = run(
-            model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=bar,
+            model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=parts.take(),
         )  # fmt: skip
     if as_json:
         print(json.dumps(result.evidence, indent=1))
         return
     print("\n".join([*left_out([seen.about, known.about]), *summary(result, out)]))
+
+
+def estimate_of(
+    model: str, start: Any, images: Pictures, settings: FinetuneSettings, pictures: int, solver: str
+) -> CostEstimate:
+    """What the fine-tuning would cost, by a measured call of the model."""
+    import numpy as np
+
+    from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
+    from sigmatune.workflows.finetune_cost import finetune_estimate
+    from sigmatune.workflows.judge import LEAST
+
+    judged = max(pictures // 4, LEAST), pictures
+    weights = Trainable.of(model)
+    objective_of(weights, images, Levelled(np.array(weights.ends), np.ones(2)))  # refuses images that do not fit
+    return finetune_estimate(weights.model, start, settings, images=len(images), judged=judged, solver=solver)
 
 
 def start_of(plan: Path | None, calls: int | None) -> Any:

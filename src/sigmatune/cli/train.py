@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import may_write
+from sigmatune.cli.common import may_write, progress_bar
+from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import Force, JsonOfCost, RecipeData, TrainingDevice
 from sigmatune.support.errors import SigmaTuneError
@@ -31,14 +32,18 @@ def train(
         [], "--tracker", help="Log to these instead of the recipe's: tensorboard, trackio, wandb."
     ),
     device: TrainingDevice = "auto",
+    dry_run: DryRun = False,
     as_json: JsonOfCost = False,
     force: Force = False,
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
 
-    A stopped run resumes from its last checkpoint; on a CPU its losses are then bit-identical. For several
-    processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a disk that all
-    of them see.
+    For example: sigmatune train --data FOLDER -o new.run --set training.images=200000
+
+    A stopped run resumes from its last checkpoint; on a CPU its losses are then bit-identical.
+
+    For several processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a
+    disk that all of them see.
     """
     from sigmatune.training.recipe import Recipe, read
     from sigmatune.training.run import is_copy
@@ -52,6 +57,9 @@ def train(
     if tracker:
         chosen = chosen.model_copy(update={"saving": chosen.saving.model_copy(update={"trackers": tracker})})
     folder = out or Path(f"{chosen.name}.run")
+    if dry_run:
+        _show_cost(chosen, folder, data or None, device, as_json=as_json)
+        return
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
         of_this_run = recipe is not None and is_copy(recipe, chosen, folder)
@@ -73,6 +81,15 @@ def train(
         f"{took['parameters']:,} parameters"
     )
     print(f"model: {model}  (st.load, diffusers); checkpoint, log and previews: {folder}")
+
+
+def _show_cost(recipe: Recipe, folder: Path, source: str | None, device: str, *, as_json: bool) -> None:
+    """Prints what the training would cost, by a few measured steps."""
+    from sigmatune.training.training_cost import training_cost
+
+    with progress_bar("measuring a step", quiet=as_json) as progress:
+        cost = training_cost(recipe, folder, source=source, device=device, progress=progress)
+    show(cost, as_json=as_json)
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:

@@ -22,6 +22,7 @@ import torch
 
 from sigmatune.models.source import HUB_ID, PICKLED, read_json
 from sigmatune.support.errors import SigmaTuneError, reason, unloadable
+from sigmatune.support.hub_access import unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,8 @@ def _configuration(file: Path, names: Iterable[str], config: str | Path | None) 
 
     why = "there is no network"
     for offline in (True, False):
+        if not offline and unreachable(hub):
+            break
         try:
             snapshot = Path(snapshot_download(hub, allow_patterns=CONFIGURATION, local_files_only=offline))
         except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries

@@ -12,6 +12,7 @@ from sigmatune.models.exact_names import is_exact
 from sigmatune.support import reading
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.folders import recover
+from sigmatune.support.hub_access import UNREACHABLE, unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,12 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     logger.info("fetching %s from the hub", source)
+    away = unreachable(str(source))
     try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=PATTERNS))
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=PATTERNS, local_files_only=away))
     except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
+        if away:
+            raise SigmaTuneError(f"there is no folder {source}, and {UNREACHABLE}.") from None
         raise SigmaTuneError(f"there is no folder {source} and the hub does not provide it: {reason(error)}.") from None
 
 
@@ -65,7 +69,7 @@ def needs_pipeline(source: str | os.PathLike[str]) -> bool:
         from huggingface_hub import hf_hub_download
 
         try:
-            index = Path(hf_hub_download(str(source), "model_index.json"))
+            index = Path(hf_hub_download(str(source), "model_index.json", local_files_only=unreachable(str(source))))
         except Exception:  # noqa: BLE001 - loading the model itself reports the problem
             return False
     if not index.is_file():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sigmatune.support.errors import SigmaTuneError, reason, shown
 from sigmatune.support.files import write_text
+from sigmatune.support.hub_access import UNREACHABLE, unreachable
 
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PLAN = "plan.json"
@@ -37,9 +38,12 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
+    away = unreachable(repository)
     try:
-        return Path(hf_hub_download(repository, PLAN, revision=revision))
+        return Path(hf_hub_download(repository, PLAN, revision=revision, local_files_only=away))
     except Exception as error:  # noqa: BLE001 - the hub client raises errors of several libraries
+        if away:
+            raise SigmaTuneError(f"there is no file {repository}, and {UNREACHABLE}.") from None
         raise SigmaTuneError(
             f"there is no file {repository} and the hub provides no {PLAN} under that name: {reason(error)}."
         ) from None

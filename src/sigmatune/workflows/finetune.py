@@ -30,6 +30,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from sigmatune.plan.file import dumps
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
-from sigmatune.support.progress import Progress
+from sigmatune.support.progress import Parts, Progress
 from sigmatune.support.reading import text_of
 from sigmatune.support.run_folder import held
 from sigmatune.training.data import Pictures
@@ -50,6 +51,7 @@ from sigmatune.training.teacher import followed
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.measure_choice import MeasureChoice
 from sigmatune.tuning.stage_choice import stages_of
+from sigmatune.workflows.finetune_cost import finetune_estimate, work_of
 from sigmatune.workflows.finetune_job import FinetuneJob
 from sigmatune.workflows.finetune_round import Round, weights_of
 from sigmatune.workflows.finetune_settings import KEEP, TRAINING, FinetuneSettings
@@ -103,16 +105,27 @@ def _run(job: FinetuneJob, plan: Plan | int, solver: str) -> Result:
     _check(job, start, plan, model)
     judge.check(model)
     _claim(job, start, plan, solver)
+    parts = _parts(job, plan, model, solver, judge)
+    first = replace(job, progress=parts.take())
     if isinstance(plan, int):
         calls, store = plan, job.folder / "start.run"
-        plan = job.kept("start.json", lambda: job.tuned(model, calls, solver, store))
+        plan = job.kept("start.json", lambda: first.tuned(model, calls, solver, store))
     weights, chosen, rounds = start, plan, []
     for number in range(1, job.settings.rounds + 1):
-        weights, chosen, record = Round(job, number, weights, chosen, judge).run()
+        weights, chosen, record = Round(job, number, weights, chosen, judge, parts).run()
         rounds.append(record)
     outcome = Outcome((model, plan), (job.conditioned(weights.folder), chosen), weights.folder, rounds)
+    judge.watch(parts.take())
     evidence = judged(job, outcome, judge)
     return written(job, outcome, evidence, cost(job, outcome, judge, time.monotonic() - began))
+
+
+def _parts(job: FinetuneJob, plan: Plan | int, model: Denoiser, solver: str, judge: Judge) -> Parts:
+    """The job's one progress, divided among its stages by their network evaluations."""
+    whole = finetune_estimate(
+        model, plan, job.settings, images=len(job.images), judged=(judge.few, job.data.n), solver=solver, each=1.0
+    )
+    return Parts(job.progress, work_of(whole, job.settings.rounds))
 
 
 def _check(job: FinetuneJob, start: Trainable, plan: Plan | int, model: Denoiser) -> None:

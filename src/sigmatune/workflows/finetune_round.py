@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sigmatune.plan.file import dumps
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
+from sigmatune.support.progress import Parts, Progress, stage
 from sigmatune.training import checkpoint
 from sigmatune.training.objective import Objective
 from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable, fine_tune, following, objective_of
@@ -60,6 +61,7 @@ class Round:
         start: The weights to train.
         plan: At whose levels.
         judge: Ranks the candidates for the next plan.
+        parts: The progress, of which a round takes four parts: training, tables, tuning, ranking.
     """
 
     job: FinetuneJob
@@ -67,6 +69,7 @@ class Round:
     start: Trainable
     plan: Plan
     judge: Judge
+    parts: Parts
 
     @property
     def home(self) -> Path:
@@ -80,9 +83,10 @@ class Round:
             The new weights, the new plan, and a record of the round, JSON-ready.
         """
         logger.info("round %d of %d, in %s", self.number, self.job.settings.rounds, self.home)
-        new, price = self._trained()
+        new, price = self._trained(self.parts.take())
+        self.parts.take()  # the tables report nothing
         tables = {name: self._table(name, one) for name, one in (("old", self.start), ("new", new))}
-        plan, candidates = self._solved(new, tables["new"])
+        plan, candidates = self._solved(new, tables["new"], self.parts.take(), self.parts.take())
         levels = self._levels
         record = {
             "levels": levels.sigmas.tolist(),
@@ -109,13 +113,12 @@ class Round:
         training = self.job.settings.training
         return training.model_copy(update={"seed": training.seed + self.number - 1})
 
-    def _trained(self) -> tuple[Trainable, int]:
+    def _trained(self, progress: Progress) -> tuple[Trainable, int]:
         """The new weights, and the network evaluations of one step."""
         job, settings, levels, training = self.job, self.job.settings, self._levels, self._training
 
         def step(done: int, of: int) -> None:
-            if job.progress is not None:
-                job.progress(f"round {self.number}: training", done, of)
+            progress(stage(f"round {self.number}: training", done, of), done, of)
 
         price = PASSES * training.batch
         objective: Objective = objective_of(self.start, job.images, levels)
@@ -165,25 +168,29 @@ class Round:
 
     # ------------------------------------------------------------------------------------------------------------- solve
 
-    def _solved(self, new: Trainable, table: ErrorTable) -> tuple[Plan, list[dict[str, Any]]]:
+    def _solved(
+        self, new: Trainable, table: ErrorTable, tuning: Progress, ranking: Progress
+    ) -> tuple[Plan, list[dict[str, Any]]]:
         """The best of the current plan and the new candidates."""
         model = self.job.conditioned(new.folder)
-        plans = self._candidates(model, table)
+        plans = self._candidates(model, table, tuning)
+        self.judge.watch(ranking)
+        self.judge.expect([self.judge.few] * len(plans))
         scores = (
             {name: self.judge.score(model, plan) for name, plan in plans.items()}
             if len(plans) > 1
             else dict.fromkeys(plans, 0.0)
         )
         best = min(scores, key=lambda name: scores[name])
-        ranking = [
+        ranked = [
             {"label": name, "mean_log_frechet_distance": score, "sigmas": plans[name].schedule.sigmas.tolist()}
             for name, score in scores.items()
         ]
         write_text(self.home / "plan.json", dumps(plans[best]))
-        return plans[best], ranking
+        return plans[best], ranked
 
-    def _candidates(self, model: Denoiser, table: ErrorTable) -> dict[str, Plan]:
-        job, solver, store = self.job, solver_of(self.plan), self.home / "tuned.run"
+    def _candidates(self, model: Denoiser, table: ErrorTable, progress: Progress) -> dict[str, Plan]:
+        job, solver, store = replace(self.job, progress=progress), solver_of(self.plan), self.home / "tuned.run"
         plans = {"as it was": self.plan.with_notes(fingerprint=model.fingerprint(), evidence=None, cost=None)}
         if job.settings.method == KEEP:
             return plans

@@ -123,6 +123,7 @@ def _best_default(judge: Judge, model: Denoiser, plan: Plan) -> tuple[Plan, str]
     for rival in schedules.rivals(plan.steps, model.path, model.default_schedule):
         with suppress(SigmaTuneError):  # rounds onto the same whole timestep
             plans[rival.label] = compile_plan(rival.schedule, solver_of(plan), model)
+    judge.expect([judge.few] * len(plans) + [judge.data.n] * 4)  # the defaults, and two verdicts of two sets each
     scores = {label: judge.score(model, one) for label, one in plans.items()}
     best = min(scores, key=lambda label: scores[label])
     return plans[best], best

@@ -114,6 +114,10 @@ class Judge:
         """States how many images are going to be drawn, set by set, so that the progress is that of all of them."""
         self._parts = Parts(self.progress, images)
 
+    def watch(self, progress: Progress) -> None:
+        """Reports the sets that are drawn from now on to another progress, none of which runs backwards."""
+        self.progress, self._parts = progress, None
+
     def check(self, model: Denoiser) -> None:
         """Refuses a model whose images would depend on more than their noise; see :mod:`sigmatune.core.soundness`."""
         price, name = soundness.check(model), model.fingerprint()
