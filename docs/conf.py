@@ -31,11 +31,11 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(torch|np|numpy|npt|os|collections|datetime|pathlib|PIL|annotated_types|pydantic|types|typing)\..*|.*\.T",
+        r"(torch|np|numpy|npt|os|collections|datetime|pathlib|PIL|annotated_types|contextlib|pydantic|types|typing)\..*|.*\.T",
     ),
     (
         "py:.*",
-        r"Array|Shape|UNet2DModel|Figure|Axes|Path|dict\[str|Tensor|FieldInfo|Ge|Gt|MaxLen|MinLen|NoneType|Console",
+        r"Array|Shape|UNet2DModel|Figure|Axes|Path|dict\[str|Tensor|FieldInfo|Ge|Gt|MaxLen|MinLen|NoneType|Console|sigmatune.support.threads.Worker",
     ),
 ]
 
