@@ -139,19 +139,20 @@ def test_the_ends_of_the_value_range_are_met_exactly():
     ],
 )
 def test_modes_of_image_files(mode, channels, tmp_path):
-    colour = Image.fromarray(pixels(3, 2, 3))
-    image = Image.fromarray(pixels(3, 2, dtype=np.uint16)) if mode == "I;16" else colour.convert(mode)
+    # Pillow 12 cannot read the YCbCr file of an odd height that it writes.
+    colour = Image.fromarray(pixels(4, 2, 3))
+    image = Image.fromarray(pixels(4, 2, dtype=np.uint16)) if mode == "I;16" else colour.convert(mode)
     path = tmp_path / ("a.tif" if mode in ("F", "CMYK", "YCbCr") else "a.png")
     image.save(path)
     found, _ = everything(path)
-    assert found.shape == (1, channels, 3, 2)
+    assert found.shape == (1, channels, 4, 2)
     if mode == "I;16":
         expected = np.asarray(image) / 65535 * 2 - 1
     elif mode == "F":
         expected = np.asarray(image) / 255.0 * 2 - 1  # an image of numbers up to 255
     else:
         plain = image.convert("L" if channels == 1 else "RGB")
-        expected = np.moveaxis(np.asarray(plain).reshape(3, 2, channels), 2, 0) / 255.0 * 2 - 1
+        expected = np.moveaxis(np.asarray(plain).reshape(4, 2, channels), 2, 0) / 255.0 * 2 - 1
     assert_allclose(found[0], np.broadcast_to(expected, found[0].shape), atol=3e-7)
 
 
