@@ -139,21 +139,22 @@ def test_the_ends_of_the_value_range_are_met_exactly():
     ],
 )
 def test_modes_of_image_files(mode, channels, tmp_path):
-    # Pillow 12 cannot read the YCbCr file of an odd height that it writes.
-    colour = Image.fromarray(pixels(4, 2, 3))
-    image = Image.fromarray(pixels(4, 2, dtype=np.uint16)) if mode == "I;16" else colour.convert(mode)
+    colour = Image.fromarray(pixels(3, 2, 3))
+    image = Image.fromarray(pixels(3, 2, dtype=np.uint16)) if mode == "I;16" else colour.convert(mode)
     path = tmp_path / ("a.tif" if mode in ("F", "CMYK", "YCbCr") else "a.png")
-    image.save(path)
+    # Uncompressed, Pillow 12 writes a YCbCr file that it cannot read.
+    image.save(path, **({"compression": "tiff_lzw"} if mode == "YCbCr" else {}))
     found, _ = everything(path)
-    assert found.shape == (1, channels, 4, 2)
+    assert found.shape == (1, channels, 3, 2)
     if mode == "I;16":
         expected = np.asarray(image) / 65535 * 2 - 1
     elif mode == "F":
         expected = np.asarray(image) / 255.0 * 2 - 1  # an image of numbers up to 255
     else:
         plain = image.convert("L" if channels == 1 else "RGB")
-        expected = np.moveaxis(np.asarray(plain).reshape(4, 2, channels), 2, 0) / 255.0 * 2 - 1
-    assert_allclose(found[0], np.broadcast_to(expected, found[0].shape), atol=3e-7)
+        expected = np.moveaxis(np.asarray(plain).reshape(3, 2, channels), 2, 0) / 255.0 * 2 - 1
+    rounding = 2.1 / 255 if mode == "YCbCr" else 3e-7  # libtiff converts to RGB by its own table
+    assert_allclose(found[0], np.broadcast_to(expected, found[0].shape), atol=rounding)
 
 
 def test_transparency_shows_white(tmp_path):
