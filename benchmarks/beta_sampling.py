@@ -48,9 +48,8 @@ from sigmatune.analysis.stepwise import analyze, chain
 from sigmatune.evaluation import reference_set
 from sigmatune.evaluation.evaluate import Wanted, figures
 from sigmatune.evaluation.extractors import extractor
-from sigmatune.evaluation.generation import generate
+from sigmatune.evaluation.generation import Sample, generate
 from sigmatune.evaluation.record import Figure
-from sigmatune.evaluation.sample import Sample
 from sigmatune.evaluation.search_objective import FrechetObjective
 from sigmatune.measures.whitened import mode_weights
 from sigmatune.models.bundled import reference_file, spectra_file
@@ -108,12 +107,20 @@ class Batched(FrechetObjective):
         return super().__call__(replace(plan, micro_batch=BATCH))
 
 
+def name_of(source: str) -> str:
+    """What a model is called; a folder of a training's snapshots has the number of epochs as its name."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    return f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
+
+
 class Subject:
     """A model, its reference set, and what an analysis of it says."""
 
     def __init__(self, source: str, data: Path) -> None:
         self.source, self.data, self.model = source, data, load(source)
-        self.name = Path(source).name if Path(source).is_dir() else source
+        self.name = name_of(source)
         self.wanted = Wanted.of(METRICS, extractor("efficientnet-lite0", tuple(self.model.shape)))
         self.work = WORK / self.name.replace(":", "-")
         self.work.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,9 @@ def beta(model: str = EXACT, solver: str = "euler") -> dict:
 
 def test_every_row_of_beta_sampling_holds_the_levels_of_its_label():
     bench = benchmark("beta_sampling")
-    paths = {"exact:cifar10-mixture-16": noise.vp("linear")}
-    for cell in results("beta_sampling")["cells"]:
+    cells = results("beta_sampling")["cells"]
+    paths = {cell["model"]: noise.vp("linear") for cell in cells}  # the mixture's and the snapshots'
+    for cell in cells:
         label, solver, steps = cell["schedule"], cell["solver"], cell["steps"]
         assert cell["calls"] == steps
         if label in bench.FAMILIES:

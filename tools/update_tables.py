@@ -66,6 +66,7 @@ MAKERS = {
     "noise_choice": (exact_plans.noise_choice_table, "noise_choice"),
     "peer_plans": (exact_plans.peer_plans_table, "peer_plans"),
     "discretisation_loss": (papers.discretisation_loss_table, "beta_sampling"),
+    "beta_training": (papers.training_table, "beta_sampling"),
     "told_stepped": (papers.told_stepped_table, "told_stepped"),
     "splitting": (papers.splitting_table, "splitting"),
     "estimates": (exact_plans.estimates_table, "estimates"),

@@ -8,12 +8,15 @@ from doc_tables.markdown import NAMES, made_by, markdown
 SHOWN = ((("fd", SPACES[0]), "lower"), (("fd", SPACES[1]), "lower"), (("is", "logits"), "higher"))
 """Figures of a cell in their order, and which side of a difference is better; the JSON has all."""
 
+SNAPSHOT = "cifar10-epochs-"
+"""A snapshot's name, before the number of epochs."""
+
 UNIFORM = ("uniform trailing", "uniform, both ends")
 
 
 def beta_sampling_tables(result: dict) -> dict[str, str]:
     """Beta against uniform timesteps, a table for each denoiser, by the name of the table."""
-    models = dict.fromkeys(cell["model"] for cell in result["cells"])
+    models = dict.fromkeys(cell["model"] for cell in result["cells"] if not cell["model"].startswith(SNAPSHOT))
     return {f"beta_sampling_{_plain(model)}": beta_sampling_table(result, model) for model in models}
 
 
@@ -54,6 +57,26 @@ def beta_sampling_table(result: dict, model: str, labels: tuple[str, ...] = ()) 
             f"distance in {searched['space']}. "
         )
     return markdown(["solver", "timesteps", *(f"{n} steps" for n in budgets)], rows, note + made_by(result))
+
+
+def training_table(result: dict) -> str:
+    """How Beta timesteps compare with uniform ones after more and more training of one network."""
+    cells = [cell for cell in result["cells"] if cell["model"].startswith(SNAPSHOT)]
+    epochs = sorted({int(cell["model"].removeprefix(SNAPSHOT)) for cell in cells})
+    by = {(cell["schedule"], cell["steps"], int(cell["model"].removeprefix(SNAPSHOT))): cell for cell in cells}
+    rows = [
+        [str(steps), label, *(_figures(by.get((label, steps, one)), UNIFORM) for one in epochs)]
+        for steps in sorted({cell["steps"] for cell in cells})
+        for label in dict.fromkeys(cell["schedule"] for cell in cells)
+        if any((label, steps, one) in by for one in epochs)
+    ]
+    note = (
+        f"{cells[0]['n']:,} images by DDIM from the same noises each, against "
+        f"{cells[0]['figures'][0]['settings']['reference']['name']}: Frechet distance {' / '.join(SPACES)} / score. + (-): better "
+        "(worse) than uniform timesteps, trailing and with both ends, by paired 95% jackknife intervals; half an interval is at "
+        f"most {_widest(cells)} of a distance. "
+    )
+    return markdown(["steps", "timesteps", *(f"{one} epochs" for one in epochs)], rows, note + made_by(result))
 
 
 def _widest(cells: list[dict]) -> str:
