@@ -12,6 +12,7 @@ import typer
 from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.evaluation_options import Measuring, left_out
 from sigmatune.cli.shared_options import (
+    EngineName,
     Force,
     JsonOfEvidence,
     MeasureOption,
@@ -70,6 +71,7 @@ def finetune(
     reference: TrainingReference = "",
     seed: TrainingSeed = 0,
     device: TrainingDevice = "auto",
+    engine: EngineName = "local",
     as_json: JsonOfEvidence = False,
     force: Force = False,
 ) -> None:
@@ -77,8 +79,11 @@ def finetune(
 
     Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. If the new weights are not
     significantly better, there is no OUT/model, and the verdict is "no gain". A stopped run resumes where it was.
+
+    --engine distributes tuning, error tables and images; the training itself stays in this process.
     """
     from sigmatune.spectra.values import checked
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.run_folder import held
     from sigmatune.training.data import Reading, load
     from sigmatune.workflows.finetune import FinetuneSettings
@@ -98,12 +103,12 @@ def finetune(
     )  # fmt: skip
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
     start = start_of(plan, calls)
-    with held(out), progress_bar("fine-tuning", quiet=as_json) as bar:
+    with held(out), engine_of(engine) as running, progress_bar("fine-tuning", quiet=as_json) as bar:
         seen = load(data, Reading(key=key, labels=labels, size=size, values=checked(values)), progress=bar)
-        measuring = Measuring("fd", "", "", reference, 0, device, values)
+        measuring = Measuring("fd", "", "", reference, 0, device, values, running)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
-        compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures")
+        compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures", running)
         result = run(
             model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=bar,
         )  # fmt: skip
@@ -152,7 +157,8 @@ def reference_of(
     some = images.some(MOST)
     values = images.values[some].permute(0, 2, 3, 1).numpy()
     name = images.name if len(some) == len(images) else f"{images.name}, {len(some)} drawn"
-    return measure(open_images(values, layout="NHWC"), wanted.extractors, name=name, progress=progress)
+    data = open_images(values, layout="NHWC")
+    return measure(data, wanted.extractors, name=name, progress=progress, engine=measuring.running)
 
 
 def summary(result: Result, out: Path) -> list[str]:
