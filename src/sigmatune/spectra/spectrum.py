@@ -217,7 +217,9 @@ class Running:
             self._power = self._log_mean = self._log_square = np.zeros(part.power.shape)
             self._image = torch.zeros(shape, dtype=torch.float64)
         elif shape != self._shape:
-            raise SigmaTuneError(f"images of shape {shape} follow images of shape {self._shape}; bring all to one size.")
+            raise SigmaTuneError(
+                f"images of shape {shape} follow images of shape {self._shape}; bring all to one size."
+            )
         n = part.images
         total, shift = self.images + n, part.log_mean - self._log_mean
         self._log_square = (

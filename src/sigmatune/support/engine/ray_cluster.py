@@ -24,6 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from sigmatune.support.engine.actor import Actor
 from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
+from sigmatune.support.engine.ray_address import check_listening
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
@@ -56,6 +57,7 @@ class Ray(Engine):
         self.threads, self._gpus, self._wanted, self._began = threads, gpus, workers, not ray.is_initialized()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self._began:
+            check_listening(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
