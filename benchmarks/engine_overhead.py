@@ -91,6 +91,7 @@ def memory() -> dict[str, float]:
     for name in ("", "digits", "emoji"):
         with Ray(workers=1) as engine:
             (peaks[name],) = engine.run(function, [], [name])
+        print(name, peaks[name], flush=True)
     return peaks
 
 
@@ -126,7 +127,7 @@ def main() -> None:
     alone = sys.argv[1:] == ["memory"]
     ray.init(
         address="local",
-        num_cpus=max(WORKERS),
+        num_cpus=1 if alone else max(WORKERS),
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=False,
