@@ -4,7 +4,7 @@ The network sleeps for 50 ms a call, so that workers beyond the machine's cores 
 what a real piece of 64 images returns: the features of the default extractor, of random directions and of the spectrum. Each
 number of workers does the same pieces per worker; efficiency is the time of one worker's pieces in sleep over the time of all.
 The bytes are those that the driver sends and receives for a real piece of ``digits``, images not kept. The memory is the peak
-of a worker's process after such a piece; ``python benchmarks/engine_overhead.py memory`` measures it alone.
+of a process after such a piece; ``python benchmarks/engine_overhead.py memory`` measures it alone.
 
 Needs ``pip install 'sigmatune[ray,eval]'``.
 """
@@ -24,6 +24,7 @@ import json
 import logging
 import pickle
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,15 +85,12 @@ def peak(name: str, tick: Any) -> float:
 
 
 def memory() -> dict[str, float]:
-    """The peak memory of a worker in MiB, by model; "" is one without torch."""
-    from engine_overhead import peak as function
-
-    peaks = {}
-    for name in ("", "digits", "emoji"):
-        with Ray(workers=1) as engine:
-            (peaks[name],) = engine.run(function, [], [name])
-        print(name, peaks[name], flush=True)
-    return peaks
+    """The peak memory in MiB of a process that does what a worker does, Ray imported, by model; "" is none."""
+    code = "import sys, engine_overhead; print(engine_overhead.peak(sys.argv[1], lambda rows: None))"
+    return {
+        name: float(subprocess.run([sys.executable, "-c", code, name], check=True, stdout=subprocess.PIPE).stdout)
+        for name in ("", "digits", "emoji")
+    }
 
 
 def measured(workers: int, sent: int, received: int) -> dict[str, Any]:
@@ -123,21 +121,19 @@ def main() -> None:
     """Measures."""
     from guard import machine
 
-    file = Path(__file__).parent / "results" / "engine_overhead.json"
-    alone = sys.argv[1:] == ["memory"]
+    file, peaks = Path(__file__).parent / "results" / "engine_overhead.json", memory()
+    print(peaks, flush=True)
+    if sys.argv[1:] == ["memory"]:
+        result = json.loads(file.read_text(encoding="utf-8")) | {"memory_mib": peaks}
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return
     ray.init(
         address="local",
-        num_cpus=1 if alone else max(WORKERS),
+        num_cpus=max(WORKERS),
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=False,
     )
-    peaks = memory()
-    print(peaks, flush=True)
-    if alone:
-        result = json.loads(file.read_text(encoding="utf-8")) | {"memory_mib": peaks}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        return
     sent, received = real_bytes()
     rows = []
     for workers in WORKERS:

@@ -34,11 +34,11 @@ def engine_bytes_table(result: dict) -> str:
 
 def engine_memory_table(result: dict) -> str:
     """Memory of a worker."""
-    names = {"": "without torch", "digits": "`digits`, 8 x 8", "emoji": "`emoji`, 32 x 32"}
+    names = {"": "no model", "digits": "`digits`, 8 x 8", "emoji": "`emoji`, 32 x 32"}
     rows = [[names[name], f"{peak:,.0f} MiB"] for name, peak in result["memory_mib"].items()]
     note = (
-        "The peak of the process after a piece of 64 images with the features of the default extractor, on a CPU. "
-        f"{made_by(result)}"
+        "The peak of a process that has imported Ray, after a piece of 64 images with the features of the default extractor, on a "
+        f"CPU. {made_by(result)}"
     )
     return markdown(["a worker with", "memory"], rows, note)
 
