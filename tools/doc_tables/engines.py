@@ -37,8 +37,8 @@ def engine_memory_table(result: dict) -> str:
     names = {"": "no model", "digits": "`digits`, 8 x 8", "emoji": "`emoji`, 32 x 32"}
     rows = [[names[name], f"{peak:,.0f} MiB"] for name, peak in result["memory_mib"].items()]
     note = (
-        "The peak of a process that has imported Ray, after a piece of 64 images with the features of the default extractor, on a "
-        f"CPU. {made_by(result)}"
+        "The peak of a process that has imported Ray, after a piece of 64 images with the features of the default "
+        f"extractor, on a CPU. {made_by(result)}"
     )
     return markdown(["a worker with", "memory"], rows, note)
 
@@ -59,7 +59,8 @@ def scale_costs_table(result: dict) -> str:
     note = (
         f"SDXL's latents, {shape}, under guidance, so a step takes two network evaluations; {result['call_seconds']:g} s per "
         "network evaluation of one image is an assumption: scale the hours by yours. Counted, not measured, by "
-        f"`python {result['benchmark']}`, from the estimates of `tune --dry-run` and `evaluate --dry-run`."
+        f"`python {result['benchmark']}`, from the estimates of `tune --dry-run` and `evaluate --dry-run`. Features are as "
+        "wide as those of `digits` above."
     )
     head = [
         "job",
@@ -71,8 +72,8 @@ def scale_costs_table(result: dict) -> str:
     return markdown(head, rows, note)
 
 
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers))
+def _listed(numbers: int | list[int]) -> str:
+    return ", ".join(map(str, numbers if isinstance(numbers, list) else [numbers]))
 
 
 def _hours(hours: float) -> str:

@@ -118,9 +118,8 @@ def evaluate(
             show(replace(job.estimate, notes=remarks), job.model, as_json=as_json, engine=engine, besides=True)
             return
     with measuring(work) if plan else nullcontext(), engine_of(engine) as asked.engine:
-        with progress_bar(
-            "evaluation", quiet=as_json, estimate=None if job is None else job.on(asked.running)
-        ) as progress:
+        estimate = None if job is None else job.on(asked.running)
+        with progress_bar("evaluation", quiet=as_json, estimate=estimate) as progress:
             if job is None:
                 done = _of_pictures(images, n, seed, asked, progress)
             elif division.divided(

@@ -60,18 +60,9 @@ def spectrum(
     else:
         with engine_of(engine) as running, progress_bar("spectrum", quiet=as_json) as progress:
             measured = measure(
-                data,
-                by_class=by_class,
-                progress=progress,
-                engine=running,
-                size=size or None,
-                key=key or None,
-                layout=layout,
-                values=values,
-                corners=True,
-                window=window or None,
-                transform="dct" if dct else "fft",
-            )
+                data, by_class=by_class, progress=progress, engine=running, size=size or None, key=key or None, layout=layout,
+                values=values, corners=True, window=window or None, transform="dct" if dct else "fft",
+            )  # fmt: skip
     about = dict(measured.about)
     facts = facts_of(measured, order=order, trained=trained, levels=levels, resolution=resolution or None)
     facts |= {"data": about} if about else {}

@@ -3,7 +3,7 @@ r"""A measured spectrum, and its measurement over data that does not fit into me
 Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean
 and variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well:
 the power about it is the spectrum of the data's covariance, which is the P of Gaussian data. A batch's own statistics
-(:class:`Part`) may be taken by the workers of an engine; they are added here in the order of the batches.
+(:class:`BatchPower`) may be taken by the workers of an engine; they are added here in the order of the batches.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ _ARRAYS = ("power", "count", "centred", "log_mean", "log_variance")
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class BatchPower:
     """The statistics of one batch of images, in float64.
 
     Attributes:
@@ -151,7 +151,7 @@ class Part:
     square: float
 
     @classmethod
-    def of(cls, images: torch.Tensor, power: torch.Tensor) -> Part:
+    def of(cls, images: torch.Tensor, power: torch.Tensor) -> BatchPower:
         """The statistics of images (B, C, H, W) with their power, (B, K) or (B, C, K)."""
         values, wide = power.numpy(), images.detach().double().cpu()
         logs = np.log(np.maximum(values, QUANTISATION))
@@ -194,18 +194,18 @@ class Running:
             SigmaTuneError: if the shape changes, or as :func:`sigmatune.spectra.rapsd`.
         """
         power = rapsd(images, per_channel=self.per_channel, **self.how).double().cpu()
-        self.merge(Part.of(images, power))
+        self.merge(BatchPower.of(images, power))
         return power
 
-    def part(self, images: torch.Tensor) -> Part:
+    def part(self, images: torch.Tensor) -> BatchPower:
         """The statistics of a batch, which :meth:`merge` adds.
 
         Raises:
             SigmaTuneError: as :func:`sigmatune.spectra.rapsd`.
         """
-        return Part.of(images, rapsd(images, per_channel=self.per_channel, **self.how).double().cpu())
+        return BatchPower.of(images, rapsd(images, per_channel=self.per_channel, **self.how).double().cpu())
 
-    def merge(self, part: Part) -> None:
+    def merge(self, part: BatchPower) -> None:
         """Adds the statistics of a batch; the same batches in the same order give the same bits.
 
         Raises:
@@ -270,7 +270,9 @@ def spectrum_of(batches: torch.Tensor | Iterable[torch.Tensor], *, engine: Engin
     return running.spectrum()
 
 
-def parts_of(batches: Iterable[Sequence[torch.Tensor]], engine: Engine, how: Mapping[str, Any]) -> Iterator[list[Part]]:
+def parts_of(
+    batches: Iterable[Sequence[torch.Tensor]], engine: Engine, how: Mapping[str, Any]
+) -> Iterator[list[BatchPower]]:
     """The statistics of lists of batches, in order; as many lists are in memory as keep the workers busy.
 
     Args:
@@ -288,7 +290,7 @@ def parts_of(batches: Iterable[Sequence[torch.Tensor]], engine: Engine, how: Map
         yield from engine.run(_parts, [], [(batches, how) for batches in some])
 
 
-def _parts(piece: tuple[Sequence[torch.Tensor], Mapping[str, Any]], tick: Tick) -> list[Part]:
+def _parts(piece: tuple[Sequence[torch.Tensor], Mapping[str, Any]], tick: Tick) -> list[BatchPower]:
     batches, how = piece
     tick(sum(map(len, batches)))
     return [Running(**how).part(batch) for batch in batches]
