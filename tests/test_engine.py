@@ -154,9 +154,13 @@ def test_an_estimate_is_divided_by_the_workers(monkeypatch):
     whole = CostEstimate({"images": 1000}, 0.1, besides=10.0, where="on cpu")
     assert whole.on(LOCAL, model) is whole
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert whole.on(Counted(), imagined).seconds == pytest.approx(100 / 2 + 10)  # what was stated is that of a worker
-    assert whole.on(Counted(), imagined, besides=True).seconds == pytest.approx(110 / 2)
-    cpu = whole.on(Counted(), st.load("digits", device="cpu"))  # measured on four threads, a worker has one
+    assert whole.on(Counted(), imagined, besides=False).seconds == pytest.approx(
+        100 / 2 + 10
+    )  # what was stated is that of a worker
+    assert whole.on(Counted(), imagined).seconds == pytest.approx(110 / 2)
+    cpu = whole.on(
+        Counted(), st.load("digits", device="cpu"), besides=False
+    )  # measured on four threads, a worker has one
     assert cpu.seconds == pytest.approx(100 * 4 / 2 + 10)
     assert cpu.sentence.endswith("on 2 workers")
 

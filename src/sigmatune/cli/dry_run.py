@@ -72,7 +72,7 @@ def counted(
 
 
 def show(
-    estimate: CostEstimate, model: Denoiser, *, as_json: bool, engine: str = "local", besides: bool = False
+    estimate: CostEstimate, model: Denoiser, *, as_json: bool, engine: str = "local", besides: bool = True
 ) -> None:
     """Prints an estimate.
 

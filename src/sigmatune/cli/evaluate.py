@@ -115,7 +115,7 @@ def evaluate(
         job = _Job(denoiser, plan, n or MANY, seed, work, not features_only, batch)
         job.estimate = division.estimate(job.cost(against, metrics, each))
         if dry_run:
-            show(replace(job.estimate, notes=remarks), job.model, as_json=as_json, engine=engine, besides=True)
+            show(replace(job.estimate, notes=remarks), job.model, as_json=as_json, engine=engine)
             return
     with measuring(work) if plan else nullcontext(), engine_of(engine) as asked.engine:
         estimate = None if job is None else job.on(asked.running)
@@ -205,7 +205,7 @@ class _Job:
         return evaluation_estimate(pairs, self.n, sampled=sampled, paired=compared, each=each)
 
     def on(self, engine: Engine) -> CostEstimate | None:
-        return self.estimate and self.estimate.on(engine, self.model, besides=True)
+        return self.estimate and self.estimate.on(engine, self.model)
 
     def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted, progress: Progress, engine: Engine) -> Sample:
         from sigmatune.evaluation.generation import generate

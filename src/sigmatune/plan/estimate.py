@@ -66,7 +66,7 @@ class CostEstimate:
         """The same with evaluations for another purpose."""
         return replace(self, evaluations={**self.evaluations, purpose: evaluations})
 
-    def on(self, engine: Engine, model: Denoiser, *, besides: bool = False) -> CostEstimate:
+    def on(self, engine: Engine, model: Denoiser, *, besides: bool = True) -> CostEstimate:
         """The same on an engine's workers; an engine that works in this process changes nothing.
 
         A call was measured on all threads of this process, and a worker on CPUs has its own number of them; a duration that was

@@ -144,7 +144,7 @@ def tune(  # noqa: PLR0913 - the front door
         wanted = job.settings(model, wanted, estimate.call_seconds)
     with (
         engine_of(engine) as running,
-        shown(progress, "tuning", estimate=estimate and estimate.on(running, model)) as report,
+        shown(progress, "tuning", estimate=estimate and estimate.on(running, model, besides=False)) as report,
     ):
         bench = Workbench(model, wanted, store=store, measure=measure, measure_options=measure_options, engine=running)
         bench.progress.progress = report
