@@ -118,7 +118,7 @@ class Counted(Engine):
         results = {}
         for i in reversed(range(len(pieces))):
             sent = pickle.loads(pickle.dumps(pieces[i]))
-            results[i] = pickle.loads(pickle.dumps(function(sent, lambda units: None)))
+            results[i] = pickle.loads(pickle.dumps(function(*(one.here for one in held), sent, lambda units: None)))
         yield from (results[i] for i in sorted(results))
 
     def crew(self, *, accelerated):
@@ -147,6 +147,20 @@ def test_a_spectrum_has_the_same_bits_on_other_workers(by_class, tmp_path):
     assert len(here.classes) == 3 * by_class
     batches = [torch.from_numpy(images[at : at + 8]).permute(0, 3, 1, 2) for at in range(0, 50, 8)]
     assert spectrum_of(batches, engine=Counted()).to_dict() == spectrum_of(batches).to_dict()
+
+
+def test_fine_tuning_judges_and_tunes_on_the_engine(run, monkeypatch):
+    there, seen = Counted(), []
+
+    def stopped(*_, data, **__):
+        seen.append(data.engine)
+        raise SigmaTuneError("stopped here.")
+
+    monkeypatch.setattr("sigmatune.support.engine.engine", {"ray": nullcontext(there)}.__getitem__)
+    monkeypatch.setattr("sigmatune.workflows.finetune.finetune", stopped)
+    np.savez("data.npz", images=noise_pictures(20, shape=(8, 8, 1)))
+    assert run("finetune", "digits", "--data", "data.npz", "--engine", "ray")[0] == 2
+    assert seen == [there]
 
 
 def test_an_estimate_is_divided_by_the_workers(monkeypatch):
@@ -277,6 +291,7 @@ def without_seconds(file):
     )
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_is_the_same(on_ray, run, data, little_pictures, monkeypatch):
     monkeypatch.setattr("sigmatune.workflows.finetune.FinetuneSettings", partial(FinetuneSettings, noises=SMALL))
     model = st.load("digits")
