@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import engine_pieces as pieces
 import sigmatune as st
 from sets import noise_pictures
 from sigmatune.core.origin import derived
+from sigmatune.models.imagined import Imagined
 from sigmatune.models.travel import held
-from sigmatune.support.engine import LOCAL, Held, Loader, engine
+from sigmatune.plan.estimate import CostEstimate
+from sigmatune.spectra import spectrum_of
+from sigmatune.spectra.measured_spectra import measure
+from sigmatune.support.engine import LOCAL, Engine, Held, Loader, engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings
+from sigmatune.workflows.finetune_settings import FinetuneSettings
 
 HERE = Path(__file__).parent
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # Ray would rewrite 127.0.0.1
@@ -76,6 +85,100 @@ def test_without_ray_the_engine_says_what_to_install(monkeypatch):
         engine("ray")
 
 
+@pytest.mark.parametrize("place", ["environment", "file", "argument"])
+def test_a_dead_cluster_is_one_sentence_at_once(place, run, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'sigmatune[ray]'")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))  # and never listens
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        monkeypatch.setenv("RAY_ADDRESS", address if place == "environment" else "")
+        file = tmp_path / "ray" / "ray_current_cluster"
+        file.parent.mkdir()
+        file.write_text(address)
+        name = f"ray://{address}" if place == "argument" else "ray"
+        np.savez("data.npz", images=noise_pictures(2, shape=(8, 8, 1)))
+        code, _, err = run("spectrum", "data.npz", "--engine", name, "-o", "spectrum.json")
+    assert code == 2
+    if place == "file":
+        assert f"the Ray cluster of this machine, {address}, was killed" in err
+        assert f"delete {file}" in err.replace("\n", "")
+    else:
+        assert "there is no Ray cluster at" in err
+        assert address in err
+    assert not Path("spectrum.json").exists()
+
+
+class Counted(Engine):
+    """Two workers that pass what a process elsewhere would receive and return, the last piece first."""
+
+    workers = 2
+
+    def run(self, function, held, pieces, *, at_once=1, tick=None):
+        results = {}
+        for i in reversed(range(len(pieces))):
+            sent = pickle.loads(pickle.dumps(pieces[i]))
+            results[i] = pickle.loads(pickle.dumps(function(*(one.here for one in held), sent, lambda units: None)))
+        yield from (results[i] for i in sorted(results))
+
+    def crew(self, *, accelerated):
+        return self.workers, 0 if accelerated else 1
+
+    def abreast(self, parts, worker=None):
+        return nullcontext(map)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_a_spectrum_has_the_same_bits_on_other_workers(by_class, tmp_path):
+    generator = np.random.default_rng(0)
+    images, labels = generator.normal(size=(50, 6, 10, 3)), np.sort(generator.integers(0, 3, 50))
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    how = {"by_class": by_class, "batch": 8, "corners": True, "values": "as-is"}
+    seen = []
+    here, there = (
+        measure(tmp_path / "data.npz", engine=one, progress=lambda *said: seen.append(said), **how)
+        for one in (LOCAL, Counted())
+    )
+    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
+    assert here.all.to_dict() == there.all.to_dict()
+    assert {name: one.to_dict() for name, one in here.classes.items()} == {
+        name: one.to_dict() for name, one in there.classes.items()
+    }
+    assert len(here.classes) == 3 * by_class
+    batches = [torch.from_numpy(images[at : at + 8]).permute(0, 3, 1, 2) for at in range(0, 50, 8)]
+    assert spectrum_of(batches, engine=Counted()).to_dict() == spectrum_of(batches).to_dict()
+
+
+def test_fine_tuning_judges_and_tunes_on_the_engine(run, monkeypatch):
+    there, seen = Counted(), []
+
+    def stopped(*_, data, **__):
+        seen.append(data.engine)
+        raise SigmaTuneError("stopped here.")
+
+    monkeypatch.setattr("sigmatune.support.engine.engine", {"ray": nullcontext(there)}.__getitem__)
+    monkeypatch.setattr("sigmatune.workflows.finetune.finetune", stopped)
+    np.savez("data.npz", images=noise_pictures(20, shape=(8, 8, 1)))
+    assert run("finetune", "digits", "--data", "data.npz", "--engine", "ray")[0] == 2
+    assert seen == [there]
+
+
+def test_an_estimate_is_divided_by_the_workers(monkeypatch):
+    model, imagined = st.load("digits"), Imagined()
+    whole = CostEstimate({"images": 1000}, 0.1, besides=10.0, where="on cpu")
+    assert whole.on(LOCAL, model) is whole
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert whole.on(Counted(), imagined, besides=False).seconds == pytest.approx(
+        100 / 2 + 10
+    )  # what was stated is that of a worker
+    assert whole.on(Counted(), imagined).seconds == pytest.approx(110 / 2)
+    cpu = whole.on(
+        Counted(), st.load("digits", device="cpu"), besides=False
+    )  # measured on four threads, a worker has one
+    assert cpu.seconds == pytest.approx(100 * 4 / 2 + 10)
+    assert cpu.sentence.endswith("on 2 workers")
+
+
 # --------------------------------------------------------------------------------------------------------------- a cluster
 
 
@@ -123,8 +226,8 @@ def data(tmp_path):
     return tmp_path
 
 
-def evaluation(plan, name, n):
-    return ("evaluate", "digits", "--plan", f"{plan}.json", "-n", str(n), "--metrics", "fd,sw", *PIXELS, "--features-only",
+def evaluation(plan, name, n, metrics="fd,sw"):
+    return ("evaluate", "digits", "--plan", f"{plan}.json", "-n", str(n), "--metrics", metrics, *PIXELS, "--features-only",
             "--engine", name, "--run", f"{name}.run", "--out", f"{name}.out.json")  # fmt: skip
 
 
@@ -139,6 +242,7 @@ def same(one, other):
     return all(content.pop("date", True) for content in contents) and contents[0] == contents[1]
 
 
+@pytest.mark.slow  # tests/test_killed.py kills commands without Ray
 def test_a_killed_driver_loses_only_what_was_under_way(workers, on_ray, run, data, monkeypatch):
     monkeypatch.setattr("sigmatune.evaluation.shards.SHARD", 16)
     code = "import sigmatune.evaluation.shards as s; s.SHARD = 16; from sigmatune.cli import main; main()"
@@ -178,6 +282,33 @@ def test_a_plan_is_tuned_to_the_same_bits(workers, little):
     assert plan.coefficients.digits() == other.coefficients.digits()
     assert plan.evidence == other.evidence
     assert plan.cost["network_evaluations"] == other.cost["network_evaluations"]
+
+
+def without_seconds(file):
+    """A JSON file without its durations."""
+    return json.loads(
+        file.read_text(), object_pairs_hook=lambda pairs: {key: value for key, value in pairs if key != "seconds"}
+    )
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_is_the_same(on_ray, run, data, little_pictures, monkeypatch):
+    monkeypatch.setattr("sigmatune.workflows.finetune.FinetuneSettings", partial(FinetuneSettings, noises=SMALL))
+    model = st.load("digits")
+    st.compile_plan(st.build_schedule("karras", 2, model.path), "euler", model).save(data / "plan.json")
+    for name in ("local", "ray"):
+        code, _, err = run("finetune", "digits", "--data", "data.npz", "--plan", "plan.json", "--rounds", 1, "--images", 8,
+                           "--batch", 8, "--method", "static", "--pictures", little_pictures, "--device", "cpu",
+                           "--engine", name, "-o", name)  # fmt: skip
+        assert code == 0, err
+    assert without_seconds(data / "local/evidence.json") == without_seconds(data / "ray/evidence.json")
+
+
+@pytest.mark.slow
+def test_the_figures_of_2000_images_are_the_same(on_ray, run, data):
+    for name in ("local", "ray"):
+        assert run(*evaluation("short", name, 2000, "fd"))[0] == 0
+    assert same(data / "local.out.json", data / "ray.out.json")
 
 
 def test_a_leaderboard_is_the_same(on_ray, run, data):

@@ -30,3 +30,51 @@ def engine_bytes_table(result: dict) -> str:
     rows = [["to the worker", f"{each['sent']:,.0f}"], ["back, features only", f"{each['received']:,.0f}"]]
     note = f"Of `evaluate` on `digits` with the default extractor and metrics. {made_by(result)}"
     return markdown(["bytes per image", ""], rows, note)
+
+
+def engine_memory_table(result: dict) -> str:
+    """Memory of a worker."""
+    names = {"": "no model", "digits": "`digits`, 8 x 8", "emoji": "`emoji`, 32 x 32"}
+    rows = [[names[name], f"{peak:,.0f} MiB"] for name, peak in result["memory_mib"].items()]
+    note = (
+        "The peak of a process that has imported Ray, after a piece of 64 images with the features of the default "
+        f"extractor, on a CPU. {made_by(result)}"
+    )
+    return markdown(["a worker with", "memory"], rows, note)
+
+
+def scale_costs_table(result: dict) -> str:
+    """What SDXL and FID on many images would cost on many workers."""
+    workers = [str(n) for n in result["workers"]]
+    jobs = [(f"`tune`, {_listed(row['steps'])} steps", row) for row in result["tune"]]
+    jobs += [(f"`evaluate -n {result['images']}`, {row['steps']} steps", row) for row in result["evaluate"]]
+    rows = [
+        [
+            name, _listed(row["calls"]), f"{sum(row['evaluations'].values()):,}", f"{row['bytes_back'] / 1e6:,.0f} MB",
+            *(_hours(row["hours"][n]) for n in workers),
+        ]
+        for name, row in jobs
+    ]  # fmt: skip
+    shape = " x ".join(map(str, result["shape"]))
+    note = (
+        f"SDXL's latents, {shape}, under guidance, so a step takes two network evaluations; {result['call_seconds']:g} s per "
+        "network evaluation of one image is an assumption: scale the hours by yours. Counted, not measured, by "
+        f"`python {result['benchmark']}`, from the estimates of `tune --dry-run` and `evaluate --dry-run`. Features are as "
+        "wide as those of `digits` above."
+    )
+    head = [
+        "job",
+        "`--calls`",
+        "network evaluations",
+        "back, at most",
+        *(f"{n} worker{'s' * (n != '1')}" for n in workers),
+    ]
+    return markdown(head, rows, note)
+
+
+def _listed(numbers: int | list[int]) -> str:
+    return ", ".join(map(str, numbers if isinstance(numbers, list) else [numbers]))
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"

@@ -110,10 +110,10 @@ def bench(
     competitors = _competitors(denoiser, families, solvers, calls, named_plans)
     estimate = division.estimate(leaderboard_estimate(denoiser, competitors, n, noises, each=each))
     if dry_run:
-        show(replace(estimate, notes=remarks), as_json=as_json)
+        show(replace(estimate, notes=remarks), denoiser, as_json=as_json, engine=engine)
         return
     with measuring(work), engine_of(engine) as asked.engine:
-        with progress_bar("bench", quiet=as_json, estimate=estimate) as progress:
+        with progress_bar("bench", quiet=as_json, estimate=estimate.on(asked.running, denoiser)) as progress:
             if division.divided(
                 lambda: _sharded(denoiser, competitors, asked, n, noises, seed), work, as_json=as_json, keep=keep,
                 progress=progress, engine=asked.running,

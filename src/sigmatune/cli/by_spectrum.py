@@ -52,7 +52,7 @@ def by_spectrum(
     model, remarks = counted(source, device, given, each if dry_run else None)
     estimate = by_spectrum_estimate(model, list(files), solver, images, each=each)
     if dry_run:
-        show(replace(estimate, notes=remarks), as_json=as_json)
+        show(replace(estimate, notes=remarks), model, as_json=as_json, engine=engine)
         return
     modes = own_modes(source, data, values=values)
     asked = Measuring("fd", "", "", reference or data, 0, device, values)
@@ -61,7 +61,7 @@ def by_spectrum(
     with (
         measuring(work),
         engine_of(engine) as running,
-        progress_bar("tuning", quiet=as_json, estimate=estimate) as bar,
+        progress_bar("tuning", quiet=as_json, estimate=estimate.on(running, model)) as bar,
     ):
         parts = Parts(bar, [OF_REFERENCE, *[1.0] * len(files)])
         known = asked.data(source, wanted, parts.take())

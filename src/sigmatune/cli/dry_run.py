@@ -72,6 +72,26 @@ def counted(
     return Imagined(per_call=2 if guided else 1), (remark,)
 
 
-def show(estimate: CostEstimate | TrainingCost, *, as_json: bool) -> None:
-    """Prints an estimate."""
+def show(
+    estimate: CostEstimate | TrainingCost,
+    model: Denoiser | None = None,
+    *,
+    as_json: bool,
+    engine: str = "local",
+    besides: bool = True,
+) -> None:
+    """Prints an estimate.
+
+    Args:
+        estimate: Of work in this process.
+        model: The model; None for work that no engine divides.
+        as_json: As JSON.
+        engine, besides: The name of where the work would run, and as for :meth:`sigmatune.plan.estimate.CostEstimate.on`.
+    """
+    from sigmatune.plan.estimate import CostEstimate
+    from sigmatune.support.engine import engine as engine_of
+
+    if model is not None and isinstance(estimate, CostEstimate):
+        with engine_of(engine) as running:
+            estimate = estimate.on(running, model, besides=besides)
     print(json.dumps(estimate.to_dict()) if as_json else "\n".join(estimate.lines()))

@@ -115,10 +115,11 @@ def evaluate(
         job = _Job(denoiser, plan, n or MANY, seed, work, not features_only, batch)
         job.estimate = division.estimate(job.cost(against, metrics, each))
         if dry_run:
-            show(replace(job.estimate, notes=remarks), as_json=as_json)
+            show(replace(job.estimate, notes=remarks), job.model, as_json=as_json, engine=engine)
             return
     with measuring(work) if plan else nullcontext(), engine_of(engine) as asked.engine:
-        with progress_bar("evaluation", quiet=as_json, estimate=None if job is None else job.estimate) as progress:
+        estimate = None if job is None else job.on(asked.running)
+        with progress_bar("evaluation", quiet=as_json, estimate=estimate) as progress:
             if job is None:
                 done = _of_pictures(images, n, seed, asked, progress)
             elif division.divided(
@@ -202,6 +203,9 @@ class _Job:
         pairs += [self.rival(against, pairs[0][1])] if against else []
         sampled, compared = listed(metrics) != ["paired"], "paired" in listed(metrics)
         return evaluation_estimate(pairs, self.n, sampled=sampled, paired=compared, each=each)
+
+    def on(self, engine: Engine) -> CostEstimate | None:
+        return self.estimate and self.estimate.on(engine, self.model)
 
     def sample(self, pair: tuple[Denoiser, Plan], wanted: Wanted, progress: Progress, engine: Engine) -> Sample:
         from sigmatune.evaluation.generation import generate

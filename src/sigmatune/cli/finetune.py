@@ -13,6 +13,7 @@ from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import Measuring, left_out
 from sigmatune.cli.shared_options import (
+    EngineName,
     Force,
     JsonOfEvidence,
     MeasureOption,
@@ -76,6 +77,7 @@ def finetune(
     reference: TrainingReference = "",
     seed: TrainingSeed = 0,
     device: TrainingDevice = "auto",
+    engine: EngineName = "local",
     dry_run: DryRun = False,
     as_json: JsonOfEvidence = False,
     force: Force = False,
@@ -84,8 +86,11 @@ def finetune(
 
     Writes OUT/model (a folder like the old one), OUT/plan.json and OUT/evidence.json. If the new weights are not
     significantly better, there is no OUT/model, and the verdict is "no gain". A stopped run resumes where it was.
+
+    --engine distributes tuning, error tables and images; the training itself stays in this process.
     """
     from sigmatune.spectra.values import checked
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.run_folder import held
     from sigmatune.training.data import Reading, load
     from sigmatune.workflows.finetune import FinetuneSettings
@@ -110,13 +115,13 @@ def finetune(
         shown = estimate_of(model, start, load(data, reading), settings, pictures, solver)
         show(shown, as_json=as_json)
         return
-    with held(out), progress_bar("fine-tuning", quiet=as_json) as whole:
+    with held(out), engine_of(engine) as running, progress_bar("fine-tuning", quiet=as_json) as whole:
         parts = Parts(whole, SHARES)
         seen, bar = load(data, reading, progress=parts.take()), parts.take()
-        measuring = Measuring("fd", "", "", reference, 0, device, values)
+        measuring = Measuring("fd", "", "", reference, 0, device, values, running)
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
-        compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures")
+        compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures", running)
         result = run(
             model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=parts.take(),
         )  # fmt: skip
@@ -181,7 +186,8 @@ def reference_of(
     some = images.some(MOST)
     values = images.values[some].permute(0, 2, 3, 1).numpy()
     name = images.name if len(some) == len(images) else f"{images.name}, {len(some)} drawn"
-    return measure(open_images(values, layout="NHWC"), wanted.extractors, name=name, progress=progress)
+    data = open_images(values, layout="NHWC")
+    return measure(data, wanted.extractors, name=name, progress=progress, engine=measuring.running)
 
 
 def summary(result: Result, out: Path) -> list[str]:

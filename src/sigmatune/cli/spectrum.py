@@ -11,7 +11,7 @@ import typer
 
 from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.evaluation_options import left_out
-from sigmatune.cli.shared_options import Force, JsonForText, ValuesOrLatents
+from sigmatune.cli.shared_options import EngineName, Force, JsonForText, ValuesOrLatents
 from sigmatune.support.errors import SigmaTuneError, ending
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def spectrum(
     p_std: float = typer.Option(1.2, help="Your training's standard deviation of log sigma; EDM's by default."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
     picture: Path | None = typer.Option(None, help="Plot the spectrum to this .png or .svg."),
+    engine: EngineName = "local",
     as_json: JsonForText = False,
     force: Force = False,
 ) -> None:
@@ -47,6 +48,7 @@ def spectrum(
     from sigmatune.spectra.advice import Density
     from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.files import write_bytes
 
     if picture is not None and picture.suffix not in PICTURES:
@@ -56,19 +58,11 @@ def spectrum(
     if data.endswith(".json"):
         measured = load_measured(Path(data))
     else:
-        with progress_bar("spectrum", quiet=as_json) as progress:
+        with engine_of(engine) as running, progress_bar("spectrum", quiet=as_json) as progress:
             measured = measure(
-                data,
-                by_class=by_class,
-                progress=progress,
-                size=size or None,
-                key=key or None,
-                layout=layout,
-                values=values,
-                corners=True,
-                window=window or None,
-                transform="dct" if dct else "fft",
-            )
+                data, by_class=by_class, progress=progress, engine=running, size=size or None, key=key or None, layout=layout,
+                values=values, corners=True, window=window or None, transform="dct" if dct else "fft",
+            )  # fmt: skip
     about = dict(measured.about)
     facts = facts_of(measured, order=order, trained=trained, levels=levels, resolution=resolution or None)
     facts |= {"data": about} if about else {}

@@ -81,7 +81,13 @@ class TuneJob:
         denoiser, remarks = counted(self.model, self.device, self.given, each)
         self._check(denoiser)
         estimate, _ = self.estimate(denoiser, page, each)
-        show(replace(estimate, notes=(*estimate.notes, *remarks)), as_json=as_json)
+        show(
+            replace(estimate, notes=(*estimate.notes, *remarks)),
+            denoiser,
+            as_json=as_json,
+            engine=self.engine,
+            besides=False,
+        )
 
     def run(self, files: dict[int, Path], page: Path | None, *, as_json: bool) -> None:
         """Tunes, writes plans and report, and prints the result."""
@@ -93,7 +99,8 @@ class TuneJob:
         with measuring(self.work), engine(self.engine) as running:
             estimate, rows = self.estimate(denoiser, page)
             settings = self.wanted.settings(denoiser, self.settings, estimate.call_seconds)
-            with progress_bar("tuning", quiet=as_json, estimate=estimate) as progress:
+            shown = estimate.on(running, denoiser, besides=False)
+            with progress_bar("tuning", quiet=as_json, estimate=shown) as progress:
                 report = estimate.evaluations.get("report", 0)
                 parts = Parts(progress, [estimate.total - report, report])
                 bench, plans = self._tuned(denoiser, settings, estimate, files, (parts.take(), running))

@@ -15,9 +15,12 @@ import torch
 
 from sigmatune import schedules
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.models.imagined import Imagined
+from sigmatune.models.travel import device_of
 from sigmatune.plan.compiler import compile_plan
 from sigmatune.plan.sampling import sample
 from sigmatune.support.durations import about, rounded
+from sigmatune.support.engine import Engine
 from sigmatune.support.progress import Progress, Shown, say
 from sigmatune.support.progress import shown as shown_plainly
 from sigmatune.support.threads import side_by_side
@@ -43,6 +46,7 @@ class CostEstimate:
         where: The device, as text.
         notes: Further sentences.
         limit: Seconds after which the work stops.
+        speed: How many evaluations of that duration run at a time, on the workers of an engine.
     """
 
     evaluations: Mapping[str, int]
@@ -51,6 +55,7 @@ class CostEstimate:
     where: str = "here"
     notes: tuple[str, ...] = ()
     limit: float = float("inf")
+    speed: float = 1.0
 
     @property
     def total(self) -> int:
@@ -61,10 +66,31 @@ class CostEstimate:
         """The same with evaluations for another purpose."""
         return replace(self, evaluations={**self.evaluations, purpose: evaluations})
 
+    def on(self, engine: Engine, model: Denoiser, *, besides: bool = True) -> CostEstimate:
+        """The same on an engine's workers; an engine that works in this process changes nothing.
+
+        A call was measured on all threads of this process, and a worker on CPUs has its own number of them; a duration that was
+        stated, of a model that is not here, is that of one worker.
+
+        Args:
+            engine: Where the work runs.
+            model: The model.
+            besides: Whether the workers also do what takes no network, such as features.
+        """
+        stated = isinstance(model, Imagined)
+        workers, threads = engine.crew(accelerated=stated or device_of(model) != "cpu")
+        if not workers:
+            return self
+        speed = workers * threads / torch.get_num_threads() if threads and not stated else float(workers)
+        return replace(
+            self, speed=speed, besides=self.besides / speed if besides else self.besides,
+            where=f"on {workers} worker{'s' if workers > 1 else ''}",
+        )  # fmt: skip
+
     @property
     def seconds(self) -> float:
         """Seconds in all, at most the limit."""
-        return min(self.total * self.call_seconds + self.besides, self.limit)
+        return min(self.total * self.call_seconds / self.speed + self.besides, self.limit)
 
     @property
     def work(self) -> list[float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from sigmatune.spectra.sources import open_images
-from sigmatune.spectra.spectrum import Running, Spectrum
+from sigmatune.spectra.spectrum import Running, Spectrum, parts_of
+from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError, unknown_name
 from sigmatune.support.options import known_options
 from sigmatune.support.progress import Progress
@@ -41,6 +43,7 @@ def measure(
     *,
     by_class: bool = False,
     progress: Progress | None = None,
+    engine: Engine = LOCAL,
     **how: Any,
 ) -> Measured:
     """Measures spectra; memory is one batch, and the mean image of each class.
@@ -52,6 +55,7 @@ def measure(
         source: As for :func:`sigmatune.spectra.sources.open_images`.
         by_class: Measure every class as well.
         progress: Called as progress("spectrum", images done, images in total) after every batch.
+        engine: Where the power of the batches is taken; the images are read here, and the spectrum has the same bits.
         how: Options of ``open_images`` (value_range, values, size, layout, key, batch) and of
             :class:`sigmatune.spectra.Running` (corners, window, transform, per_channel).
 
@@ -70,18 +74,20 @@ def measure(
             "or add an array 'labels' to the .npz file."
         )
 
-    def running() -> Running:
-        return Running(**{name: value for name, value in how.items() if name in measuring})
+    options = {name: value for name, value in how.items() if name in measuring}
+    sums, labels = defaultdict[str | None, Running](lambda: Running(**options)), deque[list[str | None]]()
 
-    everything, classes, done = running(), {label: running() for label in images.classes if by_class}, 0
-    for batch, labels in images:
-        everything.add(batch)
-        if by_class:
-            where = np.array(labels)
-            for label in np.unique(where):
-                classes[str(label)].add(batch[torch.from_numpy(where == label)])
-        done += len(batch)
+    def batches() -> Iterator[list[torch.Tensor]]:
+        for batch, said in images:
+            where = np.array(said if by_class else [])
+            present = [str(label) for label in np.unique(where)] if by_class else []
+            labels.append([None, *present])
+            yield [batch, *(batch[torch.from_numpy(where == label)] for label in present)]
+
+    for parts in parts_of(batches(), engine, options):
+        for label, part in zip(labels.popleft(), parts, strict=True):
+            sums[label].merge(part)
         if progress is not None:
-            progress("spectrum", done, images.count)
-    spectra = {label: part.spectrum() for label, part in classes.items()}
-    return Measured(everything.spectrum(), spectra, images.about())
+            progress("spectrum", sums[None].images, images.count)
+    spectra = {label: sums[label].spectrum() for label in images.classes if by_class}
+    return Measured(sums[None].spectrum(), spectra, images.about())

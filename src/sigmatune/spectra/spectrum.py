@@ -2,13 +2,15 @@ r"""A measured spectrum, and its measurement over data that does not fit into me
 
 Per image the power is averaged over rings (:func:`sigmatune.spectra.rapsd`); over images the mean of P(k) and the mean
 and variance of log P(k) are kept exactly, batch by batch (Chan's update), in float64. The mean image is kept as well:
-the power about it is the spectrum of the data's covariance, which is the P of Gaussian data.
+the power about it is the spectrum of the data's covariance, which is the P of Gaussian data. A batch's own statistics
+(:class:`BatchPower`) may be taken by the workers of an engine; they are added here in the order of the batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sigmatune.noise import Array
 from sigmatune.spectra.rapsd import rapsd
 from sigmatune.spectra.rings import Transform, binning
 from sigmatune.support import card
+from sigmatune.support.engine import LOCAL, Engine, Tick
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.options import number
 
@@ -128,6 +131,36 @@ class Spectrum:
 _ARRAYS = ("power", "count", "centred", "log_mean", "log_variance")
 
 
+@dataclass(frozen=True, eq=False)
+class BatchPower:
+    """The statistics of one batch of images, in float64.
+
+    Attributes:
+        images: How many there are.
+        power: Their mean P(k), (K,) or (C, K).
+        log_mean, log_square: Of log P(k), the mean and the sum of squares about it.
+        image: The mean image, (C, H, W).
+        square: The mean square of all pixels.
+    """
+
+    images: int
+    power: Array
+    log_mean: Array
+    log_square: Array
+    image: torch.Tensor
+    square: float
+
+    @classmethod
+    def of(cls, images: torch.Tensor, power: torch.Tensor) -> BatchPower:
+        """The statistics of images (B, C, H, W) with their power, (B, K) or (B, C, K)."""
+        values, wide = power.numpy(), images.detach().double().cpu()
+        logs = np.log(np.maximum(values, QUANTISATION))
+        return cls(
+            len(images), values.mean(axis=0), logs.mean(axis=0), logs.var(axis=0) * len(images), wide.mean(dim=0),
+            wide.square().mean().item(),
+        )  # fmt: skip
+
+
 class Running:
     """Accumulates a spectrum batch by batch; memory is one image and a few numbers per ring.
 
@@ -161,27 +194,42 @@ class Running:
             SigmaTuneError: if the shape changes, or as :func:`sigmatune.spectra.rapsd`.
         """
         power = rapsd(images, per_channel=self.per_channel, **self.how).double().cpu()
+        self.merge(BatchPower.of(images, power))
+        return power
+
+    def part(self, images: torch.Tensor) -> BatchPower:
+        """The statistics of a batch, which :meth:`merge` adds.
+
+        Raises:
+            SigmaTuneError: as :func:`sigmatune.spectra.rapsd`.
+        """
+        return BatchPower.of(images, rapsd(images, per_channel=self.per_channel, **self.how).double().cpu())
+
+    def merge(self, part: BatchPower) -> None:
+        """Adds the statistics of a batch; the same batches in the same order give the same bits.
+
+        Raises:
+            SigmaTuneError: if the shape changes.
+        """
+        shape = tuple(part.image.shape)
         if self._shape is None:
-            self._shape = tuple(images.shape[1:])
-            self._power = self._log_mean = self._log_square = np.zeros(power.shape[1:])
-            self._image = torch.zeros(self._shape, dtype=torch.float64)
-        elif tuple(images.shape[1:]) != self._shape:
+            self._shape = shape
+            self._power = self._log_mean = self._log_square = np.zeros(part.power.shape)
+            self._image = torch.zeros(shape, dtype=torch.float64)
+        elif shape != self._shape:
             raise SigmaTuneError(
-                f"images of shape {tuple(images.shape[1:])} follow images of shape {self._shape}; bring all to one size."
+                f"images of shape {shape} follow images of shape {self._shape}; bring all to one size."
             )
-        values, n = power.numpy(), len(images)
-        logs = np.log(np.maximum(values, QUANTISATION))
-        total, shift = self.images + n, logs.mean(axis=0) - self._log_mean
+        n = part.images
+        total, shift = self.images + n, part.log_mean - self._log_mean
         self._log_square = (
-            self._log_square + logs.var(axis=0) * n + shift**2 * (self.images * n / total)
+            self._log_square + part.log_square + shift**2 * (self.images * n / total)
         )  # Chan et al., 1979
         self._log_mean = self._log_mean + shift * (n / total)
-        self._power = self._power + (values.mean(axis=0) - self._power) * (n / total)
-        wide = images.detach().double().cpu()
-        self._image = self._image + (wide.mean(dim=0) - self._image) * (n / total)
-        self._square += (wide.square().mean().item() - self._square) * (n / total)
+        self._power = self._power + (part.power - self._power) * (n / total)
+        self._image = self._image + (part.image - self._image) * (n / total)
+        self._square += (part.square - self._square) * (n / total)
         self.images = total
-        return power
 
     def spectrum(self) -> Spectrum:
         """The spectrum of all batches so far.
@@ -204,20 +252,48 @@ class Running:
         )  # fmt: skip
 
 
-def spectrum_of(batches: torch.Tensor | Iterable[torch.Tensor], **how: Any) -> Spectrum:
+def spectrum_of(batches: torch.Tensor | Iterable[torch.Tensor], *, engine: Engine = LOCAL, **how: Any) -> Spectrum:
     """Measures the spectrum of a tensor of images, (n, C, H, W), or of batches of them.
 
     Args:
         batches: The images.
+        engine: Where the power of the batches is taken; the images are read here.
         how: As for :class:`Running`.
 
     Raises:
         SigmaTuneError: as :meth:`Running.add`, or if there is no image.
     """
     running = Running(**how)
-    for batch in [batches] if isinstance(batches, torch.Tensor) else batches:
-        running.add(batch)
+    several = [batches] if isinstance(batches, torch.Tensor) else batches
+    for (part,) in parts_of(([batch] for batch in several), engine, how):
+        running.merge(part)
     return running.spectrum()
+
+
+def parts_of(
+    batches: Iterable[Sequence[torch.Tensor]], engine: Engine, how: Mapping[str, Any]
+) -> Iterator[list[BatchPower]]:
+    """The statistics of lists of batches, in order; as many lists are in memory as keep the workers busy.
+
+    Args:
+        batches: Each list is a piece of work.
+        engine: Where they are taken.
+        how: As for :class:`Running`.
+
+    Raises:
+        SigmaTuneError: as :meth:`Running.part`.
+    """
+    waiting = iter(batches)
+    while some := list(islice(waiting, max(2 * engine.workers, 1))):
+        if engine.workers:  # a view would travel with all that it is a view of
+            some = [[batch.detach().cpu().clone() for batch in batches] for batches in some]
+        yield from engine.run(_parts, [], [(batches, how) for batches in some])
+
+
+def _parts(piece: tuple[Sequence[torch.Tensor], Mapping[str, Any]], tick: Tick) -> list[BatchPower]:
+    batches, how = piece
+    tick(sum(map(len, batches)))
+    return [Running(**how).part(batch) for batch in batches]
 
 
 def _list(value: Array | None) -> Any:

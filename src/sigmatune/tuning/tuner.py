@@ -142,7 +142,10 @@ def tune(  # noqa: PLR0913 - the front door
     if job.timed or progress is True:
         estimate = job.estimate(model, wanted)
         wanted = job.settings(model, wanted, estimate.call_seconds)
-    with engine_of(engine) as running, shown(progress, "tuning", estimate=estimate) as report:
+    with (
+        engine_of(engine) as running,
+        shown(progress, "tuning", estimate=estimate and estimate.on(running, model, besides=False)) as report,
+    ):
         bench = Workbench(model, wanted, store=store, measure=measure, measure_options=measure_options, engine=running)
         bench.progress.progress = report
         bench.costs.call_seconds = 0.0 if estimate is None else estimate.call_seconds

@@ -163,7 +163,7 @@ class Round:
         if not file.is_file():
             x_0 = images.at(images.some(self._rows))
             model, seed = self.job.conditioned(weights.folder), self.job.settings.noises.seed
-            tabulate(model, x_0, levels=TABLE_LEVELS, seed=seed).save(file)
+            tabulate(model, x_0, levels=TABLE_LEVELS, seed=seed, engine=self.job.data.engine).save(file)
         return ErrorTable.load(file)
 
     # ------------------------------------------------------------------------------------------------------------- solve

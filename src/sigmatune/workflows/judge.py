@@ -45,7 +45,7 @@ class ReferenceData:
         n: Images of each held-out set; a quarter of it, at least 64, of each validation set.
         seed: Of the validation noise; the held-out noise has the next one.
         folder: Keeps features, so that a stopped run resumes where it was.
-        engine: Where images are sampled and their features taken.
+        engine: Where images are sampled and their features taken, and where fine-tuning tunes and tabulates.
     """
 
     reference: Reference

@@ -97,6 +97,15 @@ class Engine(ABC):
             SigmaTuneError: for something held that cannot be loaded elsewhere, or a piece that failed.
         """
 
+    def crew(self, *, accelerated: bool) -> tuple[int, int]:
+        """How many workers such work gets, and the CPU threads of each, 0 where each has an accelerator; (0, 0) for none.
+
+        Args:
+            accelerated: The work wants accelerators, if there are any.
+        """
+        del accelerated
+        return 0, 0
+
     @abstractmethod
     def abreast(self, parts: int, worker: Worker | None = None) -> AbstractContextManager[Map]:
         """Yields a ``map`` for parts of a job that run pieces themselves, so that their pieces fill the workers together.

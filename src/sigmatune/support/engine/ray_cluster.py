@@ -24,6 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from sigmatune.support.engine.actor import Actor
 from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
+from sigmatune.support.engine.ray_address import check_listening
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
@@ -56,6 +57,7 @@ class Ray(Engine):
         self.threads, self._gpus, self._wanted, self._began = threads, gpus, workers, not ray.is_initialized()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self._began:
+            check_listening(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
@@ -65,7 +67,7 @@ class Ray(Engine):
         self._idle, self._actors, self._failed, self._busy = Queue[Any](), set[Any](), 0, 0
         self.gpus = 0.0
         self._pool: ThreadPoolExecutor | None = None
-        self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1) / threads), 1)
+        self.workers, _ = self.crew(accelerated=False)
 
     # ----------------------------------------------------------------------------------------------------------- pieces
 
@@ -89,6 +91,10 @@ class Ray(Engine):
         finally:
             for future in waiting:
                 future.cancel()
+
+    def crew(self, *, accelerated: bool) -> tuple[int, int]:
+        gpus = self._share(accelerated=accelerated)
+        return self._fitting(gpus), 0 if gpus else self.threads
 
     @contextmanager
     def abreast(self, parts: int, worker: Worker | None = None) -> Iterator[Map]:
@@ -144,20 +150,27 @@ class Ray(Engine):
     def _started(self, loaders: Sequence[Loader]) -> ThreadPoolExecutor:
         """The threads that wait for the actors, which are started now if there are none."""
         with self._lock:
-            room = ray.cluster_resources()
-            wants = any(loader.accelerated for loader in loaders) and room.get("GPU", 0) > 0
-            gpus = self._gpus if self._gpus is not None else float(wants)
+            gpus = self._share(accelerated=any(loader.accelerated for loader in loaders))
             if self._pool is not None and gpus > self.gpus:  # those so far had work without a network only
                 self._stop()
             if self._pool is None:
-                self.gpus = gpus
-                fits = room.get("GPU", 0) / self.gpus if self.gpus else room.get("CPU", 1) / self.threads
-                self.workers = self._wanted or max(int(fits), 1)
+                self.gpus, self.workers = gpus, self._fitting(gpus)
                 self._pool = ThreadPoolExecutor(self.workers)
                 logger.info("%d workers on %d nodes of Ray", self.workers, len(ray.nodes()))
                 for _ in range(self.workers):
                     self._hire()
             return self._pool
+
+    def _share(self, *, accelerated: bool) -> float:
+        """The accelerators of a worker."""
+        return (
+            self._gpus if self._gpus is not None else float(accelerated and ray.cluster_resources().get("GPU", 0) > 0)
+        )
+
+    def _fitting(self, gpus: float) -> int:
+        """How many workers with such a share there are."""
+        room = ray.cluster_resources()
+        return self._wanted or max(int(room.get("GPU", 0) / gpus if gpus else room.get("CPU", 1) / self.threads), 1)
 
     def _hire(self) -> None:
         actor = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0)(Actor).remote(self.threads)
