@@ -106,8 +106,11 @@ def comparison_view(compared: Compared, held: HeldModel) -> str:
     )
     if is_image(held.model):
         errors = [
-            (name, residual(x, compared.exact).power) for name, x in zip(compared.names, compared.ends, strict=True)
+            (name, residual(x, compared.exact).power)
+            for name, plan, x in zip(compared.names, compared.plans, compared.ends, strict=True)
+            if plan.coefficients.deterministic  # others have no error of their own
         ]
+    if is_image(held.model) and errors:
         text += power_chart(residual(compared.exact).power, errors, "compared-errors")
     return text
 
