@@ -75,8 +75,9 @@ def axis_html(levels: Sequence[float], path: NoisePath, power: Array | None, *, 
         "levels": [None if math.isinf(level) else level for level in levels], "curve": curve,
     }  # fmt: skip
     handles = "".join(_handle(i, levels, scale, curve) for i in range(len(levels)))
+    crowded = " many" * (len(levels) > MANY) + " crowd" * (len(levels) > CROWD)
     return (
-        f'<div class="axis{" many" * (len(levels) > MANY)}{" crowd" * (len(levels) > CROWD)}" data-axis="{escape(json.dumps(settings))}" role="group" aria-label="{escape(title)}">'
+        f'<div class="axis{crowded}" data-axis="{escape(json.dumps(settings))}" role="group" aria-label="{escape(title)}">'
         f"{_spectrum(scale, curve)}"
         f'<div class="track">{_range(scale)}<div class="rail"></div>{handles}</div>'
         f'<div class="scale">{_ticks(scale)}</div>{_octave_counts(levels, scale)}'

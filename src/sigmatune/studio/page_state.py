@@ -59,8 +59,10 @@ class PageState:
                 raise SigmaTuneError(f"{name} has more than {MOST_TEXT:,} characters; shorten it.")
 
     def link(self) -> str:
-        """The query string that restores this state; :meth:`from_link` is its inverse. Empty texts are left out, defaults are not: the
-        studio that opens the link may have been started with others."""
+        """The query string that restores this state; :meth:`from_link` is its inverse.
+
+        Empty texts are left out. Defaults are not, because the studio that opens the link may have been started with others.
+        """
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "levels"}
         parts = {name: str(value) for name, value in given.items() if value != ""}
         if self.levels:

@@ -61,7 +61,7 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     choices = [EXPLORED, TUNED, *family_choices(None)]
     names = gr.Dropdown(choices, value=[EXPLORED, "uniform-trailing"], multiselect=True, max_choices=MOST, label="Compare",
                         allow_custom_value=True, elem_id="compared", info="options as in karras:rho=5")  # fmt: skip
-    uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=120,
+    uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=145,
                       elem_id="compare-files")  # fmt: skip
     with gr.Row(elem_classes="fields"):
         n = gr.Number(16, label="Images for the numbers", elem_id="compare-n", min_width=180)

@@ -80,13 +80,13 @@ def build(studio: Studio, tabs: gr.Tabs) -> ExploreTab:
     with gr.Row(elem_classes="fields"):
         names = list(dict.fromkeys([first.model, *bundled_names()]))
         model = gr.Dropdown(
-            names, value=first.model, label="Model, folder or hub id", allow_custom_value=True, elem_id="model",
+            names, value=first.model, label="Model or hub id", allow_custom_value=True, elem_id="model",
             min_width=170,
         )  # fmt: skip
         solver = gr.Dropdown(solver_choices(), value=first.solver, label="Solver", elem_id="solver", min_width=150)
         calls = gr.Number(first.calls, label="Calls per image", elem_id="calls", min_width=110)
         family = gr.Dropdown(
-            family_choices(None), value=first.family, label="Family, as karras:rho=5", allow_custom_value=True,
+            family_choices(None), value=first.family, label="Family and options", allow_custom_value=True,
             elem_id="family", min_width=170,
         )  # fmt: skip
         seed = gr.Textbox(str(first.seed), label="Seed", max_lines=1, elem_id="seed", min_width=90)

@@ -35,7 +35,7 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     _film(studio, explore, (roll, play, message, frame, shown, clock))
     gr.Markdown("### Your images\nTheir spectrum, the noise range that it implies, and constants for training.")
     with gr.Row(elem_classes="fields"):
-        uploads = gr.File(label="Images of one size, or one .npz", file_count="multiple", height=120, elem_id="images")
+        uploads = gr.File(label="Images of one size, or one .npz", file_count="multiple", height=145, elem_id="images")
         folder = gr.Textbox(label="or a folder or file below the start folder", elem_id="image-folder", min_width=220)
         go = gr.Button("Measure", elem_id="spectrum", min_width=120)
     saying = gr.HTML("", elem_id="spectrum-message", elem_classes="messages")

@@ -54,7 +54,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     message = gr.HTML("", elem_id="keep-message", elem_classes="messages")
     with gr.Row(elem_classes="typed"):
         download = gr.DownloadButton("Download the plan", variant="primary", interactive=False, elem_id="plan")
-        upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=120, elem_id="open-plan")
+        upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=145, elem_id="open-plan")
     boxes = [(gr.HTML("", visible=False), _box(name)) for name in (*PROGRAMS, "Python", "Shell")]
 
     def filled(request: gr.Request) -> Iterator[Updates]:

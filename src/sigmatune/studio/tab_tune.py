@@ -53,7 +53,7 @@ def build(studio: Studio, explore: ExploreTab) -> None:
         effort = gr.Radio(list(EFFORTS), value="low", label="Effort", elem_id="effort", min_width=290)
         measure = gr.Dropdown([DEFAULT_MEASURE, *MEASURES], value=DEFAULT_MEASURE, label="Measure", elem_id="measure",
                               min_width=150)  # fmt: skip
-        budget = gr.Textbox(label="Budget, calls or time", placeholder="4000 or 5min", elem_id="budget", min_width=150)
+        budget = gr.Textbox(label="Budget", placeholder="4000 or 5min", elem_id="budget", min_width=150)
     with gr.Row():
         start = gr.Button("Tune", variant="primary", elem_id="tune", min_width=120)
         stop = gr.Button("Cancel", elem_id="cancel-tune", min_width=120)

@@ -68,9 +68,10 @@ def error_view(looked: Look, errors: Errors) -> str:
     n = len(looked.ends)
     rows = [("", [measured_by(row.measure), _value(row, n)]) for row in errors.by_measure]
     note = (
-        f"Geometric mean over {n} images with its 95% bootstrap interval" if n > 1 else "Of one image, without interval"
-    )
-    text = f'<div class="halves charted"><div>{table(["error by measure", "value"], rows)}{p(note + "; lower is better.", "note")}'
+        f"Geometric mean over {n} images with its 95% bootstrap interval; lower is better." if n > 1
+        else "Of one image, without an interval; lower is better."
+    )  # fmt: skip
+    text = f'<div class="halves charted"><div>{table(["error by measure", "value"], rows)}{p(note, "note")}'
     if errors.of_error is None or errors.of_images is None:
         return f"{text}</div></div>"
     octaves = [
