@@ -112,7 +112,7 @@ def integer(text: Any, name: str) -> int:
             return int(text) if isinstance(text, str) and text.strip().lstrip("+-").isdigit() else int(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise SigmaTuneError(f"{name} must be a whole number, not {shown(text)}.")
+    raise SigmaTuneError(f"{name} must be a whole number, not {'empty' if text in (None, '') else shown(text)}.")
 
 
 def numbers(text: str, name: str) -> list[float]:

@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 
 from sigmatune.core.schedule import whole
-from sigmatune.plan import Plan, load_plan
+from sigmatune.plan import Plan
 from sigmatune.plan.plan import mismatch
-from sigmatune.studio.callbacks import Studio, Updates, followed, sentences
+from sigmatune.studio.callbacks import Studio, Updates, followed, sentences, uploaded_plan
 from sigmatune.studio.comparing import (
     EXPLORED,
     MOST,
@@ -154,6 +154,6 @@ def listed_plans(
         name = Path(path).name
         if name in known:
             raise SigmaTuneError(f"two of the files are called {name}; rename one.")
-        known[name] = load_plan(path)
+        known[name] = uploaded_plan(path)
     labels = list(dict.fromkeys([*(wanted or []), *(name for name in known if name not in (EXPLORED, TUNED))]))
     return labels, chosen(labels, state, held, known)

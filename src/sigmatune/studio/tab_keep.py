@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 
 from sigmatune.interop.clients import clients
-from sigmatune.plan import Plan, load_plan
+from sigmatune.plan import Plan
 from sigmatune.plan.plan import mismatch
 from sigmatune.report.html import p
 from sigmatune.report.usage import python, shell
-from sigmatune.studio.callbacks import Studio, Updates, offer, plan_name, sentences
+from sigmatune.studio.callbacks import Studio, Updates, offer, plan_name, sentences, uploaded_plan
 from sigmatune.studio.tab_explore import LIVE, PRIVATE, ExploreTab, brought, stated
 from sigmatune.studio.tab_tune import with_plan
 from sigmatune.studio.views import said
@@ -73,7 +73,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     def opened(request: gr.Request, file: str | None, *values: Any) -> Iterator[Updates]:
         if file is None:
             return
-        plan = load_plan(file)
+        plan = uploaded_plan(file)
         state = with_plan(stated(values), plan)
         differs = mismatch(plan, studio.held(state).model)
         if differs:
