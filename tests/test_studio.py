@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 
 from little import little_work
 from sigmatune import models, noise, schedules
-from sigmatune.plan import load_plan, sample
+from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.report.residual import residual
 from sigmatune.studio import axis, explore, held_models, turns
 from sigmatune.studio.page_state import PageState, integer, numbers
@@ -50,14 +51,13 @@ STATES = [
 def test_a_link_holds_the_whole_state_bit_for_bit(state):
     from urllib.parse import parse_qsl
 
-    assert (
-        PageState.from_link(dict(parse_qsl(state.link()[1:])), PageState("cifar10", seed=5)) == state or not state.seed
-    )
-    assert PageState.from_link(dict(parse_qsl(state.link()[1:])), PageState()) == state
+    for started in (PageState(), PageState("cifar10", "heun", 9, "beta", seed=5, noises=2)):
+        assert PageState.from_link(dict(parse_qsl(state.link()[1:])), started) == state
 
 
 @pytest.mark.parametrize(
-    "query", [{"calls": "six"}, {"levels": "3,x"}, {"levels": "nan"}, {"noises": "99"}, {"seed": "-1"}]
+    "query",
+    [{"calls": "six"}, {"levels": "3,x"}, {"levels": "nan"}, {"noises": "99"}, {"seed": "-1"}, {"levels": "9," * 101}],
 )
 def test_a_bad_link_is_refused_in_a_sentence(query):
     with pytest.raises(SigmaTuneError):
@@ -406,10 +406,14 @@ def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
     with visit(browser, address) as visitor:
         page = visitor.page
         visitor.ready()
-        for field, text in (
-            ("#levels textarea, #levels input", "3, 5, 1"),
-            ("#model input", "/etc"),
-            ("#family input", "karas"),
+        for field, text, good in (
+            ("#levels textarea, #levels input", "3, 5, 1", ""),
+            ("#levels textarea, #levels input", "0", ""),
+            ("#model input", "/etc", "digits"),
+            ("#family input", "karas", "karras"),
+            ("#calls input", "2.5", "6"),
+            ("#noises input", "17", "8"),
+            ("#seed input, #seed textarea", "-1", "0"),
         ):
             page.fill(field, text)
             page.press(field, "Enter")
@@ -417,12 +421,19 @@ def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
             said = page.inner_text("#message .problem")
             assert said.endswith((".", "?"))
             assert "Traceback" not in said
-            page.wait_for_timeout(50)
+            if good:
+                page.fill(field, good)
+                page.press(field, "Enter")
+                visitor.ready()
         for place in ("/etc/passwd", str(tmp_path / "plan.json")):
             assert page.request.get(f"{address}gradio_api/file={place}").status in (403, 404)
         visitor.tab("Keep")
         page.set_input_files("#open-plan input[type=file]", tmp_path / "plan.json")
         page.wait_for_selector("#keep-message .problem")
+        page.wait_for_timeout(500)
+        assert str(tmp_path) not in page.inner_text("#keep-message")
+        assert "uploads" not in page.inner_text("#keep-message")
+        assert page.is_visible("#keep-message .problem")  # nothing that follows erases it
 
 
 @pytest.mark.browser
@@ -451,7 +462,10 @@ def test_digits_are_tuned_to_the_end_and_another_tuning_is_cancelled(browser, ad
         assert load_plan(file).evidence
         assert run("check", file)[0] == 0
         page.click("#take")
-        page.wait_for_selector("#tune-message .said")
+        page.wait_for_selector("#axis .level")  # the page turns to Explore
+        visitor.ready()
+        assert page.is_visible("#axis .level")
+        visitor.tab("Tune")
         page.fill("#tune-calls input", "7")
         page.fill("#budget input, #budget textarea", "")
         page.click("#tune")
@@ -470,6 +484,7 @@ def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, ru
         page.wait_for_selector("#plan:not([disabled])")
         page.wait_for_selector(".kept")
         visitor.shot("keep")
+        assert page.locator(".kept:visible button").count() == page.locator(".kept:visible").count()
         texts = page.eval_on_selector_all(".kept textarea", "all => all.map(one => one.value)")
         assert sum("sigmatune export" in text for text in texts) >= 2
         assert any("num_inference_steps=5" in text for text in texts)
@@ -483,7 +498,9 @@ def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, ru
         pixels = np.load(tmp_path / "x.npz")["images"]
         assert_array_equal([decoded(one) for one in shown], pixels[..., 0])
         page.set_input_files("#open-plan input[type=file]", file)
-        page.wait_for_function("document.querySelector('#keep-message').innerText.includes('Explore')")
+        page.wait_for_selector("#axis .level")
+        visitor.ready()
+        assert visitor.images == shown
 
 
 def decoded(address: str):
@@ -535,6 +552,35 @@ def test_nothing_scrolls_sideways_on_any_screen(browser, address, width, dark):
         for name in () if width > 400 or dark else ("Tune", "Compare", "Frequencies", "Keep"):
             visitor.tab(name) if visitor.page.get_by_role("tab", name=name, exact=True).is_visible() else None
             assert visitor.sideways <= 0, name
+
+
+@pytest.mark.browser
+def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_path):
+    model = models.load("digits")
+    plan = compile_plan(schedules.build("karras", 3, model.path), "euler", model)
+    replace(plan, fingerprint="sha256:" + "0" * 64).save(tmp_path / "other.json")
+    with visit(browser, address, link="?model=digits&calls=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
+        page.wait_for_selector("text=made for another model")
+        visitor.ready()
+        assert page.input_value("#calls input") == "3"
+
+
+@pytest.mark.browser
+def test_every_column_of_a_table_fits_a_phone(browser, address):
+    with visit(browser, address, width=390, height=844, link="?model=digits&calls=4&noises=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        page.locator("button[aria-haspopup]:visible, .overflow-menu button:visible").first.click()
+        page.locator(".overflow-dropdown button", has_text="Compare").click()
+        page.fill("#compare-n input", "4")
+        page.click("#compare")
+        page.wait_for_selector("#comparison table")
+        hidden = "all => all.filter(x => x.scrollWidth > x.clientWidth + 1).length"
+        assert page.eval_on_selector_all("#comparison .table", hidden) == 0
 
 
 @pytest.mark.browser

@@ -26,6 +26,11 @@ from sigmatune.models.single_file import is_single_file, open_single_file
 from sigmatune.support.errors import SigmaTuneError, unknown_name, unloadable
 from sigmatune.support.options import recordable
 
+
+class MissingCondition(SigmaTuneError):
+    """A conditional pipeline was loaded without its prompts or labels."""
+
+
 KNOBS = ("true_cfg_scale", "guidance_scale")
 """Names of the scale of guidance; the first that a pipeline has is it."""
 
@@ -256,7 +261,7 @@ def _conditions(
     if key is None:
         return None, [None]
     if given is None or isinstance(given, str) or len(given) == 0:
-        raise SigmaTuneError(f"a {name} needs a list of {'prompts=' if key == 'prompt' else 'labels='}.")
+        raise MissingCondition(f"a {name} needs a list of {'prompts=' if key == 'prompt' else 'labels='}.")
     if len(set(given)) < len(given):
         twice = next(value for i, value in enumerate(given) if value in given[:i])
         raise SigmaTuneError(f"{twice!r} is given twice; tuning and the final test need different conditions.")

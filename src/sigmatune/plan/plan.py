@@ -258,13 +258,14 @@ def check_fit(plan: Plan, denoiser: Denoiser) -> None:
             "this network accepts whole timesteps only and the plan's levels lie between them; make the plan for this "
             "model."
         )
+    if words := mismatch(plan, denoiser):
+        warnings.warn(words, PlanMismatch, stacklevel=3)
+
+
+def mismatch(plan: Plan, denoiser: Denoiser) -> str:
+    """Whether a plan was made for another model or other conditions, in a sentence; "" if for these."""
     if differs := purpose.differences(plan.tuned_for, denoiser):
-        warnings.warn(
-            f"this plan was tuned {' and '.join(differs)}; its evidence does not carry over.",
-            PlanMismatch,
-            stacklevel=3,
-        )
-    elif plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
-        warnings.warn(
-            "this plan was made for another model; its evidence does not carry over.", PlanMismatch, stacklevel=3
-        )
+        return f"this plan was tuned {' and '.join(differs)}; its evidence does not carry over."
+    if plan.fingerprint is not None and not denoiser.is_model_of(plan.fingerprint):
+        return "this plan was made for another model; its evidence does not carry over."
+    return ""

@@ -161,7 +161,9 @@ def spectrum_chart(view: View, name: str) -> str:
     return power_chart(view.exact.power, [("error, default", view.residual[1].power), *tuned], name)
 
 
-def power_chart(exact: Array, errors: Sequence[tuple[str, Array]], name: str) -> str:
+def power_chart(
+    exact: Array, errors: Sequence[tuple[str, Array]], name: str, limits: tuple[float, float] | None = None
+) -> str:
     """Draws the power of the images and of up to four errors of them against frequency.
 
     Args:
@@ -169,6 +171,7 @@ def power_chart(exact: Array, errors: Sequence[tuple[str, Array]], name: str) ->
         errors: A name and the power of an error per ring, (K,), each; the first in the default's colour, the second in the
             plan's.
         name: A word unique on the page.
+        limits: The least and the highest power of the axis; None for those of the curves.
     """
 
     def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001
@@ -179,9 +182,11 @@ def power_chart(exact: Array, errors: Sequence[tuple[str, Array]], name: str) ->
         for power, label, colour, style, width in lines:
             axis.plot(np.arange(len(power)), power, color=colour, linestyle=style, linewidth=width, label=label)
         axis.set(yscale="log", xlabel="frequency, cycles per image", ylabel="mean power")
+        axis.set_ylim(limits)
         axis.grid(axis="y")
         axis.margins(x=0.02)
         log_ticks(axis, *axis.get_ylim())
-        axis.legend(frameon=False, fontsize=10.5 if narrow else 12, loc="upper right")
+        size, columns = (10.5, 1) if narrow else (12, 2)
+        axis.legend(frameon=False, fontsize=size, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns)
 
     return chart(draw, (300, 280), name, "Power of the errors at each spatial frequency, on a log axis.")

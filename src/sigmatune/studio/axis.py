@@ -29,6 +29,9 @@ GAP = 1.002
 
 HEIGHT = 100
 
+MANY, CROWD = 12, 44
+"""Above so many levels their numbers overlap on a phone, and on any screen; then only the selected one shows its number."""
+
 
 @dataclass(frozen=True)
 class AxisScale:
@@ -72,13 +75,14 @@ def axis_html(levels: Sequence[float], path: NoisePath, power: Array | None, *, 
         "levels": [None if math.isinf(level) else level for level in levels], "curve": curve,
     }  # fmt: skip
     handles = "".join(_handle(i, levels, scale, curve) for i in range(len(levels)))
+    crowded = " many" * (len(levels) > MANY) + " crowd" * (len(levels) > CROWD)
     return (
-        f'<div class="axis" data-axis="{escape(json.dumps(settings))}" role="group" aria-label="{escape(title)}">'
+        f'<div class="axis{crowded}" data-axis="{escape(json.dumps(settings))}" role="group" aria-label="{escape(title)}">'
         f"{_spectrum(scale, curve)}"
         f'<div class="track">{_range(scale)}<div class="rail"></div>{handles}</div>'
         f'<div class="scale">{_ticks(scale)}</div>{_octave_counts(levels, scale)}'
-        '<p class="hint">Pure noise left, clean image right. Drag a level, or select it and use the arrow keys: '
-        "left and right move it by a tenth of an octave, with Shift by a hundredth; Home and End to its limits.</p></div>"
+        '<p class="hint">Pure noise left, clean image right. Drag a level, or select it and press an arrow key (with Shift '
+        "for small steps), Home or End.</p></div>"
     )
 
 
@@ -159,7 +163,7 @@ def _spectrum(scale: AxisScale, curve: Sequence[tuple[int, float]]) -> str:
     ks = [2**i for i in range(int(top) + 1)]
     labels = "".join(f'<span style="top:{100 * (1 - 0.92 * math.log2(k) / top):.2f}%">{k}</span>' for k in ks)
     return (
-        '<div class="caption">frequency that a level decides, cycles per image, by the spectrum of the data</div>'
+        '<div class="caption">frequency that a level decides (cycles per image, by the spectrum of the data)</div>'
         f'<div class="spectrum"><svg viewBox="0 0 100 {HEIGHT}" preserveAspectRatio="none" role="img">'
         f"<title>Frequency against noise level: from 1 cycle per image at sigma {curve[0][1]:.3g} to {curve[-1][0]} at "
         f'{curve[-1][1]:.3g}.</title><polygon points="{area}"/><polyline points="{line}"/></svg>{labels}</div>'

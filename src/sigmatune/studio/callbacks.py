@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from sigmatune.plan import Plan
+from sigmatune.plan import Plan, load_plan
 from sigmatune.studio.held_models import HeldModel, HeldModels
 from sigmatune.studio.page_state import PageState
 from sigmatune.studio.places import Places
@@ -89,6 +90,18 @@ def followed(
     for overall in task.updates():
         yield {message: status(overall), **more()}
     return task.result()
+
+
+def uploaded_plan(path: str) -> Plan:
+    """Loads an uploaded plan.
+
+    Raises:
+        SigmaTuneError: if it is none, under the name that the visitor gave it and not the one under which it is kept.
+    """
+    try:
+        return load_plan(path)
+    except SigmaTuneError as error:
+        raise SigmaTuneError(str(error).replace(path, Path(path).name)) from None
 
 
 def offer(session: Session, plan: Plan, name: str) -> Any:

@@ -104,10 +104,13 @@ def comparison_view(compared: Compared, held: HeldModel) -> str:
     text += calls_chart(
         levels, COLOURS, edges, ("compared-levels", "Noise levels of the compared plans on a log axis.")
     )
-    if is_image(held.model):
-        errors = [
-            (name, residual(x, compared.exact).power) for name, x in zip(compared.names, compared.ends, strict=True)
-        ]
+    paired = [
+        (name, x)
+        for name, plan, x in zip(compared.names, compared.plans, compared.ends, strict=True)
+        if plan.coefficients.deterministic  # others have no error of their own
+    ]
+    if is_image(held.model) and paired:
+        errors = [(name, residual(x, compared.exact).power) for name, x in paired]
         text += power_chart(residual(compared.exact).power, errors, "compared-errors")
     return text
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class Frame:
     z: torch.Tensor
     x0: torch.Tensor
 
+    @property
+    def state(self) -> torch.Tensor:
+        """x_t = x0 + sigma eps; the unit state where sigma is infinite."""
+        return self.z * (1 + self.sigma**2) ** 0.5 if np.isfinite(self.sigma) else self.z
+
 
 @dataclass(eq=False)
 class Film:
@@ -71,15 +77,21 @@ class Film:
             self._pages[number] = self._drawn(number)
         return self._pages[number]
 
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """The least and the highest power of all frames, so that their charts have one axis."""
+        powers = [residual(x).power for frame in self.frames for x in (frame.x0, frame.state)]
+        every = np.concatenate([*powers, residual(self.final).power])
+        return max(float(every.min()), float(every.max()) * 1e-12) / 1.5, float(every.max()) * 1.5
+
     def _drawn(self, number: int) -> str:
         frame, model = self.frames[number - 1], self.held.model
         at = "∞" if np.isinf(frame.sigma) else three(frame.sigma)
-        state = frame.z * (1 + frame.sigma**2) ** 0.5 if np.isfinite(frame.sigma) else frame.z
-        spectra = [("estimate of x0", residual(frame.x0).power), ("state x_t", residual(state).power)]
-        chart = power_chart(residual(self.final).power, spectra, f"frame{number}")
+        spectra = [("estimate of the image", residual(frame.x0).power), ("noisy state", residual(frame.state).power)]
+        chart = power_chart(residual(self.final).power, spectra, f"frame{number}", self.limits)
         rows = "".join(
             f"<figcaption><b>{escape(name)}</b></figcaption>{image_row(model.decode(x), model, f'{name}, call {number}')}"
-            for name, x in (("x_t", frame.z), ("estimate of x0", frame.x0))
+            for name, x in (("noisy state", frame.z), ("estimate of the image", frame.x0))
         )
         title = f"<b>call {number} of {len(self.frames)}</b>, sigma {at}"
         return f'<figure class="samples film"><figcaption>{title}</figcaption>{rows}</figure>{chart}'

@@ -14,6 +14,7 @@ import torch
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models import load
+from sigmatune.models.load_pipeline import MissingCondition
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.plan.reference import reference_plan
@@ -124,6 +125,11 @@ class HeldModels:
     def _load(self, source: str, condition: Mapping[str, Any]) -> Denoiser:
         try:
             return load(source, device=self.device, **condition)
+        except MissingCondition as missing:
+            kind, such = ("prompts", "a red fox") if "prompts" in str(missing) else ("labels", "0 1 2 3")
+            raise SigmaTuneError(
+                f"{source} draws what you ask for: open 'Class, prompt and guidance' and fill in {kind}, such as {such}."
+            ) from None
         except TypeError:
             if not condition:
                 raise

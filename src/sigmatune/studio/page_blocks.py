@@ -35,9 +35,9 @@ def blocks(studio: Studio) -> gr.Blocks:
     """Builds the page."""
     with gr.Blocks(title="SigmaTune studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML('<header class="top"><h1>SigmaTune studio</h1><p>See a noise schedule, move it, keep it.</p></header>')
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore"):
-                explore = tab_explore.build(studio)
+                explore = tab_explore.build(studio, tabs)
             with gr.Tab("Tune", id="tune"):
                 tab_tune.build(studio, explore)
             with gr.Tab("Compare", id="compare"):

@@ -50,6 +50,8 @@ class PageState:
     def __post_init__(self) -> None:
         whole(self.calls, "calls", most=MOST_CALLS)
         whole(self.noises, "noises", most=MOST_NOISES)
+        if len(self.levels) > MOST_CALLS:
+            raise SigmaTuneError(f"the page shows at most {MOST_CALLS} levels, not {len(self.levels)}.")
         if not 0 <= self.seed < 2**64:
             raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {self.seed}.")
         for name in ("model", "solver", "family", "labels", "prompts", "negative", "guidance"):
@@ -57,10 +59,12 @@ class PageState:
                 raise SigmaTuneError(f"{name} has more than {MOST_TEXT:,} characters; shorten it.")
 
     def link(self) -> str:
-        """The query string that restores this state; :meth:`from_link` is its inverse. Defaults are left out."""
+        """The query string that restores this state; :meth:`from_link` is its inverse.
+
+        Empty texts are left out. Defaults are not, because the studio that opens the link may have been started with others.
+        """
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "levels"}
-        default = {field.name: field.default for field in fields(self)}
-        parts = {name: str(value) for name, value in given.items() if value != default[name] or name == "model"}
+        parts = {name: str(value) for name, value in given.items() if value != ""}
         if self.levels:
             parts["levels"] = ",".join(repr(level) for level in self.levels)
         return "?" + urlencode(parts)
@@ -108,7 +112,7 @@ def integer(text: Any, name: str) -> int:
             return int(text) if isinstance(text, str) and text.strip().lstrip("+-").isdigit() else int(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise SigmaTuneError(f"{name} must be a whole number, not {shown(text)}.")
+    raise SigmaTuneError(f"{name} must be a whole number, not {'empty' if text in (None, '') else shown(text)}.")
 
 
 def numbers(text: str, name: str) -> list[float]:

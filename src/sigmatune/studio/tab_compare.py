@@ -10,8 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from sigmatune.plan import Plan, load_plan
-from sigmatune.studio.callbacks import Studio, Updates, followed, sentences
+from sigmatune.core.schedule import whole
+from sigmatune.plan import Plan
+from sigmatune.plan.plan import mismatch
+from sigmatune.studio.callbacks import Studio, Updates, followed, sentences, uploaded_plan
 from sigmatune.studio.comparing import (
     EXPLORED,
     MOST,
@@ -59,14 +61,12 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     choices = [EXPLORED, TUNED, *family_choices(None)]
     names = gr.Dropdown(choices, value=[EXPLORED, "uniform-trailing"], multiselect=True, max_choices=MOST, label="Compare",
                         allow_custom_value=True, elem_id="compared", info="options as in karras:rho=5")  # fmt: skip
-    uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=150,
+    uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=145,
                       elem_id="compare-files")  # fmt: skip
     with gr.Row(elem_classes="fields"):
-        n = gr.Number(16, label="Noises, numbers", minimum=4, maximum=256, precision=0, elem_id="compare-n",
-                      min_width=130)  # fmt: skip
+        n = gr.Number(16, label="Images for the numbers", elem_id="compare-n", min_width=180)
         start = gr.Button("Compare", variant="primary", elem_id="compare", min_width=120)
-        images = gr.Number(500, label="Images, leaderboard", minimum=20, maximum=MOST_IMAGES, precision=0,
-                           elem_id="compare-images", min_width=130)  # fmt: skip
+        images = gr.Number(500, label="Images for the leaderboard", elem_id="compare-images", min_width=190)
         rank = gr.Button("Leaderboard", elem_id="rank", min_width=120)
         stop = gr.Button("Cancel", elem_id="cancel-compare", min_width=90)
     message = gr.HTML("", elem_id="compare-message", elem_classes="messages")
@@ -104,7 +104,8 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
         session.compared = done, held
         sides = {"choices": labels, "visible": True}
         yield {
-            tab.left: gr.update(value=labels[0], **sides), tab.right: gr.update(value=labels[1], **sides), tab.message: "",
+            tab.left: gr.update(value=labels[0], **sides), tab.right: gr.update(value=labels[1], **sides),
+            tab.message: said(" ".join(strangers)) if (strangers := foreign(held, labels, plans)) else "",
             tab.slider: slider_view(done, held, *labels[:2]), tab.table: comparison_view(done, held),
             tab.rows: rows_view(done, held),
         }  # fmt: skip
@@ -117,7 +118,8 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
     @sentences(tab.message)
     def ranked(request: gr.Request, wanted: Sequence[str], given: Any, number: Any, *values: Any) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
-        stop, count = session.begin("compare"), min(integer(number, "the images"), MOST_IMAGES)
+        stop, count = session.begin("compare"), integer(number, "the images")
+        whole(count, "images", most=MOST_IMAGES)
         yield {tab.message: said(f"Loading {state.model}.")}
         held = studio.held(state)
         labels, plans = listed_plans(session, held, state, wanted, given)
@@ -133,6 +135,12 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
     return compared, slid, ranked, stopped
 
 
+def foreign(held: HeldModel, labels: Sequence[str], plans: Sequence[Plan]) -> list[str]:
+    """A sentence for every plan that was made for another model."""
+    noted = [(name, mismatch(plan, held.model)) for name, plan in zip(labels, plans, strict=True)]
+    return [f"{name}: {words}" for name, words in noted if words]
+
+
 def listed_plans(
     session: Session, held: HeldModel, state: PageState, wanted: Sequence[str], given: Any
 ) -> tuple[list[str], list[Plan]]:
@@ -146,6 +154,6 @@ def listed_plans(
         name = Path(path).name
         if name in known:
             raise SigmaTuneError(f"two of the files are called {name}; rename one.")
-        known[name] = load_plan(path)
+        known[name] = uploaded_plan(path)
     labels = list(dict.fromkeys([*(wanted or []), *(name for name in known if name not in (EXPLORED, TUNED))]))
     return labels, chosen(labels, state, held, known)

@@ -14,10 +14,11 @@ from sigmatune.studio.axis import axis_html
 from sigmatune.studio.callbacks import Studio, Updates, followed, sentences
 from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, look, plan_of, solver_choices
 from sigmatune.studio.held_models import HeldModel
-from sigmatune.studio.page_state import MOST_CALLS, MOST_NOISES, PageState, integer, numbers
+from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers
 from sigmatune.studio.sessions import Session
 from sigmatune.studio.turns import TaskTurn
-from sigmatune.studio.views import error_view, facts, said, samples
+from sigmatune.studio.views import error_view, said, samples
+from sigmatune.support.errors import SigmaTuneError
 
 SCRIPT = files("sigmatune.studio").joinpath("studio.js").read_text(encoding="utf-8")
 PRIVATE = {"api_visibility": "private"}
@@ -33,23 +34,23 @@ class ExploreTab:
         fields: The fields of a :class:`PageState`, in order, ``levels`` as a hidden list.
         message: Where sentences appear.
         link: The link that holds the page's state.
+        tabs: The tabs of the page, of which this one is ``explore``.
         outputs: Everything that an exploration changes.
     """
 
     fields: list[Any]
     message: gr.HTML
     link: gr.Textbox
-    levels: gr.State
+    tabs: gr.Tabs
     typed: gr.Textbox
     axis: gr.HTML
-    facts: gr.HTML
     samples: gr.HTML
     errors: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """What an exploration changes."""
-        return [*self.fields, self.message, self.link, self.typed, self.axis, self.facts, self.samples, self.errors]
+        return [*self.fields, self.message, self.link, self.typed, self.axis, self.samples, self.errors]
 
 
 def stated(values: tuple[Any, ...]) -> PageState:
@@ -68,33 +69,28 @@ def stated(values: tuple[Any, ...]) -> PageState:
 def field_values(state: PageState) -> list[Any]:
     """The values of the fields that hold a state; the inverse of :func:`stated`."""
     return [
-        state.model, state.solver, state.calls, state.family, list(state.levels), state.seed, state.noises, state.labels,
-        state.prompts, state.negative, state.guidance,
+        state.model, state.solver, state.calls, state.family, list(state.levels), str(state.seed), state.noises,
+        state.labels, state.prompts, state.negative, state.guidance,
     ]  # fmt: skip
 
 
-def build(studio: Studio) -> ExploreTab:
+def build(studio: Studio, tabs: gr.Tabs) -> ExploreTab:
     """Builds the tab inside the present Blocks context."""
     first = studio.first
     with gr.Row(elem_classes="fields"):
         names = list(dict.fromkeys([first.model, *bundled_names()]))
         model = gr.Dropdown(
-            names, value=first.model, label="Model", allow_custom_value=True, elem_id="model", min_width=150,
-            info="bundled, folder, hub id",
+            names, value=first.model, label="Model or hub id", allow_custom_value=True, elem_id="model",
+            min_width=170,
         )  # fmt: skip
-        solver = gr.Dropdown(solver_choices(), value=first.solver, label="Solver", elem_id="solver", min_width=150,
-                             info="how to step")  # fmt: skip
-        calls = gr.Number(first.calls, label="Calls", minimum=1, maximum=MOST_CALLS, precision=0, elem_id="calls",
-                          min_width=90, info="per image")  # fmt: skip
+        solver = gr.Dropdown(solver_choices(), value=first.solver, label="Solver", elem_id="solver", min_width=150)
+        calls = gr.Number(first.calls, label="Calls per image", elem_id="calls", min_width=110)
         family = gr.Dropdown(
-            family_choices(None), value=first.family, label="Family", allow_custom_value=True, elem_id="family",
-            min_width=150, info="or karras:rho=5",
+            family_choices(None), value=first.family, label="Family and options", allow_custom_value=True,
+            elem_id="family", min_width=170,
         )  # fmt: skip
-        seed = gr.Number(
-            first.seed, label="Seed", minimum=0, precision=0, elem_id="seed", min_width=90, info="of the noise"
-        )
-        noises = gr.Number(first.noises, label="Noises", minimum=1, maximum=MOST_NOISES, precision=0, elem_id="noises",
-                           min_width=90, info="images")  # fmt: skip
+        seed = gr.Textbox(str(first.seed), label="Seed", max_lines=1, elem_id="seed", min_width=90)
+        noises = gr.Number(first.noises, label="Images", elem_id="noises", min_width=90)
     with gr.Accordion("Class, prompt and guidance, for models that take them", open=False):
         with gr.Row(elem_classes="fields"):
             labels = gr.Textbox(first.labels, label="Labels", placeholder="0 1 2", elem_id="labels", min_width=120)
@@ -103,19 +99,18 @@ def build(studio: Studio) -> ExploreTab:
         prompts = gr.Textbox(first.prompts, label="Prompts, one per line", lines=2, elem_id="prompts")
     message = gr.HTML("", elem_id="message", elem_classes="messages")
     axis = gr.HTML("", elem_id="axis", js_on_load=SCRIPT, apply_default_css=False)
+    shown = gr.HTML("", elem_id="samples", apply_default_css=False)
     with gr.Row(elem_classes="typed"):
         typed = gr.Textbox(
-            label="Levels, falling", info="type and press Enter", elem_id="levels", scale=5, min_width=240
+            label="Levels, falling; change them and press Enter", elem_id="levels", scale=5, min_width=240
         )
         back = gr.Button("Reset levels", elem_id="back", scale=0, min_width=180)
         stop = gr.Button("Stop", elem_id="stop-explore", scale=0, min_width=80)
-    about = gr.HTML("", elem_id="facts")
-    shown = gr.HTML("", elem_id="samples", apply_default_css=False)
     errors = gr.HTML("", elem_id="errors", apply_default_css=False)
     levels = gr.State(list(first.levels))
     link = gr.Textbox(label="Link to this page as it is", elem_id="link", buttons=["copy"], interactive=False)
     fields = [model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance]
-    tab = ExploreTab(fields, message, link, levels, typed, axis, about, shown, errors)
+    tab = ExploreTab(fields, message, link, tabs, typed, axis, shown, errors)
     _connect(studio, tab, back, stop)
     return tab
 
@@ -139,6 +134,8 @@ def _connect(studio: Studio, tab: ExploreTab, back: gr.Button, stop: gr.Button) 
     @sentences(tab.message)
     def written(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
         given = tuple(level for level in numbers(text, "levels") if level != 0)
+        if not given:
+            raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
         yield from explored(studio, tab, request, replace(stated(values), levels=given))
 
     def stopped(request: gr.Request) -> None:
@@ -164,12 +161,25 @@ def explored(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageSt
     yield {tab.message: said(f"Loading {state.model}.")}
     held = studio.held(state)
     plan = plan_of(state, held.model)
+    if state.levels:  # the levels decide, and the field follows
+        state = replace(state, calls=min(plan.calls, MOST_CALLS))
     session.state, session.plan = state, plan
     yield {**fields_of(tab, state, request), **axis_of(tab, held, state, session)}
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
     errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
     yield finished(tab, held, looked, errors)
+
+
+def brought(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState) -> Iterator[Updates]:
+    """Turns to this tab and shows a state that another tab brings; what goes wrong from then on is said here."""
+
+    @sentences(tab.message)
+    def run() -> Iterator[Updates]:
+        yield {tab.tabs: gr.Tabs(selected="explore")}
+        yield from explored(studio, tab, request, state)
+
+    return run()
 
 
 def fields_of(tab: ExploreTab, state: PageState, request: gr.Request) -> Updates:
@@ -187,7 +197,6 @@ def axis_of(tab: ExploreTab, held: HeldModel, state: PageState, session: Session
     return {
         tab.axis: axis_html(levels, held.model.path, held.spectrum(), title=title),
         tab.typed: ", ".join(f"{level:.6g}" for level in levels),
-        tab.facts: said(facts(session.plan, held.model)),
     }
 
 
@@ -200,4 +209,4 @@ def finished(tab: ExploreTab, held: HeldModel, looked: Look, errors: Errors) -> 
     }
 
 
-__all__ = ["ExploreTab", "TaskTurn", "build", "explored", "stated"]
+__all__ = ["ExploreTab", "TaskTurn", "brought", "build", "explored", "stated"]

@@ -35,7 +35,7 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     _film(studio, explore, (roll, play, message, frame, shown, clock))
     gr.Markdown("### Your images\nTheir spectrum, the noise range that it implies, and constants for training.")
     with gr.Row(elem_classes="fields"):
-        uploads = gr.File(label="Images of one size, or one .npz", file_count="multiple", height=150, elem_id="images")
+        uploads = gr.File(label="Images of one size, or one .npz", file_count="multiple", height=145, elem_id="images")
         folder = gr.Textbox(label="or a folder or file below the start folder", elem_id="image-folder", min_width=220)
         go = gr.Button("Measure", elem_id="spectrum", min_width=120)
     saying = gr.HTML("", elem_id="spectrum-message", elem_classes="messages")
@@ -87,7 +87,8 @@ def _spectrum(studio: Studio, parts: tuple[Any, ...]) -> None:
     def measured(request: gr.Request, given: Any, place: str) -> Iterator[Updates]:
         stop = studio.session(request).begin("spectrum")
         if bool(given) == bool((place or "").strip()):
-            raise SigmaTuneError("upload images, or name a folder, not both.")
+            both = "not both" if given else "first"
+            raise SigmaTuneError(f"upload images, or name a folder, {both}.")
         paths = [Path(one) for one in given or []]
         source: Any = paths or studio.places.file(place.strip())
         name = count(len(paths), "uploaded file") if paths else Path(place.strip()).name
@@ -100,4 +101,4 @@ def _spectrum(studio: Studio, parts: tuple[Any, ...]) -> None:
 def drawn(result: SpectrumPage) -> str:
     """The figure and the tables as HTML."""
     address = f"data:image/png;base64,{base64.b64encode(result.figure).decode()}"
-    return f'<img class="figure" alt="{escape(result.label)}" src="{address}">{result.text}'
+    return f'<div class="wide"><img class="figure" alt="{escape(result.label)}" src="{address}"></div>{result.text}'

@@ -14,8 +14,8 @@ from sigmatune.measures import MEASURES
 from sigmatune.plan import Plan
 from sigmatune.studio.callbacks import Studio, Updates, followed, offer, plan_name, sentences
 from sigmatune.studio.explore import solver_choices
-from sigmatune.studio.page_state import MOST_CALLS, PageState, integer
-from sigmatune.studio.tab_explore import LIVE, ExploreTab, explored, stated
+from sigmatune.studio.page_state import PageState, integer
+from sigmatune.studio.tab_explore import LIVE, ExploreTab, brought, stated
 from sigmatune.studio.tuning_task import TuningTask, stage_table, verdict
 from sigmatune.studio.views import said
 from sigmatune.support.errors import SigmaTuneError
@@ -49,12 +49,11 @@ def build(studio: Studio, explore: ExploreTab) -> None:
         solvers = [choice for choice in solver_choices() if "adds noise" not in choice[0]]
         solver = gr.Dropdown(solvers, value=studio.first.solver if studio.first.solver in dict(solvers).values() else "dpmpp2m",
                              label="Solver", elem_id="tune-solver", min_width=150)  # fmt: skip
-        calls = gr.Number(studio.first.calls, label="Calls", minimum=1, maximum=MOST_CALLS, precision=0, min_width=90,
-                          elem_id="tune-calls")  # fmt: skip
-        effort = gr.Radio(list(EFFORTS), value="low", label="Effort", elem_id="effort", min_width=220)
+        calls = gr.Number(studio.first.calls, label="Calls per image", min_width=110, elem_id="tune-calls")
+        effort = gr.Radio(list(EFFORTS), value="low", label="Effort", elem_id="effort", min_width=290)
         measure = gr.Dropdown([DEFAULT_MEASURE, *MEASURES], value=DEFAULT_MEASURE, label="Measure", elem_id="measure",
                               min_width=150)  # fmt: skip
-        budget = gr.Textbox(label="Budget", placeholder="the effort's; 4000 or 5min", elem_id="budget", min_width=150)
+        budget = gr.Textbox(label="Budget", placeholder="4000 or 5min", elem_id="budget", min_width=150)
     with gr.Row():
         start = gr.Button("Tune", variant="primary", elem_id="tune", min_width=120)
         stop = gr.Button("Cancel", elem_id="cancel-tune", min_width=120)
@@ -88,15 +87,16 @@ def _connect(
         plan = session.tuned or session.best
         if plan is None:
             raise SigmaTuneError("there is no tuned plan yet; press Tune first.")
+        state = with_plan(stated(values), plan)
         yield {tab.message: said("Its levels are in Explore.")}
-        yield from explored(studio, explore, request, with_plan(stated(values), plan))
+        yield from brought(studio, explore, request, state)
 
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("tune")
 
     start.click(tuned, [*options, *explore.fields], tab.outputs, trigger_mode="once", **LIVE)
     stop.click(stopped, **LIVE)
-    take.click(taken, explore.fields, [tab.message, *explore.outputs], **LIVE)
+    take.click(taken, explore.fields, [tab.message, explore.tabs, *explore.outputs], **LIVE)
 
 
 def with_plan(state: PageState, plan: Plan) -> PageState:

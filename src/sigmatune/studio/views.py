@@ -8,12 +8,11 @@ from html import escape
 import torch
 
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.core.schedule import levels_of
-from sigmatune.plan import Plan
+from sigmatune.measures import MEASURES
 from sigmatune.report.charts import power_chart
 from sigmatune.report.html import p, table, three
 from sigmatune.report.inline_images import data_address
-from sigmatune.studio.explore import Errors, Look, octave_rows
+from sigmatune.studio.explore import ErrorRow, Errors, Look, octave_rows
 from sigmatune.studio.held_models import shows
 from sigmatune.support.card import count
 from sigmatune.support.durations import about
@@ -47,7 +46,8 @@ def samples(looked: Look, errors: Errors | None, model: Denoiser) -> str:
             "This model's samples are not images with one or three channels, so there is nothing to show; the errors hold."
         )
     plan, took = looked.plan, seconds(looked.seconds)
-    title = f"<b>now</b> {count(plan.network_calls(model), 'call')}, {escape(plan.solver)} <small>{took}</small>"
+    cost = f"{count(plan.steps, 'step')}, {count(plan.network_calls(model), 'network call')} per image"
+    title = f"<b>now</b> {escape(plan.solver)}, {cost} <small>{took}</small>"
     below = '<div class="noises waiting"></div>' if errors is None else image_row(errors.converged, model, "Converged")
     done = "" if errors is None else f" <small>{seconds(errors.seconds)} with the errors</small>"
     return (
@@ -65,41 +65,41 @@ def error_view(looked: Look, errors: Errors) -> str:
     """The errors by measure, by octave and by frequency."""
     if not looked.plan.coefficients.deterministic:
         return p(f"{looked.plan.solver} adds noise, so no sample has one converged solution and no error of its own.")
-    rows = [
-        (
-            "",
-            [escape(row.measure), f'{three(row.value)} <span class="low">{three(row.low)} to {three(row.high)}</span>'],
-        )
-        for row in errors.by_measure
-    ]
     n = len(looked.ends)
-    note = f"Typical error over {count(n, 'noise')}: geometric mean with its 95% bootstrap interval; lower is better."
-    text = f'<div class="halves"><div>{table(["error by measure", "value"], rows)}{p(note, "note")}</div>'
+    rows = [("", [measured_by(row.measure), _value(row, n)]) for row in errors.by_measure]
+    note = (
+        f"Geometric mean over {n} images with its 95% bootstrap interval; lower is better." if n > 1
+        else "Of one image, without an interval; lower is better."
+    )  # fmt: skip
+    text = f'<div class="halves charted"><div>{table(["error by measure", "value"], rows)}{p(note, "note")}'
     if errors.of_error is None or errors.of_images is None:
-        return f"{text}</div>"
+        return f"{text}</div></div>"
     octaves = [
         ("", [name, f"{share:.0%}", f"{relative:.1%}"])
         for name, share, relative in octave_rows(errors.of_error, errors.of_images)
     ]
     head = ["cycles per image", "share of error", "error / image"]
     chart = power_chart(errors.of_images.power, [("error", errors.of_error.power)], "explored")
-    return f"{text}<div>{table(head, octaves)}</div></div>{chart}"
+    return f"{text}{table(head, octaves)}</div><div>{chart}</div></div>"
 
 
-def facts(plan: Plan, model: Denoiser) -> str:
-    """The plan in one line."""
-    numbers = levels_of(plan.schedule)
-    return (
-        f"{count(plan.steps, 'step')}, {count(plan.network_calls(model), 'network call')} per image; levels {numbers}"
-    )
+def measured_by(measure: str) -> str:
+    """A measure with what it is in a few words."""
+    return f'{escape(measure)} <span class="why">{escape(MEASURES[measure].summary.partition(";")[0])}</span>'
+
+
+def _value(row: ErrorRow, n: int) -> str:
+    interval = f' <span class="low">{three(row.low)} to {three(row.high)}</span>' if n > 1 else ""
+    return three(row.value) + interval
 
 
 def status(overall: Overall) -> str:
     """How far a task is."""
     what = overall.what or "starting"
     left = "" if overall.left is None or overall.share <= 0 else f", {overall.time_left}"
+    value = f' value="{overall.share:.3f}"' if overall.share > 0 else ""  # without it the bar says that it waits
     return (
-        f'<div class="status"><progress max="1" value="{overall.share:.3f}" aria-label="progress"></progress>'
+        f'<div class="status"><progress max="1"{value} aria-label="progress"></progress>'
         f"<span>{escape(what)}, {overall.share:.0%}{escape(left)}</span></div>"
     )
 
