@@ -88,6 +88,28 @@ def test_every_row_of_beta_sampling_holds_the_levels_of_its_label():
             np.testing.assert_allclose(cell["sigmas"], built, rtol=1e-6, err_msg=f"{label}, {steps}")
 
 
+def test_beta_beats_uniform_timesteps_at_every_stage_of_training():
+    shares = []
+    for epochs in (1, 4, 16):
+        cells = {label: cell for (label, steps), cell in beta(f"cifar10-epochs-{epochs}").items() if steps == 10}
+        for space in SPACES:
+            uniform = distance(cells[TRAILING], space)
+            shares.append(distance(cells["Beta(.5, .5)"], space) / uniform)
+            for label in HAND:
+                assert all(better(cells[label], rival, space) for rival in (TRAILING, BOTH_ENDS)), (epochs, label)
+                assert all(score(cells[label]) > score(cells[rival]) for rival in (TRAILING, BOTH_ENDS))
+                for fit in ("Beta fitted", "Beta in closed form"):
+                    assert distance(cells[fit], space) < distance(cells[label], space), (epochs, fit, label)
+        assert distance(cells["Beta in closed form"], SPACES[0]) < distance(cells["Beta fitted"], SPACES[0])
+        clean, noisy = (cells[f"Beta(.5, .5) in the {half} half"] for half in ("clean", "noisy"))
+        assert distance(clean, SPACES[0]) < 1.01 * distance(cells["Beta(.5, .5)"], SPACES[0])
+        assert distance(noisy, SPACES[0]) > distance(cells[BOTH_ENDS], SPACES[0])
+    exact = [distance(beta()["Beta(.5, .5)", 10], s) / distance(beta()[TRAILING, 10], s) for s in SPACES]
+    said = page("paper_beta_sampling")
+    ends = [f"{min(shares):.2f} to {max(shares):.2f}", f"{min(exact):.2f} to {max(exact):.2f}"]
+    assert all(text.replace("0.", ".") in said for text in ends), ends
+
+
 def test_evolution_is_what_a_search_over_timestep_subsets_found():
     cells = results("beta_sampling")["cells"]
     times = schedules.build("uniform-trailing", 1000, noise.vp("linear")).sigmas[:-1]

@@ -564,7 +564,7 @@ def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_
         visitor.ready()
         visitor.tab("Keep")
         page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
-        page.wait_for_selector("text=made for another model")
+        page.locator("text=made for another model >> visible=true").first.wait_for()
         visitor.ready()
         assert page.input_value("#calls input") == "3"
 

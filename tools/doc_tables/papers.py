@@ -73,8 +73,8 @@ def training_table(result: dict) -> str:
     known = cells[0]["figures"][0]["settings"]["reference"]["name"]
     note = (
         f"{cells[0]['n']:,} images by DDIM from the same noises each, against {known}: Frechet distance "
-        f"{' / '.join(SPACES)} / score. + (-): better (worse) than uniform timesteps, trailing and with both ends, by paired 95% "
-        f"jackknife intervals; half an interval is at most {_widest(cells)} of a distance. "
+        f"{' / '.join(SPACES)} / score. + (-): better (worse) than uniform timesteps, trailing and with both ends, by paired "
+        f"95% jackknife intervals; half an interval is at most {_widest(cells)} of a distance. "
     )
     return markdown(["steps", "timesteps", *(f"{one} epochs" for one in epochs)], rows, note + made_by(result))
 
