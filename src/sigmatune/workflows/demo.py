@@ -1,4 +1,4 @@
-"""The demo: the main job on a real model in about two minutes, with one table and one figure."""
+"""The demo: the main job on a real model in two to three minutes, with one table and one figure."""
 
 from __future__ import annotations
 
