@@ -1,4 +1,4 @@
-"""CIFAR-10 at 16 x 16, averaged weights after 1, 4, 16 and 64 epochs of one training: ``python tools/train_snapshots.py``.
+"""CIFAR-10 at 16 x 16, averaged weights after 1 to 64 epochs of one training: ``python tools/train_snapshots.py``.
 
 For the question how an effect depends on training. One run at a constant rate, so that a snapshot does not depend on what
 comes after it; the average is of the power-function profile, whose length grows with the training. Resumes after a kill; a
@@ -24,7 +24,7 @@ from sigmatune.training.run_log import Report
 from sigmatune.training.trainer import Hooks, RunOptions, Trainer
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "cifar10-epochs.yaml"
-EPOCHS = (1, 4, 16, 64)
+EPOCHS = (1, 4, 16, 32, 48, 64)
 
 
 def main() -> None:
