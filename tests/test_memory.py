@@ -300,7 +300,7 @@ def test_a_gradient_of_large_images_takes_rows_one_after_the_other(monkeypatch):
     assert (together, one) == (6, 1)
     assert again == pytest.approx(value, rel=1e-9)
     assert_allclose(same, slope, rtol=1e-6, atol=1e-10)
-    assert cheaper == price == 4 * 6 * 4
+    assert cheaper == price == 3 * 6 * 4
 
 
 def test_a_shard_of_large_pictures_is_sampled_a_few_at_a_time(monkeypatch):

@@ -177,7 +177,7 @@ def test_several_numbers_of_calls_are_tuned_together(little):
     made = [name for name in ("table", "trajectory") for part in spent if part.get(name)]
     assert made == ["table", "trajectory"]  # once, by the first that was tuned
     shared = spent[0]["reference"] + sum(part["total"] - part["reference"] for part in spent)
-    assert model.images == shared - sum(part.get("gradient", 0) for part in spent) // 2
+    assert model.images == shared - sum(part.get("gradient", 0) for part in spent) * 2 // 3
     alone = tune_by(gaussian(), calls=5, solver="euler", settings=replace(QUICK, evaluations=3), effort="high")
     assert alone.schedule == found[5].schedule
 

@@ -31,7 +31,7 @@ from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
 from sigmatune.tuning.workbench import Workbench
 
-SHOWN_DEFAULTS = 5
+SHOWN_DEFAULTS = 2
 """Static defaults in the charts, of each plan the best; the table of the evidence has all."""
 
 BUDGETS = (4, 6, 8, 10, 20)

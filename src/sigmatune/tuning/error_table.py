@@ -160,7 +160,8 @@ def tabulate(
         _Piece(images[first : first + size], first, size, seed, sigmas[group.start : group.stop], measure)
         for first, group in jobs
     ]
-    for (_, group), errors in zip(jobs, engine.run(_errors, [held(model)], pieces, tick=count.add), strict=True):
+    measured = engine.run(_errors, [held(model)], pieces, at_once=len(pieces), tick=count.add)
+    for (_, group), errors in zip(jobs, measured, strict=True):
         for g, each in zip(group, errors, strict=True):
             total[g], square[g] = total[g] + each.sum(), square[g] + np.square(each).sum()
     n = len(images)

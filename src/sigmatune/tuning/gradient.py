@@ -6,8 +6,8 @@ A plan is differentiable from its levels to its images. With the reference end p
           \Delta\rho), \; x^*_i \right)
 
 is minimised by L-BFGS, which suits a smooth objective on fixed noises. Nothing can leave the set of valid plans: the
-gaps of log sigma, from the top of the range to its bottom, are a softmax with a smallest share. The backward pass
-recomputes the network's activations (checkpointing), so memory holds those of one call, not K.
+gaps of log sigma, from the top of the range to its bottom, are a softmax with a smallest share. Where the network's
+activations of all calls need much memory, the backward pass recomputes them (:mod:`~sigmatune.tuning.activations`).
 
 - ``start``: the start noise times a number near 1; the first level of few steps is so low that noise alone is too small there.
 - ``queries``: call the network at :math:`q_k = \sigma_k e^{\delta_k}` instead of at :math:`\sigma_k`.
@@ -42,7 +42,8 @@ from sigmatune.plan.reference import HIGHEST
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.options import positive
-from sigmatune.tuning.parameters import Checkpointed, Freedom, Parameters
+from sigmatune.tuning.activations import KEPT, Differentiable, activation_bytes
+from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.workbench import Workbench
 
 MEMORY = 2**28
@@ -133,7 +134,8 @@ class _Objective:
         self.size = sum(parameters.sizes)
         self.indices = bench.settings.rows("tuning")[:rows]
         self.exact = bench.reference("tuning")[: len(self.indices)]
-        self.model, self.at_once = Checkpointed(bench.model), _rows_at_once(bench, parameters)
+        self.at_once = _rows_at_once(bench, parameters)
+        self.model = Differentiable(bench.model, kept=_room(bench, parameters.calls * self.at_once))
         self.done = 0
 
     def plan(self, x: Array) -> Plan:
@@ -143,7 +145,7 @@ class _Objective:
         levels = self.parameters.table(torch.from_numpy(x)).q.tolist()
         calls = sum(self.bench.model.calls_at(level) for level in levels)
         parts = -(-len(self.indices) // self.at_once)
-        price = 4 * parts * self.at_once * calls  # forward, again, and twice as much back
+        price = self.model.price * parts * self.at_once * calls
         if not self.affordable(price):
             raise _Spent
         self.bench.progress(f"gradient {self.done + 1}", 1, 1)
@@ -198,3 +200,13 @@ def _rows_at_once(bench: Workbench, parameters: Parameters) -> int:
     width = parameters.calls + 1 if rolled_out else parameters.solver.width
     each = parameters.calls * (width + 3) * int(np.prod(bench.model.shape)) * bench.model.dtype.itemsize
     return max(min(bench.settings.micro_batch, MEMORY // each), 1)
+
+
+def _room(bench: Workbench, calls: int) -> bool:
+    """Whether the activations of this many calls of single rows may be kept."""
+
+    def measured() -> int:
+        bench.spend("check", 1)
+        return activation_bytes(bench.model, bench.settings.rows("tuning")[0], bench.model.path.sigma_min)
+
+    return calls * bench.once("activation bytes", measured) <= KEPT

@@ -8,12 +8,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.table import Coefficients
 from sigmatune.core.unrolled import Unrolled, rolled, unrolled
-from sigmatune.core.wrappers import Wrapper
 from sigmatune.plan import Plan
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import SigmaTuneError
@@ -57,16 +55,6 @@ class Freedom:
             raise SigmaTuneError(
                 f"sums are 'tied' or 'free' and a loss is 'log', 'l2' or 'robust', not {self.sums!r} and {self.loss!r}."
             )
-
-
-class Checkpointed(Wrapper):
-    """Discards a call's activations and recomputes them in the backward pass."""
-
-    def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        x0: torch.Tensor = checkpoint(self.inner, z, sigma, use_reentrant=False)
-        if bool(z.isfinite().all()) and not bool(x0.isfinite().all()):  # the search would continue with NaN
-            raise SigmaTuneError("the model returned NaN or infinity; it cannot be tuned.")
-        return x0
 
 
 class Parameters:

@@ -9,10 +9,10 @@ stage                      what it proposes                                     
 ``trajectory``             dynamic programming on the student's own states             one table for all budgets
 ``surrogate``              optima of a surrogate corrected by measurements             K per trial
 ``search``                 CMA-ES over the levels                                      K per trial
-``gradient``               L-BFGS through the plan, over the levels                    about 4 K per step
-``start``                  the same over levels and the size of the start noise        about 4 K per step
-``queries``                the same over levels and queried levels                     about 4 K per step
-``coefficients``           the same over levels and coefficients                       about 4 K per step
+``gradient``               L-BFGS through the plan, over the levels                    3 or 4 K per step
+``start``                  the same over levels and the size of the start noise        3 or 4 K per step
+``queries``                the same over levels and queried levels                     3 or 4 K per step
+``coefficients``           the same over levels and coefficients                       3 or 4 K per step
 ``evolution``              over subsets of the timesteps, see :mod:`~.blackbox`        K per trial
 ========================== =========================================================== ==================================
 
@@ -39,6 +39,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
+from sigmatune.tuning.activations import PRICE
 from sigmatune.tuning.gaussian_optimum import Regulariser, optimal, power_of
 from sigmatune.tuning.gradient import tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
@@ -249,7 +250,7 @@ def evolution(task: Task) -> Proposals:
 def _usual_descent(stage: str, task: Task) -> int:
     """What the iterations of a gradient stage cost as a rule."""
     iterations = ITERATIONS[stage]
-    return task.rows(4 * GRADIENTS * iterations, validation=iterations)
+    return task.rows(PRICE * GRADIENTS * iterations, validation=iterations)
 
 
 def _usual_trials(task: Task) -> int:

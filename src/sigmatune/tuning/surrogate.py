@@ -23,6 +23,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.solvers.base import scales
 from sigmatune.statistics.pieces import pieces
+from sigmatune.support.progress import Count
 from sigmatune.tuning.followed_modes import modes_of, summed
 from sigmatune.tuning.parameters import Parameters
 from sigmatune.tuning.workbench import Workbench
@@ -137,14 +139,21 @@ class Surrogate:
         """The network inputs of the reference and the outputs, rising levels, (levels, 2, rows, modes)."""
         size, calls = bench.settings.micro_batch, plan.calls
         states = torch.empty(calls, 2, self.rows, len(self._weight), dtype=torch.float64)
+        parts = [range(first, min(first + size, self.rows)) for first in range(0, self.rows, size)]
+        count = Count(bench.progress, "reference trajectory", len(parts) * calls)
 
-        def record(step: Step) -> None:
-            where = slice(step.rows.start, step.rows.stop)
-            states[calls - 1 - step.call, 0, where] = self.modes(step.z)
-            states[calls - 1 - step.call, 1, where] = self.modes(step.x0)
-            bench.progress("reference trajectory", step.call + 1, calls)
+        def record(step: Step, part: range) -> None:
+            states[calls - 1 - step.call, 0, part.start : part.stop] = self.modes(step.z)
+            states[calls - 1 - step.call, 1, part.start : part.stop] = self.modes(step.x0)
+            count.add(1)
 
-        sample(bench.model, plan, seed=bench.settings.seed, indices=indices, micro_batch=size, on_step=record)
+        def follow(part: range) -> None:
+            rows = indices[part.start : part.stop]
+            watch = partial(record, part=part)
+            sample(bench.model, plan, seed=bench.settings.seed, indices=rows, micro_batch=size, on_step=watch)
+
+        with bench.engine.abreast(len(parts), bench.model) as spread:
+            list(spread(follow, parts))
         return np.asarray(states.numpy())
 
 

@@ -1,4 +1,4 @@
-"""The demo: the main job on a real model in two to three minutes, with one table and one figure."""
+"""The demo: the main job on a real model in two minutes, with one table and one figure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLE = "error of a sample, and energy distance of all as a set, to the converge
 
 FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
-BUDGET, SMALL_BUDGET = 10_500, 5_000
+BUDGET, SMALL_BUDGET = 9_000, 5_000
 """Budget of tuning for both cases, in network evaluations of single images."""
 
 
