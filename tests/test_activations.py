@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sigmatune import load
+from sigmatune.core.guidance import Guided
 from sigmatune.core.wrappers import Counted
 from sigmatune.schedules import build
 from sigmatune.support.errors import SigmaTuneError
@@ -94,3 +95,14 @@ def test_nan_ends_the_search(monkeypatch, limit):
     descent.model.inner = model(scale=float("nan"))
     with pytest.raises(SigmaTuneError, match="NaN"):
         descent._measured(np.zeros(descent.size))
+
+
+def test_the_costliest_call_counts(monkeypatch):
+    """Guidance on an interval calls two networks there, and one elsewhere."""
+    guided = Guided(model(), model(), 3.0, (0.5, 20.0))
+    inside, outside = (activation_bytes(guided, 0, level) for level in (3.0, 0.01))
+    assert inside > 1.9 * outside
+    for limit, kept in ((CALLS * ROWS * inside, True), (CALLS * ROWS * inside - 1, False)):
+        monkeypatch.setattr(by_gradient, "KEPT", limit)
+        descent = objective(guided)
+        assert descent.model.kept == kept

@@ -135,7 +135,8 @@ class _Objective:
         self.indices = bench.settings.rows("tuning")[:rows]
         self.exact = bench.reference("tuning")[: len(self.indices)]
         self.at_once = _rows_at_once(bench, parameters)
-        self.model = Differentiable(bench.model, kept=_room(bench, parameters.calls * self.at_once))
+        levels = parameters.table(torch.zeros(self.size, dtype=torch.float64)).q.tolist()
+        self.model = Differentiable(bench.model, kept=_room(bench, levels, self.at_once))
         self.done = 0
 
     def plan(self, x: Array) -> Plan:
@@ -202,11 +203,14 @@ def _rows_at_once(bench: Workbench, parameters: Parameters) -> int:
     return max(min(bench.settings.micro_batch, MEMORY // each), 1)
 
 
-def _room(bench: Workbench, calls: int) -> bool:
-    """Whether the activations of this many calls of single rows may be kept."""
+def _room(bench: Workbench, levels: Sequence[float], rows: int) -> bool:
+    """Whether the activations of calls at these levels may be kept for so many rows."""
+    costliest = max(levels, key=bench.model.calls_at)  # guidance may act in an interval only
+    price = bench.model.calls_at(costliest)
 
     def measured() -> int:
-        bench.spend("check", 1)
-        return activation_bytes(bench.model, bench.settings.rows("tuning")[0], bench.model.path.sigma_min)
+        bench.spend("check", price)
+        return activation_bytes(bench.model, bench.settings.rows("tuning")[0], costliest)
 
-    return calls * bench.once("activation bytes", measured) <= KEPT
+    each = bench.once(f"activation bytes of {price} network calls", measured)
+    return each * len(levels) * rows <= KEPT
