@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from mutations import emptied, spoil
 from sigmatune import SigmaTuneError, cli
 from sigmatune.interop import conformance, exports
 from sigmatune.noise import vp
+from sigmatune.studio.page_state import PageState
 from sigmatune.support.errors import MOST
 
 SECONDS = 300
@@ -230,6 +232,18 @@ def read_prepared(folder):
     return prepare(read(folder / "recipe.yaml"), str(folder / "images.npz"))
 
 
+def link(folder):
+    state = PageState(calls=4, levels=(9.5, 2.0, 0.25), labels="1 2", prompts="a cat\na dog", guidance="2.5")
+    (folder / "link.txt").write_text(state.link())
+
+
+def read_link(folder):
+    """What the studio reads from its address, which is a text in any case."""
+    file = folder / "link.txt"
+    query = file.read_text(errors="replace").removeprefix("?") if file.is_file() and os.access(file, os.R_OK) else ""
+    return PageState.from_link(dict(parse_qsl(query)), PageState()).condition()
+
+
 # ---------------------------------------------------------------------------------------------------------------- entries
 
 TINY = "model"
@@ -271,6 +285,8 @@ EVALUATE = [
     "--reference",
     "x.npz",
 ]
+MANY = ["600" if word == "8" else word for word in EVALUATE]  # more than one piece
+SHARDS = [f"work-{i}-of-2.run" for i in (1, 2)]
 ANALYZE = ["analyze", TINY, "-n", "8", "--steps", "3", "--store", "work.run"]
 
 LIGHT = [
@@ -319,6 +335,7 @@ LIGHT = [
     ),
     Entry("prompts", words, read_conditions, "prompts.txt", 0.5),
     *(Entry(f"labels, {e}", labels(e), read_labels(e), "labels.*", 0.5) for e in ("npy", "json", "txt")),
+    Entry("link of the studio", link, read_link, "link.txt"),
     Entry("error table", error_table, read_table, "errors.json", 0.5),
     Entry("analysis", analysis, read_analysis, "a.*", 0.5),
     Entry("model, index and configurations", plans, ["sample", TINY, "plan.json", "-n", "1"], "model/**/*.json", 2),
@@ -335,6 +352,14 @@ HEAVY = [
         EVALUATE,
         "work.run/**/*",
         0.5,
+        keeps=("work.run",),
+    ),
+    Entry(
+        "shards that are joined",
+        lambda f: (plans(f), arrays(f)),
+        [*MANY, "--merge", *SHARDS],
+        "work-*-of-2.run/**/*",
+        1,
         keeps=("work.run",),
     ),
     Entry("store of an analysis", plans, ANALYZE, "work.run/**/*", 0.3, keeps=("work.run",)),
@@ -419,6 +444,10 @@ def started(entry: Entry, good: Path) -> None:
         command = TRAIN if entry.make is recipes else entry.command
         with inside(good):
             assert called(command) in (0, 130), command
+    elif entry.name == "shards that are joined":
+        with inside(good):
+            for i in (1, 2):
+                assert called([*MANY, "--shard", f"{i}/2"]) == 0
     elif entry.name == "store of an analysis":  # is removed when it is done
         from sigmatune.analysis.stepwise import analyze, chain
 
