@@ -240,7 +240,10 @@ def link(folder):
 def read_link(folder):
     """What the studio reads from its address, which is a text in any case."""
     file = folder / "link.txt"
-    query = file.read_text(errors="replace").removeprefix("?") if file.is_file() and os.access(file, os.R_OK) else ""
+    query = ""
+    if file.is_file() and os.access(file, os.R_OK):
+        with file.open("rb") as opened:
+            query = opened.read(2**16).decode(errors="replace").removeprefix("?")
     return PageState.from_link(dict(parse_qsl(query)), PageState()).condition()
 
 
