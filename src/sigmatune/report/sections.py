@@ -74,7 +74,7 @@ def _all_table(group: Group) -> str:
 
 def samples(measured: ReportFacts) -> str:
     """The same noises through defaults and plans."""
-    if not pictures.drawable(measured.shape):
+    if not pictures.drawable(measured.image_shape):
         return p("This model's samples are not images with one or three channels, so there is nothing to show here.")
     parts = []
     for group in measured.groups:
@@ -83,6 +83,8 @@ def samples(measured: ReportFacts) -> str:
             p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
         )
         note = "These are the first held-out noises, not a selection."
+        if not pictures.drawable(measured.shape):
+            note += " Samples are latents, decoded by the model's autoencoder; all errors are those of the latents."
         if not group.gain:
             note += " No plan beat its default here, so only the best default is shown."
         parts.append(p(note, "note"))

@@ -71,6 +71,7 @@ tr.own td { background: var(--plan-soft); }
 .images img, .maps img { width: 100%; display: block; border-radius: 3px; }
 .pixelated img, .large.pixelated img, .maps img { image-rendering: pixelated; }
 .compare { margin: 1rem 0 2rem; --at: 50%; }
+.paper { display: none; }
 .compare .who { display: flex; justify-content: space-between; }
 .compare input { width: 100%; margin: .2rem 0 .5rem; accent-color: var(--plan); height: 2rem; cursor: ew-resize; }
 .large { display: grid; grid-template-columns: repeat(4, 1fr); gap: .6rem; }
@@ -106,8 +107,10 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
 }
 @media print {
   :root { --bg: #fff; --card: #fff; --fg: #000; --muted: #444; --grid: #ccc; --other: #888; --plan: #c2500a;
-    --default: #0068a8; --plan-soft: #fdeee3; }
-  nav, .compare input { display: none; }
+    --default: #0068a8; --plan-soft: #fdeee3; --good: #0a6b4a; --good-soft: #e2f4ec; --calm-soft: #e8ecf1; }
+  nav, .compare input, .both::after { display: none; }
+  .both .over { position: static; clip-path: none; margin-top: 3px; }
+  .paper { display: block; }
   .reference { position: static; }
   section { break-inside: auto; } .compare, .budget, .chart, .verdict, figure { break-inside: avoid; }
   details > *, details::details-content { display: block; content-visibility: visible; }
