@@ -397,7 +397,7 @@ def test_latents_are_shown_as_the_images_that_they_decode_to(undrawn, monkeypatc
     assert found.image_shape == (3, 16, 16)
     group = found.groups[0]
     exact = bench.reference("held_out", plan.evidence["reference"]["steps"])[:LATENTS]
-    torch.testing.assert_close(group.reference, model.decode(exact), rtol=0, atol=1e-6)
+    torch.testing.assert_close(group.reference, model.decode(exact), rtol=0, atol=1e-4)  # decoded one by one
     assert all(len(pair.default.images) == LATENTS for pair in group.pairs.values())
     said = check_loads_nothing(page(found)).said
     assert "are not images" not in said

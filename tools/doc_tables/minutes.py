@@ -10,7 +10,7 @@ def minutes_sentence(result: dict) -> str:
     card, rows = result["card"], result["rows"]
     times = {name: [about(60 * row["efforts"][name]["minutes"]) for row in rows] for name in ("normal", "low")}
     normal = "; ".join(
-        f"{row['model']}, {row['calls']} calls: {time}" for row, time in zip(rows, times["normal"], strict=True)
+        f"{row['model'].replace(',', ' at')}: {time}" for row, time in zip(rows, times["normal"], strict=True)
     )
     counts = [row["efforts"][name]["evaluations"] for name in ("low", "normal") for row in rows]
     each = next(row["seconds_per_evaluation"] for row in rows if row["model"].startswith(card["model"]))
