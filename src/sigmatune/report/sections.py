@@ -69,7 +69,7 @@ def _all_table(group: Group) -> str:
         ("", [escape(curve.name), *(_point_cell(curve.points[n]) if n in curve.points else "" for n in steps)])
         for curve in curves
     ]
-    return table(["", *(f"{calls[n]} calls" for n in steps)], rows)
+    return table(["", *(f"{calls[n]} calls" for n in steps)], rows, "all")
 
 
 def samples(measured: ReportFacts) -> str:
@@ -228,7 +228,7 @@ def _stages(view: View) -> str:
         "The typical error of the best plan after each stage, and how much the stage lowered it on the validation "
         "noises. Marked: stages that lowered the error."
     )
-    return table(head, rows) + p(text, "note") if rows else ""
+    return table(head, rows, "stages") + p(text, "note") if rows else ""
 
 
 def use(
