@@ -104,7 +104,8 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   th, td { padding: .38rem .4rem; } td .low { display: block; }
   .large { grid-template-columns: repeat(2, 1fr); }
   .all td .low, .stages :is(th, td):is(:nth-child(3), :nth-child(4), :nth-child(5)) { display: none; }
-  .stages { font-size: .84rem; } .all { font-size: .75rem; } .all :is(th, td) { padding: .38rem .2rem; }
+  .stages { font-size: .84rem; } .all, .figures, .settings { font-size: .75rem; } .figures td .low { display: none; }
+  .all :is(th, td), .figures :is(th, td), .settings :is(th, td) { padding: .38rem .2rem; overflow-wrap: anywhere; }
   .all td:first-child { overflow-wrap: anywhere; min-width: 5rem; }
   .pairs { font-size: .84rem; } .pairs th, .pairs td { padding: .38rem .3rem; }
 }
