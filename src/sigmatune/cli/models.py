@@ -23,5 +23,5 @@ def models(as_json: JsonForTable = False) -> None:
         if not model.here:
             print(f"{'':{width}}  to build it: {model.get}")
     print(
-        "Also: a diffusers folder of a model or pipeline, a .safetensors file, a hub id, and in Python a pipeline or a function."
+        "Also: the folder of a diffusers model or pipeline, a .safetensors file, a hub id; in Python a pipeline, a function."
     )
