@@ -503,3 +503,13 @@ def test_a_bundled_model_brings_its_own_spectra(run, tmp_path):
     assert "ten" in errors
     _, text, _ = run("schedule", "karras", "-N", 4, "--model", "digits", "--json")
     assert "spectrum" not in json.loads(text)["options"]
+
+
+def test_measurements_stay_out_of_the_folder_of_a_training(run, tmp_path, tiny):
+    """Beside them the command says that they may be deleted."""
+    (tmp_path / "own.run" / "model").mkdir(parents=True)
+    (tmp_path / "own.run" / ".sigmatune.lock").touch()
+    code, _, err = run("tune", tiny, "--calls", 4, "-o", "own.json")
+    assert code == 2
+    assert "own.run holds a trained model" in err
+    assert not (tmp_path / "own.json").exists()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import sigmatune
+from sigmatune.workflows.self_test import EXTRAS, PACKAGES
 from test_documents import ROOT, tool
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -102,6 +103,36 @@ def test_links_of_the_project_pages_lead_to_files_that_exist():
     for url in PROJECT["project"]["urls"].values():
         path = url.partition("/blob/main/")[2]
         assert not path or (ROOT / path).is_file(), url
+
+
+def test_on_a_package_index_every_link_of_the_readme_is_absolute():
+    """An index shows the README without the files beside it."""
+    text = (ROOT / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(targets) > 30
+    for rule in PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    shown = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(shown) == len(targets)
+    assert all(address.startswith("https://") for address in shown)
+    repository = PROJECT["project"]["urls"]["Source"]
+    raw = repository.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    for before, after in zip(targets, shown, strict=True):
+        for place in (raw, f"{repository}/blob/main/"):
+            if after.startswith(place):
+                assert (ROOT / after.removeprefix(place).partition("#")[0]).is_file(), before
+                assert (place == raw) == before.endswith(".png"), "an image is its file, not the page about it"
+
+
+def test_the_doctor_and_the_page_on_installing_know_every_extra():
+    declared = PROJECT["project"]["optional-dependencies"]
+    wanted = set(declared) - {"dev", "docs"}
+    for name in wanted:
+        packages = {re.split(r"[<>=]", one)[0].lower() for one in declared[name]} - {"psycopg-binary"}
+        assert {PACKAGES.get(module, module).replace("_", "-") for module in EXTRAS[name]} == packages, name
+    assert set(EXTRAS) == wanted
+    page = (ROOT / "docs" / "install.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == wanted
 
 
 def test_the_archive_takes_every_folder_that_tests_and_pages_read():

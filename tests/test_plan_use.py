@@ -196,3 +196,12 @@ def test_a_strangers_record_breaks_no_description(record):
         assert said
     assert isinstance(plan.load_options, dict)
     assert isinstance(purpose.differences(record, st.load(lambda x, _: x, shape=(2,))), list)
+
+
+def test_a_pipeline_that_was_saved_is_the_same_model(tmp_path):
+    """Its configuration has lists where that in memory has tuples."""
+    pipe = FAMILIES["sd15"].build()
+    pipe.save_pretrained(tmp_path / "saved")
+    again = type(pipe).from_pretrained(tmp_path / "saved")
+    assert any(isinstance(value, tuple) for value in pipe.unet.config.values())
+    assert st.load(pipe, prompts=WORDS).fingerprint() == st.load(again, prompts=WORDS).fingerprint()

@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,14 +25,17 @@ from sigmatune.noise import VE
 from sigmatune.plan import Plan
 from sigmatune.report.charts import octaves
 from sigmatune.report.comparison import LARGE, SCRIPT
+from sigmatune.report.decoded import LATENTS
 from sigmatune.report.measurements import BUDGETS, interval, measure
 from sigmatune.report.page import SECTIONS, page
 from sigmatune.report.residual import residual
 from sigmatune.report.svg import COLOURS, spread
+from sigmatune.report.usage import python
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.both_numbers import both_numbers
+from tiny_pipelines import sd15
 
 TINY = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
 
@@ -382,6 +386,34 @@ def test_data_that_is_no_picture(shape, undrawn):
     image = len(shape) == 3 and shape[-1] > 1
     assert ("are not images (C, H, W)" in said) is not image
     assert (found.views[0].residual is not None) is image
+
+
+def test_latents_are_shown_as_the_images_that_they_decode_to(undrawn, monkeypatch):
+    pipe = sd15()
+    model = load(pipe, prompts=["a red cat", "a blue dog", "a green bird"], guidance=1.0)
+    bench, plan = tuned(model, 4, settings=TuningSettings(4, 4, 8, 1, reference_steps=8, micro_batch=4))
+    found = measure(bench, [plan], rows=8)
+    assert found.shape == (4, 8, 8)
+    assert found.image_shape == (3, 16, 16)
+    group = found.groups[0]
+    exact = bench.reference("held_out", plan.evidence["reference"]["steps"])[:LATENTS]
+    torch.testing.assert_close(group.reference, model.decode(exact), rtol=0, atol=1e-4)  # decoded one by one
+    assert all(len(pair.default.images) == LATENTS for pair in group.pairs.values())
+    said = check_loads_nothing(page(found)).said
+    assert "are not images" not in said
+    assert "decoded by the model's autoencoder" in said
+    monkeypatch.setattr(type(model), "decode", lambda *_: (_ for _ in ()).throw(SigmaTuneError("it overflows.")))
+    assert "are not images with one or three channels" in check_loads_nothing(page(measure(bench, [plan], rows=2))).said
+
+
+def test_the_code_for_a_model_with_prompts_loads_it_with_them(case):
+    load_options = {"prompts": ["a cat"], "guidance": 7.5}
+    plan = case[1].with_notes(tuned_for={**case[1].tuned_for, "load": load_options})
+    with_file = python(plan, "folder", Path("plan.json")).splitlines()
+    assert with_file.index("plan = st.load_plan('plan.json')") < with_file.index(
+        "model = st.load('folder', **plan.load_options)"
+    )
+    assert "model = st.load('folder', prompts=['a cat'], guidance=7.5)" in python(plan, "folder", None)
 
 
 def test_guidance_counts_both_evaluations():

@@ -62,7 +62,15 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 SMALL = TuningSettings(tuning=8, validation=8, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
 PICTURES = 24
 
-GIVEN = "def my_denoiser(x, sigma):\n    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)\n"
+GIVEN = """
+def my_denoiser(x, sigma):
+    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+
+
+def my_velocity(x, t):  # of unit Gaussian data
+    t = t.view(-1, 1, 1, 1)
+    return x * (2 * t - 1) / ((1 - t) ** 2 + t**2)
+"""
 """What a page takes for granted that its reader has."""
 
 
@@ -79,6 +87,20 @@ def tiny_folder() -> Path:
     ).save_pretrained(folder / "unet")  # fmt: skip
     shutil.copytree(models.bundled_folder("cifar10") / "scheduler", folder / "scheduler")
     return folder
+
+
+@contextlib.contextmanager
+def tiny_sdxl() -> Iterator[None]:
+    """Puts a random pipeline of a few thousand weights in the place of SDXL, on a machine without its card."""
+    import diffusers
+
+    def small(*_args: Any, **_options: Any) -> Any:
+        sys.path.insert(0, str(ROOT / "tests"))
+        return importlib.import_module("tiny_pipelines").sdxl()
+
+    kind = diffusers.StableDiffusionXLPipeline
+    with mock.patch.object(kind, "from_pretrained", small), mock.patch.object(kind, "to", lambda self, _device: self):
+        yield
 
 
 @functools.cache
@@ -147,6 +169,7 @@ def small() -> Iterator[None]:
 
     with (
         little_tuning(),
+        tiny_sdxl(),
         mock.patch.object(models, "bundled_folder", lambda name: latent if name == latent.name else tiny),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),

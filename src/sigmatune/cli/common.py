@@ -92,9 +92,13 @@ def measuring(work: Path) -> Iterator[None]:
     """Holds the run folder of a command; if the result cannot be written, the message says that the measurements stay.
 
     Raises:
-        SigmaTuneError: if another process holds it, or it cannot be written to.
+        SigmaTuneError: if another process holds it, it cannot be written to, or it holds a trained model, beside which nothing
+            should lie that may be deleted.
     """
     from sigmatune.support.run_folder import LOCK, held
+
+    if (work / "model").is_dir():
+        raise SigmaTuneError(f"{work} holds a trained model, so no measurements go there; pass another -o or --run.")
 
     with held(work):
         try:

@@ -22,4 +22,6 @@ def models(as_json: JsonForTable = False) -> None:
         print(f"{model.name:{width}}  {shape:12}  {size:14}  {model.about}")
         if not model.here:
             print(f"{'':{width}}  to build it: {model.get}")
-    print("Also: the folder of a diffusers model or pipeline, a hub id, and in Python a pipeline or a function.")
+    print(
+        "Also: the folder of a diffusers model or pipeline, a .safetensors file, a hub id; in Python a pipeline, a function."
+    )

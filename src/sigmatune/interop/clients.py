@@ -7,7 +7,7 @@ from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 
 PROGRAMS = {
-    "ComfyUI": ("comfyui", "Paste the last line into the node ManualSigmas and connect it to SamplerCustom."),
+    "ComfyUI": ("comfyui", "Paste this line into the node ManualSigmas and connect it to SamplerCustom."),
     "AUTOMATIC1111 and Forge": (
         "a1111",
         "Save this file as its first line says, restart, and choose its schedule type.",

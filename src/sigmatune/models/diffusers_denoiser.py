@@ -10,6 +10,7 @@ from sigmatune.models.network import NetworkDenoiser, pick_device, placed, proce
 from sigmatune.models.predictions import Prediction
 from sigmatune.noise import NoisePath
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import plain
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -87,4 +88,4 @@ class DiffusersDenoiser(NetworkDenoiser):
 
     def identity(self) -> object:
         public = {key: value for key, value in getattr(self.network, "config", {}).items() if not key.startswith("_")}
-        return sorted(public.items()), self.shape
+        return sorted(plain(public).items()), self.shape  # a saved configuration has lists for tuples

@@ -35,6 +35,7 @@ from sigmatune.models.latents import decoded, latents_of
 from sigmatune.models.network import NetworkDenoiser
 from sigmatune.models.scheduler_config import Process
 from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.options import plain
 from sigmatune.support.pixels import first_unsound, unsound_weight
 
 
@@ -214,7 +215,7 @@ class PipelineDenoiser(NetworkDenoiser):
 
     def identity(self) -> object:
         config = dict(getattr(inner_of(network_of(self.pipe)), "config", {}))  # the same for a compiled network
-        public = {key: value for key, value in config.items() if key[:1] != "_"}
+        public = plain({key: value for key, value in config.items() if key[:1] != "_"})  # saved, tuples are lists
         digest = hashlib.sha256()
         if getattr(self.pipe, "controlnet", None) is not None:
             add_weights(digest, self.pipe.controlnet, whole=self._whole)

@@ -21,8 +21,9 @@ MARKS = "ovsD^<>pPX*h"
 
 
 def short(label: str) -> str:
-    """A default's label without the names of its options and without those that are 0: ``beta 0.6 0.6``."""
-    return re.sub(r"\b\w+=", "", re.sub(r" \w+=0(?= |$)", "", label)).replace(" (the model's own)", "*")
+    """A default's label in brief: no names of options, no options that are 0, four digits: ``log-uniform 0.02917 14.61``."""
+    named = re.sub(r" \w+=0(?= |$)", "", label).replace(" (the model's own)", "*")
+    return re.sub(r"\b\d+\.\d{3,}", lambda number: f"{float(number[0]):.4g}", re.sub(r"\b\w+=", "", named))
 
 
 def error_chart(group: Group, name: str) -> str:

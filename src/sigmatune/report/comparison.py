@@ -40,7 +40,7 @@ POLICY = (
 
 def comparison(measured: ReportFacts) -> str:
     """One comparison for each plan with a gain; a remark where there is nothing to compare."""
-    if not pictures.drawable(measured.shape):
+    if not pictures.drawable(measured.image_shape):
         return p("This model's samples are not images with one or three channels, so there is nothing to show here.")
     blocks = []
     for view in measured.views:
@@ -54,7 +54,7 @@ def comparison(measured: ReportFacts) -> str:
         "The first held-out noises, not a selection: left of the edge the best default, right of it the tuned plan, from the "
         "same noise. Below: what the model draws from it in many steps, which both should reach."
     )
-    return p(note, "note") + "".join(blocks)
+    return p(note, "note") + p("On paper: the default above, the tuned plan below it.", "note paper") + "".join(blocks)
 
 
 def _pair_of(view: View, measured: ReportFacts) -> tuple[Group, Pair] | None:
@@ -70,7 +70,7 @@ def _block(group: Group, pair: Pair, measured: ReportFacts) -> str:
     default, tuned, reference = (
         _row(images, measured.value_range) for images in (pair.default.images, pair.plan.images, group.reference)
     )
-    soft = max(measured.shape[1:]) <= pictures.LARGEST
+    soft = max(measured.image_shape[1:]) <= pictures.LARGEST
     name, note = short(pair.name).replace("*", ""), f"converged, {group.reference_calls} calls"
     return over((name, default), ("tuned", tuned), (note, reference), pixelated=soft)
 

@@ -143,3 +143,8 @@ class ReportFacts:
     views: list[View]
     groups: list[Group]
     cost: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of what is shown: of one sample, shrunk where it is large, decoded where it is a latent."""
+        return tuple(self.groups[0].reference.shape[1:])

@@ -14,15 +14,14 @@ from contextlib import suppress
 from functools import partial
 
 import numpy as np
-import torch
 
 from sigmatune import schedules, solvers
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
+from sigmatune.report.decoded import shrunk, with_images
 from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
-from sigmatune.report.inline_images import LARGEST, drawable
 from sigmatune.report.residual import residual
 from sigmatune.statistics.bootstrap import percentile_interval
 from sigmatune.support.errors import SigmaTuneError
@@ -37,9 +36,6 @@ SHOWN_DEFAULTS = 2
 BUDGETS = (4, 6, 8, 10, 20)
 SHOWN = 8
 """How many noises are shown as images: the first of the held-out range, not a selection."""
-
-SIDE = 2 * LARGEST
-"""Pixels of a side of the images that are kept for the page, which shows them still smaller."""
 
 
 def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> ReportFacts:
@@ -61,6 +57,7 @@ def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> Repor
     cost = bench.meter()
     names = dict.fromkeys(_solver(plan) for plan in plans)
     groups = [_group(bench, name, [p for p in plans if _solver(p) == name], rows) for name in names]
+    groups = [with_images(bench.model, group) for group in groups]
     views = [_view(bench, plan) for plan in plans]
     spent = cost()
     spent["network_evaluations"] = spent["network_evaluations"].get("report", 0)
@@ -125,7 +122,7 @@ def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group
         for label, plans in curves.items()
     ]
     tuned_curve = ErrorCurve("plan", {n: point(plan, judged=True) for n, plan in sorted(by_steps.items())})
-    reference = _shown(bench.reference("held_out", reference_steps)[: min(SHOWN, rows)])
+    reference = shrunk(bench.reference("held_out", reference_steps)[: min(SHOWN, rows)])
     names = list(dict.fromkeys((plan.evidence or {})["baseline"] for plan in plans))
     pairs = {n: pair for n in steps if (pair := _pair(n, defaults, tuned_curve, by_steps.get(n))) is not None}
     calls = bench.reference_plan(reference_steps).network_calls(bench.model)
@@ -163,19 +160,10 @@ def _steps(bench: Workbench, solver: str, by_steps: dict[int, Plan]) -> list[int
 def _point(bench: Workbench, plan: Plan, rows: int, reference_steps: int, *, judged: bool) -> Point:
     asked = None if judged else rows
     errors = bench.errors(plan, "held_out", rows=asked, reference_steps=reference_steps, purpose="report")[:rows]
-    images = _shown(bench.outputs(plan, "held_out", rows=asked, purpose="report")[: min(SHOWN, rows)])
+    images = shrunk(bench.outputs(plan, "held_out", rows=asked, purpose="report")[: min(SHOWN, rows)])
     low, high = interval(errors, seed=bench.settings.seed)
     mean, levels = float(np.exp(np.log(errors).mean())), plan.coefficients.q.numpy()
     return Point(plan.network_calls(bench.model), plan.steps, errors, mean, low, high, images, levels)
-
-
-def _shown(images: torch.Tensor) -> torch.Tensor:
-    """Images for the page: a copy, because a slice would keep all end points in memory; large ones are shrunk."""
-    share = SIDE / max(images.shape[2:], default=1)
-    if not drawable(tuple(images.shape[1:])) or share >= 1:
-        return images.clone()
-    size = [max(round(side * share), 1) for side in images.shape[2:]]
-    return torch.cat([torch.nn.functional.interpolate(one[None].float(), size, mode="area") for one in images])
 
 
 def interval(errors: Array, *, seed: int = 0) -> tuple[float, float]:

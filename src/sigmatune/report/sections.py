@@ -69,12 +69,12 @@ def _all_table(group: Group) -> str:
         ("", [escape(curve.name), *(_point_cell(curve.points[n]) if n in curve.points else "" for n in steps)])
         for curve in curves
     ]
-    return table(["", *(f"{calls[n]} calls" for n in steps)], rows)
+    return table(["", *(f"{calls[n]} calls" for n in steps)], rows, "all")
 
 
 def samples(measured: ReportFacts) -> str:
     """The same noises through defaults and plans."""
-    if not pictures.drawable(measured.shape):
+    if not pictures.drawable(measured.image_shape):
         return p("This model's samples are not images with one or three channels, so there is nothing to show here.")
     parts = []
     for group in measured.groups:
@@ -83,6 +83,8 @@ def samples(measured: ReportFacts) -> str:
             p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
         )
         note = "These are the first held-out noises, not a selection."
+        if not pictures.drawable(measured.shape):
+            note += " Samples are latents, decoded by the model's autoencoder; all errors are those of the latents."
         if not group.gain:
             note += " No plan beat its default here, so only the best default is shown."
         parts.append(p(note, "note"))
@@ -226,7 +228,7 @@ def _stages(view: View) -> str:
         "The typical error of the best plan after each stage, and how much the stage lowered it on the validation "
         "noises. Marked: stages that lowered the error."
     )
-    return table(head, rows) + p(text, "note") if rows else ""
+    return table(head, rows, "stages") + p(text, "note") if rows else ""
 
 
 def use(

@@ -27,7 +27,7 @@ def frequencies(analysis: Stepwise) -> str:
         "plan's solver. At every step: how much the mean log magnitude of each spatial frequency of the model's state "
         f"grows (orange) or shrinks (purple) per percent of the way, the darkest colour is {most:.2g}. Below: where on "
         "the way the lowest and the highest third of the frequencies change; half of each band's change is done at the "
-        "dotted line. "
+        f"dotted line. tau, the position on the way, falls from {analysis.levels} at pure noise to 0 at the clean image. "
     )
     more = "The command sigmatune analyze measures it with more samples and fits Beta distributions to it."
     return p(sentence, "see") + _chart(analysis, most) + p(note + more, "note")

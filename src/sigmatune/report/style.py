@@ -51,10 +51,10 @@ font-size: 1.1rem; font-weight: 600; letter-spacing: 0; white-space: nowrap; }
 .table { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .38rem .8rem; border-bottom: 1px solid var(--grid); white-space: nowrap; }
-th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: .5rem; }
+th { color: var(--muted); font-weight: 600; vertical-align: bottom; white-space: normal; }
+th:first-child, td:first-child { text-align: left; padding-left: .5rem; white-space: normal; }
 td .low { color: var(--muted); font-size: .82rem; }
-.figures td .low, .pairs td .low { display: block; } .pairs th { white-space: normal; }
+.figures td .low, .pairs td .low, .all td .low { display: block; }
 .pairs th, .pairs td { padding: .38rem .55rem; }
 .figures td:nth-child(2), .pairs td:nth-child(2) { white-space: normal; }
 .settings td { white-space: normal; }
@@ -71,6 +71,7 @@ tr.own td { background: var(--plan-soft); }
 .images img, .maps img { width: 100%; display: block; border-radius: 3px; }
 .pixelated img, .large.pixelated img, .maps img { image-rendering: pixelated; }
 .compare { margin: 1rem 0 2rem; --at: 50%; }
+.paper { display: none; }
 .compare .who { display: flex; justify-content: space-between; }
 .compare input { width: 100%; margin: .2rem 0 .5rem; accent-color: var(--plan); height: 2rem; cursor: ew-resize; }
 .large { display: grid; grid-template-columns: repeat(4, 1fr); gap: .6rem; }
@@ -102,13 +103,23 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .maps { gap: .6rem; } .maps b { font-size: .82rem; }
   th, td { padding: .38rem .4rem; } td .low { display: block; }
   .large { grid-template-columns: repeat(2, 1fr); }
+  .all td .low, .stages :is(th, td):is(:nth-child(3), :nth-child(4), :nth-child(5)) { display: none; }
+  .stages { font-size: .84rem; } .all, .figures, .settings { font-size: .75rem; } .figures td .low { display: none; }
+  .all :is(th, td), .figures :is(th, td), .settings :is(th, td) { padding: .38rem .2rem; overflow-wrap: anywhere; }
+  .all td:first-child { overflow-wrap: anywhere; min-width: 5rem; }
+  .figures th, .settings :is(th, td:first-child) { overflow-wrap: normal; font-size: .68rem; }
   .pairs { font-size: .84rem; } .pairs th, .pairs td { padding: .38rem .3rem; }
 }
 @media print {
   :root { --bg: #fff; --card: #fff; --fg: #000; --muted: #444; --grid: #ccc; --other: #888; --plan: #c2500a;
-    --default: #0068a8; --plan-soft: #fdeee3; }
-  nav, .compare input { display: none; }
+    --default: #0068a8; --plan-soft: #fdeee3; --good: #0a6b4a; --good-soft: #e2f4ec; --calm-soft: #e8ecf1; }
+  nav, .compare input, .both::after { display: none; }
+  .both .over { position: static; clip-path: none; margin-top: 3px; }
+  .paper { display: block; } .compare { max-width: 34rem; }
   .reference { position: static; }
+  .scale *, .badge, .bar, tr.own td { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  h2, h3, .see, summary { break-after: avoid; } tr, pre, .strip { break-inside: avoid; }
+  table { font-size: .8rem; } th, td { padding: .3rem .45rem; } .table { overflow: visible; }
   section { break-inside: auto; } .compare, .budget, .chart, .verdict, figure { break-inside: avoid; }
   details > *, details::details-content { display: block; content-visibility: visible; }
 }

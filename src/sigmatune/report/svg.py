@@ -109,10 +109,14 @@ def log_ticks(axis: Axes, low: float, high: float) -> None:
     axis.set_yticks([], minor=True)
 
 
+EARLY = 0.9
+"""The share of the axis before which a curve's last point has its name beside it."""
+
+
 def end_labels(
     figure: Figure, axis: Axes, ends: Sequence[tuple[tuple[float, float], str, str]], *, narrow: bool
 ) -> None:
-    """Writes the name of each curve at its right end, without overlap.
+    """Writes the name of each curve at its right end, without overlap; of one that ends early beside its last point.
 
     Args:
         figure, axis: The figure and axis of the curves.
@@ -120,9 +124,14 @@ def end_labels(
         narrow: Whether the chart is the narrow one.
     """
     figure.draw_without_rendering()
-    height = axis.bbox.height
+    height, size = axis.bbox.height, 10.5 if narrow else 12
+    early = [end for end in ends if _share(axis, end[0]) < EARLY]  # a line to the margin would read as its curve
+    for point, text, colour in early:
+        axis.annotate(text, point, (7, 7), textcoords="offset points", color=colour, weight="bold", fontsize=size)
+    ends = [end for end in ends if _share(axis, end[0]) >= EARLY]
+    if not ends:
+        return
     wanted = [float(axis.transData.transform(point)[1] - axis.bbox.y0) for point, *_ in ends]
-    size = 10.5 if narrow else 12
     places = spread(wanted, size * 1.25)
     over = max(max(places) - height, 0) + min(*places, 0)
     right = axis.get_xlim()[1]
@@ -134,6 +143,11 @@ def end_labels(
             text, (min(x * 1.02, right), y), at, "data", "axes fraction", line, va="center",
             fontsize=size, annotation_clip=False, **strong,
         )  # fmt: skip
+
+
+def _share(axis: Axes, point: tuple[float, float]) -> float:
+    """How far along the axis a point lies, from 0 at its left end to 1."""
+    return float((axis.transData.transform(point)[0] - axis.bbox.x0) / axis.bbox.width)
 
 
 def spread(wanted: list[float], gap: float) -> list[float]:

