@@ -92,6 +92,23 @@ def followed(
     return task.result()
 
 
+def loaded(
+    studio: Studio, state: PageState, stop: threading.Event, message: gr.HTML
+) -> Generator[Updates, None, HeldModel]:
+    """Loads the model that a state names and returns it; a cancel ends the wait, while the model loads to the end.
+
+    Raises:
+        SigmaTuneError: as :meth:`Studio.held`.
+        Cancelled: if the task was cancelled.
+    """
+    yield {message: said(f"Loading {state.model}.")}
+    task = QueuedTask(Turns(), stop, lambda turn: studio.held(state))
+    for _ in task.updates():
+        if stop.is_set():
+            raise Cancelled
+    return task.result()
+
+
 def uploaded_plan(path: str) -> Plan:
     """Loads an uploaded plan.
 
