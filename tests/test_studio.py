@@ -189,9 +189,10 @@ def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library(
         explore.plan_of(PageState(levels=(1.0, 2.0)), held.model)
 
 
-def test_a_model_that_is_slow_to_load_does_not_delay_others(monkeypatch):
-    slow, models_held = threading.Event(), held_models.HeldModels("cpu")
-    monkeypatch.setattr(held_models, "load", lambda source, **_: slow.wait(20) if source == "slow" else source)
+def test_a_model_that_is_slow_to_download_does_not_delay_others(monkeypatch):
+    slow, built, models_held = threading.Event(), [], held_models.HeldModels("cpu")
+    monkeypatch.setattr(held_models, "fetch", lambda source: slow.wait(20) if source == "slow" else None)
+    monkeypatch.setattr(held_models, "load", lambda source, **_: built.append(source) or source)
     waiting = [threading.Thread(target=models_held.get, args=("slow", {})) for _ in range(2)]
     for thread in waiting:
         thread.start()
@@ -200,6 +201,27 @@ def test_a_model_that_is_slow_to_load_does_not_delay_others(monkeypatch):
     for thread in waiting:
         thread.join()
     assert models_held.get("slow", {}) is models_held.get("slow", {})
+    assert built == ["quick", "slow"]
+
+
+def test_two_models_are_never_built_at_once(monkeypatch):
+    """While diffusers builds a model, torch's modules are changed for all threads, and another would get no weights."""
+    building, most, models_held = [], [], held_models.HeldModels("cpu")
+
+    def load(source, **_):
+        building.append(source)
+        time.sleep(0.05)
+        most.append(len(building))
+        building.remove(source)
+        return source
+
+    monkeypatch.setattr(held_models, "load", load)
+    threads = [threading.Thread(target=models_held.get, args=("a", {"guidance": g})) for g in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
@@ -465,8 +487,8 @@ def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_
         visitor.tab("Keep")
         page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
         page.locator("text=made for another model >> visible=true").first.wait_for()
+        page.wait_for_function("document.querySelector('#calls input').value === '3'")
         visitor.ready()
-        assert page.input_value("#calls input") == "3"
 
 
 @pytest.mark.browser

@@ -108,14 +108,15 @@ def test_a_model_that_is_asked_for_something_draws_it_with_guidance(
     link = f"?model=./{family}&calls=3&noises=2&solver=euler&family=uniform-trailing"
     with visit(browser, address, link=link) as visitor:
         page = visitor.page
-        assert "fill in" in visitor.said()  # it draws nothing by itself
-        page.get_by_text("Class, prompt and guidance").click()
+        said = visitor.said()  # it draws nothing by itself
+        assert said.startswith(f"{family} draws what you ask for")
+        page.get_by_role("button", name="Class, prompt and guidance").click()
         page.fill(f"{field} input, {field} textarea", text)
-        page.locator("#guidance input, #guidance textarea").fill("3")
+        page.locator("#guidance input, #guidance textarea").fill("3")  # while the model loads with the prompt
         page.locator("#guidance input, #guidance textarea").blur()
+        page.wait_for_function("location.search.includes('guidance=3')")
         errors, images = visitor.ready(), visitor.images
         assert len(images) == 2
-        assert "guidance=3" in page.url
         page.locator("#guidance input, #guidance textarea").fill("7")
         page.locator("#guidance input, #guidance textarea").blur()
         visitor.ready(after=errors)
@@ -167,7 +168,12 @@ def test_a_hub_that_does_not_answer_is_said_within_seconds(browser, address, mon
     import huggingface_hub
 
     over = threading.Event()
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: over.wait(60))
+
+    def silent(url, timeout):
+        over.wait(60)
+        raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", silent)
     monkeypatch.setattr(hub_access, "_silent", {})
     with visit(browser, address, link="?model=digits&calls=3&noises=2") as visitor:
         visitor.ready()

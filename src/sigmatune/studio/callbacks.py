@@ -44,7 +44,8 @@ class Studio:
         Raises:
             SigmaTuneError: if it lies outside the permitted places, or cannot be loaded.
         """
-        return self.models.get(self.places.model(state.model), state.condition())
+        with self.places.named():
+            return self.models.get(self.places.model(state.model), state.condition())
 
     def session(self, request: gr.Request) -> Session:
         """The session of the tab that asks."""

@@ -16,6 +16,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.models import load
 from sigmatune.models.load_pipeline import MissingCondition
 from sigmatune.models.pipeline import PipelineDenoiser
+from sigmatune.models.source import fetch
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.plan.reference import reference_plan
@@ -102,8 +103,9 @@ class HeldModels:
         self.device = device
         self._held: OrderedDict[str, HeldModel] = OrderedDict()
         self._turns: dict[str, Turns] = {}
-        self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._building = threading.Lock()
+        """One model is built at a time: diffusers and transformers change torch's modules meanwhile, for all threads."""
 
     def get(self, source: str, condition: Mapping[str, Any]) -> HeldModel:
         """The model of a source under a condition.
@@ -112,16 +114,28 @@ class HeldModels:
             SigmaTuneError: if it cannot be loaded, or takes no such condition.
         """
         key = json.dumps([source, condition], sort_keys=True)
+        held = self._known(key)
+        if held is None:
+            fetch(source)  # which may take long and delays no other model
+            with self._building:
+                held = self._known(key) or self._built(key, source, condition)
+        return held
+
+    def _known(self, key: str) -> HeldModel | None:
         with self._lock:
-            loading, turns = self._loading.setdefault(key, threading.Lock()), self._turns.setdefault(source, Turns())
-        with loading:  # who asks for the same model waits; others do not
-            held = self._held.get(key) or HeldModel(source, self._with(source, condition, turns), turns)
-            with self._lock:
-                self._held[key] = held
+            if key in self._held:
                 self._held.move_to_end(key)
-                while len(self._held) > MOST_MODELS:
-                    self._held.popitem(last=False)
-            return held
+            return self._held.get(key)
+
+    def _built(self, key: str, source: str, condition: Mapping[str, Any]) -> HeldModel:
+        with self._lock:
+            turns = self._turns.setdefault(source, Turns())
+        held = HeldModel(source, self._with(source, condition, turns), turns)
+        with self._lock:
+            self._held[key] = held
+            while len(self._held) > MOST_MODELS:
+                self._held.popitem(last=False)
+        return held
 
     def _with(self, source: str, condition: Mapping[str, Any], turns: Turns) -> Denoiser:
         """Loads a model, or gives the pipeline that is in memory another condition, on its turn because that runs its parts."""

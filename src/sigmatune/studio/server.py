@@ -7,7 +7,9 @@ anything from elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 import os
 import shutil
 import tempfile
@@ -226,4 +228,11 @@ def _run(
         config = uvicorn.Config(
             Gate(app, hosts, token), log_level="warning", access_log=False, timeout_graceful_shutdown=2
         )
+        logging.getLogger("uvicorn.error").addFilter(_worth_saying)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is none of those about open pages that an interrupt cuts off."""
+    cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut and "graceful shutdown" not in record.getMessage()

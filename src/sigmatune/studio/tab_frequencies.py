@@ -90,7 +90,8 @@ def _spectrum(studio: Studio, parts: tuple[Any, ...]) -> None:
         paths = [Path(one) for one in given or []]
         source: Any = paths or studio.places.file(place.strip())
         name = count(len(paths), "uploaded file") if paths else Path(place.strip()).name
-        result = yield from followed(turns, stop, lambda turn: spectrum_page(source, name, turn), message)
+        with studio.places.named():
+            result = yield from followed(turns, stop, lambda turn: spectrum_page(source, name, turn), message)
         yield {page: drawn(result), message: ""}
 
     go.click(measured, [uploads, folder], [message, page], trigger_mode="once", **LIVE)
