@@ -218,7 +218,7 @@ def test_a_page_survives_the_kill_of_the_command(browser, tmp_path):
         server.kill()
 
 
-SCREENS = [(1280, False), (1280, True), (390, False), (390, True)]
+SCREENS = [(390, False), (390, True), (1280, False), (1280, True)]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ CHROMIUM = next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chrom
 SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
 """A folder to which the tests write what they saw; the pages of docs/ show these."""
 
-LONG = 120_000
+LONG = 300_000
 """Milliseconds to wait for anything, on a busy machine."""
 
 

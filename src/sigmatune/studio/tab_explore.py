@@ -108,7 +108,7 @@ def build(studio: Studio, tabs: gr.Tabs) -> ExploreTab:
             label="Levels, falling; change them and press Enter", elem_id="levels", scale=5, min_width=240
         )
         undo = gr.Button("Undo", elem_id="undo", scale=0, min_width=80)
-        back = gr.Button("Reset levels", elem_id="back", scale=0, min_width=130)
+        back = gr.Button("Reset", elem_id="back", scale=0, min_width=80)
         stop = gr.Button("Stop", elem_id="stop-explore", scale=0, min_width=80)
     errors = gr.HTML("", elem_id="errors", apply_default_css=False)
     # in the page, so that it survives a restart of the server

@@ -99,7 +99,8 @@ def stage_table(stages: list[Mapping[str, Any]]) -> str:
         best = min(best, log["validation"])
     if not rows:
         return p("The stages appear here as they finish. References are measured first.", "note")
-    return table(["stage", "error", "change", "network evaluations", "time"], rows)
+    note = "The error is that of the best plan so far, on validation noises that no stage uses to search."
+    return table(["stage", "error", "change", "network evaluations", "time"], rows) + p(note, "note")
 
 
 def _stage(name: str) -> str:
