@@ -95,7 +95,7 @@ class Film:
         )
         title = f"<b>call {number} of {len(self.frames)}</b>, sigma {at}"
         figure = f'<figure class="samples film"><figcaption>{title}</figcaption>{rows}</figure>'
-        return f'<div class="halves filmed">{figure}<div>{chart}</div></div>'
+        return f'<div class="halves charted filmed">{figure}<div>{chart}</div></div>'
 
 
 def film(held: HeldModel, state: PageState, turn: TaskTurn) -> Film:
