@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from sigmatune import cli
+from visitor import address, browser, studio_folder  # noqa: F401 - fixtures of the studio
 
 # A busy machine is no failure; forty examples find what a hundred do, and the fuzzers take as many as one asks for.
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=40)

@@ -13,6 +13,7 @@ import sigmatune
 from sigmatune.noise import VE
 from sigmatune.schedules import FAMILIES
 from sigmatune.solvers import PHASE_SPACE, POSITION
+from sigmatune.tuning.stages import STAGES
 from test_documents import ROOT, tool
 
 pytestmark = pytest.mark.documents
@@ -44,7 +45,7 @@ def _check_skeletons(names: dict):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_block_is_of_a_kind_that_nobody_runs(path):
-    known = r"(python|bash|text|\{(eval-rst|toctree|solver-table|family-table|phase-space-table)\})?"
+    known = r"(python|bash|text|\{(eval-rst|toctree|solver-table|family-table|stage-table|phase-space-table)\})?"
     fences = re.findall(r"^ *```(.*)$", path.read_text(), flags=re.MULTILINE)
     assert all(re.fullmatch(known, fence) for fence in fences[::2]), fences[::2]
     assert not any(fences[1::2]), "a fence is not closed"
@@ -61,6 +62,7 @@ def test_the_tables_have_a_row_for_every_member():
         for row, name in zip(rows, members, strict=True):
             assert f"`{name} <" in row
             assert row.count("|") == table.splitlines()[0].count("|")
+    assert [row.split("`")[1] for row in registries.stage_table().splitlines()[2:]] == list(STAGES)
 
 
 def test_the_tables_are_on_their_pages():
@@ -68,6 +70,7 @@ def test_the_tables_are_on_their_pages():
     assert "```{phase-space-table}" in (ROOT / "docs" / "phase_space.md").read_text()
     assert ".. phase-space-modules::" in (ROOT / "docs" / "reference" / "phase_space.rst").read_text()
     assert "```{family-table}" in (ROOT / "docs" / "sigma.md").read_text()
+    assert "```{stage-table}" in (ROOT / "docs" / "tuning.md").read_text()
     assert ".. solver-modules::" in (ROOT / "docs" / "reference" / "solvers.rst").read_text()
     assert ".. family-modules::" in (ROOT / "docs" / "reference" / "schedules.rst").read_text()
 

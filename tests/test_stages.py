@@ -18,6 +18,7 @@ from sigmatune.tuning import climb as climbing
 from sigmatune.tuning.budget import Allowance, Budget
 from sigmatune.tuning.climb import climb
 from sigmatune.tuning.stage_choice import AUTO
+from sigmatune.tuning.stage_words import WORDS, in_words
 from sigmatune.tuning.stages import STAGES, table_of
 from sigmatune.tuning.task import Goal
 
@@ -172,3 +173,10 @@ def test_refusals():
         tune(mixture(), calls=[], solver="euler", settings=SETTINGS)
     with pytest.raises(SigmaTuneError, match="add 'static'"):
         climb(Workbench(mixture(), SETTINGS), Goal(4, "euler"), ("gradient",))
+
+
+def test_every_stage_is_explained_in_words():
+    assert list(WORDS) == list(STAGES)
+    assert all(words.summary and words.price for words in WORDS.values())
+    assert in_words("spacing")
+    assert in_words("a stage of a later version") == ""

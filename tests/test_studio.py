@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ import torch
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from little import little_work
 from sigmatune import models, noise, schedules
 from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.report.residual import residual
@@ -26,15 +23,9 @@ from sigmatune.studio.places import Places
 from sigmatune.studio.server import Gate, checked, hostname
 from sigmatune.studio.sessions import Sessions
 from sigmatune.support.errors import SigmaTuneError
-
-CHROMIUM = next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if p.exists()), None)
-SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
-"""A folder to which the tests write what they saw; the pages of docs/ show these."""
+from visitor import visit
 
 OUTSIDE = r"outside|no file|not a name"
-LONG = 120_000
-"""Milliseconds to wait for anything, on a busy machine."""
-
 STATES = [
     PageState(),
     PageState(
@@ -170,6 +161,17 @@ def test_sessions_do_not_mix_and_closing_one_cancels_its_tasks(tmp_path):
     assert sessions.of("a") is not one
 
 
+def test_changes_are_taken_back_one_by_one(tmp_path):
+    session = Sessions(tmp_path).of("a")
+    states = [PageState(seed=seed) for seed in range(3)]
+    for state in (*states, states[-1]):
+        session.show(state, None)
+    assert [session.back(), session.back()] == [states[1], states[0]]
+    session.show(states[0], None)  # the page shows what came back, which is no change
+    with pytest.raises(SigmaTuneError, match="nothing to undo"):
+        session.back()
+
+
 def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library():
     held = held_models.HeldModels("cpu").get("digits", {})
     state = PageState(noises=3, calls=4)
@@ -187,9 +189,10 @@ def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library(
         explore.plan_of(PageState(levels=(1.0, 2.0)), held.model)
 
 
-def test_a_model_that_is_slow_to_load_does_not_delay_others(monkeypatch):
-    slow, models_held = threading.Event(), held_models.HeldModels("cpu")
-    monkeypatch.setattr(held_models, "load", lambda source, **_: slow.wait(20) if source == "slow" else source)
+def test_a_model_that_is_slow_to_download_does_not_delay_others(monkeypatch):
+    slow, built, models_held = threading.Event(), [], held_models.HeldModels("cpu")
+    monkeypatch.setattr(held_models, "fetch", lambda source: slow.wait(20) if source == "slow" else None)
+    monkeypatch.setattr(held_models, "load", lambda source, **_: built.append(source) or source)
     waiting = [threading.Thread(target=models_held.get, args=("slow", {})) for _ in range(2)]
     for thread in waiting:
         thread.start()
@@ -198,6 +201,27 @@ def test_a_model_that_is_slow_to_load_does_not_delay_others(monkeypatch):
     for thread in waiting:
         thread.join()
     assert models_held.get("slow", {}) is models_held.get("slow", {})
+    assert built == ["quick", "slow"]
+
+
+def test_two_models_are_never_built_at_once(monkeypatch):
+    """While diffusers builds a model, torch's modules are changed for all threads, and another would get no weights."""
+    building, most, models_held = [], [], held_models.HeldModels("cpu")
+
+    def load(source, **_):
+        building.append(source)
+        time.sleep(0.05)
+        most.append(len(building))
+        building.remove(source)
+        return source
+
+    monkeypatch.setattr(held_models, "load", load)
+    threads = [threading.Thread(target=models_held.get, args=("a", {"guidance": g})) for g in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
@@ -259,108 +283,6 @@ def test_the_command_refuses_in_a_sentence(run):
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium (apt-get install chromium)")
-    pytest.importorskip("gradio", reason="gradio is not installed")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """A studio of the bundled digits in a thread of this process, with a start folder of its own."""
-    pytest.importorskip("gradio", reason="gradio is not installed")
-    import socket
-
-    import uvicorn
-
-    from sigmatune.studio.server import LOCAL, application
-
-    folder = tmp_path_factory.mktemp("studio")
-    start, files = folder / "start", folder / "files"
-    start.mkdir()
-    with little_work(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIGMATUNE_CACHE", str(folder / "cache"))
-        patch.setenv("GRADIO_TEMP_DIR", str(files / "uploads"))
-        listener = socket.create_server(("127.0.0.1", 0))
-        app = Gate(application(PageState("digits"), start, files, "cpu"), LOCAL, None)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(10)
-
-
-class Visitor:
-    """A page that notes what goes wrong on it."""
-
-    def __init__(self, browser, address, *, width=1280, height=900, dark=False, link=""):
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", accept_downloads=True
-        )
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(LONG)
-        self.problems, self.hosts = [], set()
-        self.page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda e: self.problems.append(str(e)))
-        self.page.on("request", lambda r: self.hosts.add(re.sub(r"^\w+://([^/:]+).*", r"\1", r.url)))
-        self.page.goto(address + link)
-
-    def ready(self, *, after=""):
-        """Waits until the errors of the present plan are there, and differ from earlier ones."""
-        self.page.wait_for_function(
-            "(before) => { const e = document.querySelector('#errors'), m = document.querySelector('#message');"
-            " return e && m && e.querySelector('table') && !m.innerText.trim() && e.innerText !== before; }", arg=after
-        )  # fmt: skip
-        return self.errors
-
-    @property
-    def errors(self):
-        return self.page.inner_text("#errors")
-
-    @property
-    def images(self):
-        return self.page.eval_on_selector_all("#samples .noises:first-of-type img", "all => all.map(one => one.src)")
-
-    @property
-    def sideways(self):
-        """Pixels by which the page is wider than the screen."""
-        return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-
-    def tab(self, name):
-        self.page.get_by_role("tab", name=name, exact=True).click()
-
-    def shot(self, name, *, top=0):
-        """Writes a screenshot of the whole page, or of its first pixels."""
-        if SHOTS:
-            self.page.mouse.move(0, 0)
-            self.page.wait_for_timeout(400)
-            clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
-            file = Path(SHOTS) / f"studio_{name}.png"
-            self.page.screenshot(path=file, full_page=True, clip=clip)
-            Image.open(file).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE).save(file, optimize=True)
-
-    def close(self):
-        self.context.close()
-        assert not self.problems, self.problems
-        assert self.hosts <= {"127.0.0.1"} | {host for host in self.hosts if host.startswith(("data:", "blob:"))}
-
-
-@contextlib.contextmanager
-def visit(browser, address, **how):
-    visitor = Visitor(browser, address, **how)
-    try:
-        yield visitor
-    finally:
-        visitor.close()
 
 
 @pytest.mark.browser
@@ -550,7 +472,7 @@ def test_nothing_scrolls_sideways_on_any_screen(browser, address, width, dark):
         assert visitor.sideways <= 0
         visitor.shot(f"explore_{width}_{'dark' if dark else 'light'}")
         for name in () if width > 400 or dark else ("Tune", "Compare", "Frequencies", "Keep"):
-            visitor.tab(name) if visitor.page.get_by_role("tab", name=name, exact=True).is_visible() else None
+            visitor.tab(name)
             assert visitor.sideways <= 0, name
 
 
@@ -565,8 +487,8 @@ def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_
         visitor.tab("Keep")
         page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
         page.locator("text=made for another model >> visible=true").first.wait_for()
+        page.wait_for_function("document.querySelector('#calls input').value === '3'")
         visitor.ready()
-        assert page.input_value("#calls input") == "3"
 
 
 @pytest.mark.browser
@@ -574,8 +496,7 @@ def test_every_column_of_a_table_fits_a_phone(browser, address):
     with visit(browser, address, width=390, height=844, link="?model=digits&calls=4&noises=4") as visitor:
         page = visitor.page
         visitor.ready()
-        page.locator("button[aria-haspopup]:visible, .overflow-menu button:visible").first.click()
-        page.locator(".overflow-dropdown button", has_text="Compare").click()
+        visitor.tab("Compare")
         page.fill("#compare-n input", "4")
         page.click("#compare")
         page.wait_for_selector("#comparison table")

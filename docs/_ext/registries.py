@@ -1,7 +1,7 @@
 """Directives that print the registries of solvers and schedule families, so that no list is kept by hand.
 
-``{solver-table}`` and ``{family-table}`` are for Markdown pages; ``.. solver-modules::`` and ``.. family-modules::``, for
-reStructuredText pages, document every module that holds a member.
+``{solver-table}``, ``{family-table}`` and ``{stage-table}`` are for Markdown pages; ``.. solver-modules::`` and
+``.. family-modules::``, for reStructuredText pages, document every module that holds a member.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from sphinx.util.docutils import SphinxDirective
 from sigmatune.schedules import FAMILIES
 from sigmatune.schedules.base import Family
 from sigmatune.solvers import PHASE_SPACE, POSITION, Solver
+from sigmatune.tuning.stage_choice import AUTO
+from sigmatune.tuning.stage_words import WORDS
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -83,6 +85,12 @@ def _family_row(family: Family) -> list[str]:
     return [name, family.description, *(YES if mark else NO for mark in marks)]
 
 
+def stage_table() -> str:
+    """One row per stage of tuning: what it does and costs, and whether the method "auto" runs it."""
+    rows = [[f"`{name}`", words.summary, words.price, YES if name in AUTO else NO] for name, words in WORDS.items()]
+    return markdown_table(["stage", "what it does", "what it costs", "in `auto`"], rows)
+
+
 def modules(builders: Sequence[Callable[..., Any]]) -> str:
     """Documents the modules of some builders, each once, in the order of the registry."""
     names = dict.fromkeys(map(module_of, builders))
@@ -110,6 +118,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     texts = {
         "solver-table": solver_table,
         "family-table": family_table,
+        "stage-table": stage_table,
         "phase-space-table": phase_space_table,
         "phase-space-modules": lambda: modules([solver.build for solver in PHASE_SPACE.values()]),
         "solver-modules": lambda: modules([solver.build for solver in POSITION.values()]),

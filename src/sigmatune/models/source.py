@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,23 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> Path:
         if away:
             raise SigmaTuneError(f"there is no folder {source}, and {UNREACHABLE}.") from None
         raise SigmaTuneError(f"there is no folder {source} and the hub does not provide it: {reason(error)}.") from None
+
+
+def fetch(source: str) -> None:
+    """Downloads the files of a hub id that :func:`sigmatune.load` opens; other sources are left alone.
+
+    Raises:
+        SigmaTuneError: if the hub does not provide a model of that name.
+    """
+    if not re.fullmatch(HUB_ID, source) or Path(source).expanduser().exists():
+        return
+    if not needs_pipeline(source):
+        locate(source)
+        return
+    from diffusers import DiffusionPipeline
+
+    with suppress(Exception):  # loading it reports the problem
+        DiffusionPipeline.download(source, use_safetensors=True, local_files_only=unreachable(source))
 
 
 def needs_pipeline(source: str | os.PathLike[str]) -> bool:

@@ -27,7 +27,8 @@ MARGIN = 0.35
 GAP = 1.002
 """The least ratio of neighbouring levels; handles cannot come closer or cross."""
 
-HEIGHT = 100
+HEIGHT, RISE = 100, 0.9
+"""Of the drawing of the spectrum, and the share of it up to the highest frequency."""
 
 MANY, CROWD = 12, 44
 """Above so many levels their numbers overlap on a phone, and on any screen; then only the selected one shows its number."""
@@ -156,12 +157,12 @@ def _spectrum(scale: AxisScale, curve: Sequence[tuple[int, float]]) -> str:
     if len(curve) < 2:
         return ""
     top = math.log2(curve[-1][0])
-    points = [(scale.place(level), HEIGHT * (1 - 0.92 * math.log2(k) / top)) for k, level in curve]
+    points = [(scale.place(level), HEIGHT * (1 - RISE * math.log2(k) / top)) for k, level in curve]
     points = [(min(max(x, 0), 100), y) for x, y in points]
     line = " ".join(f"{x:.3f},{y:.2f}" for x, y in points)
     area = f"{points[0][0]:.3f},{HEIGHT} {line} 100,{points[-1][1]:.2f} 100,{HEIGHT}"
     ks = [2**i for i in range(int(top) + 1)]
-    labels = "".join(f'<span style="top:{100 * (1 - 0.92 * math.log2(k) / top):.2f}%">{k}</span>' for k in ks)
+    labels = "".join(f'<span style="top:{100 * (1 - RISE * math.log2(k) / top):.2f}%">{k}</span>' for k in ks)
     return (
         '<div class="caption">frequency that a level decides (cycles per image, by the spectrum of the data)</div>'
         f'<div class="spectrum"><svg viewBox="0 0 100 {HEIGHT}" preserveAspectRatio="none" role="img">'

@@ -44,7 +44,8 @@ class Studio:
         Raises:
             SigmaTuneError: if it lies outside the permitted places, or cannot be loaded.
         """
-        return self.models.get(self.places.model(state.model), state.condition())
+        with self.places.named():
+            return self.models.get(self.places.model(state.model), state.condition())
 
     def session(self, request: gr.Request) -> Session:
         """The session of the tab that asks."""
@@ -89,6 +90,23 @@ def followed(
     task = QueuedTask(queue, stop, job)
     for overall in task.updates():
         yield {message: status(overall), **more()}
+    return task.result()
+
+
+def loaded(
+    studio: Studio, state: PageState, stop: threading.Event, message: gr.HTML
+) -> Generator[Updates, None, HeldModel]:
+    """Loads the model that a state names and returns it; a cancel ends the wait, while the model loads to the end.
+
+    Raises:
+        SigmaTuneError: as :meth:`Studio.held`.
+        Cancelled: if the task was cancelled.
+    """
+    yield {message: said(f"Loading {state.model}.")}
+    task = QueuedTask(Turns(), stop, lambda turn: studio.held(state))
+    for _ in task.updates():
+        if stop.is_set():
+            raise Cancelled
     return task.result()
 
 

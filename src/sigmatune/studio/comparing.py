@@ -110,7 +110,7 @@ def comparison_view(compared: Compared, held: HeldModel) -> str:
         if plan.coefficients.deterministic  # others have no error of their own
     ]
     if is_image(held.model) and paired:
-        errors = [(name, residual(x, compared.exact).power) for name, x in paired]
+        errors = [(f"error of {name}", residual(x, compared.exact).power) for name, x in paired]
         text += power_chart(residual(compared.exact).power, errors, "compared-errors")
     return text
 

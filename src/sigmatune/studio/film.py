@@ -94,7 +94,8 @@ class Film:
             for name, x in (("noisy state", frame.z), ("estimate of the image", frame.x0))
         )
         title = f"<b>call {number} of {len(self.frames)}</b>, sigma {at}"
-        return f'<figure class="samples film"><figcaption>{title}</figcaption>{rows}</figure>{chart}'
+        figure = f'<figure class="samples film"><figcaption>{title}</figcaption>{rows}</figure>'
+        return f'<div class="halves charted filmed">{figure}<div>{chart}</div></div>'
 
 
 def film(held: HeldModel, state: PageState, turn: TaskTurn) -> Film:

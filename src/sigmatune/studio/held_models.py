@@ -6,7 +6,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ import torch
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models import load
 from sigmatune.models.load_pipeline import MissingCondition
+from sigmatune.models.pipeline import PipelineDenoiser
+from sigmatune.models.source import fetch
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, sample
 from sigmatune.plan.reference import reference_plan
@@ -101,8 +103,9 @@ class HeldModels:
         self.device = device
         self._held: OrderedDict[str, HeldModel] = OrderedDict()
         self._turns: dict[str, Turns] = {}
-        self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._building = threading.Lock()
+        """One model is built at a time: diffusers and transformers change torch's modules meanwhile, for all threads."""
 
     def get(self, source: str, condition: Mapping[str, Any]) -> HeldModel:
         """The model of a source under a condition.
@@ -111,27 +114,52 @@ class HeldModels:
             SigmaTuneError: if it cannot be loaded, or takes no such condition.
         """
         key = json.dumps([source, condition], sort_keys=True)
-        with self._lock:
-            loading, turns = self._loading.setdefault(key, threading.Lock()), self._turns.setdefault(source, Turns())
-        with loading:  # who asks for the same model waits; others do not
-            held = self._held.get(key) or HeldModel(source, self._load(source, condition), turns)
-            with self._lock:
-                self._held[key] = held
-                self._held.move_to_end(key)
-                while len(self._held) > MOST_MODELS:
-                    self._held.popitem(last=False)
-            return held
+        held = self._known(key)
+        if held is None:
+            fetch(source)  # which may take long and delays no other model
+            with self._building:
+                held = self._known(key) or self._built(key, source, condition)
+        return held
 
-    def _load(self, source: str, condition: Mapping[str, Any]) -> Denoiser:
+    def _known(self, key: str) -> HeldModel | None:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def _built(self, key: str, source: str, condition: Mapping[str, Any]) -> HeldModel:
+        with self._lock:
+            turns = self._turns.setdefault(source, Turns())
+        held = HeldModel(source, self._with(source, condition, turns), turns)
+        with self._lock:
+            self._held[key] = held
+            while len(self._held) > MOST_MODELS:
+                self._held.popitem(last=False)
+        return held
+
+    def _with(self, source: str, condition: Mapping[str, Any], turns: Turns) -> Denoiser:
+        """Loads a model, or gives the pipeline that is in memory another condition, on its turn because that runs its parts."""
+        with self._lock:
+            others = [held.model for held in self._held.values() if held.source == source]
+        other = next((model for model in others if isinstance(model, PipelineDenoiser)), None)
+        if other is None or other.origin is None:
+            return self._load(source, condition)
+        with turns.turn():
+            model = self._load(other.pipe, condition, name=source)
+        model.origin = replace(other.origin, options={"device": self.device, **condition})
+        return model
+
+    def _load(self, source: Any, condition: Mapping[str, Any], name: str = "") -> Denoiser:
+        name, where = (name, {}) if name else (source, {"device": self.device})
         try:
-            return load(source, device=self.device, **condition)
+            return load(source, **where, **condition)
         except MissingCondition as missing:
             kind, such = ("prompts", "a red fox") if "prompts" in str(missing) else ("labels", "0 1 2 3")
             raise SigmaTuneError(
-                f"{source} draws what you ask for: open 'Class, prompt and guidance' and fill in {kind}, such as {such}."
+                f"{name} draws what you ask for: open 'Class, prompt and guidance' and fill in {kind}, such as {such}."
             ) from None
         except TypeError:
             if not condition:
                 raise
-            names = ", ".join(name.replace("_", " ") for name in condition)
-            raise SigmaTuneError(f"{source} is an unconditional model; leave {names} empty.") from None
+            names = ", ".join(key.replace("_", " ") for key in condition)
+            raise SigmaTuneError(f"{name} is an unconditional model; leave {names} empty.") from None

@@ -19,7 +19,7 @@ from sigmatune.studio.tab_explore import LIVE, PRIVATE
 STYLE = files("sigmatune.studio").joinpath("studio.css").read_text(encoding="utf-8")
 FONTS = ("system-ui", "Segoe UI", "Roboto", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace")
-REMEMBER = "(link) => { if (link) history.replaceState(null, '', link); }"
+REMEMBER = "(link) => { if (link) history.replaceState(null, '', new URL(link).search); }"
 """Keeps the state in the page's address, so that reloading it or copying it restores the page."""
 
 

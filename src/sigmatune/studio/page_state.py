@@ -7,7 +7,7 @@ read back to the same float64, so the page that it opens has the same levels bit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -66,7 +66,7 @@ class PageState:
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "levels"}
         parts = {name: str(value) for name, value in given.items() if value != ""}
         if self.levels:
-            parts["levels"] = ",".join(repr(level) for level in self.levels)
+            parts["levels"] = written(self.levels)
         return "?" + urlencode(parts)
 
     @classmethod
@@ -98,6 +98,11 @@ class PageState:
             "guidance": numbers(self.guidance, "the guidance")[0] if self.guidance.strip() else None,
         }
         return {name: value for name, value in given.items() if value not in (None, "", [])}
+
+
+def written(levels: Sequence[float]) -> str:
+    """Levels as a text from which :func:`numbers` reads the same float64."""
+    return ",".join(repr(float(level)) for level in levels)
 
 
 def integer(text: Any, name: str) -> int:

@@ -6,6 +6,8 @@ A name is resolved, links followed, before it is compared, so neither ``..`` nor
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +52,15 @@ class Places:
         if not re.search(r"[/\\.~]", source) and not (self.start / source).exists():
             return source  # load() names the nearest bundled model
         return str(trained(self.file(source)))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Where the block raises a sentence, files have the names in it that a visitor knows, without the folders above."""
+        try:
+            yield
+        except SigmaTuneError as error:
+            words = re.sub(rf"{re.escape(str(self.uploads.resolve()))}/\w+/", "", str(error))
+            raise type(error)(words.replace(f"{self.start.resolve()}/", "")) from None
 
     def file(self, name: str) -> Path:
         """A file or folder below one of the folders.

@@ -7,11 +7,14 @@ anything from elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,17 @@ POLICY = (
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 """The page's content security policy: everything from the server itself; gradio compiles its templates in the browser."""
+
+ASKED = "Open the studio with its token: http://HOST:PORT/?token=TOKEN. The terminal that runs it shows this address."
+WRONG = f"This token is not the studio's. {ASKED}"
+
+REFUSAL = """<!doctype html><html lang="en"><meta charset="utf-8"><title>SigmaTune studio</title>
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<body style="font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 12vh auto; padding: 0 1rem">
+<h1 style="font-size: 1.3rem">SigmaTune studio</h1><p role="alert">{words}</p></body></html>
+"""
+"""The page of a refusal."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -57,7 +71,7 @@ class Gate:
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         refusal = self._refusal(headers, given)
         if refusal is not None:
-            await _refuse(scope, send, *refusal)
+            await _refuse(scope, send, *refusal, page="text/html" in headers.get("accept", ""))
             return
 
         async def sent(message: Message) -> None:
@@ -75,7 +89,7 @@ class Gate:
         if origin and origin != "null" and hostname(origin.partition("://")[2]) != host:
             return 403, "Another site may not use the studio."
         if self.token is not None and not any(same(one, self.token) for one in (given, _cookie(headers))):
-            return 401, "Open the studio with its token: http://HOST:PORT/?token=TOKEN."
+            return 401, WRONG if given else ASKED
         return None
 
     def _added(self, given: str) -> list[tuple[bytes, bytes]]:
@@ -109,13 +123,16 @@ def _cookie(headers: dict[str, str]) -> str:
     return cookies[COOKIE].value if COOKIE in cookies else ""
 
 
-async def _refuse(scope: Scope, send: Send, code: int, words: str) -> None:
+async def _refuse(scope: Scope, send: Send, code: int, words: str, *, page: bool) -> None:
+    """Answers with a sentence: a page for whoever opens one, plain text for a program."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    kind = "html" if page else "plain"
+    headers = [(b"content-type", f"text/{kind}; charset=utf-8".encode()), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": code, "headers": headers})
-    await send({"type": "http.response.body", "body": words.encode() + b"\n"})
+    body = REFUSAL.format(words=escape(words)) if page else f"{words}\n"
+    await send({"type": "http.response.body", "body": body.encode()})
 
 
 def checked(host: str, token: str) -> tuple[tuple[str, ...], str | None]:
@@ -211,4 +228,11 @@ def _run(
         config = uvicorn.Config(
             Gate(app, hosts, token), log_level="warning", access_log=False, timeout_graceful_shutdown=2
         )
+        logging.getLogger("uvicorn.error").addFilter(_worth_saying)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is none of those about open pages that an interrupt cuts off."""
+    cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut and "graceful shutdown" not in record.getMessage()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sigmatune.plan import Plan
 from sigmatune.studio.page_state import PageState
+from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sigmatune.studio.film import Film
     from sigmatune.studio.held_models import HeldModel
 
-MOST_SESSIONS = 64
+MOST_SESSIONS, MOST_PAST = 64, 100
 
 
 @dataclass(eq=False)
@@ -28,6 +29,7 @@ class Session:
         folder: Its files.
         state: What it shows.
         plan: The plan that it explores.
+        past: What it showed before, the latest last.
         tuned: The plan of its last tuning.
         best: The best levels so far of a tuning that runs or was cancelled.
         film: The steps of one sampling.
@@ -37,11 +39,29 @@ class Session:
     folder: Path
     state: PageState | None = None
     plan: Plan | None = None
+    past: list[PageState] = field(default_factory=list)
     tuned: Plan | None = None
     best: Plan | None = None
     film: Film | None = None
     compared: tuple[Compared, HeldModel] | None = None
     _stops: dict[str, threading.Event] = field(default_factory=dict)
+
+    def show(self, state: PageState, plan: Plan) -> None:
+        """Notes what it shows from now on, and keeps what it showed for :meth:`back`."""
+        if self.state is not None and self.state != state:
+            self.past = [*self.past, self.state][-MOST_PAST:]
+        self.state, self.plan = state, plan
+
+    def back(self) -> PageState:
+        """Takes back the last change and returns the state before it.
+
+        Raises:
+            SigmaTuneError: if there is none.
+        """
+        if not self.past:
+            raise SigmaTuneError("there is nothing to undo on this page.")
+        self.state, self.plan = self.past.pop(), None
+        return self.state
 
     def begin(self, what: str) -> threading.Event:
         """Begins a task of a kind, which cancels the one before it; returns what cancels this one."""

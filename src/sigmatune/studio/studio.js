@@ -1,5 +1,6 @@
-// The draggable axis of noise levels, and the slider between two rows of images. Gradio runs this once, with `element` (the
-// component's root, whose content the server replaces), `trigger` (an event for the server) and `watch` (after a replacement).
+// The draggable axis of noise levels, the slider between two rows of images, and the refusal of large files. Gradio runs this
+// once, with `element` (the component's root, whose content the server replaces), `trigger` (an event for the server) and
+// `watch` (after a replacement).
 const box = () => element.querySelector(".axis");
 const handles = () => [...element.querySelectorAll(".level")];
 const three = (x) => Number(x.toPrecision(3)).toString();
@@ -94,6 +95,24 @@ document.addEventListener("input", (event) => {
   const compared = event.target.closest ? event.target.closest(".compare") : null;
   if (compared) compared.style.setProperty("--at", event.target.value + "%");
 });
+
+// Gradio asks the server for the progress of a large upload that it then does not send, which fails; this refuses it before.
+const most = (window.gradio_config && window.gradio_config.max_file_size) || Infinity;
+function tooLarge(event) {
+  const given = event.type === "drop" ? event.dataTransfer : event.target.type === "file" ? event.target : null;
+  const field = event.target.closest && event.target.closest(".block"), files = given ? [...given.files] : [];
+  if (!field || !files.length) return;
+  field.querySelectorAll(".said").forEach((one) => one.remove());
+  const large = files.filter((file) => file.size > most).map((file) => file.name);
+  if (!large.length) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  if (event.type === "change") event.target.value = "";
+  const said = Object.assign(document.createElement("div"), { className: "said problem", role: "alert" });
+  said.textContent = `${large.join(", ")} has more than ${Math.round(most / 2 ** 20)} MiB, the most that an upload may have.`;
+  field.append(said);
+}
+for (const kind of ["change", "drop"]) document.addEventListener(kind, tooLarge, true);
 
 watch("value", read);
 read();

@@ -13,7 +13,7 @@ import gradio as gr
 from sigmatune.core.schedule import whole
 from sigmatune.plan import Plan
 from sigmatune.plan.plan import mismatch
-from sigmatune.studio.callbacks import Studio, Updates, followed, sentences, uploaded_plan
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences, uploaded_plan
 from sigmatune.studio.comparing import (
     EXPLORED,
     MOST,
@@ -28,8 +28,7 @@ from sigmatune.studio.comparing import (
 from sigmatune.studio.explore import family_choices
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.page_state import PageState, integer
-from sigmatune.studio.sessions import Session
-from sigmatune.studio.tab_explore import LIVE, ExploreTab, stated
+from sigmatune.studio.tab_explore import LIVE, ExploreTab, present, stated
 from sigmatune.studio.views import said
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.workflows.paired_errors import asked_for
@@ -95,9 +94,8 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
     ) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
         stop, pairs = session.begin("compare"), asked_for(integer(noises, "the noises"), 256)
-        yield {tab.message: said(f"Loading {state.model}.")}
-        held = studio.held(state)
-        labels, plans = listed_plans(session, held, state, wanted, given)
+        held = yield from loaded(studio, state, stop, tab.message)
+        labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
         done = yield from followed(
             held.turns, stop, lambda turn: compare(held, labels, plans, state, pairs, turn), tab.message
         )
@@ -120,9 +118,8 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
         state, session = stated(values), studio.session(request)
         stop, count = session.begin("compare"), integer(number, "the images")
         whole(count, "images", most=MOST_IMAGES)
-        yield {tab.message: said(f"Loading {state.model}.")}
-        held = studio.held(state)
-        labels, plans = listed_plans(session, held, state, wanted, given)
+        held = yield from loaded(studio, state, stop, tab.message)
+        labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
         text = yield from followed(
             held.turns, stop, lambda turn: board(held, labels, plans, state, count, turn), tab.message
         )
@@ -142,18 +139,19 @@ def foreign(held: HeldModel, labels: Sequence[str], plans: Sequence[Plan]) -> li
 
 
 def listed_plans(
-    session: Session, held: HeldModel, state: PageState, wanted: Sequence[str], given: Any
+    studio: Studio, request: gr.Request, held: HeldModel, state: PageState, wanted: Sequence[str], given: Any
 ) -> tuple[list[str], list[Plan]]:
     """The names and plans of a comparison: those of the list, then the uploaded ones.
 
     Raises:
         SigmaTuneError: if there are too few or too many, or a file is no plan.
     """
+    session = present(studio, request, state) if EXPLORED in wanted else studio.session(request)
     known: dict[str, Plan | None] = {EXPLORED: session.plan, TUNED: session.tuned}
     for path in given or []:
         name = Path(path).name
         if name in known:
             raise SigmaTuneError(f"two of the files are called {name}; rename one.")
         known[name] = uploaded_plan(path)
-    labels = list(dict.fromkeys([*(wanted or []), *(name for name in known if name not in (EXPLORED, TUNED))]))
+    labels = list(dict.fromkeys([*wanted, *(name for name in known if name not in (EXPLORED, TUNED))]))
     return labels, chosen(labels, state, held, known)

@@ -11,10 +11,10 @@ import gradio as gr
 
 from sigmatune.models.bundled import bundled_names
 from sigmatune.studio.axis import axis_html
-from sigmatune.studio.callbacks import Studio, Updates, followed, sentences
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences
 from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, look, plan_of, solver_choices
 from sigmatune.studio.held_models import HeldModel
-from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers
+from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers, written
 from sigmatune.studio.sessions import Session
 from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import error_view, said, samples
@@ -31,7 +31,7 @@ class ExploreTab:
     """The components of the tab that others use.
 
     Attributes:
-        fields: The fields of a :class:`PageState`, in order, ``levels`` as a hidden list.
+        fields: The fields of a :class:`PageState`, in order; ``levels`` is hidden, and empty for the family's.
         message: Where sentences appear.
         link: The link that holds the page's state.
         tabs: The tabs of the page, of which this one is ``explore``.
@@ -61,7 +61,8 @@ def stated(values: tuple[Any, ...]) -> PageState:
     """
     model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance = values
     return PageState(
-        str(model or ""), str(solver or ""), integer(calls, "calls"), str(family or ""), tuple(levels or ()),
+        str(model or ""), str(solver or ""), integer(calls, "calls"), str(family or ""),
+        tuple(numbers(levels, "levels")) if levels else (),
         integer(seed, "the seed"), integer(noises, "noises"), labels or "", prompts or "", negative or "", guidance or "",
     )  # fmt: skip
 
@@ -69,7 +70,7 @@ def stated(values: tuple[Any, ...]) -> PageState:
 def field_values(state: PageState) -> list[Any]:
     """The values of the fields that hold a state; the inverse of :func:`stated`."""
     return [
-        state.model, state.solver, state.calls, state.family, list(state.levels), str(state.seed), state.noises,
+        state.model, state.solver, state.calls, state.family, written(state.levels), str(state.seed), state.noises,
         state.labels, state.prompts, state.negative, state.guidance,
     ]  # fmt: skip
 
@@ -94,7 +95,9 @@ def build(studio: Studio, tabs: gr.Tabs) -> ExploreTab:
     with gr.Accordion("Class, prompt and guidance, for models that take them", open=False):
         with gr.Row(elem_classes="fields"):
             labels = gr.Textbox(first.labels, label="Labels", placeholder="0 1 2", elem_id="labels", min_width=120)
-            guidance = gr.Textbox(first.guidance, label="Guidance", placeholder="the model's own", min_width=120)
+            guidance = gr.Textbox(
+                first.guidance, label="Guidance", placeholder="the model's own", elem_id="guidance", min_width=120
+            )
             negative = gr.Textbox(first.negative, label="Negative prompt", min_width=180)
         prompts = gr.Textbox(first.prompts, label="Prompts, one per line", lines=2, elem_id="prompts")
     message = gr.HTML("", elem_id="message", elem_classes="messages")
@@ -104,18 +107,21 @@ def build(studio: Studio, tabs: gr.Tabs) -> ExploreTab:
         typed = gr.Textbox(
             label="Levels, falling; change them and press Enter", elem_id="levels", scale=5, min_width=240
         )
-        back = gr.Button("Reset levels", elem_id="back", scale=0, min_width=180)
+        undo = gr.Button("Undo", elem_id="undo", scale=0, min_width=80)
+        back = gr.Button("Reset", elem_id="back", scale=0, min_width=80)
         stop = gr.Button("Stop", elem_id="stop-explore", scale=0, min_width=80)
     errors = gr.HTML("", elem_id="errors", apply_default_css=False)
-    levels = gr.State(list(first.levels))
+    # in the page, so that it survives a restart of the server
+    levels = gr.Textbox(written(first.levels), visible="hidden", elem_id="moved")
     link = gr.Textbox(label="Link to this page as it is", elem_id="link", buttons=["copy"], interactive=False)
     fields = [model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance]
     tab = ExploreTab(fields, message, link, tabs, typed, axis, shown, errors)
-    _connect(studio, tab, back, stop)
+    _connect(studio, tab, (undo, back, stop))
     return tab
 
 
-def _connect(studio: Studio, tab: ExploreTab, back: gr.Button, stop: gr.Button) -> None:
+def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) -> None:
+    undo, back, stop = buttons
     model, solver, calls, family, _, seed, noises, labels, prompts, negative, guidance = tab.fields
 
     @sentences(tab.message)
@@ -132,11 +138,15 @@ def _connect(studio: Studio, tab: ExploreTab, back: gr.Button, stop: gr.Button) 
         yield from explored(studio, tab, request, replace(stated(values), levels=given))
 
     @sentences(tab.message)
-    def written(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
+    def typed(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
         given = tuple(level for level in numbers(text, "levels") if level != 0)
         if not given:
             raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
         yield from explored(studio, tab, request, replace(stated(values), levels=given))
+
+    @sentences(tab.message)
+    def undone(request: gr.Request) -> Iterator[Updates]:
+        yield from explored(studio, tab, request, studio.session(request).back())
 
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("explore")
@@ -149,8 +159,9 @@ def _connect(studio: Studio, tab: ExploreTab, back: gr.Button, stop: gr.Button) 
     for field in (labels, prompts, negative, guidance):
         field.blur(kept, tab.fields, **options)
     tab.axis.submit(moved, tab.fields, **options)
-    tab.typed.submit(written, [tab.typed, *tab.fields], **options)
+    tab.typed.submit(typed, [tab.typed, *tab.fields], **options)
     back.click(renewed, tab.fields, **options)
+    undo.click(undone, None, **options)
     stop.click(stopped, **LIVE)
 
 
@@ -158,17 +169,24 @@ def explored(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageSt
     """Shows a state: first the axis, then samples, then the converged solution and the errors."""
     session = studio.session(request)
     stop = session.begin("explore")
-    yield {tab.message: said(f"Loading {state.model}.")}
-    held = studio.held(state)
+    held = yield from loaded(studio, state, stop, tab.message)
     plan = plan_of(state, held.model)
     if state.levels:  # the levels decide, and the field follows
         state = replace(state, calls=min(plan.calls, MOST_CALLS))
-    session.state, session.plan = state, plan
+    session.show(state, plan)
     yield {**fields_of(tab, state, request), **axis_of(tab, held, state, session)}
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
     errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
     yield finished(tab, held, looked, errors)
+
+
+def present(studio: Studio, request: gr.Request, state: PageState) -> Session:
+    """The session of a page whose state is given; a restarted server has forgotten its plan, and compiles it again."""
+    session = studio.session(request)
+    if session.plan is None:
+        session.show(state, plan_of(state, studio.held(state).model))
+    return session
 
 
 def brought(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState) -> Iterator[Updates]:
@@ -184,7 +202,9 @@ def brought(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageSta
 
 def fields_of(tab: ExploreTab, state: PageState, request: gr.Request) -> Updates:
     """Updates of all fields to a state, and of the link."""
-    link = f"http://{request.headers['host']}/{state.link()}"
+    origin = request.headers.get("origin", "null")  # the browser's, because a proxy may encrypt
+    place = origin if origin != "null" else f"http://{request.headers['host']}"
+    link = f"{place}/{state.link()}"
     return {**dict(zip(tab.fields, field_values(state), strict=True)), tab.link: link}
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from sigmatune.studio.callbacks import Studio, Updates, followed, sentences
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences
 from sigmatune.studio.film import SpectrumPage, film, spectrum_page
 from sigmatune.studio.tab_explore import LIVE, ExploreTab, stated
 from sigmatune.studio.turns import Turns
-from sigmatune.studio.views import said
 from sigmatune.support.card import count
 from sigmatune.support.errors import SigmaTuneError
 
@@ -50,8 +49,7 @@ def _film(studio: Studio, explore: ExploreTab, parts: tuple[Any, ...]) -> None:
     def filmed(request: gr.Request, *values: Any) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
         stop = session.begin("film")
-        yield {message: said(f"Loading {state.model}.")}
-        held = studio.held(state)
+        held = yield from loaded(studio, state, stop, message)
         session.film = yield from followed(held.turns, stop, lambda turn: film(held, state, turn), message)
         last = len(session.film.frames)
         yield {frame: gr.update(maximum=max(last, 2), value=1, visible=True), shown: session.film.page(1), message: ""}
@@ -92,7 +90,8 @@ def _spectrum(studio: Studio, parts: tuple[Any, ...]) -> None:
         paths = [Path(one) for one in given or []]
         source: Any = paths or studio.places.file(place.strip())
         name = count(len(paths), "uploaded file") if paths else Path(place.strip()).name
-        result = yield from followed(turns, stop, lambda turn: spectrum_page(source, name, turn), message)
+        with studio.places.named():
+            result = yield from followed(turns, stop, lambda turn: spectrum_page(source, name, turn), message)
         yield {page: drawn(result), message: ""}
 
     go.click(measured, [uploads, folder], [message, page], trigger_mode="once", **LIVE)

@@ -15,7 +15,7 @@ from sigmatune.plan.plan import mismatch
 from sigmatune.report.html import p
 from sigmatune.report.usage import python, shell
 from sigmatune.studio.callbacks import Studio, Updates, offer, plan_name, sentences, uploaded_plan
-from sigmatune.studio.tab_explore import LIVE, PRIVATE, ExploreTab, brought, stated
+from sigmatune.studio.tab_explore import LIVE, PRIVATE, ExploreTab, brought, present, stated
 from sigmatune.studio.tab_tune import with_plan
 from sigmatune.studio.views import said
 
@@ -57,11 +57,10 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
         upload = gr.File(label="Open a plan file in Explore", file_types=[".json"], height=145, elem_id="open-plan")
     boxes = [(gr.HTML("", visible=False), _box(name)) for name in (*PROGRAMS, "Python", "Shell")]
 
-    def filled(request: gr.Request) -> Iterator[Updates]:
-        session = studio.session(request)
-        if session.plan is None or session.state is None:
-            yield {message: said("There is no plan yet; Explore makes one.", "problem")}
-            return
+    def filled(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        session = present(studio, request, stated(values))
+        assert session.plan is not None
+        assert session.state is not None
         name = plan_name(session.state, session.plan)
         updates: Updates = {download: offer(session, session.plan, name)}
         for (words, code), kept in zip(boxes, texts(session.plan, session.state.model, name), strict=True):
@@ -83,7 +82,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
 
     pieces = [part for box in boxes for part in box]
     tab.select(lambda: "", None, message, **LIVE).then(
-        sentences(message)(filled), None, [message, download, *pieces], show_progress="hidden", **PRIVATE
+        sentences(message)(filled), explore.fields, [message, download, *pieces], show_progress="hidden", **PRIVATE
     )
     upload.upload(opened, [upload, *explore.fields], [message, explore.tabs, *explore.outputs], **LIVE)
 

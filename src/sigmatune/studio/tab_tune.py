@@ -12,7 +12,7 @@ import gradio as gr
 
 from sigmatune.measures import MEASURES
 from sigmatune.plan import Plan
-from sigmatune.studio.callbacks import Studio, Updates, followed, offer, plan_name, sentences
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, offer, plan_name, sentences
 from sigmatune.studio.explore import solver_choices
 from sigmatune.studio.page_state import PageState, integer
 from sigmatune.studio.tab_explore import LIVE, ExploreTab, brought, stated
@@ -123,8 +123,8 @@ def run(studio: Studio, tab: TuneTab, request: gr.Request, state: PageState, tas
         tab.verdict: "",
         tab.page: "",
     }
-    yield {tab.message: said(f"Loading {state.model}."), tab.stages: stage_table([]), **cleared}
-    held = studio.held(state)
+    yield {tab.stages: stage_table([]), **cleared}
+    held = yield from loaded(studio, state, stop, tab.message)
     session.tuned = session.best = None
 
     def so_far() -> Updates:

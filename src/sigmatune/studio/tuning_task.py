@@ -25,6 +25,7 @@ from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.effort import EFFORTS
 from sigmatune.tuning.estimates import TuningJob
 from sigmatune.tuning.guard_evidence import statement
+from sigmatune.tuning.stage_words import in_words
 from sigmatune.tuning.tuner import check
 
 REPORT_ROWS = 8
@@ -94,11 +95,17 @@ def stage_table(stages: list[Mapping[str, Any]]) -> str:
         change = math.exp(min(log["validation"] - best, 0.0)) - 1
         said = "first" if math.isinf(best) else "none" if change > -0.0005 else f"{change:+.1%}"
         calls, error = sum(log["network_evaluations"].values()), three(math.exp(log["validation"]))
-        rows.append(("", [escape(str(log["stage"])), error, said, f"{calls:,}", f"{log['seconds']:.1f} s"]))
+        rows.append(("", [_stage(str(log["stage"])), error, said, f"{calls:,}", f"{log['seconds']:.1f} s"]))
         best = min(best, log["validation"])
     if not rows:
         return p("The stages appear here as they finish. References are measured first.", "note")
-    return table(["stage", "error", "change", "network evaluations", "time"], rows)
+    note = "The error is that of the best plan so far, on validation noises that no stage uses to search."
+    return table(["stage", "error", "change", "network evaluations", "time"], rows) + p(note, "note")
+
+
+def _stage(name: str) -> str:
+    """A stage with what it does in a few words."""
+    return f'{escape(name)} <span class="why">{escape(in_words(name))}</span>'
 
 
 def verdict(plan: Plan) -> str:

@@ -1,23 +1,8 @@
 """The stages of tuning: every way to propose plans, by name.
 
-========================== =========================================================== ==================================
-stage                      what it proposes                                            network evaluations per image
-========================== =========================================================== ==================================
-``static``                 families over their parameters and ends                     K per finalist
-``closed-form``            the optimum for Gaussian data of the samples' spectrum      none
-``discretisation``         exact optima of the discretisation loss                     one table for all budgets
-``trajectory``             dynamic programming on the student's own states             one table for all budgets
-``surrogate``              optima of a surrogate corrected by measurements             K per trial
-``search``                 CMA-ES over the levels                                      K per trial
-``gradient``               L-BFGS through the plan, over the levels                    3 or 4 K per step
-``start``                  the same over levels and the size of the start noise        3 or 4 K per step
-``queries``                the same over levels and queried levels                     3 or 4 K per step
-``coefficients``           the same over levels and coefficients                       3 or 4 K per step
-``evolution``              over subsets of the timesteps, see :mod:`~.blackbox`        K per trial
-========================== =========================================================== ==================================
-
 A stage with many candidates first ranks them by the :mod:`~sigmatune.tuning.surrogate`, which costs no evaluations.
-:mod:`~sigmatune.tuning.stage_choice` decides whether a stage runs, and :mod:`~sigmatune.tuning.climb` runs them.
+:mod:`~sigmatune.tuning.stage_words` says what each does and costs, :mod:`~sigmatune.tuning.stage_choice` decides whether it
+runs, and :mod:`~sigmatune.tuning.climb` runs them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,261 @@
+"""The studio's page where something is in the way: a server that dies, a wrong token, prompts, bad folders, large files."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sigmatune.solvers import PHASE_SPACE
+from sigmatune.studio.places import UPLOAD
+from sigmatune.support import hub_access
+from visitor import serving, visit
+
+pytestmark = pytest.mark.browser
+
+TOKEN = "a-long-enough-token"
+LEVELS = "?model=digits&calls=4&levels=90,12.5,1.5,0.25&noises=4"
+GONE = r"ERR_|Failed to (load|fetch)|fetch|network|Connection|stream"
+"""What a browser and Gradio log when a server dies."""
+
+
+def typed_levels(page):
+    return page.input_value("#levels textarea, #levels input")
+
+
+def test_a_page_goes_on_where_the_server_was_restarted(browser, tmp_path):
+    (tmp_path / "start").mkdir()
+    with serving(tmp_path) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        visitor = visit(browser, address, link=LEVELS, expected=GONE)
+        seen = visitor.__enter__()
+        errors, page = seen.ready(), seen.page
+        levels, images = typed_levels(page), seen.images
+    seen.type("#seed", "1")  # nobody is there
+    page.wait_for_selector("text=/connection|server/i")
+    with serving(tmp_path, port=port):
+        page.wait_for_function("document.querySelector('#errors table') && !document.querySelector('.toast-body')")
+        seen.ready()
+        assert typed_levels(page) == levels
+        seen.type("#seed", "0")
+        assert seen.ready(after=seen.errors if seen.errors != errors else "") == errors
+        assert seen.images == images
+        page.reload()
+        seen.ready()
+        assert (typed_levels(page), seen.images) == (levels, images)
+        visitor.__exit__(None, None, None)
+
+
+def test_an_idle_page_does_not_notice_a_restart(browser, tmp_path):
+    (tmp_path / "start").mkdir()
+    with serving(tmp_path) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        visitor = visit(browser, address, link=LEVELS, expected=GONE)
+        seen = visitor.__enter__()
+        errors, levels = seen.ready(), typed_levels(seen.page)
+    with serving(tmp_path, port=port):
+        seen.tab("Keep")  # the new server has never seen this page's plan
+        seen.page.wait_for_selector("#plan:not([disabled])")
+        seen.tab("Explore")
+        seen.type("#seed", "1")
+        seen.ready(after=errors)
+        assert typed_levels(seen.page) == levels
+        visitor.__exit__(None, None, None)
+
+
+def test_without_its_token_the_page_is_a_sentence(browser, tmp_path):
+    (tmp_path / "start").mkdir()
+    with serving(tmp_path, token=TOKEN) as address:
+        for link, words in (("", "Open the studio with its token"), ("?token=wrong-but-long", "not the studio's")):
+            with visit(browser, address, link=link, expected="401") as visitor:
+                assert visitor.answer.status == 401
+                assert words in visitor.page.inner_text("[role=alert]")
+                assert visitor.page.locator(".gradio-container").count() == 0
+        with visit(browser, address, link=f"?token={TOKEN}&model=digits&calls=4&noises=2") as visitor:
+            visitor.ready()
+            assert TOKEN not in visitor.page.url
+            visitor.page.reload()  # the browser keeps it
+            visitor.ready()
+
+
+@pytest.mark.parametrize("name", [next(iter(PHASE_SPACE)), "reduced-babo"])
+def test_a_solver_of_phase_space_is_refused_in_a_sentence(browser, address, name):
+    with visit(browser, address, link=f"?model=digits&solver={name}") as visitor:
+        assert visitor.said() == (
+            f"{name} samples in phase space, which this page does not show; use `sigmatune sample`."
+        )
+        visitor.page.locator("#solver input").click()
+        visitor.page.get_by_role("option", name="euler", exact=True).click()
+        visitor.ready()
+
+
+@pytest.mark.parametrize(("family", "field", "text"), [("sd15", "#prompts", "a red cat"), ("dit", "#labels", "1 2")])
+def test_a_model_that_is_asked_for_something_draws_it_with_guidance(
+    browser, address, studio_folder, family, field, text
+):
+    from tiny_pipelines import FAMILIES
+
+    FAMILIES[family].pipe().save_pretrained(studio_folder / "start" / family)
+    link = f"?model=./{family}&calls=3&noises=2&solver=euler&family=uniform-trailing"
+    with visit(browser, address, link=link) as visitor:
+        page = visitor.page
+        said = visitor.said()  # it draws nothing by itself
+        assert said.startswith(f"{family} draws what you ask for")
+        page.get_by_role("button", name="Class, prompt and guidance").click()
+        page.fill(f"{field} input, {field} textarea", text)
+        page.locator("#guidance input, #guidance textarea").fill("3")  # while the model loads with the prompt
+        page.locator("#guidance input, #guidance textarea").blur()
+        page.wait_for_function("location.search.includes('guidance=3')")
+        errors, images = visitor.ready(), visitor.images
+        assert len(images) == 2
+        page.locator("#guidance input, #guidance textarea").fill("7")
+        page.locator("#guidance input, #guidance textarea").blur()
+        visitor.ready(after=errors)
+        assert visitor.images != images
+
+
+def test_a_folder_that_cannot_be_measured_is_refused(browser, address, studio_folder, tmp_path):
+    start = studio_folder / "start"
+    (start / "empty").mkdir()
+    (start / "text").mkdir()
+    (start / "text" / "notes.txt").write_text("no image")
+    (start / "sizes").mkdir()
+    for i, size in enumerate((8, 9)):
+        Image.fromarray(np.zeros((size, 8), dtype=np.uint8)).save(start / "sizes" / f"{i}.png")
+    with visit(browser, address, link="?model=digits&calls=3&noises=2") as visitor:
+        visitor.ready()
+        visitor.tab("Frequencies")
+        said = set()
+        for place in ("", "nowhere", str(tmp_path), "../..", "empty", "text", "sizes"):
+            visitor.page.fill("#image-folder input, #image-folder textarea", place)
+            visitor.page.click("#spectrum")
+            visitor.page.wait_for_function(
+                "(seen) => { const m = document.querySelector('#spectrum-message .problem');"
+                " return m && !seen.includes(m.innerText); }", arg=list(said)
+            )  # fmt: skip
+            text = visitor.said("#spectrum-message")
+            assert str(start) not in text
+            said.add(text)
+        assert sum("outside" in text for text in said) == 2
+
+
+def test_a_large_file_is_refused_before_it_is_sent(browser, address, tmp_path):
+    large, small = tmp_path / "large.json", tmp_path / "small.txt"
+    with large.open("wb") as file:
+        file.truncate(UPLOAD + 1)
+    small.write_text("no plan")
+    with visit(browser, address, link="?model=digits&calls=3&noises=2") as visitor:
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", large)
+        assert "more than 64 MiB" in visitor.said("#open-plan")
+        page.set_input_files("#open-plan input[type=file]", small)
+        page.wait_for_function("!document.querySelector('#open-plan .said')")
+        page.wait_for_selector("text=/Invalid file type/")
+
+
+def test_a_hub_that_does_not_answer_is_said_within_seconds(browser, address, monkeypatch):
+    import huggingface_hub
+
+    over = threading.Event()
+
+    def silent(url, timeout):
+        over.wait(60)
+        raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", silent)
+    monkeypatch.setattr(hub_access, "_silent", {})
+    with visit(browser, address, link="?model=digits&calls=3&noises=2") as visitor:
+        visitor.ready()
+        began = time.monotonic()
+        visitor.type("#model", "nobody/nothing")
+        assert "the hub cannot be reached" in visitor.said()
+        assert time.monotonic() - began < 8
+        monkeypatch.setattr(hub_access, "SECONDS", 60)
+        visitor.type("#model", "nobody/else")
+        visitor.page.wait_for_selector("text=Loading nobody/else")
+        visitor.page.click("#stop-explore")
+        visitor.page.wait_for_selector("#message >> text=Stopped")
+        over.set()
+
+
+@pytest.mark.slow
+def test_a_page_survives_the_kill_of_the_command(browser, tmp_path):
+    """The real command, killed while it tunes: the page says so, and comes back with its state when the command does."""
+    command = [sys.executable, "-m", "sigmatune", "studio", "digits", "--port"]
+
+    def started(port):
+        server = subprocess.Popen([*command, str(port)], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        return server, re.search(r"http\S+/", server.stdout.readline())[0]
+
+    server, address = started(0)
+    try:
+        with visit(browser, address, link=LEVELS, expected=GONE) as visitor:
+            page = visitor.page
+            visitor.ready()
+            levels = typed_levels(page)
+            visitor.tab("Tune")
+            page.click("#tune")
+            page.wait_for_selector("#tune-message progress")
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+            page.wait_for_selector("text=/connection to the server was lost/i")
+            server, _ = started(int(address.rstrip("/").rpartition(":")[2]))
+            visitor.ready()
+            assert page.locator("#tune-message progress").count() == 0
+            assert typed_levels(page) == levels
+    finally:
+        server.kill()
+
+
+SCREENS = [(390, False), (390, True), (1280, False), (1280, True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), SCREENS)
+def test_every_tab_fits_every_screen(browser, address, tmp_path, width, dark):
+    """With SIGMATUNE_SCREENSHOTS=folder it leaves a picture of every tab there, 20 in all."""
+    folder = os.environ.get("SIGMATUNE_SCREENSHOTS") or tmp_path
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (40, 16, 16), dtype=np.uint8))
+    with visit(browser, address, width=width, height=900, dark=dark, link="?model=digits&calls=5") as visitor:
+        page = visitor.page
+
+        def shown(tab):
+            assert visitor.sideways <= 0, tab
+            visitor.shot(f"all_{tab.lower()}_{width}_{'dark' if dark else 'light'}", folder=folder)
+
+        visitor.ready()
+        shown("Explore")
+        visitor.tab("Tune")
+        page.fill("#tune-calls input", "5")
+        page.click("#tune")
+        page.wait_for_selector("#report iframe", state="attached")
+        shown("Tune")
+        visitor.tab("Compare")
+        page.click("#compare")
+        page.wait_for_selector("#comparison table")
+        shown("Compare")
+        visitor.tab("Frequencies")
+        page.click("#film")
+        page.wait_for_selector("#film-frame img")
+        page.set_input_files("#images input[type=file]", tmp_path / "images.npz")
+        page.wait_for_selector("#images .file-preview, #images table")
+        page.click("#spectrum")
+        page.wait_for_selector("#spectrum-page table")
+        shown("Frequencies")
+        visitor.tab("Keep")
+        page.wait_for_selector("#plan:not([disabled])")
+        page.wait_for_selector(".kept")
+        shown("Keep")
+    assert len(list(Path(folder).glob(f"studio_all_*_{width}_{'dark' if dark else 'light'}.png"))) == 5

@@ -1,0 +1,160 @@
+"""A studio in this process, and a visitor of its page in Chromium who notes what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CHROMIUM = next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if p.exists()), None)
+SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
+"""A folder to which the tests write what they saw; the pages of docs/ show these."""
+
+LONG = 300_000
+"""Milliseconds to wait for anything, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium (apt-get install chromium)")
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def studio_folder(tmp_path_factory):
+    """The folder in which :func:`address` runs: ``start`` is where its command was started."""
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "start").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(studio_folder):
+    """A studio of the bundled digits with a start folder of its own."""
+    from little import little_work  # imports much, and most tests need no studio
+
+    with little_work(), serving(studio_folder) as shown:
+        yield shown
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *, port: int = 0, token: str | None = None) -> Iterator[str]:
+    """A studio in a thread of this process, and its address."""
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    import uvicorn
+
+    from sigmatune.studio.page_state import PageState
+    from sigmatune.studio.server import LOCAL, Gate, application
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGMATUNE_CACHE", str(folder / "cache"))
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "files" / "uploads"))
+        listener = socket.create_server(("127.0.0.1", port))
+        app = Gate(application(PageState("digits"), folder / "start", folder / "files", "cpu"), LOCAL, token)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+class Visitor:
+    """A page that notes what goes wrong on it; ``expected`` matches console errors that belong to the test."""
+
+    def __init__(self, browser, address, *, width=1280, height=900, dark=False, link="", expected="$^"):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", accept_downloads=True
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(LONG)
+        self.problems, self.hosts, self.expected = [], set(), expected
+        self.page.on("console", lambda m: self.problems.append(f"{m.text} {m.location}") if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.problems.append(str(e)))
+        self.page.on("request", lambda r: self.hosts.add(re.sub(r"^\w+://([^/:]+).*", r"\1", r.url)))
+        self.answer = self.page.goto(address + link)
+
+    def ready(self, *, after=""):
+        """Waits until the errors of the present plan are there, and differ from earlier ones."""
+        self.page.wait_for_function(
+            "(before) => { const e = document.querySelector('#errors'), m = document.querySelector('#message');"
+            " return e && m && e.querySelector('table') && !m.innerText.trim() && e.innerText !== before; }", arg=after
+        )  # fmt: skip
+        return self.errors
+
+    @property
+    def errors(self):
+        return self.page.inner_text("#errors")
+
+    @property
+    def images(self):
+        return self.page.eval_on_selector_all("#samples .noises:first-of-type img", "all => all.map(one => one.src)")
+
+    @property
+    def sideways(self):
+        """Pixels by which the page is wider than the screen."""
+        return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    def said(self, place="#message"):
+        """The sentence about what is wrong."""
+        self.page.wait_for_selector(f"{place} .problem")
+        text = self.page.inner_text(f"{place} .problem")
+        assert text.endswith((".", "?"))
+        assert "Traceback" not in text
+        return text
+
+    def type(self, field, text):
+        """Fills a field and presses Enter."""
+        self.page.fill(f"{field} input, {field} textarea", text)
+        self.page.press(f"{field} input, {field} textarea", "Enter")
+
+    def tab(self, name):
+        """Turns to a tab, also to one that a narrow screen keeps in a menu."""
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        if tab.is_visible():
+            tab.click()
+            return
+        self.page.locator("button[aria-haspopup]:visible, .overflow-menu button:visible").first.click()
+        self.page.locator(".overflow-dropdown button", has_text=name).click()
+
+    def shot(self, name, *, top=0, folder=SHOTS):
+        """Writes a screenshot of the whole page, or of its first pixels."""
+        if folder:
+            self.page.mouse.move(0, 0)
+            self.page.wait_for_timeout(400)
+            clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
+            file = Path(folder) / f"studio_{name}.png"
+            self.page.screenshot(path=file, full_page=True, clip=clip)
+            Image.open(file).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE).save(file, optimize=True)
+
+    def close(self):
+        self.context.close()
+        unexpected = [problem for problem in self.problems if not re.search(self.expected, problem)]
+        assert not unexpected, unexpected
+        assert self.hosts <= {"127.0.0.1"} | {host for host in self.hosts if host.startswith(("data:", "blob:"))}
+
+
+@contextlib.contextmanager
+def visit(browser, address, **how):
+    """A visitor, whose page must have had no console error and no other host when the block ends."""
+    visitor = Visitor(browser, address, **how)
+    try:
+        yield visitor
+    finally:
+        visitor.close()
