@@ -3,8 +3,7 @@
 The network sleeps for 50 ms a call, so that workers beyond the machine's cores cost nothing but their scheduling, and returns
 what a real piece of 64 images returns: the features of the default extractor, of random directions and of the spectrum. Each
 number of workers does the same pieces per worker; efficiency is the time of one worker's pieces in sleep over the time of all.
-The bytes are those that the driver sends and receives for a real piece of ``digits``, images not kept. The memory is the peak
-of a process after such a piece; ``python benchmarks/engine_overhead.py memory`` measures it alone.
+The bytes are those that the driver sends and receives for a real piece of ``digits``, images not kept.
 
 Needs ``pip install 'sigmatune[ray,eval]'``.
 """
@@ -23,9 +22,6 @@ import datetime
 import json
 import logging
 import pickle
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -61,36 +57,17 @@ def real_bytes() -> tuple[int, int]:
     return len(pickle.dumps(piece)), len(pickle.dumps(shards._made(model, extractors, piece, lambda rows: None)))
 
 
-def real_piece(name: str) -> tuple[Any, list[Any], Any]:
-    """A model, extractors, and a piece of 64 images."""
+def real_piece(name: str, **options: Any) -> tuple[Any, list[Any], Any]:
+    """A model, loaded with options, extractors, and a piece of 64 images."""
     import sigmatune as st
     from sigmatune.evaluation import shards
     from sigmatune.evaluation.extractors import extractor
     from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 
-    model = st.load(name)
+    model = st.load(name, **options)
     plan = st.compile_plan(st.build_schedule("karras", CALLS, model.path), "euler", model)
     extractors = [extractor("efficientnet-lite0", tuple(model.pixel_shape)), Projections(), Rings()]
     return model, extractors, shards._Piece(plan, 0, range(64), 64, None, (0, 1, 2), keep=False)
-
-
-def peak(name: str, tick: Any) -> float:
-    """The peak memory of this process in MiB; after a piece of a model, if there is one."""
-    if name:
-        from sigmatune.evaluation import shards
-
-        model, extractors, piece = real_piece(name)
-        shards._made(model, extractors, piece, tick)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def memory() -> dict[str, float]:
-    """The peak memory in MiB of a process that does what a worker does, Ray imported, by model; "" is none."""
-    code = "import sys, engine_overhead; print(engine_overhead.peak(sys.argv[1], lambda rows: None))"
-    return {
-        name: float(subprocess.run([sys.executable, "-c", code, name], check=True, stdout=subprocess.PIPE).stdout)
-        for name in ("", "digits", "emoji")
-    }
 
 
 def measured(workers: int, sent: int, received: int) -> dict[str, Any]:
@@ -121,12 +98,7 @@ def main() -> None:
     """Measures."""
     from guard import machine
 
-    file, peaks = Path(__file__).parent / "results" / "engine_overhead.json", memory()
-    print(peaks, flush=True)
-    if sys.argv[1:] == ["memory"]:
-        result = json.loads(file.read_text(encoding="utf-8")) | {"memory_mib": peaks}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        return
+    file = Path(__file__).parent / "results" / "engine_overhead.json"
     ray.init(
         address="local",
         num_cpus=max(WORKERS),
@@ -146,7 +118,6 @@ def main() -> None:
         "load": os.getloadavg()[0],
         "images_per_piece": 64, "calls": CALLS, "call_seconds": SECONDS, "pieces_per_worker": EACH,
         "bytes_per_image": {"sent": sent / 64, "received": received / 64},
-        "memory_mib": peaks,
         "rows": rows,
     }  # fmt: skip
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

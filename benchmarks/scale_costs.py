@@ -1,10 +1,16 @@
 """What SDXL and FID on 50,000 images would cost on many workers: ``python benchmarks/scale_costs.py``.
 
-Nothing is measured here. The network evaluations are those that ``tune --dry-run`` and ``evaluate --dry-run`` count for latents
-of 4 x 128 x 128 under guidance; a duration of an evaluation is assumed. A job on W workers takes as many rounds as its pieces
+The memory of workers is measured: that of a real actor of Ray which has loaded a bundled model and the default extractor,
+after a piece of 64 images. So is what two workers of one machine read from its disk as they load the same folder, which is
+removed from the system's cache before.
+
+The rest is counted. The network evaluations are those that ``tune --dry-run`` and ``evaluate --dry-run`` count for latents of
+4 x 128 x 128 under guidance; a duration of an evaluation is assumed. A job on W workers takes as many rounds as its pieces
 need: a reference or a plan of the guard consists of whole micro-batches, an evaluation of pieces of 64 images. The search is
 counted as if the command did all of it alone, because gradients and the surrogate have no pieces, so more than one worker
 may be faster than this. A micro-batch returns its end points once, so an upper bound of what comes back is that of plans alone.
+
+``python benchmarks/scale_costs.py counts`` leaves the memory as it was. Needs ``pip install 'sigmatune[ray,eval]'``.
 """
 
 from __future__ import annotations
@@ -12,6 +18,11 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
+import shutil
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +85,132 @@ def evaluated(model: Imagined, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+MODELS = ("digits", "emoji", "cifar10-latent", "cifar10")
+"""The bundled models, the smallest first."""
+
+
+def status(name: str) -> float:
+    """A number of this process's status, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
+
+
+def idle(piece: None, tick: Any) -> dict[str, float]:  # noqa: ARG001 - as every piece
+    """The memory of a worker that has loaded nothing."""
+    return {"rss_mib": status("VmRSS"), "peak_mib": status("VmHWM")}
+
+
+def worked(model: Any, extractors: Any, piece: Any, tick: Any) -> dict[str, float]:
+    """The memory of a worker after a piece of images."""
+    from sigmatune.evaluation import shards
+
+    shards._made(model, extractors, piece, tick)
+    return {"rss_mib": status("VmRSS"), "peak_mib": status("VmHWM")}
+
+
+def memory() -> dict[str, dict[str, float]]:
+    """The memory of an actor by the model that it holds; "" is none."""
+    import scale_costs as here  # by its import path, not as the main program's
+    from engine_overhead import real_piece
+
+    from sigmatune.evaluation.extractors import held as held_extractors
+    from sigmatune.models.travel import held
+    from sigmatune.support.engine.ray_cluster import Ray
+
+    with Ray(workers=1) as engine:
+        found = {"": next(engine.run(here.idle, [], [None]))}
+    for name in MODELS:
+        model, extractors, piece = real_piece(name, device="cpu")
+        things = [held(model), held_extractors(extractors, tuple(model.pixel_shape), "cpu")]
+        with Ray(workers=1) as engine:
+            found[name] = next(engine.run(here.worked, things, [piece]))
+        found[name]["weights_mib"] = sum(file.stat().st_size for file in files_of(home_of(name))) / 2**20
+    return found
+
+
+def home_of(name: str) -> Path:
+    """The folder of a bundled model."""
+    import sigmatune
+
+    return Path(sigmatune.__file__).parent / "models" / "weights" / name
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a model's folder."""
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def from_disk() -> int:
+    """Bytes that this process has read from a disk and not from the system's cache."""
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("read_bytes")).split()[1])
+
+
+def opened(folder: str) -> int:
+    """What loading a folder reads from the disk, after another model has imported everything."""
+    import sigmatune as st
+
+    st.load("digits", device="cpu")
+    before = from_disk()
+    st.load(folder, device="cpu")
+    return from_disk() - before
+
+
+def reported(read: int, piece: int, tick: Any) -> tuple[int, int]:  # noqa: ARG001 - as every piece
+    """The process, and what it has read."""
+    time.sleep(0.5)  # so that both get one
+    return os.getpid(), read
+
+
+def read_once(name: str) -> dict[str, Any]:
+    """Bytes that two workers of this machine read from its disk for the weights of a model."""
+    import scale_costs as here
+
+    from sigmatune.support.engine import Held, Loader
+    from sigmatune.support.engine.ray_cluster import Ray
+
+    with tempfile.TemporaryDirectory() as home, Ray(workers=2) as engine:
+        folder = Path(home) / name
+        shutil.copytree(home_of(name), folder)
+        files = files_of(folder)
+        for path in files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        loader = Held(None, lambda: Loader("disk", here.opened, (str(folder),)))
+        read = dict(engine.run(here.reported, [loader], range(8)))
+        return {
+            "model": name,
+            "bytes": sum(path.stat().st_size for path in files),
+            "read_by_each_worker": sorted(read.values(), reverse=True),
+        }
+
+
 def main() -> None:
-    """Counts."""
+    """Measures and counts."""
+    from guard import machine
+
+    file = RESULTS / "scale_costs.json"
+    if sys.argv[1:] == ["counts"]:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        measured = {key: kept[key] for key in ("memory", "disk", "machine", "memory_date")}
+    else:
+        import ray
+
+        import engine_overhead  # noqa: F401 - the environment of workers
+
+        ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        measured = {"memory": memory(), "disk": read_once(MODELS[-1]), "machine": machine(), "memory_date": today}
     model = Imagined(SHAPE, per_call=PER_CALL)
     result = {
         "benchmark": "benchmarks/scale_costs.py",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "shape": SHAPE, "call_seconds": SECONDS, "images": IMAGES, "workers": WORKERS,
         "tune": [tuned(model, steps) for steps in (*((n,) for n in STEPS), STEPS)],
-        "evaluate": [evaluated(model, steps) for steps in (8, 50)],
+        "evaluate": [evaluated(model, steps) for steps in (8, 50)], **measured,
     }  # fmt: skip
-    (RESULTS / "scale_costs.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,13 +34,22 @@ def engine_bytes_table(result: dict) -> str:
 
 def engine_memory_table(result: dict) -> str:
     """Memory of a worker."""
-    names = {"": "no model", "digits": "`digits`, 8 x 8", "emoji": "`emoji`, 32 x 32"}
-    rows = [[names[name], f"{peak:,.0f} MiB"] for name, peak in result["memory_mib"].items()]
+    rows = [
+        [
+            f"`{name}`" if name else "nothing", f"{found['weights_mib']:,.1f} MiB" if name else "",
+            f"{found['rss_mib']:,.0f} MiB", f"{found['peak_mib']:,.0f} MiB",
+        ]
+        for name, found in result["memory"].items()
+    ]  # fmt: skip
+    disk = result["disk"]
+    mib = [f"{read / 2**20:.1f} MiB" for read in disk["read_by_each_worker"]]
     note = (
-        "The peak of a process that has imported Ray, after a piece of 64 images with the features of the default "
-        f"extractor, on a CPU. {made_by(result)}"
+        "Resident memory of an actor of Ray which has loaded that and the default extractor, after a piece of 64 images with "
+        f"their features, and at most, on a CPU. Two workers of one machine read {' and '.join(mib)} of the "
+        f"{disk['bytes'] / 2**20:.1f} MiB of `{disk['model']}` from its disk. "
+        f"{made_by(result | {'date': result['memory_date']})}"
     )
-    return markdown(["a worker with", "memory"], rows, note)
+    return markdown(["a worker with", "its weights", "memory", "at most"], rows, note)
 
 
 def scale_costs_table(result: dict) -> str:

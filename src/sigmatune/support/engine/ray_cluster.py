@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
@@ -24,7 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from sigmatune.support.engine.actor import Actor
 from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
-from sigmatune.support.engine.ray_address import check_listening
+from sigmatune.support.engine.ray_address import check_client, check_listening
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
@@ -32,7 +32,7 @@ from sigmatune.support.threads import Worker
 logger = logging.getLogger(__name__)
 
 TRIES = 4
-"""How many workers may be lost on one piece, and how many may fail to start, before the run ends."""
+"""How many workers may be lost on one piece, and how many in a row may fail to start."""
 
 PATIENCE = 600.0
 """Seconds without any worker after which the run ends."""
@@ -58,6 +58,7 @@ class Ray(Engine):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self._began:
             check_listening(address)
+            check_client(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
@@ -137,6 +138,9 @@ class Ray(Engine):
                 logger.info("a worker was lost, its piece is done again: %s", reason(error))
                 last = reason(error)
                 self._replace(actor)
+            except ConnectionError as error:  # of Ray's client; the workers end with the connection
+                self._give(actor)
+                raise SigmaTuneError(f"the connection to the Ray cluster was lost: {reason(error)}.") from None
             else:
                 self._give(actor)
                 tick(units)
@@ -168,26 +172,39 @@ class Ray(Engine):
         )
 
     def _fitting(self, gpus: float) -> int:
-        """How many workers with such a share there are."""
-        room = ray.cluster_resources()
-        return self._wanted or max(int(room.get("GPU", 0) / gpus if gpus else room.get("CPU", 1) / self.threads), 1)
+        """How many workers with such a share there are; at least 1, for a cluster may grow when work arrives."""
+
+        def room(node: Mapping[str, float]) -> int:
+            needs = {"CPU": self.threads, "GPU": gpus}
+            return min(int(node.get(kind, 0) / need) for kind, need in needs.items() if need)
+
+        return self._wanted or max(sum(room(node["Resources"]) for node in ray.nodes() if node["Alive"]), 1)
 
     def _hire(self) -> None:
-        actor = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0)(Actor).remote(self.threads)
+        remote = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0)(Actor)
+        actor = remote.remote(self.threads, accelerated=self.gpus > 0)
         self._actors.add(actor)
         idle = self._idle  # of these workers; a stopped engine has another
 
         def arrived(future: Future[Any]) -> None:
             if (error := future.exception()) is None:
+                self._failed = 0
                 idle.put(actor)
             elif idle is self._idle:
                 self._failed += 1
-                if self._failed < TRIES:
-                    self._replace(actor, busy=0)
-                else:
-                    idle.put(SigmaTuneError(f"no worker can be started on the Ray cluster: {reason(error)}."))
+                self._absent(actor, error)
 
         actor.ready.remote().future().add_done_callback(arrived)
+
+    def _absent(self, actor: Any, error: BaseException) -> None:
+        """A worker could not be started: another one is tried; after some in a row those that there are do without."""
+        if self._failed < TRIES:
+            self._replace(actor, busy=0)
+        elif len(self._actors) > 1:
+            logger.warning("a worker cannot be started, one fewer remains: %s", reason(error))
+            self._actors.discard(actor)
+        else:
+            self._idle.put(SigmaTuneError(f"no worker can be started on the Ray cluster: {reason(error)}."))
 
     def _take(self, idle: Queue[Any]) -> Any:
         """The next idle worker of a queue, which is no longer this engine's once it was stopped."""
@@ -217,7 +234,7 @@ class Ray(Engine):
         self._idle.put(actor)
 
     def _replace(self, actor: Any, busy: int = 1) -> None:
-        with suppress(RayError):
+        with suppress(RayError, ConnectionError):
             ray.kill(actor)
         with self._lock:
             self._busy -= busy
@@ -233,7 +250,7 @@ class Ray(Engine):
             self._idle, self._actors, self._busy, self._failed = Queue(), set(), 0, 0
             self._references = {}
         for actor in actors:
-            with suppress(RayError):
+            with suppress(RayError, ConnectionError):
                 ray.kill(actor)
         if pool is not None:
             pool.shutdown(cancel_futures=True)
