@@ -195,9 +195,8 @@ def main() -> None:
         kept = json.loads(file.read_text(encoding="utf-8"))
         measured = {key: kept[key] for key in ("memory", "disk", "machine", "memory_date")}
     else:
-        import ray
-
         import engine_overhead  # noqa: F401 - the environment of workers
+        import ray
 
         ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
