@@ -2,8 +2,8 @@
 
 Every actor works on one piece at a time; a second one may lie there (:mod:`sigmatune.support.engine.crew`). A thread here waits
 for every piece. Ray places the actors. One that dies with its process or its node is replaced as soon as the cluster has room,
-and its pieces are done again by others; results do not depend on this. Small results come back with the reply, large ones through
-the object store.
+and its pieces are done again by others; results do not depend on this. Small results come back with the reply, large ones
+through the object store.
 
 Reference: Ray: A Distributed Framework for Emerging AI Applications (Moritz et al., 2018), https://arxiv.org/abs/1712.05889
 """
