@@ -31,6 +31,7 @@ from sigmatune.support.engine.ray_cluster import Ray  # noqa: E402
 import ray_workers  # noqa: E402  # isort: skip
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Ray leaves log files open
 HEAD, OTHER = "127.0.0.5", "127.0.0.6"  # Ray would rewrite 127.0.0.1
 
 

@@ -83,7 +83,7 @@ class Crew:
         with self._changed:
             if news := worker in self.pieces:
                 self._lost[worker] = self.pieces.pop(worker)[0]
-            return news, self._lost.get(worker) is piece
+            return news, self._lost.get(worker) == piece
 
     def _next(self) -> Hashable | None:
         """The worker with the fewest pieces, if it may have another one."""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from threading import RLock
+from threading import RLock, Thread
 from typing import Any
 
 import ray
@@ -204,14 +204,15 @@ class Ray(Engine):
             if (error := future.exception()) is None:
                 self._failed = 0
                 crew.join(actor)
-            elif crew is self._crew:
-                self._failed += 1
-                self._absent(actor, error)
+            elif crew is self._crew:  # not on this thread, on which Ray's own answers arrive
+                Thread(target=self._absent, args=(actor, error), daemon=True).start()
 
         actor.ready.remote().future().add_done_callback(arrived)
 
     def _absent(self, actor: Any, error: BaseException) -> None:
         """A worker could not be started: another one is tried; after some in a row those that there are do without."""
+        with self._lock:
+            self._failed += 1
         if self._failed < TRIES:
             self._replace(actor)
         elif len(self._actors) > 1:
