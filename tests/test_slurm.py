@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -169,7 +170,9 @@ def test_a_job_that_starts_a_cluster_of_ray(job, tmp_path, run):
 def ended(processes):
     """Ends nodes of Ray that ``ray start --block`` holds, the last one first, as SLURM does when a job is over."""
     for process in reversed(processes):
-        os.kill(process, signal.SIGTERM)
+        with suppress(OSError):  # it has ended
+            if b"ray.scripts" in Path(f"/proc/{process}/cmdline").read_bytes():
+                os.kill(process, signal.SIGTERM)
     for process in processes:
         for _ in range(300):
             if not Path(f"/proc/{process}/stat").exists() or " Z " in Path(f"/proc/{process}/stat").read_text():
