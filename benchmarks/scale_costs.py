@@ -1,8 +1,7 @@
 """What SDXL and FID on 50,000 images would cost on many workers: ``python benchmarks/scale_costs.py``.
 
 The memory of workers is measured: that of a real actor of Ray which has loaded a bundled model and the default extractor,
-after a piece of 64 images. So is what two workers of one machine read from its disk as they load the same folder, which is
-removed from the system's cache before.
+after a piece of 64 images.
 
 The rest is counted. The network evaluations are those that ``tune --dry-run`` and ``evaluate --dry-run`` count for latents of
 4 x 128 x 128 under guidance; a duration of an evaluation is assumed. A job on W workers takes as many rounds as its pieces
@@ -18,11 +17,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
-import shutil
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +115,12 @@ def memory() -> dict[str, dict[str, float]]:
     with Ray(workers=1) as engine:
         found = {"": next(engine.run(here.idle, [], [None]))}
     for name in MODELS:
-        model, extractors, piece = real_piece(name, device="cpu")
+        labels = {"labels": list(range(10))} if name == "cifar10-latent" else {}
+        model, extractors, piece = real_piece(name, device="cpu", **labels)
         things = [held(model), held_extractors(extractors, tuple(model.pixel_shape), "cpu")]
         with Ray(workers=1) as engine:
             found[name] = next(engine.run(here.worked, things, [piece]))
+        print(name, found[name], flush=True)
         found[name]["weights_mib"] = sum(file.stat().st_size for file in files_of(home_of(name))) / 2**20
     return found
 
@@ -140,52 +137,6 @@ def files_of(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file()]
 
 
-def from_disk() -> int:
-    """Bytes that this process has read from a disk and not from the system's cache."""
-    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith("read_bytes")).split()[1])
-
-
-def opened(folder: str) -> int:
-    """What loading a folder reads from the disk, after another model has imported everything."""
-    import sigmatune as st
-
-    st.load("digits", device="cpu")
-    before = from_disk()
-    st.load(folder, device="cpu")
-    return from_disk() - before
-
-
-def reported(read: int, piece: int, tick: Any) -> tuple[int, int]:  # noqa: ARG001 - as every piece
-    """The process, and what it has read."""
-    time.sleep(0.5)  # so that both get one
-    return os.getpid(), read
-
-
-def read_once(name: str) -> dict[str, Any]:
-    """Bytes that two workers of this machine read from its disk for the weights of a model."""
-    import scale_costs as here
-
-    from sigmatune.support.engine import Held, Loader
-    from sigmatune.support.engine.ray_cluster import Ray
-
-    with tempfile.TemporaryDirectory() as home, Ray(workers=2) as engine:
-        folder = Path(home) / name
-        shutil.copytree(home_of(name), folder)
-        files = files_of(folder)
-        for path in files:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        loader = Held(None, lambda: Loader("disk", here.opened, (str(folder),)))
-        read = dict(engine.run(here.reported, [loader], range(8)))
-        return {
-            "model": name,
-            "bytes": sum(path.stat().st_size for path in files),
-            "read_by_each_worker": sorted(read.values(), reverse=True),
-        }
-
-
 def main() -> None:
     """Measures and counts."""
     from guard import machine
@@ -193,14 +144,14 @@ def main() -> None:
     file = RESULTS / "scale_costs.json"
     if sys.argv[1:] == ["counts"]:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        measured = {key: kept[key] for key in ("memory", "disk", "machine", "memory_date")}
+        measured = {key: kept[key] for key in ("memory", "machine", "memory_date")}
     else:
         import engine_overhead  # noqa: F401 - the environment of workers
         import ray
 
         ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        measured = {"memory": memory(), "disk": read_once(MODELS[-1]), "machine": machine(), "memory_date": today}
+        measured = {"memory": memory(), "machine": machine(), "memory_date": today}
     model = Imagined(SHAPE, per_call=PER_CALL)
     result = {
         "benchmark": "benchmarks/scale_costs.py",

@@ -49,13 +49,9 @@ def engine_memory_table(result: dict) -> str:
         ]
         for name, found in result["memory"].items()
     ]  # fmt: skip
-    disk = result["disk"]
-    mib = [f"{read / 2**20:.1f} MiB" for read in disk["read_by_each_worker"]]
     note = (
         "Resident memory of an actor of Ray which has loaded that and the default extractor, after a piece of 64 images with "
-        f"their features, and at most, on a CPU. Two workers of one machine read {' and '.join(mib)} of the "
-        f"{disk['bytes'] / 2**20:.1f} MiB of `{disk['model']}` from its disk. "
-        f"{made_by(result | {'date': result['memory_date']})}"
+        f"their features, and at most, on a CPU. {made_by(result | {'date': result['memory_date']})}"
     )
     return markdown(["a worker with", "its weights", "memory", "at most"], rows, note)
 
