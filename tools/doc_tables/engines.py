@@ -44,7 +44,7 @@ def engine_memory_table(result: dict) -> str:
     """Memory of a worker."""
     rows = [
         [
-            f"`{name}`" if name else "nothing", f"{found['weights_mib']:,.1f} MiB" if name else "",
+            f"`{name}`" if name else "torch alone", f"{found['weights_mib']:,.1f} MiB" if name else "",
             f"{found['rss_mib']:,.0f} MiB", f"{found['peak_mib']:,.0f} MiB",
         ]
         for name, found in result["memory"].items()
