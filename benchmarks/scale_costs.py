@@ -1,10 +1,15 @@
 """What SDXL and FID on 50,000 images would cost on many workers: ``python benchmarks/scale_costs.py``.
 
-Nothing is measured here. The network evaluations are those that ``tune --dry-run`` and ``evaluate --dry-run`` count for latents
-of 4 x 128 x 128 under guidance; a duration of an evaluation is assumed. A job on W workers takes as many rounds as its pieces
+The memory of workers is measured: that of a real actor of Ray which has loaded a bundled model and the default extractor,
+after a piece of 64 images.
+
+The rest is counted. The network evaluations are those that ``tune --dry-run`` and ``evaluate --dry-run`` count for latents of
+4 x 128 x 128 under guidance; a duration of an evaluation is assumed. A job on W workers takes as many rounds as its pieces
 need: a reference or a plan of the guard consists of whole micro-batches, an evaluation of pieces of 64 images. The search is
 counted as if the command did all of it alone, because gradients and the surrogate have no pieces, so more than one worker
 may be faster than this. A micro-batch returns its end points once, so an upper bound of what comes back is that of plans alone.
+
+``python benchmarks/scale_costs.py counts`` leaves the memory as it was. Needs ``pip install 'sigmatune[ray,eval]'``.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +80,87 @@ def evaluated(model: Imagined, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+MODELS = ("digits", "emoji", "cifar10-latent", "cifar10")
+"""The bundled models, the smallest first."""
+
+
+def status(name: str) -> float:
+    """A number of this process's status, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
+
+
+def idle(piece: None, tick: Any) -> dict[str, float]:  # noqa: ARG001 - as every piece
+    """The memory of a worker that has loaded nothing; this file has imported torch."""
+    return {"rss_mib": status("VmRSS"), "peak_mib": status("VmHWM")}
+
+
+def worked(model: Any, extractors: Any, piece: Any, tick: Any) -> dict[str, float]:
+    """The memory of a worker after a piece of images."""
+    from sigmatune.evaluation import shards
+
+    shards._made(model, extractors, piece, tick)
+    return {"rss_mib": status("VmRSS"), "peak_mib": status("VmHWM")}
+
+
+def memory() -> dict[str, dict[str, float]]:
+    """The memory of an actor by the model that it holds; "" is none."""
+    import scale_costs as here  # by its import path, not as the main program's
+    from engine_overhead import real_piece
+
+    from sigmatune.evaluation.extractors import held as held_extractors
+    from sigmatune.models.travel import held
+    from sigmatune.support.engine.ray_cluster import Ray
+
+    with Ray(workers=1) as engine:
+        found = {"": next(engine.run(here.idle, [], [None]))}
+    for name in MODELS:
+        labels = {"labels": list(range(10))} if name == "cifar10-latent" else {}
+        model, extractors, piece = real_piece(name, device="cpu", **labels)
+        things = [held(model), held_extractors(extractors, tuple(model.pixel_shape), "cpu")]
+        with Ray(workers=1) as engine:
+            found[name] = next(engine.run(here.worked, things, [piece]))
+        print(name, found[name], flush=True)
+        found[name]["weights_mib"] = sum(file.stat().st_size for file in files_of(home_of(name))) / 2**20
+    return found
+
+
+def home_of(name: str) -> Path:
+    """The folder of a bundled model."""
+    import sigmatune
+
+    return Path(sigmatune.__file__).parent / "models" / "weights" / name
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a model's folder."""
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
 def main() -> None:
-    """Counts."""
+    """Measures and counts."""
+    from guard import machine
+
+    file = RESULTS / "scale_costs.json"
+    if sys.argv[1:] == ["counts"]:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        measured = {key: kept[key] for key in ("memory", "machine", "memory_date")}
+    else:
+        import engine_overhead  # noqa: F401 - the environment of workers
+        import ray
+
+        ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        measured = {"memory": memory(), "machine": machine(), "memory_date": today}
     model = Imagined(SHAPE, per_call=PER_CALL)
     result = {
         "benchmark": "benchmarks/scale_costs.py",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "shape": SHAPE, "call_seconds": SECONDS, "images": IMAGES, "workers": WORKERS,
         "tune": [tuned(model, steps) for steps in (*((n,) for n in STEPS), STEPS)],
-        "evaluate": [evaluated(model, steps) for steps in (8, 50)],
+        "evaluate": [evaluated(model, steps) for steps in (8, 50)], **measured,
     }  # fmt: skip
-    (RESULTS / "scale_costs.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ import torch
 
 import engine_pieces as pieces
 import sigmatune as st
+from engine_pieces import Counted
 from sets import noise_pictures
 from sigmatune.core.origin import derived
 from sigmatune.models.imagined import Imagined
@@ -27,7 +27,7 @@ from sigmatune.models.travel import held
 from sigmatune.plan.estimate import CostEstimate
 from sigmatune.spectra import spectrum_of
 from sigmatune.spectra.measured_spectra import measure
-from sigmatune.support.engine import LOCAL, Engine, Held, Loader, engine
+from sigmatune.support.engine import LOCAL, Held, Loader, engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings
 from sigmatune.workflows.finetune_settings import FinetuneSettings
@@ -109,25 +109,6 @@ def test_a_dead_cluster_is_one_sentence_at_once(place, run, tmp_path, monkeypatc
     assert not Path("spectrum.json").exists()
 
 
-class Counted(Engine):
-    """Two workers that pass what a process elsewhere would receive and return, the last piece first."""
-
-    workers = 2
-
-    def run(self, function, held, pieces, *, at_once=1, tick=None):
-        results = {}
-        for i in reversed(range(len(pieces))):
-            sent = pickle.loads(pickle.dumps(pieces[i]))
-            results[i] = pickle.loads(pickle.dumps(function(*(one.here for one in held), sent, lambda units: None)))
-        yield from (results[i] for i in sorted(results))
-
-    def crew(self, *, accelerated):
-        return self.workers, 0 if accelerated else 1
-
-    def abreast(self, parts, worker=None):
-        return nullcontext(map)
-
-
 @pytest.mark.parametrize("by_class", [False, True])
 def test_a_spectrum_has_the_same_bits_on_other_workers(by_class, tmp_path):
     generator = np.random.default_rng(0)
@@ -161,6 +142,48 @@ def test_fine_tuning_judges_and_tunes_on_the_engine(run, monkeypatch):
     np.savez("data.npz", images=noise_pictures(20, shape=(8, 8, 1)))
     assert run("finetune", "digits", "--data", "data.npz", "--engine", "ray")[0] == 2
     assert seen == [there]
+
+
+@pytest.fixture
+def there(monkeypatch):
+    """``--engine ray`` means two workers without processes."""
+    counted = Counted()
+    known = {"ray": counted, "local": LOCAL}
+    monkeypatch.setattr("sigmatune.support.engine.engine", lambda name: nullcontext(known[name]))
+    return counted
+
+
+def test_images_come_back_only_where_they_are_kept(run, data, there, one_thread):
+    received = {}
+    for keep in ("--features-only", "--keep-images"):
+        before = there.received
+        flags = () if keep == "--keep-images" else (keep,)
+        code, _, err = run("evaluate", "digits", "--plan", "short.json", "-n", 40, "--metrics", "fd", *PIXELS, *flags,
+                           "--engine", "ray", "--run", f"{keep}.run", "--out", f"{keep}.json")  # fmt: skip
+        assert code == 0, err
+        received[keep] = there.received - before
+    more = received["--keep-images"] - received["--features-only"]
+    assert 40 * 64 <= more < 40 * 64 + 2000, "one byte for each of 64 pixels, and nothing else"
+    assert (data / "--features-only.json").read_text() == (data / "--keep-images.json").read_text()
+
+
+def test_two_plans_are_compared_on_the_engine(run, data, there, one_thread):
+    for name in ("local", "ray"):
+        code, _, err = run("evaluate", "digits", "--plan", "short.json", "--against", "long.json", "-n", 40, "--metrics",
+                           "fd,kid", *PIXELS, "--engine", name, "--out", f"{name}.json")  # fmt: skip
+        assert code == 0, err
+    assert same(data / "local.json", data / "ray.json")
+    assert json.loads((data / "ray.json").read_text())["differences"]
+
+
+@pytest.mark.parametrize("further", [(), ("--micro-batch", 3, "--noise", "level")])
+def test_images_are_sampled_on_the_engine(run, data, there, one_thread, further):
+    for name in ("local", "ray"):
+        assert run("sample", "digits", "short.json", "-n", 20, *further, "--engine", name, "-o", f"{name}.npz")[0] == 0
+    ours, theirs = (np.load(data / f"{name}.npz")["images"] for name in ("ray", "local"))
+    assert ours.tobytes() == theirs.tobytes()
+    assert there.pieces == -(-20 // (further[1] if further else st.load_plan(data / "short.json").micro_batch))
+    assert run("sample", "digits", "short.json", "--micro-batch", -1, "--engine", "ray", "-o", "x.npz")[0] == 2
 
 
 def test_an_estimate_is_divided_by_the_workers(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from engine_pieces import Counted
 from exact import gaussian
 from sigmatune import schedules, tune
 from sigmatune.core.schedule import Schedule
@@ -293,6 +294,11 @@ def test_frechet_distances_join_where_there_are_enough_images(monkeypatch):
     found = frechet_sets.frechet(model, ends)
     assert [name for name, _ in found] == ["Frechet distance in block10", "Frechet distance in head-pca64"]
     assert all(plan(np.arange(40)) > rival(np.arange(40)) for _, (plan, rival) in found)
+    monkeypatch.setattr(frechet_sets, "PIECE", 16)
+    elsewhere, rows = Counted(), np.arange(40)
+    again = frechet_sets.frechet(model, ends, elsewhere)
+    assert [[one(rows) for one in pair] for _, pair in again] == [[one(rows) for one in pair] for _, pair in found]
+    assert elsewhere.pieces == 9
     joined = losses(fit("whitened", exact), ends, features=found)
     assert [loss.name for loss in joined][:4] == NAMES
     assert len(joined) == 6

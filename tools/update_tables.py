@@ -36,7 +36,7 @@ MAKERS = {
     "overhead": (schedules.overhead_table, "overhead"),
     "engine_overhead": (engines.engine_overhead_table, "engine_overhead"),
     "engine_bytes": (engines.engine_bytes_table, "engine_overhead"),
-    "engine_memory": (engines.engine_memory_table, "engine_overhead"),
+    "engine_memory": (engines.engine_memory_table, "scale_costs"),
     "scale_costs": (engines.scale_costs_table, "scale_costs"),
     "diffusers_schedulers": (schedules.diffusers_schedulers_table, "diffusers_schedulers"),
     "clients_comfyui": (clients.clients_table, "clients_comfyui"),

@@ -10,7 +10,7 @@ def engine_overhead_table(result: dict) -> str:
     rows = [
         [
             str(row["workers"]), str(row["pieces"]), f"{100 * row['efficiency']:.0f} %",
-            f"{row['driver_cpu_ms_per_piece']:.1f} ms", f"{row['start_seconds']:.0f} s",
+            _cores(row), f"{row['driver_cpu_ms_per_piece']:.1f} ms", f"{row['start_seconds']:.0f} s",
         ]
         for row in result["rows"]
     ]  # fmt: skip
@@ -18,10 +18,18 @@ def engine_overhead_table(result: dict) -> str:
     note = (
         f"A network that sleeps {1000 * result['call_seconds']:.0f} ms a call; pieces of {result['images_per_piece']} images. "
         f"Efficiency is the sleep of one worker over the time of all, the best of {best} rounds, on "
-        f"{result['machine']['cores']} cores that other processes kept busy (load {result['load']:.0f}). "
-        f"Ray {result['machine']['ray']}. {made_by(result)}"
+        f"{result['machine']['cores']} cores, at a load of {result['load']:.1f} before. Busy cores are those of all processes "
+        f"together; in parentheses while the workers wait. Ray {result['machine']['ray']}. {made_by(result)}"
     )
-    return markdown(["workers", "pieces", "efficiency", "CPU time of the command, per piece", "start"], rows, note)
+    head = ["workers", "pieces", "efficiency", "busy cores", "CPU time of the command, per piece", "start"]
+    return markdown(head, rows, note)
+
+
+def _cores(row: dict) -> str:
+    """How many cores all processes keep busy, with work and without."""
+    if "busy_cores" not in row:
+        return ""
+    return f"{sum(row['busy_cores'].values()):.2f} ({sum(row['busy_cores_idle'].values()):.2f})"
 
 
 def engine_bytes_table(result: dict) -> str:
@@ -34,13 +42,18 @@ def engine_bytes_table(result: dict) -> str:
 
 def engine_memory_table(result: dict) -> str:
     """Memory of a worker."""
-    names = {"": "no model", "digits": "`digits`, 8 x 8", "emoji": "`emoji`, 32 x 32"}
-    rows = [[names[name], f"{peak:,.0f} MiB"] for name, peak in result["memory_mib"].items()]
+    rows = [
+        [
+            f"`{name}`" if name else "torch alone", f"{found['weights_mib']:,.1f} MiB" if name else "",
+            f"{found['rss_mib']:,.0f} MiB", f"{found['peak_mib']:,.0f} MiB",
+        ]
+        for name, found in result["memory"].items()
+    ]  # fmt: skip
     note = (
-        "The peak of a process that has imported Ray, after a piece of 64 images with the features of the default "
-        f"extractor, on a CPU. {made_by(result)}"
+        "Resident memory of an actor of Ray which has loaded that and the default extractor, after a piece of 64 images with "
+        f"their features, and at most, on a CPU. {made_by(result | {'date': result['memory_date']})}"
     )
-    return markdown(["a worker with", "memory"], rows, note)
+    return markdown(["a worker with", "its weights", "memory", "at most"], rows, note)
 
 
 def scale_costs_table(result: dict) -> str:

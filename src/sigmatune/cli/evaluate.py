@@ -279,6 +279,7 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
     from sigmatune.evaluation.paired_distance import paired
+    from sigmatune.evaluation.stochastic_guard import compare_all
     from sigmatune.evaluation.verdict import beside
     from sigmatune.tuning.measure_choice import of_evidence
 
@@ -298,7 +299,7 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
         done.figures += figures(sample, wanted, done.data, engine=asked.running)
         if rival is not None and done.data is not None:
             theirs = job.sample(rival, wanted, of_rival, asked.running)
-            done.compared = _compared(sample, theirs, wanted, done.data, job.seed)
+            done.compared = compare_all(sample, theirs, wanted, done.data, seed=job.seed, engine=asked.running)
             done.pairs = beside(done.figures, figures(theirs, wanted, done.data, engine=asked.running))
     if "paired" in metrics:
         measure = of_evidence(pair[1].evidence, pair[0])
@@ -307,14 +308,3 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
         )
         done.figures.append(figure)
     return done
-
-
-def _compared(first: Sample, rival: Sample, wanted: Wanted, data: Reference, seed: int) -> list[Difference]:
-    from sigmatune.evaluation.stochastic_guard import DISTANCES, compare
-
-    differences = []
-    for distance in [name for name in DISTANCES if name in wanted.metrics]:
-        for name, space in wanted.places(wanted.metrics[distance]):
-            ours, theirs = first.rows(name, space.base), rival.rows(name, space.base)
-            differences.append(compare(ours, theirs, data.space(name, space), distance, space=space.name, seed=seed))
-    return differences

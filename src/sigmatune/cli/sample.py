@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from sigmatune.cli.common import Several, conditions, may_write, progress_bar
 from sigmatune.cli.remembered import load_for
 from sigmatune.cli.shared_options import (
     Device,
+    EngineName,
     Force,
     Guidance,
     Interval,
@@ -29,10 +31,14 @@ from sigmatune.cli.shared_options import (
 from sigmatune.support.errors import SigmaTuneError, ending
 
 if TYPE_CHECKING:
+    import torch
+
     from sigmatune.cli.untuned import Untuned
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
     from sigmatune.rules import SpectralRule
+    from sigmatune.support.engine import Engine
+    from sigmatune.support.progress import Progress
 
 
 logger = logging.getLogger(__name__)
@@ -79,6 +85,7 @@ def sample(
     guidance: Guidance = None,
     interval: Interval = None,
     size: Size = 0,
+    engine: EngineName = "local",
 ) -> None:
     """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz.
 
@@ -87,7 +94,7 @@ def sample(
     from sigmatune.cli.untuned import Untuned
     from sigmatune.core import soundness
     from sigmatune.core.schedule import whole
-    from sigmatune.plan import sample as run
+    from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.image_grids import save_images
 
     if out.suffix not in (".png", ".npz"):
@@ -103,16 +110,8 @@ def sample(
     logger.info(
         "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
     )
-    with progress_bar("sampling") as report:
-        images = run(
-            denoiser,
-            table,
-            n,
-            seed=seed,
-            micro_batch=micro_batch or None,
-            noise=noise or None,  # type: ignore[arg-type]  # checked there
-            progress=lambda *done: report("sampling", *done),
-        )
+    with engine_of(engine) as running, progress_bar("sampling") as report:
+        images = _images(denoiser, table, n, running, report, seed=seed, micro_batch=micro_batch, noise=noise)
     save_images(denoiser.decode(images), out, denoiser.value_range)
     if plan is None:
         print(described(table))
@@ -150,6 +149,26 @@ def _runnable(loaded: Plan | SpectralRule, denoiser: Denoiser, seed: int, n: int
     from sigmatune.plan import Plan
 
     return (denoiser, loaded) if isinstance(loaded, Plan) else loaded.together(seed, range(n), denoiser)
+
+
+def _images(
+    model: Denoiser, plan: Plan, n: int, engine: Engine, progress: Progress, *, seed: int, micro_batch: int, noise: str
+) -> torch.Tensor:
+    """The images in the model's scale; on an engine with workers every micro-batch is a piece, and its images come back."""
+    from sigmatune.core.schedule import whole
+    from sigmatune.evaluation.shards import end_points_of
+    from sigmatune.plan import sample
+    from sigmatune.support.progress import Count
+
+    kind: Any = noise or None  # checked by the plan
+    if not engine.workers:
+        return sample(
+            model, plan, n, seed=seed, micro_batch=micro_batch or None, noise=kind,
+            progress=lambda *done: progress("sampling", *done),
+        )  # fmt: skip
+    plan = plan if kind is None else plan.with_noise(kind)
+    plan = replace(plan, micro_batch=whole(micro_batch or plan.micro_batch, "micro_batch"))
+    return end_points_of(model, plan, seed, range(n), Count(progress, "sampling", n).add, engine)
 
 
 def described(plan: Plan) -> str:

@@ -16,7 +16,7 @@ from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.evaluation.reference_set import Reference, Statistics
 from sigmatune.evaluation.sample import Sample
 from sigmatune.statistics.jackknife import Estimate
-from sigmatune.support.engine import LOCAL, Engine, Tick
+from sigmatune.support.engine import LOCAL, Engine, Lazily, Tick
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Count, Progress
 
@@ -91,24 +91,6 @@ def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -
             reference.space(name, space)
 
 
-@dataclass(frozen=True, eq=False)
-class _Figures(Sequence[Any]):
-    """A metric, features and the data's statistics for every figure; collected when asked for, because each is large."""
-
-    jobs: Sequence[tuple[Metric, str, Subspace]]
-    sample: Sample
-    reference: Reference | None
-
-    def __len__(self) -> int:
-        return len(self.jobs)
-
-    def __getitem__(self, i: Any) -> Any:
-        metric, name, space = self.jobs[i]
-        compared = self.reference if metric.needs_reference else None
-        known = None if compared is None else compared.space(name, space)
-        return metric, self.sample.rows(name, space.base), known
-
-
 def _estimates(piece: tuple[Metric, Features, Statistics | None], tick: Tick) -> dict[str, Estimate]:
     metric, features, known = piece
     estimates = dict(metric.estimate(features, known))
@@ -144,7 +126,13 @@ def figures(
     }
     measured, count = [], Count(progress, "metrics", len(jobs))
     count.add(0)
-    estimates = engine.run(_estimates, [], _Figures(jobs, sample, reference), tick=count.add)
+
+    def piece(i: int) -> tuple[Metric, Features, Statistics | None]:
+        metric, name, space = jobs[i]
+        compared = reference if metric.needs_reference else None
+        return metric, sample.rows(name, space.base), None if compared is None else compared.space(name, space)
+
+    estimates = engine.run(_estimates, [], Lazily(len(jobs), piece), tick=count.add)
     for (metric, name, space), values in zip(jobs, estimates, strict=True):
         settings = EvaluationSettings(
             n=sample.n,

@@ -11,6 +11,7 @@ from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
+from sigmatune.support.engine import LOCAL, Engine
 
 
 class FrechetObjective:
@@ -27,23 +28,32 @@ class FrechetObjective:
         space: The space; narrow spaces need fewer images.
         n: Images per plan.
         seed: Seed of their noise.
+        engine: Where the images are sampled and their features taken.
 
     Raises:
         SigmaTuneError: if the reference is of other images or extractors or lacks the space.
     """
 
     def __init__(
-        self, model: Denoiser, reference: Reference, extractor: Extractor, space: str, *, n: int = 512, seed: int = 0
+        self,
+        model: Denoiser,
+        reference: Reference,
+        extractor: Extractor,
+        space: str,
+        *,
+        n: int = 512,
+        seed: int = 0,
+        engine: Engine = LOCAL,
     ) -> None:
         self.wanted = Wanted.of(["fd"], extractor, [space])
         check(self.wanted, reference, tuple(model.pixel_shape))
         self.known = reference.space(extractor.name, self.wanted.spaces[0])
-        self.model, self.n, self.seed = model, whole(n, "n"), seed
+        self.model, self.n, self.seed, self.engine = model, whole(n, "n"), seed, engine
         self.__qualname__ = f"frechet to {reference.spec()} in {space} of {extractor.spec()}, n {n}, seed {seed}"
 
     def __call__(self, plan: Plan) -> float:
         """The distance of a plan's images."""
         extractor, base = self.wanted.extractor, self.wanted.spaces[0].base
-        sample = generate(self.model, plan, self.n, [extractor], seed=self.seed)
+        sample = generate(self.model, plan, self.n, [extractor], seed=self.seed, engine=self.engine)
         rows = self.known.seen(sample.rows(extractor.name, base))
         return Gaussian.of(Moments.of(rows)).distance(self.known.gaussian)

@@ -20,14 +20,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sigmatune.evaluation.evaluate import Wanted
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.metrics.kernel import MOST, kernel_sums
-from sigmatune.evaluation.reference_set import Statistics
+from sigmatune.evaluation.reference_set import Reference, Statistics
+from sigmatune.evaluation.sample import Sample
 from sigmatune.noise import Array
 from sigmatune.statistics.bootstrap import CONFIDENCE, centred_interval
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.jackknife import Rows
 from sigmatune.statistics.moments import Moments
+from sigmatune.support.engine import LOCAL, Engine, Lazily, Tick
 from sigmatune.support.errors import SigmaTuneError
 
 BLOCKS, RESAMPLES = 100, 500
@@ -86,7 +89,14 @@ class Difference:
 
 
 def compare(
-    plan: Features, rival: Features, reference: Statistics, distance: Distance = "fd", *, space: str = "", seed: int = 0
+    plan: Features,
+    rival: Features,
+    reference: Statistics,
+    distance: Distance = "fd",
+    *,
+    space: str = "",
+    seed: int = 0,
+    resamples: int | None = None,
 ) -> Difference:
     """Compares two sets of images with the data.
 
@@ -96,6 +106,7 @@ def compare(
         distance: ``"fd"`` or ``"kid"``.
         space: What the space is called.
         seed: Of the bootstrap.
+        resamples: Of the bootstrap; :data:`RESAMPLES` by default.
 
     Raises:
         SigmaTuneError: unless both have the same number of rows, at least four.
@@ -105,13 +116,14 @@ def compare(
             f"the guard compares images of the same noises, at least 4, not {len(plan)} with {len(rival)}."
         )
     make = {"fd": _frechet, "kid": _kernel}[distance]
+    draws = RESAMPLES if resamples is None else resamples
     n = len(plan) if distance == "fd" else min(len(plan), MOST)
     parts = list(np.array_split(np.arange(n), min(BLOCKS, n // 2)))
     ours, theirs = (make(reference.seen(rows[:n]), parts, reference) for rows in (plan, rival))
     once = np.ones(len(parts))
     value = ours(once) - theirs(once)
     low, high = centred_interval(
-        len(parts), lambda weights: ours(weights) - theirs(weights), seed=seed, resamples=RESAMPLES
+        len(parts), lambda weights: ours(weights) - theirs(weights), seed=seed, resamples=draws
     )
     return Difference(
         distance,
@@ -123,10 +135,40 @@ def compare(
         theirs(once),
         n,
         len(parts),
-        RESAMPLES,
+        draws,
         CONFIDENCE,
         seed,
     )
+
+
+def compare_all(
+    sample: Sample, rival: Sample, wanted: Wanted, reference: Reference, *, seed: int = 0, engine: Engine = LOCAL
+) -> list[Difference]:
+    """Compares two sets of images with the data by every distance and in every space that is wanted.
+
+    Args:
+        sample, rival: The features of both.
+        wanted: Its Frechet and kernel distances, and their spaces.
+        reference: The data.
+        seed: Of the bootstraps.
+        engine: Where the bootstraps run, each a piece.
+    """
+    metrics = [(name, wanted.metrics[name]) for name in DISTANCES if name in wanted.metrics]
+    places = [(distance, *place) for distance, metric in metrics for place in wanted.places(metric)]
+
+    def piece(i: int) -> tuple[Features, Features, Statistics, Distance, str, int, int]:
+        distance, name, space = places[i]
+        ours, theirs = sample.rows(name, space.base), rival.rows(name, space.base)
+        return ours, theirs, reference.space(name, space), distance, space.name, seed, RESAMPLES
+
+    return list(engine.run(_difference, [], Lazily(len(places), piece)))
+
+
+def _difference(piece: tuple[Features, Features, Statistics, Distance, str, int, int], tick: Tick) -> Difference:
+    ours, theirs, known, distance, space, seed, resamples = piece
+    difference = compare(ours, theirs, known, distance, space=space, seed=seed, resamples=resamples)
+    tick(1)
+    return difference
 
 
 def _frechet(rows: Array, parts: list[Rows], reference: Statistics) -> Callable[[Array], float]:

@@ -113,7 +113,7 @@ def judge(
         converged,
         {name: sliced_wasserstein(x, exact, seed=seed) for name, x in zip(("plan", "default"), points, strict=True)},
         all(bool((e <= bench.least).all()) for e in errors),
-        tuple(losses(bench.measure, ends, seed=seed, features=frechet(bench.model, ends))),
+        tuple(losses(bench.measure, ends, seed=seed, features=frechet(bench.model, ends, bench.engine))),
         _by_other_measures(bench, ends),
         None if searched is None else _against(bench, errors[0], searched, steps),
     )

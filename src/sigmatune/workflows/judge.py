@@ -23,7 +23,7 @@ from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.generation import evaluations, generate
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.evaluation.sample import Sample
-from sigmatune.evaluation.stochastic_guard import Difference, compare
+from sigmatune.evaluation.stochastic_guard import Difference, compare_all
 from sigmatune.plan import Plan
 from sigmatune.statistics.frechet import Gaussian
 from sigmatune.statistics.moments import Moments
@@ -136,13 +136,8 @@ class Judge:
     def verdict(self, ours: tuple[Denoiser, Plan], rival: tuple[Denoiser, Plan]) -> ImageVerdict:
         """Compares a candidate with a baseline on the held-out noises."""
         mine, theirs = (self._sample(*one, self.data.n, self.data.seed + 1) for one in (ours, rival))
-        return ImageVerdict([
-            compare(
-                mine.rows(name, space.base), theirs.rows(name, space.base), self.data.reference.space(name, space), "fd",
-                space=space.name, seed=self.data.seed,
-            )
-            for name, space in self._places
-        ])  # fmt: skip
+        about, seed, engine = self.data.reference, self.data.seed, self.data.engine
+        return ImageVerdict(compare_all(mine, theirs, self.wanted, about, seed=seed, engine=engine))
 
     def about(self) -> dict[str, Any]:
         """The settings of the comparison, JSON-ready."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from sigmatune.support.engine.base import Engine, Held, Loader, Tick
+from sigmatune.support.engine.base import Engine, Held, Lazily, Loader, Tick
 from sigmatune.support.engine.local import LOCAL
 from sigmatune.support.errors import SigmaTuneError, shown
 
@@ -29,7 +29,10 @@ def engine(name: str | Engine) -> AbstractContextManager[Engine]:
         except ImportError:
             raise SigmaTuneError("the engine ray needs the package ray; pip install 'sigmatune[ray]'.") from None
         return Ray(None if name == "ray" else name)
-    raise SigmaTuneError(f"an engine is local, ray, or ray://host:10001, not {shown(name)}.")
+    raise SigmaTuneError(
+        f"an engine is local, ray, or ray://host:10001, not {shown(name)}; for a cluster at host:6379 set "
+        "RAY_ADDRESS and take ray."
+    )
 
 
-__all__ = ["LOCAL", "Engine", "Held", "Loader", "Tick", "engine"]
+__all__ = ["LOCAL", "Engine", "Held", "Lazily", "Loader", "Tick", "engine"]

@@ -5,6 +5,7 @@ It imports nothing large itself: a piece that needs no torch runs in a process w
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Any
@@ -21,10 +22,13 @@ class Actor:
 
     Args:
         threads: Of torch.
+        accelerated: It has accelerators: those that Ray assigned to it, which are all that it sees.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, accelerated: bool = False) -> None:
         self.threads, self.held = threads, dict[str, Any]()
+        if not accelerated:  # else every CPU worker of a machine would take its first GPU
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def ready(self) -> None:
         """Answers once the process runs."""

@@ -47,6 +47,25 @@ class Loader:
 
 
 @dataclass(frozen=True, eq=False)
+class Lazily(Sequence[Any]):
+    """Pieces that are made one by one, when their turn comes, because all of them together would be large.
+
+    Attributes:
+        n: How many.
+        make: Makes the one of a number.
+    """
+
+    n: int
+    make: Callable[[int], Any]
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.make(range(self.n)[i])
+
+
+@dataclass(frozen=True, eq=False)
 class Held:
     """What all pieces of a job need.
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from sigmatune.support.errors import SigmaTuneError, reason
@@ -39,6 +40,17 @@ def check_listening(address: str | None) -> None:
                 f"the Ray cluster of this machine, {left}, was killed and no longer answers; delete {file} to start a new one."
             ) from None
         raise SigmaTuneError(f"there is no Ray cluster at {stated}: {reason(error)}.") from None
+
+
+def check_client(address: str | None) -> None:
+    """Refuses an address ``ray://`` where Ray's client lacks what it needs, which Ray alone does not install.
+
+    Raises:
+        SigmaTuneError: in one sentence with the remedy.
+    """
+    stated = address or os.environ.get("RAY_ADDRESS", "")
+    if stated.startswith("ray://") and find_spec("grpc") is None:
+        raise SigmaTuneError(f"{stated} needs Ray's client and its package grpcio; pip install 'sigmatune[ray]'.")
 
 
 def _file() -> Path:

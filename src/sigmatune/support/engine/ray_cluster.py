@@ -1,8 +1,9 @@
 """The engine of a Ray cluster: actors that load once what is held, one per accelerator, or per CPU thread where there is none.
 
-Every actor works on one piece at a time, and a thread here waits for it: Ray places actors, and the idle ones take the next
-piece. An actor that dies with its process or its node is replaced as soon as the cluster has room, and its piece is done again
-by another one; results do not depend on this. Small results come back with the reply, large ones through the object store.
+Every actor works on one piece at a time; a second one may lie there (:mod:`sigmatune.support.engine.crew`). A thread here waits
+for every piece. Ray places the actors. One that dies with its process or its node is replaced as soon as the cluster has room,
+and its pieces are done again by others; results do not depend on this. Small results come back with the reply, large ones
+through the object store.
 
 Reference: Ray: A Distributed Framework for Emerging AI Applications (Moritz et al., 2018), https://arxiv.org/abs/1712.05889
 """
@@ -12,11 +13,11 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from queue import Empty, Queue
-from threading import RLock
+from threading import RLock, Thread
 from typing import Any
 
 import ray
@@ -24,7 +25,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from sigmatune.support.engine.actor import Actor
 from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
-from sigmatune.support.engine.ray_address import check_listening
+from sigmatune.support.engine.crew import AHEAD, Crew
+from sigmatune.support.engine.ray_address import check_client, check_listening
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
@@ -32,10 +34,7 @@ from sigmatune.support.threads import Worker
 logger = logging.getLogger(__name__)
 
 TRIES = 4
-"""How many workers may be lost on one piece, and how many may fail to start, before the run ends."""
-
-PATIENCE = 600.0
-"""Seconds without any worker after which the run ends."""
+"""How many workers may be lost on one piece, and how many in a row may fail to start."""
 
 
 class Ray(Engine):
@@ -58,15 +57,17 @@ class Ray(Engine):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self._began:
             check_listening(address)
+            check_client(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
                 where = "here" if address is None else f"at {address}"
                 raise SigmaTuneError(f"there is no Ray cluster {where}: {reason(error)}.") from None
         self._lock, self._references = RLock(), dict[str, Any]()
-        self._idle, self._actors, self._failed, self._busy = Queue[Any](), set[Any](), 0, 0
+        self._crew, self._actors, self._failed = Crew(), set[Any](), 0
         self.gpus = 0.0
         self._pool: ThreadPoolExecutor | None = None
+        self._class: Any = None
         self.workers, _ = self.crew(accelerated=False)
 
     # ----------------------------------------------------------------------------------------------------------- pieces
@@ -83,14 +84,14 @@ class Ray(Engine):
         name, loaders = import_path(function), [one.loader() for one in held]
         assert name is not None  # ours, all at the top of a module
         pool, references = self._started(loaders), [self._put(loader) for loader in loaders]
-        numbers = reversed(range(len(pieces)))  # pieces[i] is asked for when its turn comes: it may be large
-        waiting = [pool.submit(self._done, name, references, pieces, i, tick) for i in numbers]
+        crew = self._crew
+        crew.expect(len(pieces))
+        waiting = deque(pool.submit(self._done, crew, name, references, pieces, i, tick) for i in range(len(pieces)))
         try:
             while waiting:
-                yield waiting.pop().result()
+                yield waiting.popleft().result()
         finally:
-            for future in waiting:
-                future.cancel()
+            crew.expect(-sum(future.cancel() for future in waiting))
 
     def crew(self, *, accelerated: bool) -> tuple[int, int]:
         gpus = self._share(accelerated=accelerated)
@@ -112,6 +113,11 @@ class Ray(Engine):
         finally:
             torch.set_num_threads(threads)
 
+    @property
+    def ready(self) -> int:
+        """How many workers have started and live."""
+        return len(self._crew.pieces)
+
     def close(self) -> None:
         self._stop()
         if self._began:
@@ -123,22 +129,34 @@ class Ray(Engine):
                 self._references[loader.name] = ray.put(loader)
             return self._references[loader.name]
 
-    def _done(self, function: str, references: Sequence[Any], pieces: Sequence[Any], i: int, tick: Tick) -> Any:
+    def _done(
+        self, crew: Crew, function: str, references: Sequence[Any], pieces: Sequence[Any], i: int, tick: Tick
+    ) -> Any:
         """The result of a piece, by as many workers as it takes."""
-        piece, last, idle = pieces[i], "", self._idle
-        for _ in range(TRIES):
-            actor = self._take(idle)
-            try:
-                value, units, said = ray.get(actor.work.remote(function, piece, *references))
+        last, token, losses = "", object(), 0
+        for _ in range(AHEAD * TRIES):
+            actor: Any = crew.take(token)
+            try:  # pieces[i] is asked for now: it may be large
+                value, units, said = ray.get(actor.work.remote(function, pieces[i], *references))
             except RayTaskError as error:
-                self._give(actor)
+                crew.give(actor, token)
                 raise error.cause if isinstance(error.cause, Exception) else error from None
             except RayError as error:
                 logger.info("a worker was lost, its piece is done again: %s", reason(error))
-                last = reason(error)
-                self._replace(actor)
+                news, mine = crew.lost(actor, token)
+                last, losses = reason(error), losses + mine
+                if news:
+                    self._replace(actor)
+                if losses == TRIES:
+                    break
+                crew.expect(1)
+            except Exception as error:
+                crew.give(actor, token)
+                if isinstance(error, ConnectionError):  # of Ray's client; the workers end with the connection
+                    raise SigmaTuneError(f"the connection to the Ray cluster was lost: {reason(error)}.") from None
+                raise
             else:
-                self._give(actor)
+                crew.give(actor, token)
                 tick(units)
                 for text in said:
                     warnings.warn(text, stacklevel=2)
@@ -155,7 +173,8 @@ class Ray(Engine):
                 self._stop()
             if self._pool is None:
                 self.gpus, self.workers = gpus, self._fitting(gpus)
-                self._pool = ThreadPoolExecutor(self.workers)
+                self._class = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_restarts=0)(Actor)
+                self._pool = ThreadPoolExecutor(AHEAD * self.workers)
                 logger.info("%d workers on %d nodes of Ray", self.workers, len(ray.nodes()))
                 for _ in range(self.workers):
                     self._hire()
@@ -168,59 +187,44 @@ class Ray(Engine):
         )
 
     def _fitting(self, gpus: float) -> int:
-        """How many workers with such a share there are."""
-        room = ray.cluster_resources()
-        return self._wanted or max(int(room.get("GPU", 0) / gpus if gpus else room.get("CPU", 1) / self.threads), 1)
+        """How many workers with such a share there are; at least 1, for a cluster may grow when work arrives."""
+
+        def room(node: Mapping[str, float]) -> int:
+            needs = {"CPU": self.threads, "GPU": gpus}
+            return min(int(node.get(kind, 0) / need) for kind, need in needs.items() if need)
+
+        return self._wanted or max(sum(room(node["Resources"]) for node in ray.nodes() if node["Alive"]), 1)
 
     def _hire(self) -> None:
-        actor = ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0)(Actor).remote(self.threads)
+        actor = self._class.remote(self.threads, accelerated=self.gpus > 0)
         self._actors.add(actor)
-        idle = self._idle  # of these workers; a stopped engine has another
+        crew = self._crew  # a stopped engine has another
 
         def arrived(future: Future[Any]) -> None:
             if (error := future.exception()) is None:
-                idle.put(actor)
-            elif idle is self._idle:
-                self._failed += 1
-                if self._failed < TRIES:
-                    self._replace(actor, busy=0)
-                else:
-                    idle.put(SigmaTuneError(f"no worker can be started on the Ray cluster: {reason(error)}."))
+                self._failed = 0
+                crew.join(actor)
+            elif crew is self._crew:  # not on this thread, on which Ray's own answers arrive
+                Thread(target=self._absent, args=(actor, error), daemon=True).start()
 
         actor.ready.remote().future().add_done_callback(arrived)
 
-    def _take(self, idle: Queue[Any]) -> Any:
-        """The next idle worker of a queue, which is no longer this engine's once it was stopped."""
-        waited = 0
-        while True:
-            try:
-                actor = idle.get(timeout=1)
-            except Empty:
-                if idle is not self._idle:
-                    raise SigmaTuneError("the engine was stopped.") from None
-                waited = 0 if self._busy else waited + 1
-                if waited < PATIENCE:
-                    continue
-                raise SigmaTuneError(
-                    "the Ray cluster has had no room for a worker for long; see `ray status`."
-                ) from None
-            if isinstance(actor, SigmaTuneError):
-                idle.put(actor)  # the others end with it, too
-                raise actor
-            with self._lock:
-                self._busy += 1
-            return actor
-
-    def _give(self, actor: Any) -> None:
+    def _absent(self, actor: Any, error: BaseException) -> None:
+        """A worker could not be started: another one is tried; after some in a row those that there are do without."""
         with self._lock:
-            self._busy -= 1
-        self._idle.put(actor)
+            self._failed += 1
+        if self._failed < TRIES:
+            self._replace(actor)
+        elif len(self._actors) > 1:
+            logger.warning("a worker cannot be started, one fewer remains: %s", reason(error))
+            self._actors.discard(actor)
+        else:
+            self._crew.end(SigmaTuneError(f"no worker can be started on the Ray cluster: {reason(error)}."))
 
-    def _replace(self, actor: Any, busy: int = 1) -> None:
-        with suppress(RayError):
+    def _replace(self, actor: Any) -> None:
+        with suppress(RayError, ConnectionError):
             ray.kill(actor)
         with self._lock:
-            self._busy -= busy
             self._actors.discard(actor)
             stopped = self._pool is None
         if not stopped:
@@ -230,10 +234,10 @@ class Ray(Engine):
         """Ends the workers and what they do; the next piece starts others."""
         with self._lock:
             pool, actors, self._pool = self._pool, list(self._actors), None
-            self._idle, self._actors, self._busy, self._failed = Queue(), set(), 0, 0
-            self._references = {}
+            self._crew.end(SigmaTuneError("the engine was stopped."))
+            self._crew, self._actors, self._failed, self._references = Crew(), set(), 0, {}
         for actor in actors:
-            with suppress(RayError):
+            with suppress(RayError, ConnectionError):
                 ray.kill(actor)
         if pool is not None:
             pool.shutdown(cancel_futures=True)
