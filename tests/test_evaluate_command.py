@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 
 import numpy as np
 import pytest
@@ -114,6 +115,9 @@ def test_bench_writes_a_leaderboard_and_goes_on(run, files):
         assert row["paired"] is None or row["paired"]["settings"]["seeds"] == {"seed": 0, "indices": [0, 40]}
     assert any(f"{row['paired']['value']:.3g} ± " in out for row in first["rows"] if row["paired"])
     shown = (files / "lb.html").read_text()
+    last = out.splitlines()[-2]
+    assert last.startswith("Best: "), "one sentence at the end"
+    assert last.removesuffix(".") in unescape(shown)
     assert "paired error, whitened" in shown
     assert "-: no paired error; ancestral adds noise" in shown
     assert all(f"{row['paired']['value']:.4g}" in shown for row in first["rows"] if row["paired"])

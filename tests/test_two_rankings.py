@@ -15,6 +15,7 @@ from sigmatune.evaluation.paired_distance import FIRST, UNSETTLED, paired, toget
 from sigmatune.evaluation.record import EvaluationSettings, Figure
 from sigmatune.noise import vp
 from sigmatune.plan.reference import reference_plan
+from sigmatune.report.leaderboard_page import headline
 from sigmatune.statistics.jackknife import Estimate
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.workflows.paired_errors import asked_for, unseen, with_errors
@@ -50,6 +51,18 @@ def test_two_rankings_that_agree():
     (said,) = two_rankings([row("a", 1.0, 0.1), row("b", 2.0, 0.2), row("c", 3.0, 0.3)])
     assert said.startswith("4 calls, paired error: a with euler is best, 0.1 (")
     assert said.endswith("), as by fd.")
+
+
+def test_the_headline_names_the_best_of_each_budget_and_where_the_error_disagrees():
+    def entry(name, budget, error):
+        return {"name": name, "solver": "euler", "budget": budget, "paired": error and {"value": error}}
+
+    rows = [entry("a", 4, 0.1), entry("b", 4, 0.2), entry("a", 8, 0.3), entry("b", 8, 0.2), entry("b", 10, 0.1)]
+    assert headline(rows[:2]) == "Best: a with euler at 4 calls"
+    assert (
+        headline(rows) == "Best: a with euler at 4, 8 calls; b with euler at 10 calls; the paired error disagrees at 8"
+    )
+    assert headline([entry("a", 4, None), entry("b", 4, None)]) == "Best: a with euler at 4 calls"
 
 
 def test_two_rankings_that_contradict_each_other():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,9 +132,17 @@ def bench(
         print(json.dumps(result, indent=1))
         return
     _print(rows)
-    for line in (*left_out([known]), *result["verdict"], *leaderboard.without_error(rows)):
-        print(line)
+    _say(rows, result, known)
     print(f"written to {out} and {html}; features: {shown_folder(work)} (a later run resumes from them)")
+
+
+def _say(rows: Sequence[Row], result: dict[str, Any], known: dict[str, Any]) -> None:
+    """Prints what was left out, the verdict of each budget, and one sentence over all of them."""
+    from sigmatune.evaluation.leaderboard import without_error
+    from sigmatune.report.leaderboard_page import headline
+
+    for line in (*left_out([known]), *without_error(rows), *result["verdict"], f"{headline(result['rows'])}."):
+        print(line)
 
 
 def _write(

@@ -50,7 +50,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
         f'<p class="lead">{escape(what)}, ranked by {escape(_title(first[0]))}.{escape(_second(rows))}</p>\n'
-        f"<section><h2>The verdict</h2>{p(_headline(rows), 'big')}{verdicts}</section>\n{shown}"
+        f"<section><h2>The verdict</h2>{p(headline(rows), 'big')}{verdicts}</section>\n{shown}"
         f"<section><h2>Quality against calls</h2>{charts}"
         f"{p(BARS, 'note')}"
         f"</section>\n<section><h2>All figures</h2>{_table(rows)}</section>\n"
@@ -180,7 +180,7 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _headline(rows: Sequence[Row]) -> str:
+def headline(rows: Sequence[Row]) -> str:
     """Which schedule is best at which budgets, and whether the paired errors agree."""
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     first = {budget: next(row for row in rows if row["budget"] == budget) for budget in budgets}
