@@ -33,30 +33,38 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/epochs"))
     parser.add_argument("--data", default=None, help="instead of the recipe's")
     parser.add_argument("--start", type=Path, help="a snapshot to train on from, for an empty --out")
+    parser.add_argument("--average", type=Path, help="train no further; write the averaged weights of the checkpoint here")
     given = parser.parse_args()
     try:
-        train(given.out, given.data, given.start)
+        train(given.out, given.data, given.start, given.average)
     except SigmaTuneError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
-def train(out: Path, data: str | None, start: Path | None = None) -> None:
-    """Trains up to each number of epochs in turn and writes the averaged weights."""
+def train(out: Path, data: str | None, start: Path | None = None, average: Path | None = None) -> None:
+    """Trains up to each number of epochs in turn and writes the averaged weights, or those of the checkpoint alone."""
     recipe = read(RECIPE)
     job = run.prepare(recipe, data)
     options = RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity)
     trainer = Trainer(job.network, job.objective, job.data, recipe.training, out, options)
     if start is not None and not trainer.step:
         begin_at(trainer, start)
+
+    def write(folder: Path) -> None:
+        network = averaged(job.network, trainer.averages[0])
+        save_model(folder, network, job.scheduler, recipe, facts=run.facts(job, trainer))
+        print(f"{trainer.step * recipe.training.batch / len(job.data):.4g} epochs: {folder}", flush=True)
+
+    if average is not None:
+        write(average)
+        return
     for epochs in EPOCHS:
         end = round(epochs * len(job.data) / recipe.training.batch)
         if end < trainer.step or (out / str(epochs)).exists():
             continue
         trainer.run(Hooks(log=_print), until=end)
-        network = averaged(job.network, trainer.averages[0])
-        save_model(out / str(epochs), network, job.scheduler, recipe, facts=run.facts(job, trainer))
-        print(f"{epochs} epochs: {out / str(epochs)}", flush=True)
+        write(out / str(epochs))
 
 
 def begin_at(trainer: Trainer, snapshot: Path) -> None:
