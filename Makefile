@@ -4,7 +4,8 @@ SHELL := bash
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 PYTHON ?= python3
-JOBS ?= 2
+# One more than two cores, because some tests wait for processes that they have started.
+JOBS ?= 3
 ARGS ?=
 MARKS ?= not documents and not slow
 KERNELS ?= default
