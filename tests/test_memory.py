@@ -24,7 +24,7 @@ from sigmatune.evaluation import doctor, generation, shards
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import Projections, Rings
 from sigmatune.noise import VE
-from sigmatune.report import measurements
+from sigmatune.report import decoded
 from sigmatune.report.measurements import measure
 from sigmatune.report.residual import residual
 from sigmatune.schedules import build
@@ -407,7 +407,7 @@ def test_a_report_keeps_only_what_it_shows(monkeypatch):
     spent = bench.spent("report") - before
     monkeypatch.setattr(module, "LARGEST", 1)
     monkeypatch.setattr(cache, "KEPT", 0)
-    monkeypatch.setattr(measurements, "SIDE", 8)
+    monkeypatch.setattr(decoded, "SIDE", 8)
     poor = Workbench(bench.model, SETTINGS)
     again = tune_on(poor, 2, solver="euler", method="static")
     before = poor.spent("report")

@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -90,13 +91,20 @@ def part(rank: int, world: int, port: int, folder: Path, source: str) -> None:
     trainer(folder, source).run()
 
 
+def free_port() -> int:
+    """A port below those that the system gives to whoever connects, so that no other test gets it in the meantime."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("", port))
+            return port
+    raise OSError("all ports are taken.")
+
+
 @LINUX
 def test_two_processes_are_one_with_the_same_batch(tmp_path):
     source = written(tmp_path)
     trainer(tmp_path / "one", source).run()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["accelerate", "sigmatune.training.trainer"])  # once for both
     processes = [context.Process(target=part, args=(i, 2, port, tmp_path / "two", source)) for i in range(2)]
