@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -207,15 +206,18 @@ def test_a_page_survives_the_kill_of_the_command(browser, tmp_path):
             visitor.tab("Tune")
             page.click("#tune")
             page.wait_for_selector("#tune-message progress")
-            server.send_signal(signal.SIGKILL)
-            server.wait()
+            page.evaluate("window.before = true")
+            server.kill()
+            server.communicate()
             page.wait_for_selector("text=/connection to the server was lost/i")
             server, _ = started(int(address.rstrip("/").rpartition(":")[2]))
+            page.wait_for_function("window.before === undefined")  # it reloads by itself
             visitor.ready()
             assert page.locator("#tune-message progress").count() == 0
             assert typed_levels(page) == levels
     finally:
         server.kill()
+        server.communicate()
 
 
 SCREENS = [(390, False), (390, True), (1280, False), (1280, True)]
