@@ -18,7 +18,7 @@ from sigmatune import models, noise, schedules
 from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.report.residual import residual
 from sigmatune.solvers import PHASE_SPACE
-from sigmatune.studio import axis, explore, held_models, turns
+from sigmatune.studio import axis, explore, held_models, tuning_task, turns
 from sigmatune.studio.page_state import PageState, integer, numbers
 from sigmatune.studio.places import Places
 from sigmatune.studio.server import Gate, checked, hostname
@@ -368,7 +368,8 @@ def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
 
 
 @pytest.mark.browser
-def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(browser, address, run, tmp_path):
+def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(browser, address, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning_task, "REPORT_ROWS", 2)
     with (
         visit(browser, address) as visitor,
         visit(browser, address, link="?model=digits&calls=4&solver=euler") as other,
@@ -381,8 +382,8 @@ def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(browser, add
         page.wait_for_selector("#tune-message progress")
         assert page.inner_text("#tune") == "Tuning"
         page.click("#cancel-tune")
-        page.fill("#tune-calls input", "4")
-        page.fill("#budget input, #budget textarea", "600")
+        page.fill("#tune-calls input", "3")
+        page.fill("#budget input, #budget textarea", "300")
         page.click("#tune")  # waits until the cancelled tuning has closed
         assert page.inner_text("#tune-message") != ""
         other.ready()  # a second tab explores while the first tunes
