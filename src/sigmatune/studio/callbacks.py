@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 Updates = dict[Any, Any]
 """New values by component."""
 
+Fields = tuple[list[Any], list[Any]]
+"""Components that an event takes and changes."""
+
 T = TypeVar("T")
 
 
@@ -89,8 +92,26 @@ def followed(
     """Runs a job in a model's queue, yields its progress for the message and more updates, and returns its result."""
     task = QueuedTask(queue, stop, job)
     for overall in task.updates():
-        yield {message: status(overall), **more()}
+        shown = said("Stopping after the present step.") if stop.is_set() else status(overall)
+        yield {message: shown, **more()}
     return task.result()
+
+
+def pressed(
+    button: gr.Button, meanwhile: str, task: Callable[..., Iterator[Updates]], between: Fields, options: Any
+) -> None:
+    """Connects a button to a long task. It is off, with a word, until the task has closed, which a cancel does not do at once.
+
+    Args:
+        button: The button.
+        meanwhile: Its word while the task runs.
+        task: The callback.
+        between: The task's inputs and outputs.
+        options: Options of the events.
+    """
+    begun = button.click(lambda: gr.update(value=meanwhile, interactive=False), None, button, **options)
+    ended = begun.then(task, *between, **options)
+    ended.then(lambda word=button.value: gr.update(value=word, interactive=True), None, button, **options)
 
 
 def loaded(

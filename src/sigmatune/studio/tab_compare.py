@@ -13,7 +13,7 @@ import gradio as gr
 from sigmatune.core.schedule import whole
 from sigmatune.plan import Plan
 from sigmatune.plan.plan import mismatch
-from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences, uploaded_plan
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, pressed, sentences, uploaded_plan
 from sigmatune.studio.comparing import (
     EXPLORED,
     MOST,
@@ -80,8 +80,8 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     inputs = explore.fields
     outputs = [message, left, right, tab.slider, tab.table, tab.rows]
     compared, slid, ranked, stopped = _callbacks(studio, tab)
-    start.click(compared, [names, uploads, n, *inputs], outputs, trigger_mode="once", **LIVE)
-    rank.click(ranked, [names, uploads, images, *inputs], [message, tab.page], trigger_mode="once", **LIVE)
+    pressed(start, "Comparing", compared, ([names, uploads, n, *inputs], outputs), LIVE)
+    pressed(rank, "Ranking", ranked, ([names, uploads, images, *inputs], [message, tab.page]), LIVE)
     for side in (left, right):
         side.input(slid, [left, right], [message, tab.slider], **LIVE)
     stop.click(stopped, **LIVE)

@@ -12,7 +12,7 @@ import gradio as gr
 
 from sigmatune.measures import MEASURES
 from sigmatune.plan import Plan
-from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, offer, plan_name, sentences
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, offer, plan_name, pressed, sentences
 from sigmatune.studio.explore import solver_choices
 from sigmatune.studio.page_state import PageState, integer
 from sigmatune.studio.tab_explore import LIVE, ExploreTab, brought, stated
@@ -94,7 +94,7 @@ def _connect(
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("tune")
 
-    start.click(tuned, [*options, *explore.fields], tab.outputs, trigger_mode="once", **LIVE)
+    pressed(start, "Tuning", tuned, ([*options, *explore.fields], tab.outputs), LIVE)
     stop.click(stopped, **LIVE)
     take.click(taken, explore.fields, [tab.message, explore.tabs, *explore.outputs], **LIVE)
 
