@@ -108,6 +108,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .all, .figures, .settings { font-size: .75rem; } .figures td .low { display: none; }
   .all :is(th, td), .figures :is(th, td), .settings :is(th, td) { padding: .38rem .2rem; overflow-wrap: anywhere; }
   .all td:first-child { overflow-wrap: anywhere; min-width: 5rem; }
+  .figures :is(th, td) { padding: .38rem .1rem; }
   .figures th, .settings :is(th, td:first-child) { overflow-wrap: normal; font-size: .68rem; }
   .pairs { font-size: .84rem; } .pairs th, .pairs td { padding: .38rem .3rem; }
 }
