@@ -26,12 +26,13 @@ def loop():
     return space["run"]
 
 
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("solver", ["euler", "dpmpp2m"])
-def test_the_documented_loop_runs_a_plan_from_its_file(loop, solver, tmp_path):
+def test_the_documented_loop_runs_a_plan_from_its_file(loop, solver, predicts, tmp_path):
     def network(x_t, t):
         return 0.9 * x_t * torch.cos(torch.as_tensor(t, dtype=x_t.dtype) / 700).view(-1, 1)
 
-    model = NetworkDenoiser(network, (5,), vp("linear"), "epsilon", dtype=torch.float64)
+    model = NetworkDenoiser(network, (5,), vp("linear"), predicts, dtype=torch.float64)
     st.compile_plan(st.build_schedule("karras", 7, model.path), solver, model).save(tmp_path / "plan.json")
     noise = rng.noise(0, range(3), rng.START, model.shape, dtype=torch.float64)
     drawn = loop(tmp_path / "plan.json", network, noise)

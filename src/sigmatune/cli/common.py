@@ -87,6 +87,19 @@ def may_write(
     outputs.check(files, folders=folders, homes=homes, inputs=read, force=force)
 
 
+def check_run(work: Path) -> None:
+    """Refuses a run folder that holds a trained model; a command asks before it loads its own.
+
+    Raises:
+        SigmaTuneError: if it does.
+    """
+    if (work / "model").is_dir():
+        other = work.with_name(f"{work.stem}-measured.run")
+        raise SigmaTuneError(
+            f"{work} holds a trained model, so no measurements go there; pass another -o, or --run {other}."
+        )
+
+
 @contextmanager
 def measuring(work: Path) -> Iterator[None]:
     """Holds the run folder of a command; if the result cannot be written, the message says that the measurements stay.
@@ -97,9 +110,7 @@ def measuring(work: Path) -> Iterator[None]:
     """
     from sigmatune.support.run_folder import LOCK, held
 
-    if (work / "model").is_dir():
-        raise SigmaTuneError(f"{work} holds a trained model, so no measurements go there; pass another -o or --run.")
-
+    check_run(work)
     with held(work):
         try:
             yield

@@ -12,7 +12,7 @@ import typer
 
 # ------------------------------------------------------------------------------------------------- the model, the machine
 
-Model = Annotated[str, typer.Argument(help="cifar10, digits, a diffusers folder, or a hub id.")]
+Model = Annotated[str, typer.Argument(help="emoji, digits, cifar10, a diffusers folder, or a hub id.")]
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
 TrainingDevice = Annotated[str, typer.Option("--device", help="auto, or cpu.")]

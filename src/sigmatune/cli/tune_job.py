@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.common import load_model, measuring, progress_bar
+from sigmatune.cli.common import check_run, load_model, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
 from sigmatune.interop.clients import clients
 from sigmatune.support.progress import Parts, say
@@ -94,6 +94,7 @@ class TuneJob:
         from sigmatune.plan.file import dumps
         from sigmatune.support.engine import engine
 
+        check_run(self.work)
         denoiser = load_model(self.model, self.device, self.given)
         self._check(denoiser)
         with measuring(self.work), engine(self.engine) as running:
@@ -119,7 +120,7 @@ class TuneJob:
         for number, file in files.items():
             print("\n".join(summary(plans[number], file)))
         if written is not None:
-            print(f"report: {written}")
+            print(f"report: {written} (its own evaluations are not part of the cost)")
         print(f"measurements: {self.work} (a later tune resumes from them; may be deleted)")
 
     def _check(self, denoiser: Denoiser) -> None:

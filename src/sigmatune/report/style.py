@@ -57,7 +57,7 @@ td .low { color: var(--muted); font-size: .82rem; }
 .figures td .low, .pairs td .low, .all td .low { display: block; }
 .pairs th, .pairs td { padding: .38rem .55rem; }
 .figures td:nth-child(2), .pairs td:nth-child(2) { white-space: normal; }
-.settings td { white-space: normal; }
+.settings td { white-space: normal; } .stages td:first-child { white-space: nowrap; }
 tr.own td { background: var(--plan-soft); }
 .budget { margin: 1.5rem 0; }
 .strip { display: grid; grid-template-columns: 10.5rem 1fr; gap: .9rem; align-items: center; margin: .35rem 0; }
@@ -104,9 +104,11 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   th, td { padding: .38rem .4rem; } td .low { display: block; }
   .large { grid-template-columns: repeat(2, 1fr); }
   .all td .low, .stages :is(th, td):is(:nth-child(3), :nth-child(4), :nth-child(5)) { display: none; }
-  .stages { font-size: .84rem; } .all, .figures, .settings { font-size: .75rem; } .figures td .low { display: none; }
+  .stages { font-size: .84rem; } .stages td:first-child { white-space: normal; }
+  .all, .figures, .settings { font-size: .75rem; } .figures td .low { display: none; }
   .all :is(th, td), .figures :is(th, td), .settings :is(th, td) { padding: .38rem .2rem; overflow-wrap: anywhere; }
   .all td:first-child { overflow-wrap: anywhere; min-width: 5rem; }
+  .figures :is(th, td) { padding: .38rem .1rem; }
   .figures th, .settings :is(th, td:first-child) { overflow-wrap: normal; font-size: .68rem; }
   .pairs { font-size: .84rem; } .pairs th, .pairs td { padding: .38rem .3rem; }
 }
@@ -120,6 +122,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .scale *, .badge, .bar, tr.own td { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   h2, h3, .see, summary { break-after: avoid; } tr, pre, .strip { break-inside: avoid; }
   table { font-size: .8rem; } th, td { padding: .3rem .45rem; } .table { overflow: visible; }
+  td .low { font-size: .9em; } .all { font-size: .7rem; } .all :is(th, td) { padding: .25rem .3rem; }
   section { break-inside: auto; } .compare, .budget, .chart, .verdict, figure { break-inside: avoid; }
   details > *, details::details-content { display: block; content-visibility: visible; }
 }
