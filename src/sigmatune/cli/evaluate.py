@@ -49,9 +49,7 @@ MANY = 10_000
 
 
 def evaluate(
-    model: str = typer.Argument(
-        "", help="emoji, digits, cifar10, a diffusers folder, or a hub id; none with --images."
-    ),
+    model: str = typer.Argument("", help="emoji, digits, a diffusers folder, or a hub id; none with --images."),
     plan: Path | None = typer.Option(None, help="Plan file whose images are evaluated."),
     images: str = typer.Option("", help="Existing images, instead of a model and a plan."),
     n: int | None = typer.Option(
