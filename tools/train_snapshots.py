@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/epochs"))
     parser.add_argument("--data", default=None, help="instead of the recipe's")
     parser.add_argument("--start", type=Path, help="a snapshot to train on from, for an empty --out")
-    parser.add_argument("--average", type=Path, help="train no further; write the averaged weights of the checkpoint here")
+    parser.add_argument(
+        "--average", type=Path, help="train no further; write the averaged weights of the checkpoint here"
+    )
     given = parser.parse_args()
     try:
         train(given.out, given.data, given.start, given.average)
