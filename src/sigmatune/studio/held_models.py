@@ -150,7 +150,8 @@ class HeldModels:
         return model
 
     def _load(self, source: Any, condition: Mapping[str, Any], name: str = "") -> Denoiser:
-        name, where = (name, {}) if name else (source, {"device": self.device})
+        where: dict[str, Any] = {} if name else {"device": self.device}
+        name = name or source
         try:
             return load(source, **where, **condition)
         except MissingCondition as missing:
