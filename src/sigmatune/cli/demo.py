@@ -10,8 +10,8 @@ from sigmatune.cli.common import may_write, measure_of, progress_bar
 from sigmatune.cli.shared_options import Force, MeasureOption
 from sigmatune.support.progress import Parts
 
-REPORT_ROWS = 8
-"""Noises for the report's error against calls, so that the whole demo takes two minutes."""
+REPORT_ROWS, REPORT_BUDGETS = 8, (4, 6, 8, 10)
+"""Noises and calls of the report's error against calls, so that the whole demo takes two minutes."""
 
 OF_REPORT = 0.1
 """The report's share of the work."""
@@ -26,7 +26,10 @@ def demo(
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
     from sigmatune.interop.clients import clients
-    from sigmatune.report import glance, write
+    from sigmatune.report import glance
+    from sigmatune.report.measurements import measure as measure_report
+    from sigmatune.report.page import page as page_of
+    from sigmatune.support.files import write_text
     from sigmatune.workflows.demo import files_of, run
 
     page, source = out / "report.html", model or ("digits" if smoke else "emoji")
@@ -36,16 +39,8 @@ def demo(
         parts = Parts(progress, (1 - OF_REPORT, OF_REPORT))
         result = run(source, out, small=smoke, force=force, progress=parts.take(), **measure_of(measure))
         result.bench.progress.progress = parts.take()
-        write(
-            page,
-            result.bench,
-            result.plans,
-            rows=REPORT_ROWS,
-            source=source,
-            files=result.files,
-            analysis=glance(result.bench),
-            clients=clients,
-        )
+        facts = measure_report(result.bench, result.plans, rows=REPORT_ROWS, budgets=REPORT_BUDGETS)
+        write_text(page, page_of(facts, source, result.files, glance(result.bench), clients))
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -34,11 +34,15 @@ SHOWN_DEFAULTS = 2
 """Static defaults in the charts, of each plan the best; the table of the evidence has all."""
 
 BUDGETS = (4, 6, 8, 10, 20)
+"""Network calls per image that a report shows beside those of its plans."""
+
 SHOWN = 8
 """How many noises are shown as images: the first of the held-out range, not a selection."""
 
 
-def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> ReportFacts:
+def measure(
+    bench: Workbench, plans: Sequence[Plan], *, rows: int = 16, budgets: Sequence[int] | None = None
+) -> ReportFacts:
     """Measures the data of a report on tuned plans.
 
     Args:
@@ -46,6 +50,7 @@ def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> Repor
         plans: The plans, with their evidence.
         rows: Held-out noises for error against calls, at most all of them; each costs the sum of the budgets' calls, times
             the number of static defaults and one.
+        budgets: Network calls per image to show beside those of the plans; :data:`BUDGETS` by default.
 
     Raises:
         SigmaTuneError: if there is no plan, or one was not tuned on this workbench or not with its measure.
@@ -56,7 +61,7 @@ def measure(bench: Workbench, plans: Sequence[Plan], *, rows: int = 16) -> Repor
     _check(bench, plans)
     cost = bench.meter()
     names = dict.fromkeys(_solver(plan) for plan in plans)
-    groups = [_group(bench, name, [p for p in plans if _solver(p) == name], rows) for name in names]
+    groups = [_group(bench, name, [p for p in plans if _solver(p) == name], rows, budgets or BUDGETS) for name in names]
     groups = [with_images(bench.model, group) for group in groups]
     views = [_view(bench, plan) for plan in plans]
     spent = cost()
@@ -95,10 +100,10 @@ def _solver(plan: Plan) -> str:
     return str((plan.tuned_for or {}).get("solver", plan.solver))
 
 
-def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int) -> Group:
+def _group(bench: Workbench, solver: str, plans: list[Plan], rows: int, budgets: Sequence[int]) -> Group:
     reference_steps = max((plan.evidence or {})["reference"]["steps"] for plan in plans)
     by_steps = {plan.steps: plan for plan in reversed(plans)}
-    steps = _steps(bench, solver, by_steps)
+    steps = _steps(bench, solver, by_steps, budgets)
     families = _defaults(bench, plans)
 
     def default(family: str, options: dict[str, float], n: int) -> Plan:
@@ -147,11 +152,11 @@ def _defined(make: Callable[[int], Plan], steps: Sequence[int]) -> dict[int, Pla
     return plans
 
 
-def _steps(bench: Workbench, solver: str, by_steps: dict[int, Plan]) -> list[int]:
-    """The numbers of steps to show: those of the plans, and the largest that fit the usual budgets."""
+def _steps(bench: Workbench, solver: str, by_steps: dict[int, Plan], budgets: Sequence[int]) -> list[int]:
+    """The numbers of steps to show: those of the plans, and the largest that fit the budgets."""
     per_call = most_per_call(bench.model)
     steps = set(by_steps)
-    for budget in BUDGETS:
+    for budget in budgets:
         if budget // per_call >= solvers.solver(solver).calls(1):
             steps.add(solvers.solver(solver).steps_for(budget // per_call))
     return sorted(steps)

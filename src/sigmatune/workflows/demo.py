@@ -27,7 +27,7 @@ TITLE = "error of a sample, and energy distance of all as a set, to the converge
 
 FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
-BUDGET, SMALL_BUDGET = 9_000, 5_000
+BUDGET, SMALL_BUDGET = 8_000, 5_000
 """Budget of tuning for both cases, in network evaluations of single images."""
 
 
@@ -91,7 +91,7 @@ def run(
         raise SigmaTuneError(f"cannot make the folder {out}: {error.strerror or error}.") from None
     rows, plans, files, panels, said, notes, finest = [], [], [], [], [], [], 0
     for solver, calls in CASES:
-        share = (SMALL_BUDGET if small else BUDGET) * calls // sum(n for _, n in CASES)
+        share = (SMALL_BUDGET if small else BUDGET) // len(CASES)
         bench.progress.progress = parts.take()
         plan = tune_on(bench, calls, solver=solver, coefficients=True, budget=share)
         file = out / f"{name}-{solver}-{calls}.json"
