@@ -177,6 +177,24 @@ def test_what_the_page_of_tuning_says_of_a_networks_images():
                     assert found["value"] - found["half"] <= 0, (cell["solver"], kind, place)
 
 
+def test_what_the_page_of_tuning_says_of_emoji():
+    cells = {c["calls"]: c["tuned"] for c in results("network_distances")["cells"] if c["model"] == "emoji"}
+    assert {c["solver"] for c in results("network_distances")["cells"] if c["model"] == "emoji"} == {"euler"}
+    assert sorted(cells) == [4, 8]
+
+    def side(calls: int, kind: str, space: str) -> str:
+        found = cells[calls][kind]["minus the best"][f"converged, {space}"]
+        return "level" if abs(found["value"]) <= found["half"] else "nearer" if found["value"] < 0 else "farther"
+
+    assert {side(n, "coefficients", space) for n in cells for space in SPACES} == {"nearer"}
+    assert [side(4, "levels", space) for space in ("block10", "head-pca64")] == ["nearer", "level"]
+    assert {side(8, "levels", space) for space in SPACES} == {"farther"}
+    ratio = cells[8]["levels"]["error_ratio"]["value"]
+    assert f"tuned error is {100 * (1 - ratio):.0f} % below" in page("tuning")
+    rivals = {found["rival"] for found in cells[8]["levels"]["minus the best"].values()}
+    assert all(rival.startswith("ays-") for rival in rivals)
+
+
 # ----------------------------------------------------------------------------------------------------- spectral schedules
 
 
