@@ -150,7 +150,7 @@ def test_a_job_that_starts_a_cluster_of_ray(job, tmp_path, run):
     try:
         said = job(
             small(script, 96).replace("6379", str(port)), SLURM_JOB_NODELIST="node[1-2]", SLURM_NNODES="2",
-            STARTED=str(started), RAY_TMPDIR=sockets,
+            STARTED=str(started), RAY_TMPDIR=sockets, RAY_AUTH_TOKEN="0123456789abcdef" * 4,
         )  # fmt: skip
     finally:
         nodes = [int(line) for line in started.read_text().split()] if started.exists() else []
