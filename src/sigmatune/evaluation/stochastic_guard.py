@@ -106,7 +106,7 @@ def compare(
         distance: ``"fd"`` or ``"kid"``.
         space: What the space is called.
         seed: Of the bootstrap.
-        resamples: Of the bootstrap; :data:`RESAMPLES` by default.
+        resamples: Of the bootstrap; ``RESAMPLES`` by default.
 
     Raises:
         SigmaTuneError: unless both have the same number of rows, at least four.

@@ -35,7 +35,7 @@ WORDS = {
     "coefficients": StageWords("L-BFGS over the levels and the solver's coefficients", DESCENT),
     "evolution": StageWords("a genetic algorithm over subsets of the model's timesteps", "1 plan per trial"),
 }  # fmt: skip
-"""Every stage of :data:`sigmatune.tuning.stages.STAGES`, in its order."""
+"""Every stage of ``sigmatune.tuning.stages.STAGES``, in its order."""
 
 SPACING = "levels that nearly touch are moved apart, unless they are better so"
 """What the log of a plan calls ``spacing``; it follows the stages and cannot be asked for."""
