@@ -185,6 +185,12 @@ def test_the_page_says_what_the_evidence_says(text, case):
         assert f"{first} {split}" in said
 
 
+def test_curves_have_the_budgets_that_are_asked_beside_the_plan_s(case):
+    bench, plan = case
+    (group,) = measure(bench, [plan], rows=4, budgets=(6,)).groups
+    assert {n for curve in group.defaults for n in curve.points} == {4, 6}
+
+
 def test_curves_are_the_errors_of_the_plans(measured, case):
     bench, plan = case
     (group,) = measured.groups

@@ -32,14 +32,19 @@ def typed_levels(page):
     return page.input_value("#levels textarea, #levels input")
 
 
-def test_a_page_goes_on_where_the_server_was_restarted(browser, tmp_path):
+def left_open(browser, tmp_path):
+    """A visit to a server that has ended: the visit, its page, the server's port, and the errors that the page shows."""
     (tmp_path / "start").mkdir()
     with serving(tmp_path) as address:
-        port = int(address.rstrip("/").rpartition(":")[2])
         visitor = visit(browser, address, link=LEVELS, expected=GONE)
         seen = visitor.__enter__()
-        errors, page = seen.ready(), seen.page
-        levels, images = typed_levels(page), seen.images
+        return visitor, seen, int(address.rstrip("/").rpartition(":")[2]), seen.ready()
+
+
+def test_a_page_goes_on_where_the_server_was_restarted(browser, tmp_path):
+    visitor, seen, port, errors = left_open(browser, tmp_path)
+    page, images = seen.page, seen.images
+    levels = typed_levels(page)
     seen.type("#seed", "1")  # nobody is there
     page.wait_for_selector("text=/connection|server/i")
     with serving(tmp_path, port=port):
@@ -56,12 +61,8 @@ def test_a_page_goes_on_where_the_server_was_restarted(browser, tmp_path):
 
 
 def test_an_idle_page_does_not_notice_a_restart(browser, tmp_path):
-    (tmp_path / "start").mkdir()
-    with serving(tmp_path) as address:
-        port = int(address.rstrip("/").rpartition(":")[2])
-        visitor = visit(browser, address, link=LEVELS, expected=GONE)
-        seen = visitor.__enter__()
-        errors, levels = seen.ready(), typed_levels(seen.page)
+    visitor, seen, port, errors = left_open(browser, tmp_path)
+    levels = typed_levels(seen.page)
     with serving(tmp_path, port=port):
         seen.tab("Keep")  # the new server has never seen this page's plan
         seen.page.wait_for_selector("#plan:not([disabled])")
