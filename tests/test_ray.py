@@ -46,6 +46,7 @@ def client():
     """The address for Ray's client of two nodes, which say that they have GPUs: the head one, the other two."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "",
+                            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "200",  # its process imports torch
                             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "src")])}.items():  # fmt: skip
             patch.setenv(name, value)
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -109,6 +110,19 @@ def test_an_evaluation_through_the_client_is_the_same(client, run, tmp_path, one
     dated = [(tmp_path / name).read_text() for name in ("local.json", "ray.json")]
     without = [[line for line in text.splitlines() if '"date"' not in line] for text in dated]
     assert without[0] == without[1]
+
+
+def test_a_cluster_that_is_too_busy_for_a_client_is_not_called_missing(monkeypatch):
+    def aborted(**_):
+        raise ConnectionAbortedError("Initialization failure from server:\nTraceback: ...")
+
+    with socket.create_server((HEAD, 0)) as listening:
+        address = f"ray://{HEAD}:{listening.getsockname()[1]}"
+        monkeypatch.setattr("ray.init", aborted)
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        with pytest.raises(SigmaTuneError, match=f"^the Ray cluster at {address} answers .* try again") as caught:
+            Ray(address)
+        assert len(str(caught.value)) <= 300
 
 
 def test_without_the_package_of_the_client_the_engine_says_what_to_install(monkeypatch):

@@ -233,6 +233,48 @@ def test_one_step_is_one_denoise_of_pure_noise(name):
     torch.testing.assert_close(sample(model, plan, 2), torch.zeros(2, 1, 8, 8, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("amount", [0.37, 1.0])
+def test_a_row_of_a_table_depends_on_its_own_levels_alone(name, amount):
+    solver = SOLVERS[name]
+    options = {solver.noise: amount} if solver.noise else {}
+    options |= {"tau": amount} if name == "sa-solver" else {}
+    drawn = torch.rand(21, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    sigmas = ((drawn * 5 - 3).exp()).sort(dim=-1, descending=True).values
+    for levels in (sigmas, torch.cat([sigmas, torch.zeros(21, 1, dtype=torch.float64)], dim=-1)):
+        many = solver.build(levels, **options)
+        for i in range(len(levels)):
+            alone = solver.build(levels[i : i + 1].clone(), **options)
+            for field in ("q", "A", "b", "c", "G", "start", "origin"):
+                whole, own = getattr(many, field), getattr(alone, field)
+                assert torch.equal(whole[i], own[0]), (field, i)
+
+
+@pytest.mark.parametrize("rows", [None, 5])
+def test_the_network_gets_contiguous_numbers_however_the_batch_is_filled(rows):
+    class Asked(Denoiser):
+        path, shape, dtype = PATHS["ve"], (3, 4, 4), torch.float64
+
+        def fingerprint(self) -> str:
+            return "asked"
+
+        def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            seen.extend([z.is_contiguous(), sigma.is_contiguous()])
+            return z / 2
+
+    model, seen = Asked(), []
+    schedule = build("karras", 4, model.path)
+    if rows:
+        schedule = Schedule(np.tile(schedule.sigmas, (rows, 1)), model.path)
+    plan = compile_plan(schedule, "dpmpp2m", model)
+    last = torch.zeros(5, 4, 4, 3, dtype=torch.float64).permute(0, 3, 1, 2)
+    sample(model, plan, 5, micro_batch=8)
+    sample(model, plan, 5, micro_batch=5, x0=last)
+    model(last, torch.rand(5, 7, dtype=torch.float64)[:, 2])
+    assert len(seen) == 2 * (4 + 4 + 1)
+    assert all(seen)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_the_table_is_differentiable_in_the_levels(name):
     def result(log_sigma: torch.Tensor) -> torch.Tensor:

@@ -198,6 +198,9 @@ class Denoiser(ABC):
             raise SigmaTuneError(
                 f"sigma must be one number or one per row ({len(z)}), not of shape {tuple(levels.shape)}."
             )
+        # Elementwise kernels treat strided and contiguous numbers differently in the last bit, and whether levels are a
+        # column of a table depends on the batch.
+        z, levels = z.contiguous(), levels.contiguous()
         return checked_output(self.denoise(z, levels), z, f"{type(self).__name__}.denoise")
 
     def snap(self, sigmas: Array) -> Array:

@@ -21,6 +21,7 @@ import torch
 from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import gauss_legendre
 from sigmatune.solvers.base import Solver, assemble, one_call_each, scales
+from sigmatune.support.elementwise import logaddexp, power
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -63,7 +64,7 @@ def _ratio(u: torch.Tensor, v: torch.Tensor, eta: float) -> torch.Tensor:
     if eta == 0:
         return torch.ones_like(u)
     ten = torch.full((), math.log(10), dtype=u.dtype)
-    growth = (torch.logaddexp(level**0.3, ten) for level in (torch.where(u > 0, u, torch.ones_like(u)), v))
+    growth = (logaddexp(power(level, 0.3), ten) for level in (torch.where(u > 0, u, torch.ones_like(u)), v))
     return torch.exp(eta * (next(growth) - next(growth)))
 
 
@@ -99,7 +100,7 @@ def _integrals(top: torch.Tensor, bottom: torch.Tensor, eta: float, points: int)
         u = low + torch.arange(points, dtype=top.dtype) * weight
     else:
         nodes, gauss = (torch.from_numpy(values) for values in gauss_legendre())
-        u = low * (high / low) ** ((nodes + 1) / 2)
+        u = low * power(high / low, (nodes + 1) / 2)
         weight = u * torch.log(high / low) * gauss / 2
     value = low / u * _ratio(low.expand_as(u), u, eta) * weight
     return value.sum(dim=-1), ((u - high) * value).sum(dim=-1)

@@ -16,6 +16,7 @@ from sigmatune.core.table import Coefficients
 from sigmatune.solvers.adams import adams, inverse_distances, log_steps
 from sigmatune.solvers.base import Solver, no_history, one_call_each, scales
 from sigmatune.solvers.unipc import predictor_corrector
+from sigmatune.support.elementwise import power
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -52,7 +53,7 @@ def sa_solver(
     squared = torch.where(noisy, tau**2, 0.0).double()
     ratio = sigma_s / sigma_t
     regular = ratio > 0
-    faded = torch.where(regular, torch.where(regular, ratio, torch.ones_like(ratio)) ** squared, squared == 0)
+    faded = torch.where(regular, power(torch.where(regular, ratio, torch.ones_like(ratio)), squared), squared == 0)
     keep, take = s[..., 1:] / s[..., :-1] * faded, alpha[..., 1:] * (1 - ratio * faded)
     noise = s[..., 1:] * (1 - faded**2).sqrt() if bool((squared > 0).any()) else None
 

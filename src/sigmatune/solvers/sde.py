@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 
 from sigmatune.solvers.base import scales
+from sigmatune.support.elementwise import power
 from sigmatune.support.errors import SigmaTuneError
 
 
@@ -31,7 +32,7 @@ def fade(sigma_t: torch.Tensor, sigma_s: torch.Tensor, eta: float) -> torch.Tens
     if not 0 <= eta < float("inf"):
         raise SigmaTuneError(f"eta must be a number of at least 0, not {eta!r}.")
     ratio = sigma_s / sigma_t
-    return torch.where(ratio > 0, ratio, torch.ones_like(ratio)) ** eta * ((ratio > 0) | (eta == 0))
+    return power(torch.where(ratio > 0, ratio, torch.ones_like(ratio)), eta) * ((ratio > 0) | (eta == 0))
 
 
 def sde_step(sigmas: torch.Tensor, eta: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

@@ -53,6 +53,24 @@ def check_client(address: str | None) -> None:
         raise SigmaTuneError(f"{stated} needs Ray's client and its package grpcio; pip install 'sigmatune[ray]'.")
 
 
+def unreachable(address: str | None, error: BaseException) -> str:
+    """The sentence for a cluster that Ray could not join.
+
+    Args:
+        address: As it was given; None for ``RAY_ADDRESS`` or this machine's.
+        error: Ray's error. A cluster that answers and has started no process for the client within its own limit, 30 s unless
+            the environment of ``ray start`` says otherwise, aborts the connection.
+    """
+    where = address or os.environ.get("RAY_ADDRESS") or "here"
+    where = where if where == "here" else f"at {where}"
+    if isinstance(error, ConnectionAbortedError):
+        return (
+            f"the Ray cluster {where} answers and has started no process for this client in time; try again, or run its `ray "
+            "start` with RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=200."
+        )
+    return f"there is no Ray cluster {where}: {reason(error)}."
+
+
 def _file() -> Path:
     """Where Ray notes the address of the cluster that it has started last."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"

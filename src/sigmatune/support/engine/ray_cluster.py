@@ -26,7 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 from sigmatune.support.engine.actor import Actor
 from sigmatune.support.engine.base import Engine, Held, Loader, Map, Tick, no_tick
 from sigmatune.support.engine.crew import AHEAD, Crew
-from sigmatune.support.engine.ray_address import check_client, check_listening
+from sigmatune.support.engine.ray_address import check_client, check_listening, unreachable
 from sigmatune.support.errors import SigmaTuneError, reason
 from sigmatune.support.imports import import_path
 from sigmatune.support.threads import Worker
@@ -61,8 +61,7 @@ class Ray(Engine):
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
-                where = "here" if address is None else f"at {address}"
-                raise SigmaTuneError(f"there is no Ray cluster {where}: {reason(error)}.") from None
+                raise SigmaTuneError(unreachable(address, error)) from None
         self._lock, self._references = RLock(), dict[str, Any]()
         self._crew, self._actors, self._failed = Crew(), set[Any](), 0
         self.gpus = 0.0
