@@ -181,6 +181,18 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(
     monkeypatch.setattr(demo, "SMALL", TuningSettings(8, 8, 8, 2, reference_steps=16))
     monkeypatch.setattr(demo, "SMALL_BUDGET", 1000)
     shutil.copytree(tiny, "mine")
+    shares, second, shown = [], [], demo.run
+
+    def watched(*given, progress, **options):
+        def noted(what, done, total):
+            shares.append(done / total)
+            if Path("shown/mine-dpmpp2m-4.json").exists():
+                second.append(done / total)
+            progress(what, done, total)
+
+        return shown(*given, progress=noted, **options)
+
+    monkeypatch.setattr(demo, "run", watched)
     code, out, err = run("demo", "--smoke", "--model", "mine", "--out", "shown")
     assert code == 0, err
     names = {p.name for p in (tmp_path / "shown").iterdir()}
@@ -192,23 +204,7 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(
         assert both.shown_error in out
         assert f"{calls} calls: " in out
         assert both.sentence.partition(";")[0] in out
-
-
-def test_the_demos_share_of_work_is_that_of_both_budgets(tmp_path, tiny, brief, little, monkeypatch):
-    from sigmatune.tuning import TuningSettings
-    from sigmatune.workflows import demo
-
-    monkeypatch.setattr(demo, "SMALL", TuningSettings(8, 8, 8, 2, reference_steps=16))
-    monkeypatch.setattr(demo, "SMALL_BUDGET", 1000)
-    shares, second = [], []
-
-    def progress(what, done, total):
-        shares.append(done / total)
-        if (tmp_path / "shown" / f"{tiny.name}-dpmpp2m-4.json").exists():
-            second.append(done / total)
-
-    demo.run(str(tiny), tmp_path / "shown", small=True, progress=progress)
-    first = shares[: len(shares) - len(second)]
+    first = shares[: len(shares) - len(second)]  # each budget has the same share of the bar
     assert max(first) <= 0.4 <= min(second)
     assert len(second) > 10
     assert max(second[:-10]) <= 1.0

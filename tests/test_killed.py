@@ -124,6 +124,10 @@ POINTS = {
 second round the files are those of the first; it is killed where it differs."""
 
 
+LONG = ("finetune", "bench")
+"""Killed most often, so `make test` leaves them to `make test-all`."""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     """A folder with what the commands use."""
@@ -148,7 +152,9 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 
 @LINUX
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in COMMANDS]
+)
 def test_kills_at_every_named_operation_change_nothing(home, name):
     whole, killed = home / f"{name}-whole", home / f"{name}-killed"
     undisturbed = killable.run(COMMANDS[name], whole)

@@ -128,8 +128,8 @@ OF_VP = [name for name, family in FAMILIES.items() if family.defined_on(PATHS["v
 
 
 def numbers_of_steps(name: str) -> list[int]:
-    """N = 1..6, and every eighth up to 100, another eighth for every solver."""
-    return [N for N in range(1, 101) if N <= 6 or (N - ALL.index(name)) % 8 == 0]
+    """N = 1..6, and every sixteenth up to 100, another sixteenth for every solver."""
+    return [N for N in range(1, 101) if N <= 6 or (N - ALL.index(name)) % 16 == 0]
 
 
 @cache

@@ -128,7 +128,7 @@ def test_pending_work_is_not_done_and_the_pace_is_that_of_work_that_was_done():
     assert 0.05 / (2 * ENOUGH) <= costs.pace < 1
 
 
-@pytest.mark.parametrize("calls", [4, 6])
+@pytest.mark.parametrize("calls", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_an_estimate_counts_what_tuning_of_digits_takes(calls):
     model, settings = load("digits"), EFFORTS["normal"].settings
     job = TuningJob([calls], "dpmpp2m", budget=Budget.of(EFFORTS["normal"].search))

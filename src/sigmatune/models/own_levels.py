@@ -17,8 +17,11 @@ list                       level
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,14 +74,22 @@ def built(config: Mapping[str, Any]) -> Any:
     Raises:
         SigmaTuneError: if diffusers has no such class.
     """
+    kept = {key: value for key, value in config.items() if key != "_use_default_values"}
+    return deepcopy(_fresh(json.dumps(kept, sort_keys=True, default=lambda value: value.tolist())))
+
+
+@lru_cache(maxsize=32)
+def _fresh(config: str) -> Any:
+    """The scheduler before its first use; some classes set a thousand steps as they are made, which takes a second."""
     import diffusers
 
-    name = str(config.get("_class_name"))
+    given = json.loads(config)
+    name = str(given.get("_class_name"))
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if kind is None:
         raise SigmaTuneError(f"diffusers has no scheduler {name!r}.")
     with _silence():
-        return kind.from_config({key: value for key, value in config.items() if key != "_use_default_values"})
+        return kind.from_config(given)
 
 
 def _set(scheduler: Any, steps: int, path: NoisePath, sigmas: str) -> None:
