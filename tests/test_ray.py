@@ -46,7 +46,6 @@ def client():
     """The address for Ray's client of two nodes, which say that they have GPUs: the head one, the other two."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "",
-                            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "200",  # its process imports torch
                             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "src")])}.items():  # fmt: skip
             patch.setenv(name, value)
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -79,8 +78,14 @@ def elsewhere(client, *command):
 
 def test_pieces_run_through_the_client_of_ray(client):
     code = """
+from ray.util.client.worker import Worker
 from sigmatune.support.engine import Held, Loader, engine
 import engine_pieces as pieces
+begin = Worker._server_init
+def abort(*_):
+    Worker._server_init = begin
+    raise ConnectionAbortedError("Initialization failure from server: the first time")
+Worker._server_init = abort
 with engine("ray") as running:
     here = lambda name: [Held(None, lambda: Loader(name, getattr(pieces, name), ()))]
     print(running.workers, list(running.run(pieces.square, here("offset"), range(5))))
@@ -113,7 +118,10 @@ def test_an_evaluation_through_the_client_is_the_same(client, run, tmp_path, one
 
 
 def test_a_cluster_that_is_too_busy_for_a_client_is_not_called_missing(monkeypatch):
-    def aborted(**_):
+    asked = []
+
+    def aborted(address, **_):
+        asked.append(address)
         raise ConnectionAbortedError("Initialization failure from server:\nTraceback: ...")
 
     with socket.create_server((HEAD, 0)) as listening:
@@ -123,6 +131,7 @@ def test_a_cluster_that_is_too_busy_for_a_client_is_not_called_missing(monkeypat
         with pytest.raises(SigmaTuneError, match=f"^the Ray cluster at {address} answers .* try again") as caught:
             Ray(address)
         assert len(str(caught.value)) <= 300
+        assert asked == [address] * 3
 
 
 def test_without_the_package_of_the_client_the_engine_says_what_to_install(monkeypatch):

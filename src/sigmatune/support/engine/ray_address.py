@@ -58,15 +58,14 @@ def unreachable(address: str | None, error: BaseException) -> str:
 
     Args:
         address: As it was given; None for ``RAY_ADDRESS`` or this machine's.
-        error: Ray's error. A cluster that answers and has started no process for the client within its own limit, 30 s unless
-            the environment of ``ray start`` says otherwise, aborts the connection.
+        error: Ray's error; an aborted connection if the cluster answers and has no process for the client.
     """
     where = address or os.environ.get("RAY_ADDRESS") or "here"
     where = where if where == "here" else f"at {where}"
     if isinstance(error, ConnectionAbortedError):
         return (
-            f"the Ray cluster {where} answers and has started no process for this client in time; try again, or run its `ray "
-            "start` with RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=200."
+            f"the Ray cluster {where} answers and could not start a process for this client; try again, or look at "
+            "ray_client_server*.err among its logs."
         )
     return f"there is no Ray cluster {where}: {reason(error)}."
 

@@ -37,6 +37,21 @@ TRIES = 4
 """How many workers may be lost on one piece, and how many in a row may fail to start."""
 
 
+JOINS = 3
+"""How often a cluster is asked for a process for the client; Ray's proxy may lose one that has just been started."""
+
+
+def _join(address: str | None) -> None:
+    for again in range(JOINS - 1, -1, -1):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except ConnectionAbortedError as error:
+            if not again:
+                raise
+            logger.info("the cluster has no process for this client yet, it is asked again: %s", reason(error))
+
+
 class Ray(Engine):
     """Runs pieces on a Ray cluster.
 
@@ -59,7 +74,7 @@ class Ray(Engine):
             check_listening(address)
             check_client(address)
             try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                _join(address)
             except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
                 raise SigmaTuneError(unreachable(address, error)) from None
         self._lock, self._references = RLock(), dict[str, Any]()
