@@ -64,7 +64,9 @@ def serving(folder: Path, *, port: int = 0, token: str | None = None) -> Iterato
     from sigmatune.studio.server import LOCAL, Gate, application
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_models, "REFERENCE_STEPS", 12)  # where a converged solution ends is not what the page's tests show
+        patch.setattr(
+            held_models, "REFERENCE_STEPS", 12
+        )  # where a converged solution ends is not what the page's tests show
         patch.setattr(paired_distance, "FIRST", 12)
         patch.setattr(tab_frequencies, "PACE", 0.3)
         patch.setenv("SIGMATUNE_CACHE", str(folder / "cache"))
@@ -109,7 +111,9 @@ class Visitor:
         """Shows the page on another screen."""
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.emulate_media(color_scheme="dark" if dark else "light")
-        self.page.evaluate("dark => document.body?.classList.toggle('dark', dark)", dark)  # Gradio does so when it opens
+        self.page.evaluate(
+            "dark => document.body?.classList.toggle('dark', dark)", dark
+        )  # Gradio does so when it opens
 
     def ready(self, *, after=""):
         """Waits until the errors of the present plan are there, and differ from earlier ones.

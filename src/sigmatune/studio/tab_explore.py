@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -16,7 +17,7 @@ from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, lo
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers, written
 from sigmatune.studio.sessions import Session
-from sigmatune.studio.turns import TaskTurn
+from sigmatune.studio.turns import Cancelled, TaskTurn
 from sigmatune.studio.views import error_view, said, samples
 from sigmatune.support.errors import SigmaTuneError
 
@@ -126,23 +127,25 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
 
     @sentences(tab.message)
     def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, stated(values), sent=values)
+        yield from explored(studio, tab, request, changed(studio, request, values), sent=values)
 
     @sentences(tab.message)
     def renewed(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, replace(stated(values), levels=()), sent=values)
+        yield from explored(studio, tab, request, replace(changed(studio, request, values), levels=()), sent=values)
 
     @sentences(tab.message)
     def moved(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        state = changed(studio, request, values)
         given = tuple(float("inf") if level is None else float(level) for level in event.levels)
-        yield from explored(studio, tab, request, replace(stated(values), levels=given), sent=values)
+        yield from explored(studio, tab, request, replace(state, levels=given), sent=values)
 
     @sentences(tab.message)
     def typed(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
+        state = changed(studio, request, values)
         given = tuple(level for level in numbers(text, "levels") if level != 0)
         if not given:
             raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
-        yield from explored(studio, tab, request, replace(stated(values), levels=given), sent=values)
+        yield from explored(studio, tab, request, replace(state, levels=given), sent=values)
 
     @sentences(tab.message)
     def undone(request: gr.Request) -> Iterator[Updates]:
@@ -165,6 +168,12 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
     stop.click(stopped, **LIVE)
 
 
+def changed(studio: Studio, request: gr.Request, values: tuple[Any, ...]) -> PageState:
+    """The state after a change; what works on the state before it ends, so that it erases no sentence about the change."""
+    studio.session(request).begin("explore")
+    return stated(values)
+
+
 def explored(
     studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState, sent: Sequence[Any] = ()
 ) -> Iterator[Updates]:
@@ -174,6 +183,19 @@ def explored(
     """
     session = studio.session(request)
     stop = session.begin("explore")
+    try:
+        for updates in _steps(studio, tab, request, state, sent, stop):
+            if session.latest("explore", stop):  # else another change has ended it, and speaks for itself
+                yield updates
+    except Cancelled:
+        if session.latest("explore", stop):
+            raise
+
+
+def _steps(
+    studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState, sent: Sequence[Any], stop: threading.Event
+) -> Iterator[Updates]:
+    session = studio.session(request)
     held = yield from loaded(studio, state, stop, tab.message)
     plan = plan_of(state, held.model)
     if state.levels:  # the levels decide, and the field follows
