@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from sigmatune import models, schedules
-from sigmatune.plan import compile_plan, load_plan
+from sigmatune.plan import load_plan
 from sigmatune.studio import tuning_task
 from visitor import SHOTS, visit
 
@@ -231,20 +229,6 @@ def test_nothing_scrolls_sideways_on_any_screen(browser, address):
         for name in ("Tune", "Compare", "Frequencies", "Keep"):
             visitor.tab(name)
             assert visitor.sideways <= 0, name
-
-
-def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_path):
-    model = models.load("digits")
-    plan = compile_plan(schedules.build("karras", 3, model.path), "euler", model)
-    replace(plan, fingerprint="sha256:" + "0" * 64).save(tmp_path / "other.json")
-    with visit(browser, address, link="?model=digits&calls=4") as visitor:
-        page = visitor.page
-        visitor.ready()
-        visitor.tab("Keep")
-        page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
-        page.locator("text=made for another model >> visible=true").first.wait_for()
-        page.wait_for_function("document.querySelector('#calls input').value === '3'")
-        visitor.ready()
 
 
 @pytest.mark.slow

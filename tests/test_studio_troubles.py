@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sigmatune import models, schedules
+from sigmatune.plan import compile_plan
 from sigmatune.solvers import PHASE_SPACE
 from sigmatune.studio import held_models
 from sigmatune.studio.places import UPLOAD
@@ -167,6 +170,20 @@ def large_and_foreign(visitor, folder):
     page.set_input_files("#open-plan input[type=file]", small)
     page.wait_for_function("!document.querySelector('#open-plan .said')")
     page.wait_for_selector("text=/Invalid file type/")
+
+
+def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_path):
+    model = models.load("digits")
+    plan = compile_plan(schedules.build("karras", 3, model.path), "euler", model)
+    replace(plan, fingerprint="sha256:" + "0" * 64).save(tmp_path / "other.json")
+    with visit(browser, address, link="?model=digits&calls=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
+        page.locator("text=made for another model >> visible=true").first.wait_for()
+        page.wait_for_function("document.querySelector('#calls input').value === '3'")
+        visitor.ready()
 
 
 def test_a_hub_that_does_not_answer_is_said_within_seconds(browser, address, monkeypatch):

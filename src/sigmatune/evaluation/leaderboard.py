@@ -4,8 +4,8 @@ Differences are of pairs (the same noises), so two entries can differ significan
 overlap. The verdict names the best entry of each budget and the others that do not differ significantly from it.
 
 Beside the distance of its images from data, an entry may have the paired error of its samples to the converged solution
-(:mod:`sigmatune.evaluation.paired_distance`), which ranks it a second time: the first asks whether images are like the data, the
-second whether they are the model's own. Where the two contradict each other, the verdict says so.
+(:mod:`sigmatune.evaluation.paired_distance`), which ranks it a second time: the first asks whether images are like the
+data, the second whether they are the model's own. Where the two contradict each other, the verdict says so.
 """
 
 from __future__ import annotations
