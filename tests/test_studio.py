@@ -154,6 +154,11 @@ def test_sessions_do_not_mix_and_closing_one_cancels_its_tasks(tmp_path):
     assert stops[0].is_set()
     assert not stops[1].is_set()
     assert sessions.of("a") is not one
+    assert other.latest("tune", stops[1])
+    assert not one.latest("film", stops[0])
+    other.begin("tune")  # ends the one before, which then is silent
+    assert stops[1].is_set()
+    assert not other.latest("tune", stops[1])
 
 
 def test_changes_are_taken_back_one_by_one(tmp_path):
@@ -235,11 +240,14 @@ def test_two_models_are_never_built_at_once(monkeypatch):
 
 
 def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
-    model = models.load("cifar10") if models.load("cifar10").integer_time else models.load("digits")
-    levels = explore.snapped([10.0, 1.0], model)
-    assert levels == pytest.approx([10, 1], rel=0.05)
-    t = model.path.time(levels)
-    assert not model.integer_time or np.allclose(t, np.rint(t), atol=1e-6)
+    model, levels = models.load("digits", integer_time=True), [10.0, 1.0]
+    moved = explore.snapped(levels, model)
+    assert moved == pytest.approx(levels, rel=0.05)
+    assert_array_equal(explore.snapped(moved, model), moved)
+    t = model.path.time(moved)
+    assert np.allclose(t, np.rint(t), atol=1e-6)
+    assert not np.allclose(model.path.time(np.array(levels)), t, atol=1e-6)
+    assert_array_equal(explore.snapped(levels, models.load("digits")), levels)
 
 
 def test_a_host_needs_a_long_token():
