@@ -216,9 +216,13 @@ def test_a_hub_that_does_not_answer_is_said_within_seconds(browser, address, mon
 @pytest.mark.slow
 def test_a_page_survives_the_kill_of_the_command(browser, tmp_path):
     """The real command, killed while it tunes: the page says so, and comes back with its state when the command does."""
-    command = [sys.executable, "-m", "sigmatune", "studio", "digits", "--port", "0"]
-    server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    address = re.search(r"http\S+/", server.stdout.readline())[0]
+    command = [sys.executable, "-m", "sigmatune", "studio", "digits", "--port"]
+
+    def started(port):
+        server = subprocess.Popen([*command, str(port)], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        return server, re.search(r"http\S+/", server.stdout.readline())[0]
+
+    server, address = started(0)
     try:
         with visit(browser, address, link=LEVELS, expected=f"{GONE}|{CLOSED}") as visitor:
             page = visitor.page
@@ -231,12 +235,11 @@ def test_a_page_survives_the_kill_of_the_command(browser, tmp_path):
             server.kill()
             server.communicate()
             page.wait_for_selector("text=/connection to the server was lost/i")
-            (tmp_path / "start").mkdir()
-            with serving(tmp_path, port=int(address.rstrip("/").rpartition(":")[2])):
-                page.wait_for_function("window.before === undefined")  # it reloads by itself
-                visitor.ready()
-                assert page.locator("#tune-message progress").count() == 0
-                assert typed_levels(page) == levels
+            server, _ = started(int(address.rstrip("/").rpartition(":")[2]))
+            page.wait_for_function("window.before === undefined")  # it reloads by itself
+            visitor.ready()
+            assert page.locator("#tune-message progress").count() == 0
+            assert typed_levels(page) == levels
     finally:
         server.kill()
         server.communicate()
