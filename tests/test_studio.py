@@ -1,8 +1,7 @@
-"""The studio: its pure functions, and the page in Chromium as a visitor uses it."""
+"""The studio's functions; what a visitor does with its page is in test_studio_page.py."""
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -12,19 +11,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from PIL import Image
 
 from sigmatune import models, noise, schedules
-from sigmatune.plan import compile_plan, load_plan, sample
+from sigmatune.plan import sample
 from sigmatune.report.residual import residual
 from sigmatune.solvers import PHASE_SPACE
-from sigmatune.studio import axis, explore, held_models, tuning_task, turns
+from sigmatune.studio import axis, comparing, explore, held_models, turns
 from sigmatune.studio.page_state import PageState, integer, numbers
 from sigmatune.studio.places import Places
 from sigmatune.studio.server import Gate, checked, hostname
 from sigmatune.studio.sessions import Sessions
 from sigmatune.support.errors import SigmaTuneError
-from visitor import SHOTS, visit
 
 OUTSIDE = r"outside|no file|not a name"
 STATES = [
@@ -34,9 +31,6 @@ STATES = [
     ),
     PageState(levels=(float("inf"), 1.0)),
 ]
-
-
-# ------------------------------------------------------------------------------------------------------- pure functions
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -160,6 +154,11 @@ def test_sessions_do_not_mix_and_closing_one_cancels_its_tasks(tmp_path):
     assert stops[0].is_set()
     assert not stops[1].is_set()
     assert sessions.of("a") is not one
+    assert other.latest("tune", stops[1])
+    assert not one.latest("film", stops[0])
+    other.begin("tune")  # ends the one before, which then is silent
+    assert stops[1].is_set()
+    assert not other.latest("tune", stops[1])
 
 
 def test_changes_are_taken_back_one_by_one(tmp_path):
@@ -188,6 +187,15 @@ def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library(
         explore.plan_of(PageState(levels=(1e6, 1.0)), held.model)
     with pytest.raises(SigmaTuneError, match="larger"):
         explore.plan_of(PageState(levels=(1.0, 2.0)), held.model)
+
+
+def test_a_plan_that_was_made_before_competes_among_its_own_calls():
+    plan = explore.plan_of(PageState(calls=4), models.load("digits"))
+    tuned = replace(plan, tuned_for={"calls": 5, "solver": "heun"})
+    entries = [comparing.competitor(name, plan, 9) for name in ("karras", comparing.EXPLORED, "mine.json")]
+    assert [(one.solver, one.budget) for one in entries] == [("dpmpp2m", 9), ("dpmpp2m", 9), ("dpmpp2m", 4)]
+    entry = comparing.competitor(comparing.TUNED, tuned, 9)
+    assert (entry.solver, entry.budget) == ("heun", 5)
 
 
 @pytest.mark.parametrize("name", ["reduced-babo", *PHASE_SPACE])
@@ -232,11 +240,14 @@ def test_two_models_are_never_built_at_once(monkeypatch):
 
 
 def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
-    model = models.load("cifar10") if models.load("cifar10").integer_time else models.load("digits")
-    levels = explore.snapped([10.0, 1.0], model)
-    assert levels == pytest.approx([10, 1], rel=0.05)
-    t = model.path.time(levels)
-    assert not model.integer_time or np.allclose(t, np.rint(t), atol=1e-6)
+    model, levels = models.load("digits", integer_time=True), [10.0, 1.0]
+    moved = explore.snapped(levels, model)
+    assert moved == pytest.approx(levels, rel=0.05)
+    assert_array_equal(explore.snapped(moved, model), moved)
+    t = model.path.time(moved)
+    assert np.allclose(t, np.rint(t), atol=1e-6)
+    assert not np.allclose(model.path.time(np.array(levels)), t, atol=1e-6)
+    assert_array_equal(explore.snapped(levels, models.load("digits")), levels)
 
 
 def test_a_host_needs_a_long_token():
@@ -289,231 +300,3 @@ def test_the_command_refuses_in_a_sentence(run):
     code, _, err = run("studio", "digits", "--host", "0.0.0.0")
     assert (code, "--token" in err, "Traceback" in err) == (2, True, False)
     assert run("studio", "--help")[0] == 0
-
-
-# ------------------------------------------------------------------------------------------------------------- the page
-
-
-@pytest.mark.browser
-def test_a_level_is_dragged_and_other_images_and_errors_come(browser, address):
-    began = time.monotonic()
-    with visit(browser, address) as visitor:
-        page = visitor.page
-        page.wait_for_selector("#samples img")
-        assert time.monotonic() - began < 5 + 20 * (os.getloadavg()[0] > 2)
-        errors, images = visitor.ready(), visitor.images
-        assert len(images) == 8
-        assert all(page.eval_on_selector_all("#samples img", "all => all.map(one => one.alt)"))
-        handle = page.locator(".level").nth(3)
-        before, box = float(handle.get_attribute("aria-valuenow")), handle.bounding_box()
-        page.mouse.move(box["x"] + 15, box["y"] + 20)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 75, box["y"] + 20, steps=4)
-        page.mouse.up()
-        after = visitor.ready(after=errors)
-        assert float(page.locator(".level").nth(3).get_attribute("aria-valuenow")) < before
-        assert visitor.images != images
-        assert "levels=" in page.url
-        page.mouse.move(box["x"] + 75, box["y"] + 20)
-        page.mouse.down()
-        page.mouse.move(2000, box["y"] + 20, steps=4)  # beyond its neighbour
-        page.mouse.up()
-        after = visitor.ready(after=after)
-        levels = [float(x) for x in page.eval_on_selector_all(".level", "all => all.map(x => x.ariaValueNow)")]
-        assert levels == sorted(levels, reverse=True)
-        assert len(set(levels)) == 6
-        page.locator(".level").nth(1).focus()
-        page.keyboard.press("ArrowRight")
-        visitor.ready(after=after)
-        assert page.evaluate("document.activeElement.dataset.index") == "1"
-        with visit(browser, page.url) as other:  # the link holds the state
-            other.ready()
-            assert other.images == visitor.images
-
-
-@pytest.mark.browser
-def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
-    (tmp_path / "plan.json").write_text('{"format": "something else"}')
-    with visit(browser, address) as visitor:
-        page = visitor.page
-        visitor.ready()
-        for field, text, good in (
-            ("#levels textarea, #levels input", "3, 5, 1", ""),
-            ("#levels textarea, #levels input", "0", ""),
-            ("#model input", "/etc", "digits"),
-            ("#family input", "karas", "karras"),
-            ("#calls input", "2.5", "6"),
-            ("#noises input", "17", "8"),
-            ("#seed input, #seed textarea", "-1", "0"),
-        ):
-            page.fill(field, text)
-            page.press(field, "Enter")
-            page.wait_for_selector("#message .problem")
-            said = page.inner_text("#message .problem")
-            assert said.endswith((".", "?"))
-            assert "Traceback" not in said
-            if good:
-                page.fill(field, good)
-                page.press(field, "Enter")
-                visitor.ready()
-        for place in ("/etc/passwd", str(tmp_path / "plan.json")):
-            assert page.request.get(f"{address}gradio_api/file={place}").status in (403, 404)
-        visitor.tab("Keep")
-        page.set_input_files("#open-plan input[type=file]", tmp_path / "plan.json")
-        page.wait_for_selector("#keep-message .problem")
-        page.wait_for_timeout(500)
-        assert str(tmp_path) not in page.inner_text("#keep-message")
-        assert "uploads" not in page.inner_text("#keep-message")
-        assert page.is_visible("#keep-message .problem")  # nothing that follows erases it
-
-
-@pytest.mark.browser
-def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(browser, address, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning_task, "REPORT_ROWS", 2)
-    with (
-        visit(browser, address) as visitor,
-        visit(browser, address, link="?model=digits&calls=4&solver=euler") as other,
-    ):
-        page = visitor.page
-        visitor.ready()
-        visitor.tab("Tune")
-        page.fill("#tune-calls input", "7")
-        page.click("#tune")
-        page.wait_for_selector("#tune-message progress")
-        assert page.inner_text("#tune") == "Tuning"
-        page.click("#cancel-tune")
-        page.fill("#tune-calls input", "3")
-        page.fill("#budget input, #budget textarea", "300")
-        page.click("#tune")  # waits until the cancelled tuning has closed
-        assert page.inner_text("#tune-message") != ""
-        other.ready()  # a second tab explores while the first tunes
-        assert "calls=4" in other.page.url
-        page.wait_for_selector("#verdict .big")
-        assert page.locator("#stages tr").count() >= 2
-        assert "interval" in page.inner_text("#verdict") or "up to rounding" in page.inner_text("#verdict")
-        page.wait_for_selector("#report iframe", state="attached")
-        visitor.shot("tune")
-        with page.expect_download() as download:
-            page.click("#tuned-plan")
-        file = tmp_path / "tuned.json"
-        download.value.save_as(file)
-        assert load_plan(file).evidence
-        assert run("check", file)[0] == 0
-        page.click("#take")
-        page.wait_for_selector("#axis .level")  # the page turns to Explore
-        visitor.ready()
-        assert page.is_visible("#axis .level")
-
-
-@pytest.mark.browser
-def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, run, tmp_path):
-    with visit(browser, address, link="?model=digits&calls=5&levels=100,20,3,0.7,0.1&noises=4") as visitor:
-        page = visitor.page
-        visitor.ready()
-        shown = visitor.images
-        visitor.tab("Keep")
-        page.wait_for_selector("#plan:not([disabled])")
-        page.wait_for_selector(".kept")
-        visitor.shot("keep")
-        assert page.locator(".kept:visible button").count() == page.locator(".kept:visible").count()
-        texts = page.eval_on_selector_all(".kept textarea", "all => all.map(one => one.value)")
-        assert sum("sigmatune export" in text for text in texts) >= 2
-        assert any("num_inference_steps=5" in text for text in texts)
-        with page.expect_download() as download:
-            page.click("#plan")
-        file = tmp_path / "plan.json"
-        download.value.save_as(file)
-        code, _, err = run("check", file, "--model", "digits")
-        assert (code, err) == (0, "")
-        assert run("sample", "digits", file, "-n", 4, "-o", tmp_path / "x.npz")[0] == 0
-        pixels = np.load(tmp_path / "x.npz")["images"]
-        assert_array_equal([decoded(one) for one in shown], pixels[..., 0])
-        page.set_input_files("#open-plan input[type=file]", file)
-        page.wait_for_selector("#axis .level")
-        visitor.ready()
-        assert visitor.images == shown
-
-
-def decoded(address: str):
-    import base64
-    import io
-
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L"))
-
-
-@pytest.mark.browser
-def test_plans_are_compared_and_filmed(browser, address, tmp_path):
-    with visit(browser, address, link="?model=digits&calls=4&noises=4") as visitor:
-        page = visitor.page
-        visitor.ready()
-        visitor.tab("Compare")
-        page.fill("#compare-n input", "4")
-        page.click("#compare")
-        page.wait_for_selector("#comparison table")
-        assert "n = 4" in page.inner_text("#comparison")
-        page.locator(".compare input").fill("20")
-        assert page.evaluate("document.querySelector('.compare').style.getPropertyValue('--at')") == "20%"
-        visitor.shot("compare")
-        visitor.screen(390, 844, dark=False)
-        hidden = "all => all.filter(x => x.scrollWidth > x.clientWidth + 1).length"
-        assert page.eval_on_selector_all("#comparison .table", hidden) == 0  # every column fits a phone
-        visitor.screen(1280, 900, dark=False)
-        visitor.tab("Frequencies")
-        page.click("#film")
-        page.wait_for_selector("#film-frame img")
-        assert "call 1 of 4" in page.inner_text("#film-frame")
-        page.click("#play")
-        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 4 of 4')")
-        page.locator("#frame input[type=number]").fill("3")
-        page.locator("#frame input[type=number]").press("Enter")
-        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 3 of 4')")
-        np.savez(
-            tmp_path / "images.npz", images=np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
-        )
-        page.set_input_files("#images input[type=file]", tmp_path / "images.npz")
-        page.wait_for_selector("#images .file-preview, #images table")
-        page.click("#spectrum")
-        page.wait_for_selector("#spectrum-page table")
-        visitor.shot("frequencies")
-
-
-@pytest.mark.browser
-def test_nothing_scrolls_sideways_on_any_screen(browser, address):
-    with visit(browser, address) as visitor:
-        visitor.ready()
-        for width, dark in ((1280, False), (1280, True), (390, True), (390, False)):
-            visitor.screen(width, 844, dark=dark)
-            if SHOTS:
-                visitor.page.reload()  # Gradio looks at the colours when it opens a page
-                visitor.ready()
-                visitor.shot(f"explore_{width}_{'dark' if dark else 'light'}")
-            assert visitor.sideways <= 0
-        for name in ("Tune", "Compare", "Frequencies", "Keep"):
-            visitor.tab(name)
-            assert visitor.sideways <= 0, name
-
-
-@pytest.mark.browser
-def test_a_plan_of_another_model_is_opened_with_a_warning(browser, address, tmp_path):
-    model = models.load("digits")
-    plan = compile_plan(schedules.build("karras", 3, model.path), "euler", model)
-    replace(plan, fingerprint="sha256:" + "0" * 64).save(tmp_path / "other.json")
-    with visit(browser, address, link="?model=digits&calls=4") as visitor:
-        page = visitor.page
-        visitor.ready()
-        visitor.tab("Keep")
-        page.set_input_files("#open-plan input[type=file]", tmp_path / "other.json")
-        page.locator("text=made for another model >> visible=true").first.wait_for()
-        page.wait_for_function("document.querySelector('#calls input').value === '3'")
-        visitor.ready()
-
-
-@pytest.mark.browser
-@pytest.mark.slow
-def test_the_demo_s_model_shows_its_first_images_within_ten_seconds(browser, address):
-    with visit(browser, address, height=1150, link="?model=emoji&calls=6") as visitor:
-        began = time.monotonic()
-        visitor.page.wait_for_selector("#samples img")
-        assert time.monotonic() - began < 10 + 50 * (os.getloadavg()[0] > 2)
-        visitor.ready()
-        visitor.shot("emoji", top=1100)

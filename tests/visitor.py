@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ CHROMIUM = next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chrom
 SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
 """A folder to which the tests write what they saw; the pages of docs/ show these."""
 
-LONG = 300_000
-"""Milliseconds to wait for anything, on a busy machine."""
+LONG, SHORT = 60_000, 3_000
+"""Milliseconds to wait for anything on a busy machine, and for one of several attempts."""
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,16 @@ def serving(folder: Path, *, port: int = 0, token: str | None = None) -> Iterato
     pytest.importorskip("gradio", reason="gradio is not installed")
     import uvicorn
 
+    from sigmatune.evaluation import paired_distance
+    from sigmatune.studio import held_models, tab_frequencies
     from sigmatune.studio.page_state import PageState
     from sigmatune.studio.server import LOCAL, Gate, application
 
     with pytest.MonkeyPatch.context() as patch:
+        if not SHOTS:  # images for the pages of docs/ show what a user gets
+            patch.setattr(held_models, "REFERENCE_STEPS", 12)
+            patch.setattr(paired_distance, "FIRST", 12)
+            patch.setattr(tab_frequencies, "PACE", 0.3)
         patch.setenv("SIGMATUNE_CACHE", str(folder / "cache"))
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "files" / "uploads"))
         listener = socket.create_server(("127.0.0.1", port))
@@ -73,6 +80,13 @@ def serving(folder: Path, *, port: int = 0, token: str | None = None) -> Iterato
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+def timed_out() -> type[Exception]:
+    """Playwright's error of a wait that ended; the module is imported where there is a browser only."""
+    from playwright.sync_api import TimeoutError as timed
+
+    return timed
 
 
 class Visitor:
@@ -88,7 +102,7 @@ class Visitor:
         self.page.set_default_timeout(LONG)
         self.problems, self.hosts, self.expected = [], set(), expected
         self.page.on("console", lambda m: self.problems.append(f"{m.text} {m.location}") if m.type == "error" else None)
-        self.page.on("pageerror", lambda e: self.problems.append(str(e)))
+        self.page.on("pageerror", lambda e: self.problems.append(e.stack or str(e)))
         self.page.on("request", lambda r: self.hosts.add(re.sub(r"^\w+://([^/:]+).*", r"\1", r.url)))
         self.answer = self.page.goto(address + link)
 
@@ -96,9 +110,16 @@ class Visitor:
         """Shows the page on another screen."""
         self.page.set_viewport_size({"width": width, "height": height})
         self.page.emulate_media(color_scheme="dark" if dark else "light")
+        self.page.evaluate(
+            "dark => document.body?.classList.toggle('dark', dark)", dark
+        )  # Gradio does so when it opens
 
     def ready(self, *, after=""):
-        """Waits until the errors of the present plan are there, and differ from earlier ones."""
+        """Waits until the errors of the present plan are there, and differ from earlier ones.
+
+        Chromium draws one frame a second of a page behind another, and Playwright waits for frames, so this shows the page.
+        """
+        self.page.bring_to_front()
         self.page.wait_for_function(
             "(before) => { const e = document.querySelector('#errors'), m = document.querySelector('#message');"
             " return e && m && e.querySelector('table') && !m.innerText.trim() && e.innerText !== before; }", arg=after
@@ -132,21 +153,32 @@ class Visitor:
         self.page.press(f"{field} input, {field} textarea", "Enter")
 
     def tab(self, name):
-        """Turns to a tab, also to one that a narrow screen keeps in a menu."""
-        tab = self.page.get_by_role("tab", name=name, exact=True)
-        if tab.is_visible():
-            tab.click()
-            return
-        self.page.locator("button[aria-haspopup]:visible, .overflow-menu button:visible").first.click()
-        self.page.locator(".overflow-dropdown button", has_text=name).click()
+        """Turns to a tab, also to one that a narrow screen keeps in the menu "More tabs".
 
-    def shot(self, name, *, top=0, folder=SHOTS):
+        Gradio decides a frame after the page opens or changes its width which tabs fit, so a tab that was in the menu may be
+        outside a moment later, and the menu gone. Every attempt therefore looks again.
+        """
+        page, ends = self.page, time.monotonic() + LONG / 1000
+        page.bring_to_front()
+        tab, chosen = (page.get_by_role("tab", name=name, exact=True, **which) for which in ({}, {"selected": True}))
+        more = page.get_by_role("button", name="More tabs")
+        while not chosen.is_visible():
+            assert time.monotonic() < ends, f"the tab {name} cannot be opened"
+            with contextlib.suppress(timed_out()):
+                if tab.is_visible():
+                    tab.click(timeout=SHORT)
+                elif more.is_visible():
+                    more.click(timeout=SHORT)
+                    page.locator(".overflow-dropdown button", has_text=name).click(timeout=SHORT)
+                chosen.wait_for(timeout=SHORT)
+
+    def shot(self, name, *, top=0):
         """Writes a screenshot of the whole page, or of its first pixels."""
-        if folder:
+        if SHOTS:
             self.page.mouse.move(0, 0)
             self.page.wait_for_timeout(400)
             clip = {"x": 0, "y": 0, "width": self.page.viewport_size["width"], "height": top} if top else None
-            file = Path(folder) / f"studio_{name}.png"
+            file = Path(SHOTS) / f"studio_{name}.png"
             self.page.screenshot(path=file, full_page=True, clip=clip)
             Image.open(file).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE).save(file, optimize=True)
 

@@ -221,9 +221,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
             chosen.append(schedules.named(text))
     competitors = entries(model, chosen, listed(solvers), calls) if chosen else []
     for name, plan in plans.items():
-        asked = dict(plan.tuned_for or {})
-        budget = asked.get("calls", plan.calls)
-        competitors.append(Entry(Path(name).stem, str(asked.get("solver", plan.solver)), int(budget), plan))
+        competitors.append(Entry.of(Path(name).stem, plan))
     if not competitors:
         raise SigmaTuneError("there is nothing to compare; name schedules by --families or plan files by --plans.")
     return competitors

@@ -3,9 +3,9 @@
 Differences are of pairs (the same noises), so two entries can differ significantly even where their own intervals
 overlap. The verdict names the best entry of each budget and the others that do not differ significantly from it.
 
-Beside the distance of its set of images from data, an entry may have the paired error of its samples to the converged solution
-(:mod:`sigmatune.evaluation.paired_distance`), by which it is ranked a second time. The first asks whether the images are like
-the data, the second whether they are the model's own; where the two rankings contradict each other, the verdict says so.
+Beside the distance of its images from data, an entry may have the paired error of its samples to the converged solution
+(:mod:`sigmatune.evaluation.paired_distance`), which ranks it a second time: the first asks whether images are like the
+data, the second whether they are the model's own. Where the two contradict each other, the verdict says so.
 """
 
 from __future__ import annotations
@@ -41,16 +41,20 @@ class Entry:
     """A schedule and solver on the leaderboard.
 
     Attributes:
-        name: The schedule, or the plan's file.
-        solver: The solver.
-        budget: The requested calls; a plan may need fewer.
-        plan: The plan.
+        name, solver: The schedule, or the plan's file, and the solver.
+        budget, plan: The requested calls, of which a plan may need fewer, and the plan.
     """
 
     name: str
     solver: str
     budget: int
     plan: Plan
+
+    @classmethod
+    def of(cls, name: str, plan: Plan) -> Entry:
+        """The entry of a plan that was made before, with the calls for which it was tuned, if it was."""
+        asked = {"solver": plan.solver, "calls": plan.calls, **(plan.tuned_for or {})}
+        return cls(name, str(asked["solver"]), int(asked["calls"]), plan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +153,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
 def _cost(row: Row) -> float:
     """The main figure, with its sign chosen so that less is better."""
-    value = row.main.estimate.value
-    return value if row.main.better == "lower" else -value
+    return row.main.estimate.value * (1 if row.main.better == "lower" else -1)
 
 
 def pareto(rows: Sequence[Row]) -> list[Row]:
@@ -178,8 +181,7 @@ def worse(figure: Figure, other: Figure) -> tuple[Estimate, bool]:
 
 def verdict(rows: Sequence[Row]) -> list[str]:
     """Sentences per budget: the best entry, its margin, the entries not significantly behind it, and the ranking by errors."""
-    sentences = []
-    order = ranked(rows)
+    sentences, order = list[str](), ranked(rows)
     for budget in dict.fromkeys(row.entry.budget for row in order):
         best, *others = [row for row in order if row.entry.budget == budget]
         low, high = best.main.estimate.interval

@@ -182,11 +182,16 @@ def board(
     data = data_of("", held.source, wanted, turn.report)
     check(wanted, data, tuple(held.model.pixel_shape))
     competitors = [
-        Entry(name, plan.solver, state.calls, plan.with_notes(micro_batch=16))
-        for name, plan in zip(names, plans, strict=True)
+        competitor(name, plan.with_notes(micro_batch=16), state.calls) for name, plan in zip(names, plans, strict=True)
     ]
     parts = Parts(turn.report, [float(n * sum(plan.calls for plan in plans)), 48.0 * n])
     rows = leaderboard.measured(held.model, competitors, wanted, data, n=n, seed=state.seed, progress=parts.take())
     rows = with_errors(held.model, rows, min(n, 32), seed=state.seed, progress=parts.take())
     result = leaderboard.to_dict(rows, held.model, source=held.source, n=n, seed=state.seed)
     return leaderboard_page.page(result, [], held.model.value_range)
+
+
+def competitor(name: str, plan: Plan, calls: int) -> Entry:
+    """An entry of the leaderboard: a family competes among the requested calls, a tuned plan or a file among its own."""
+    made_before = name == TUNED or name.endswith(".json")
+    return Entry.of(name, plan) if made_before else Entry(name, plan.solver, calls, plan)

@@ -69,6 +69,10 @@ class Session:
         stop = self._stops[what] = threading.Event()
         return stop
 
+    def latest(self, what: str, stop: threading.Event) -> bool:
+        """Whether no other task of a kind has begun since the one that an event cancels."""
+        return self._stops.get(what) is stop
+
     def cancel(self, what: str = "") -> None:
         """Cancels the task of a kind, or all."""
         for name, stop in self._stops.items():

@@ -1,5 +1,5 @@
-// The draggable axis of noise levels, the slider between two rows of images, and the refusal of large files. Gradio runs this
-// once, with `element` (the component's root, whose content the server replaces), `trigger` (an event for the server) and
+// The draggable axis of noise levels, the slider between two rows of images, arrow keys on tabs, and the refusal of large files. Gradio
+// runs this once, with `element` (the component's root, whose content the server replaces), `trigger` (an event for the server) and
 // `watch` (after a replacement).
 const box = () => element.querySelector(".axis");
 const handles = () => [...element.querySelectorAll(".level")];
@@ -94,6 +94,18 @@ element.addEventListener("focusout", (event) => {
 document.addEventListener("input", (event) => {
   const compared = event.target.closest ? event.target.closest(".compare") : null;
   if (compared) compared.style.setProperty("--at", event.target.value + "%");
+});
+
+// Gradio's tabs are buttons; an arrow turns to the next one, as readers of screens announce of tabs.
+document.addEventListener("keydown", (event) => {
+  const tab = event.target.closest ? event.target.closest("[role=tab]") : null;
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!tab || !step) return;
+  const tabs = [...tab.parentElement.querySelectorAll("[role=tab]")];
+  const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+  next.focus();
+  next.click();
+  event.preventDefault();
 });
 
 // Gradio asks the server for the progress of a large upload that it then does not send, which fails; this refuses it before.

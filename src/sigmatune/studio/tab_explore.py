@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -16,7 +17,7 @@ from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, lo
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers, written
 from sigmatune.studio.sessions import Session
-from sigmatune.studio.turns import TaskTurn
+from sigmatune.studio.turns import Cancelled, TaskTurn
 from sigmatune.studio.views import error_view, said, samples
 from sigmatune.support.errors import SigmaTuneError
 
@@ -126,23 +127,25 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
 
     @sentences(tab.message)
     def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, stated(values))
+        yield from explored(studio, tab, request, changed(studio, request, values), sent=values)
 
     @sentences(tab.message)
     def renewed(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, replace(stated(values), levels=()))
+        yield from explored(studio, tab, request, replace(changed(studio, request, values), levels=()), sent=values)
 
     @sentences(tab.message)
     def moved(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        state = changed(studio, request, values)
         given = tuple(float("inf") if level is None else float(level) for level in event.levels)
-        yield from explored(studio, tab, request, replace(stated(values), levels=given))
+        yield from explored(studio, tab, request, replace(state, levels=given), sent=values)
 
     @sentences(tab.message)
     def typed(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
+        state = changed(studio, request, values)
         given = tuple(level for level in numbers(text, "levels") if level != 0)
         if not given:
             raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
-        yield from explored(studio, tab, request, replace(stated(values), levels=given))
+        yield from explored(studio, tab, request, replace(state, levels=given), sent=values)
 
     @sentences(tab.message)
     def undone(request: gr.Request) -> Iterator[Updates]:
@@ -165,16 +168,40 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
     stop.click(stopped, **LIVE)
 
 
-def explored(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState) -> Iterator[Updates]:
-    """Shows a state: first the axis, then samples, then the converged solution and the errors."""
+def changed(studio: Studio, request: gr.Request, values: tuple[Any, ...]) -> PageState:
+    """The state after a change; what works on the state before it ends, so that it erases no sentence about the change."""
+    studio.session(request).begin("explore")
+    return stated(values)
+
+
+def explored(
+    studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState, sent: Sequence[Any] = ()
+) -> Iterator[Updates]:
+    """Shows a state: first the axis, then samples, then the converged solution and the errors.
+
+    ``sent`` is what the page's fields held; see :func:`fields_of`.
+    """
     session = studio.session(request)
     stop = session.begin("explore")
+    try:
+        for updates in _steps(studio, tab, request, state, sent, stop):
+            if session.latest("explore", stop):  # else another change has ended it, and speaks for itself
+                yield updates
+    except Cancelled:
+        if session.latest("explore", stop):
+            raise
+
+
+def _steps(
+    studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState, sent: Sequence[Any], stop: threading.Event
+) -> Iterator[Updates]:
+    session = studio.session(request)
     held = yield from loaded(studio, state, stop, tab.message)
     plan = plan_of(state, held.model)
     if state.levels:  # the levels decide, and the field follows
         state = replace(state, calls=min(plan.calls, MOST_CALLS))
     session.show(state, plan)
-    yield {**fields_of(tab, state, request), **axis_of(tab, held, state, session)}
+    yield {**fields_of(tab, state, request, sent), **axis_of(tab, held, state, session)}
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
     errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
@@ -200,12 +227,18 @@ def brought(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageSta
     return run()
 
 
-def fields_of(tab: ExploreTab, state: PageState, request: gr.Request) -> Updates:
-    """Updates of all fields to a state, and of the link."""
+def fields_of(tab: ExploreTab, state: PageState, request: gr.Request, sent: Sequence[Any] = ()) -> Updates:
+    """Updates of the fields to a state, and of the link.
+
+    Where the page has sent what its fields held, only those that differ change, so that what a visitor types into another
+    field meanwhile stays.
+    """
     origin = request.headers.get("origin", "null")  # the browser's, because a proxy may encrypt
     place = origin if origin != "null" else f"http://{request.headers['host']}"
-    link = f"{place}/{state.link()}"
-    return {**dict(zip(tab.fields, field_values(state), strict=True)), tab.link: link}
+    values = field_values(state)
+    pairs = zip(tab.fields, values, sent or [object()] * len(values), strict=True)
+    changed = {field: value for field, value, held in pairs if value != held}
+    return {**changed, tab.link: f"{place}/{state.link()}"}
 
 
 def axis_of(tab: ExploreTab, held: HeldModel, state: PageState, session: Session) -> Updates:

@@ -1,0 +1,316 @@
+"""The studio's page in Chromium as a visitor uses it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from sigmatune.plan import load_plan
+from sigmatune.studio import tuning_task
+from visitor import SHOTS, visit
+
+pytestmark = pytest.mark.browser
+
+TABS = ("Explore", "Tune", "Compare", "Frequencies", "Keep")
+
+
+def test_a_level_is_dragged_and_other_images_and_errors_come(browser, address):
+    began = time.monotonic()
+    with visit(browser, address) as visitor:
+        page = visitor.page
+        page.wait_for_selector("#samples img")
+        assert time.monotonic() - began < 5 + 20 * (os.getloadavg()[0] > 2)
+        errors, images = visitor.ready(), visitor.images
+        assert len(images) == 8
+        assert all(page.eval_on_selector_all("#samples img", "all => all.map(one => one.alt)"))
+        handle = page.locator(".level").nth(3)
+        before, box = float(handle.get_attribute("aria-valuenow")), handle.bounding_box()
+        page.mouse.move(box["x"] + 15, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 75, box["y"] + 20, steps=4)
+        page.mouse.up()
+        after = visitor.ready(after=errors)
+        assert float(page.locator(".level").nth(3).get_attribute("aria-valuenow")) < before
+        assert visitor.images != images
+        assert "levels=" in page.url
+        page.mouse.move(box["x"] + 75, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(2000, box["y"] + 20, steps=4)  # beyond its neighbour
+        page.mouse.up()
+        after = visitor.ready(after=after)
+        levels = [float(x) for x in page.eval_on_selector_all(".level", "all => all.map(x => x.ariaValueNow)")]
+        assert levels == sorted(levels, reverse=True)
+        assert len(set(levels)) == 6
+        page.locator(".level").nth(1).focus()
+        page.keyboard.press("ArrowRight")
+        visitor.ready(after=after)
+        assert page.evaluate("document.activeElement.dataset.index") == "1"
+        with visit(browser, page.url) as other:  # the link holds the state
+            other.ready()
+            assert other.images == visitor.images
+
+
+def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
+    (tmp_path / "plan.json").write_text('{"format": "something else"}')
+    with visit(browser, address) as visitor:
+        page = visitor.page
+        visitor.ready()
+        for field, text, good in (
+            ("#levels textarea, #levels input", "3, 5, 1", ""),
+            ("#levels textarea, #levels input", "0", ""),
+            ("#model input", "/etc", "digits"),
+            ("#family input", "karas", "karras"),
+            ("#calls input", "2.5", "6"),
+            ("#noises input", "17", "8"),
+            ("#seed input, #seed textarea", "-1", "0"),
+        ):
+            page.fill(field, text)
+            page.press(field, "Enter")
+            page.wait_for_selector("#message .problem")
+            said = page.inner_text("#message .problem")
+            assert said.endswith((".", "?"))
+            assert "Traceback" not in said
+            if good:
+                page.fill(field, good)
+                page.press(field, "Enter")
+                visitor.ready()
+        page.fill("#noises input", "16")  # what still works on an earlier change erases no sentence
+        page.wait_for_selector("#message progress")
+        page.focus("#seed input, #seed textarea")
+        page.keyboard.type("x")
+        sentence = visitor.said()
+        while any("(_run)" in thread.name for thread in threading.enumerate()):  # the studio works in this process
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(500)
+        assert page.inner_text("#message") == sentence
+        for place in ("/etc/passwd", str(tmp_path / "plan.json")):
+            assert page.request.get(f"{address}gradio_api/file={place}").status in (403, 404)
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", tmp_path / "plan.json")
+        page.wait_for_selector("#keep-message .problem")
+        page.wait_for_timeout(500)
+        assert str(tmp_path) not in page.inner_text("#keep-message")
+        assert "uploads" not in page.inner_text("#keep-message")
+        assert page.is_visible("#keep-message .problem")  # nothing that follows erases it
+
+
+def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(browser, address, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning_task, "REPORT_ROWS", 2)
+    with (
+        visit(browser, address) as visitor,
+        visit(browser, address, link="?model=digits&calls=4&solver=euler") as other,
+    ):
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Tune")
+        page.fill("#tune-calls input", "7")
+        page.click("#tune")
+        page.wait_for_selector("#tune-message progress")
+        assert page.inner_text("#tune") == "Tuning"
+        page.click("#cancel-tune")
+        page.fill("#tune-calls input", "3")
+        page.fill("#budget input, #budget textarea", "300")
+        page.click("#tune")  # waits until the cancelled tuning has closed
+        assert page.inner_text("#tune-message") != ""
+        other.ready()  # a second tab explores while the first tunes
+        assert "calls=4" in other.page.url
+        page.bring_to_front()
+        page.wait_for_selector("#verdict .big")
+        assert page.locator("#stages tr").count() >= 2
+        assert "interval" in page.inner_text("#verdict") or "up to rounding" in page.inner_text("#verdict")
+        page.wait_for_selector("#report iframe", state="attached")
+        visitor.shot("tune")
+        with page.expect_download() as download:
+            page.click("#tuned-plan")
+        file = tmp_path / "tuned.json"
+        download.value.save_as(file)
+        assert load_plan(file).evidence
+        assert run("check", file)[0] == 0
+        page.click("#take")
+        page.wait_for_selector("#axis .level")  # the page turns to Explore
+        visitor.ready()
+        assert page.is_visible("#axis .level")
+
+
+def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, run, tmp_path):
+    with visit(browser, address, link="?model=digits&calls=5&levels=100,20,3,0.7,0.1&noises=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        shown = visitor.images
+        visitor.tab("Keep")
+        page.wait_for_selector("#plan:not([disabled])")
+        page.wait_for_selector(".kept")
+        visitor.shot("keep")
+        assert page.locator(".kept:visible button").count() == page.locator(".kept:visible").count()
+        texts = page.eval_on_selector_all(".kept textarea", "all => all.map(one => one.value)")
+        assert sum("sigmatune export" in text for text in texts) >= 2
+        assert any("num_inference_steps=5" in text for text in texts)
+        with page.expect_download() as download:
+            page.click("#plan")
+        file = tmp_path / "plan.json"
+        download.value.save_as(file)
+        code, _, err = run("check", file, "--model", "digits")
+        assert (code, err) == (0, "")
+        assert run("sample", "digits", file, "-n", 4, "-o", tmp_path / "x.npz")[0] == 0
+        pixels = np.load(tmp_path / "x.npz")["images"]
+        assert_array_equal([decoded(one) for one in shown], pixels[..., 0])
+        page.set_input_files("#open-plan input[type=file]", file)
+        page.wait_for_selector("#axis .level")
+        visitor.ready()
+        assert visitor.images == shown
+
+
+def decoded(address: str):
+    import base64
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L"))
+
+
+@pytest.mark.filterwarnings("ignore:.*images cannot fill")
+def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path):
+    with visit(browser, address, link="?model=digits&calls=4&noises=4") as visitor:
+        page = visitor.page
+        visitor.ready()
+        visitor.tab("Compare")
+        page.fill("#compare-n input", "4")
+        page.click("#compare")
+        page.wait_for_selector("#comparison table")
+        assert "n = 4" in page.inner_text("#comparison")
+        page.locator(".compare input").fill("20")
+        assert page.evaluate("document.querySelector('.compare').style.getPropertyValue('--at')") == "20%"
+        visitor.shot("compare")
+        page.fill("#compare-images input", "16")
+        page.click("#rank")
+        ranking = page.frame_locator("#leaderboard iframe")
+        ranking.get_by_role("heading", name="digits: which schedule for few calls").wait_for()
+        assert "16 images per entry" in ranking.locator(".lead").inner_text()
+        assert ranking.get_by_role("row").filter(has_text="uniform-trailing").count() >= 1
+        assert ranking.get_by_role("row").filter(has_text="levels of Explore").count() >= 1
+        visitor.screen(390, 844, dark=False)
+        hidden = "all => all.filter(x => x.scrollWidth > x.clientWidth + 1).length"
+        assert page.eval_on_selector_all("#comparison .table", hidden) == 0  # every column fits a phone
+        visitor.screen(1280, 900, dark=False)
+        visitor.tab("Frequencies")
+        page.click("#film")
+        page.wait_for_selector("#film-frame img")
+        assert "call 1 of 4" in page.inner_text("#film-frame")
+        page.click("#play")
+        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 4 of 4')")
+        page.locator("#frame input[type=number]").fill("3")
+        page.locator("#frame input[type=number]").press("Enter")
+        page.wait_for_function("document.querySelector('#film-frame').innerText.includes('call 3 of 4')")
+        np.savez(
+            tmp_path / "images.npz", images=np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+        )
+        page.set_input_files("#images input[type=file]", tmp_path / "images.npz")
+        page.wait_for_selector("#images .file-preview, #images table")
+        page.click("#spectrum")
+        page.wait_for_selector("#spectrum-page table")
+        visitor.shot("frequencies")
+
+
+def test_nothing_scrolls_sideways_on_any_screen(browser, address):
+    with visit(browser, address) as visitor:
+        visitor.ready()
+        for width, dark in ((1280, False), (1280, True), (390, True), (390, False)):
+            visitor.screen(width, 844, dark=dark)
+            if SHOTS:
+                visitor.page.reload()  # Gradio looks at the colours when it opens a page
+                visitor.ready()
+                visitor.shot(f"explore_{width}_{'dark' if dark else 'light'}")
+            assert visitor.sideways <= 0
+        for name in ("Tune", "Compare", "Frequencies", "Keep"):
+            visitor.tab(name)
+            assert visitor.sideways <= 0, name
+
+
+@pytest.mark.slow
+def test_the_demo_s_model_shows_its_first_images_within_ten_seconds(browser, address):
+    with visit(browser, address, height=1150, link="?model=emoji&calls=6") as visitor:
+        began = time.monotonic()
+        visitor.page.wait_for_selector("#samples img")
+        assert time.monotonic() - began < 10 + 50 * (os.getloadavg()[0] > 2)
+        visitor.ready()
+        visitor.shot("emoji", top=1100)
+
+
+CONTROLS = """() => {
+  const shown = (e) => e.getClientRects().length && getComputedStyle(e).visibility === "visible" && !e.disabled;
+  const around = (e) => e && !e.matches("[role=tabpanel], .form") ? [e, ...around(e.parentElement)] : [];
+  const look = (e) => around(e).flatMap((one) => [null, "::before", "::after"].map((part) => {
+    const s = getComputedStyle(one, part);
+    return [s.outline, s.boxShadow, s.borderColor, s.backgroundColor, s.borderWidth].join(); })).join("|");
+  const panel = [...document.querySelectorAll("[role=tabpanel]")].find(shown);
+  window.looks = look;
+  window.controls = [...panel.querySelectorAll("button, input, textarea, select, summary, a[href], [role=slider]")]
+    .filter((e) => shown(e) && e.tabIndex >= 0 && !(e.type === "radio" && !e.checked));
+  window.before = window.controls.map(look);
+  return window.controls.length;
+}"""
+"""Notes what can be used in the open tab, and how it looks without the focus; of radio buttons one has a place in the order."""
+
+FOCUSED = """() => {
+  const e = document.activeElement, at = window.controls.indexOf(e);
+  if (at < 0) return [at, "", false];
+  const labels = [...(e.labels || [])].map((one) => one.innerText).join(" ");
+  const ids = (e.getAttribute("aria-labelledby") || "").split(" ");
+  const by = ids.map((id) => document.getElementById(id)?.innerText || "").join(" ");
+  return [at, (e.ariaLabel || labels || by || e.innerText || e.title || "").trim(), window.looks(e) !== window.before[at]];
+}"""
+
+
+def walked(page):
+    """The names of the open tab's controls, all of which the key Tab must reach, each looking different with the focus."""
+    page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
+    names, count = {}, page.evaluate(CONTROLS)
+    for _ in range(count + 12):
+        page.keyboard.press("Tab")
+        at, name, visible = page.evaluate(FOCUSED)
+        if at >= 0:
+            what = page.evaluate("at => window.controls[at].outerHTML.slice(0, 160)", at)
+            assert name, what
+            assert visible, what
+            names[at] = name
+    missed = [
+        page.evaluate("at => window.controls[at].outerHTML.slice(0, 160)", at) for at in range(count) if at not in names
+    ]
+    assert not missed, missed
+    return list(names.values())
+
+
+def test_the_page_is_used_by_keyboard_alone(browser, address):
+    with visit(browser, address, link="?model=digits&calls=3&noises=2") as visitor:
+        page = visitor.page
+        visitor.ready()
+        names = {}
+        for name in TABS:
+            tab = page.get_by_role("tab", name=name, exact=True)
+            if name != TABS[0]:  # from one tab to the next by an arrow
+                page.get_by_role("tab", selected=True).focus()
+                page.keyboard.press("ArrowRight")
+            else:
+                tab.focus()
+            assert tab.get_attribute("aria-selected") == "true"
+            if name == "Explore":
+                page.get_by_role("button", name="Class, prompt and guidance").focus()
+                page.keyboard.press("Enter")
+                page.locator("#labels input, #labels textarea").wait_for()
+            if name == "Keep":
+                page.wait_for_selector("#plan:not([disabled])")
+            page.get_by_role("tab", selected=True).focus()
+            names[name] = walked(page)
+            if name == "Frequencies":
+                page.focus("#film")
+                page.keyboard.press("Enter")
+                page.wait_for_selector("#film-frame img")
+        assert {"Level 1 of 3", "Undo", "Solver"} <= set(names["Explore"])
+        page.get_by_role("tab", selected=True).focus()
+        page.keyboard.press("ArrowRight")  # from the last to the first
+        assert page.get_by_role("tab", name="Explore").get_attribute("aria-selected") == "true"
