@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import torch
+
 UNET = [
     ("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2"), ("conv_in", "input_blocks.0.0"),
     ("conv_norm_out", "out.0"), ("conv_out", "out.2"), ("mid_block.attentions.0", "middle_block.1"),
@@ -57,3 +59,37 @@ def single_file(pipe) -> dict:
         inner = name if name.startswith("text_model.") else f"text_model.{name}"
         weights[f"cond_stage_model.transformer.{inner}"] = w
     return {name: w.clone().contiguous() for name, w in weights.items()}
+
+
+def of_open_clip(weights: dict) -> dict:
+    """A text encoder's weights under OpenCLIP's names, queries, keys and values stacked."""
+    table = [("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+             ("text_model.embeddings.token_embedding", "token_embedding"), ("text_model.final_layer_norm", "ln_final"),
+             ("text_model.encoder.layers", "transformer.resblocks"), ("layer_norm", "ln_"), ("mlp.fc1", "mlp.c_fc"),
+             ("mlp.fc2", "mlp.c_proj"), ("self_attn", "attn")]  # fmt: skip
+    named, stacks = {}, {}
+    for name, w in weights.items():
+        inner = name if name.startswith("text_") else f"text_model.{name}"
+        for ours, theirs in table:
+            inner = inner.replace(ours, theirs)
+        if found := re.match(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)", inner):
+            stacks.setdefault(f"{found[1]}in_proj_{found[3]}", {})[found[2]] = w
+        elif inner == "text_projection.weight":
+            named["text_projection"] = w.T
+        else:
+            named[inner] = w
+    return named | {name: torch.cat([parts[kind] for kind in "qkv"]) for name, parts in stacks.items()}
+
+
+def single_file_xl(pipe) -> dict:
+    """The state dict of a file of Stable Diffusion XL."""
+    old = single_file(pipe)
+    of_text, of_unet = "cond_stage_model.transformer.", "model.diffusion_model.add_embedding.linear_"
+    weights = {name.replace(of_text, "conditioner.embedders.0.transformer."): w for name, w in old.items()}
+    for i in (1, 2):
+        for part in ("weight", "bias"):
+            place = f"model.diffusion_model.label_emb.0.{2 * (i - 1)}.{part}"
+            weights[place] = weights.pop(f"{of_unet}{i}.{part}")
+    for name, w in of_open_clip(pipe.text_encoder_2.state_dict()).items():
+        weights[f"conditioner.embedders.1.model.{name}"] = w.clone().contiguous()
+    return weights

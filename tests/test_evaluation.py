@@ -160,7 +160,7 @@ def test_a_reference_refuses_other_pictures_and_other_extractors(tmp_path):
     other.version = "2"
     with pytest.raises(SigmaTuneError, match="has statistics of pixels version 1, none, not of pixels version 2"):
         check(Wanted.of(["fd"], other, ["pixels-pca4"]), found, SHAPE)
-    with pytest.raises(SigmaTuneError, match="fd need data to compare with; pass --reference"):
+    with pytest.raises(SigmaTuneError, match="fd needs data to compare with; pass --reference"):
         check(wanted, None, SHAPE)
     with pytest.raises(SigmaTuneError, match="at least two"):
         reference.measure(open_images(noise_pictures(1)), [own])

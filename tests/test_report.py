@@ -29,8 +29,10 @@ from sigmatune.report.decoded import LATENTS
 from sigmatune.report.measurements import BUDGETS, interval, measure
 from sigmatune.report.page import SECTIONS, page
 from sigmatune.report.residual import residual
+from sigmatune.report.sections import _pairs_table
 from sigmatune.report.svg import COLOURS, spread
 from sigmatune.report.usage import python
+from sigmatune.report.words import curve_sentence
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
@@ -340,6 +342,19 @@ def test_no_gain_is_said_calmly(no_gain):
     text = page(replace(found, views=[replace(found.views[0], plan=plan.with_notes(evidence=unsure))]))
     assert "did not converge" in Page(text).said
     assert 'class="scale"' not in text  # a ratio that means nothing is not drawn
+
+
+def test_a_plan_that_is_its_default_is_not_drawn_as_tuned(case):
+    bench, plan = case
+    group = measure(bench, [plan], rows=4).groups[0]
+    pair, point = group.pairs[4], group.tuned.points[4]
+    default = replace(pair, plan=None)
+    group = replace(
+        group, tuned=replace(group.tuned, points={4: point, 6: replace(point, calls=6)}), pairs={4: pair, 6: default}
+    )
+    assert list(group.better.points) == [4]
+    assert "tuned for 4 calls; for 6 calls the best default stays" in curve_sentence(group)
+    assert _pairs_table(group).count("no gain") == 1
 
 
 def test_several_plans_share_one_page(case, no_gain, monkeypatch):

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 import sigmatune as st
 from sigmatune import SigmaTuneError
-from single_files import single_file
-from tiny_pipelines import sd15
+from single_files import single_file, single_file_xl
+from tiny_pipelines import sd15, sdxl
 
 LOADED = {"prompts": ["a cat"], "guidance": 3.0}
 
@@ -34,6 +34,16 @@ def test_a_single_file_is_the_model_of_its_folder(files):
     z = torch.randn(2, *single.shape, generator=torch.Generator().manual_seed(0))
     assert torch.equal(single(z, 2.0), whole(z, 2.0))
     assert torch.equal(single.decode(z), whole.decode(z))
+
+
+def test_a_single_file_of_sdxl_is_the_model_of_its_folder(tmp_path):
+    pipe = sdxl(width=24)
+    pipe.save_pretrained(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "one", ignore=shutil.ignore_patterns("*.safetensors"))
+    save_file(single_file_xl(pipe), tmp_path / "one.safetensors")
+    single, whole = (st.load(tmp_path / name, **LOADED) for name in ("one.safetensors", "whole"))
+    z = torch.randn(2, *single.shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(single(z, 2.0), whole(z, 2.0))
 
 
 def test_its_configuration_may_lie_beside_it_under_its_name(files, tmp_path):
@@ -61,7 +71,7 @@ def test_without_a_configuration_the_error_says_what_to_pass(files, monkeypatch)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(
         SigmaTuneError,
-        match=r"weights only and the configuration of its kind, stable-diffusion.*no network.*pass config=",
+        match=r"holds weights only.*run hf download stable-diffusion\S+ --include '\*.json'.* --local-dir one, or pass config=",
     ):
         st.load(files / "one.safetensors", **LOADED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import numpy as np
@@ -65,6 +66,29 @@ def test_a_tracker_that_cannot_be_is_refused_before_any_work(run, tmp_path, name
     assert code == 2
     assert says in err
     assert list(tmp_path.iterdir()) == []
+
+
+class _NoAccount:
+    """A tracker that raises what Weights & Biases raises without a key."""
+
+    requires_logging_directory = False
+
+    def __init__(self, *_arguments, **_options):
+        class UsageError(Exception):
+            pass
+
+        raise UsageError("No API key configured. Use `wandb login` to log in.")
+
+
+def test_wandb_without_an_account_says_how_to_do_without_one(run, monkeypatch, tmp_path, tiny, little):
+    tracking = pytest.importorskip("accelerate.tracking")
+    known, found = importlib.util.find_spec, object()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found if name == "wandb" else known(name))
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", _NoAccount)
+    code, _, err = run("tune", tiny, *TUNE, "--tracker", "wandb")
+    assert code == 2
+    assert "the tracker wandb does not start: No API key configured" in err
+    assert "set WANDB_MODE=offline" in err
 
 
 def test_no_trackers_need_nothing():

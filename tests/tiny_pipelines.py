@@ -49,9 +49,9 @@ def clip_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=16)
 
 
-def clip(projection: int | None = None, seed: int = 1) -> Any:
+def clip(projection: int | None = None, seed: int = 1, width: int = 16) -> Any:
     config = CLIPTextConfig(
-        vocab_size=74, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=74, hidden_size=width, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=16, projection_dim=projection or 16, bos_token_id=72, eos_token_id=73, pad_token_id=73,
     )  # fmt: skip
     return lively((CLIPTextModel if projection is None else CLIPTextModelWithProjection)(config), seed)
@@ -169,15 +169,16 @@ def sd_controlnet() -> Any:
     return quiet(diffusers.StableDiffusionControlNetPipeline(controlnet=net, **_sd_parts(sd15_scheduler())))
 
 
-def sdxl() -> Any:
+def sdxl(width: int = 16) -> Any:
+    """SDXL, with a second text encoder of some width; diffusers tells the encoders of a single file apart by their widths."""
     net = unet(
         addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 16,
-        cross_attention_dim=32, transformer_layers_per_block=1,
+        cross_attention_dim=16 + width, transformer_layers_per_block=1,
     )  # fmt: skip
     scheduler = diffusers.EulerDiscreteScheduler(**SD_BETAS, steps_offset=1, timestep_spacing="leading")
     return quiet(
         diffusers.StableDiffusionXLPipeline(
-            vae(), clip(), clip(16, seed=6), clip_tokenizer(), clip_tokenizer(), net, scheduler,
+            vae(), clip(), clip(16, 6, width), clip_tokenizer(), clip_tokenizer(), net, scheduler,
             force_zeros_for_empty_prompt=True, add_watermarker=False,
         )
     )  # fmt: skip

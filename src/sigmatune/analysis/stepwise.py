@@ -35,7 +35,8 @@ from sigmatune.core.loop import Step
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan, sample
-from sigmatune.schedules import build
+from sigmatune.schedules import FAMILIES, MOST_STEPS, build
+from sigmatune.solvers import solver as solver_of
 from sigmatune.spectra.rings import binning, rings, whole_rings
 from sigmatune.statistics.pieces import pieces
 from sigmatune.support.errors import SigmaTuneError
@@ -70,6 +71,20 @@ def chain(
     """
     steps = min(STEPS, model.path.levels) if steps is None else whole(steps, "steps")
     return compile_plan(build(family, steps, model.path), solver, model)
+
+
+def check(n: int, steps: int, solver: str, family: str) -> None:
+    """Refuses an analysis that no model allows; takes what :func:`chain` and :func:`analyze` take.
+
+    Raises:
+        SigmaTuneError: for too few samples, impossible steps, or a family or solver that is unknown or unsuitable.
+    """
+    _enough(n)
+    whole(steps, "steps", most=MOST_STEPS)
+    FAMILIES[family]
+    chosen = solver_of(solver)
+    if chosen.augmented or chosen.between or chosen.calls(2) != 2:
+        raise _other_calls(chosen.name)
 
 
 def analyze(
@@ -231,15 +246,23 @@ def _checked(model: Denoiser, plan: Plan, n: int) -> int:
         raise SigmaTuneError(
             f"an analysis needs images (C, H, W) of at least {SMALLEST} x {SMALLEST} pixels, not {tuple(model.shape)}."
         )
-    if whole(n, "n") < 2:
-        raise SigmaTuneError("an analysis needs at least 2 samples to estimate its uncertainty.")
+    _enough(n)
     q = plan.coefficients.q.numpy()
     levels = plan.schedule.sigmas[..., :-1]
     if q.shape != levels.shape or not close(q, levels).all() or q.ndim != 1:
-        raise SigmaTuneError(
-            f"an analysis follows one network call per step and {plan.solver} makes others; take euler, dpmpp2m or ancestral."
-        )
+        raise _other_calls(plan.solver)
     return n
+
+
+def _enough(n: int) -> None:
+    if whole(n, "n") < 2:
+        raise SigmaTuneError("an analysis needs at least 2 samples to estimate its uncertainty.")
+
+
+def _other_calls(solver: str) -> SigmaTuneError:
+    return SigmaTuneError(
+        f"an analysis follows one network call per step and {solver} makes others; take euler, dpmpp2m or ancestral."
+    )
 
 
 def _moved(progress: Callable[[int, int], None] | None, before: int, total: int) -> Callable[[int, int], None] | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import load_model, may_write, measuring, progress_bar
+from sigmatune.cli.before import check_places
+from sigmatune.cli.common import check_run, load_model, may_write, measuring, progress_bar
 from sigmatune.cli.shared_options import Device, Force, JsonForTable, Model, Seed
 from sigmatune.support.errors import SigmaTuneError, ending
 
@@ -41,9 +42,8 @@ def analyze(
     from sigmatune import solvers
     from sigmatune.analysis.figures import rendered
     from sigmatune.analysis.stepwise import analyze as run
-    from sigmatune.analysis.stepwise import chain
+    from sigmatune.analysis.stepwise import chain, check
     from sigmatune.analysis.summary import summary
-    from sigmatune.core.schedule import whole
     from sigmatune.schedules import FAMILIES
     from sigmatune.support.files import write_bytes
 
@@ -52,7 +52,9 @@ def analyze(
     files = [out.with_suffix(ending) for ending in (".npz", ".json", ".png", ".svg")]
     work = out.with_name(f".{out.name}.work") if store is None else store
     may_write(*((file, "analysis") for file in files), model=model, folders=[work], force=force)
-    whole(n, "n")
+    check_run(work, "--store")
+    check(n, steps, solver, family)
+    check_places(device, "local", seed)
     chosen = {"solver": solvers.solver(solver).name, "family": FAMILIES[family].name}
     denoiser = load_model(model, device)
     plan = chain(denoiser, steps, **chosen)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sigmatune.cli.common import may_write, measuring, progress_bar
+from sigmatune.cli.before import check_calls, check_families, check_images
+from sigmatune.cli.common import check_run, may_write, measuring, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.evaluation_options import Measuring, left_out, listed, number
 from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
@@ -45,6 +46,9 @@ PICTURES = 8
 
 SHOWN = 2
 """Most figures in the terminal's table, the paired error among them; the JSON and the page hold all."""
+
+
+NOTHING = "there is nothing to compare; name schedules by --families and --solvers, or plan files by --plans."
 
 
 class BenchCommand(MergeCommand):
@@ -90,9 +94,7 @@ def bench(
     Two numbers lead: the distance of the set of images from data, which ranks, and the paired error of single samples to the
     converged solution of their noises, which solvers that add noise do not have.
     """
-    from sigmatune.core.schedule import whole
     from sigmatune.evaluation import leaderboard
-    from sigmatune.plan import load_plan
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
@@ -103,10 +105,13 @@ def bench(
     work = division.folder(run or out.with_name(f"{out.stem}.run"))
     outputs = division.outputs(*((file, "leaderboard") for file in (out, html)))
     may_write(*outputs, model=model, inputs=(reference, *listed(plans), *division.folders), folders=[work], force=force)
-    noises = asked_for(paired, whole(n, "n"))
+    check_run(work)
+    check_images(n)
+    noises = asked_for(paired, n)
     assumed(each, dry_run=dry_run)
+    named_plans = _plans(families, solvers, calls, plans)
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
-    named_plans = {name: load_plan(name) for name in listed(plans)}
+    asked.check(model, seed, engine, dry_run=dry_run)
     denoiser, remarks = counted(model, device, {}, each, *list(named_plans.values())[:1])
     competitors = _competitors(denoiser, families, solvers, calls, named_plans)
     estimate = division.estimate(leaderboard_estimate(denoiser, competitors, n, noises, each=each))
@@ -208,6 +213,23 @@ def _samples(model: Denoiser, rows: list[Row], seed: int) -> list[tuple[str, tor
     return drawn
 
 
+def _plans(families: str, solvers: str, calls: list[int], plans: str) -> dict[str, Plan]:
+    """The plans by name, after checks of all names and numbers that are wrong for any model.
+
+    Raises:
+        SigmaTuneError: for the first, or if there is nothing to compare.
+    """
+    from sigmatune.plan import load_plan
+
+    chosen = listed(families)
+    check_families(text for text in chosen if text != "defaults")
+    for solver in listed(solvers) if chosen else ():
+        check_calls(solver, calls)
+    if not listed(plans) and not (chosen and listed(solvers) and calls):
+        raise SigmaTuneError(NOTHING)
+    return {name: load_plan(name) for name in listed(plans)}
+
+
 def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int], plans: dict[str, Plan]) -> list[Entry]:
     from sigmatune import schedules
     from sigmatune.evaluation.leaderboard import Entry, entries
@@ -223,7 +245,7 @@ def _competitors(model: Denoiser, families: str, solvers: str, calls: list[int],
     for name, plan in plans.items():
         competitors.append(Entry.of(Path(name).stem, plan))
     if not competitors:
-        raise SigmaTuneError("there is nothing to compare; name schedules by --families or plan files by --plans.")
+        raise SigmaTuneError(NOTHING)
     return competitors
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.common import measuring, progress_bar
+from sigmatune.cli.before import check_spectrum
+from sigmatune.cli.common import check_run, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
 from sigmatune.cli.evaluation_options import Measuring, left_out
-from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts
 
 if TYPE_CHECKING:
@@ -46,16 +46,21 @@ def by_spectrum(
     from sigmatune.plan.file import dumps
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.tuning.own_spectrum import own_modes
-    from sigmatune.workflows.judge import ReferenceData
+    from sigmatune.workflows.judge import ReferenceData, check_enough
     from sigmatune.workflows.tune_by_spectrum import by_spectrum_estimate, tune_by_spectrum
 
+    check_run(work)
+    asked = Measuring("fd", "", "", reference or data, 0, device, values)
+    asked.check(source, seed, engine, dry_run=dry_run)
+    check_enough(images)
+    if not dry_run:
+        check_spectrum(source, data, values)
     model, remarks = counted(source, device, given, each if dry_run else None)
     estimate = by_spectrum_estimate(model, list(files), solver, images, each=each)
     if dry_run:
         show(replace(estimate, notes=remarks), model, as_json=as_json, engine=engine)
         return
     modes = own_modes(source, data, values=values)
-    asked = Measuring("fd", "", "", reference or data, 0, device, values)
     wanted = asked.wanted(tuple(model.shape))
     plans = {}
     with (
@@ -65,10 +70,7 @@ def by_spectrum(
     ):
         parts = Parts(bar, [OF_REFERENCE, *[1.0] * len(files)])
         known = asked.data(source, wanted, parts.take())
-        if known is None:
-            raise SigmaTuneError(
-                "this guard compares images with data; pass --reference, a folder of images or a file."
-            )
+        assert known is not None  # fd needs one
         compared = ReferenceData(known, wanted.extractor, images, seed, work, running)
         for calls, file in files.items():
             plans[calls] = tune_by_spectrum(model, calls, solver, modes, compared, progress=parts.take())

@@ -87,8 +87,12 @@ def may_write(
     outputs.check(files, folders=folders, homes=homes, inputs=read, force=force)
 
 
-def check_run(work: Path) -> None:
+def check_run(work: Path, option: str = "--run") -> None:
     """Refuses a run folder that holds a trained model; a command asks before it loads its own.
+
+    Args:
+        work: The folder.
+        option: What names another one.
 
     Raises:
         SigmaTuneError: if it does.
@@ -96,7 +100,7 @@ def check_run(work: Path) -> None:
     if (work / "model").is_dir():
         other = work.with_name(f"{work.stem}-measured.run")
         raise SigmaTuneError(
-            f"{work} holds a trained model, so no measurements go there; pass another -o, or --run {other}."
+            f"{work} holds a trained model, so no measurements go there; pass another -o, or {option} {other}."
         )
 
 

@@ -30,12 +30,14 @@ def demo(
     from sigmatune.report.measurements import measure as measure_report
     from sigmatune.report.page import page as page_of
     from sigmatune.support.files import write_text
-    from sigmatune.workflows.demo import files_of, run
+    from sigmatune.workflows.demo import estimate_of, files_of, run
 
     page, source = out / "report.html", model or ("digits" if smoke else "emoji")
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
-    with progress_bar("demo") as progress:
+    whole = estimate_of(source, small=smoke)
+    whole = whole.plus("report", round(whole.total * OF_REPORT / (1 - OF_REPORT)))
+    with progress_bar("demo", estimate=whole) as progress:
         parts = Parts(progress, (1 - OF_REPORT, OF_REPORT))
         result = run(source, out, small=smoke, force=force, progress=parts.take(), **measure_of(measure))
         result.bench.progress.progress = parts.take()

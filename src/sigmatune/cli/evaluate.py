@@ -11,7 +11,7 @@ import typer
 
 from sigmatune.cli.common import may_write, measuring, progress_bar
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
-from sigmatune.cli.evaluation_options import Measuring, check_numbers, check_source, left_out, listed, table
+from sigmatune.cli.evaluation_options import Measuring, check_numbers, check_source, left_out, listed, loaded, table
 from sigmatune.cli.shard_options import Division, Merge, MergeCommand, Shard
 from sigmatune.cli.shared_options import (
     Device,
@@ -93,25 +93,24 @@ def evaluate(
     that add noise.
     """
     from sigmatune.evaluation.record import save
-    from sigmatune.rules.rule_file import load_any
     from sigmatune.support.engine import engine as engine_of
 
     division = Division.of(shard, merge)
-    check_numbers(n, save_reference, shard)
+    check_numbers(n, batch, save_reference, shard)
     check_source(model, plan, images, divided=bool(division), compared=bool(against or "paired" in listed(metrics)))
     work = division.folder(run or out.with_name(f"{out.stem}.run"))
     may_write(
         *division.outputs((out, "evaluation"), (save_reference, "reference")), model=model,
         inputs=(plan, images, against, reference, *division.folders), folders=[work] if plan else [], force=force,
     )  # fmt: skip
-    without = ",".join(name for name in listed(metrics) if name != "paired")
-    asked = Measuring(without, extractor, spaces, reference, size, device, values)
+    asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
     assumed(each, dry_run=dry_run)
     if dry_run and plan is None:
         raise SigmaTuneError("existing images take no network evaluations, so there is nothing to estimate.")
-    job = None
+    known, job = loaded(plan, work, against, listed(metrics)), None
+    asked.check(model, seed, engine, dry_run=dry_run)
     if plan is not None:
-        denoiser, remarks = counted(model, device, {}, each, load_any(plan))
+        denoiser, remarks = counted(model, device, {}, each, known)
         job = _Job(denoiser, plan, n or MANY, seed, work, not features_only, batch)
         job.estimate = division.estimate(job.cost(against, metrics, each))
         if dry_run:
@@ -290,8 +289,6 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
     done = _Done([], None, {"model": model, "plan": str(job.plan)})
     if metrics != ["paired"]:
         wanted = asked.wanted(tuple(job.model.pixel_shape))
-        if against and not {"fd", "kid"} & set(wanted.metrics):
-            raise SigmaTuneError("--against compares distances to data; ask for fd or kid.")
         done.data = asked.data(model, wanted, of_reference)
         check(wanted, done.data, tuple(job.model.pixel_shape))
         sample = job.sample(pair, wanted, of_plan, asked.running)

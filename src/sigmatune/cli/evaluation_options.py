@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sigmatune.cli.common import progress_bar
+from sigmatune.cli.before import check_places, check_rival
+from sigmatune.cli.common import check_run, progress_bar
 from sigmatune.support.errors import SigmaTuneError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sigmatune.evaluation.evaluate import Wanted
+    from sigmatune.evaluation.extractors import Extractor
     from sigmatune.evaluation.record import Figure
     from sigmatune.evaluation.reference_set import Reference
     from sigmatune.evaluation.verdict import Beside
+    from sigmatune.plan import Plan
+    from sigmatune.rules import SpectralRule
+    from sigmatune.spectra.images import Images
     from sigmatune.support.engine import Engine
 
 
@@ -31,6 +36,8 @@ class Measuring:
     device: str
     values: str = "auto"
     engine: Engine | None = None
+    _opened: Reference | Images | None = field(default=None, init=False)
+    _extractor: Extractor | None = field(default=None, init=False)
 
     @property
     def running(self) -> Engine:
@@ -38,6 +45,47 @@ class Measuring:
         from sigmatune.support.engine import LOCAL
 
         return self.engine or LOCAL
+
+    @property
+    def of_sets(self) -> str:
+        """The metrics of sets of images: all but the paired error."""
+        return ",".join(name for name in listed(self.metrics) if name != "paired")
+
+    def check(self, model: str, seed: int, engine: str, *, dry_run: bool = False, needed: bool = True) -> None:
+        """Refuses what is wrong for any model: unknown names, a reference that is missing, unreadable or of other features.
+
+        What it opens and loads for this, the reference and the extractor, is kept for the measurement.
+
+        Args:
+            model: What the model is going to be loaded from.
+            seed, engine: The options.
+            dry_run: Only an estimate is asked for, for which nothing is loaded or opened.
+            needed: A metric that compares with data needs a reference; otherwise the caller has other data.
+
+        Raises:
+            SigmaTuneError: for the first that is wrong.
+        """
+        from sigmatune.evaluation import evaluate, measuring
+        from sigmatune.evaluation.evaluate import Wanted
+        from sigmatune.evaluation.extractors import EXTRACTORS
+        from sigmatune.evaluation.reference_set import Reference
+        from sigmatune.models.network import pick_device
+
+        check_places("" if dry_run else self.device, engine, seed)
+        measuring.check_names(self.of_sets, self.extractor)
+        if dry_run or listed(self.metrics) == ["paired"]:
+            return
+        name = self.extractor or measuring.EXTRACTOR
+        if measuring.compares(self.of_sets):
+            self._opened = measuring.open_data(self.reference, model, size=self.size, values=self.values)
+        if ":" in name:  # a function, which needs to know the shape of the images
+            return
+        self._extractor = EXTRACTORS[name](device=pick_device(self.device))
+        wanted = Wanted.of(listed(self.of_sets), self._extractor, listed(self.spaces))
+        if isinstance(self._opened, Reference):
+            evaluate.check(wanted, self._opened, self._opened.shape)
+        elif self._opened is None and needed:
+            evaluate.check(wanted, None, ())
 
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
         """The requested metrics for images of a shape.
@@ -47,7 +95,7 @@ class Measuring:
         """
         from sigmatune.evaluation.measuring import wanted_of
 
-        return wanted_of(self.metrics, self.extractor, self.spaces, shape, self.device)
+        return wanted_of(self.of_sets, self._extractor or self.extractor, self.spaces, shape, self.device)
 
     def data(self, model: str, wanted: Wanted, progress: Callable[[str, int, int], None]) -> Reference | None:
         """The reference: given, or a bundled model's own; None if nothing needs one.
@@ -57,11 +105,28 @@ class Measuring:
         """
         from sigmatune.evaluation.measuring import data_of
 
-        return data_of(self.reference, model, wanted, progress, size=self.size, values=self.values, engine=self.running)
+        source = self._opened or self.reference
+        return data_of(source, model, wanted, progress, size=self.size, values=self.values, engine=self.running)
 
 
-def check_numbers(n: int | None, save_reference: Path | None, shard: str) -> None:
-    """Refuses a number of images, or a file of statistics, that cannot be one."""
+def loaded(plan: Path | None, work: Path, against: str, metrics: list[str]) -> Plan | SpectralRule | None:
+    """The plan or rule of a file, after checks of its run folder, of its rival, and of the metrics that compare both.
+
+    Raises:
+        SigmaTuneError: for the first that is wrong.
+    """
+    from sigmatune.rules.rule_file import load_any
+
+    check_rival(against, metrics)
+    if plan is None:
+        return None
+    check_run(work)
+    return load_any(plan)
+
+
+def check_numbers(n: int | None, batch: int | None, save_reference: Path | None, shard: str) -> None:
+    """Refuses numbers of images, or a file of statistics, that cannot be such."""
+    from sigmatune.cli.before import check_images
     from sigmatune.core.schedule import whole
 
     if save_reference is not None and save_reference.suffix != ".npz":
@@ -69,7 +134,9 @@ def check_numbers(n: int | None, save_reference: Path | None, shard: str) -> Non
     if save_reference is not None and shard:
         raise SigmaTuneError("a shard measures nothing, so --save-reference belongs to the run with --merge.")
     if n is not None:
-        whole(n, "n")
+        check_images(n)
+    if batch is not None:
+        whole(batch, "batch")
 
 
 def check_source(model: str, plan: Path | None, images: str, *, divided: bool, compared: bool) -> None:

@@ -93,9 +93,9 @@ def finetune(
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.run_folder import held
     from sigmatune.training.data import Reading, load
-    from sigmatune.workflows.finetune import FinetuneSettings
+    from sigmatune.workflows.finetune import FinetuneSettings, check_folder
     from sigmatune.workflows.finetune import finetune as run
-    from sigmatune.workflows.judge import ReferenceData
+    from sigmatune.workflows.judge import ReferenceData, check_enough
 
     if plan is not None and calls is not None:
         raise SigmaTuneError("give a plan or a number of calls, not both.")
@@ -109,16 +109,19 @@ def finetune(
         budget=int(budget) if budget.isdigit() else budget, dtype=dtype, **measure_of(measure),
     )  # fmt: skip
     may_write(model=model, inputs=(data, plan, labels, reference), homes=[out], force=force)
-    start = start_of(plan, calls)
+    check_folder(out)
+    check_enough(pictures)
+    start, measuring = start_of(plan, calls, solver), Measuring("fd", "", "", reference, 0, device, values)
+    measuring.check(model, seed, engine, dry_run=dry_run, needed=False)
     reading = Reading(key=key, labels=labels, size=size, values=checked(values))
     if dry_run:
-        shown = estimate_of(model, start, load(data, reading), settings, pictures, solver)
-        show(shown, as_json=as_json)
+        estimate = estimate_of(model, start, load(data, reading), settings, pictures, solver)
+        show(estimate, as_json=as_json)
         return
-    with held(out), engine_of(engine) as running, progress_bar("fine-tuning", quiet=as_json) as whole:
-        parts = Parts(whole, SHARES)
+    with held(out), engine_of(engine) as running, progress_bar("fine-tuning", quiet=as_json) as shown:
+        parts = Parts(shown, SHARES)
         seen, bar = load(data, reading, progress=parts.take()), parts.take()
-        measuring = Measuring("fd", "", "", reference, 0, device, values, running)
+        measuring.engine = running
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
         compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures", running)
@@ -147,11 +150,19 @@ def estimate_of(
     return finetune_estimate(weights.model, start, settings, images=len(images), judged=judged, solver=solver)
 
 
-def start_of(plan: Path | None, calls: int | None) -> Any:
-    """The plan to start from, or the number of calls for which to tune one."""
-    from sigmatune.plan import load_plan
+def start_of(plan: Path | None, calls: int | None, solver: str) -> Any:
+    """The plan to start from, or the number of calls for which to tune one.
 
-    return load_plan(plan) if plan is not None else 8 if calls is None else calls
+    Raises:
+        SigmaTuneError: for a file that is no plan, or a solver or number of calls for which none can be tuned.
+    """
+    from sigmatune.plan import load_plan
+    from sigmatune.tuning.tuner import check_solver
+
+    if plan is not None:
+        return load_plan(plan)
+    check_solver(solver, [8 if calls is None else calls])
+    return 8 if calls is None else calls
 
 
 def training_of(**given: Any) -> Training:

@@ -101,6 +101,7 @@ def sample(
         raise SigmaTuneError(f"the output must be a .png or .npz file, not {ending(out)}.")
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
+    _check(seed, micro_batch, noise, device, engine)
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data, values)
     loaded = _loaded(plan, untuned)
@@ -118,6 +119,19 @@ def sample(
     print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")
 
 
+def _check(seed: int, micro_batch: int, noise: str, device: str, engine: str) -> None:
+    """Refuses numbers and names that are wrong for any model."""
+    from sigmatune.cli.before import check_places
+    from sigmatune.core.schedule import whole
+    from sigmatune.plan.plan import check_noise
+
+    check_places(device, engine, seed)
+    if micro_batch:
+        whole(micro_batch, "micro_batch")
+    if noise:
+        check_noise(noise)
+
+
 def _loaded(file: Path | None, untuned: Untuned) -> Plan | SpectralRule | None:
     """The plan or rule of a file; None for the untuned plan of the options.
 
@@ -130,6 +144,7 @@ def _loaded(file: Path | None, untuned: Untuned) -> Plan | SpectralRule | None:
     if file is None:
         if not untuned.solver or not untuned.calls:
             raise SigmaTuneError("give a plan file, or --solver and --calls for an untuned plan.")
+        untuned.check()
         return None
     if untuned.calls or untuned.grid or untuned.lambda_s or untuned.given or untuned.data:
         raise SigmaTuneError(

@@ -54,11 +54,15 @@ class Division:
         Raises:
             SigmaTuneError: for a share that is none, or both options.
         """
-        from sigmatune.support.share import Share
+        from sigmatune.support import share
 
         if shard and merge:
             raise SigmaTuneError("--shard does one share and --merge joins all; give one of them.")
-        return cls(Share.parse(shard) if shard else None, tuple(remote_folder.local(Path(name)) for name in merge))
+        folders = tuple(remote_folder.local(Path(name)) for name in merge)
+        for folder in folders:
+            if remote_folder.shown(folder) == str(folder):  # one on object storage is fetched when the work begins
+                share.check(folder)
+        return cls(share.Share.parse(shard) if shard else None, folders)
 
     def __bool__(self) -> bool:
         return self.share is not None or bool(self.folders)

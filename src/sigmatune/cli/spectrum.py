@@ -45,6 +45,7 @@ def spectrum(
     """Measure the spectrum of a data set; propose noise ranges and training constants from it."""
     from sigmatune.analysis.spectrum_facts import facts_of
     from sigmatune.analysis.spectrum_picture import of_measured
+    from sigmatune.core.schedule import whole
     from sigmatune.spectra.advice import Density
     from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
@@ -53,7 +54,11 @@ def spectrum(
 
     if picture is not None and picture.suffix not in PICTURES:
         raise SigmaTuneError(f"the plot must be a .png or .svg file, not {ending(picture)}.")
+    if out is not None and out.suffix != ".json":
+        raise SigmaTuneError(f"spectra must be a .json file, not {ending(out)}.")
     may_write((out, "spectrum"), (picture, "spectrum"), inputs=(data, plan), force=force)
+    for name, number in (("order", order), *((("resolution", resolution),) if resolution else ())):
+        whole(number, name)
     trained, levels = Density(p_mean, p_std), None if plan is None else _levels(plan)
     if data.endswith(".json"):
         measured = load_measured(Path(data))

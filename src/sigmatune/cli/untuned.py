@@ -42,6 +42,30 @@ class Untuned:
     data: str
     values: str = "auto"
 
+    def check(self) -> None:
+        """Refuses what is wrong for any model.
+
+        Raises:
+            SigmaTuneError: for unknown names and options, calls that do not pay for one step, or data that cannot be opened
+                or are not needed.
+        """
+        from sigmatune import schedules, solvers
+        from sigmatune.cli.before import check_calls, check_spectrum
+
+        check_calls(self.solver, [self.calls])
+        chosen = solvers.solver(self.solver)
+        chosen.options(self._settings(chosen.defaults))
+        if self.grid and self.grid != AUTO:
+            family, given = schedules.named(self.grid)
+            schedules.check("phase-time" if family in POWERS else family, given)
+        if AUTO not in (self.grid, self.lambda_s):
+            if self.data:
+                raise SigmaTuneError(
+                    "--data is for --grid auto and --lambda-s auto, which go by a spectrum; leave it out."
+                )
+        else:
+            check_spectrum(self.source, self.data, self.values)
+
     def plan(self, denoiser: Denoiser) -> Plan:
         """Makes the plan.
 

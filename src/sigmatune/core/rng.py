@@ -22,6 +22,20 @@ START = 0
 """The ``call`` of a run's start noise; the noise of network call k has ``call`` k + 1."""
 
 
+def check(name: str, value: int) -> None:
+    """Refuses a part of an address that is none.
+
+    Args:
+        name: What it is, such as ``"seed"``.
+        value: Its value.
+
+    Raises:
+        SigmaTuneError: if it is not a whole number in [0, 2^64).
+    """
+    if not 0 <= value < 2**64 or int(value) != value:
+        raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {value!r}.")
+
+
 def noise(
     seed: int,
     indices: Sequence[int],
@@ -48,8 +62,7 @@ def noise(
         SigmaTuneError: for a seed, index, call or channel that is not a whole number in [0, 2^64).
     """
     for name, value in [("seed", seed), ("call", call), ("channel", channel), *(("index", i) for i in indices)]:
-        if not 0 <= value < 2**64 or int(value) != value:
-            raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {value!r}.")
+        check(name, value)
     count = int(np.prod(shape))
     rows = torch.empty(len(indices), count, dtype=dtype)
     bits = np.random.Philox(key=np.uint64(seed))

@@ -81,8 +81,9 @@ def check(wanted: Wanted, reference: Reference | None, shape: tuple[int, ...]) -
     """
     if reference is None:
         if wanted.needs_reference:
-            named = ", ".join(name for name, metric in wanted.metrics.items() if metric.needs_reference)
-            raise SigmaTuneError(f"{named} need data to compare with; pass --reference, a folder of images or a file.")
+            named = [name for name, metric in wanted.metrics.items() if metric.needs_reference]
+            need = f"{', '.join(named)} {'need' if len(named) > 1 else 'needs'} data to compare with"
+            raise SigmaTuneError(f"{need}; pass --reference, a folder of images or a file.")
         return
     for extractor in wanted.extractors:
         reference.check(extractor, shape)

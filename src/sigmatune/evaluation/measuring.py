@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sigmatune.core.schedule import whole
 from sigmatune.evaluation import reference_set
 from sigmatune.evaluation.evaluate import Wanted, check
-from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.extractors import EXTRACTORS, Extractor, extractor
+from sigmatune.evaluation.extractors.own_function import function_of
+from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.models.bundled import reference_file
 from sigmatune.models.network import pick_device
+from sigmatune.spectra.images import Images
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.values import checked
 from sigmatune.support.engine import LOCAL, Engine
@@ -24,12 +28,36 @@ def listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def wanted_of(metrics: str, name: str, spaces: str, shape: tuple[int, ...], device: str) -> Wanted:
+def check_names(metrics: str, name: str) -> None:
+    """Refuses metrics and an extractor that do not exist, without loading anything.
+
+    Args:
+        metrics: Names, separated by commas.
+        name: The extractor; "" for :data:`EXTRACTOR`.
+
+    Raises:
+        SigmaTuneError: naming the first.
+    """
+    for metric in listed(metrics):
+        METRICS[metric]
+    if ":" in name:
+        function_of(name)
+    else:
+        EXTRACTORS[name or EXTRACTOR]
+
+
+def compares(metrics: str) -> bool:
+    """Whether any of some metrics, named with commas, or of the default ones for "", needs data to compare with."""
+    chosen = [METRICS[name] for name in listed(metrics)]
+    return any(metric.needs_reference for metric in chosen or [one for one in METRICS.values() if one.default])
+
+
+def wanted_of(metrics: str, name: str | Extractor, spaces: str, shape: tuple[int, ...], device: str) -> Wanted:
     """The requested metrics for images of a shape.
 
     Args:
         metrics, spaces: Names, separated by commas.
-        name: The extractor; "" for :data:`EXTRACTOR`.
+        name: The extractor, or its name; "" for :data:`EXTRACTOR`.
         shape: Of one image, (C, H, W).
         device: Where the extractor runs.
 
@@ -42,8 +70,29 @@ def wanted_of(metrics: str, name: str, spaces: str, shape: tuple[int, ...], devi
     return Wanted.of(listed(metrics), features, listed(spaces))
 
 
+def open_data(source: str, model: str, *, size: int = 0, values: str = "auto") -> Reference | Images | None:
+    """The reference, opened but not yet measured: statistics, or images; a bundled model's own; None if there is none.
+
+    Args:
+        source: Images or statistics; "" for the model's own.
+        model: What the model is loaded from.
+        size: Crop and resize images to this many pixels; 0 for as they are.
+        values: Their range of black and white.
+
+    Raises:
+        SigmaTuneError: if it cannot be opened.
+    """
+    limits, side = checked(values), whole(size, "size") if size else None
+    if not source:
+        bundled = reference_file(model)
+        return None if bundled is None else reference_set.load(bundled)
+    if reference_set.is_statistics(Path(source)):
+        return reference_set.load(source)
+    return open_images(source, size=side, values=limits)
+
+
 def data_of(
-    source: str,
+    source: str | Reference | Images,
     model: str,
     wanted: Wanted,
     progress: Progress,
@@ -55,7 +104,7 @@ def data_of(
     """The reference: given, or a bundled model's own; None if nothing needs one.
 
     Args:
-        source: Images or statistics; "" for the model's own.
+        source: Images or statistics, or what :func:`open_data` has opened; "" for the model's own.
         model: What the model was loaded from.
         wanted: The metrics.
         progress: Receives the present action.
@@ -68,12 +117,9 @@ def data_of(
     """
     if not wanted.needs_reference:
         return None
-    if not source:
-        bundled = reference_file(model)
-        if bundled is None:
-            check(wanted, None, ())
-        return None if bundled is None else reference_set.load(bundled)
-    if reference_set.is_statistics(Path(source)):
-        return reference_set.load(source)
-    images = open_images(source, size=size or None, values=checked(values))
-    return reference_set.measure(images, wanted.extractors, progress=progress, engine=engine)
+    opened = open_data(source, model, size=size, values=values) if isinstance(source, str) else source
+    if opened is None:
+        check(wanted, None, ())
+    if not isinstance(opened, Images):
+        return opened
+    return reference_set.measure(opened, wanted.extractors, progress=progress, engine=engine)

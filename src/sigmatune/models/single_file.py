@@ -144,9 +144,10 @@ def _configuration(file: Path, names: Iterable[str], config: str | Path | None) 
     hub = str(config) if config is not None else _known_kind(file, names)
     from huggingface_hub import snapshot_download
 
-    why = "there is no network"
+    why = ""
     for offline in (True, False):
         if not offline and unreachable(hub):
+            why = "the hub cannot be reached"
             break
         try:
             snapshot = Path(snapshot_download(hub, allow_patterns=CONFIGURATION, local_files_only=offline))
@@ -157,8 +158,8 @@ def _configuration(file: Path, names: Iterable[str], config: str | Path | None) 
             return _safe(snapshot)
         why = "it holds no model_index.json"
     raise SigmaTuneError(
-        f"{file.name} holds weights only and the configuration of its kind, {hub}, is not here ({why}); pass config=, a "
-        f"diffusers folder of that kind, or put its JSON files into a folder {beside.name} beside the file."
+        f"{file.name} holds weights only, without their configuration ({why}); in its folder run hf download {hub} "
+        f"--include '*.json' '*.txt' '*.model' --local-dir {beside.name}, or pass config=, a diffusers folder of its kind."
     )
 
 

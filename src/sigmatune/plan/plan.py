@@ -25,6 +25,17 @@ REPR_WIDTH = 160
 
 NoiseKind = Literal["call", "level"]
 
+
+def check_noise(kind: str) -> None:
+    """Refuses a kind of noise that :meth:`Plan.with_noise` does not know.
+
+    Raises:
+        SigmaTuneError: saying which there are.
+    """
+    if kind not in get_args(NoiseKind):
+        raise SigmaTuneError(f'noise is drawn by "call" or by "level", not {kind!r}.')
+
+
 MICRO_BATCH = 16
 """Default rows per network call; recorded in plans, because images are bit-equal only at equal sizes."""
 
@@ -156,8 +167,7 @@ class Plan:
         Raises:
             SigmaTuneError: for another kind.
         """
-        if kind not in get_args(NoiseKind):
-            raise SigmaTuneError(f'noise is drawn by "call" or by "level", not {kind!r}.')
+        check_noise(kind)
         return replace(self, coefficients=replace(self.coefficients, by_level=kind == "level"))
 
     def document(self) -> PlanFile:

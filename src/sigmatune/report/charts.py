@@ -33,7 +33,7 @@ def error_chart(group: Group, name: str) -> str:
         axis = figure.add_subplot()
         curves = [(curve, *_look(group, curve)) for curve in group.defaults]
         if group.gain:
-            curves.append((group.tuned, "tuned", PLAN, 2.6))
+            curves.append((group.better, "tuned", PLAN, 2.6))
         for i, (curve, _, colour, width) in enumerate(curves):
             _curve(axis, curve, colour, width, MARKS[i % len(MARKS)])
         axis.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="typical error")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -82,6 +82,12 @@ class Group:
     reference_calls: int
     names: list[str]
     gain: bool
+
+    @property
+    def better(self) -> ErrorCurve:
+        """The plans that differ from their default: the only ones that are drawn as tuned."""
+        points = {n: p for n, p in self.tuned.points.items() if n in self.pairs and self.pairs[n].plan is not None}
+        return replace(self.tuned, points=points)
 
 
 @dataclass(frozen=True)

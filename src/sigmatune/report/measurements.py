@@ -17,7 +17,7 @@ import numpy as np
 
 from sigmatune import schedules, solvers
 from sigmatune.core.schedule import whole
-from sigmatune.noise import Array, close
+from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
 from sigmatune.report.decoded import shrunk, with_images
@@ -185,11 +185,8 @@ def _pair(n: int, defaults: list[ErrorCurve], tuned: ErrorCurve, judged_plan: Pl
     if not present:
         return None
     best = min(present, key=lambda curve: curve.points[n].mean)
-    default, plan = best.points[n], tuned.points.get(n)
-    same = plan is None or (
-        plan.levels.shape == default.levels.shape and bool(close(plan.levels, default.levels).all())
-    )
-    return Pair(default, best.name, None if same else plan)
+    gain = judged_plan is not None and (judged_plan.evidence or {})["gain"]
+    return Pair(best.points[n], best.name, tuned.points[n] if gain else None)
 
 
 def _view(bench: Workbench, plan: Plan) -> View:

@@ -49,9 +49,10 @@ def _with_interval(mean: float, low: float, high: float) -> str:
 
 def _pairs_table(group: Group) -> str:
     rows = []
-    for pair in group.pairs.values():
+    for n, pair in group.pairs.items():
+        none = "no gain" if n in group.tuned.points else "not tuned"
         cells = [str(pair.default.calls), escape(charts.short(pair.name)), _point_cell(pair.default)]
-        cells += [_point_cell(pair.plan) if pair.plan is not None else "not tuned"] if group.gain else []
+        cells += [_point_cell(pair.plan) if pair.plan is not None else none] if group.gain else []
         rows.append(("own" if pair.plan is not None else "", cells))
     head = ["calls", "best default", "its error", *(["tuned, error"] if group.gain else [])]
     return table(head, rows, "pairs")
@@ -63,7 +64,7 @@ def _point_cell(point: Point) -> str:
 
 def _all_table(group: Group) -> str:
     steps = sorted({n for curve in group.defaults for n in curve.points} | set(group.tuned.points))
-    curves = [*([group.tuned] if group.gain else []), *group.defaults]
+    curves = [*([group.better] if group.gain else []), *group.defaults]
     calls = {n: curve.points[n].calls for curve in curves for n in steps if n in curve.points}
     rows = [
         ("", [escape(curve.name), *(_point_cell(curve.points[n]) if n in curve.points else "" for n in steps)])

@@ -82,9 +82,11 @@ def curve_sentence(group: Group) -> str:
     """How to read the error against calls; the numbers are in the table and the verdict."""
     if not group.gain:
         return "Lower is better. No plan beat its default here, so all curves are defaults."
-    tuned = [str(point.calls) for point in group.tuned.points.values()]
-    where = f"{', '.join(tuned[:-1])} and {tuned[-1]}" if len(tuned) > 1 else tuned[0]
-    return f"Lower is better. Plans were tuned for {where} calls; everything else is a default."
+    better = [str(point.calls) for point in group.better.points.values()]
+    where = f"{', '.join(better[:-1])} and {better[-1]}" if len(better) > 1 else better[0]
+    same = [str(point.calls) for n, point in group.tuned.points.items() if n not in group.better.points]
+    beside = f"; for {' and '.join(same)} calls the best default stays" if same else ""
+    return f"Lower is better. Plans were tuned for {where} calls{beside}; everything else is a default."
 
 
 def levels_sentence(view: View, sigma_min: float) -> str:

@@ -246,6 +246,17 @@ def named(text: str) -> tuple[str, dict[str, float]]:
     return name, named_numbers(given)
 
 
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Refuses a family, or options of it, that no model's noise path would take.
+
+    Raises:
+        SigmaTuneError: for an unknown family or option, or a value that is no number.
+    """
+    ends = ("sigma_min", "sigma_max")
+    FAMILIES[name].options({key: value for key, value in options.items() if key not in ends})
+    _ends(*(options.get(key) for key in ends))
+
+
 def _ends(sigma_min: float | None, sigma_max: float | None) -> dict[str, float]:
     """The ends that were given, as plain numbers."""
     given = {"sigma_min": sigma_min, "sigma_max": sigma_max}

@@ -66,6 +66,8 @@ def measure(
     for name in how:
         if name not in reading and name not in measuring:
             raise unknown_name("option of a spectrum", name, [*reading, *measuring])
+    options = {name: value for name, value in how.items() if name in measuring}
+    Running(**options)  # refuses wrong ones before an image is read
     images = open_images(source, **{name: value for name, value in how.items() if name in reading})
     logger.info("measuring the spectrum of %d images of %s", images.count, images.name)
     if by_class and not images.labels:
@@ -74,7 +76,6 @@ def measure(
             "or add an array 'labels' to the .npz file."
         )
 
-    options = {name: value for name, value in how.items() if name in measuring}
     sums, labels = defaultdict[str | None, Running](lambda: Running(**options)), deque[list[str | None]]()
 
     def batches() -> Iterator[list[torch.Tensor]]:

@@ -69,8 +69,7 @@ def rapsd(
         raise SigmaTuneError(f"images must be float32 or float64, not {images.dtype}; scale and convert them first.")
     height, width = images.shape[-2:]
     bins = binning(height, width, transform, corners=corners)
-    if window is not None and transform == "dct":
-        raise SigmaTuneError("the cosine transform has no edges that need a window; leave the window out.")
+    check_window(window, transform)
     mean = None
     if window is not None:
         mean = images.mean(dim=(-2, -1), keepdim=True)
@@ -104,6 +103,22 @@ def _dct_modes(images: torch.Tensor, *, per_channel: bool) -> torch.Tensor:
     modes = dctn(images.detach().cpu().numpy(), type=2, norm="ortho", axes=(-2, -1))
     squares = torch.from_numpy(np.square(modes)).to(images).flatten(2)
     return squares.flatten(0, 1) if per_channel else squares.sum(dim=1)
+
+
+def check_window(window: str | None, transform: Transform) -> None:
+    """Refuses an unknown window, and any with the cosine transform.
+
+    Args:
+        window, transform: As for :func:`rapsd`.
+
+    Raises:
+        SigmaTuneError: saying what to take.
+    """
+    if window is None:
+        return
+    if transform == "dct":
+        raise SigmaTuneError("the cosine transform has no edges that need a window; leave the window out.")
+    WINDOWS[window]
 
 
 def _taper(name: str, height: int, width: int) -> torch.Tensor:

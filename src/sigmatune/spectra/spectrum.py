@@ -18,7 +18,7 @@ import torch
 
 from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
-from sigmatune.spectra.rapsd import rapsd
+from sigmatune.spectra.rapsd import check_window, rapsd
 from sigmatune.spectra.rings import Transform, binning
 from sigmatune.support import card
 from sigmatune.support.engine import LOCAL, Engine, Tick
@@ -166,6 +166,9 @@ class Running:
 
     Args:
         corners, window, transform, per_channel: As for :func:`sigmatune.spectra.rapsd`.
+
+    Raises:
+        SigmaTuneError: for an unknown window, or one with the cosine transform.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class Running:
         transform: Transform = "fft",
         per_channel: bool = False,
     ) -> None:
+        check_window(window, transform)
         self.how: dict[str, Any] = {"corners": corners, "window": window, "transform": transform}
         self.per_channel = per_channel
         self.images = 0

@@ -140,7 +140,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
         name: The requested name.
         known: The names that exist.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     if not isinstance(name, str):
         return SigmaTuneError(f"the name of a {kind} is a text, not {shown(name)}.")
     near = difflib.get_close_matches(name[:QUOTED].lower(), names, n=3, cutoff=0.4)

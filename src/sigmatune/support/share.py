@@ -130,6 +130,15 @@ def finish(folder: Path, share: Share, job: Mapping[str, Any], homes: Sequence[s
     write_text(folder / MANIFEST, json.dumps(fields, indent=1) + "\n")
 
 
+def check(folder: Path) -> None:
+    """Refuses the run folder of a share that is missing, unfinished, or was not written by SigmaTune.
+
+    Raises:
+        SigmaTuneError: naming it.
+    """
+    _read(folder)
+
+
 def manifests(folders: Sequence[Path], job: Mapping[str, Any], same: Callable[[str, Any, Any], bool]) -> list[Manifest]:
     """The manifests of all shares of a job, in the order of the folders.
 

@@ -77,9 +77,22 @@ def _started(name: str, folder: Path) -> Any:
 
     PartialState()
     kind, given = LOGGER_TYPE_TO_CLASS[name], options([name], folder).get(name, {})
-    try:
+    with starting([name]):
         tracker = kind(PROJECT, str(folder), **given) if kind.requires_logging_directory else kind(PROJECT, **given)
         tracker.start()
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise SigmaTuneError(f"the tracker {name} does not start: {reason(error)}.") from None
     return tracker
+
+
+@contextmanager
+def starting(names: Sequence[str]) -> Iterator[None]:
+    """Turns whatever a tracker's library raises while it starts into one sentence.
+
+    Raises:
+        SigmaTuneError: with the reason, and for Weights & Biases how to do without an account or a network.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (every tracker raises its own)
+        cure = "; set WANDB_MODE=offline to keep everything in the run folder" if "wandb" in names else ""
+        plural = f"trackers {', '.join(names)} do" if len(names) > 1 else f"tracker {names[0]} does"
+        raise SigmaTuneError(f"the {plural} not start: {reason(error)}{cure}.") from None

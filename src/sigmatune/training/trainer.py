@@ -304,7 +304,8 @@ class Trainer:
             write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept))
         if self.saving.trackers:
             given = trackers.options(self.saving.trackers, self.folder)
-            self.accelerator.init_trackers(trackers.PROJECT, init_kwargs=given)
+            with trackers.starting(self.saving.trackers):
+                self.accelerator.init_trackers(trackers.PROJECT, init_kwargs=given)
 
     def _last(self) -> str:
         there = checkpoint.peek(self.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, overload
@@ -16,7 +16,7 @@ from sigmatune.plan.calls import most_per_call
 from sigmatune.plan.compiler import check_levels
 from sigmatune.plan.estimate import call_seconds, shown
 from sigmatune.plan.tuned_for import tuned_for
-from sigmatune.solvers import SOLVERS
+from sigmatune.solvers import SOLVERS, Solver
 from sigmatune.support.engine import Engine
 from sigmatune.support.engine import engine as engine_of
 from sigmatune.support.errors import SigmaTuneError
@@ -194,6 +194,25 @@ def tune_on(
     return plans if isinstance(calls, Sequence) else plans[job.calls[0]]
 
 
+def check_solver(name: str, calls: Iterable[int]) -> Solver:
+    """The solver of a name, if plans of some numbers of calls can be tuned for it, noise by noise.
+
+    Raises:
+        SigmaTuneError: for an unknown solver, one whose end points cannot be paired, or calls below one step.
+    """
+    known = SOLVERS[name]
+    if not known.paired():
+        why = "samples in phase space" if known.augmented else "adds noise"
+        raise SigmaTuneError(
+            f"{known.name} {why} and this guard compares end points of the same noise; tune a deterministic "
+            "position-space solver, or choose by the spectrum and a distance to data with "
+            "sigmatune.workflows.tune_by_spectrum."
+        )
+    for number in calls:
+        known.steps_for(number)
+    return known
+
+
 def check(job: TuningJob, model: Denoiser) -> None:
     """Refuses what cannot be tuned, before any work.
 
@@ -204,14 +223,7 @@ def check(job: TuningJob, model: Denoiser) -> None:
     if not job.calls:
         raise SigmaTuneError("no number of calls was given; ask for one or more, such as [4, 6, 8, 10].")
     stages_of(job.method, coefficients=job.coefficients)
-    known = SOLVERS[job.solver]
-    if not known.paired():
-        why = "samples in phase space" if known.augmented else "adds noise"
-        raise SigmaTuneError(
-            f"{known.name} {why} and this guard compares end points of the same noise; tune a deterministic "
-            "position-space solver, or choose by the spectrum and a distance to data with "
-            "sigmatune.workflows.tune_by_spectrum."
-        )
+    known = check_solver(job.solver, job.calls)
     check_levels(known, model)
     if job.method == "trajectory":
         check_steps(known)

@@ -11,12 +11,15 @@ import torch
 
 from sigmatune.models import load
 from sigmatune.plan import Plan
+from sigmatune.plan.estimate import CostEstimate
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_bytes
 from sigmatune.support.progress import Parts, Progress
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.both_numbers import ENERGY, both_numbers
+from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.estimates import TuningJob
 from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
@@ -57,6 +60,17 @@ def files_of(model: str, out: Path) -> list[tuple[Path, str]]:
     name = Path(model).name
     plans = [(out / f"{name}-{solver}-{calls}.json", "plan") for solver, calls in CASES]
     return [*plans, (out / f"{name}.png", "demo")]
+
+
+def estimate_of(model: str, *, small: bool = False) -> CostEstimate:
+    """What the tuning at both budgets will cost, by a measured call of the model.
+
+    Args:
+        model, small: As for :func:`run`.
+    """
+    solver, budget = CASES[0][0], Budget.of(SMALL_BUDGET if small else BUDGET)
+    job = TuningJob([calls for _, calls in CASES], solver, "auto", coefficients=True, budget=budget)
+    return job.estimate(load(model), SMALL if small else FULL)
 
 
 def run(

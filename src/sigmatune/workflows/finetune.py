@@ -48,15 +48,16 @@ from sigmatune.training.data import Pictures
 from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
 from sigmatune.training.run_log import Report
 from sigmatune.training.teacher import followed
-from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.measure_choice import MeasureChoice
-from sigmatune.tuning.stage_choice import stages_of
 from sigmatune.workflows.finetune_cost import finetune_estimate, work_of
 from sigmatune.workflows.finetune_job import FinetuneJob
 from sigmatune.workflows.finetune_round import Round, weights_of
 from sigmatune.workflows.finetune_settings import KEEP, TRAINING, FinetuneSettings
 from sigmatune.workflows.finetune_verdict import Outcome, Result, cost, judged, written
 from sigmatune.workflows.judge import Judge, ReferenceData
+
+FILE = "finetune.json"
+"""What a fine-tuning is of, in its folder."""
 
 
 def finetune(  # noqa: PLR0913 - the front door
@@ -95,8 +96,22 @@ def finetune(  # noqa: PLR0913 - the front door
             finished work stays.
     """
     job = FinetuneJob(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
+    check_folder(job.folder)
     with held(job.folder):
         return _run(job, plan, solver)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder with a model that no fine-tuning put there, such as a training's, which a new model would replace.
+
+    Raises:
+        SigmaTuneError: naming a free folder.
+    """
+    if (folder / "model").exists() and not (folder / FILE).is_file():
+        other = folder.with_name(f"{folder.stem}-finetuned")
+        raise SigmaTuneError(
+            f"{folder} holds a trained model, which fine-tuning never replaces; pass another folder, such as {other}."
+        )
 
 
 def _run(job: FinetuneJob, plan: Plan | int, solver: str) -> Result:
@@ -130,9 +145,6 @@ def _parts(job: FinetuneJob, plan: Plan | int, model: Denoiser, solver: str, jud
 
 def _check(job: FinetuneJob, start: Trainable, plan: Plan | int, model: Denoiser) -> None:
     """Refuses what cannot work, before anything is written."""
-    if job.settings.method != KEEP:
-        stages_of(job.settings.method, coefficients=False)
-    Budget.of(job.settings.budget)
     MeasureChoice.of(start.model.shape, job.settings.measure, job.settings.measure_options)
     if isinstance(plan, Plan):
         known = plan.fingerprint is None or any(one.is_model_of(plan.fingerprint) for one in (start.model, model))
@@ -161,7 +173,7 @@ def _claim(job: FinetuneJob, start: Trainable, plan: Plan | int, solver: str) ->
         "settings": settings,
         "pictures": [job.data.n, job.data.seed, job.data.reference.spec(), job.data.extractor.spec()],
     }
-    file, text = job.folder / "finetune.json", json.dumps(about, indent=1) + "\n"
+    file, text = job.folder / FILE, json.dumps(about, indent=1) + "\n"
     if not file.is_file():
         make_folder(job.folder)
         write_text(file, text)
@@ -170,5 +182,5 @@ def _claim(job: FinetuneJob, start: Trainable, plan: Plan | int, solver: str) ->
 
 
 __all__ = [
-    "KEEP", "TRAINING", "FinetuneSettings", "ReferenceData", "Result", "finetune", "solver_of", "weights_of",
+    "KEEP", "TRAINING", "FinetuneSettings", "ReferenceData", "Result", "check_folder", "finetune", "solver_of", "weights_of",
 ]  # fmt: skip

@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sigmatune.core.schedule import whole
+from sigmatune.measures import MEASURES
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.recipe import AverageOf, Training
 from sigmatune.tuning import TuningSettings as Noises
+from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.stage_choice import stages_of
 
 KEEP = "keep"
 """The method that keeps the plan."""
@@ -62,6 +65,11 @@ class FinetuneSettings:
                 whole(getattr(self, name), name)
         if not 0 <= self.elsewhere < 1:
             raise SigmaTuneError(f"the share off the levels must lie in [0, 1), not {self.elsewhere!r}.")
+        if self.method != KEEP:
+            stages_of(self.method, coefficients=False)
+        Budget.of(self.budget)
+        if self.measure is not None:
+            MEASURES[self.measure].complete(self.measure_options or {})
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-ready."""

@@ -35,6 +35,16 @@ LEAST = 64
 """Fewest images for a comparison."""
 
 
+def check_enough(n: int) -> None:
+    """Refuses a number of images that is too small for a comparison.
+
+    Raises:
+        SigmaTuneError: below :data:`LEAST`.
+    """
+    if whole(n, "the number of images") < LEAST:
+        raise SigmaTuneError(f"sets of fewer than {LEAST} images cannot be compared; use 1000 or more.")
+
+
 @dataclass(frozen=True)
 class ReferenceData:
     """The data to compare images with.
@@ -102,8 +112,7 @@ class Judge:
     """
 
     def __init__(self, data: ReferenceData, shape: tuple[int, ...], progress: Progress | None = None) -> None:
-        if whole(data.n, "the number of images") < LEAST:
-            raise SigmaTuneError(f"sets of fewer than {LEAST} images cannot be compared; use 1000 or more.")
+        check_enough(data.n)
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
         self._checked: set[str] = set()
         self._parts: Parts | None = None

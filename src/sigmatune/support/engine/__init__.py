@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 
 from sigmatune.support.engine.base import Engine, Held, Lazily, Loader, Tick
 from sigmatune.support.engine.local import LOCAL
 from sigmatune.support.errors import SigmaTuneError, shown
+
+MISSING = "the engine ray needs the package ray; pip install 'sigmatune[ray]'."
 
 
 def engine(name: str | Engine) -> AbstractContextManager[Engine]:
@@ -21,18 +24,31 @@ def engine(name: str | Engine) -> AbstractContextManager[Engine]:
     """
     if isinstance(name, Engine):
         return nullcontext(name)
+    check(name)
     if name == "local":
         return LOCAL
-    if name == "ray" or name.startswith("ray://"):
-        try:
-            from sigmatune.support.engine.ray_cluster import Ray
-        except ImportError:
-            raise SigmaTuneError("the engine ray needs the package ray; pip install 'sigmatune[ray]'.") from None
-        return Ray(None if name == "ray" else name)
-    raise SigmaTuneError(
-        f"an engine is local, ray, or ray://host:10001, not {shown(name)}; for a cluster at host:6379 set "
-        "RAY_ADDRESS and take ray."
-    )
+    try:
+        from sigmatune.support.engine.ray_cluster import Ray
+    except ImportError:
+        raise SigmaTuneError(MISSING) from None
+    return Ray(None if name == "ray" else name)
 
 
-__all__ = ["LOCAL", "Engine", "Held", "Lazily", "Loader", "Tick", "engine"]
+def check(name: str) -> None:
+    """Refuses the name of an engine that is none, or whose package is not installed; starts and reaches nothing.
+
+    Raises:
+        SigmaTuneError: as :func:`engine`, but for a cluster that cannot be reached.
+    """
+    if name == "local":
+        return
+    if name != "ray" and not name.startswith("ray://"):
+        raise SigmaTuneError(
+            f"an engine is local, ray, or ray://host:10001, not {shown(name)}; for a cluster at host:6379 set "
+            "RAY_ADDRESS and take ray."
+        )
+    if find_spec("ray") is None:
+        raise SigmaTuneError(MISSING)
+
+
+__all__ = ["LOCAL", "Engine", "Held", "Lazily", "Loader", "Tick", "check", "engine"]
