@@ -30,7 +30,7 @@ from sigmatune.report.measurements import BUDGETS, interval, measure
 from sigmatune.report.page import SECTIONS, page
 from sigmatune.report.residual import residual
 from sigmatune.report.svg import COLOURS, spread
-from sigmatune.report.usage import python
+from sigmatune.report.usage import PlanUse, python
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
@@ -59,7 +59,7 @@ def measured(case):
 
 @pytest.fixture(scope="module")
 def text(measured):
-    return page(measured, "digits")
+    return page(measured, PlanUse("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -304,8 +304,8 @@ def test_the_code_on_the_page_runs(small, undrawn, tmp_path, monkeypatch, named)
     bench, plan = small
     monkeypatch.chdir(tmp_path)
     plan.save("a plan's.json")
-    place = {"source": "digits", "files": ["a plan's.json"]} if named else {}
-    report.write("report.html", bench, plan, rows=2, **place)
+    place = PlanUse("digits", ["a plan's.json"]) if named else PlanUse()
+    report.write("report.html", bench, plan, rows=2, use=place)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     (code,) = re.findall(r'<code class="python">(.*?)</code>', text, re.DOTALL)
     space = {} if named else {"model": bench.model}
@@ -324,7 +324,7 @@ def test_no_gain_is_said_calmly(no_gain):
     bench, plan = no_gain
     found = measure(bench, [plan], rows=4)
     assert list(found.groups[0].tuned.points) == [4]  # a default has its own curve already
-    text = page(found, "digits")
+    text = page(found, PlanUse("digits"))
     said = check_loads_nothing(text).said
     assert stated(plan.evidence) in said
     assert 'type="range"' not in text
@@ -454,7 +454,7 @@ def test_what_is_refused(case, tmp_path):
 
 
 def test_names_are_escaped(measured, undrawn):
-    text = page(measured, "<b>&'x'", ["</code><script>alert(1)</script>.json"])
+    text = page(measured, PlanUse("<b>&'x'", ["</code><script>alert(1)</script>.json"]))
     check_loads_nothing(text)
     assert "&lt;script&gt;" in text
 
@@ -462,7 +462,7 @@ def test_names_are_escaped(measured, undrawn):
 def test_the_page_has_what_each_program_takes(measured, undrawn):
     from sigmatune.interop.clients import PROGRAMS, clients
 
-    text = html.unescape(page(measured, clients=clients))
+    text = html.unescape(page(measured, PlanUse(clients=clients)))
     plan = measured.views[0].plan
     for name in ("diffusers", *PROGRAMS):
         assert f"<summary>{name}</summary>" in text

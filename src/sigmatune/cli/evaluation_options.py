@@ -55,9 +55,10 @@ class Measuring:
         Raises:
             SigmaTuneError: if it cannot be read or is missing.
         """
-        from sigmatune.evaluation.measuring import data_of
+        from sigmatune.evaluation.measuring import ReferenceSource, data_of
 
-        return data_of(self.reference, model, wanted, progress, size=self.size, values=self.values, engine=self.running)
+        source = ReferenceSource(self.reference, self.size, self.values)
+        return data_of(source, model, wanted, progress, engine=self.running)
 
 
 def check_numbers(n: int | None, save_reference: Path | None, shard: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sigmatune.evaluation import reference_set
@@ -17,6 +18,21 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Progress
 
 EXTRACTOR = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class ReferenceSource:
+    """Where the data of a measurement come from.
+
+    Attributes:
+        place: A folder or file of images, or a file of statistics; "" for the data of a bundled model.
+        size: Crop and resize images to this many pixels; 0 for as they are.
+        values: Their range of black and white (:mod:`sigmatune.spectra.values`).
+    """
+
+    place: str = ""
+    size: int = 0
+    values: str = "auto"
 
 
 def listed(text: str) -> list[str]:
@@ -43,24 +59,15 @@ def wanted_of(metrics: str, name: str, spaces: str, shape: tuple[int, ...], devi
 
 
 def data_of(
-    source: str,
-    model: str,
-    wanted: Wanted,
-    progress: Progress,
-    *,
-    size: int = 0,
-    values: str = "auto",
-    engine: Engine = LOCAL,
+    source: ReferenceSource, model: str, wanted: Wanted, progress: Progress, *, engine: Engine = LOCAL
 ) -> Reference | None:
     """The reference: given, or a bundled model's own; None if nothing needs one.
 
     Args:
-        source: Images or statistics; "" for the model's own.
+        source: Images or statistics, or the model's own.
         model: What the model was loaded from.
         wanted: The metrics.
         progress: Receives the present action.
-        size: Crop and resize images to this many pixels; 0 for as they are.
-        values: Their range of black and white.
         engine: Where features are taken.
 
     Raises:
@@ -68,12 +75,12 @@ def data_of(
     """
     if not wanted.needs_reference:
         return None
-    if not source:
+    if not source.place:
         bundled = reference_file(model)
         if bundled is None:
             check(wanted, None, ())
         return None if bundled is None else reference_set.load(bundled)
-    if reference_set.is_statistics(Path(source)):
-        return reference_set.load(source)
-    images = open_images(source, size=size or None, values=checked(values))
+    if reference_set.is_statistics(Path(source.place)):
+        return reference_set.load(source.place)
+    images = open_images(source.place, size=source.size or None, values=checked(source.values))
     return reference_set.measure(images, wanted.extractors, progress=progress, engine=engine)
