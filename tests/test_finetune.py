@@ -34,7 +34,7 @@ from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable,
 from sigmatune.training.recipe import Training
 from sigmatune.training.run import train
 from sigmatune.tuning import TuningSettings as Noises
-from sigmatune.tuning.error_table import tabulate
+from sigmatune.tuning.error_table import TableSize, tabulate
 from sigmatune.workflows.finetune import KEEP, FinetuneJob, FinetuneSettings, finetune, weights_of
 from sigmatune.workflows.judge import ImageVerdict, ReferenceData
 
@@ -148,7 +148,7 @@ def test_training_on_levels_helps_there(tmp_path, conditional):
         start, objective_of(start, images, levels), images, settings, tmp_path, FineTuneOptions(device="cpu")
     )
     x_0 = images.at(slice(0, 48))
-    old, new = (tabulate(model, x_0, levels=24).at(levels.sigmas) for model in (start.model, load(str(made))))
+    old, new = (tabulate(model, x_0, TableSize(24)).at(levels.sigmas) for model in (start.model, load(str(made))))
     assert (new < 0.95 * old).all()
 
 

@@ -448,7 +448,7 @@ def test_what_is_refused(case, tmp_path):
     refused("other noises", Workbench(bench.model, replace(TINY, tuning=9)), plan)
     refused("at least 2 noises", bench, plan, rows=1)
     refused("whole number", bench, plan, rows=0)
-    refused("one file for each", bench, plan, files=[])
+    refused("one file for each", bench, plan, use=PlanUse(files=[]))
     refused("cannot write", bench, plan, rows=2, where=tmp_path / "none" / "report.html")
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 

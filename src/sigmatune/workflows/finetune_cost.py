@@ -12,8 +12,9 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.estimate import CostEstimate, call_seconds
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.solvers import SOLVERS
-from sigmatune.tuning import error_table
 from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.error_table import TableSize
+from sigmatune.tuning.error_table import evaluations as table_evaluations
 from sigmatune.tuning.estimates import TuningJob
 from sigmatune.workflows.evaluation_estimates import FEATURES
 from sigmatune.workflows.finetune_round import PASSES, TABLE_IMAGES, TABLE_LEVELS
@@ -71,7 +72,7 @@ def finetune_estimate(
     tuning = TuningJob([calls], name, method, budget=Budget.of(settings.budget))
     choice = tuning.estimate(model, settings.noises, per_image)
     rounds, keeps = settings.rounds, settings.method == KEEP
-    tables = 2 * error_table.evaluations(model, min(TABLE_IMAGES, numbers.training), TABLE_LEVELS)
+    tables = 2 * table_evaluations(model, min(TABLE_IMAGES, numbers.training), TableSize(TABLE_LEVELS))
     ranked = 0 if keeps else CANDIDATES * evaluations(model, drawn, numbers.candidate)
     defaults = len(schedules.rivals(drawn.steps, model.path, model.default_schedule))
     verdict = 3 * evaluations(model, drawn, numbers.verdict) + defaults * evaluations(model, drawn, numbers.candidate)
