@@ -48,7 +48,7 @@ from sigmatune.training.data import load as read_images
 from sigmatune.training.recipe import Training
 from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning import tune
-from sigmatune.workflows.finetune import KEEP, FinetuneSettings, ReferenceData, finetune
+from sigmatune.workflows.finetune import KEEP, FinetuneJob, FinetuneSettings, ReferenceData, finetune
 
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "finetune"
@@ -101,7 +101,7 @@ def entry(
     )  # fmt: skip
     folder = RUNS / f"{label.replace(' ', '-')}-{calls}"
     start = grid if label == "fine-tuning only" else plan
-    found = finetune(MODEL, start, images, folder, data=data, settings=settings, device="cpu")
+    found = finetune(FinetuneJob(MODEL, images, folder, data, settings, device="cpu"), start)
     last = folder / f"round-{rounds}"
     new = load(str(last / "training" / "model"), dtype=torch.bfloat16)
     rounds_told = found.evidence["rounds"]

@@ -27,7 +27,7 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.files import write_text
 from sigmatune.tuning.own_spectrum import own_modes
-from sigmatune.tuning.spectral_search import choose
+from sigmatune.tuning.spectral_search import SpectralSearch, choose
 
 MODEL, SAMPLERS, CALLS, N = (
     "exact:cifar10-mixture-16",
@@ -44,7 +44,7 @@ def plan_of(subject: Subject, sampler: str, calls: int, choice: str) -> Plan:
     model, steps = subject.model, SOLVERS[sampler].steps_for(calls)
     if choice == "papers":
         return compile_plan(schedules.build("phase-time", steps, model.path), sampler, model)
-    chosen = choose(sampler, steps, own_modes(MODEL), model.path, measure=choice)
+    chosen = choose(sampler, steps, own_modes(MODEL), model.path, SpectralSearch(measure=choice))
     return compile_plan(chosen.schedule, sampler, model, **chosen.options)
 
 

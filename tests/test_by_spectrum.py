@@ -24,7 +24,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.closed_form import errors
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.own_spectrum import own_modes
-from sigmatune.tuning.spectral_search import choose
+from sigmatune.tuning.spectral_search import SpectralSearch, choose
 from sigmatune.workflows import tune_by_spectrum as workflow
 from sigmatune.workflows.judge import ReferenceData
 from sigmatune.workflows.tune_by_spectrum import tune_by_spectrum
@@ -51,7 +51,7 @@ def measured(solver, schedule, options, measure):
 
 @pytest.mark.parametrize(("solver", "measure"), [("reduced-oba", "rms"), ("ancestral", "whitened")])
 def test_what_is_chosen_is_better_than_the_default_and_says_how_much(solver, measure):
-    found = choose(solver, 20, MODES, PATH, measure=measure)
+    found = choose(solver, 20, MODES, PATH, SpectralSearch(measure=measure))
     assert found.error < 0.7 * found.default
     assert found.error == pytest.approx(measured(solver, found.schedule, found.options, measure), rel=1e-9)
     assert found.schedule.steps == 20
@@ -67,7 +67,7 @@ def test_what_is_chosen_is_better_than_the_default_and_says_how_much(solver, mea
 @pytest.mark.parametrize("measure", ["whitened", "rms"])
 def test_noise_is_chosen_that_weak_modes_and_classes_bear(measure):
     """Much noise is stable in the mean of a ring and grows without bound in the weakest modes of real data."""
-    found = choose("reduced-oba", 20, MODES, PATH, measure=measure)
+    found = choose("reduced-oba", 20, MODES, PATH, SpectralSearch(measure=measure))
     weak = torch.tensor([0.0, 1e-6, 1e-4]) * MODES.power.mean()
     table = SOLVERS["reduced-oba"].build(torch.from_numpy(found.schedule.sigmas.copy()), **found.options)
     assert float(errors(table, weak.double()).max()) < 1e-3 * MODES.power.mean()
@@ -76,7 +76,7 @@ def test_noise_is_chosen_that_weak_modes_and_classes_bear(measure):
 
 def test_free_levels_are_never_worse_than_the_curve(little):
     curve = choose("reduced-bao", 4, MODES, PATH, lambda_s=1.0)
-    free = choose("reduced-bao", 4, MODES, PATH, lambda_s=1.0, levels="free")
+    free = choose("reduced-bao", 4, MODES, PATH, SpectralSearch("free"), lambda_s=1.0)
     assert free.error <= curve.error
     assert free.options["lambda_s"] == 1.0
 
@@ -88,7 +88,7 @@ def test_the_process_of_the_solver_is_that_of_the_levels(little):
 
 def test_what_choose_refuses():
     with pytest.raises(SigmaTuneError, match="levels are 'curve' or 'free'"):
-        choose("reduced-oba", 8, MODES, PATH, levels="any")
+        SpectralSearch("any")
     with pytest.raises(SigmaTuneError, match="no reduced-oba option"):
         choose("reduced-oba", 8, MODES, PATH, lambda_x=1.0)
 

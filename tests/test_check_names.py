@@ -72,6 +72,62 @@ def test_long_files_are_reported(tool, tmp_path, lines, count):
     assert len(complaints(tool, tmp_path, {"sample": "\n" * (lines - 1)})) == count
 
 
+WIDTHS = {
+    "a, b, c, d, e, g": 0,
+    "a, b, c, d, e, g, h": 7,
+    "a, /, b, c, *, d, e, g, h=1": 7,
+    "a, b, c, d, e, *rest, **more": 7,
+}
+
+
+@pytest.mark.parametrize(("signature", "count"), WIDTHS.items(), ids=WIDTHS)
+def test_functions_of_more_than_six_parameters_are_reported(tool, tmp_path, signature, count):
+    reported = complaints(tool, tmp_path, {"sample": f"x = 1\ndef f({signature}): pass"})
+    assert [(line, f"sample.f has {count} parameters" in said) for _, line, said in reported] == [(2, True)] * bool(
+        count
+    )
+
+
+def test_methods_count_without_self_and_overloads_once(tool, tmp_path):
+    six, seven = "a, b, c, d, e, g", "a, b, c, d, e, g, h"
+    lines = [
+        "class A:",
+        f"    def f(self, {six}): pass",
+        "    @classmethod",
+        f"    def g(cls, {six}): pass",
+        f"    def k(self, {seven}): pass",
+        "@overload",
+        f"def h({seven}): ...",
+        "@typing.overload",
+        f"async def h({seven}): ...",
+        f"async def h({seven}):",
+        f"    def inner({seven}): pass",
+    ]
+    reported = complaints(tool, tmp_path, {"sample": "\n".join(lines)})
+    assert [(line, said.split(" ")[0]) for _, line, said in reported] == [
+        (5, "sample.A.k"),
+        (10, "sample.h"),
+        (11, "sample.h.inner"),
+    ]
+
+
+def test_the_command_line_and_the_functions_of_the_list_may_have_more(tool, tmp_path):
+    text = "def {}(a, b, c, d, e, g, h): pass"
+    texts = {
+        "sigmatune/cli/tune": text.format("tune"),
+        "sigmatune/plan/sampling": f"{text.format('sample')}\n{text.format('other')}",
+        "sigmatune/models/exact/__init__": text.format("load_exact"),
+    }
+    reported = complaints(tool, tmp_path, texts)
+    assert [(file, line) for file, line, _ in reported] == [("sigmatune/plan/sampling.py", 2)]
+
+
+def test_the_list_of_functions_with_many_parameters_only_shrinks(tool):
+    wide = {name for file in tool.files_of([TOOL.parent.parent / "src"]) for name, *_ in tool.wide_functions(file)}
+    assert wide == tool.WIDE
+    assert len(wide) <= 20
+
+
 def test_a_base_name_and_a_public_class_occur_once(tool, tmp_path):
     texts = {
         "a/grid": "class Grid: ...\nclass _Kept: ...",

@@ -17,10 +17,11 @@ from sigmatune.schedules import build
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import discretisation
 from sigmatune.tuning.discretisation import by_gradient, interval_costs, loss, shortest
-from sigmatune.tuning.error_table import ErrorTable, tabulate
+from sigmatune.tuning.error_table import ErrorTable, TableSize, tabulate
 
 F = np.fft.fftfreq(8) * 8
 POWER = np.maximum(np.hypot(F[:, None], F[None, :]), 0.5) ** -2.2
+WIDE = TableSize(24, micro_batch=64)
 GAUSSIAN = GaussianSpectrum(POWER, (1, 8, 8), VE(0.01, 50.0))
 SIGMA = np.geomspace(0.01, 50, 80)
 EXACT = np.array([(POWER * s**2 / (POWER + s**2)).mean() for s in SIGMA])
@@ -29,14 +30,14 @@ TABLE = ErrorTable(SIGMA, EXACT, 1e-3 * EXACT, 1)
 
 @pytest.fixture(scope="module")
 def measured():
-    return tabulate(GAUSSIAN, GAUSSIAN.draw(600, seed=1), levels=24, micro_batch=64)
+    return tabulate(GAUSSIAN, GAUSSIAN.draw(600, seed=1), WIDE)
 
 
 def test_the_table_holds_the_exact_errors_within_its_standard_errors(measured):
     exact = np.array([(POWER * s**2 / (POWER + s**2)).mean() for s in measured.sigma])
     z = (measured.error - exact) / measured.standard_error
     assert np.abs(z).max() < 4, z
-    repeats = [tabulate(GAUSSIAN, GAUSSIAN.draw(60, seed=s), levels=3, seed=s, micro_batch=64) for s in range(60)]
+    repeats = [tabulate(GAUSSIAN, GAUSSIAN.draw(60, seed=s), TableSize(3, s, 64)) for s in range(60)]
     scatter = np.std([one.error for one in repeats], axis=0, ddof=1)
     stated = np.mean([one.standard_error for one in repeats], axis=0)
     assert_allclose(scatter, stated, rtol=0.35)
@@ -52,7 +53,7 @@ def test_one_noise_for_all_levels_makes_a_smooth_curve(measured):
 def test_the_table_costs_what_it_says_and_survives_the_disk(measured, tmp_path):
     counted = Counted(GAUSSIAN)
     seen = []
-    again = tabulate(counted, GAUSSIAN.draw(600, seed=1), levels=24, micro_batch=64, progress=lambda *p: seen.append(p))
+    again = tabulate(counted, GAUSSIAN.draw(600, seed=1), WIDE, progress=lambda *p: seen.append(p))
     assert again.error.tobytes() == measured.error.tobytes()
     assert counted.calls == 24 * 10
     assert seen[-1] == (240, 240)
@@ -83,7 +84,7 @@ def test_whole_timesteps_are_taken_once():
         integer_time = True
 
     model = Whole(POWER, (1, 8, 8), vp("linear", levels=20))
-    table = tabulate(model, model.draw(4), levels=64)
+    table = tabulate(model, model.draw(4), TableSize(64))
     times = model.path.time(table.sigma)
     assert_allclose(times, np.rint(times), atol=1e-9)
     assert (np.diff(times) > 0.5).all()
@@ -172,6 +173,6 @@ def test_refusals():
     mixture = GaussianMixture([1.0], torch.zeros(1, 2), torch.eye(2)[None], VE())
     mixture.denoise = lambda z, sigma: z * float("nan")
     with pytest.raises(SigmaTuneError, match="NaN"):
-        tabulate(mixture, torch.zeros(2, 2), levels=2)
+        tabulate(mixture, torch.zeros(2, 2), TableSize(2))
     with pytest.raises(SigmaTuneError, match="rising"):
         ErrorTable(np.array([2.0, 1.0]), np.ones(2), np.ones(2), 3)

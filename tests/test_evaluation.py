@@ -16,6 +16,7 @@ from sigmatune import compile_plan, load, schedules
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard
 from sigmatune.evaluation.evaluate import Wanted, check, figures
+from sigmatune.evaluation.execution import Execution
 from sigmatune.evaluation.extractors import EXTRACTORS, extractor
 from sigmatune.evaluation.extractors.efficientnet import EfficientNetLite0
 from sigmatune.evaluation.extractors.raw_pixels import PixelValues, Rings
@@ -301,10 +302,10 @@ def test_the_paired_error_is_that_of_the_workbench(tmp_path):
     plan = dataclasses.replace(compile_plan(schedules.build("karras", 3, model.path), "dpmpp2m", model), micro_batch=8)
     for name in ("whitened", "rms"):
         bench = Workbench(model, settings, measure=name, store=tmp_path / "store")
-        found[name] = paired(model, plan, 8, measure=bench.measure, folder=tmp_path)
+        found[name] = paired(model, plan, 8, measure=bench.measure, execution=Execution(folder=tmp_path))
         expected = np.exp(trim_mean(np.log(bench.errors(plan, "tuning")), 0.1))
         assert_allclose(found[name].estimate.value, expected, rtol=0.02)
-    plain = paired(model, plan, 8, folder=tmp_path)
+    plain = paired(model, plan, 8, execution=Execution(folder=tmp_path))
     assert plain.estimate.value == found["rms"].estimate.value
     assert plain.settings == found["rms"].settings
     with pytest.raises(SigmaTuneError, match="different extractors"):
@@ -313,7 +314,7 @@ def test_the_paired_error_is_that_of_the_workbench(tmp_path):
     stochastic = compile_plan(schedules.build("karras", 3, model.path), "ancestral", model)
     with pytest.raises(SigmaTuneError, match="deterministic"):
         paired(model, stochastic, 12)
-    assert end_points(model, plan, range(5), folder=tmp_path).shape == (5, 1, 8, 8)
+    assert end_points(model, plan, range(5), Execution(folder=tmp_path)).shape == (5, 1, 8, 8)
 
 
 # --------------------------------------------------------------------------------------------------------- the guard

@@ -34,8 +34,8 @@ from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable,
 from sigmatune.training.recipe import Training
 from sigmatune.training.run import train
 from sigmatune.tuning import TuningSettings as Noises
-from sigmatune.tuning.error_table import tabulate
-from sigmatune.workflows.finetune import KEEP, FinetuneSettings, finetune, weights_of
+from sigmatune.tuning.error_table import TableSize, tabulate
+from sigmatune.workflows.finetune import KEEP, FinetuneJob, FinetuneSettings, finetune, weights_of
 from sigmatune.workflows.judge import ImageVerdict, ReferenceData
 
 QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
@@ -148,7 +148,7 @@ def test_training_on_levels_helps_there(tmp_path, conditional):
         start, objective_of(start, images, levels), images, settings, tmp_path, FineTuneOptions(device="cpu")
     )
     x_0 = images.at(slice(0, 48))
-    old, new = (tabulate(model, x_0, levels=24).at(levels.sigmas) for model in (start.model, load(str(made))))
+    old, new = (tabulate(model, x_0, TableSize(24)).at(levels.sigmas) for model in (start.model, load(str(made))))
     assert (new < 0.95 * old).all()
 
 
@@ -217,9 +217,8 @@ REPORTED = []
 def run(folder: Path, data: ReferenceData, progress=None, **settings) -> object:
     chosen = FinetuneSettings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
     model = load("digits")
-    return finetune(
-        "digits", plan_for(model), pictures(400), folder, data=data, settings=chosen, device="cpu", progress=progress
-    )
+    job = FinetuneJob("digits", pictures(400), folder, data, chosen, device="cpu", progress=progress)
+    return finetune(job, plan_for(model))
 
 
 @pytest.fixture(scope="module")
@@ -304,9 +303,8 @@ def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):
 def test_bad_weights_are_no_gain(tmp_path, data, digits, little_pictures):
     """A rate that ruins the network: the old plan comes back, with the words."""
     settings = FinetuneSettings(rounds=1, training=QUICK.model_copy(update={"rate": 0.3}), noises=NOISES, method=KEEP)
-    found = finetune(
-        "digits", plan_for(digits), pictures(200), tmp_path / "run", data=data, settings=settings, device="cpu"
-    )
+    job = FinetuneJob("digits", pictures(200), tmp_path / "run", data, settings, device="cpu")
+    found = finetune(job, plan_for(digits))
     assert found.evidence["verdict"].startswith("no gain")
     assert found.model is None
     assert not (tmp_path / "run" / "model").exists()
@@ -329,9 +327,8 @@ def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, d
     settings = FinetuneSettings(
         rounds=1, training=QUICK.model_copy(update={"images": 128}), noises=NOISES, method=KEEP, distil=12, lora=2
     )
-    found = finetune(
-        "digits", plan_for(digits), pictures(100), tmp_path / "run", data=data, settings=settings, device="cpu"
-    )
+    job = FinetuneJob("digits", pictures(100), tmp_path / "run", data, settings, device="cpu")
+    found = finetune(job, plan_for(digits))
     told = found.evidence["rounds"][0]
     assert told["loss"]["first"] == pytest.approx(1.0, rel=0.5)  # in units of what the undistilled network misses
     assert (tmp_path / "run" / "round-1" / "training" / "adapter" / "adapter_config.json").is_file()
@@ -405,12 +402,11 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(t
         return made(self, network, batch, seed) * (float("nan") if batch.step == 7 else 1.0)
 
     monkeypatch.setattr(training_of_levels.Denoising, "losses", broken)
+    job = FinetuneJob("digits", pictures(100), tmp_path / "run", data, settings, device="cpu")
     with pytest.raises(
         SigmaTuneError, match=r"the loss became nan at step 8; the last good checkpoint is .*, of step 5"
     ):
-        finetune(
-            "digits", plan_for(digits), pictures(100), tmp_path / "run", data=data, settings=settings, device="cpu"
-        )
+        finetune(job, plan_for(digits))
     assert not (tmp_path / "run" / "model").exists()
 
 

@@ -21,7 +21,7 @@ from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench
-from sigmatune.tuning.gradient import _Objective, tune_by_gradient
+from sigmatune.tuning.gradient import DescentLimits, _Objective, tune_by_gradient
 from sigmatune.tuning.parameters import Freedom, Parameters
 
 DETERMINISTIC = [solver for solver in POSITION.values() if solver.deterministic() and solver.name != "multistep"]
@@ -75,9 +75,7 @@ def test_the_sums_of_the_rows_are_the_signal(solver):
 def test_the_gradient_is_that_of_the_loss(freedom, solver, path):
     bench = Workbench(mixture(path), SETTINGS)
     start = build("log-uniform", 3, path, sigma_max=12.0, sigma_min=0.1)
-    objective = _Objective(
-        bench, Parameters(start, solver, (path.sigma_min, path.sigma_max), freedom), None, lambda price: True
-    )
+    objective = _Objective(bench, Parameters(start, solver, (path.sigma_min, path.sigma_max), freedom))
     rng = np.random.default_rng(0)
     x, direction = 0.05 * rng.normal(size=(2, objective.size))
     _, gradient = objective(x)
@@ -123,7 +121,7 @@ def test_the_levels_found_are_a_minimum():
     )
     start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
     ends = bench.model.path.sigma_min, bench.model.path.sigma_max
-    objective = _Objective(bench, Parameters(start, "euler", ends, Freedom()), None, lambda price: True)
+    objective = _Objective(bench, Parameters(start, "euler", ends, Freedom()))
     found = minimize(objective, np.zeros(objective.size), jac=True, method="L-BFGS-B", options={"maxiter": 100})
 
     def value(y):
@@ -147,7 +145,7 @@ def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
         ("tied", Freedom(coefficients=True)),
         ("free", Freedom(coefficients=True, queries=True, sums="free")),
     ):
-        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, iterations=20)
+        plan = tune_by_gradient(bench, start, "euler", freedom=freedom)
         scores[name] = bench.score(plan, "held_out")
         plan.save(tmp_path / f"{name}.json")
         back = load_plan(tmp_path / f"{name}.json")
@@ -174,7 +172,7 @@ def test_it_is_never_worse_than_the_start_on_validation():
     model = GaussianSpectrum(np.ones((4, 4)), (1, 4, 4), VE())
     bench = Workbench(model, SETTINGS)
     best = build("kl-optimal", 4, model.path)  # the exact optimum for white data with these ends
-    plan = tune_by_gradient(bench, best, "euler", iterations=10)
+    plan = tune_by_gradient(bench, best, "euler", limits=DescentLimits(iterations=10))
     assert bench.score(plan, "validation") <= bench.score(bench.plan(best, "euler"), "validation")
 
 
@@ -183,7 +181,7 @@ def test_the_cost_is_what_the_network_did():
     bench = Workbench(counted, SETTINGS)
     bench.reference("tuning")
     start = build("karras", 4, counted.path)
-    objective = _Objective(bench, Parameters(start, "euler", (0.01, 100.0), Freedom()), None, lambda price: True)
+    objective = _Objective(bench, Parameters(start, "euler", (0.01, 100.0), Freedom()))
     before = counted.images
     objective(np.zeros(objective.size))
     # 12 rows are two micro-batches of 8; forward, and each backward counts as two more.
@@ -231,7 +229,7 @@ def status(key):
 def peak(steps):
     freedom = Freedom(coefficients=True)
     parameters = Parameters(build("karras", steps, model.path), "euler", (0.01, 50.0), freedom)
-    objective = _Objective(bench, parameters, None, lambda price: True)
+    objective = _Objective(bench, parameters)
     zeros = numpy.zeros(objective.size)
     open("/proc/self/clear_refs", "w").write("5")  # resets the peak
     before = status("VmRSS")

@@ -21,7 +21,7 @@ from sigmatune.core.wrappers import Counted
 from sigmatune.evaluation.generation import digest
 from sigmatune.models import load
 from sigmatune.models.network import NetworkDenoiser
-from sigmatune.models.psld_network import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork, PSLDScheduler
 from sigmatune.noise import vp
 from sigmatune.plan import compile_plan, load_plan, sample
 from sigmatune.plan.file import dumps
@@ -78,7 +78,7 @@ HOLDERS = {
     "a function of a network": lambda net: NetworkDenoiser(lambda x, t: 1.0 * net(x, t), SHAPE, vp(), "epsilon"),
     "guidance": lambda net: Guided(load(net, shape=SHAPE), load(Net(0.1), shape=SHAPE), 3.0),
     "a counter": lambda net: Counted(load(net, shape=SHAPE)),
-    "phase space": lambda net: PhaseSpaceNetwork(net, SHAPE, PSLD()),
+    "phase space": lambda net: PhaseSpaceNetwork(net, SHAPE, PSLDScheduler(PSLD())),
 }
 
 

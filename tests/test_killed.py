@@ -52,10 +52,9 @@ def fine_tuning() -> None:
         mock.patch.object(judge, "LEAST", 16),
         mock.patch.multiple(finetune_round, TABLE_IMAGES=8, TABLE_LEVELS=6),
     ):
-        finetune.finetune(
-            "../tiny", load_plan("../plan.json"), data.load("../data.npz"), out, settings=settings, device="cpu",
-            data=judge.ReferenceData(known, used, n=16, folder=out / "pictures"),
-        )  # fmt: skip
+        compared = judge.ReferenceData(known, used, n=16, folder=out / "pictures")
+        job = finetune.FinetuneJob("../tiny", data.load("../data.npz"), out, compared, settings, device="cpu")
+        finetune.finetune(job, load_plan("../plan.json"))
 
 
 def tuning() -> None:

@@ -36,7 +36,7 @@ from sigmatune.support import pixels
 from sigmatune.support.pixels import to_pixels
 from sigmatune.tuning import TuningSettings, Workbench, cache, stages, trajectory, tune, tune_on
 from sigmatune.tuning import gradient as by_gradient
-from sigmatune.tuning.error_table import tabulate
+from sigmatune.tuning.error_table import TableSize, tabulate
 from sigmatune.tuning.gaussian_optimum import power_of
 from sigmatune.tuning.surrogate import Surrogate
 
@@ -151,7 +151,7 @@ def _numbers() -> dict[str, np.ndarray]:
     bench = Workbench(_single(), SETTINGS)
     plan = bench.plan(build("karras", 4, bench.model.path), "dpmpp2m")
     images = bench.reference("tuning")
-    stand_in, table = Surrogate(bench), tabulate(bench.model, images, levels=5, micro_batch=6)
+    stand_in, table = Surrogate(bench), tabulate(bench.model, images, TableSize(5, micro_batch=6))
     path = trajectory.tune_by_trajectory(bench, 3, "dpmpp2m", grid=8)
     return {
         "errors": bench.errors(plan, "tuning"), "held out": bench.errors(plan, "held_out"),

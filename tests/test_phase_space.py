@@ -14,7 +14,7 @@ from sigmatune.core.loop import run
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture
-from sigmatune.models.psld_network import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork, PSLDScheduler
 from sigmatune.noise import VE, Narrowed
 from sigmatune.phase_space import lift, prior_mismatch
 from sigmatune.phase_space.compose import Grid, Native
@@ -278,7 +278,7 @@ def native(model, p: PSLD, prediction: str) -> PhaseSpaceNetwork:
         at = t.double() / 1000.0
         return eps_of(p, score(u, at), at, matching=matching, upper=triangle == "upper")
 
-    return PhaseSpaceNetwork(network, model.shape, p, prediction=prediction, eps=1e-3, dtype=torch.float64)
+    return PhaseSpaceNetwork(network, model.shape, PSLDScheduler(p, prediction), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(

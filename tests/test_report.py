@@ -31,7 +31,7 @@ from sigmatune.report.page import SECTIONS, page
 from sigmatune.report.residual import residual
 from sigmatune.report.sections import _pairs_table
 from sigmatune.report.svg import COLOURS, spread
-from sigmatune.report.usage import python
+from sigmatune.report.usage import PlanUse, python
 from sigmatune.report.words import curve_sentence
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
@@ -61,7 +61,7 @@ def measured(case):
 
 @pytest.fixture(scope="module")
 def text(measured):
-    return page(measured, "digits")
+    return page(measured, PlanUse("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +306,8 @@ def test_the_code_on_the_page_runs(small, undrawn, tmp_path, monkeypatch, named)
     bench, plan = small
     monkeypatch.chdir(tmp_path)
     plan.save("a plan's.json")
-    place = {"source": "digits", "files": ["a plan's.json"]} if named else {}
-    report.write("report.html", bench, plan, rows=2, **place)
+    place = PlanUse("digits", ["a plan's.json"]) if named else PlanUse()
+    report.write("report.html", bench, plan, rows=2, use=place)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     (code,) = re.findall(r'<code class="python">(.*?)</code>', text, re.DOTALL)
     space = {} if named else {"model": bench.model}
@@ -326,7 +326,7 @@ def test_no_gain_is_said_calmly(no_gain):
     bench, plan = no_gain
     found = measure(bench, [plan], rows=4)
     assert list(found.groups[0].tuned.points) == [4]  # a default has its own curve already
-    text = page(found, "digits")
+    text = page(found, PlanUse("digits"))
     said = check_loads_nothing(text).said
     assert stated(plan.evidence) in said
     assert 'type="range"' not in text
@@ -463,13 +463,13 @@ def test_what_is_refused(case, tmp_path):
     refused("other noises", Workbench(bench.model, replace(TINY, tuning=9)), plan)
     refused("at least 2 noises", bench, plan, rows=1)
     refused("whole number", bench, plan, rows=0)
-    refused("one file for each", bench, plan, files=[])
+    refused("one file for each", bench, plan, use=PlanUse(files=[]))
     refused("cannot write", bench, plan, rows=2, where=tmp_path / "none" / "report.html")
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
 def test_names_are_escaped(measured, undrawn):
-    text = page(measured, "<b>&'x'", ["</code><script>alert(1)</script>.json"])
+    text = page(measured, PlanUse("<b>&'x'", ["</code><script>alert(1)</script>.json"]))
     check_loads_nothing(text)
     assert "&lt;script&gt;" in text
 
@@ -477,7 +477,7 @@ def test_names_are_escaped(measured, undrawn):
 def test_the_page_has_what_each_program_takes(measured, undrawn):
     from sigmatune.interop.clients import PROGRAMS, clients
 
-    text = html.unescape(page(measured, clients=clients))
+    text = html.unescape(page(measured, PlanUse(clients=clients)))
     plan = measured.views[0].plan
     for name in ("diffusers", *PROGRAMS):
         assert f"<summary>{name}</summary>" in text

@@ -18,7 +18,7 @@ from sigmatune.evaluation.extractors.raw_pixels import Projections
 from sigmatune.evaluation.generation import generate
 from sigmatune.models import load
 from sigmatune.models.network import NetworkDenoiser
-from sigmatune.models.psld_network import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork, PSLDScheduler
 from sigmatune.noise import vp
 from sigmatune.plan import compile_plan, sample
 from sigmatune.processes import PSLD
@@ -331,6 +331,6 @@ def test_a_network_of_phase_space_may_change_what_it_gets():
         u.zero_()
         return out
 
-    models = [PhaseSpaceNetwork(f, SHAPE, PSLD()) for f in (selfish, lambda u, t: 0.5 * u)]
+    models = [PhaseSpaceNetwork(f, SHAPE, PSLDScheduler(PSLD())) for f in (selfish, lambda u, t: 0.5 * u)]
     plan = compile_plan(Schedule([20.0, 1.0, 0.1, 0.0]), "reduced-oba", models[0]).with_notes(fingerprint=None)
     assert torch.equal(*(sample(model, plan, 2) for model in models))

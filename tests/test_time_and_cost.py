@@ -26,7 +26,7 @@ from sigmatune.tuning.effort import EFFORTS
 from sigmatune.tuning.estimates import TuningJob
 from sigmatune.tuning.forecast import of_purposes
 from sigmatune.workflows.finetune import TRAINING
-from sigmatune.workflows.finetune_cost import finetune_estimate, work_of
+from sigmatune.workflows.finetune_cost import ImageNumbers, finetune_estimate, work_of
 from sigmatune.workflows.finetune_settings import KEEP, FinetuneSettings
 
 FEW = TuningSettings(tuning=8, validation=8, held_out=16, reference_steps=16, micro_batch=8)
@@ -297,12 +297,12 @@ def test_a_training_is_measured_in_steps_and_leaves_nothing(tmp_path, monkeypatc
 def test_a_fine_tuning_is_counted_by_stage():
     model = gaussian()
     settings = FinetuneSettings(rounds=2, training=TRAINING.model_copy(update={"images": 640}), budget=1000)
-    whole = finetune_estimate(model, 6, settings, images=500, judged=(64, 200), each=0.1)
+    whole = finetune_estimate(model, 6, settings, ImageNumbers(500, 64, 200), each=0.1)
     assert whole.evaluations["training"] == 2 * 640 * 3
     assert whole.evaluations["tuning"] == 2 * whole.evaluations["first plan"] > 2000
     assert whole.evaluations["candidates' images"] >= 2 * 4 * 64 * 6
     work = work_of(whole, 2)
     assert len(work) == 1 + 2 * 4 + 1
     assert sum(work) == pytest.approx(sum(whole.work))
-    kept = finetune_estimate(model, 6, replace(settings, method=KEEP), images=500, judged=(64, 200), each=0.1)
+    kept = finetune_estimate(model, 6, replace(settings, method=KEEP), ImageNumbers(500, 64, 200), each=0.1)
     assert kept.evaluations["tuning"] == kept.evaluations["candidates' images"] == 0

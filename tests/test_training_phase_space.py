@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import sigmatune as st
 from sigmatune.core.denoiser import Denoiser
-from sigmatune.models.psld_network import PhaseSpaceNetwork
+from sigmatune.models.psld_network import PhaseSpaceNetwork, PSLDScheduler
 from sigmatune.processes import PSLD, PhasePath, eps_of, score_of
 from sigmatune.processes.parametrisation import mixed
 from sigmatune.solvers import PHASE_SPACE
@@ -155,7 +155,7 @@ def test_a_network_at_the_optimum_makes_the_pictures_of_the_lifted_denoiser(matc
     """What is minimised is what the samplers take."""
     process, said = EARLY, f"{matching}-{'upper' if upper else 'lower'}"
     best = Told(lambda u, t: eps_of(process, score(process, u, t), t, matching=matching, upper=upper)).double()
-    native = PhaseSpaceNetwork(best, (2, 4, 4), process, prediction=said, dtype=torch.float64)
+    native = PhaseSpaceNetwork(best, (2, 4, 4), PSLDScheduler(process, said), dtype=torch.float64)
     grid = st.build_schedule("phase-time", 6, native.path, **process.spec())
     ours = st.sample(native, st.compile_plan(grid, "reduced-oba", native), 3).detach()
     lifted = st.sample(White(process), st.compile_plan(grid, "reduced-oba", White(process), **process.spec()), 3)

@@ -28,7 +28,7 @@ from sigmatune.tuning import TuningSettings, Workbench, followed_modes, tune, tu
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning.blackbox import SearchSpace, _objective
 from sigmatune.tuning.budget import Allowance, Budget
-from sigmatune.tuning.error_table import tabulate
+from sigmatune.tuning.error_table import TableSize, tabulate
 from sigmatune.tuning.gaussian_optimum import Modes, power_of
 from sigmatune.tuning.gradient import _Objective
 from sigmatune.tuning.measure_choice import MeasureChoice, of_evidence
@@ -221,7 +221,7 @@ def test_the_error_table_is_that_of_the_weighted_modes():
     model, n = gaussian(size=8), 400
     images = model.draw(n, seed=1)
     fitted = measures.fit("whitened", images)
-    table = tabulate(model, images, levels=6, micro_batch=n, measure=fitted)
+    table = tabulate(model, images, TableSize(6, micro_batch=n), measure=fitted)
     power = power_law(8)
     for sigma, e, scatter in zip(table.sigma, table.error, table.standard_error, strict=True):
         exact = (fitted.weights()[0] * power * sigma**2 / (power + sigma**2)).mean()
@@ -355,7 +355,7 @@ def test_with_root_mean_squares_every_formula_is_what_it_was_bit_for_bit(benches
     parameters = Parameters(build("karras", 3, bench.model.path), "euler", (0.01, 40.0), Freedom())
     e = (x.double() - exact.double()).flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
     assert torch.equal(_Objective(bench, parameters, None, lambda price: True)._errors(x, exact), e)
-    plain, same = (tabulate(bench.model, exact, levels=5, measure=one) for one in (None, bench.measure))
+    plain, same = (tabulate(bench.model, exact, TableSize(5), measure=one) for one in (None, bench.measure))
     assert_array_equal(plain.error, same.error)
     plain, same = power_of(exact), power_of(exact, bench.measure)
     assert_array_equal(np.stack([plain.power, plain.count]), np.stack([same.power, same.count]))

@@ -9,6 +9,7 @@ import pytest
 
 from exact import gaussian
 from sigmatune import compile_plan, measures, schedules
+from sigmatune.evaluation.execution import Execution
 from sigmatune.evaluation.generation import end_points
 from sigmatune.evaluation.leaderboard import Entry, Row, to_dict, two_rankings, without_error
 from sigmatune.evaluation.paired_distance import FIRST, UNSETTLED, paired, together
@@ -97,7 +98,7 @@ def test_errors_are_of_one_measure_one_reference_and_the_noises_behind_a_tuning(
     }
     plans["phase"] = dataclasses.replace(plans["phase"], solver="reduced-oba")
     entries = [Entry(name, one.solver, 4, one) for name, one in plans.items()]
-    rows = with_errors(model, [Row(entry, 4, []) for entry in entries], 8, folder=tmp_path)
+    rows = with_errors(model, [Row(entry, 4, []) for entry in entries], 8, Execution(folder=tmp_path))
     found = {row.entry.name: row for row in rows}
     assert "adds noise" in found["noisy"].unpaired
     assert "phase space" in found["phase"].unpaired
@@ -108,7 +109,7 @@ def test_errors_are_of_one_measure_one_reference_and_the_noises_behind_a_tuning(
     exact = end_points(model, reference_plan(model, FIRST), range(8, 16))
     measure = measures.fit("whitened", exact, model)
     assert settings.extractor["measure"]["digest"] == measure.digest()
-    (again,) = together(model, [tuned], 8, first=8, measure=measure)
+    (again,) = together(model, [tuned], range(8, 16), measure=measure)
     assert again.estimate.value == pytest.approx(found["tuned"].paired.estimate.value, rel=0.02)
     assert found["fine"].paired.estimate.value < found["tuned"].paired.estimate.value
     assert unseen(entries, 1) == 0, "of another seed every noise is new"

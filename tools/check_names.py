@@ -4,6 +4,7 @@ Fails, with file:line, on
 
 - a local name that says nothing of what it holds (``found``, ``own``, ``made``, ``told``), however it is bound;
 - a function of more than 45 lines of body, the docstring not counted;
+- a function of more than six parameters, unless :data:`WIDE` names it: the command line's alone may have any number;
 - a file of more than 320 lines;
 - two modules of one base name, except ``base.py``, ``__init__.py`` and a file of ``cli`` that holds the command of its name;
 - two public classes of one name.
@@ -20,6 +21,33 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BANNED = {"found", "own", "made", "told"}
 BODY_LINES, FILE_LINES = 45, 320
+PARAMETERS = 6
+WIDE = {
+    "core.loop.run",  # the one loop, whose arguments are the plan's, the noise's and the caller's
+    "evaluation.generation.generate",  # keywords in docs/scale_shards.md
+    "evaluation.search_objective.FrechetObjective.__init__",  # docs/tuning.md
+    "interop.diffusers_scheduler.SigmaTuneScheduler.__init__",  # a scheduler's configuration is its parameters
+    "interop.diffusers_scheduler.SigmaTuneScheduler.step",  # diffusers calls it
+    "interop.ksampler.PlainKSampler.sample",  # ComfyUI calls it
+    "models.diffusers_networks.load_diffusers",  # options of st.load
+    "models.exact.load_exact",  # options of st.load
+    "models.function.from_callable",  # options of st.load
+    "models.function.from_network_function",  # options of st.load
+    "models.load_pipeline.from_pipeline",  # options of st.load
+    "plan.sampling.sample",  # st.sample
+    "schedules.phase_time.phase_time",  # the family's options
+    "schedules.spectral.levels",  # the families' options
+    "spectra.mixture_fit.fit",  # docs/spectral.md
+    "spectra.sources.open_images",  # docs/images.md
+    "tuning.beta_optimum.optimal_beta",  # docs/sigma.md, and the solver's options
+    "tuning.gaussian_optimum.optimal",  # six, and the solver's options
+    "tuning.tuner.tune",  # st.tune
+    "tuning.workbench.Workbench.__init__",  # docs/tuning.md
+}
+"""The functions of sigmatune that may have more than six parameters, each with its reason: users write them as keywords, or
+other programs call them. Elsewhere what belongs together is one value, such as
+:class:`sigmatune.evaluation.execution.Execution`. The list only shrinks."""
+
 REPEATABLE = {"__init__", "__main__", "base"}
 """Names of modules that say their role in every package."""
 
@@ -55,9 +83,54 @@ def too_long(file: Path) -> Iterator[Complaint]:
         yield file, 1, f"{lines} lines, more than {FILE_LINES}; split the file where its meaning splits"
 
 
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The parameters of a function, with ``*args`` and ``**options``, without ``self`` and ``cls``."""
+    taken = function.args
+    named = [arg.arg for arg in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs)]
+    return len([name for name in named if name not in ("self", "cls")]) + bool(taken.vararg) + bool(taken.kwarg)
+
+
+def wide_functions(file: Path) -> Iterator[tuple[str, int, int]]:
+    """The functions of more than six parameters: name within the package, line, parameters; overloads do not count."""
+    parts = file.with_suffix("").parts
+    package = parts[len(parts) - parts[::-1].index("sigmatune") :] if "sigmatune" in parts[:-1] else parts[-1:]
+    if package[0] == "cli":
+        return
+    inner = [name for name in package if name != "__init__"]
+
+    def within(node: ast.AST, names: list[str]) -> Iterator[tuple[str, int, int]]:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from within(child, names)
+                continue
+            named = [*names, child.name]
+            if not isinstance(child, ast.ClassDef) and parameters(child) > PARAMETERS and not is_overload(child):
+                yield ".".join(named), child.lineno, parameters(child)
+            yield from within(child, named)
+
+    yield from within(ast.parse(file.read_text(encoding="utf-8")), inner)
+
+
+def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function is one of the signatures of another that follows."""
+    return any(ast.unparse(decorator).rpartition(".")[2] == "overload" for decorator in function.decorator_list)
+
+
+def too_wide(file: Path) -> Iterator[Complaint]:
+    """Functions of a file with too many parameters."""
+    for name, line, count in wide_functions(file):
+        if name not in WIDE:
+            yield (
+                file,
+                line,
+                f"{name} has {count} parameters, more than {PARAMETERS}; make what belongs together one value",
+            )
+
+
 def complaints_of(file: Path) -> Iterator[Complaint]:
     """What one file does wrong."""
     yield from too_long(file)
+    yield from too_wide(file)
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         line = getattr(node, "lineno", 1)
         for name in BANNED.intersection(bound(node)):

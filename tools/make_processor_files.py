@@ -123,7 +123,7 @@ def files(folder: Path) -> None:
     from sigmatune.plan import sample
     from sigmatune.spectra.measured_spectra import measure
     from sigmatune.spectra.spectrum_file import save_measured
-    from sigmatune.tuning.error_table import tabulate
+    from sigmatune.tuning.error_table import TableSize, tabulate
 
     known, images = models(), dict[str, Any]()
     with tempfile.TemporaryDirectory() as store:
@@ -137,7 +137,7 @@ def files(folder: Path) -> None:
     images["rule.json"] = shown(sample(known["vp"], rule(known["vp"]), 2))
     drawn = known["vp"].draw(32)
     save_measured(measure(drawn.clamp(-1, 1), layout="NCHW"), folder / "spectrum.json")
-    tabulate(known["vp"], drawn[:16].to(torch.float64), levels=12).save(folder / "error-table.json")
+    tabulate(known["vp"], drawn[:16].to(torch.float64), TableSize(12)).save(folder / "error-table.json")
     (folder / "conformance.jsonl").write_text(conformance.dumps(conformance.cases()[2::17]))
     write_json(folder / "tables.json", tables())
     write_json(folder / "images.json", images)

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -54,6 +55,7 @@ from sigmatune.studio import server
 from sigmatune.tuning import TuningSettings, Workbench, guard, stages
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning import spectral_search as by_spectrum
+from sigmatune.tuning.gradient import DescentLimits
 from sigmatune.workflows import finetune_round, judge
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,8 +128,8 @@ def little_tuning() -> Iterator[None]:
     def shortened(self: Workbench, model: models.Denoiser, settings: TuningSettings | None = None, **rest: Any) -> None:
         make(self, model, settings if isinstance(model, Analytic) else SMALL, **rest)
 
-    def descended(bench: Workbench, *rest: Any, iterations: int, **named: Any) -> Plan:
-        return descend(bench, *rest, iterations=iterations if exact(bench) else 1, **named)
+    def descended(bench: Workbench, *rest: Any, limits: DescentLimits, **named: Any) -> Plan:
+        return descend(bench, *rest, limits=limits if exact(bench) else replace(limits, iterations=1), **named)
 
     def tried(bench: Workbench, *rest: Any, trials: int, **named: Any) -> list[Plan]:
         return try_out(bench, *rest, trials=trials if exact(bench) else 1, **named)

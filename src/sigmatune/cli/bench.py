@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from sigmatune.core.denoiser import Denoiser
+    from sigmatune.evaluation.execution import Execution
     from sigmatune.evaluation.leaderboard import Entry, Row
     from sigmatune.evaluation.record import Figure
     from sigmatune.plan import Plan
@@ -95,6 +96,7 @@ def bench(
     converged solution of their noises, which solvers that add noise do not have.
     """
     from sigmatune.evaluation import leaderboard
+    from sigmatune.evaluation.execution import Execution
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
@@ -126,10 +128,9 @@ def bench(
             ):  # fmt: skip
                 return
             parts = Parts(progress, estimate.work)
-            rows, known = _measured(denoiser, competitors, asked, model, parts, n=n, seed=seed, folder=work, keep=keep)
-            rows = with_errors(
-                denoiser, rows, noises, seed=seed, folder=work, progress=parts.take(), engine=asked.running
-            )
+            execution = Execution(seed, work, keep, engine=asked.running)
+            rows, known = _measured(denoiser, competitors, asked, model, parts, n, execution)
+            rows = with_errors(denoiser, rows, noises, execution.reporting(parts.take()))
         result = leaderboard.to_dict(rows, denoiser, source=model, n=n, seed=seed)
         result |= {"reference_about": known} if known else {}
         _write(result, out, html, _samples(denoiser, rows, seed), denoiser.value_range)
@@ -166,7 +167,13 @@ def _write(
 
 
 def _measured(
-    denoiser: Denoiser, competitors: list[Entry], asked: Measuring, model: str, parts: Parts, **sampling: Any
+    denoiser: Denoiser,
+    competitors: list[Entry],
+    asked: Measuring,
+    model: str,
+    parts: Parts,
+    n: int,
+    execution: Execution,
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows of the leaderboard, and what is known of the reference."""
     from sigmatune.evaluation import leaderboard
@@ -175,9 +182,8 @@ def _measured(
     wanted = asked.wanted(tuple(denoiser.shape))
     data = asked.data(model, wanted, parts.take())
     check(wanted, data, tuple(denoiser.shape))
-    rows = leaderboard.measured(
-        denoiser, competitors, wanted, data, progress=parts.take(), engine=asked.running, **sampling
-    )
+    of_images = execution.reporting(parts.take())
+    rows = leaderboard.measured(denoiser, competitors, wanted, data, n=n, execution=of_images)
     return rows, {} if data is None else dict(data.about)
 
 

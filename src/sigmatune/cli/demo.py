@@ -29,9 +29,12 @@ def demo(
     from sigmatune.report import glance
     from sigmatune.report.measurements import measure as measure_report
     from sigmatune.report.page import page as page_of
+    from sigmatune.report.usage import PlanUse
     from sigmatune.support.files import write_text
+    from sigmatune.tuning.measure_choice import MeasureRequest
     from sigmatune.workflows.demo import estimate_of, files_of, run
 
+    asked = MeasureRequest(*measure_of(measure).values())
     page, source = out / "report.html", model or ("digits" if smoke else "emoji")
     written = [*files_of(source, out), (page, "report")] if out.is_dir() else []
     may_write(*written, model=source, folders=[] if written else [out], force=force)
@@ -39,10 +42,10 @@ def demo(
     whole = whole.plus("report", round(whole.total * OF_REPORT / (1 - OF_REPORT)))
     with progress_bar("demo", estimate=whole) as progress:
         parts = Parts(progress, (1 - OF_REPORT, OF_REPORT))
-        result = run(source, out, small=smoke, force=force, progress=parts.take(), **measure_of(measure))
+        result = run(source, out, small=smoke, force=force, measure=asked, progress=parts.take())
         result.bench.progress.progress = parts.take()
         facts = measure_report(result.bench, result.plans, rows=REPORT_ROWS, budgets=REPORT_BUDGETS)
-        write_text(page, page_of(facts, source, result.files, glance(result.bench), clients))
+        write_text(page, page_of(facts, PlanUse(source, result.files, clients), glance(result.bench)))
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

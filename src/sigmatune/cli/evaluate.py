@@ -277,6 +277,7 @@ def _of_pictures(images: str, n: int | None, seed: int, asked: Measuring, progre
 def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: list[str], progress: Progress) -> _Done:
     """Measures a plan's images, and their difference from a second plan's."""
     from sigmatune.evaluation.evaluate import check, figures
+    from sigmatune.evaluation.execution import Execution
     from sigmatune.evaluation.paired_distance import paired
     from sigmatune.evaluation.stochastic_guard import compare_all
     from sigmatune.evaluation.verdict import beside
@@ -300,8 +301,6 @@ def _of_plan(job: _Job, model: str, against: str, asked: Measuring, metrics: lis
             done.pairs = beside(done.figures, figures(theirs, wanted, done.data, engine=asked.running))
     if "paired" in metrics:
         measure = of_evidence(pair[1].evidence, pair[0])
-        figure = paired(
-            *pair, job.n, seed=job.seed, measure=measure, folder=job.work, progress=of_pairs, engine=asked.running
-        )
-        done.figures.append(figure)
+        execution = Execution(job.seed, job.work, progress=of_pairs, engine=asked.running)
+        done.figures.append(paired(*pair, job.n, measure=measure, execution=execution))
     return done

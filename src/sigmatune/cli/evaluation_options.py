@@ -77,7 +77,7 @@ class Measuring:
             return
         name = self.extractor or measuring.EXTRACTOR
         if measuring.compares(self.of_sets):
-            self._opened = measuring.open_data(self.reference, model, size=self.size, values=self.values)
+            self._opened = measuring.open_data(measuring.ReferenceSource(self.reference, self.size, self.values), model)
         if ":" in name:  # a function, which needs to know the shape of the images
             return
         self._extractor = EXTRACTORS[name](device=pick_device(self.device))
@@ -103,10 +103,10 @@ class Measuring:
         Raises:
             SigmaTuneError: if it cannot be read or is missing.
         """
-        from sigmatune.evaluation.measuring import data_of
+        from sigmatune.evaluation.measuring import ReferenceSource, data_of
 
-        source = self._opened or self.reference
-        return data_of(source, model, wanted, progress, size=self.size, values=self.values, engine=self.running)
+        source = self._opened or ReferenceSource(self.reference, self.size, self.values)
+        return data_of(source, model, wanted, progress, engine=self.running)
 
 
 def loaded(plan: Path | None, work: Path, against: str, metrics: list[str]) -> Plan | SpectralRule | None:

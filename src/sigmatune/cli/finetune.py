@@ -93,7 +93,7 @@ def finetune(
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.run_folder import held
     from sigmatune.training.data import Reading, load
-    from sigmatune.workflows.finetune import FinetuneSettings, check_folder
+    from sigmatune.workflows.finetune import FinetuneJob, FinetuneSettings, check_folder
     from sigmatune.workflows.finetune import finetune as run
     from sigmatune.workflows.judge import ReferenceData, check_enough
 
@@ -125,9 +125,8 @@ def finetune(
         wanted = measuring.wanted(seen.shape)
         known = reference_of(model, measuring, wanted, seen, bar)
         compared = ReferenceData(known, wanted.extractor, pictures, seed, out / "pictures", running)
-        result = run(
-            model, start, seen, out, data=compared, settings=settings, solver=solver, device=device, progress=parts.take(),
-        )  # fmt: skip
+        job = FinetuneJob(model, seen, out, compared, settings, device=device, progress=parts.take())
+        result = run(job, start, solver=solver)
     if as_json:
         print(json.dumps(result.evidence, indent=1))
         return
@@ -141,13 +140,13 @@ def estimate_of(
     import numpy as np
 
     from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
-    from sigmatune.workflows.finetune_cost import finetune_estimate
+    from sigmatune.workflows.finetune_cost import ImageNumbers, finetune_estimate
     from sigmatune.workflows.judge import LEAST
 
-    judged = max(pictures // 4, LEAST), pictures
+    numbers = ImageNumbers(len(images), max(pictures // 4, LEAST), pictures)
     weights = Trainable.of(model)
     objective_of(weights, images, Levelled(np.array(weights.ends), np.ones(2)))  # refuses images that do not fit
-    return finetune_estimate(weights.model, start, settings, images=len(images), judged=judged, solver=solver)
+    return finetune_estimate(weights.model, start, settings, numbers, solver=solver)
 
 
 def start_of(plan: Path | None, calls: int | None, solver: str) -> Any:

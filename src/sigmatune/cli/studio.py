@@ -27,7 +27,7 @@ def studio(
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from sigmatune.studio.page_state import PageState
-    from sigmatune.studio.server import serve
+    from sigmatune.studio.server import Listening, serve
 
     if not 0 <= port < 2**16:
         raise SigmaTuneError(f"--port must be a whole number from 0 to 65535, not {port}.")
@@ -36,4 +36,4 @@ def studio(
         print(f"the studio answers at {address}  (Ctrl-C ends it)", flush=True)
 
     first = PageState(model, solver, calls, family)
-    serve(first, start=Path.cwd(), port=port, host=host, token=token, device=device, opened=opened)
+    serve(first, Listening(port, host, token), start=Path.cwd(), device=device, opened=opened)

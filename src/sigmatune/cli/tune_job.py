@@ -174,13 +174,14 @@ class TuneJob:
         from sigmatune.report import glance
         from sigmatune.report import write as write_report
         from sigmatune.report.price import price
+        from sigmatune.report.usage import PlanUse
 
         bench.progress.progress = progress
         bench.progress.expect(price(bench, self.wanted.calls, self.wanted.solver, rows=rows, glance=False))
         bench.progress("report", 1, 1)
         write_report(
-            page, bench, list(plans.values()), rows=rows, source=self.model, files=list(files.values()),
-            analysis=glance(bench) if rows == ROWS[0] else None, clients=clients,
+            page, bench, list(plans.values()), rows=rows, use=PlanUse(self.model, list(files.values()), clients),
+            analysis=glance(bench) if rows == ROWS[0] else None,
         )  # fmt: skip
         bench.progress.finish()
 

@@ -18,6 +18,7 @@ import torch
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
+from sigmatune.evaluation.execution import PLAIN, Execution
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.extractors.base import Features
 from sigmatune.evaluation.sample import Sample
@@ -166,20 +167,19 @@ def pictures(
     return Sample(chosen.count, origin, shape, parts)
 
 
-def end_points(
-    model: Denoiser,
-    plan: Plan,
-    rows: range,
-    *,
-    seed: int = 0,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    engine: Engine = LOCAL,
-) -> torch.Tensor:
-    """A plan's end points from some noises, before rounding to pixels, (n, *shape); kept in the folder, if any."""
+def end_points(model: Denoiser, plan: Plan, rows: range, execution: Execution = PLAIN) -> torch.Tensor:
+    """A plan's end points from some noises, before rounding to pixels, (n, *shape).
+
+    Args:
+        model: The denoiser.
+        plan: The plan; with a schedule for each row, row i is that of noise i.
+        rows: The indices of the noises.
+        execution: How; its folder keeps the end points, in shards.
+    """
+    seed, folder = execution.seed, execution.folder
     home = None if folder is None else folder / digest(model, plan, seed, folder) / "end-points"
     parts = shards_of(rows, ends_at_once(model, plan))
-    count = Count(progress, f"end points of {plan.steps} steps", len(rows))
+    count = Count(execution.progress, f"end points of {plan.steps} steps", len(rows))
 
     def ends(part: range) -> torch.Tensor:
         file = None if home is None else home / f"{rows_name(part)}.npy"
@@ -187,12 +187,12 @@ def end_points(
         if kept is not None:
             count.add(len(part))
             return torch.from_numpy(kept)
-        x = end_points_of(model, of_rows(plan, part, 0), seed, part, count.add, engine)
+        x = end_points_of(model, of_rows(plan, part, 0), seed, part, count.add, execution.engine)
         if file is not None:
             write_array(file, x.numpy())
         return x
 
-    with engine.abreast(len(parts)) as spread:
+    with execution.engine.abreast(len(parts)) as spread:
         return torch.cat(list(spread(ends, parts)))
 
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from scipy.special import stdtr
@@ -22,13 +21,13 @@ from scipy.special import stdtr
 from sigmatune import schedules, solvers
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.evaluate import Wanted, check, figures
+from sigmatune.evaluation.execution import PLAIN, Execution
 from sigmatune.evaluation.generation import generate
 from sigmatune.evaluation.record import Figure
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
 from sigmatune.statistics.jackknife import CONFIDENCE, Estimate
-from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Parts, Progress, stage
 
@@ -116,23 +115,25 @@ def _built(model: Denoiser, solver: str, family: str, options: Mapping[str, floa
     return compile_plan(schedules.build(family, steps, model.path, **options), solver, model)
 
 
-def measured(  # noqa: PLR0913 (entries, metrics and data)
+def measured(
     model: Denoiser,
     competitors: Sequence[Entry],
     wanted: Wanted,
     reference: Reference | None,
-    *,
     n: int,
-    seed: int = 0,
-    folder: Path | None = None,
-    keep: bool = False,
-    progress: Progress | None = None,
-    engine: Engine = LOCAL,
+    execution: Execution = PLAIN,
 ) -> list[Row]:
-    """Measures every entry on the same n noises; see :func:`~sigmatune.evaluation.generation.generate`."""
+    """Measures every entry on the same n noises; see :func:`~sigmatune.evaluation.generation.generate`.
+
+    Args:
+        model, competitors: What is measured.
+        wanted, reference: As for :func:`~sigmatune.evaluation.evaluate.figures`.
+        n: How many images of each entry, with indices 0 to n - 1.
+        execution: How; its folder keeps the features.
+    """
     check(wanted, reference, tuple(model.pixel_shape))
     rows, calls = [], [entry.plan.network_calls(model) for entry in competitors]
-    parts = Parts(progress, calls)
+    parts, how = Parts(execution.progress, calls), execution
     for entry, cost in zip(competitors, calls, strict=True):
         part, name = parts.take(), f"{entry.budget} calls, {entry.name}"
 
@@ -140,9 +141,10 @@ def measured(  # noqa: PLR0913 (entries, metrics and data)
             part(f"{name}: {stage(what, done, total)}", done, total)
 
         sample = generate(
-            model, entry.plan, n, wanted.extractors, seed=seed, folder=folder, keep=keep, progress=report, engine=engine,
+            model, entry.plan, n, wanted.extractors, seed=how.seed, folder=how.folder, keep=how.keep_images, progress=report,
+            engine=how.engine,
         )  # fmt: skip
-        rows.append(Row(entry, cost, figures(sample, wanted, reference, engine=engine)))
+        rows.append(Row(entry, cost, figures(sample, wanted, reference, engine=how.engine)))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sigmatune.core.schedule import whole
@@ -21,6 +22,21 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.progress import Progress
 
 EXTRACTOR = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class ReferenceSource:
+    """Where the data of a measurement come from.
+
+    Attributes:
+        place: A folder or file of images, or a file of statistics; "" for the data of a bundled model.
+        size: Crop and resize images to this many pixels; 0 for as they are.
+        values: Their range of black and white (:mod:`sigmatune.spectra.values`).
+    """
+
+    place: str = ""
+    size: int = 0
+    values: str = "auto"
 
 
 def listed(text: str) -> list[str]:
@@ -70,46 +86,40 @@ def wanted_of(metrics: str, name: str | Extractor, spaces: str, shape: tuple[int
     return Wanted.of(listed(metrics), features, listed(spaces))
 
 
-def open_data(source: str, model: str, *, size: int = 0, values: str = "auto") -> Reference | Images | None:
+def open_data(source: ReferenceSource, model: str) -> Reference | Images | None:
     """The reference, opened but not yet measured: statistics, or images; a bundled model's own; None if there is none.
 
     Args:
-        source: Images or statistics; "" for the model's own.
+        source: Images or statistics, or the model's own.
         model: What the model is loaded from.
-        size: Crop and resize images to this many pixels; 0 for as they are.
-        values: Their range of black and white.
 
     Raises:
         SigmaTuneError: if it cannot be opened.
     """
-    limits, side = checked(values), whole(size, "size") if size else None
-    if not source:
+    limits, side = checked(source.values), whole(source.size, "size") if source.size else None
+    if not source.place:
         bundled = reference_file(model)
         return None if bundled is None else reference_set.load(bundled)
-    if reference_set.is_statistics(Path(source)):
-        return reference_set.load(source)
-    return open_images(source, size=side, values=limits)
+    if reference_set.is_statistics(Path(source.place)):
+        return reference_set.load(source.place)
+    return open_images(source.place, size=side, values=limits)
 
 
 def data_of(
-    source: str | Reference | Images,
+    source: ReferenceSource | Reference | Images,
     model: str,
     wanted: Wanted,
     progress: Progress,
     *,
-    size: int = 0,
-    values: str = "auto",
     engine: Engine = LOCAL,
 ) -> Reference | None:
     """The reference: given, or a bundled model's own; None if nothing needs one.
 
     Args:
-        source: Images or statistics, or what :func:`open_data` has opened; "" for the model's own.
+        source: Images or statistics, or what :func:`open_data` has opened; or the model's own.
         model: What the model was loaded from.
         wanted: The metrics.
         progress: Receives the present action.
-        size: Crop and resize images to this many pixels; 0 for as they are.
-        values: Their range of black and white.
         engine: Where features are taken.
 
     Raises:
@@ -117,7 +127,7 @@ def data_of(
     """
     if not wanted.needs_reference:
         return None
-    opened = open_data(source, model, size=size, values=values) if isinstance(source, str) else source
+    opened = open_data(source, model) if isinstance(source, ReferenceSource) else source
     if opened is None:
         check(wanted, None, ())
     if not isinstance(opened, Images):

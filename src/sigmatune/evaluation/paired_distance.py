@@ -8,7 +8,6 @@ model's scale. It needs no data and measures no distance to data.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from scipy.stats import trim_mean
 
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation.execution import PLAIN, Execution
 from sigmatune.evaluation.generation import end_points
 from sigmatune.evaluation.record import EvaluationSettings, Figure, versions
 from sigmatune.noise import Array
@@ -23,9 +23,8 @@ from sigmatune.plan import Plan
 from sigmatune.plan.reference import REFERENCE_FAMILY, REFERENCE_SOLVER, reference_plan
 from sigmatune.statistics.jackknife import Estimate, Rows, jackknife
 from sigmatune.statistics.paired import TRIM
-from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.progress import Parts, Progress
+from sigmatune.support.progress import Parts
 
 MOST = 256
 """Rows; the reference solution of each costs as much as dozens of plans."""
@@ -54,49 +53,39 @@ def paired(
     plan: Plan,
     n: int,
     *,
-    seed: int = 0,
     measure: ErrorMeasure | None = None,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    engine: Engine = LOCAL,
+    execution: Execution = PLAIN,
 ) -> Figure:
     """Measures the paired error on the first n noises, at most :data:`MOST`.
 
     Args:
         model, plan: What is measured.
         n: How many noises.
-        seed: Their seed.
         measure: The measure of the error, the plan's; by default the root mean square.
-        folder: Keeps the end points.
-        progress: Receives the current action.
-        engine: Where the network runs.
+        execution: How; its folder keeps the end points.
 
     Raises:
         SigmaTuneError: for a stochastic plan, or if the reference does not converge.
     """
-    (figure,) = together(model, [plan], n, seed=seed, measure=measure, folder=folder, progress=progress, engine=engine)
+    (figure,) = together(model, [plan], range(n), measure=measure, execution=execution)
     if figure is None:
         raise SigmaTuneError(f"{UNSETTLED}, so paired errors mean nothing here.")
     return figure
 
 
-def together(  # noqa: PLR0913 (what is measured, and how)
+def together(
     model: Denoiser,
     plans: Sequence[Plan],
-    n: int,
+    rows: range,
     *,
-    seed: int = 0,
-    first: int = 0,
     measure: ErrorMeasure | None = None,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    engine: Engine = LOCAL,
+    execution: Execution = PLAIN,
 ) -> list[Figure | None]:
     """Measures the paired errors of several plans against one reference, so that they can be compared.
 
     Args:
-        model, plans, n, measure, folder, progress, engine: As for :func:`paired`.
-        seed, first: The noises' seed, and the index of the first.
+        model, plans, measure, execution: As for :func:`paired`.
+        rows: The indices of the noises, of which the first :data:`MOST` are used.
 
     Returns:
         A figure for each plan; None where the reference has not converged as far as this plan's small error needs.
@@ -104,11 +93,9 @@ def together(  # noqa: PLR0913 (what is measured, and how)
     Raises:
         SigmaTuneError: if a plan is stochastic.
     """
-    rows = range(first, first + min(n, MOST))
-    logs, settled, steps = settle(
-        model, plans, rows, seed=seed, measure=measure, folder=folder, progress=progress, engine=engine
-    )
-    settings = _settings(model, steps, rows, seed, measure)
+    rows = rows[:MOST]
+    logs, settled, steps = settle(model, plans, rows, measure=measure, execution=execution)
+    settings = _settings(model, steps, rows, execution.seed, measure)
     return [_figure(e, settings) if fine else None for e, fine in zip(logs, settled, strict=True)]
 
 
@@ -117,16 +104,13 @@ def settle(
     plans: Sequence[Plan],
     rows: range,
     *,
-    seed: int = 0,
     measure: ErrorMeasure | None = None,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    engine: Engine = LOCAL,
+    execution: Execution = PLAIN,
 ) -> tuple[list[Array], list[bool], int]:
     """Doubles the reference's steps until the plans' typical errors on some noises change no more.
 
     Args:
-        model, plans, seed, measure, folder, progress, engine: As for :func:`together`.
+        model, plans, measure, execution: As for :func:`together`.
         rows: The indices of the noises.
 
     Returns:
@@ -138,20 +122,19 @@ def settle(
     if not all(plan.coefficients.deterministic for plan in plans):
         raise SigmaTuneError("paired errors compare end points of the same noise, so they need a deterministic plan.")
     held: dict[int, torch.Tensor] = {}
+    of_plans = execution.reporting(None)
 
     def ends(number: int) -> torch.Tensor:
-        if folder is not None:  # reads them again: those of many plans would not fit into memory
-            return end_points(model, plans[number], rows, seed=seed, folder=folder, engine=engine)
+        if execution.folder is not None:  # reads them again: those of many plans would not fit into memory
+            return end_points(model, plans[number], rows, of_plans)
         if number not in held:
-            held[number] = end_points(model, plans[number], rows, seed=seed, engine=engine)
+            held[number] = end_points(model, plans[number], rows, of_plans)
         return held[number]
 
-    doublings = Parts(progress, [FIRST * 2**k for k in range(MOST_DOUBLINGS + 1)])
+    doublings = Parts(execution.progress, [FIRST * 2**k for k in range(MOST_DOUBLINGS + 1)])
 
     def logs(steps: int) -> list[Array]:
-        part = doublings.take()
-        finer = reference_plan(model, steps)
-        exact = end_points(model, finer, rows, seed=seed, folder=folder, progress=part, engine=engine)
+        exact = end_points(model, reference_plan(model, steps), rows, execution.reporting(doublings.take()))
         return [_logs(ends(number), exact, measure) for number in range(len(plans))]
 
     steps, now, settled = FIRST, logs(FIRST), [False] * len(plans)

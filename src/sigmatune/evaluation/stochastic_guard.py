@@ -15,7 +15,7 @@ Reference: Bootstrap Methods and Their Application (Davison and Hinkley, 1997), 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -94,7 +94,6 @@ def compare(
     reference: Statistics,
     distance: Distance = "fd",
     *,
-    space: str = "",
     seed: int = 0,
     resamples: int | None = None,
 ) -> Difference:
@@ -104,12 +103,14 @@ def compare(
         plan, rival: Features of the images of the same noises in the same order, (n, D).
         reference: The data's statistics in the same space.
         distance: ``"fd"`` or ``"kid"``.
-        space: What the space is called.
         seed: Of the bootstrap.
         resamples: Of the bootstrap; ``RESAMPLES`` by default.
 
     Raises:
         SigmaTuneError: unless both have the same number of rows, at least four.
+
+    Returns:
+        The difference, of a space without a name.
     """
     if plan.shape != rival.shape or len(plan) < 4:
         raise SigmaTuneError(
@@ -127,7 +128,7 @@ def compare(
     )
     return Difference(
         distance,
-        space,
+        "",
         value,
         low,
         high,
@@ -166,9 +167,9 @@ def compare_all(
 
 def _difference(piece: tuple[Features, Features, Statistics, Distance, str, int, int], tick: Tick) -> Difference:
     ours, theirs, known, distance, space, seed, resamples = piece
-    difference = compare(ours, theirs, known, distance, space=space, seed=seed, resamples=resamples)
+    difference = compare(ours, theirs, known, distance, seed=seed, resamples=resamples)
     tick(1)
-    return difference
+    return replace(difference, space=space)
 
 
 def _frechet(rows: Array, parts: list[Rows], reference: Statistics) -> Callable[[Array], float]:

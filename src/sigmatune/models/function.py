@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -130,6 +131,21 @@ def checked_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype
 
 
+@dataclass(frozen=True)
+class FunctionProcess:
+    """What a function of (x_t, t) means.
+
+    Attributes:
+        path: The noise path, whose time t is.
+        prediction: What it predicts, a name of :data:`~sigmatune.models.predictions.predictions`.
+        data_at: Of a flow: the end of its time where the data are, 0 or 1.
+    """
+
+    path: NoisePath
+    prediction: str
+    data_at: int = 0
+
+
 class NetworkFunction(NetworkDenoiser):
     r"""A function of (x_t, t) that predicts noise, velocity, v or score, on the path of its own process.
 
@@ -145,9 +161,7 @@ class NetworkFunction(NetworkDenoiser):
     Args:
         function: (x_t, t) -> output; x_t (B, *shape), t (B,).
         shape: Shape of one sample.
-        path: The noise path.
-        prediction: What the function predicts.
-        data_at: Of a flow: the end of its time where the data are, 0 or 1.
+        process: What the function predicts, and in which time.
         name: Part of the fingerprint; the function's qualified name when empty.
         dtype: Dtype of the function's input.
     """
@@ -156,15 +170,13 @@ class NetworkFunction(NetworkDenoiser):
         self,
         function: Function,
         shape: tuple[int, ...],
-        path: NoisePath,
-        prediction: str,
+        process: FunctionProcess,
         *,
-        data_at: int = 0,
         name: str = "",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(function, shape, path, prediction, dtype=dtype)
-        self.data_at, self.name = data_at, name
+        super().__init__(function, shape, process.path, process.prediction, dtype=dtype)
+        self.data_at, self.name = process.data_at, name
 
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         if self.prediction.name != "flow":
@@ -218,16 +230,8 @@ def from_network_function(
         raise SigmaTuneError(
             f'a function that predicts {predicts} needs its noise path, such as path=sigmatune.noise.vp("scaled_linear").'
         )
-    known = path or (Flow() if predicts == "velocity" else VE())
+    process = FunctionProcess(path or (Flow() if predicts == "velocity" else VE()), PREDICTS[predicts], data_at)
     where = pick_device(device)
-    model = NetworkFunction(
-        function,
-        checked_shape(shape),
-        known,
-        PREDICTS[predicts],
-        data_at=data_at,
-        name=name,
-        dtype=checked_dtype(dtype),
-    )
+    model = NetworkFunction(function, checked_shape(shape), process, name=name, dtype=checked_dtype(dtype))
     model.device = where
     return model

@@ -20,7 +20,7 @@ from sigmatune.models.calling_read import calling_of
 from sigmatune.models.capture import Seen, watch
 from sigmatune.models.network import pick_device
 from sigmatune.models.own_levels import LINSPACE
-from sigmatune.models.pipeline import PipelineDenoiser
+from sigmatune.models.pipeline import GuidanceRange, PipelineDenoiser
 from sigmatune.models.scheduler_config import Process, config_of, read_process
 from sigmatune.models.single_file import is_single_file, open_single_file
 from sigmatune.support.errors import SigmaTuneError, unknown_name, unloadable
@@ -104,8 +104,7 @@ def from_pipeline(
         turns,
         process,
         [] if key is None else given,
-        scale=scale,
-        interval=(float(interval[0]), float(interval[1])),
+        GuidanceRange(scale, (float(interval[0]), float(interval[1]))),
     )
     denoiser.size = _pixels(pipe, call)
     guided = any(name in takes for name in KNOBS)

@@ -19,6 +19,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,19 @@ from sigmatune.support.options import plain
 from sigmatune.support.pixels import first_unsound, unsound_weight
 
 
+@dataclass(frozen=True)
+class GuidanceRange:
+    """Classifier-free guidance on a part of the levels.
+
+    Attributes:
+        scale: w; 1 for none.
+        interval: (a, b], the levels sigma at which guidance is on.
+    """
+
+    scale: float
+    interval: tuple[float, float]
+
+
 class PipelineDenoiser(NetworkDenoiser):
     """Wraps a diffusers pipeline in memory; :func:`~sigmatune.models.load_pipeline.from_pipeline` builds it.
 
@@ -48,8 +62,7 @@ class PipelineDenoiser(NetworkDenoiser):
         turns: A watched turn of the loop for each condition.
         process: Its scheduler's process.
         names: The conditions as text, for digests.
-        scale: Guidance w; 1 for none.
-        interval: (a, b], the levels at which guidance is on.
+        guidance: Its guidance.
 
     Raises:
         SigmaTuneError: if the conditions do not fit together.
@@ -68,14 +81,12 @@ class PipelineDenoiser(NetworkDenoiser):
         turns: Sequence[Turn],
         process: Process,
         names: Sequence[Any],
-        *,
-        scale: float,
-        interval: tuple[float, float],
+        guidance: GuidanceRange,
     ) -> None:
         network: Any = network_of(pipe)
-        self.pipe, self.calling, self.names, self.interval = pipe, calling, tuple(names), interval
+        self.pipe, self.calling, self.names, self.interval = pipe, calling, tuple(names), guidance.interval
         self.guided = len(calling.branches) > 1
-        self.scale = float(scale) if self.guided else 1.0
+        self.scale = float(guidance.scale) if self.guided else 1.0
         self.clock = calling.clock
         x = turns[0].sample
         assert x is not None
@@ -92,7 +103,7 @@ class PipelineDenoiser(NetworkDenoiser):
         self._entries = Condition(tuple(range(len(turns))))
         self._rows: tuple[int, ...] | None = None
         if self.guided:
-            ends = [end if np.isfinite(end) else "inf" for end in interval]
+            ends = [end if np.isfinite(end) else "inf" for end in guidance.interval]
             self.guidance = {"scale": self.scale, "interval": ends}
 
     def calls_at(self, sigma: float) -> int:

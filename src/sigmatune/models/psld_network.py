@@ -46,7 +46,7 @@ class PSLDScheduler:
 
     Args:
         process: The process.
-        prediction: Matching and triangular root, as for :class:`PhaseSpaceNetwork`.
+        prediction: Matching and triangular root of the network's eps: "hsm-lower", "hsm-upper", "dsm-lower" or "dsm-upper".
         eps: The first time that it was trained on.
         time_scale: The factor from t to what the network receives.
     """
@@ -79,10 +79,7 @@ class PhaseSpaceNetwork(Denoiser):
     Args:
         network: (u, time_scale t) -> eps; u (B, 2 C, H, W), t (B,).
         shape: Shape of one sample, (C, H, W), without the momentum.
-        process: The process that it was trained on.
-        prediction: Matching and triangular root of its eps: "hsm-lower", "hsm-upper", "dsm-lower" or "dsm-upper".
-        eps: The first time that it was trained on.
-        time_scale: The factor from t to what the network receives.
+        training: The process that it was trained on, and how.
         dtype: Dtype of the network's arithmetic.
         device: The network's device.
 
@@ -96,18 +93,16 @@ class PhaseSpaceNetwork(Denoiser):
         self,
         network: Network,
         shape: tuple[int, ...],
-        process: PSLD,
+        training: PSLDScheduler,
         *,
-        prediction: str = "hsm-lower",
-        eps: float = 1e-3,
-        time_scale: float = TIME_SCALE,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        process, prediction = training.process, training.prediction
         if prediction not in PREDICTIONS:
             raise SigmaTuneError(f"a phase-space network predicts one of {', '.join(PREDICTIONS)}, not {prediction!r}.")
         self.network, self.shape, self.process, self.prediction = network, tuple(shape), process, prediction
-        self.path, self.time_scale = PhasePath(process, eps), float(time_scale)
+        self.path, self.time_scale = PhasePath(process, training.eps), float(training.time_scale)
         self.device, self.network_dtype = torch.device(device), dtype
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self.solver_options = {**process.spec(), "native": prediction}
@@ -164,10 +159,9 @@ def from_unet(unet: Any, config: Mapping[str, Any], device: torch.device | str |
     return PhaseSpaceNetwork(
         _Called(placed(unet, where)),
         (channels // 2, height, width),
-        PSLD.from_spec(fields.pop("process", {})),
+        PSLDScheduler(PSLD.from_spec(fields.pop("process", {})), **fields),
         dtype=unet.dtype,
         device=where,
-        **fields,
     )
 
 

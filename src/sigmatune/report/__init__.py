@@ -15,7 +15,7 @@ from sigmatune.analysis.stepwise import SMALLEST, analyze, chain
 from sigmatune.plan import Plan
 from sigmatune.report import measurements as measure
 from sigmatune.report import page
-from sigmatune.report.usage import Clients
+from sigmatune.report.usage import IN_CODE, PlanUse
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 from sigmatune.tuning.workbench import Workbench
@@ -32,10 +32,8 @@ def write(
     plans: Plan | Sequence[Plan],
     *,
     rows: int = 16,
-    source: str | None = None,
-    files: Sequence[str | Path] | None = None,
+    use: PlanUse = IN_CODE,
     analysis: Stepwise | None = None,
-    clients: Clients | None = None,
 ) -> None:
     """Writes the report on tuned plans, atomically.
 
@@ -47,20 +45,17 @@ def write(
         bench: The workbench on which the plans were tuned.
         plans: A plan of :func:`sigmatune.tuning.tune_on`, or several.
         rows: Held-out noises for error against calls; at most all of them are used.
-        source: The argument of :func:`sigmatune.load` for the model. Without it the page's code expects a ``model``.
-        files: The plans' files, one per plan. Without them the page's code holds the levels themselves.
+        use: What the page's code refers to.
         analysis: A stepwise analysis of the model, such as :func:`glance`; without it the page has no such section.
-        clients: The texts of a plan for other programs; without it the page has none.
 
     Raises:
         SigmaTuneError: if a plan was not tuned on this workbench, the numbers of plans and files differ, or the file
             cannot be written.
     """
     plans = [plans] if isinstance(plans, Plan) else list(plans)
-    if files is not None and len(files) != len(plans):
-        raise SigmaTuneError(f"give one file for each of the {len(plans)} plans, not {len(files)}.")
-    names = None if files is None else [Path(file) for file in files]
-    write_text(path, page.page(measure.measure(bench, plans, rows=rows), source, names, analysis, clients))
+    if use.files is not None and len(use.files) != len(plans):
+        raise SigmaTuneError(f"give one file for each of the {len(plans)} plans, not {len(use.files)}.")
+    write_text(path, page.page(measure.measure(bench, plans, rows=rows), use, analysis))
 
 
 def glance(bench: Workbench) -> Stepwise | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from sigmatune.report.comparison import POLICY, SCRIPT, comparison
 from sigmatune.report.facts import ReportFacts, View
 from sigmatune.report.html import budget, p
 from sigmatune.report.style import STYLE
-from sigmatune.report.usage import Clients
+from sigmatune.report.usage import IN_CODE, PlanUse
 from sigmatune.tuning.both_numbers import UNSURE
 
 SECTIONS = (
@@ -31,24 +30,16 @@ FREQUENCIES = ("frequencies", "Which frequencies change when")
 """The section after the residuals, if there is an analysis."""
 
 
-def page(
-    measured: ReportFacts,
-    source: str | None = None,
-    files: Sequence[Path] | None = None,
-    analysis: Stepwise | None = None,
-    clients: Clients | None = None,
-) -> str:
+def page(measured: ReportFacts, use: PlanUse = IN_CODE, analysis: Stepwise | None = None) -> str:
     """Builds the whole page.
 
     Args:
         measured: The result of :func:`sigmatune.report.measurements.measure`.
-        source: The argument of :func:`sigmatune.load` for the model, for the page's code.
-        files: The plans' files, for the same purpose.
+        use: What the page's code refers to.
         analysis: The result of :func:`sigmatune.analysis.stepwise.analyze`; no section without it.
-        clients: The texts of a plan for other programs, by the program's name; none without it.
     """
     several = len({budget(view) for view in measured.views}) > 1
-    name = Path(source).name if source else "model"
+    name = Path(use.source).name if use.source else "model"
     title = f"{name}: noise levels for few calls" if several else f"{name} in {budget(measured.views[0])}"
     shown = [*SECTIONS[:5], *([FREQUENCIES] if analysis is not None else []), *SECTIONS[5:]]
     links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, text in shown)
@@ -61,7 +52,7 @@ def page(
         "frequencies": stepwise.frequencies(analysis) if analysis is not None else "",
         "evidence": sections.evidence(measured),
         "cost": sections.cost(measured),
-        "use": sections.use(measured, source, files, clients),
+        "use": sections.use(measured, use),
     }
     body = "".join(f'<section id="{key}"><h2>{escape(text)}</h2>{bodies[key]}</section>' for key, text in shown)
     shape = " x ".join(str(n) for n in measured.shape)

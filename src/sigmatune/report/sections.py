@@ -232,20 +232,18 @@ def _stages(view: View) -> str:
     return table(head, rows, "stages") + p(text, "note") if rows else ""
 
 
-def use(
-    measured: ReportFacts, source: str | None, files: Sequence[Path] | None, clients: usage.Clients | None = None
-) -> str:
+def use(measured: ReportFacts, plans: usage.PlanUse) -> str:
     """How to use the plans."""
     body = []
     for i, view in enumerate(measured.views):
-        file = files[i] if files else None
-        line = usage.shell(source, file)
+        file = Path(plans.files[i]) if plans.files else None
+        line = usage.shell(plans.source, file)
         body.append(
-            f'<pre><code class="python">{escape(usage.python(view.plan, source, file))}</code></pre>'
+            f'<pre><code class="python">{escape(usage.python(view.plan, plans.source, file))}</code></pre>'
             + (f'<p>On the command line:</p><pre><code class="shell">{escape(line)}</code></pre>' if line else "")
             + "<p>In a loop of your own, these are the levels, in full precision:</p>"
             + f'<pre><code class="sigmas">{escape(usage.sigmas(view.plan))}</code></pre>'
-            + ("" if clients is None else "".join(_client(*one) for one in clients(view.plan).items()))
+            + ("" if plans.clients is None else "".join(_client(*one) for one in plans.clients(view.plan).items()))
         )
     note = (
         "σ is the noise level of x = x0 + σ ε (the variance-exploding convention, as in k-diffusion), whatever the model's own "
@@ -253,7 +251,7 @@ def use(
         "also names the timestep that the network receives at each call. The levels belong to this solver; with another one "
         "the evidence does not carry over."
     )
-    where = "Paths are as given to SigmaTune; run the code in the same folder." if files else ""
+    where = "Paths are as given to SigmaTune; run the code in the same folder." if plans.files else ""
     return (p(where, "note") if where else "") + each(measured, body) + p(note, "note")
 
 

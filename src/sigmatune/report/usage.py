@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sigmatune.plan import Plan
 
 Clients = Callable[[Plan], Mapping[str, tuple[str, str]]]
 """From a plan to (what to do with it, text to copy) for each program, by its name; an empty text is a refusal's reason."""
+
+
+@dataclass(frozen=True)
+class PlanUse:
+    """What a page's code for the use of plans refers to.
+
+    Attributes:
+        source: The argument of :func:`sigmatune.load` for the model. Without it the code expects a ``model``.
+        files: The plans' files, one per plan. Without them the code holds the levels themselves.
+        clients: The texts of a plan for other programs; without it there are none.
+    """
+
+    source: str | None = None
+    files: Sequence[str | Path] | None = None
+    clients: Clients | None = None
+
+
+IN_CODE = PlanUse()
+"""Of a model and plans that live in code only."""
 
 
 def python(plan: Plan, source: str | None, file: Path | None) -> str:

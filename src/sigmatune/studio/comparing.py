@@ -11,8 +11,9 @@ import torch
 from sigmatune import measures
 from sigmatune.evaluation import leaderboard
 from sigmatune.evaluation.evaluate import check
+from sigmatune.evaluation.execution import Execution
 from sigmatune.evaluation.leaderboard import Entry
-from sigmatune.evaluation.measuring import data_of, wanted_of
+from sigmatune.evaluation.measuring import ReferenceSource, data_of, wanted_of
 from sigmatune.evaluation.paired_distance import UNSETTLED, together
 from sigmatune.evaluation.record import Figure
 from sigmatune.plan import Plan
@@ -87,7 +88,8 @@ def compare(
     shown("samples", 1, 1)
     measure = measures.fit(measures.default_measure(tuple(held.model.shape)), exact, held.model)
     paired = [plan for plan in plans if plan.coefficients.deterministic]
-    measured = iter(together(held.model, paired, noises, seed=state.seed, measure=measure, progress=parts.take()))
+    how = Execution(state.seed, progress=parts.take())
+    measured = iter(together(held.model, paired, range(noises), measure=measure, execution=how))
     figures = [next(measured) if plan.coefficients.deterministic else None for plan in plans]
     whys = [
         "" if figure is not None else UNSETTLED if plan.coefficients.deterministic else "it adds noise"
@@ -179,14 +181,15 @@ def board(
         SigmaTuneError: where the model has no data of its own to compare with, or the metrics' packages are missing.
     """
     wanted = wanted_of("fd", "", "", tuple(held.model.pixel_shape), "cpu")
-    data = data_of("", held.source, wanted, turn.report)
+    data = data_of(ReferenceSource(), held.source, wanted, turn.report)
     check(wanted, data, tuple(held.model.pixel_shape))
     competitors = [
         competitor(name, plan.with_notes(micro_batch=16), state.calls) for name, plan in zip(names, plans, strict=True)
     ]
     parts = Parts(turn.report, [float(n * sum(plan.calls for plan in plans)), 48.0 * n])
-    rows = leaderboard.measured(held.model, competitors, wanted, data, n=n, seed=state.seed, progress=parts.take())
-    rows = with_errors(held.model, rows, min(n, 32), seed=state.seed, progress=parts.take())
+    how = Execution(state.seed, progress=parts.take())
+    rows = leaderboard.measured(held.model, competitors, wanted, data, n=n, execution=how)
+    rows = with_errors(held.model, rows, min(n, 32), how.reporting(parts.take()))
     result = leaderboard.to_dict(rows, held.model, source=held.source, n=n, seed=state.seed)
     return leaderboard_page.page(result, [], held.model.value_range)
 

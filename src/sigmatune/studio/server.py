@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from html import escape
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -156,27 +157,38 @@ def checked(host: str, token: str) -> tuple[tuple[str, ...], str | None]:
     return (), token
 
 
-def serve(
-    first: Any, *, start: Path, port: int, host: str, token: str, device: str, opened: Callable[[str], None]
-) -> None:
+@dataclass(frozen=True)
+class Listening:
+    """Where the page answers, and to whom.
+
+    Attributes:
+        port: Its port; 0 for a free one.
+        host, token: See :func:`checked`.
+    """
+
+    port: int
+    host: str
+    token: str
+
+
+def serve(first: Any, where: Listening, *, start: Path, device: str, opened: Callable[[str], None]) -> None:
     """Serves the page until it is interrupted.
 
     Args:
         first: The :class:`~sigmatune.studio.page_state.PageState` in which it opens.
+        where: Where it answers, and to whom.
         start: Below which files may be read.
-        port: Its port; 0 for a free one.
-        host, token: See :func:`checked`.
         device: Where models run.
         opened: Called with the page's address when it answers.
 
     Raises:
         SigmaTuneError: if gradio is not installed, or the port is taken.
     """
-    hosts, secret = checked(host, token)
+    hosts, secret = checked(where.host, where.token)
     folder = Path(tempfile.mkdtemp(prefix="sigmatune-studio-"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     try:
-        _run(application(first, start, folder, device), hosts, secret, (host, port), opened)
+        _run(application(first, start, folder, device), hosts, secret, (where.host, where.port), opened)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

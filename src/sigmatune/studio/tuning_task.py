@@ -16,6 +16,7 @@ from sigmatune.plan import Plan
 from sigmatune.plan.estimate import call_seconds
 from sigmatune.report import write
 from sigmatune.report.html import p, table, three
+from sigmatune.report.usage import PlanUse
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import bullet_list
@@ -79,7 +80,7 @@ class TuningTask:
         assert self._bench is not None
         self._bench.progress.progress = turn.report
         page = file.with_suffix(".html")
-        write(page, self._bench, plan, rows=REPORT_ROWS, source=held.source, files=[file.name], clients=clients)
+        write(page, self._bench, plan, rows=REPORT_ROWS, use=PlanUse(held.source, [file.name], clients))
         return page.read_text(encoding="utf-8")
 
 

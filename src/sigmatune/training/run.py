@@ -189,21 +189,16 @@ def train(
     """
     main = int(os.environ.get("RANK", "0")) == 0
     with held(Path(folder)), shown(progress if main else False, "training") as report:
-        return _trained(recipe, Path(folder), source, device, report, log, aloud=progress is True and main)
+        parts = Parts(report, SHARES)
+        job = prepare(recipe, source, parts.take())
+        return _trained(job, Path(folder), device, parts, log, aloud=progress is True and main)
 
 
 def _trained(
-    recipe: Recipe,
-    folder: Path,
-    source: Any,
-    device: str,
-    progress: Progress,
-    log: Callable[[Report], None] | None,
-    *,
-    aloud: bool,
+    job: Job, folder: Path, device: str, parts: Parts, log: Callable[[Report], None] | None, *, aloud: bool
 ) -> Path:
-    parts = Parts(progress, SHARES)
-    job = prepare(recipe, source, parts.take())
+    """Trains the prepared network and writes the model."""
+    recipe = job.recipe
     trainer = Trainer(
         job.network, job.objective, job.data, recipe.training, folder,
         RunOptions(recipe.averages, recipe.saving, recipe.data.flip, job.identity, device),

@@ -124,7 +124,7 @@ def tune_by_trials(
         SigmaTuneError: without Optuna, for an unknown objective, a database that cannot be opened, or paired errors of
             plans that add noise.
     """
-    optuna = optuna_module()
+    optuna_module()  # a missing Optuna is refused before any work
     measure = _objective(bench, objective, space)
     builder = _Builder(bench, space, whole(calls, "calls"))
     positive(trials=whole(trials, "trials"))
@@ -135,7 +135,7 @@ def tune_by_trials(
     study = opened(name, bench.study)
     _warn_of_old(bench)
     with database(bench.study):
-        complete = _tried(bench, optuna, study, builder, measure, trials, affordable)
+        complete = _tried(study, builder, measure, trials, affordable)
         plans = [(one.value, builder.plan(one)) for one in complete]
     usable = [(value, plan) for value, plan in plans if plan is not None and value is not None]
     if not usable:
@@ -145,15 +145,10 @@ def tune_by_trials(
 
 
 def _tried(
-    bench: Workbench,
-    optuna: Any,
-    study: Any,
-    builder: _Builder,
-    measure: Objective,
-    trials: int,
-    affordable: Callable[[Plan], bool],
+    study: Any, builder: _Builder, measure: Objective, trials: int, affordable: Callable[[Plan], bool]
 ) -> list[Any]:
     """The trials of a study, completed as far as is affordable."""
+    optuna, bench = optuna_module(), builder.bench
     complete = (optuna.trial.TrialState.COMPLETE,)
     for done in study.get_trials(states=complete):
         builder.spend(builder.plan(done))

@@ -112,13 +112,29 @@ class ErrorTable:
             raise SigmaTuneError(f"{path} is not an error table; measure it again.") from None
 
 
+@dataclass(frozen=True)
+class TableSize:
+    """How an error table is sampled; the table's numbers depend on it.
+
+    Attributes:
+        levels: G, log-spaced over the model's range; a network of whole timesteps gets its nearest ones, each once.
+        seed: Seed of the noise; image i gets the noise of (seed, i).
+        micro_batch: Rows per network call, padded with zeros.
+    """
+
+    levels: int = LEVELS
+    seed: int = 0
+    micro_batch: int = 16
+
+
+USUAL = TableSize()
+
+
 def tabulate(
     model: Denoiser,
     images: torch.Tensor,
+    size: TableSize = USUAL,
     *,
-    levels: int = LEVELS,
-    seed: int = 0,
-    micro_batch: int = 16,
     measure: Fitted | None = None,
     progress: Callable[[int, int], None] | None = None,
     engine: Engine = LOCAL,
@@ -128,9 +144,7 @@ def tabulate(
     Args:
         model: The denoiser.
         images: Clean data in the model's scale, (n, *shape), n >= 2: real data, or the model's own samples.
-        levels: G, log-spaced over the model's range; a network of whole timesteps gets its nearest ones, each once.
-        seed: Seed of the noise; image i gets the noise of (seed, i).
-        micro_batch: Rows per network call, padded with zeros.
+        size: Its levels, its noise, and the rows of a network call.
         measure: What squared errors are taken in, linear; by default the samples as they are.
         progress: Called with (network calls done, network calls in all).
         engine: Where the network is called.
@@ -147,17 +161,17 @@ def tabulate(
         raise SigmaTuneError(
             f"an error table needs at least two images of shape {model.shape}, not {tuple(images.shape)}."
         )
-    size = whole(micro_batch, "micro_batch")
-    sigmas = levels_of(model, whole(levels, "levels"))
+    seed, at_once = size.seed, whole(size.micro_batch, "micro_batch")
+    sigmas = levels_of(model, whole(size.levels, "levels"))
     total, square = np.zeros(len(sigmas)), np.zeros(len(sigmas))
-    parts = range(0, len(images), size)
+    parts = range(0, len(images), at_once)
     count = Count(
         None if progress is None else lambda _, done, whole: progress(done, whole), "", len(parts) * len(sigmas)
     )
     groups = [range(g, min(g + GROUP, len(sigmas))) for g in range(0, len(sigmas), GROUP)]
     jobs = [(first, group) for first in parts for group in groups]
     pieces = [
-        _Piece(images[first : first + size], first, size, seed, sigmas[group.start : group.stop], measure)
+        _Piece(images[first : first + at_once], first, at_once, seed, sigmas[group.start : group.stop], measure)
         for first, group in jobs
     ]
     measured = engine.run(_errors, [held(model)], pieces, at_once=len(pieces), tick=count.add)
@@ -198,10 +212,10 @@ def _errors(model: Denoiser, piece: _Piece, tick: Tick) -> list[Array]:
     return errors
 
 
-def evaluations(model: Denoiser, rows: int, levels: int = LEVELS, micro_batch: int = 16) -> int:
+def evaluations(model: Denoiser, rows: int, size: TableSize = USUAL) -> int:
     """The cost of :func:`tabulate`, in network evaluations of single rows, padding included."""
-    calls = sum(model.calls_at(float(level)) for level in levels_of(model, levels))
-    return -(-rows // micro_batch) * micro_batch * calls
+    calls = sum(model.calls_at(float(level)) for level in levels_of(model, size.levels))
+    return -(-rows // size.micro_batch) * size.micro_batch * calls
 
 
 def levels_of(model: Denoiser, levels: int) -> Array:

@@ -13,7 +13,7 @@ from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.forecast import forecast
 from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.stage_choice import stages_of
-from sigmatune.tuning.time_budget import BESIDES, within
+from sigmatune.tuning.time_budget import BESIDES, SHARE, falling
 from sigmatune.tuning.workbench import Workbench
 
 OWN = 2.5e-4
@@ -48,12 +48,22 @@ class TuningJob:
         return self.budget.seconds < float("inf")
 
     def settings(self, model: Denoiser, wanted: TuningSettings, each: float) -> TuningSettings:
-        """The noises: those that were wanted, or as many of them as a limit in time allows."""
+        """The noises: those that were wanted, or as many of them as a limit in time allows; the fewest if it allows none.
+
+        Args:
+            model: The model; it is not called.
+            wanted: The most noises.
+            each: Seconds of a network evaluation of a single image.
+        """
         if not self.timed:
             return wanted
-        return within(
-            model, wanted, self.calls, solver=self.solver, stages=self.stages, seconds=self.budget.seconds, each=each
-        )
+        twin, tried = Imagined.of(model), wanted
+        for tried in falling(wanted):
+            bench = Workbench(twin, tried)
+            least = forecast(bench, self.calls, solver=self.solver, stages=self.stages, budget=Budget(), least=True)
+            if sum(least.values()) * each + BESIDES * len(self.calls) <= SHARE * self.budget.seconds:
+                break
+        return tried
 
     def estimate(self, model: Denoiser, wanted: TuningSettings, each: float | None = None) -> CostEstimate:
         """What it will cost.

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -53,16 +54,32 @@ PATIENCE = 4
 """Iterations without progress on the validation noises after which the search stops."""
 
 
+@dataclass(frozen=True)
+class DescentLimits:
+    """How much a descent may spend.
+
+    Attributes:
+        iterations: Most iterations of L-BFGS.
+        rows: Use the first few tuning noises only; None for all.
+        affordable: Says whether this many more network evaluations may be spent; the search stops where they may not.
+    """
+
+    iterations: int = 20
+    rows: int | None = None
+    affordable: Callable[[int], bool] = lambda evaluations: True
+
+
+UNLIMITED = DescentLimits()
+
+
 def tune_by_gradient(
     bench: Workbench,
     start: Schedule,
     solver: str,
     *,
     freedom: Freedom | None = None,
-    iterations: int = 20,
-    rows: int | None = None,
     firsts: Callable[[Parameters], Sequence[Array]] = lambda parameters: [],
-    affordable: Callable[[int], bool] = lambda evaluations: True,
+    limits: DescentLimits = UNLIMITED,
 ) -> Plan:
     """Improves a schedule, and on request the coefficients, by L-BFGS through the plan.
 
@@ -73,10 +90,8 @@ def tune_by_gradient(
         start: The schedule to start from.
         solver: A deterministic solver of the registry.
         freedom: The variables and the loss; only the levels and the log error by default.
-        iterations: Most iterations of L-BFGS.
-        rows: Use the first few tuning noises only.
         firsts: Other starting points; the search starts at the one whose plan is best on the tuning noises.
-        affordable: Says whether this many more network evaluations may be spent; the search stops where they may not.
+        limits: How much it may spend.
 
     Returns:
         The plan of the iterate that is best on validation, or the start's plan if none is better.
@@ -90,7 +105,8 @@ def tune_by_gradient(
         raise SigmaTuneError(
             f"the measure {bench.measure.name} has no gradient; take whitened or rms, or pass features."
         )
-    positive(iterations=whole(iterations, "iterations"))
+    iterations = whole(limits.iterations, "iterations")
+    positive(iterations=iterations)
     if not SOLVERS[solver].paired():
         raise SigmaTuneError(
             f"{SOLVERS[solver].name} adds noise or samples in phase space; the gradient needs a deterministic solver."
@@ -99,7 +115,7 @@ def tune_by_gradient(
         raise SigmaTuneError("this network knows whole timesteps only, so its levels cannot follow a gradient.")
     ends = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
     parameters = Parameters(start, solver, ends, freedom)
-    objective = _Objective(bench, parameters, rows, affordable)
+    objective = _Objective(bench, parameters, limits)
     starts = [np.zeros(objective.size), *firsts(parameters)]
     first = starts[int(np.argmin(bench.scores([objective.plan(x) for x in starts], "tuning")))]
     best = (bench.score(objective.plan(first), "validation"), first)
@@ -127,12 +143,10 @@ class _Spent(Exception):
 class _Objective:
     """The loss on the tuning noises and its gradient."""
 
-    def __init__(
-        self, bench: Workbench, parameters: Parameters, rows: int | None, affordable: Callable[[int], bool]
-    ) -> None:
-        self.bench, self.parameters, self.affordable = bench, parameters, affordable
+    def __init__(self, bench: Workbench, parameters: Parameters, limits: DescentLimits = UNLIMITED) -> None:
+        self.bench, self.parameters, self.affordable = bench, parameters, limits.affordable
         self.size = sum(parameters.sizes)
-        self.indices = bench.settings.rows("tuning")[:rows]
+        self.indices = bench.settings.rows("tuning")[: limits.rows]
         self.exact = bench.reference("tuning")[: len(self.indices)]
         self.at_once = _rows_at_once(bench, parameters)
         levels = parameters.table(torch.zeros(self.size, dtype=torch.float64)).q.tolist()

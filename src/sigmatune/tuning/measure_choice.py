@@ -18,6 +18,19 @@ from sigmatune.support.errors import SigmaTuneError
 
 
 @dataclass(frozen=True)
+class MeasureRequest:
+    """A measure as a caller asks for it, unchecked.
+
+    Attributes:
+        name: A name in :data:`sigmatune.measures.MEASURES`; None for the default of the samples' shape.
+        options: Some of its options; None for its defaults.
+    """
+
+    name: str | None = None
+    options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class MeasureChoice:
     """A measure by name, with all its options.
 

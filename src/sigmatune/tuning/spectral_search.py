@@ -22,7 +22,7 @@ are ``phase-time`` for the former and Karras' curve for the latter, or, with ``l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -74,16 +74,35 @@ class BySpectrum:
     default: float
 
 
+@dataclass(frozen=True)
+class SpectralSearch:
+    """What a search by the spectrum may move, and what it minimises.
+
+    Attributes:
+        levels: "curve": the family of the solver with the best power and ends; "free": then every level by itself.
+        measure: What the error of a mode counts: "whitened" by its own power, or "rms" as much as any other's.
+        regulariser: The scales of the spectrum, and how smooth free levels are.
+
+    Raises:
+        SigmaTuneError: for unknown levels or an unknown measure.
+    """
+
+    levels: Levels = "curve"
+    measure: Measure = "whitened"
+    regulariser: Regulariser = field(default_factory=Regulariser)
+
+    def __post_init__(self) -> None:
+        if self.levels not in get_args(Levels) or self.measure not in get_args(Measure):
+            raise SigmaTuneError(
+                f"levels are 'curve' or 'free' and a measure is 'whitened' or 'rms', not {self.levels!r} and {self.measure!r}."
+            )
+
+
+CURVE = SpectralSearch()
+
+
 def choose(
-    solver: str,
-    steps: int,
-    modes: Modes,
-    path: NoisePath,
-    *,
-    levels: Levels = "curve",
-    measure: Measure = "whitened",
-    regulariser: Regulariser | None = None,
-    **options: Any,
+    solver: str, steps: int, modes: Modes, path: NoisePath, search: SpectralSearch = CURVE, **options: Any
 ) -> BySpectrum:
     """Chooses the amount of noise and the levels for a spectrum.
 
@@ -92,28 +111,22 @@ def choose(
         steps: N.
         modes: The spectrum of the data.
         path: The model's noise path, which bounds the levels.
-        levels: "curve": the family of the solver with the best power and ends; "free": then every level by itself.
-        measure: What the error of a mode counts: "whitened" by its own power, or "rms" as much as any other's.
-        regulariser: The scales of the spectrum, and how smooth free levels are; the usual ones by default.
+        search: What the search may move, and what it minimises.
         options: Options of the solver that stay fixed.
 
     Raises:
-        SigmaTuneError: for an unknown solver or option, or levels of another kind.
+        SigmaTuneError: for an unknown solver or option.
     """
-    steps, kept = whole(steps, "steps"), regulariser or Regulariser()
-    if levels not in get_args(Levels) or measure not in get_args(Measure):
-        raise SigmaTuneError(
-            f"levels are 'curve' or 'free' and a measure is 'whitened' or 'rms', not {levels!r} and {measure!r}."
-        )
+    steps, scales = whole(steps, "steps"), search.regulariser.scales
     chosen = SOLVERS[solver]
     fixed = chosen.options(options)
     strength = next((name for name in STRENGTH if name in fixed and name not in options), None)
     family = _PhaseTime(fixed) if chosen.augmented else _Karras()
     ends = _first_levels(modes, path, chosen, fixed)
     begin = np.array([0.0, *family.start])
-    power = np.outer([*kept.scales, *WEAK], modes.power)
-    sizes = np.outer([*kept.scales, *(1.0 for _ in WEAK)], modes.power)
-    weight = modes.count * (mode_weights(modes.power, modes.count) if measure == "whitened" else 1.0)
+    power = np.outer([*scales, *WEAK], modes.power)
+    sizes = np.outer([*scales, *(1.0 for _ in WEAK)], modes.power)
+    weight = modes.count * (mode_weights(modes.power, modes.count) if search.measure == "whitened" else 1.0)
 
     def read(x: Array) -> tuple[dict[str, Any], Callable[[], Schedule]]:
         values = dict(fixed)
@@ -136,12 +149,12 @@ def choose(
 
     default = value(fixed, family.schedule(steps, path, ends, np.array(family.start)))
     simplex = begin + np.vstack([np.zeros(len(begin)), np.diag(family.spread)])
-    search = {"maxfev": MOST, "initial_simplex": simplex, "xatol": 1e-2, "fatol": 1e-4}
-    best_options, levels_at = read(minimize(objective, begin, method="Nelder-Mead", options=search).x)
+    effort = {"maxfev": MOST, "initial_simplex": simplex, "xatol": 1e-2, "fatol": 1e-4}
+    best_options, levels_at = read(minimize(objective, begin, method="Nelder-Mead", options=effort).x)
     schedule = levels_at()
-    if levels == "free":
+    if search.levels == "free":
         weighed = replace(modes, weight=weight / modes.count)
-        free = optimal(solver, steps, weighed, path, regulariser=kept, **best_options)
+        free = optimal(solver, steps, weighed, path, regulariser=search.regulariser, **best_options)
         covers = strength is None or free.sigmas[0] >= ends[0]
         schedule = free if covers and value(best_options, free) < value(best_options, schedule) else schedule
     return BySpectrum(schedule, best_options, value(best_options, schedule), default)

@@ -26,7 +26,7 @@ from sigmatune.tuning import blackbox, candidates, discretisation
 from sigmatune.tuning import trajectory as paths
 from sigmatune.tuning.activations import PRICE
 from sigmatune.tuning.gaussian_optimum import Regulariser, optimal, power_of
-from sigmatune.tuning.gradient import tune_by_gradient
+from sigmatune.tuning.gradient import DescentLimits, tune_by_gradient
 from sigmatune.tuning.kriging import tune_by_kriging
 from sigmatune.tuning.parameters import Freedom, Parameters
 from sigmatune.tuning.search import search
@@ -211,10 +211,10 @@ def _descended(
     task: Task, freedom: Freedom, stage: str, firsts: Callable[[Parameters], list[Array]] = lambda parameters: []
 ) -> Proposals:
     kept = task.trial(task.classical[0]) + task.reserve  # so that the result can be measured
+    limits = DescentLimits(ITERATIONS[stage], affordable=lambda evaluations: task.pays(evaluations + kept))
     descended = tune_by_gradient(
-        task.bench, task.classical[0].schedule, task.solver, freedom=freedom, iterations=ITERATIONS[stage], firsts=firsts,
-        affordable=lambda evaluations: task.pays(evaluations + kept),
-    )  # fmt: skip
+        task.bench, task.classical[0].schedule, task.solver, freedom=freedom, firsts=firsts, limits=limits
+    )
     return [descended]
 
 

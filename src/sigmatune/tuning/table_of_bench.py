@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sigmatune.noise import Array
-from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
+from sigmatune.tuning.error_table import ErrorTable, TableSize, evaluations, tabulate
 from sigmatune.tuning.workbench import Workbench
 
 ROWS, LEVELS = 16, 32
@@ -23,10 +23,7 @@ def table_of(bench: Workbench) -> ErrorTable:
         def progress(done: int, total: int) -> None:
             bench.progress(TABLE, done, total)
 
-        tabulated = tabulate(
-            model, images, levels=LEVELS, seed=settings.seed, micro_batch=settings.micro_batch, measure=measure,
-            progress=progress, engine=bench.engine,
-        )  # fmt: skip
+        tabulated = tabulate(model, images, size_of(bench), measure=measure, progress=progress, engine=bench.engine)
         return np.stack([tabulated.sigma, tabulated.error, tabulated.standard_error])
 
     name = bench.by_measure(f"error table of {len(images)}")
@@ -38,4 +35,9 @@ def table_of(bench: Workbench) -> ErrorTable:
 
 def table_price(bench: Workbench) -> int:
     """The network evaluations of the table."""
-    return evaluations(bench.model, min(ROWS, bench.settings.tuning), LEVELS, bench.settings.micro_batch)
+    return evaluations(bench.model, min(ROWS, bench.settings.tuning), size_of(bench))
+
+
+def size_of(bench: Workbench) -> TableSize:
+    """How the table is sampled: with the workbench's seed and micro-batches."""
+    return TableSize(LEVELS, bench.settings.seed, bench.settings.micro_batch)

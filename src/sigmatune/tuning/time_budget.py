@@ -1,26 +1,24 @@
 """A budget in time: everything counts, the references and the guard included, and something comes back in any case.
 
-Before the work :func:`within` takes, of the given numbers of noises and smaller ones, the most whose references, guard and
-cheapest search fit into the time, at the measured pace of the network. While it runs, the search gets what the guard does not
-need, at the pace so far. Where not even the smallest numbers fit, the best default comes back without a test
-(:func:`untested`), chosen on a few noises, or if the time does not pay for that either, unmeasured.
+Before the work a :class:`~sigmatune.tuning.estimates.TuningJob` takes, of the given numbers of noises and smaller ones
+(:func:`falling`), the most whose references, guard and cheapest search fit into the time, at the measured pace of the
+network. While it runs, the search gets what the guard does not need, at the pace so far. Where not even the smallest
+numbers fit, the best default comes back without a test (:func:`untested`), chosen on a few noises, or if the time does
+not pay for that either, unmeasured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from sigmatune import schedules
-from sigmatune.core.denoiser import Denoiser
-from sigmatune.models.imagined import Imagined
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.baseline import Baseline, best_default
-from sigmatune.tuning.budget import Budget
-from sigmatune.tuning.forecast import defaults_price, forecast
+from sigmatune.tuning.forecast import defaults_price
 from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.workbench import Workbench
 
@@ -41,35 +39,8 @@ BESIDES = 1.0
 """Seconds for each number of calls that no network takes, such as the bootstrap."""
 
 
-def within(
-    model: Denoiser,
-    settings: TuningSettings,
-    calls: Sequence[int],
-    *,
-    solver: str,
-    stages: Sequence[str],
-    seconds: float,
-    each: float,
-) -> TuningSettings:
-    """The most noises whose least work fits into a time; the fewest there are if none does.
-
-    Args:
-        model: The model; it is not called.
-        settings: The most noises.
-        calls, solver, stages: As for :func:`sigmatune.tuning.forecast.forecast`.
-        seconds: The time.
-        each: Seconds of a network evaluation of a single image.
-    """
-    twin, tried = Imagined.of(model), settings
-    for tried in _falling(settings):
-        bench = Workbench(twin, tried)
-        price = sum(forecast(bench, calls, solver=solver, stages=stages, budget=Budget(), least=True).values())
-        if price * each + BESIDES * len(calls) <= SHARE * seconds:
-            break
-    return tried
-
-
-def _falling(settings: TuningSettings) -> Iterator[TuningSettings]:
+def falling(settings: TuningSettings) -> Iterator[TuningSettings]:
+    """Numbers of noises to try, most first: the given ones, then at most those of :data:`SMALLER`."""
     yield settings
     for fewer in SMALLER:
         yield replace(settings, **{name: min(getattr(settings, name), n) for name, n in fewer.items()})

@@ -20,9 +20,11 @@ from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.both_numbers import ENERGY, both_numbers
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.estimates import TuningJob
+from sigmatune.tuning.measure_choice import MeasureRequest
 from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
+USUAL = MeasureRequest()
 SHOWN = 10
 """How many noises the figure shows: the first of the held-out range, not a selection."""
 
@@ -79,8 +81,7 @@ def run(
     *,
     small: bool = False,
     force: bool = False,
-    measure: str | None = None,
-    measure_options: Mapping[str, Any] | None = None,
+    measure: MeasureRequest = USUAL,
     progress: Progress | None = None,
 ) -> Demo:
     """Tunes a model at two budgets and writes the plans and one figure.
@@ -90,13 +91,13 @@ def run(
         out: Folder to write to, created if missing.
         small: A smaller search.
         force: Replace files that SigmaTune did not write.
-        measure, measure_options: What is minimised, as for :func:`sigmatune.tuning.tune`.
+        measure: What is minimised.
         progress: Receives the work of both budgets as one whole.
 
     Raises:
         SigmaTuneError: if the folder cannot be made or the model cannot be loaded.
     """
-    bench = Workbench(load(model), SMALL if small else FULL, measure=measure, measure_options=measure_options)
+    bench = Workbench(load(model), SMALL if small else FULL, measure=measure.name, measure_options=measure.options)
     parts = Parts(progress, [calls for _, calls in CASES])
     name = Path(model).name
     try:

@@ -29,7 +29,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,15 +40,13 @@ from sigmatune.plan.file import dumps
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
-from sigmatune.support.progress import Parts, Progress
+from sigmatune.support.progress import Parts
 from sigmatune.support.reading import text_of
 from sigmatune.support.run_folder import held
-from sigmatune.training.data import Pictures
 from sigmatune.training.plan_levels import Levelled, Trainable, objective_of
-from sigmatune.training.run_log import Report
 from sigmatune.training.teacher import followed
 from sigmatune.tuning.measure_choice import MeasureChoice
-from sigmatune.workflows.finetune_cost import finetune_estimate, work_of
+from sigmatune.workflows.finetune_cost import ImageNumbers, finetune_estimate, work_of
 from sigmatune.workflows.finetune_job import FinetuneJob
 from sigmatune.workflows.finetune_round import Round, weights_of
 from sigmatune.workflows.finetune_settings import KEEP, TRAINING, FinetuneSettings
@@ -60,42 +57,19 @@ FILE = "finetune.json"
 """What a fine-tuning is of, in its folder."""
 
 
-def finetune(  # noqa: PLR0913 - the front door
-    source: str | Path,
-    plan: Plan | int,
-    images: Pictures,
-    folder: str | Path,
-    *,
-    data: ReferenceData,
-    settings: FinetuneSettings | None = None,
-    solver: str = "dpmpp2m",
-    labels: Sequence[str] | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    log: Callable[[Report], None] | None = None,
-) -> Result:
+def finetune(job: FinetuneJob, plan: Plan | int, *, solver: str = "dpmpp2m") -> Result:
     """Trains weights at the levels of a plan, tunes the plan for the weights, and lets images decide.
 
     Args:
-        source: The model: a bundled name, a folder, a hub id. Its files are only read.
+        job: The model, the images, the folder, and how to work.
         plan: A plan of this model, or a number of network calls for which to tune one first.
-        images: The training images.
-        folder: The folder of all results: ``round-1/``, ..., and at the end ``model/``, ``plan.json``,
-            ``evidence.json``. A stopped run resumes.
-        data: The data to compare images with.
-        settings: Rounds, images, rate and so on.
         solver: The solver, if ``plan`` is a number of calls.
-        labels: A conditional model's classes, of which row i takes entry i; all classes by default.
-        device: "auto", or "cpu" to force the CPU.
-        progress: Receives the current action.
-        log: Sees every line of the training's log.
 
     Raises:
         SigmaTuneError: for a plan of another model or one that cannot be fine-tuned for, images of another shape, a
             folder with another fine-tuning or in which another process works, or a loss that is no longer finite;
             finished work stays.
     """
-    job = FinetuneJob(source, images, Path(folder), data, settings or FinetuneSettings(), labels, device, progress, log)
     check_folder(job.folder)
     with held(job.folder):
         return _run(job, plan, solver)
@@ -137,9 +111,8 @@ def _run(job: FinetuneJob, plan: Plan | int, solver: str) -> Result:
 
 def _parts(job: FinetuneJob, plan: Plan | int, model: Denoiser, solver: str, judge: Judge) -> Parts:
     """The job's one progress, divided among its stages by their network evaluations."""
-    whole = finetune_estimate(
-        model, plan, job.settings, images=len(job.images), judged=(judge.few, job.data.n), solver=solver, each=1.0
-    )
+    numbers = ImageNumbers(len(job.images), judge.few, job.data.n)
+    whole = finetune_estimate(model, plan, job.settings, numbers, solver=solver, each=1.0)
     return Parts(job.progress, work_of(whole, job.settings.rounds))
 
 
@@ -182,5 +155,6 @@ def _claim(job: FinetuneJob, start: Trainable, plan: Plan | int, solver: str) ->
 
 
 __all__ = [
-    "KEEP", "TRAINING", "FinetuneSettings", "ReferenceData", "Result", "check_folder", "finetune", "solver_of", "weights_of",
+    "KEEP", "TRAINING", "FinetuneJob", "FinetuneSettings", "ReferenceData", "Result", "check_folder", "finetune", "solver_of",
+    "weights_of",
 ]  # fmt: skip

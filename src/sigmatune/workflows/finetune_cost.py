@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sigmatune import schedules
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.evaluation.generation import evaluations
@@ -10,8 +12,9 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.estimate import CostEstimate, call_seconds
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.solvers import SOLVERS
-from sigmatune.tuning import error_table
 from sigmatune.tuning.budget import Budget
+from sigmatune.tuning.error_table import TableSize
+from sigmatune.tuning.error_table import evaluations as table_evaluations
 from sigmatune.tuning.estimates import TuningJob
 from sigmatune.workflows.evaluation_estimates import FEATURES
 from sigmatune.workflows.finetune_round import PASSES, TABLE_IMAGES, TABLE_LEVELS
@@ -24,13 +27,27 @@ STAGES = ("training", "error tables", "tuning", "candidates' images")
 """The stages of every round."""
 
 
+@dataclass(frozen=True)
+class ImageNumbers:
+    """How many images a fine-tuning takes.
+
+    Attributes:
+        training: There are to train on.
+        candidate: Of a candidate plan, which ranks it.
+        verdict: Of each side, for the verdict.
+    """
+
+    training: int
+    candidate: int
+    verdict: int
+
+
 def finetune_estimate(
     model: Denoiser,
     plan: Plan | int,
     settings: FinetuneSettings,
+    numbers: ImageNumbers,
     *,
-    images: int,
-    judged: tuple[int, int],
     solver: str = "dpmpp2m",
     each: float | None = None,
 ) -> CostEstimate:
@@ -40,8 +57,7 @@ def finetune_estimate(
         model: The old model; it is called a few times unless ``each`` is given.
         plan: The plan to start from, or a number of calls for which one is tuned first.
         settings: Rounds, images, budget and so on.
-        images: How many training images there are.
-        judged: Images of a candidate, and images of the verdict.
+        numbers: How many images there are to train on, and are drawn.
         solver: The solver, if ``plan`` is a number of calls.
         each: Seconds of a network evaluation of a single image.
     """
@@ -56,10 +72,10 @@ def finetune_estimate(
     tuning = TuningJob([calls], name, method, budget=Budget.of(settings.budget))
     choice = tuning.estimate(model, settings.noises, per_image)
     rounds, keeps = settings.rounds, settings.method == KEEP
-    tables = 2 * error_table.evaluations(model, min(TABLE_IMAGES, images), TABLE_LEVELS)
-    ranked = 0 if keeps else CANDIDATES * evaluations(model, drawn, judged[0])
+    tables = 2 * table_evaluations(model, min(TABLE_IMAGES, numbers.training), TableSize(TABLE_LEVELS))
+    ranked = 0 if keeps else CANDIDATES * evaluations(model, drawn, numbers.candidate)
     defaults = len(schedules.rivals(drawn.steps, model.path, model.default_schedule))
-    verdict = 3 * evaluations(model, drawn, judged[1]) + defaults * evaluations(model, drawn, judged[0])
+    verdict = 3 * evaluations(model, drawn, numbers.verdict) + defaults * evaluations(model, drawn, numbers.candidate)
     parts = {
         "first plan": 0 if isinstance(plan, Plan) else choice.total,
         "training": rounds * settings.training.images * (PASSES + settings.distil),
@@ -68,7 +84,9 @@ def finetune_estimate(
         "candidates' images": rounds * ranked,
         "verdict": verdict,
     }
-    shown = (0 if keeps else rounds * CANDIDATES * judged[0]) + 3 * judged[1] + defaults * judged[0]
+    shown = (
+        (0 if keeps else rounds * CANDIDATES * numbers.candidate) + 3 * numbers.verdict + defaults * numbers.candidate
+    )
     where = "in all" if isinstance(model, Imagined) else f"on {model.device.type}"
     return CostEstimate(parts, per_image, choice.besides * rounds + FEATURES * shown, where)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,30 @@ from sigmatune.workflows.judge import ReferenceData
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """The arguments of :func:`sigmatune.workflows.finetune.finetune`."""
+    """A fine-tuning, but for the plan that it starts from.
+
+    Attributes:
+        source: The model: a bundled name, a folder, a hub id. Its files are only read.
+        images: The training images.
+        folder: The folder of all results: ``round-1/``, ..., and at the end ``model/``, ``plan.json``,
+            ``evidence.json``. A stopped run resumes.
+        data: The data to compare images with.
+        settings: Rounds, images, rate and so on.
+        labels: A conditional model's classes, of which row i takes entry i; all classes by default.
+        device: "auto", or "cpu" to force the CPU.
+        progress: Receives the current action.
+        log: Sees every line of the training's log.
+    """
 
     source: str | Path
     images: Pictures
     folder: Path
     data: ReferenceData
-    settings: FinetuneSettings
-    labels: Sequence[str] | None
-    device: str
-    progress: Progress | None
-    log: Callable[[Report], None] | None
+    settings: FinetuneSettings = field(default_factory=FinetuneSettings)
+    labels: Sequence[str] | None = None
+    device: str = "auto"
+    progress: Progress | None = None
+    log: Callable[[Report], None] | None = None
 
     def conditioned(self, folder: Path) -> Denoiser:
         """The model for sampling; a conditional model cycles through its classes."""

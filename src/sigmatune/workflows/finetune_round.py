@@ -27,7 +27,7 @@ from sigmatune.training.plan_levels import FineTuneOptions, Levelled, Trainable,
 from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.run_log import lines as log_of
 from sigmatune.tuning import discretisation
-from sigmatune.tuning.error_table import ErrorTable, evaluations, tabulate
+from sigmatune.tuning.error_table import ErrorTable, TableSize, evaluations, tabulate
 from sigmatune.workflows.finetune_job import FinetuneJob, paid
 from sigmatune.workflows.finetune_settings import KEEP
 from sigmatune.workflows.judge import Judge
@@ -139,7 +139,8 @@ class Round:
         """The part of the record on work and loss."""
         losses = [loss for line in log_of(self.home / "training") for loss in line["losses"]]
         tenth, state = max(len(losses) // 10, 1), checkpoint.peek(self.home / "training")
-        tables = (evaluations(self.job.conditioned(one.folder), self._rows, TABLE_LEVELS) for one in (self.start, new))
+        size = TableSize(TABLE_LEVELS)
+        tables = (evaluations(self.job.conditioned(one.folder), self._rows, size) for one in (self.start, new))
         return {
             "images": len(losses) * self._training.batch,
             "network_evaluations": {
@@ -163,7 +164,7 @@ class Round:
         if not file.is_file():
             x_0 = images.at(images.some(self._rows))
             model, seed = self.job.conditioned(weights.folder), self.job.settings.noises.seed
-            tabulate(model, x_0, levels=TABLE_LEVELS, seed=seed, engine=self.job.data.engine).save(file)
+            tabulate(model, x_0, TableSize(TABLE_LEVELS, seed), engine=self.job.data.engine).save(file)
         return ErrorTable.load(file)
 
     # ------------------------------------------------------------------------------------------------------------- solve

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from sigmatune import measures, solvers
 from sigmatune.core.denoiser import Denoiser
+from sigmatune.evaluation.execution import PLAIN, Execution
 from sigmatune.evaluation.generation import end_points
 from sigmatune.evaluation.leaderboard import Entry, Row
 from sigmatune.evaluation.paired_distance import FIRST, MOST, UNSETTLED, together
 from sigmatune.plan import Plan
 from sigmatune.plan.reference import reference_plan
-from sigmatune.support.engine import LOCAL, Engine
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.support.progress import Parts, Progress
+from sigmatune.support.progress import Parts
 
 FAR = 2**31
 """No tuning uses noises with an index as large as this."""
@@ -44,43 +43,25 @@ def asked_for(noises: int, n: int) -> int:
     raise SigmaTuneError(f"paired errors are of {LEAST} to {MOST} noises, or of 0 for none, not {noises}.")
 
 
-def with_errors(
-    model: Denoiser,
-    rows: Sequence[Row],
-    noises: int,
-    *,
-    seed: int = 0,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    engine: Engine = LOCAL,
-) -> list[Row]:
+def with_errors(model: Denoiser, rows: Sequence[Row], noises: int, execution: Execution = PLAIN) -> list[Row]:
     """Adds the paired errors to the rows of a leaderboard; entries without one get the reason, and with 0 noises none has one.
 
     Args:
         model: The denoiser.
         rows: The measured entries.
         noises: How many noises (:func:`asked_for`); each costs the reference's calls, 144 or more, and the entries'.
-        seed: Their seed.
-        folder: Keeps the end points.
-        progress: Receives the current action.
-        engine: Where the network runs.
+        execution: How; its folder keeps the end points.
     """
     if noises == 0:
         return list(rows)
-    chosen, whys = planned([row.entry for row in rows], noises, seed)
+    chosen, whys = planned([row.entry for row in rows], noises, execution.seed)
     if all(whys):
         return [replace(row, unpaired=why) for row, why in zip(rows, whys, strict=True)]
-    parts = Parts(progress, [1, PAIRED])
-    fine, of_reference = reference_plan(model, FIRST), parts.take()
-    exact = end_points(model, fine, chosen, seed=seed, folder=folder, progress=of_reference, engine=engine)
+    parts = Parts(execution.progress, [1, PAIRED])
+    exact = end_points(model, reference_plan(model, FIRST), chosen, execution.reporting(parts.take()))
     measure = measures.fit(measures.default_measure(tuple(model.shape)), exact, model)
     plans = [row.entry.plan for row, why in zip(rows, whys, strict=True) if not why]
-    measured = iter(
-        together(
-            model, plans, noises, seed=seed, first=chosen.start, measure=measure, folder=folder, progress=parts.take(),
-            engine=engine,
-        )
-    )  # fmt: skip
+    measured = iter(together(model, plans, chosen, measure=measure, execution=execution.reporting(parts.take())))
     figures = [None if why else next(measured) for why in whys]
     return [
         replace(row, paired=figure, unpaired=why or ("" if figure is not None else UNSETTLED))

@@ -24,6 +24,7 @@ from sigmatune.core import identity
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation import generation
+from sigmatune.evaluation.execution import Execution
 from sigmatune.evaluation.extractors import Extractor
 from sigmatune.evaluation.paired_distance import FIRST, MOST_DOUBLINGS, ErrorMeasure, settle
 from sigmatune.evaluation.record import versions
@@ -149,20 +150,16 @@ class ShardedJob:
                     only=[piece.rows for piece in group], progress=parts.take(), engine=engine,
                 )  # fmt: skip
         for block in blocks:
-            self._settle(block.rows, folder, parts.take(), engine)
+            self._settle(block.rows, Execution(self.seed, folder, progress=parts.take(), engine=engine))
         shares.finish(folder, share, self.identity, self._homes(folder))
 
-    def _settle(self, rows: range, folder: Path, progress: Progress, engine: Engine) -> None:
-        measure = self._fitted(rows, folder) if self.measure == "default" else self.measure
-        settle(
-            self.model, self.compared, rows, seed=self.seed, measure=measure, folder=folder, progress=progress, engine=engine
-        )  # fmt: skip
+    def _settle(self, rows: range, execution: Execution) -> None:
+        measure = self._fitted(rows, execution.folder) if self.measure == "default" else self.measure
+        settle(self.model, self.compared, rows, measure=measure, execution=execution)
 
-    def _fitted(self, rows: range, folder: Path) -> ErrorMeasure | None:
+    def _fitted(self, rows: range, folder: Path | None) -> ErrorMeasure | None:
         """The default measure of some rows: close to that of all, and it only decides when to stop."""
-        exact = generation.end_points(
-            self.model, reference_plan(self.model, FIRST), rows, seed=self.seed, folder=folder
-        )
+        exact = generation.end_points(self.model, reference_plan(self.model, FIRST), rows, Execution(self.seed, folder))
         try:
             return measures.fit(measures.default_measure(tuple(self.model.shape)), exact, self.model)
         except SigmaTuneError:  # too few rows

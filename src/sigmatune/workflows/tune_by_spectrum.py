@@ -21,17 +21,17 @@ from sigmatune.plan.estimate import CostEstimate
 from sigmatune.plan.tuned_for import tuned_for
 from sigmatune.support.progress import Progress
 from sigmatune.tuning.gaussian_optimum import Modes
-from sigmatune.tuning.spectral_search import STRENGTH, Levels, Measure, choose
+from sigmatune.tuning.spectral_search import STRENGTH, SpectralSearch, choose
 from sigmatune.workflows.evaluation_estimates import estimate
 from sigmatune.workflows.judge import LEAST, ImageVerdict, Judge, ReferenceData
 
-KINDS: tuple[tuple[Levels, Measure, bool], ...] = (
-    ("curve", "whitened", True),
-    ("curve", "rms", True),
-    ("curve", "whitened", False),
-    ("free", "whitened", False),
+KINDS: tuple[tuple[SpectralSearch, bool], ...] = (
+    (SpectralSearch("curve", "whitened"), True),
+    (SpectralSearch("curve", "rms"), True),
+    (SpectralSearch("curve", "whitened"), False),
+    (SpectralSearch("free", "whitened"), False),
 )
-"""Candidate searches: freedom of the levels, measure of the error, and whether to choose the amount of noise."""
+"""Candidate searches, each with whether it chooses the amount of noise."""
 
 Named = tuple[str, Plan]
 
@@ -87,20 +87,25 @@ def tune_by_spectrum(
 def _candidates(model: Denoiser, solver: str, calls: int, modes: Modes) -> list[Named]:
     candidates: list[Named] = []
     known = solvers.solver(solver).defaults
-    for levels, measure, noise in KINDS:
+    for search, noise in KINDS:
         kept = {} if noise else {name: value for name, value in known.items() if name in STRENGTH}
-        choice = partial(_chosen, model, solver, modes, {"levels": levels, "measure": measure, **kept})
+        choice = partial(_chosen, model, solver, modes, search, kept)
         plan = largest(choice, solvers.solver(solver), calls, model)
         strength = {key: value for key, value in plan.solver_options.items() if key in STRENGTH}
         said = ", ".join(
-            [f"{levels} by the spectrum, {measure} error", *(f"{key}={value:.3g}" for key, value in strength.items())]
+            [
+                f"{search.levels} by the spectrum, {search.measure} error",
+                *(f"{key}={value:.3g}" for key, value in strength.items()),
+            ]
         )
         candidates.append((said, plan))
     return candidates
 
 
-def _chosen(model: Denoiser, solver: str, modes: Modes, given: Mapping[str, Any], steps: int) -> Plan:
-    choice = choose(solver, steps, modes, model.path, **given)
+def _chosen(
+    model: Denoiser, solver: str, modes: Modes, search: SpectralSearch, kept: Mapping[str, Any], steps: int
+) -> Plan:
+    choice = choose(solver, steps, modes, model.path, search, **kept)
     return compile_plan(choice.schedule, solver, model, **choice.options)
 
 
