@@ -81,6 +81,12 @@ def test_it_is_the_mean_of_the_log_and_not_the_log_of_the_mean():
     assert found[:, 5].mean() == pytest.approx(np.log(3) - GAMMA / 2, abs=0.01)
 
 
+def test_the_magnitudes_of_a_row_do_not_depend_on_the_other_rows():
+    """Bodies and tails of arrays: numbers of modes that no vector of a processor divides."""
+    x = torch.randn(2000, 1, 7, 7, generator=torch.Generator().manual_seed(0))
+    assert_array_equal(np.concatenate([log_magnitudes(x[i : i + 1]) for i in range(len(x))]), log_magnitudes(x))
+
+
 def test_magnitudes_of_nothing_are_floored_and_nan_is_refused():
     assert_array_equal(log_magnitudes(torch.zeros(1, 1, 4, 4)), np.full((1, 3), np.log(FLOOR)))
     with pytest.raises(SigmaTuneError, match="NaN or infinity; it cannot be analysed"):

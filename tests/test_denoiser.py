@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.guidance import Guided
 from sigmatune.core.wrappers import Counted, Observed, Wrapper
+from sigmatune.models import load
 from sigmatune.models.analytic import gaussian
+from sigmatune.models.predictions import alpha_s
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.support.errors import SigmaTuneError
 
@@ -38,6 +40,23 @@ def test_one_level_for_all_rows_or_one_for_each():
     rows = inner(z, torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64))
     for i, level in enumerate((0.1, 1.0, 10.0)):
         torch.testing.assert_close(rows[i : i + 1], inner(z[i : i + 1], level), rtol=1e-14, atol=1e-14)
+
+
+def test_the_scales_of_a_row_depend_on_its_level_alone():
+    drawn = torch.randn(4001, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    levels = (3 * drawn).exp().clamp(0.002, 80)
+    seen = []
+    function = load(lambda x, sigma: seen.append(x) or x, shape=(1,), dtype=torch.float64)
+    z = torch.ones(4001, 1, dtype=torch.float64)
+    function(z, levels)
+    scales = [*alpha_s(levels), seen.pop()]
+    for i, level in enumerate(levels):
+        function(z[:1], level)
+        for together, alone in zip(scales, (*alpha_s(level[None]), seen.pop()), strict=True):
+            assert together[i] == alone[0]
+    torch.testing.assert_close(scales[0], torch.cos(torch.atan(levels)), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(scales[1], torch.sin(torch.atan(levels)), rtol=1e-12, atol=1e-13)
+    assert torch.stack(alpha_s(torch.tensor([INF], dtype=torch.float64))).flatten().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("sigma", [torch.ones(2), torch.ones(3, 1), torch.ones(4), torch.ones(0)])

@@ -276,6 +276,8 @@ def test_places_that_are_no_places(refused, tmp_path):
     ):  # fmt: skip
         for force in ((), ("--force",)):
             assert said in refused(*PLAN, out, *force)
+    (tmp_path / "link.json").symlink_to("missing/p.json")
+    assert f"there is no folder {tmp_path / 'missing'}" in refused(*PLAN, "link.json")
 
 
 @LINUX

@@ -66,6 +66,16 @@ def test_a_registry_does_not_contradict_itself(where):
 
 
 @pytest.mark.parametrize("where", ALL)
+@pytest.mark.parametrize("name", [3, None, ("euler",)])
+def test_what_is_no_text_is_no_name(where, name):
+    registry = ALL[where]
+    assert name not in registry
+    assert not registry.knows(name)
+    with pytest.raises(SigmaTuneError, match="is a text, not"):
+        registry[name]
+
+
+@pytest.mark.parametrize("where", ALL)
 def test_every_alias_leads_to_one_member_and_hides_none(where):
     registry = ALL[where]
     for alias, name in registry.aliases.items():

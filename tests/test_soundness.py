@@ -58,6 +58,10 @@ def by_size(x, sigma):
     return shrinking(x, sigma) / len(x)
 
 
+def by_place(x, sigma):
+    return shrinking(x, sigma) * (1 + 0.01 * torch.arange(len(x)).to(x).view(-1, 1, 1, 1))
+
+
 def normed():
     return torch.nn.Sequential(torch.nn.BatchNorm2d(1))
 
@@ -85,6 +89,7 @@ BAD = {
     "couples": (lambda: coupled, "depends on the rows beside it"),
     "batch norm": (lambda: Taking(normed()), "depends on the rows beside it"),
     "the size": (lambda: by_size, "depends on the rows beside it"),
+    "the place": (lambda: by_place, "or on its place among them"),
 }
 WORK = {
     "tune": lambda model: tune(model, 3, solver="euler", method="search", settings=QUICK),
@@ -236,6 +241,13 @@ def test_where_every_plan_is_exact_there_is_no_gain(name, solver, shape):
         assert plan.evidence["gain"] is False
         assert plan.evidence["verdict"].startswith("no gain")
         assert "up to rounding" in plan.evidence["verdict"]
+
+
+@pytest.mark.parametrize("name", ["a constant", "its input"])
+def test_on_a_grid_there_is_no_gain_either_where_no_mode_has_power(name):
+    settings = TuningSettings(tuning=4, validation=4, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
+    plan = tune(load(FLAT[name], shape=(1, 8, 8)), 3, solver="euler", method="trajectory", settings=settings)
+    assert plan.evidence["verdict"].startswith("no gain")
 
 
 def test_a_plan_of_the_rounding_of_its_arithmetic_is_no_better_than_another():

@@ -39,6 +39,7 @@ from sigmatune.schedules import FAMILIES, MOST_STEPS, build
 from sigmatune.solvers import solver as solver_of
 from sigmatune.spectra.rings import binning, rings, whole_rings
 from sigmatune.statistics.pieces import pieces
+from sigmatune.support.elementwise import magnitude
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_bytes
 from sigmatune.support.pixels import first_unsound
@@ -205,7 +206,7 @@ def log_magnitudes(images: torch.Tensor) -> Array:
 def _log_magnitudes(images: torch.Tensor) -> Array:
     wide = images.to("cpu", torch.float64)
     height, width = wide.shape[-2:]
-    logs = torch.fft.fft2(wide, norm="ortho").abs().clamp_(min=FLOOR).log_().mean(dim=1).flatten(1)
+    logs = magnitude(torch.fft.fft2(wide, norm="ortho")).clamp_(min=FLOOR).log_().mean(dim=1).flatten(1)
     kept, ring = whole_rings(height, width), torch.from_numpy(_ring_of_modes(height, width))
     sums = logs.new_zeros(len(logs), kept + 1).index_add_(1, ring, logs)[:, :kept].numpy()
     if not np.isfinite(sums).all():

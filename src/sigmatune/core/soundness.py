@@ -5,11 +5,12 @@ function: the same input gives the same output, and a row's output does not depe
 violates the first, batch norm in training mode the second. So one row a is evaluated three times, at a level in the
 middle of the range,
 
-.. math:: D([a, b]), \quad D([a, c]), \quad D([a])
+.. math:: D([a, b]), \quad D([c, a]), \quad D([a])
 
 The first two use the same kernels, so they are almost equal even in half precision: they differ by more than
-:data:`SAME` only if the network draws or couples. In a batch of another size other kernels round differently, by a few
-percent in a deep half-precision network; more than :data:`ALONE` means that the size itself enters. Only where the
+:data:`SAME` only if the network draws, couples, or treats places differently. In a batch of another size other kernels
+round differently, by a few percent in a deep half-precision network; more than :data:`ALONE` means that the size itself
+enters. Only where the
 outputs differ, further calls distinguish a network that draws random numbers from one that couples rows.
 
 A network that draws rarely, such as one that leaves out whole rows, channels or layers, may give three equal answers.
@@ -125,8 +126,8 @@ def _check(model: Denoiser, index: int) -> None:
 
     if (drawn := repeated(_repeats(model))) > limit:
         raise SigmaTuneError(_draws(drawn))
-    for rest, most in ((answers(a, c), limit), (answers(a), max(ALONE, limit))):
-        if (away := _apart(both[0], rest[0])) > most:
+    for rest, most in ((answers(c, a), limit), (answers(a), max(ALONE, limit))):
+        if (away := _apart(both[0], rest[-1])) > most:
             drawn = repeated(REPEATS)
             raise SigmaTuneError(_draws(drawn) if drawn > limit else _couples(away))
 
@@ -145,8 +146,9 @@ def _draws(away: float) -> str:
 
 def _couples(away: float) -> str:
     return (
-        f"the network's output for a row depends on the rows beside it, by {away:.2g} of the output, so image i would "
-        "depend on its batch; put it in eval mode, network.eval(), or make it treat each row independently."
+        "the network's output for a row depends on the rows beside it, or on its place among them, by "
+        f"{away:.2g} of the output, so image i would depend on its batch; put it in eval mode, network.eval(), or make it "
+        "treat each row independently."
     )
 
 

@@ -81,10 +81,7 @@ class Row:
 
 
 def entries(
-    model: Denoiser,
-    families: Sequence[tuple[str, Mapping[str, float]]],
-    names: Sequence[str],
-    budgets: Sequence[int],
+    model: Denoiser, families: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str], budgets: Sequence[int]
 ) -> list[Entry]:
     """Compiles every family with every solver for every budget; combinations that the path does not allow are left out.
 

@@ -37,6 +37,7 @@ from sigmatune.plan import file as plan_file
 from sigmatune.plan.document import TableFields, table_of
 from sigmatune.plan.file import loads as read_plan
 from sigmatune.solvers import POSITION
+from sigmatune.support.elementwise import unit_hypot
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import write_text
 from sigmatune.support.json_file import Strict, validated
@@ -62,10 +63,7 @@ class Values(Analytic):
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         column = sigma.view(-1, 1, 1, 1)
-        alpha, s = (
-            1 / torch.hypot(torch.ones_like(column), column),
-            1 / torch.hypot(torch.ones_like(column), 1 / column),
-        )
+        alpha, s = 1 / unit_hypot(column), 1 / unit_hypot(1 / column)
         return alpha * self.variance / (alpha**2 * self.variance + s**2) * z
 
 

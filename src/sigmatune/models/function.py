@@ -14,6 +14,7 @@ from sigmatune.core.digests import module_of
 from sigmatune.core.identity import Identity
 from sigmatune.models.network import NetworkDenoiser, name_of, pick_device, process_of
 from sigmatune.noise import VE, Flow, NoisePath
+from sigmatune.support.elementwise import unit_hypot
 from sigmatune.support.errors import SigmaTuneError, unknown_name
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
@@ -54,7 +55,7 @@ class FunctionDenoiser(Denoiser):
 
     def denoise(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         self.path.check(sigma.numpy(force=True))
-        scale = torch.hypot(sigma, torch.ones_like(sigma)).to(z).view(-1, *[1] * (z.ndim - 1))
+        scale = unit_hypot(sigma).to(z).view(-1, *[1] * (z.ndim - 1))
         level = sigma.to(z.device, self.network_dtype, copy=True)
         x0 = self.function((scale * z).to(self.network_dtype), level)
         return checked_output(x0, z, "D(x, sigma)").to(z.dtype, copy=True)

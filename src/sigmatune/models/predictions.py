@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sigmatune.support.elementwise import unit_hypot
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.registry import Registry
 
@@ -55,8 +56,7 @@ def alpha_s(sigma: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         sigma: Levels of any shape, in (0, inf]; at infinity alpha is 0 and s is 1.
     """
-    one = torch.ones_like(sigma)
-    return 1 / torch.hypot(one, sigma), 1 / torch.hypot(one, 1 / sigma)
+    return 1 / unit_hypot(sigma), 1 / unit_hypot(1 / sigma)
 
 
 def from_epsilon(eps: Tensor, x_t: Tensor, sigma: Tensor) -> Tensor:

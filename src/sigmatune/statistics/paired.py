@@ -80,7 +80,10 @@ def compare(plan: Array, default: Array, *, seed: int = 0) -> Comparison:
     if plan.shape != default.shape or plan.ndim != 1 or len(plan) < 2:
         raise SigmaTuneError(f"need two equally long lists of errors, not shapes {plan.shape} and {default.shape}.")
     if not (np.all(np.isfinite(plan) & (plan > 0)) and np.all(np.isfinite(default) & (default > 0))):
-        raise SigmaTuneError("errors must be positive and finite; a model that returns NaN cannot be tuned.")
+        raise SigmaTuneError(
+            "errors must be positive and finite; a model that returns NaN cannot be tuned, nor data so large or small "
+            "that their squares leave float32: scale them to about 1."
+        )
     ratios = np.log(plan) - np.log(default)
     low, high = percentile_interval(
         ratios, partial(trim_mean, proportiontocut=TRIM, axis=1), seed=seed, resamples=RESAMPLES

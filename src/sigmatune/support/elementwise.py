@@ -1,7 +1,9 @@
 """Elementwise functions whose result for one element depends on that element alone, to the bit.
 
 torch computes some functions, powers among them, by one formula in the body of an array and by another, whose last bit can
-differ, in its tail (seen on AVX2). A row of a batch would then depend on the batch's size. exp, log and log1p do not.
+differ, in its tail (seen on AVX2: powers, hypot, sinh, the absolute value of complex numbers). A row of a batch would then
+depend on the batch's size. exp, log and log1p do not, and IEEE 754 rounds sums, products, quotients and square roots alike
+everywhere.
 """
 
 from __future__ import annotations
@@ -25,6 +27,25 @@ def power(base: torch.Tensor, exponent: float | torch.Tensor) -> torch.Tensor:
     if not isinstance(exponent, torch.Tensor) and exponent in EXACT:
         return base**exponent
     return torch.exp(exponent * torch.log(base))
+
+
+def unit_hypot(x: torch.Tensor) -> torch.Tensor:
+    r"""Computes :math:`\sqrt{1 + x^2}`; infinite where x is, or from 1.4e154 on.
+
+    Args:
+        x: A tensor of any shape.
+    """
+    return torch.sqrt(1 + x.square())
+
+
+def magnitude(x: torch.Tensor) -> torch.Tensor:
+    r"""Computes :math:`|x| = \sqrt{(\Re x)^2 + (\Im x)^2}`.
+
+    Args:
+        x: A complex tensor whose squares neither overflow nor vanish.
+    """
+    real, imaginary = torch.view_as_real(x).square().unbind(dim=-1)
+    return torch.sqrt(real + imaginary)
 
 
 def logaddexp(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,9 @@ def check(
             raise SigmaTuneError("outputs must be files, not -; give the name of a file.")
         target = regular(path)
         if not target.parent.is_dir():
-            raise SigmaTuneError(f"there is no folder {path.parent}; make it first.")
+            raise SigmaTuneError(
+                f"there is no folder {target.parent if path.is_symlink() else path.parent}; make it first."
+            )
         _refuse_inputs(path, target, read)
         _refuse_foreign(path, target, kind, force=force)
     for folder in [*folders, *homes]:

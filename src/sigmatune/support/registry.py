@@ -44,6 +44,8 @@ class Registry(Mapping[str, T], Generic[T]):
         return member
 
     def _member(self, name: str) -> T | None:
+        if not isinstance(name, str):  # some of them describes no member either
+            return None
         member = self._members.get(self.aliases.get(name, name))
         return self._make(name) if member is None else member
 

@@ -179,8 +179,9 @@ class RingModes(FollowedModes):
 def _shares(size: Whole, value: Array, most: int) -> Whole:
     """How many of each group's members to take: a few of each, then in proportion to the groups' values; most in all."""
     taken = np.minimum(size, FEW)
+    least = float(value.max()) * 1e-9 or 1.0  # where nothing has power all groups are alike
     while (room := most - taken.sum()) > 0 and (taken < size).any():
-        wanted = np.where(taken < size, np.maximum(value, value.max() * 1e-9), 0)
+        wanted = np.where(taken < size, np.maximum(value, least), 0)
         more = np.floor(room * wanted / wanted.sum()).astype(int)
         if not more.any():
             break
