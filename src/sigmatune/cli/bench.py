@@ -97,6 +97,7 @@ def bench(
     """
     from sigmatune.evaluation import leaderboard
     from sigmatune.evaluation.execution import Execution
+    from sigmatune.evaluation.measuring import check_names
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
@@ -112,6 +113,7 @@ def bench(
     noises = asked_for(paired, n)
     assumed(each, dry_run=dry_run)
     named_plans = _plans(families, solvers, calls, plans)
+    check_names(metrics, extractor)  # "paired" is none here: it has an option of its own
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
     asked.check(model, seed, engine, dry_run=dry_run)
     denoiser, remarks = counted(model, device, {}, each, *list(named_plans.values())[:1])
