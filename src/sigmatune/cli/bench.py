@@ -97,7 +97,6 @@ def bench(
     """
     from sigmatune.evaluation import leaderboard
     from sigmatune.evaluation.execution import Execution
-    from sigmatune.evaluation.measuring import check_names
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.evaluation_estimates import leaderboard_estimate
     from sigmatune.workflows.paired_errors import asked_for, with_errors
@@ -113,9 +112,8 @@ def bench(
     noises = asked_for(paired, n)
     assumed(each, dry_run=dry_run)
     named_plans = _plans(families, solvers, calls, plans)
-    check_names(metrics, extractor)  # "paired" is none here: it has an option of its own
     asked = Measuring(metrics, extractor, spaces, reference, size, device, values)
-    asked.check(model, seed, engine, dry_run=dry_run)
+    asked.check_sets(model, seed, engine, dry_run=dry_run)
     denoiser, remarks = counted(model, device, {}, each, *list(named_plans.values())[:1])
     competitors = _competitors(denoiser, families, solvers, calls, named_plans)
     estimate = division.estimate(leaderboard_estimate(denoiser, competitors, n, noises, each=each))

@@ -87,6 +87,13 @@ class Measuring:
         elif self._opened is None and needed:
             evaluate.check(wanted, None, ())
 
+    def check_sets(self, model: str, seed: int, engine: str, *, dry_run: bool = False) -> None:
+        """The same where the paired error is none of the metrics, because it has an option of its own."""
+        from sigmatune.evaluation import measuring
+
+        measuring.check_names(self.metrics, self.extractor)
+        self.check(model, seed, engine, dry_run=dry_run)
+
     def wanted(self, shape: tuple[int, ...]) -> Wanted:
         """The requested metrics for images of a shape.
 
