@@ -185,6 +185,14 @@ def test_rounding_of_half_precision_is_no_coupling(dtype):
     assert soundness.check(model) == 5
 
 
+@pytest.mark.parametrize("dtype", HALF)
+def test_rounding_of_half_precision_that_depends_on_the_place_is_no_coupling(dtype):
+    def placed(x, sigma):
+        return (shrinking(x, sigma) * torch.linspace(1, 1 + 0.03 * (len(x) - 1), len(x)).view(-1, 1, 1, 1)).to(dtype)
+
+    assert soundness.check(load(placed, shape=SHAPE, dtype=dtype)) == 5
+
+
 # ------------------------------------------------------------------------------------------------- what a function may do
 
 
