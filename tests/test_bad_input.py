@@ -380,6 +380,9 @@ def test_messages_are_fit_to_be_shown():
     assert reason(ValueError("<function f at 0x7f00aa00bb11> takes x\nand more")) == "... takes x"
     assert reason(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
     assert reason(ValueError()) == "ValueError"
+    with pytest.raises(ValueError, match="limit") as caught:
+        int("9" * 5000)
+    assert reason(caught.value) == "a whole number has too many digits"
 
 
 # ----------------------------------------------------------------------------------------------------------- size and kind
@@ -452,7 +455,13 @@ def test_archives_that_unpack_to_far_more(refused, tmp_path):
     )
     assert "shorten them" in refused("spectrum", "labels.npz", "--by-class")
     _archive(tmp_path / "lie.npz", images=npy_bytes((10**9, 8, 8), "|u1", data=bytes(128)))
-    assert "cannot be read" in refused("spectrum", "lie.npz")
+    assert "images is cut off: its header states 59.6 GiB, and 128 bytes follow" in refused("spectrum", "lie.npz")
+    (tmp_path / "lie.npy").write_bytes(npy_bytes((10**9, 8, 8), "|u1", data=bytes(128)))
+    assert "is cut off: its header states 59.6 GiB, and 128 bytes follow" in refused("spectrum", "lie.npy")
+    (tmp_path / "below.npy").write_bytes(npy_bytes((-1, 8, 8), "|u1", data=bytes(128)))
+    assert "its header states a negative length" in refused("spectrum", "below.npy")
+    _archive(tmp_path / "short.npz", header=npy_bytes((4,), "<f8", data=bytes(8)))
+    assert "header is cut off: its header states 32 bytes, and 8 bytes follow" in refused(*evaluate, "short.npz")
 
 
 def test_an_archive_whose_directory_says_too_much(refused, tmp_path, monkeypatch):

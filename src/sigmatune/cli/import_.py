@@ -40,7 +40,7 @@ def import_(
             print(f"{table.name:10} {table.model}: {table.source}")
         return
     may_write((out, "plan"), model=model, inputs=[] if source in tables.TABLES else [source], force=force)
-    if source not in tables.TABLES and not Path(source).is_file():
+    if source not in tables.TABLES and not Path(source).exists():  # a pipe or folder is refused as one
         raise SigmaTuneError(
             f"there is neither a file nor a published table {source!r}; `sigmatune import list` names these."
         )

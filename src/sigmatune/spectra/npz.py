@@ -92,9 +92,11 @@ def whole(path: Path, *, most: int = ARRAYS) -> dict[str, npt.NDArray[Any]]:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > most:
             raise SigmaTuneError(f"{path} unpacks to {size(unpacked)}, and at most {size(most)} are read.")
-        stated = sum(array.bytes for array in arrays(path).values())
-        if stated > most:
+        found = arrays(path).values()
+        if (stated := sum(array.bytes for array in found)) > most:
             raise SigmaTuneError(f"{path} states arrays of {size(stated)}, and at most {size(most)} are read.")
+        for array in found:
+            _enough(array.name, array.bytes, array.held)
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
 
@@ -108,6 +110,7 @@ class Stored:
         name: The array's key.
         shape, dtype: Of the array.
         fortran: Whether it is stored by columns.
+        held: Bytes that follow the header.
     """
 
     path: Path
@@ -115,6 +118,7 @@ class Stored:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
+    held: int
 
     @property
     def bytes(self) -> int:
@@ -143,11 +147,11 @@ def arrays(path: Path) -> dict[str, Stored]:
     """
     stored = {}
     with reading(path), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if member.endswith(".npy"):
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
                 with archive.open(member) as stream:
-                    name = member.removesuffix(".npy")
-                    stored[name] = Stored(path, name, *_header(stream))
+                    name = member.filename.removesuffix(".npy")
+                    stored[name] = Stored(path, name, *_header(stream), held=member.file_size - stream.tell())
     return stored
 
 
@@ -180,6 +184,8 @@ def choose(path: Path, key: str | None) -> Stored:
         )
     if stored[name].fortran:
         raise SigmaTuneError(f"{name} of {path} is stored by columns; save np.ascontiguousarray(...) of it instead.")
+    with reading(path):
+        _enough(name, stored[name].bytes, stored[name].held)
     return stored[name]
 
 
@@ -204,6 +210,24 @@ def labels(path: Path, images: Stored) -> list[str] | None:
     if array.dtype.itemsize > LABEL:
         raise SigmaTuneError(f"{array.name} of {path} has labels of {size(array.dtype.itemsize)}; shorten them.")
     return [str(label) for run in array.runs(2**10) for label in run.astype(str)]
+
+
+def check_npy(path: Path) -> None:
+    """Refuses a ``.npy`` file whose header states what it does not hold.
+
+    Raises:
+        SigmaTuneError: in one sentence that names the file.
+    """
+    with reading(path), path.open("rb") as stream:
+        if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+            stream.seek(0)
+            shape, _, dtype = _header(stream)
+            _enough("the array", math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell())
+
+
+def _enough(name: str, stated: int, held: int) -> None:
+    if stated > held:
+        raise ValueError(f"{name} is cut off: its header states {size(stated)}, and {size(held)} follow")
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -220,6 +220,7 @@ def _slices(source: torch.Tensor | Numbers) -> Runs:
 
 
 def _npy(path: Path, layout: Layout, batch: int, target: ImageFormat) -> Images:
+    npz.check_npy(path)
     with npz.reading(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     return _arrays(_Stack(str(path), array.shape, array.dtype, _slices(array)), layout, batch, target)
