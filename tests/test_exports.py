@@ -486,7 +486,7 @@ def test_export_and_import_on_the_command_line(run, tmp_path):
         (("export", "plan.json", "--to", "diffusers-stock"), "no sampler"),
         (("import", "nothing.txt"), "neither a file nor a published table"),
         (("import", "/dev/zero"), "cannot read /dev/zero: it is a device"),
-        (("import", "."), "cannot read .: it is a folder"),
+        (("import", "/proc"), "cannot read /proc: it is a folder"),
     ):
         code, _, err = run(*wrong)
         assert code == 2

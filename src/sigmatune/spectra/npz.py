@@ -92,10 +92,10 @@ def whole(path: Path, *, most: int = ARRAYS) -> dict[str, npt.NDArray[Any]]:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > most:
             raise SigmaTuneError(f"{path} unpacks to {size(unpacked)}, and at most {size(most)} are read.")
-        found = arrays(path).values()
-        if (stated := sum(array.bytes for array in found)) > most:
+        members = arrays(path).values()
+        if (stated := sum(array.bytes for array in members)) > most:
             raise SigmaTuneError(f"{path} states arrays of {size(stated)}, and at most {size(most)} are read.")
-        for array in found:
+        for array in members:
             _enough(array.name, array.bytes, array.held)
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

@@ -110,9 +110,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, KeyError) and error.args:
         return f"{shown(error.args[0])} is missing"
     text = str(error)[: 16 * REASON].strip()
-    if "set_int_max_str_digits" in text:
-        return "a whole number has too many digits"
-    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    lines = ["a whole number has too many digits"] if "set_int_max_str_digits" in text else text.splitlines()
+    first = next((line.strip() for line in lines if line.strip()), type(error).__name__)
     return shortened(visible(_INTERNALS.sub("...", first)), REASON).rstrip(".")
 
 
