@@ -43,7 +43,7 @@ def objective(counted=None, **options):
     bench = Workbench(counted or model(), SETTINGS)
     start = build("karras", CALLS, bench.model.path)
     parameters = Parameters(start, "dpmpp2m", (0.01, 50.0), Freedom(coefficients=True))
-    return by_gradient._Objective(bench, parameters, None, lambda price: True)
+    return by_gradient._Objective(bench, parameters)
 
 
 def test_keeping_and_recomputing_give_the_same_gradient(monkeypatch):
