@@ -557,7 +557,7 @@ def _without_memory(folder, sender):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads how much memory is taken as Linux says it")
 def test_a_checkpoint_for_which_memory_is_short_leaves_the_last_one(tmp_path):
     """Safetensors aborts the process with a backtrace where it gets no memory."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork has the locks and arenas of whatever ran before
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_without_memory, args=(tmp_path, sender))
     process.start()

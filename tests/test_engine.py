@@ -133,8 +133,8 @@ def test_a_spectrum_has_the_same_bits_on_other_workers(by_class, tmp_path):
 def test_fine_tuning_judges_and_tunes_on_the_engine(run, monkeypatch):
     there, seen = Counted(), []
 
-    def stopped(*_, data, **__):
-        seen.append(data.engine)
+    def stopped(job, *_, **__):
+        seen.append(job.data.engine)
         raise SigmaTuneError("stopped here.")
 
     monkeypatch.setattr("sigmatune.support.engine.engine", {"ray": nullcontext(there)}.__getitem__)

@@ -291,7 +291,7 @@ def test_a_gradient_of_large_images_takes_rows_one_after_the_other(monkeypatch):
         bench = Workbench(gaussian(VE(0.02, 20.0)), replace(SETTINGS, micro_batch=6))
         start = build("karras", 4, bench.model.path)
         parameters = by_gradient.Parameters(start, "euler", (0.02, 20.0), by_gradient.Freedom())
-        objective = by_gradient._Objective(bench, parameters, None, lambda price: True)
+        objective = by_gradient._Objective(bench, parameters)
         return objective.at_once, objective(np.zeros(objective.size)), bench.spent("gradient")
 
     together, (value, slope), price = found()

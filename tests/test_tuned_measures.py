@@ -338,7 +338,7 @@ def test_the_score_of_a_trajectory_is_what_sampling_gives(benches, solver):
 def test_the_gradient_is_that_of_the_measures_loss(benches, measure, freedom):
     bench = benches[measure]
     parameters = Parameters(build("karras", 3, bench.model.path), "euler", (0.01, 40.0), freedom)
-    objective = _Objective(bench, parameters, None, lambda price: True)
+    objective = _Objective(bench, parameters)
     rng = np.random.default_rng(0)
     x, direction = 0.05 * rng.normal(size=(2, objective.size))
     value, gradient = objective(x)
@@ -354,7 +354,7 @@ def test_with_root_mean_squares_every_formula_is_what_it_was_bit_for_bit(benches
     x, exact = bench.outputs(karras(bench), "tuning"), bench.reference("tuning")
     parameters = Parameters(build("karras", 3, bench.model.path), "euler", (0.01, 40.0), Freedom())
     e = (x.double() - exact.double()).flatten(1).square().mean(dim=1).clamp(min=1e-24).sqrt()
-    assert torch.equal(_Objective(bench, parameters, None, lambda price: True)._errors(x, exact), e)
+    assert torch.equal(_Objective(bench, parameters)._errors(x, exact), e)
     plain, same = (tabulate(bench.model, exact, TableSize(5), measure=one) for one in (None, bench.measure))
     assert_array_equal(plain.error, same.error)
     plain, same = power_of(exact), power_of(exact, bench.measure)

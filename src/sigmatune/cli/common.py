@@ -177,13 +177,19 @@ def measure_of(text: str) -> dict[str, Any]:
     """Reads a measure with its options, ``whitened:exponent=1``, as the arguments of a workbench; none for "".
 
     Raises:
-        SigmaTuneError: for an option that is not written name=value.
+        SigmaTuneError: for an option that is not written name=value, or an unknown measure or option.
     """
     name, *given = text.split(":")
     stated = dict(option.partition("=")[::2] for option in given)
     if "" in stated or "" in stated.values():
         raise SigmaTuneError(f"a measure is written name:option=value, such as whitened:exponent=1, not {text!r}.")
-    return {"measure": name, "measure_options": {key: _value(value) for key, value in stated.items()}} if text else {}
+    if not text:
+        return {}
+    from sigmatune.measures import MEASURES
+
+    options = {key: _value(value) for key, value in stated.items()}
+    MEASURES[name].complete(options)
+    return {"measure": name, "measure_options": options}
 
 
 def _value(text: str) -> float | str:

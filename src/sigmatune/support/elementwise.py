@@ -44,8 +44,7 @@ def magnitude(x: torch.Tensor) -> torch.Tensor:
     Args:
         x: A complex tensor whose squares neither overflow nor vanish.
     """
-    real, imaginary = torch.view_as_real(x).square().unbind(dim=-1)
-    return torch.sqrt(real + imaginary)
+    return x.real.square().add_(x.imag.square()).sqrt_()
 
 
 def logaddexp(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
