@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import sigmatune
+import sigmatune.training.data
 from exact import gaussian
 from mutations import emptied, spoil
 from sigmatune import SigmaTuneError, cli
