@@ -165,39 +165,26 @@ def test_bench_needs_data_for_a_model_without_its_own(refused):
     assert "fd needs data" in refused("bench FILES/images --extractor pixels")
 
 
-@pytest.mark.parametrize("options", EVALUATE)
-def test_evaluate(refused, options):
-    assert EVALUATE[options] in refused(f"evaluate digits --plan FILES/plan.json {options}")
+COMMANDS = {
+    "evaluate digits --plan FILES/plan.json": EVALUATE,
+    "analyze digits": ANALYZE,
+    "sample digits": SAMPLE,
+    "finetune digits --data FILES/images": FINETUNE,
+    "spectrum FILES/images": SPECTRUM,
+    "tune digits --solver euler_ancestral": TUNE_BY_SPECTRUM,
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "options"), [(command, options) for command, table in COMMANDS.items() for options in table]
+)
+def test_a_command_refuses(refused, command, options):
+    assert COMMANDS[command][options] in refused(f"{command} {options}")
 
 
 def test_evaluate_refuses_what_is_no_plan(refused):
     assert NO_PLAN in refused("evaluate digits --plan FILES/notes.json")
     assert "cannot read nowhere.json" in refused("evaluate digits --plan nowhere.json")
-
-
-@pytest.mark.parametrize("options", ANALYZE)
-def test_analyze(refused, options):
-    assert ANALYZE[options] in refused(f"analyze digits {options}")
-
-
-@pytest.mark.parametrize("options", SAMPLE)
-def test_sample(refused, options):
-    assert SAMPLE[options] in refused(f"sample digits {options}")
-
-
-@pytest.mark.parametrize("options", FINETUNE)
-def test_finetune(refused, options):
-    assert FINETUNE[options] in refused(f"finetune digits --data FILES/images {options}")
-
-
-@pytest.mark.parametrize("options", SPECTRUM)
-def test_spectrum(refused, options):
-    assert SPECTRUM[options] in refused(f"spectrum FILES/images {options}")
-
-
-@pytest.mark.parametrize("options", TUNE_BY_SPECTRUM)
-def test_tune_by_spectrum(refused, options):
-    assert TUNE_BY_SPECTRUM[options] in refused(f"tune digits --solver euler_ancestral {options}")
 
 
 def test_an_estimate_for_a_model_elsewhere_needs_no_reference(run):
