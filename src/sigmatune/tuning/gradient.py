@@ -60,12 +60,10 @@ class DescentLimits:
 
     Attributes:
         iterations: Most iterations of L-BFGS.
-        rows: Use the first few tuning noises only; None for all.
         affordable: Says whether this many more network evaluations may be spent; the search stops where they may not.
     """
 
     iterations: int = 20
-    rows: int | None = None
     affordable: Callable[[int], bool] = lambda evaluations: True
 
 
@@ -146,8 +144,8 @@ class _Objective:
     def __init__(self, bench: Workbench, parameters: Parameters, limits: DescentLimits = UNLIMITED) -> None:
         self.bench, self.parameters, self.affordable = bench, parameters, limits.affordable
         self.size = sum(parameters.sizes)
-        self.indices = bench.settings.rows("tuning")[: limits.rows]
-        self.exact = bench.reference("tuning")[: len(self.indices)]
+        self.indices = bench.settings.rows("tuning")
+        self.exact = bench.reference("tuning")
         self.at_once = _rows_at_once(bench, parameters)
         levels = parameters.table(torch.zeros(self.size, dtype=torch.float64)).q.tolist()
         self.model = Differentiable(bench.model, kept=_room(bench, levels, self.at_once))
