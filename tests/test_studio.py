@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from sigmatune import models, noise, schedules
 from sigmatune.plan import sample
 from sigmatune.report.residual import residual
 from sigmatune.solvers import PHASE_SPACE
-from sigmatune.studio import axis, comparing, explore, held_models, turns
+from sigmatune.studio import axis, comparing, explore, held_models, server, turns
 from sigmatune.studio.page_state import PageState, integer, numbers
 from sigmatune.studio.places import Places
 from sigmatune.studio.server import Gate, checked, hostname
@@ -145,20 +147,75 @@ def test_a_long_task_gives_way_and_stops_where_it_is_cancelled():
     assert len(order) < 10_000
 
 
+def test_whoever_is_told_the_address_can_connect():
+    class Told(Exception):
+        pass
+
+    def opened(address):
+        socket.create_connection(("127.0.0.1", int(re.search(r":(\d+)/", address)[1])), 5).close()
+        raise Told
+
+    with pytest.raises(Told):
+        server._run(None, server.LOCAL, None, ("127.0.0.1", 0), opened)
+
+
 def test_sessions_do_not_mix_and_closing_one_cancels_its_tasks(tmp_path):
     sessions = Sessions(tmp_path)
     one, other = sessions.of("a"), sessions.of("b")
-    stops = one.begin("tune"), other.begin("tune")
     assert one is not other
-    sessions.close("a")
-    assert stops[0].is_set()
-    assert not stops[1].is_set()
+    with one.task("tune") as closed, other.task("tune") as kept, other.task("film"):
+        sessions.close("a")
+        assert closed.stop.is_set()
+        assert not kept.stop.is_set()
+        assert not kept.superseded
     assert sessions.of("a") is not one
-    assert other.latest("tune", stops[1])
-    assert not one.latest("film", stops[0])
-    other.begin("tune")  # ends the one before, which then is silent
-    assert stops[1].is_set()
-    assert not other.latest("tune", stops[1])
+
+
+def test_a_task_speaks_after_the_one_before_it_has_fallen_silent(tmp_path):
+    session, said = Sessions(tmp_path).of("a"), []
+
+    def earlier():
+        with session.task("explore") as task:
+            begun.set()
+            task.stop.wait(10)
+            time.sleep(0.2)  # what it was about to say is on its way
+            said.append("earlier")
+            assert task.superseded
+
+    begun = threading.Event()
+    thread = threading.Thread(target=earlier)
+    thread.start()
+    begun.wait(10)
+    with session.task("explore") as task:
+        said.append("later")
+        assert not task.superseded
+        assert not task.stop.is_set()
+    thread.join()
+    assert said == ["earlier", "later"]
+
+
+def test_what_ends_without_a_word_empties_no_field(tmp_path):
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed")
+    from sigmatune.studio import callbacks, tab_explore
+
+    with gradio.Blocks():
+        message = gradio.HTML()
+
+    def silent():
+        yield from ()
+
+    nothing = {message: gradio.skip()}
+    assert list(callbacks.sentences(message)(silent)()) == [nothing]
+    session, tab = Sessions(tmp_path).of("a"), SimpleNamespace(message=message)
+    studio = SimpleNamespace(session=lambda request: session)
+
+    def change():
+        session._tasks["explore"].superseded = True  # another change begins before this one has said anything
+        raise SigmaTuneError("what nobody reads any more.")
+
+    told = list(tab_explore.explored(studio, tab, None, change))
+    assert told
+    assert all(updates == nothing for updates in told)
 
 
 def test_changes_are_taken_back_one_by_one(tmp_path):

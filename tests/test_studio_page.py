@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from sigmatune.plan import load_plan
-from sigmatune.studio import tuning_task
+from sigmatune.studio import tab_explore, tuning_task
 from visitor import SHOTS, visit
 
 pytestmark = pytest.mark.browser
@@ -56,7 +56,14 @@ def test_a_level_is_dragged_and_other_images_and_errors_come(browser, address):
             assert other.images == visitor.images
 
 
-def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
+def endless(held, looked, state, turn):
+    """Errors that take until another change ends them."""
+    while True:
+        turn.report("converged solution", 1, 2)
+        time.sleep(0.01)
+
+
+def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path, monkeypatch):
     (tmp_path / "plan.json").write_text('{"format": "something else"}')
     with visit(browser, address) as visitor:
         page = visitor.page
@@ -80,7 +87,8 @@ def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path):
                 page.fill(field, good)
                 page.press(field, "Enter")
                 visitor.ready()
-        page.fill("#noises input", "16")  # what still works on an earlier change erases no sentence
+        monkeypatch.setattr(tab_explore, "errors_of", endless)
+        page.fill("#noises input", "4")  # what still works on an earlier change erases no sentence
         page.wait_for_selector("#message progress")
         page.focus("#seed input, #seed textarea")
         page.keyboard.type("x")

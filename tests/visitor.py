@@ -21,6 +21,9 @@ SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
 LONG, SHORT = 60_000, 3_000
 """Milliseconds to wait for anything on a busy machine, and for one of several attempts."""
 
+FIGURES = "() => [...document.querySelectorAll('#errors td')].map(one => one.textContent).join(' ')"
+"""The errors as text, which is the same whether the page is in sight or behind another."""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -121,14 +124,14 @@ class Visitor:
         """
         self.page.bring_to_front()
         self.page.wait_for_function(
-            "(before) => { const e = document.querySelector('#errors'), m = document.querySelector('#message');"
-            " return e && m && e.querySelector('table') && !m.innerText.trim() && e.innerText !== before; }", arg=after
+            f"before => {{ const m = document.querySelector('#message'), e = ({FIGURES})();"
+            " return m && e && !m.innerText.trim() && e !== before; }", arg=after
         )  # fmt: skip
         return self.errors
 
     @property
     def errors(self):
-        return self.page.inner_text("#errors")
+        return self.page.evaluate(FIGURES)
 
     @property
     def images(self):

@@ -55,12 +55,18 @@ class Studio:
         return self.sessions.of(request.session_hash)
 
 
+def unchanged(message: gr.HTML) -> Updates:
+    """Updates that change nothing; Gradio empties all outputs of a callback that ends without any."""
+    return {message: gr.skip()}
+
+
 def sentences(message: gr.HTML) -> Callable[[Callable[..., Iterator[Updates]]], Callable[..., Iterator[Updates]]]:
     """Turns what a callback raises into a sentence in the page's message; a bug's traceback goes to the terminal alone."""
 
     def around(callback: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
         @wraps(callback)
         def run(*args: Any, **kwargs: Any) -> Iterator[Updates]:
+            yield unchanged(message)
             try:
                 yield from callback(*args, **kwargs)
             except Cancelled:

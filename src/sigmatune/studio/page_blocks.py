@@ -51,7 +51,7 @@ def blocks(studio: Studio) -> gr.Blocks:
         def opened(request: gr.Request) -> Iterator[Updates]:
             state = PageState.from_link(dict(request.query_params or {}), studio.first)
             yield tab_explore.fields_of(explore, state, request)  # also if it fails, so that a visitor can correct it
-            yield from tab_explore.explored(studio, explore, request, state)
+            yield from tab_explore.explored(studio, explore, request, lambda: state)
 
         def closed(request: gr.Request) -> None:
             studio.sessions.close(request.session_hash)

@@ -230,6 +230,7 @@ def _run(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen(128)  # before the address is told, so that whoever is quick waits and is not refused
         except OSError as error:
             raise SigmaTuneError(
                 f"cannot listen at {host}:{port}: {error.strerror or error}; choose another --port."

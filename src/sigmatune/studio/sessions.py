@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,24 @@ if TYPE_CHECKING:
 
 MOST_SESSIONS, MOST_PAST = 64, 100
 
+PATIENCE = 5.0
+"""Seconds for which a task waits for the one before it to fall silent; only one that is stuck takes longer."""
+
+
+@dataclass(eq=False)
+class PageTask:
+    """A callback at work.
+
+    Attributes:
+        stop: Set when it is cancelled.
+        ended: Set when it says nothing more.
+        superseded: Whether another one of its kind has begun, and speaks for itself.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    superseded: bool = False
+
 
 @dataclass(eq=False)
 class Session:
@@ -28,6 +48,7 @@ class Session:
     Attributes:
         folder: Its files.
         state: What it shows.
+        settled: What it shows to the end, errors and all; None while it works or says what is wrong.
         plan: The plan that it explores.
         past: What it showed before, the latest last.
         tuned: The plan of its last tuning.
@@ -38,13 +59,14 @@ class Session:
 
     folder: Path
     state: PageState | None = None
+    settled: PageState | None = None
     plan: Plan | None = None
     past: list[PageState] = field(default_factory=list)
     tuned: Plan | None = None
     best: Plan | None = None
     film: Film | None = None
     compared: tuple[Compared, HeldModel] | None = None
-    _stops: dict[str, threading.Event] = field(default_factory=dict)
+    _tasks: dict[str, PageTask] = field(default_factory=dict)
 
     def show(self, state: PageState, plan: Plan) -> None:
         """Notes what it shows from now on, and keeps what it showed for :meth:`back`."""
@@ -63,21 +85,28 @@ class Session:
         self.state, self.plan = self.past.pop(), None
         return self.state
 
-    def begin(self, what: str) -> threading.Event:
-        """Begins a task of a kind, which cancels the one before it; returns what cancels this one."""
-        self.cancel(what)
-        stop = self._stops[what] = threading.Event()
-        return stop
+    @contextmanager
+    def task(self, what: str) -> Iterator[PageTask]:
+        """Runs a task of a kind: cancels the one before it, and waits until that is silent.
 
-    def latest(self, what: str, stop: threading.Event) -> bool:
-        """Whether no other task of a kind has begun since the one that an event cancels."""
-        return self._stops.get(what) is stop
+        Without the wait, what the earlier one said last could reach the page after what this one says first.
+        """
+        task, before = PageTask(), self._tasks.get(what)
+        self._tasks[what] = task
+        try:
+            if before is not None:
+                before.superseded = True
+                before.stop.set()
+                before.ended.wait(PATIENCE)
+            yield task
+        finally:
+            task.ended.set()
 
     def cancel(self, what: str = "") -> None:
         """Cancels the task of a kind, or all."""
-        for name, stop in self._stops.items():
+        for name, task in self._tasks.items():
             if what in ("", name):
-                stop.set()
+                task.stop.set()
 
     def save(self, plan: Plan, name: str) -> str:
         """Writes a plan for download and returns the file's name."""

@@ -93,20 +93,21 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
         request: gr.Request, wanted: Sequence[str], given: Any, noises: Any, *values: Any
     ) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
-        stop, pairs = session.begin("compare"), asked_for(integer(noises, "the noises"), 256)
-        held = yield from loaded(studio, state, stop, tab.message)
-        labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
-        done = yield from followed(
-            held.turns, stop, lambda turn: compare(held, labels, plans, state, pairs, turn), tab.message
-        )
-        session.compared = done, held
-        sides = {"choices": labels, "visible": True}
-        yield {
-            tab.left: gr.update(value=labels[0], **sides), tab.right: gr.update(value=labels[1], **sides),
-            tab.message: said(" ".join(strangers)) if (strangers := foreign(held, labels, plans)) else "",
-            tab.slider: slider_view(done, held, *labels[:2]), tab.table: comparison_view(done, held),
-            tab.rows: rows_view(done, held),
-        }  # fmt: skip
+        pairs = asked_for(integer(noises, "the noises"), 256)
+        with session.task("compare") as task:
+            held = yield from loaded(studio, state, task.stop, tab.message)
+            labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
+            done = yield from followed(
+                held.turns, task.stop, lambda turn: compare(held, labels, plans, state, pairs, turn), tab.message
+            )
+            session.compared = done, held
+            sides = {"choices": labels, "visible": True}
+            yield {
+                tab.left: gr.update(value=labels[0], **sides), tab.right: gr.update(value=labels[1], **sides),
+                tab.message: said(" ".join(strangers)) if (strangers := foreign(held, labels, plans)) else "",
+                tab.slider: slider_view(done, held, *labels[:2]), tab.table: comparison_view(done, held),
+                tab.rows: rows_view(done, held),
+            }  # fmt: skip
 
     @sentences(tab.message)
     def slid(request: gr.Request, left: str, right: str) -> Iterator[Updates]:
@@ -116,15 +117,16 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
     @sentences(tab.message)
     def ranked(request: gr.Request, wanted: Sequence[str], given: Any, number: Any, *values: Any) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
-        stop, count = session.begin("compare"), integer(number, "the images")
+        count = integer(number, "the images")
         whole(count, "images", most=MOST_IMAGES)
-        held = yield from loaded(studio, state, stop, tab.message)
-        labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
-        text = yield from followed(
-            held.turns, stop, lambda turn: board(held, labels, plans, state, count, turn), tab.message
-        )
-        frame = f'<iframe class="page" title="Leaderboard" sandbox srcdoc="{escape(text)}"></iframe>'
-        yield {tab.message: "", tab.page: frame}
+        with session.task("compare") as task:
+            held = yield from loaded(studio, state, task.stop, tab.message)
+            labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
+            text = yield from followed(
+                held.turns, task.stop, lambda turn: board(held, labels, plans, state, count, turn), tab.message
+            )
+            frame = f'<iframe class="page" title="Leaderboard" sandbox srcdoc="{escape(text)}"></iframe>'
+            yield {tab.message: "", tab.page: frame}
 
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("compare")

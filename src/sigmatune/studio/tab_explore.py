@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -12,12 +12,11 @@ import gradio as gr
 
 from sigmatune.models.bundled import bundled_names
 from sigmatune.studio.axis import axis_html
-from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences
+from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences, unchanged
 from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, look, plan_of, solver_choices
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers, written
 from sigmatune.studio.sessions import Session
-from sigmatune.studio.turns import Cancelled, TaskTurn
 from sigmatune.studio.views import error_view, said, samples
 from sigmatune.support.errors import SigmaTuneError
 
@@ -125,31 +124,21 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
     undo, back, stop = buttons
     model, solver, calls, family, _, seed, noises, labels, prompts, negative, guidance = tab.fields
 
-    @sentences(tab.message)
     def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, changed(studio, request, values), sent=values)
+        yield from explored(studio, tab, request, lambda: stated(values), sent=values)
 
-    @sentences(tab.message)
     def renewed(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, replace(changed(studio, request, values), levels=()), sent=values)
+        yield from explored(studio, tab, request, lambda: replace(stated(values), levels=()), sent=values)
 
-    @sentences(tab.message)
     def moved(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        state = changed(studio, request, values)
         given = tuple(float("inf") if level is None else float(level) for level in event.levels)
-        yield from explored(studio, tab, request, replace(state, levels=given), sent=values)
+        yield from explored(studio, tab, request, lambda: replace(stated(values), levels=given), sent=values)
 
-    @sentences(tab.message)
     def typed(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
-        state = changed(studio, request, values)
-        given = tuple(level for level in numbers(text, "levels") if level != 0)
-        if not given:
-            raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
-        yield from explored(studio, tab, request, replace(state, levels=given), sent=values)
+        yield from explored(studio, tab, request, lambda: with_levels(stated(values), text), sent=values)
 
-    @sentences(tab.message)
     def undone(request: gr.Request) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, studio.session(request).back())
+        yield from explored(studio, tab, request, studio.session(request).back)
 
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("explore")
@@ -168,34 +157,47 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
     stop.click(stopped, **LIVE)
 
 
-def changed(studio: Studio, request: gr.Request, values: tuple[Any, ...]) -> PageState:
-    """The state after a change; what works on the state before it ends, so that it erases no sentence about the change."""
-    studio.session(request).begin("explore")
-    return stated(values)
+def with_levels(state: PageState, text: str) -> PageState:
+    """The state with typed levels.
+
+    Raises:
+        SigmaTuneError: if there is none above 0.
+    """
+    given = tuple(level for level in numbers(text, "levels") if level != 0)
+    if not given:
+        raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
+    return replace(state, levels=given)
 
 
 def explored(
-    studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState, sent: Sequence[Any] = ()
+    studio: Studio, tab: ExploreTab, request: gr.Request, change: Callable[[], PageState], sent: Sequence[Any] = ()
 ) -> Iterator[Updates]:
-    """Shows a state: first the axis, then samples, then the converged solution and the errors.
+    """Makes a change and shows its state: first the axis, then samples, then the converged solution and the errors.
 
     ``sent`` is what the page's fields held; see :func:`fields_of`.
     """
-    session = studio.session(request)
-    stop = session.begin("explore")
-    try:
-        for updates in _steps(studio, tab, request, state, sent, stop):
-            if session.latest("explore", stop):  # else another change has ended it, and speaks for itself
-                yield updates
-    except Cancelled:
-        if session.latest("explore", stop):
-            raise
+    yield unchanged(tab.message)  # it may be superseded before it can say anything
+    with studio.session(request).task("explore") as task:
+        for updates in sentences(tab.message)(_steps)(studio, tab, request, change, sent, task.stop):
+            if task.superseded:  # another change speaks for itself
+                return
+            yield updates
 
 
 def _steps(
-    studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState, sent: Sequence[Any], stop: threading.Event
+    studio: Studio,
+    tab: ExploreTab,
+    request: gr.Request,
+    change: Callable[[], PageState],
+    sent: Sequence[Any],
+    stop: threading.Event,
 ) -> Iterator[Updates]:
     session = studio.session(request)
+    settled, session.settled = session.settled, None
+    state = change()
+    if state == settled:  # a field was only looked at
+        session.settled = settled
+        return
     held = yield from loaded(studio, state, stop, tab.message)
     plan = plan_of(state, held.model)
     if state.levels:  # the levels decide, and the field follows
@@ -205,6 +207,7 @@ def _steps(
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
     errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
+    session.settled = state
     yield finished(tab, held, looked, errors)
 
 
@@ -218,13 +221,8 @@ def present(studio: Studio, request: gr.Request, state: PageState) -> Session:
 
 def brought(studio: Studio, tab: ExploreTab, request: gr.Request, state: PageState) -> Iterator[Updates]:
     """Turns to this tab and shows a state that another tab brings; what goes wrong from then on is said here."""
-
-    @sentences(tab.message)
-    def run() -> Iterator[Updates]:
-        yield {tab.tabs: gr.Tabs(selected="explore")}
-        yield from explored(studio, tab, request, state)
-
-    return run()
+    yield {tab.tabs: gr.Tabs(selected="explore")}
+    yield from explored(studio, tab, request, lambda: state)
 
 
 def fields_of(tab: ExploreTab, state: PageState, request: gr.Request, sent: Sequence[Any] = ()) -> Updates:
@@ -262,4 +260,4 @@ def finished(tab: ExploreTab, held: HeldModel, looked: Look, errors: Errors) -> 
     }
 
 
-__all__ = ["ExploreTab", "TaskTurn", "brought", "build", "explored", "stated"]
+__all__ = ["ExploreTab", "brought", "build", "explored", "stated"]

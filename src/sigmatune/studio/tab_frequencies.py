@@ -48,11 +48,15 @@ def _film(studio: Studio, explore: ExploreTab, parts: tuple[Any, ...]) -> None:
     @sentences(message)
     def filmed(request: gr.Request, *values: Any) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
-        stop = session.begin("film")
-        held = yield from loaded(studio, state, stop, message)
-        session.film = yield from followed(held.turns, stop, lambda turn: film(held, state, turn), message)
-        last = len(session.film.frames)
-        yield {frame: gr.update(maximum=max(last, 2), value=1, visible=True), shown: session.film.page(1), message: ""}
+        with session.task("film") as task:
+            held = yield from loaded(studio, state, task.stop, message)
+            session.film = yield from followed(held.turns, task.stop, lambda turn: film(held, state, turn), message)
+            last = len(session.film.frames)
+            yield {
+                frame: gr.update(maximum=max(last, 2), value=1, visible=True),
+                shown: session.film.page(1),
+                message: "",
+            }
 
     def turned(request: gr.Request, number: float) -> str:
         kept = studio.session(request).film
@@ -83,15 +87,14 @@ def _spectrum(studio: Studio, parts: tuple[Any, ...]) -> None:
 
     @sentences(message)
     def measured(request: gr.Request, given: Any, place: str) -> Iterator[Updates]:
-        stop = studio.session(request).begin("spectrum")
         if bool(given) == bool((place or "").strip()):
             both = "not both" if given else "first"
             raise SigmaTuneError(f"upload images, or name a folder, {both}.")
         paths = [Path(one) for one in given or []]
         source: Any = paths or studio.places.file(place.strip())
         name = count(len(paths), "uploaded file") if paths else Path(place.strip()).name
-        with studio.places.named():
-            result = yield from followed(turns, stop, lambda turn: spectrum_page(source, name, turn), message)
+        with studio.places.named(), studio.session(request).task("spectrum") as task:
+            result = yield from followed(turns, task.stop, lambda turn: spectrum_page(source, name, turn), message)
         yield {page: drawn(result), message: ""}
 
     go.click(measured, [uploads, folder], [message, page], trigger_mode="once", **LIVE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
@@ -15,6 +16,7 @@ from sigmatune.plan import Plan
 from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, offer, plan_name, pressed, sentences
 from sigmatune.studio.explore import solver_choices
 from sigmatune.studio.page_state import PageState, integer
+from sigmatune.studio.sessions import Session
 from sigmatune.studio.tab_explore import LIVE, ExploreTab, brought, stated
 from sigmatune.studio.tuning_task import TuningTask, stage_table, verdict
 from sigmatune.studio.views import said
@@ -116,14 +118,20 @@ def with_plan(state: PageState, plan: Plan) -> PageState:
 def run(studio: Studio, tab: TuneTab, request: gr.Request, state: PageState, task: TuningTask) -> Iterator[Updates]:
     """Tunes, shows the verdict, then writes the report."""
     session = studio.session(request)
-    stop = session.begin("tune")
     cleared = {
         tab.plan: gr.update(interactive=False),
         tab.report: gr.update(interactive=False),
         tab.verdict: "",
         tab.page: "",
     }
-    yield {tab.stages: stage_table([]), **cleared}
+    with session.task("tune") as running:
+        yield {tab.stages: stage_table([]), **cleared}
+        yield from _run(studio, tab, session, state, task, running.stop)
+
+
+def _run(
+    studio: Studio, tab: TuneTab, session: Session, state: PageState, task: TuningTask, stop: threading.Event
+) -> Iterator[Updates]:
     held = yield from loaded(studio, state, stop, tab.message)
     session.tuned = session.best = None
 
