@@ -298,7 +298,7 @@ def test_results_come_in_order_and_errors_as_one_sentence(workers):
 
 
 def test_a_plan_is_tuned_to_the_same_bits(workers, little):
-    model = st.load("digits")
+    model = st.load("engine_pieces:two_modes", shape=(1, 4, 4))
     plan, other = (
         st.tune(model, 3, settings=SMALL, engine=one, method="static", progress=False) for one in ("local", workers)
     )

@@ -123,7 +123,7 @@ POINTS = {
 second round the files are those of the first; it is killed where it differs."""
 
 
-LONG = ("finetune", "bench")
+LONG = ("finetune", "bench", "train", "analyze")
 """Killed most often, so `make test` leaves them to `make test-all`."""
 
 
