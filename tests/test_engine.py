@@ -297,7 +297,7 @@ def test_results_come_in_order_and_errors_as_one_sentence(workers):
         assert list(workers.run(pieces.warned, [], [1])) == [1]
 
 
-def test_a_plan_is_tuned_to_the_same_bits(workers, little):
+def tuned_alike(workers):
     model = st.load("engine_pieces:two_modes", shape=(1, 4, 4))
     plan, other = (
         st.tune(model, 3, settings=SMALL, engine=one, method="static", progress=False) for one in ("local", workers)
@@ -305,6 +305,10 @@ def test_a_plan_is_tuned_to_the_same_bits(workers, little):
     assert plan.coefficients.digits() == other.coefficients.digits()
     assert plan.evidence == other.evidence
     assert plan.cost["network_evaluations"] == other.cost["network_evaluations"]
+
+
+def test_a_plan_is_tuned_to_the_same_bits(workers, little):
+    tuned_alike(workers)
 
 
 def without_seconds(file):
@@ -342,24 +346,46 @@ def test_a_leaderboard_is_the_same(on_ray, run, data):
     assert same(data / "local.json", data / "ray.json")
 
 
-def test_a_node_that_dies_in_the_middle_changes_nothing(cluster, workers, on_ray, run, data, monkeypatch):
-    done = []
+@pytest.fixture
+def losing_a_node(cluster, workers, monkeypatch):
+    """A list that fills with results; the third node dies after the fourth, and another one takes its place after the test."""
+    results, take = [], workers.run
 
-    def killed(self, shard):
-        done.append(shard)
-        if len(done) == 4:
-            cluster.remove_node(cluster.nodes[2])
-        return take(self, shard)
+    def counted(*job, **how):
+        for result in take(*job, **how):
+            results.append(result)
+            if len(results) == 4:
+                cluster.remove_node(cluster.nodes[2])
+            yield result
 
-    from sigmatune.evaluation.shards import Shards
+    monkeypatch.setattr(workers, "run", counted)
+    yield results
+    assert len(results) > 4
+    cluster.nodes[2] = cluster.add_node(num_cpus=1, node_ip_address=ADDRESSES[2], object_store_memory=2**27)
 
-    take = Shards.shard
+
+RANKING = ("bench", "digits", "--families", "karras,log-uniform", "--calls", "3", "-n", "32", "--paired", "4", *PIXELS,
+           "--engine", "NAME", "--run", "NAME.run", "--out", "NAME.out.json")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(evaluation("short", "NAME", 128), id="evaluate"),
+        pytest.param(RANKING, id="bench", marks=pytest.mark.slow),
+    ],
+)
+def test_a_node_that_dies_in_the_middle_changes_nothing(command, losing_a_node, on_ray, run, data, monkeypatch):
     monkeypatch.setattr("sigmatune.evaluation.shards.SHARD", 16)
-    assert run(*evaluation("short", "local", 128))[0] == 0
-    monkeypatch.setattr(Shards, "shard", killed)
-    assert run(*evaluation("short", "ray", 128))[0] == 0
+    for name in ("local", "ray"):
+        code, _, err = run(*(word.replace("NAME", name) for word in command))
+        assert code == 0, err
     assert same(data / "local.out.json", data / "ray.out.json")
-    assert len(done) == 8
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_while_a_plan_is_tuned_changes_nothing(losing_a_node, workers, little):
+    tuned_alike(workers)
 
 
 def test_a_piece_that_ends_its_workers_ends_the_run(workers, monkeypatch):
