@@ -25,10 +25,10 @@ from sigmatune.workflows.image_grids import side_by_side
 
 CASES = (("dpmpp2m", 4), ("dpmpp2m", 6))
 USUAL = MeasureRequest()
-SHOWN = 10
+SHOWN = 8
 """How many noises the figure shows: the first of the held-out range, not a selection."""
 
-TITLE = "error of a sample, and energy distance of all as a set, to the converged samples; lower is better"
+TITLE = "error of a sample, energy distance of the set: lower is better"
 
 FULL = TuningSettings(tuning=16, validation=8, held_out=24, reference_steps=32, micro_batch=8)
 SMALL = TuningSettings(tuning=16, validation=16, held_out=32, reference_steps=24, micro_batch=8)
@@ -129,11 +129,11 @@ def run(
         notes.append(f"plan for {calls} calls: {file}")
         names = [(default, default.schedule.family, "baseline"), (plan, "tuned", "plan")]
         for (which, called, side), size in list(zip(names, errors, strict=True))[: 1 + bool(evidence["gain"])]:
-            label = f"{calls} calls, {called}\nerror {size:.3f}, set {_set_distance(evidence, side)}"
+            label = f"{calls} calls, {called}: error {size:.3f}, set {_set_distance(evidence, side)}"
             panels.append((label, _shown(bench, which)))
-    panels.append((f"{finest} calls\nreference", bench.reference("held_out", finest)[:SHOWN]))
+    panels.append((f"{finest} calls, the reference", bench.reference("held_out", finest)[:SHOWN]))
     picture = out / f"{name}.png"
-    title = f"{name}: the same noises with the best static default and with the tuned plan\n{TITLE}"
+    title = f"{name}: the same noises, best static default and tuned plan\n{TITLE}"
     write_bytes(picture, side_by_side(panels, title, bench.model.value_range, kind="demo"))
     notes.append(f"same noises side by side: {picture}")
     return Demo(name, rows, [*said, *notes], plans, files, bench)

@@ -64,7 +64,7 @@ def side_by_side(
     *,
     kind: str = "samples",
 ) -> bytes:
-    """Draws one row of images per panel, the same noise in each column.
+    """Draws one row of images per panel, the same noise in each column, its label above it in letters that a phone shows.
 
     Args:
         panels: (label, images, (n, C, H, W)) of each row, with equal n.
@@ -78,18 +78,17 @@ def side_by_side(
     from matplotlib.figure import Figure
 
     columns = len(panels[0][1])
-    figure = Figure(figsize=(1.6 + 0.95 * columns, 0.6 + 1.0 * len(panels)), dpi=120, facecolor="white")
+    height = 1.0 + 1.35 * len(panels)
+    figure = Figure(figsize=(columns, height), dpi=120, facecolor="white")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    size = 2 * columns  # points, so that a tenth of a phone's width still shows five letters
     for axis, (label, images) in zip(axes, panels, strict=True):
         strip = grid(to_pixels(images, value_range), columns)
         axis.imshow(enlarged(strip, at_least=1200), interpolation="nearest")
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout(rect=(0, 0, 1, 0.98), h_pad=0.3)
+        axis.set_axis_off()
+        axis.set_title(label, loc="left", fontsize=size, pad=size / 4)
+    figure.suptitle(title, fontsize=size, x=0, ha="left")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.25 / height), pad=0, h_pad=0.5)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", metadata=picture_metadata(kind, "png"))
     return buffer.getvalue()
