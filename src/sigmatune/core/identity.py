@@ -7,7 +7,7 @@ Everything stored per model (stores, run folders, references, tables, plans) nam
   through it at a few levels, and the fingerprint records the root mean square of each output y and its projections on
   fixed noises,
 
-.. math:: \sqrt{\overline{y^2}}, \quad \langle y, n_j \rangle / \sqrt{\dim y}, \qquad j = 1, 2, 3
+  .. math:: \sqrt{\overline{y^2}}, \quad \langle y, n_j \rangle / \sqrt{\dim y}, \qquad j = 1, 2, 3
 
   Kernels of another processor change them slightly, so they are stored as numbers and compared with a tolerance
   (:func:`same`), relative to the root mean square of the level. A network on which code hangs, such as a forward hook,
