@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from sigmatune.interop import conformance
 from sigmatune.support import reading
 from sigmatune.support.errors import MOST, of_memory, reason, sentence, shown
 from sigmatune.training import checkpoint
-from sigmatune.training.recipe import loads, write
+from sigmatune.training.recipe import loads, write, yaml_of
 from test_fuzz import assert_is_a_sentence, listed, pictures, plan_of
 from training import recipe, trainer, written
 
@@ -110,8 +111,8 @@ def test_texts_that_cannot_be_imported(refused, tmp_path, data, says):
     [
         ("name: 2024-13-45", "put texts into quotes"),
         ("name: 2024-01-05", "name must be a text in quotes"),
-        ("[" * 20_000, "nested too deeply"),
-        ("- " * 20_000, "not YAML|nested too deeply|deeper"),
+        ("[" * 20_000, "deeper than 64"),
+        ("- " * 20_000, "deeper than 64"),
         ("a: &a [*a]", "deeper than 64"),
         (
             "\n".join(["a0: &a0 [1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))]),
@@ -130,6 +131,26 @@ def test_recipes(text, says):
     with pytest.raises(SigmaTuneError, match=says) as caught:
         loads(text)
     assert_is_a_sentence(f"error: {caught.value}")
+
+
+@pytest.mark.parametrize("opening", ["[", "{", "- ", "? ", "a: [", '{"a": ', "[b, &a [", "!!seq ["])
+def test_a_recipe_of_nothing_but_openings_is_refused_at_once(opening):
+    """A parser of flow sequences looks a thousand brackets ahead at each of them."""
+    text, began = opening * (200_000 // len(opening)), time.process_time()
+    with pytest.raises(SigmaTuneError, match=r"deeper than 64|not YAML"):
+        loads(text)
+    assert time.process_time() - began < 0.5
+
+
+def test_values_may_be_nested_as_deeply_as_in_a_json_file():
+    for wrap in ("[{}]", "{{a: {}}}"):
+        text = "1"
+        for _ in range(reading.DEEPEST):
+            text = wrap.format(text)
+        assert yaml_of(text, "it")
+        with pytest.raises(SigmaTuneError, match="deeper than 64"):
+            yaml_of(wrap.format(wrap.format(text)), "it")
+    assert yaml_of("about: '" + "[ ] " * 500 + "'", "it")
 
 
 @pytest.mark.parametrize(

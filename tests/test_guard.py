@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from sigmatune.statistics.holm import holm
 from sigmatune.statistics.jackknife import Estimate
 from sigmatune.statistics.sliced import projected, sliced_wasserstein, squared
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import TuningSettings, Workbench, baseline, frechet_sets
+from sigmatune.tuning import TuningSettings, Workbench, baseline, frechet_sets, guard
 from sigmatune.tuning.guard import Judged, judge
 from sigmatune.tuning.guard_evidence import evidence, statement, verdict
 from sigmatune.tuning.no_loss import FALSE_ALARMS, MARGIN, MEAN, EndPoints, chance, compared, losses, worst
@@ -339,3 +340,53 @@ def test_the_reference_doubles_until_the_verdict_would_not_move():
     assert judged.converged
     assert judged.reference_steps > 4
     assert judged.change <= 0.1 * max(abs(judged.comparison.statistic), half)
+
+
+def test_the_two_sides_of_the_guard_are_alike():
+    """What is measured of the plan is measured of the rival: exchanged, they exchange every number, and signs turn."""
+    bench = Workbench(gaussian(), QUICK)
+    plans = [bench.plan(schedules.build(name, 4, bench.model.path), "euler") for name in ("ays-sd15", "karras")]
+    one, other = judge(bench, *plans), judge(bench, *reversed(plans))
+    assert one.comparison.statistic == pytest.approx(-other.comparison.statistic)
+    assert one.distances == {"plan": other.distances["default"], "default": other.distances["plan"]}
+    for loss, turned in zip(one.losses, other.losses, strict=True):
+        assert loss.plan != loss.rival
+        assert (loss.plan, loss.rival) == (turned.rival, turned.plan), loss.name
+        assert loss.difference.value == -turned.difference.value
+    for name, found in one.others.items():
+        assert found.statistic == pytest.approx(-other.others[name].statistic), name
+
+
+@pytest.mark.parametrize(
+    ("moves", "effect", "width", "steps"),
+    [
+        ([0.009], 0.1, 0.01, 2),  # less than a tenth of the effect
+        ([0.011, 0.0], 0.1, 0.01, 4),
+        ([0.009], 0.001, 0.2, 2),  # less than a tenth of half the interval
+        ([0.011, 0.0], 0.001, 0.2, 4),
+    ],
+)
+def test_a_reference_is_fine_enough_below_a_tenth_of_the_effect_or_of_half_the_interval(
+    monkeypatch, moves, effect, width, steps
+):
+    bench = Workbench(gaussian(), replace(QUICK, reference_steps=8))
+    plans = [bench.plan(schedules.build(name, 4, bench.model.path), "euler") for name in ("ays-sd15", "karras")]
+    found, errors = guard._compared(bench, *plans, 8)
+    values = iter([effect + sum(moves), *(effect + sum(moves[i:]) for i in range(1, len(moves))), effect])
+
+    def compared(*_):
+        value = next(values)
+        return replace(found, statistic=value, low=value - width / 2, high=value + width / 2), errors
+
+    monkeypatch.setattr(guard, "_compared", compared)
+    judged = judge(bench, *plans)
+    assert judged.converged
+    assert judged.reference_steps == 8 * steps
+
+
+def test_the_energy_distance_of_few_rows_is_on_average_that_of_all():
+    """It is a mean over pairs, so the mean over all subsets of three rows counts every pair equally often."""
+    x, y = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 6, 3)))
+    terms = pair_terms(x, y)
+    few = [mean_of_pairs(terms, np.array(rows)) for rows in combinations(range(6), 3)]
+    assert np.mean(few) == pytest.approx(mean_of_pairs(terms, np.arange(6)), rel=1e-12)

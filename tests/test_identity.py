@@ -107,6 +107,103 @@ def test_a_model_is_another_one_after_training(holder, how):
         assert again.is_model_of(before)
 
 
+def raised(_, __, output):
+    return output + 1
+
+
+def by_hook(net):
+    return net.register_forward_hook(raised).remove
+
+
+def by_pre_hook(net):
+    return net.register_forward_pre_hook(lambda _, inputs: (0.5 * inputs[0], 0 * inputs[1])).remove
+
+
+def by_forward(net):
+    plain = net.forward
+    net.forward = lambda x, t: plain(x, t) + 1
+    return lambda: delattr(net, "forward")
+
+
+@pytest.mark.parametrize("change", [by_hook, by_pre_hook, by_forward])
+@pytest.mark.parametrize("holder", set(HOLDERS) - {"a method"})  # which no hook reaches
+def test_code_that_hangs_on_a_module_makes_it_another_model(holder, change):
+    net = Net()
+    model = HOLDERS[holder](net)
+    before = model.fingerprint()
+    undone = change(net)
+    assert not model.is_model_of(before)
+    hooked = model.fingerprint()
+    assert model.is_model_of(hooked)
+    again = HOLDERS[holder](other := Net())
+    change(other)
+    assert again.is_model_of(hooked), "as another process would have it"
+    undone()
+    assert model.is_model_of(before)
+    assert not model.is_model_of(hooked)
+
+
+@pytest.mark.parametrize("make", [lambda net: load(net, shape=SHAPE), HOLDERS["a network"]])
+def test_a_hook_whose_number_changed_is_asked_again_when_work_begins(tmp_path, make):
+    net, factor = Net(), [0.5]
+    model = make(net)
+    net.register_forward_hook(lambda _, __, output: factor[0] * output)
+    first = Workbench(model, QUICK, store=tmp_path).name
+    factor[0] = 0.25
+    assert Workbench(model, QUICK, store=tmp_path).name != first
+
+
+def test_what_only_moves_weights_is_no_code():
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    net = Net()
+    model = NetworkDenoiser(net, SHAPE, vp(), "epsilon")
+    before = model.fingerprint()
+    add_hook_to_module(net, ModelHook())
+    assert model.fingerprint() == before
+
+
+class Convolved(torch.nn.Module):
+    """A network whose function depends on more than its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(1, 1, 3, padding="same")
+        self.norm = torch.nn.GroupNorm(1, 1)
+        self.factor, self.factors, self.calls = 1.0, {"up": 1.0}, 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return self.factor * self.factors["up"] * self.norm(self.conv(x))
+
+
+SETTINGS = {
+    "dilation": lambda net: setattr(net.conv, "dilation", (2, 2)),
+    "epsilon": lambda net: setattr(net.norm, "eps", 0.5),
+    "a factor": lambda net: setattr(net, "factor", 0.5),
+    "a factor in a dictionary": lambda net: net.factors.update(up=0.5),
+    "another activation": lambda net: setattr(net, "norm", torch.nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+@pytest.mark.parametrize("holder", ["a module", "a closure", "a network", "guidance", "a counter"])
+def test_one_module_before_and_after_a_change_of_its_layers_shares_no_store(tmp_path, holder, change):
+    net = Convolved()
+    model = HOLDERS[holder](net)
+    names = []
+    for _ in range(2):
+        bench = Workbench(model, QUICK, store=tmp_path)
+        names.append(bench.name)
+        bench.errors(bench.plan(Schedule([80.0, 1.0, 0.0]), "euler"), "tuning")
+        assert bench.name == Workbench(model, QUICK, store=tmp_path).name, "its calls are counted and change nothing"
+        SETTINGS[change](net)
+    assert names[0] != names[1]
+    SETTINGS[change](fresh := Convolved())
+    assert Workbench(HOLDERS[holder](fresh), QUICK, store=tmp_path).name == names[1]
+
+
 def test_two_functions_of_one_name_share_neither_store_nor_plan(tmp_path):
     a, b = (load(shrinking(by), shape=SHAPE) for by in (1.0, 0.5))
     one = tune(a, 3, solver="euler", method="search", settings=QUICK, store=tmp_path)
@@ -166,6 +263,14 @@ def test_answers_of_another_machine_are_the_same_models(tmp_path):
     c = load(counted(1.0 + 1e-2), shape=SHAPE, name="one")
     assert not a.is_model_of(c.fingerprint())
     assert name_in(tmp_path, c.fingerprint()) == c.fingerprint()
+
+
+def test_a_store_is_stricter_than_a_plan(tmp_path):
+    """A thousandth off is the same model for the warning of a plan, and another one for measurements."""
+    a, b = (load(shrinking(by), shape=SHAPE, name="one") for by in (1.0, 1.0 + 1e-3))
+    assert a.is_model_of(b.fingerprint())
+    names = [name_in(tmp_path, model.fingerprint()) for model in (a, b)]
+    assert names == [a.fingerprint(), b.fingerprint()]
 
 
 def text(*numbers, dtype="float32"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,7 @@ from sigmatune.processes import PSLD
 from sigmatune.schedules import build
 from sigmatune.solvers import PHASE_SPACE, SOLVERS
 from sigmatune.spectra.sources import open_images
+from sigmatune.statistics.bootstrap import centred_interval
 from sigmatune.statistics.frechet import Gaussian, frechet_distance
 from sigmatune.statistics.jackknife import folds
 from sigmatune.statistics.moments import Moments
@@ -79,6 +81,26 @@ def test_the_guard_of_pictures_covers_the_truth_and_knows_a_worse_set(monkeypatc
 def _repeated(rows, parts, counts):
     return np.concatenate([np.repeat(rows[part][None], int(n), axis=0).reshape(-1, rows.shape[1])
                            for part, n in zip(parts, counts, strict=True)])  # fmt: skip
+
+
+def test_what_all_resamples_have_too_much_moves_no_centred_interval():
+    """A distance of resamples is too large, because they hold fewer different rows; the interval is that without it."""
+    x = np.random.default_rng(0).standard_normal(20)
+
+    def mean(weights):
+        return float(weights @ x / weights.sum())
+
+    low, high = centred_interval(20, mean, resamples=200)
+    shifted = centred_interval(20, lambda w: mean(w) + (0.0 if (w == 1).all() else 5.0), resamples=200)
+    assert shifted == pytest.approx((low, high))
+    assert low < mean(np.ones(20)) < high
+
+
+def test_the_guard_of_pictures_compares_all_rows():
+    x, y, z = (drawn(n, 3, seed) for seed, n in enumerate((500, 500, 300)))
+    found = guard.compare(x, y, statistics_of(z), resamples=2)
+    assert found.n == 500
+    assert (found.plan, found.rival) == pytest.approx((frechet_distance(x, z), frechet_distance(y, z)))
 
 
 def test_weights_of_the_frechet_bootstrap_are_repetitions():
@@ -238,6 +260,20 @@ def test_what_a_store_keeps_is_found_again_under_the_same_conditions_only(tmp_pa
     errors(model, batches, store=tmp_path / "fresh")
     assert len(list(tmp_path.glob("*.npy"))) == len(before) + len(list((tmp_path / "fresh").glob("*.npy")))
     assert all(file.read_bytes() == content for file, content in before.items()), "what is kept never changes"
+
+
+def test_a_store_believes_nothing_that_was_changed(tmp_path):
+    settings = TuningSettings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
+    model, errors = gaussian(VE(0.02, 20.0)), []
+    for _ in range(2):
+        bench = Workbench(model, settings, store=tmp_path)
+        errors.append(bench.errors(bench.plan(build("karras", 4, model.path), "euler"), "tuning"))
+        for file in tmp_path.glob("*.npy"):
+            array = np.load(file) * 2
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            file.write_bytes(buffer.getvalue() + file.read_bytes()[-32:])  # the digest is that of what was there
+    assert np.array_equal(errors[0], errors[1])
 
 
 @pytest.mark.parametrize("measure", ["rms", "whitened"])

@@ -37,7 +37,7 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
 from sigmatune.tuning.both_numbers import both_numbers
-from tiny_pipelines import sd15
+from tiny_pipelines import ldm, sd15
 
 TINY = TuningSettings(tuning=8, validation=8, held_out=16, evaluations=2, reference_steps=16, micro_batch=8)
 
@@ -409,12 +409,14 @@ def test_data_that_is_no_picture(shape, undrawn):
     assert (found.views[0].residual is not None) is image
 
 
-def test_latents_are_shown_as_the_images_that_they_decode_to(undrawn, monkeypatch):
-    pipe = sd15()
-    model = load(pipe, prompts=["a red cat", "a blue dog", "a green bird"], guidance=1.0)
+@pytest.mark.parametrize("channels", [4, 3])
+def test_latents_are_shown_as_the_images_that_they_decode_to(undrawn, monkeypatch, channels):
+    """Latents of three channels are no images either."""
+    prompts = {"prompts": ["a red cat", "a blue dog", "a green bird"], "guidance": 1.0}
+    model = load(sd15(), **prompts) if channels == 4 else load(ldm())
     bench, plan = tuned(model, 4, settings=TuningSettings(4, 4, 8, 1, reference_steps=8, micro_batch=4))
     found = measure(bench, [plan], rows=8)
-    assert found.shape == (4, 8, 8)
+    assert found.shape == (channels, 8, 8)
     assert found.image_shape == (3, 16, 16)
     group = found.groups[0]
     exact = bench.reference("held_out", plan.evidence["reference"]["steps"])[:LATENTS]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from importlib import resources
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +254,38 @@ def test_what_makes_no_rule_is_refused(spectra):
         ruled(spectra, micro_batch=0)
     with pytest.raises(SigmaTuneError, match="the seed of a noise"):
         rule.schedule(-1, [0])
+
+
+def test_a_shuffled_row_has_the_spectrum_of_another_class_drawn_apart_from_its_own(spectra, monkeypatch):
+    part, drawn = next(iter(spectra.classes.values())), []
+    three = replace(spectra, classes=dict.fromkeys("abc", part))
+    plain = Mixture.draw
+
+    def noted(self, seed, indices, label=None):
+        drawn.append(label)
+        return plain(self, seed, indices, label)
+
+    rule = ruled(three, control=Control(by_class=True, shuffled=True))
+    labels = rule.labels(0, range(900))
+    monkeypatch.setattr(Mixture, "draw", noted)
+    rule.power(0, range(900))
+    pairs = Counter(zip(labels, drawn, strict=True))
+    assert set(pairs) == set(permutations("abc", 2)), "never its own, and each of the others"
+    assert min(pairs.values()) > 100  # of 150 expected
+
+
+def test_conditions_are_those_of_training_however_much_a_rule_widens_its_ends(spectra):
+    ends = []
+
+    class Told(type(gaussian())):
+        def conditioned(self, indices, labels, told):
+            ends.append(told)
+            return self
+
+    model = gaussian(PATHS["vp"])
+    model.__class__ = Told
+    for widen in (0.0, 2.0):
+        ruled(spectra, options={"widen": widen}).together(3, range(5), model)
+    assert_array_equal(ends[0], ends[1])
+    made = ruled(spectra, options={"widen": 0.0}).schedule(3, range(5)).sigmas
+    assert_allclose(ends[0], np.stack([made[:, -2], made[:, 0]], axis=1))

@@ -237,6 +237,7 @@ FLAT = {
     "zeros": lambda x, sigma: torch.zeros_like(x),
     "a constant": lambda x, sigma: torch.full_like(x, 0.3),
     "its input": lambda x, sigma: x,
+    "almost zero": lambda x, sigma: 1e-30 * x,
 }
 
 
@@ -251,11 +252,12 @@ def test_where_every_plan_is_exact_there_is_no_gain(name, solver, shape):
         assert "up to rounding" in plan.evidence["verdict"]
 
 
-@pytest.mark.parametrize("name", ["a constant", "its input"])
+@pytest.mark.parametrize("name", FLAT)
 def test_on_a_grid_there_is_no_gain_either_where_no_mode_has_power(name):
     settings = TuningSettings(tuning=4, validation=4, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
-    plan = tune(load(FLAT[name], shape=(1, 8, 8)), 3, solver="euler", method="trajectory", settings=settings)
-    assert plan.evidence["verdict"].startswith("no gain")
+    for shape, method in (((1, 8, 8), "trajectory"), ((3, 8, 8), "discretisation"), ((1, 16), "gradient")):
+        plan = tune(load(FLAT[name], shape=shape), 3, solver="euler", method=method, settings=settings)
+        assert plan.evidence["verdict"].startswith("no gain"), shape
 
 
 def test_a_plan_of_the_rounding_of_its_arithmetic_is_no_better_than_another():

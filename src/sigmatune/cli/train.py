@@ -13,7 +13,7 @@ from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import Force, JsonOfCost, RecipeData, TrainingDevice
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, shown
 
 if TYPE_CHECKING:
     from sigmatune.training.recipe import Recipe
@@ -98,9 +98,7 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
     Raises:
         SigmaTuneError: for a change that is not written section.key=value, or a recipe that it makes no recipe.
     """
-    import yaml
-
-    from sigmatune.training.recipe import checked
+    from sigmatune.training.recipe import checked, yaml_of
 
     if not changes:
         return recipe
@@ -113,8 +111,5 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
             place = place.get(section) if isinstance(place, dict) else None  # type: ignore[assignment]
         if not equals or not key or not isinstance(place, dict):
             raise SigmaTuneError(f"--set is written section.key=value, such as training.images=100000, not {change!r}.")
-        try:
-            place[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise SigmaTuneError(f"--set {change!r}: the value is not YAML.") from None
+        place[key] = yaml_of(text, f"the value of --set {shown(path)}")
     return checked(fields, "the recipe with --set")

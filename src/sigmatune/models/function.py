@@ -69,7 +69,7 @@ class FunctionDenoiser(Denoiser):
     def fingerprint(self) -> str:
         """Its name, shape and range, a digest of the modules that it uses, and its outputs on a probe."""
         bare = f"function:{self.name}:{self.shape}:{self.path.spec()}"
-        return self._identity.text(lambda: bare + self._identity.noted(self))
+        return self._identity.text(lambda: bare + self._identity.noted(self), probed=True)
 
     def renew(self) -> int:
         return self._identity.renew(self)

@@ -34,17 +34,24 @@ def shrunk(images: torch.Tensor) -> torch.Tensor:
 
 
 def with_images(model: Denoiser, group: Group) -> Group:
-    """The group with decoded end points where it shows them; unchanged if they are images already, or decode to none."""
-    if drawable(tuple(model.shape)):
+    """The group with decoded end points where it shows them; unchanged if they are images already.
+
+    Latents that decode to no images are not shown: those of one or three channels would pass for images.
+    """
+    if not are_latents(model):
         return group
     try:
-        if not drawable(tuple(_decoded(model, group.reference[:1]).shape[1:])):
-            return group
-        pairs = {n: _pair(model, pair) for n, pair in group.pairs.items()}
-        return replace(group, pairs=pairs, reference=_decoded(model, group.reference))
+        if drawable(tuple(_decoded(model, group.reference[:1]).shape[1:])):
+            pairs = {n: _pair(model, pair) for n, pair in group.pairs.items()}
+            return replace(group, pairs=pairs, reference=_decoded(model, group.reference))
     except SigmaTuneError as error:
         logger.warning("the report shows no images: %s", error)
-        return group
+    return replace(group, reference=group.reference.flatten(1))
+
+
+def are_latents(model: Denoiser) -> bool:
+    """Whether samples become images, if at all, only by decoding them."""
+    return bool(model.decoder()) or not drawable(tuple(model.shape))
 
 
 def _pair(model: Denoiser, pair: Pair) -> Pair:

@@ -139,6 +139,7 @@ class ReportFacts:
         views: One per plan.
         groups: One per solver.
         cost: The cost of measuring, as :meth:`Workbench.meter` counts.
+        latents: Whether samples had to be decoded to be shown.
     """
 
     shape: tuple[int, ...]
@@ -149,6 +150,7 @@ class ReportFacts:
     views: list[View]
     groups: list[Group]
     cost: dict[str, Any]
+    latents: bool = False
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from sigmatune.core.schedule import whole
 from sigmatune.noise import Array
 from sigmatune.plan import Plan
 from sigmatune.plan.calls import most_per_call
-from sigmatune.report.decoded import shrunk, with_images
+from sigmatune.report.decoded import are_latents, shrunk, with_images
 from sigmatune.report.facts import ErrorCurve, Group, Pair, Point, ReportFacts, View
 from sigmatune.report.residual import residual
 from sigmatune.statistics.bootstrap import percentile_interval
@@ -68,8 +68,9 @@ def measure(
     spent["network_evaluations"] = spent["network_evaluations"].get("report", 0)
     path, held_out = bench.model.path, bench.settings.held_out
     return ReportFacts(
-        tuple(bench.model.shape), bench.model.value_range, path.sigma_min, rows, held_out, views, groups, spent
-    )
+        tuple(bench.model.shape), bench.model.value_range, path.sigma_min, rows, held_out, views, groups, spent,
+        latents=are_latents(bench.model),
+    )  # fmt: skip
 
 
 def _check(bench: Workbench, plans: Sequence[Plan]) -> None:

@@ -84,7 +84,7 @@ def samples(measured: ReportFacts) -> str:
             p("Each column starts from one noise: the closer to the reference in the first row, the better.", "see")
         )
         note = "These are the first held-out noises, not a selection."
-        if not pictures.drawable(measured.shape):
+        if measured.latents:
             note += " Samples are latents, decoded by the model's autoencoder; all errors are those of the latents."
         if not group.gain:
             note += " No plan beat its default here, so only the best default is shown."

@@ -138,7 +138,7 @@ def parsed(text: str, *, finite: bool = True) -> Any:
         at = f"line {error.lineno}, column {error.colno}"
         raise SigmaTuneError(f"this is not JSON ({what}: {at}); fix it, or write the file again.") from None
     except RecursionError:
-        _too_deep()
+        too_deep()
     except SigmaTuneError:
         raise
     except ValueError:  # Python's own limit on the digits of a whole number
@@ -178,7 +178,20 @@ def weighed(raw: Any, *, most: int | None = None) -> None:
             raise SigmaTuneError(f"this holds more than {most:,} lists and mappings, repeats counted; write fewer.")
         if not layer:
             return
-    _too_deep()
+    too_deep()
+
+
+def shallow(text: str) -> None:
+    """Refuses a text that opens more brackets inside each other than values may be nested, before a slow parser meets it.
+
+    Raises:
+        SigmaTuneError: in this case.
+    """
+    depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+        if depth > DEEPEST + 2:
+            too_deep()
 
 
 def fits(needed: int, what: str, cure: str) -> None:
@@ -265,5 +278,10 @@ def _paired(raw: Any) -> None:
         ) from None
 
 
-def _too_deep() -> NoReturn:
+def too_deep() -> NoReturn:
+    """Refuses what is nested deeper than :data:`DEEPEST`.
+
+    Raises:
+        SigmaTuneError: always.
+    """
     raise SigmaTuneError(f"this nests lists and objects deeper than {DEEPEST}; write the file again.") from None

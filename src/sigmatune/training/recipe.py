@@ -221,6 +221,7 @@ def yaml_of(text: str, name: str) -> Any:
     import yaml
 
     try:
+        reading.shallow(text)
         loader = _loader(yaml)(text)  # a safe loader, which builds plain values only
         try:
             raw = loader.get_single_data()
@@ -242,6 +243,16 @@ def yaml_of(text: str, name: str) -> Any:
 
 def _loader(yaml: Any) -> Any:
     class Distinct(yaml.SafeLoader):  # type: ignore[misc]
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
+            if self.depth > reading.DEEPEST + 2:  # a value may be one deeper than the list around it
+                reading.too_deep()
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - yaml's signature
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
             twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)

@@ -31,7 +31,7 @@ from sigmatune.statistics.paired import Comparison, compare
 from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning.frechet_sets import frechet
-from sigmatune.tuning.measure_choice import precision
+from sigmatune.tuning.measure_choice import measurable, precision
 from sigmatune.tuning.no_loss import EndPoints, Loss, losses
 from sigmatune.tuning.workbench import MOST_REFERENCE_STEPS, Workbench
 
@@ -133,7 +133,7 @@ def _against(bench: Workbench, errors: Array, plan: Plan, steps: int) -> Compari
 
 def _by_other_measures(bench: Workbench, ends: EndPoints) -> dict[str, Comparison]:
     """The comparison by every linear measure that suits the samples, other than the workbench's."""
-    tuning, compared = bench.reference("tuning"), {}
+    tuning, compared = measurable(bench.reference("tuning")), {}
     for name, measure in MEASURES.items():
         if measure.linear and name != bench.measure.name and measure.suits(tuple(bench.model.shape)) is None:
             fitted = measures.fit(name, tuning, bench.model)

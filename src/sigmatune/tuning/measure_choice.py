@@ -16,6 +16,9 @@ from sigmatune.measures import MEASURES, Fitted, default_measure
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 
+SMALLEST = 1e-15
+"""End points of no larger numbers count as 0: their powers, and the shares of these, leave float32."""
+
 
 @dataclass(frozen=True)
 class MeasureRequest:
@@ -84,11 +87,18 @@ class MeasureChoice:
     def fitted(self, exact: torch.Tensor, model: Denoiser) -> np.ndarray[Any, Any]:
         """The measure, fitted to converged end points, as the bytes of its JSON: what a store keeps.
 
-        A measure that comes from the store has the same bits on every processor, as the end points there have. Of a model
-        that always ends at 0, whose plans are all exact, an error is taken in the unit of its samples.
+        A measure that comes from the store has the same bits on every processor, as the end points there have.
         """
-        fitted = measures.fit(self.name, exact if bool(exact.any()) else torch.ones_like(exact), model, **self.options)
+        fitted = measures.fit(self.name, measurable(exact), model, **self.options)
         return np.frombuffer(json.dumps(fitted.to_dict()).encode(), dtype=np.uint8)
+
+
+def measurable(exact: torch.Tensor) -> torch.Tensor:
+    """End points that a measure can be fitted to: these, or ones where they are 0, or so small that their squares would be.
+
+    All plans of a model that always ends at 0 are exact, and any unit of their errors says so.
+    """
+    return exact if float(exact.abs().max()) > SMALLEST else torch.ones_like(exact)
 
 
 def opened(kept: np.ndarray[Any, Any], model: Denoiser) -> Fitted:
