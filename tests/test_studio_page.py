@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from sigmatune.plan import load_plan
-from sigmatune.studio import tab_explore, tuning_task
+from sigmatune.studio import tab_explore, tab_frequencies, tuning_task
 from visitor import SHOTS, visit
 
 pytestmark = pytest.mark.browser
@@ -54,6 +54,65 @@ def test_a_level_is_dragged_and_other_images_and_errors_come(browser, address):
         with visit(browser, page.url) as other:  # the link holds the state
             other.ready()
             assert other.images == visitor.images
+
+
+def moved_levels(page):
+    return [float(level) for level in page.input_value("#levels textarea, #levels input").split(",")]
+
+
+def test_a_level_is_moved_again_while_the_page_still_works_on_the_first_move(browser, address, monkeypatch):
+    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=60,6,0.6") as visitor:
+        page, errors = visitor.page, visitor.ready()
+        measured = tab_explore.errors_of
+        monkeypatch.setattr(tab_explore, "errors_of", endless)
+        for _ in range(3):
+            page.locator(".level").nth(1).focus()
+            page.keyboard.press("ArrowLeft")
+            level = page.locator(".level").nth(1).get_attribute("aria-valuenow")
+            page.wait_for_function(
+                "level => document.querySelector('#levels textarea, #levels input').value.split(', ')[1] === level",
+                arg=level,
+            )
+        monkeypatch.setattr(tab_explore, "errors_of", measured)
+        page.keyboard.press("Delete")
+        visitor.ready(after=errors)
+        assert moved_levels(page) == [60, 0.6]
+
+
+def test_levels_are_added_removed_and_follow_the_calls(browser, address):
+    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=60,6,0.6") as visitor:
+        page, errors = visitor.page, visitor.ready()
+        page.locator(".level").nth(2).focus()
+        page.keyboard.press("Delete")
+        errors = visitor.ready(after=errors)
+        assert moved_levels(page) == [60, 6]
+        assert page.input_value("#calls input") == "2"
+        assert page.evaluate("document.activeElement.dataset.index") == "1"
+        page.locator(".level").nth(0).focus()
+        page.keyboard.press("+")
+        errors = visitor.ready(after=errors)
+        assert moved_levels(page) == [60, pytest.approx(360**0.5, rel=1e-4), 6]
+        rail = page.locator(".track").bounding_box()
+        page.mouse.dblclick(rail["x"] + 0.8 * rail["width"], rail["y"] + 60)
+        errors = visitor.ready(after=errors)
+        levels = moved_levels(page)
+        assert len(levels) == 4
+        assert levels == sorted(levels, reverse=True)
+        at = page.eval_on_selector(".level:last-of-type", "last => parseFloat(last.style.left)")
+        assert at == pytest.approx(80, abs=0.2)
+        for field in ("#model", "#family"):  # that a field is left is no choice
+            page.focus(f"{field} input")
+            page.keyboard.press("Tab")
+        visitor.type("#seed", "1")
+        errors = visitor.ready(after=errors)
+        assert moved_levels(page) == levels
+        visitor.type("#calls", "1")  # on the way to
+        errors = visitor.ready(after=errors)
+        visitor.type("#calls", "7")  # the same curve with more levels
+        visitor.ready(after=errors)
+        more = moved_levels(page)
+        assert len(more) == 7
+        assert [more[0], more[2], more[4], more[6]] == pytest.approx(levels, rel=1e-4)
 
 
 def endless(held, looked, state, turn):
@@ -172,6 +231,9 @@ def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, ru
         page.wait_for_selector("#axis .level")
         visitor.ready()
         assert visitor.images == shown
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", file)  # the field takes another one
+        visitor.ready()
 
 
 def decoded(address: str):
@@ -182,11 +244,14 @@ def decoded(address: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*images cannot fill")
-def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path):
+def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path, monkeypatch):
     with visit(browser, address, link="?model=digits&calls=4&noises=4") as visitor:
         page = visitor.page
         visitor.ready()
         visitor.tab("Compare")
+        page.fill("#compare-n input", "0")
+        page.click("#compare")
+        assert visitor.said("#compare-message") == "the numbers need 4 to 256 images, not 0."
         page.fill("#compare-n input", "4")
         page.click("#compare")
         page.wait_for_selector("#comparison table")
@@ -222,6 +287,11 @@ def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path):
         page.click("#spectrum")
         page.wait_for_selector("#spectrum-page table")
         visitor.shot("frequencies")
+        monkeypatch.setattr(tab_frequencies, "film", lambda held, state, turn: endless(held, None, state, turn))
+        page.click("#film")
+        page.wait_for_selector("#film-message progress")
+        page.click("#cancel-film")
+        page.wait_for_selector("#film-message >> text=Stopped")
 
 
 def test_nothing_scrolls_sideways_on_any_screen(browser, address):
