@@ -349,6 +349,10 @@ def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
     assert_array_equal(explore.snapped(moved, model), moved)
     t = model.path.time(moved)
     assert np.allclose(t, np.rint(t), atol=1e-6)
+    between = model.path.sigma(np.array([20.3, 20.7, 900.4]))  # the nearest one, above and below
+    assert model.path.time(explore.snapped(between, model)) == pytest.approx([20, 21, 900], abs=1e-6)
+    with pytest.raises(SigmaTuneError, match="outside"):
+        explore.snapped([1e6, 1.0], model)
     assert not np.allclose(model.path.time(np.array(levels)), t, atol=1e-6)
     assert_array_equal(explore.snapped(levels, models.load("digits")), levels)
 

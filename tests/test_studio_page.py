@@ -61,7 +61,7 @@ def moved_levels(page):
 
 
 def test_a_level_is_moved_again_while_the_page_still_works_on_the_first_move(browser, address, monkeypatch):
-    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=60,6,0.6") as visitor:
+    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=20,2,0.2") as visitor:
         page, errors = visitor.page, visitor.ready()
         measured = tab_explore.errors_of
         monkeypatch.setattr(tab_explore, "errors_of", endless)
@@ -70,28 +70,28 @@ def test_a_level_is_moved_again_while_the_page_still_works_on_the_first_move(bro
             page.keyboard.press("ArrowLeft")
             level = page.locator(".level").nth(1).get_attribute("aria-valuenow")
             page.wait_for_function(
-                "level => document.querySelector('#levels textarea, #levels input').value.split(', ')[1] === level",
-                arg=level,
+                "level => +document.querySelector('#levels textarea, #levels input').value.split(', ')[1] === level",
+                arg=float(level),
             )
         monkeypatch.setattr(tab_explore, "errors_of", measured)
         page.keyboard.press("Delete")
         visitor.ready(after=errors)
-        assert moved_levels(page) == [60, 0.6]
+        assert moved_levels(page) == [20, 0.2]
 
 
 def test_levels_are_added_removed_and_follow_the_calls(browser, address):
-    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=60,6,0.6") as visitor:
+    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=20,2,0.2") as visitor:
         page, errors = visitor.page, visitor.ready()
         page.locator(".level").nth(2).focus()
         page.keyboard.press("Delete")
         errors = visitor.ready(after=errors)
-        assert moved_levels(page) == [60, 6]
+        assert moved_levels(page) == [20, 2]
         assert page.input_value("#calls input") == "2"
         assert page.evaluate("document.activeElement.dataset.index") == "1"
         page.locator(".level").nth(0).focus()
         page.keyboard.press("+")
         errors = visitor.ready(after=errors)
-        assert moved_levels(page) == [60, pytest.approx(360**0.5, rel=1e-4), 6]
+        assert moved_levels(page) == [20, pytest.approx(40**0.5, rel=1e-4), 2]
         rail = page.locator(".track").bounding_box()
         page.mouse.dblclick(rail["x"] + 0.8 * rail["width"], rail["y"] + 60)
         errors = visitor.ready(after=errors)
