@@ -241,6 +241,21 @@ def test_what_ends_without_a_word_empties_no_field(tmp_path):
     assert all(updates == nothing for updates in told)
 
 
+def test_a_field_that_was_only_looked_at_measures_nothing(tmp_path):
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed")
+    from sigmatune.studio import tab_explore
+
+    with gradio.Blocks():
+        message = gradio.HTML()
+    session, tab, state = Sessions(tmp_path).of("a"), SimpleNamespace(message=message), PageState(seed=3)
+    studio = SimpleNamespace(session=lambda request: session)  # it holds no model
+    session.settled = state
+    for _ in range(2):
+        updates = list(tab_explore.explored(studio, tab, None, lambda: PageState(seed=3)))
+        assert all(one == {message: gradio.skip()} for one in updates)
+        assert session.settled == state
+
+
 def test_changes_are_taken_back_one_by_one(tmp_path):
     session = Sessions(tmp_path).of("a")
     states = [PageState(seed=seed) for seed in range(3)]

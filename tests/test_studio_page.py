@@ -109,10 +109,20 @@ def test_levels_are_added_removed_and_follow_the_calls(browser, address):
         visitor.type("#calls", "1")  # on the way to
         errors = visitor.ready(after=errors)
         visitor.type("#calls", "7")  # the same curve with more levels
-        visitor.ready(after=errors)
+        errors = visitor.ready(after=errors)
         more = moved_levels(page)
         assert len(more) == 7
         assert [more[0], more[2], more[4], more[6]] == pytest.approx(levels, rel=1e-4)
+        handle = page.locator(".level").nth(3)
+        handle.focus()
+        for keys, expected in (
+            ("Shift+ArrowLeft", more[3] * 2**0.01), ("Shift+ArrowRight", more[3]), ("ArrowRight", more[3] / 2**0.1),
+            ("ArrowLeft", more[3]), ("ArrowUp", more[3] * 2**0.1), ("ArrowDown", more[3]), ("Home", more[2] / 1.002),
+            ("End", more[4] * 1.002), ("PageUp", more[4] * 1.002 * 2**0.5), ("PageDown", more[4] * 1.002),
+        ):  # fmt: skip
+            page.keyboard.press(keys)
+            assert float(handle.get_attribute("aria-valuenow")) == pytest.approx(expected, rel=1e-4)
+        visitor.ready(after=errors)
 
 
 def endless(held, looked, state, turn):

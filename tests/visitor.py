@@ -18,7 +18,7 @@ CHROMIUM = next((str(p) for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chrom
 SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
 """A folder to which the tests write what they saw; the pages of docs/ show these."""
 
-LONG, SHORT = 15_000, 3_000
+LONG, SHORT = 60_000, 3_000
 """Milliseconds to wait for anything on a busy machine, and for one of several attempts."""
 
 FIGURES = "() => [...document.querySelectorAll('#errors td')].map(one => one.textContent).join(' ')"

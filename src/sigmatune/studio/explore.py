@@ -123,7 +123,6 @@ def snapped(levels: Sequence[float], model: Denoiser) -> Array:
     sigmas = np.array(levels, dtype=np.float64)
     if not model.integer_time:
         return sigmas
-    model.path.check(sigmas)
     return np.asarray(model.path.sigma(np.rint(model.path.time(sigmas))))
 
 
