@@ -15,6 +15,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from sigmatune import models, noise, schedules
+from sigmatune.interop.clients import clients
 from sigmatune.plan import sample
 from sigmatune.report.residual import residual
 from sigmatune.solvers import PHASE_SPACE
@@ -54,8 +55,18 @@ def test_a_bad_link_is_refused_in_a_sentence(query):
 
 def test_numbers_are_read_as_people_type_them():
     assert numbers("3, 2;1\n0.5", "levels") == [3, 2, 1, 0.5]
+    assert numbers("tensor([3.0, 2.0, 1e-1])", "levels") == numbers("[(3), 2, 0.1]", "levels") == [3, 2, 0.1]
+    with pytest.raises(SigmaTuneError, match="must be numbers"):
+        numbers("tensors(3)", "levels")
     assert integer("6", "calls") == integer(6.0, "calls") == 6
     assert integer(str(2**63 + 1), "seed") == 2**63 + 1
+
+
+@pytest.mark.parametrize("text", ["high", "3 4", "inf", "7,5"])
+def test_a_guidance_is_one_number(text):
+    with pytest.raises(SigmaTuneError, match=r"guidance must be a number such as 7\.5"):
+        PageState(guidance=text).condition()
+    assert PageState(guidance=" 7.5 ").condition() == {"guidance": 7.5}
 
 
 @pytest.fixture
@@ -81,6 +92,18 @@ def test_files_inside_names_and_hub_ids_are_taken(places):
     assert places.model("digits") == "digits"
     assert places.model("owner/name") == "owner/name"
     assert places.model("./inside") == str(places.start / "inside")
+
+
+def test_sentences_name_files_as_a_visitor_does(places):
+    start = places.start.resolve()
+    for text, shown in (
+        (f"{start}/inside is no model.", "inside is no model."),
+        (f"{start} is no model.", "the start folder is no model."),
+        (f"{start}s/x is no model.", f"{start}s/x is no model."),
+    ):
+        with pytest.raises(SigmaTuneError) as refused, places.named():
+            raise SigmaTuneError(text)
+        assert str(refused.value) == shown
 
 
 def test_the_curve_above_the_axis_is_where_noise_and_data_have_the_same_power():
@@ -218,6 +241,21 @@ def test_what_ends_without_a_word_empties_no_field(tmp_path):
     assert all(updates == nothing for updates in told)
 
 
+def test_a_field_that_was_only_looked_at_measures_nothing(tmp_path):
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed")
+    from sigmatune.studio import tab_explore
+
+    with gradio.Blocks():
+        message = gradio.HTML()
+    session, tab, state = Sessions(tmp_path).of("a"), SimpleNamespace(message=message), PageState(seed=3)
+    studio = SimpleNamespace(session=lambda request: session)  # it holds no model
+    session.settled = state
+    for _ in range(2):
+        updates = list(tab_explore.explored(studio, tab, None, lambda: PageState(seed=3)))
+        assert all(one == {message: gradio.skip()} for one in updates)
+        assert session.settled == state
+
+
 def test_changes_are_taken_back_one_by_one(tmp_path):
     session = Sessions(tmp_path).of("a")
     states = [PageState(seed=seed) for seed in range(3)]
@@ -244,6 +282,29 @@ def test_the_stated_plan_samples_the_same_images_in_the_page_and_in_the_library(
         explore.plan_of(PageState(levels=(1e6, 1.0)), held.model)
     with pytest.raises(SigmaTuneError, match="larger"):
         explore.plan_of(PageState(levels=(1.0, 2.0)), held.model)
+
+
+@pytest.mark.parametrize(("solver", "calls", "steps"), [("euler", 7, 7), ("euler", 2, 2), ("heun", 7, 4)])
+def test_other_calls_keep_the_curve_of_moved_levels(solver, calls, steps):
+    model, levels = models.load("digits"), (60.0, 9.0, 2.0, 0.3)
+    state = PageState(solver=solver, calls=calls, levels=levels)
+    moved = explore.resampled(state, model)
+    assert replace(moved, levels=levels) == state
+    expected = schedules.Schedule(np.array([*levels, 0.0])).resample(steps).sigmas
+    assert_array_equal(explore.plan_of(moved, model).schedule.sigmas, expected)
+    assert explore.resampled(replace(state, calls=4, solver="euler"), model).levels == levels
+    whole = models.load("digits", integer_time=True)
+    snapped = explore.resampled(state, whole).levels
+    assert_array_equal(explore.snapped(snapped, whole), snapped)
+
+
+def test_what_a_program_does_to_a_plan_is_said_beside_its_text():
+    plan = explore.plan_of(PageState(calls=4), models.load("digits"))
+    how, text = clients(plan)["ComfyUI"]
+    assert "sampler dpmpp_2m" in how
+    assert "moved to whole timesteps" in how
+    assert text
+    assert clients(plan)["k-diffusion"][0] == "Pass these sigmas to the sampler that the comment names."
 
 
 def test_a_plan_that_was_made_before_competes_among_its_own_calls():
@@ -303,6 +364,10 @@ def test_levels_move_to_whole_timesteps_where_the_network_takes_no_others():
     assert_array_equal(explore.snapped(moved, model), moved)
     t = model.path.time(moved)
     assert np.allclose(t, np.rint(t), atol=1e-6)
+    between = model.path.sigma(np.array([20.3, 20.7, 900.4]))  # the nearest one, above and below
+    assert model.path.time(explore.snapped(between, model)) == pytest.approx([20, 21, 900], abs=1e-6)
+    with pytest.raises(SigmaTuneError, match="outside"):
+        explore.snapped([1e6, 1.0], model)
     assert not np.allclose(model.path.time(np.array(levels)), t, atol=1e-6)
     assert_array_equal(explore.snapped(levels, models.load("digits")), levels)
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from sigmatune.plan import load_plan
-from sigmatune.studio import tab_explore, tuning_task
+from sigmatune.studio import tab_explore, tab_frequencies, tuning_task
 from visitor import SHOTS, visit
 
 pytestmark = pytest.mark.browser
@@ -54,6 +54,75 @@ def test_a_level_is_dragged_and_other_images_and_errors_come(browser, address):
         with visit(browser, page.url) as other:  # the link holds the state
             other.ready()
             assert other.images == visitor.images
+
+
+def moved_levels(page):
+    return [float(level) for level in page.input_value("#levels textarea, #levels input").split(",")]
+
+
+def test_a_level_is_moved_again_while_the_page_still_works_on_the_first_move(browser, address, monkeypatch):
+    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=20,2,0.2") as visitor:
+        page, errors = visitor.page, visitor.ready()
+        measured = tab_explore.errors_of
+        monkeypatch.setattr(tab_explore, "errors_of", endless)
+        for _ in range(3):
+            page.locator(".level").nth(1).focus()
+            page.keyboard.press("ArrowLeft")
+            level = page.locator(".level").nth(1).get_attribute("aria-valuenow")
+            page.wait_for_function(
+                "level => +document.querySelector('#levels textarea, #levels input').value.split(', ')[1] === level",
+                arg=float(level),
+            )
+        monkeypatch.setattr(tab_explore, "errors_of", measured)
+        page.keyboard.press("Delete")
+        visitor.ready(after=errors)
+        assert moved_levels(page) == [20, 0.2]
+
+
+def test_levels_are_added_removed_and_follow_the_calls(browser, address):
+    with visit(browser, address, link="?model=digits&calls=3&noises=2&levels=20,2,0.2") as visitor:
+        page, errors = visitor.page, visitor.ready()
+        page.locator(".level").nth(2).focus()
+        page.keyboard.press("Delete")
+        errors = visitor.ready(after=errors)
+        assert moved_levels(page) == [20, 2]
+        assert page.input_value("#calls input") == "2"
+        assert page.evaluate("document.activeElement.dataset.index") == "1"
+        page.locator(".level").nth(0).focus()
+        page.keyboard.press("+")
+        errors = visitor.ready(after=errors)
+        assert moved_levels(page) == [20, pytest.approx(40**0.5, rel=1e-4), 2]
+        rail = page.locator(".track").bounding_box()
+        page.mouse.dblclick(rail["x"] + 0.8 * rail["width"], rail["y"] + 60)
+        errors = visitor.ready(after=errors)
+        levels = moved_levels(page)
+        assert len(levels) == 4
+        assert levels == sorted(levels, reverse=True)
+        at = page.eval_on_selector(".level:last-of-type", "last => parseFloat(last.style.left)")
+        assert at == pytest.approx(80, abs=0.2)
+        for field in ("#model", "#family"):  # that a field is left is no choice
+            page.focus(f"{field} input")
+            page.keyboard.press("Tab")
+        visitor.type("#seed", "1")
+        errors = visitor.ready(after=errors)
+        assert moved_levels(page) == levels
+        visitor.type("#calls", "1")  # on the way to
+        errors = visitor.ready(after=errors)
+        visitor.type("#calls", "7")  # the same curve with more levels
+        errors = visitor.ready(after=errors)
+        more = moved_levels(page)
+        assert len(more) == 7
+        assert [more[0], more[2], more[4], more[6]] == pytest.approx(levels, rel=1e-4)
+        handle = page.locator(".level").nth(3)
+        handle.focus()
+        for keys, expected in (
+            ("Shift+ArrowLeft", more[3] * 2**0.01), ("Shift+ArrowRight", more[3]), ("ArrowRight", more[3] / 2**0.1),
+            ("ArrowLeft", more[3]), ("ArrowUp", more[3] * 2**0.1), ("ArrowDown", more[3]), ("Home", more[2] / 1.002),
+            ("End", more[4] * 1.002), ("PageUp", more[4] * 1.002 * 2**0.5), ("PageDown", more[4] * 1.002),
+        ):  # fmt: skip
+            page.keyboard.press(keys)
+            assert float(handle.get_attribute("aria-valuenow")) == pytest.approx(expected, rel=1e-4)
+        visitor.ready(after=errors)
 
 
 def endless(held, looked, state, turn):
@@ -172,6 +241,9 @@ def test_a_plan_is_kept_checked_and_samples_the_same_pixels(browser, address, ru
         page.wait_for_selector("#axis .level")
         visitor.ready()
         assert visitor.images == shown
+        visitor.tab("Keep")
+        page.set_input_files("#open-plan input[type=file]", file)  # the field takes another one
+        visitor.ready()
 
 
 def decoded(address: str):
@@ -182,11 +254,14 @@ def decoded(address: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*images cannot fill")
-def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path):
+def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path, monkeypatch):
     with visit(browser, address, link="?model=digits&calls=4&noises=4") as visitor:
         page = visitor.page
         visitor.ready()
         visitor.tab("Compare")
+        page.fill("#compare-n input", "0")
+        page.click("#compare")
+        assert visitor.said("#compare-message") == "the numbers need 4 to 256 images, not 0."
         page.fill("#compare-n input", "4")
         page.click("#compare")
         page.wait_for_selector("#comparison table")
@@ -222,6 +297,11 @@ def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path):
         page.click("#spectrum")
         page.wait_for_selector("#spectrum-page table")
         visitor.shot("frequencies")
+        monkeypatch.setattr(tab_frequencies, "film", lambda held, state, turn: endless(held, None, state, turn))
+        page.click("#film")
+        page.wait_for_selector("#film-message progress")
+        page.click("#cancel-film")
+        page.wait_for_selector("#film-message >> text=Stopped")
 
 
 def test_nothing_scrolls_sideways_on_any_screen(browser, address):

@@ -129,8 +129,11 @@ def test_a_model_that_is_asked_for_something_draws_it_with_guidance(
         assert len(images) == 2
         page.locator("#guidance input, #guidance textarea").fill("7")
         page.locator("#guidance input, #guidance textarea").blur()
-        visitor.ready(after=errors)
+        errors = visitor.ready(after=errors)
         assert visitor.images != images
+        visitor.type("#levels", "10, 1")
+        visitor.ready(after=errors)
+        assert page.input_value("#calls input") == "4"  # guidance takes two network calls a level
 
 
 def test_folders_and_files_that_cannot_be_taken_are_refused(browser, address, studio_folder, tmp_path):

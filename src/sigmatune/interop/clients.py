@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sigmatune.interop.exports import export
+from sigmatune.interop.exports import export, remark
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
 
 PROGRAMS = {
-    "ComfyUI": ("comfyui", "Paste this line into the node ManualSigmas and connect it to SamplerCustom."),
+    "ComfyUI": ("comfyui", "Connect the node ManualSigmas to SamplerCustom."),
     "AUTOMATIC1111 and Forge": (
         "a1111",
         "Save this file as its first line says, restart, and choose its schedule type.",
@@ -25,7 +25,8 @@ def clients(plan: Plan) -> dict[str, tuple[str, str]]:
     )}  # fmt: skip
     for name, (target, how) in PROGRAMS.items():
         try:
-            texts[name] = how, export(plan, target)
+            text, said = export(plan, target), remark(plan, target)
+            texts[name] = f"{how} {said[0].upper()}{said[1:]}." if said else how, text
         except SigmaTuneError as refused:
             texts[name] = str(refused), ""
     return texts

@@ -83,7 +83,8 @@ def axis_html(levels: Sequence[float], path: NoisePath, power: Array | None, *, 
         f'<div class="track">{_range(scale)}<div class="rail"></div>{handles}</div>'
         f'<div class="scale">{_ticks(scale)}</div>{_octave_counts(levels, scale)}'
         '<p class="hint">Pure noise left, clean image right. Drag a level, or select it and press an arrow key (with Shift '
-        "for small steps), Home or End.</p></div>"
+        "for small steps), Home or End. A double-click on the line, or +, adds a level; Delete removes the selected one.</p>"
+        "</div>"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +16,7 @@ from sigmatune.core.schedule import Schedule
 from sigmatune.evaluation.leaderboard import entries
 from sigmatune.noise import Array
 from sigmatune.plan import Plan, compile_plan
+from sigmatune.plan.calls import largest
 from sigmatune.report.measurements import interval
 from sigmatune.report.residual import Residual, residual
 from sigmatune.studio.held_models import HeldModel, is_image
@@ -84,12 +85,31 @@ def plan_of(state: PageState, model: Denoiser) -> Plan:
             f"{solver.name} samples in phase space, which this page does not show; use `sigmatune sample`."
         )
     if state.levels:
-        schedule = Schedule(np.array([*snapped(state.levels, model), 0.0])).bound(model.path)
-        plan = compile_plan(schedule, solver.name, model)
+        plan = moved_plan(state.levels, solver.name, model)
     else:
         family, options = authors(model) if state.family.strip() == AUTHORS else schedules.named(state.family.strip())
         plan = entries(model, [(family, options)], [solver.name], [state.calls])[0].plan
     return plan.with_notes(micro_batch=state.noises)
+
+
+def moved_plan(levels: Sequence[float], solver: str, model: Denoiser) -> Plan:
+    """Compiles levels that a visitor moved or typed."""
+    return compile_plan(Schedule(np.array([*snapped(levels, model), 0.0])).bound(model.path), solver, model)
+
+
+def resampled(state: PageState, model: Denoiser) -> PageState:
+    """The state whose moved levels follow the same curve with as many steps as its calls allow.
+
+    Raises:
+        SigmaTuneError: as for :func:`plan_of` and :meth:`sigmatune.core.schedule.Schedule.resample`.
+    """
+    curve, solver = Schedule(np.array([*state.levels, 0.0])), solvers.solver(state.solver)
+
+    def build(steps: int) -> Plan:
+        return moved_plan(curve.resample(steps).sigmas[:-1].tolist(), solver.name, model)
+
+    plan = largest(build, solver, state.calls, model)
+    return replace(state, levels=tuple(plan.schedule.sigmas[:-1].tolist()))
 
 
 def authors(model: Denoiser) -> tuple[str, dict[str, float]]:
@@ -103,7 +123,6 @@ def snapped(levels: Sequence[float], model: Denoiser) -> Array:
     sigmas = np.array(levels, dtype=np.float64)
     if not model.integer_time:
         return sigmas
-    model.path.check(sigmas)
     return np.asarray(model.path.sigma(np.rint(model.path.time(sigmas))))
 
 

@@ -32,6 +32,7 @@ from sigmatune.studio.held_models import HeldModel, is_image, shows
 from sigmatune.studio.page_state import PageState
 from sigmatune.studio.turns import TaskTurn
 from sigmatune.studio.views import image_row
+from sigmatune.support.card import count
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.reading import size
 
@@ -190,7 +191,7 @@ def facts_view(facts: Mapping[str, Any], measured: Measured) -> str:
     law = facts["laws"].get("power")
     said = "" if law is None else f" Power law: P(k) goes like k^{-law['exponent']:.2f}."
     return (
-        p(f"{measured.all.images:,} images of {height} x {width}.{said}")
+        p(f"{count(measured.all.images, 'image')} of {height} x {width}.{said}")
         + '<div class="halves"><div>'
         + table(["training constant", "this data", "EDM"], rows)
         + "</div><div>"

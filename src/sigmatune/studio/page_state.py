@@ -7,6 +7,7 @@ read back to the same float64, so the page that it opens has the same levels bit
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -95,7 +96,7 @@ class PageState:
             "labels": [integer(word, "a label") for word in self.labels.replace(",", " ").split()],
             "prompts": prompts,
             "negative_prompt": self.negative.strip(),
-            "guidance": numbers(self.guidance, "the guidance")[0] if self.guidance.strip() else None,
+            "guidance": number(self.guidance, "the guidance") if self.guidance.strip() else None,
         }
         return {name: value for name, value in given.items() if value not in (None, "", [])}
 
@@ -120,13 +121,28 @@ def integer(text: Any, name: str) -> int:
     raise SigmaTuneError(f"{name} must be a whole number, not {'empty' if text in (None, '') else shown(text)}.")
 
 
+def number(text: str, name: str) -> float:
+    """A number that was typed.
+
+    Raises:
+        SigmaTuneError: if it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SigmaTuneError(f"{name} must be a number such as 7.5, not {shown(text.strip())}.")
+    return value
+
+
 def numbers(text: str, name: str) -> list[float]:
-    """Numbers that were typed, separated by commas, spaces or lines.
+    """Numbers that were typed, or pasted from Python: separated by commas, spaces or lines, brackets do not matter.
 
     Raises:
         SigmaTuneError: if something among them is no number.
     """
-    words = text.replace(",", " ").replace(";", " ").split()
+    words = re.sub(r"\b(tensor|array)(?=\()|[][(),;]", " ", text).split()
     try:
         values = [float(word) for word in words]
     except ValueError:

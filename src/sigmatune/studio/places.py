@@ -60,7 +60,9 @@ class Places:
             yield
         except SigmaTuneError as error:
             words = re.sub(rf"{re.escape(str(self.uploads.resolve()))}/\w+/", "", str(error))
-            raise type(error)(words.replace(f"{self.start.resolve()}/", "")) from None
+            start = str(self.start.resolve())
+            words = re.sub(rf"{re.escape(start)}(?![\w/.-])", "the start folder", words.replace(f"{start}/", ""))
+            raise type(error)(words) from None
 
     def file(self, name: str) -> Path:
         """A file or folder below one of the folders.

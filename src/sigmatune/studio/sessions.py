@@ -51,6 +51,7 @@ class Session:
         settled: What it shows to the end, errors and all; None while it works or says what is wrong.
         plan: The plan that it explores.
         past: What it showed before, the latest last.
+        curves: By levels for another number of calls, those that were moved or typed before.
         tuned: The plan of its last tuning.
         best: The best levels so far of a tuning that runs or was cancelled.
         film: The steps of one sampling.
@@ -62,6 +63,7 @@ class Session:
     settled: PageState | None = None
     plan: Plan | None = None
     past: list[PageState] = field(default_factory=list)
+    curves: dict[tuple[float, ...], tuple[float, ...]] = field(default_factory=dict)
     tuned: Plan | None = None
     best: Plan | None = None
     film: Film | None = None

@@ -40,10 +40,32 @@ function move(i, wanted) {
   handle.querySelector(".tip").textContent = three(sigma);
 }
 
-function commit() {
+function commit(levels = axis.levels) {
   clearTimeout(timer);
   timer = null;
-  trigger("submit", { levels: axis.levels });
+  trigger("submit", { levels });
+}
+
+// The server draws the axis of other levels; until then, and if it refuses them, this one stays.
+function add(sigma) {
+  const at = axis.levels.filter((level) => level === null || level > sigma).length;
+  const before = axis.levels[at - 1], after = axis.levels[at];
+  if ((before && sigma * axis.gap > before) || (after && sigma < after * axis.gap)) return;
+  focused = at;
+  commit(axis.levels.toSpliced(at, 0, sigma));
+}
+
+function remove(i) {
+  if (axis.levels.length < 2) return;
+  focused = Math.min(i, axis.levels.length - 2);
+  commit(axis.levels.toSpliced(i, 1));
+}
+
+const between = (i) => Math.sqrt(axis.levels[i] * (axis.levels[i + 1] || axis.min));
+
+function under(pointer) {
+  const rail = element.querySelector(".track").getBoundingClientRect();
+  return 2 ** (axis.high - ((pointer.clientX - rail.left) / rail.width) * (axis.high - axis.low));
 }
 
 element.addEventListener("pointerdown", (event) => {
@@ -57,9 +79,11 @@ element.addEventListener("pointerdown", (event) => {
 });
 element.addEventListener("pointermove", (event) => {
   if (dragged === null) return;
-  const rail = element.querySelector(".track").getBoundingClientRect();
-  const share = (event.clientX - rail.left) / rail.width;
-  move(dragged, 2 ** (axis.high - share * (axis.high - axis.low)));
+  move(dragged, under(event));
+});
+element.addEventListener("dblclick", (event) => {
+  if (!axis || event.target.closest(".level") || !event.target.closest(".track")) return;
+  add(Math.min(Math.max(under(event), axis.min), axis.max));
 });
 function release() {
   if (dragged === null) return;
@@ -78,8 +102,10 @@ element.addEventListener("keydown", (event) => {
   if (octaves !== undefined) move(i, axis.levels[i] * 2 ** octaves);
   else if (event.key === "Home") move(i, high);
   else if (event.key === "End") move(i, low);
-  else return;
+  else if (!["Delete", "Insert", "+"].includes(event.key)) return;
   event.preventDefault();
+  if (event.key === "Delete") return remove(i);
+  if (event.key === "Insert" || event.key === "+") return add(between(i));
   clearTimeout(timer);
   timer = setTimeout(commit, 400); // one request for several presses
 });

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sigmatune.core.schedule import whole
+from sigmatune.evaluation.paired_distance import MOST as MOST_PAIRS
 from sigmatune.plan import Plan
 from sigmatune.plan.plan import mismatch
 from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, pressed, sentences, uploaded_plan
@@ -31,7 +32,7 @@ from sigmatune.studio.page_state import PageState, integer
 from sigmatune.studio.tab_explore import LIVE, ExploreTab, present, stated
 from sigmatune.studio.views import said
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.workflows.paired_errors import asked_for
+from sigmatune.workflows.paired_errors import LEAST
 
 MOST_IMAGES = 5000
 """Most images per plan of the leaderboard of the page; `sigmatune bench` takes more."""
@@ -93,7 +94,7 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
         request: gr.Request, wanted: Sequence[str], given: Any, noises: Any, *values: Any
     ) -> Iterator[Updates]:
         state, session = stated(values), studio.session(request)
-        pairs = asked_for(integer(noises, "the noises"), 256)
+        pairs = pairs_of(noises)
         with session.task("compare") as task:
             held = yield from loaded(studio, state, task.stop, tab.message)
             labels, plans = listed_plans(studio, request, held, state, wanted or [], given)
@@ -132,6 +133,18 @@ def _callbacks(studio: Studio, tab: CompareTab) -> tuple[Callable[..., Any], ...
         studio.session(request).cancel("compare")
 
     return compared, slid, ranked, stopped
+
+
+def pairs_of(typed: Any) -> int:
+    """How many noises a comparison measures.
+
+    Raises:
+        SigmaTuneError: for a number that is none, or one from which no interval follows.
+    """
+    pairs = integer(typed, "the images for the numbers")
+    if not LEAST <= pairs <= MOST_PAIRS:
+        raise SigmaTuneError(f"the numbers need {LEAST} to {MOST_PAIRS} images, not {pairs}.")
+    return pairs
 
 
 def foreign(held: HeldModel, labels: Sequence[str], plans: Sequence[Plan]) -> list[str]:

@@ -13,7 +13,7 @@ import gradio as gr
 from sigmatune.models.bundled import bundled_names
 from sigmatune.studio.axis import axis_html
 from sigmatune.studio.callbacks import Studio, Updates, followed, loaded, sentences, unchanged
-from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, look, plan_of, solver_choices
+from sigmatune.studio.explore import Errors, Look, errors_of, family_choices, look, plan_of, resampled, solver_choices
 from sigmatune.studio.held_models import HeldModel
 from sigmatune.studio.page_state import MOST_CALLS, PageState, integer, numbers, written
 from sigmatune.studio.sessions import Session
@@ -127,8 +127,14 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
     def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
         yield from explored(studio, tab, request, lambda: stated(values), sent=values)
 
+    def chosen(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        yield from explored(studio, tab, request, lambda: with_choice(studio, request, stated(values)), sent=values)
+
     def renewed(request: gr.Request, *values: Any) -> Iterator[Updates]:
         yield from explored(studio, tab, request, lambda: replace(stated(values), levels=()), sent=values)
+
+    def recounted(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        yield from explored(studio, tab, request, lambda: with_calls(studio, request, stated(values)), sent=values)
 
     def moved(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[Updates]:
         given = tuple(float("inf") if level is None else float(level) for level in event.levels)
@@ -143,9 +149,11 @@ def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) ->
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("explore")
 
-    options = {"outputs": tab.outputs, "trigger_mode": "always_last", **LIVE}
-    for field in (model, family, calls):
-        field.input(renewed, tab.fields, **options)
+    # Every change begins at once and ends the one before it: what Gradio keeps for later loses the levels that it came with.
+    options = {"outputs": tab.outputs, "trigger_mode": "multiple", **LIVE}
+    for field in (model, family):
+        field.input(chosen, tab.fields, **options)
+    calls.input(recounted, tab.fields, **options)
     for field in (solver, seed, noises):
         field.input(kept, tab.fields, **options)
     for field in (labels, prompts, negative, guidance):
@@ -167,6 +175,27 @@ def with_levels(state: PageState, text: str) -> PageState:
     if not given:
         raise SigmaTuneError("type at least one level above 0; the final 0 is added for you.")
     return replace(state, levels=given)
+
+
+def with_choice(studio: Studio, request: gr.Request, state: PageState) -> PageState:
+    """The state with the family's levels where another model or family was chosen; fields that are only left say so, too."""
+    before = studio.session(request).state
+    same = before is not None and (before.model, before.family) == (state.model, state.family)
+    return state if same else replace(state, levels=())
+
+
+def with_calls(studio: Studio, request: gr.Request, state: PageState) -> PageState:
+    """The state with as many levels as its calls allow, on the curve that was moved or typed last.
+
+    A family makes its levels by itself, also instead of a single one, which is no curve.
+    """
+    curves = studio.session(request).curves
+    curve = curves.get(state.levels, state.levels)
+    if len(curve) < 2:
+        return replace(state, levels=())
+    after = resampled(replace(state, levels=curve), studio.held(state).model)
+    curves[after.levels] = curve  # the 1 of a 12 that is being typed must not leave a single level of it
+    return after
 
 
 def explored(
@@ -201,7 +230,7 @@ def _steps(
     held = yield from loaded(studio, state, stop, tab.message)
     plan = plan_of(state, held.model)
     if state.levels:  # the levels decide, and the field follows
-        state = replace(state, calls=min(plan.calls, MOST_CALLS))
+        state = replace(state, calls=min(plan.network_calls(held.model), MOST_CALLS))
     session.show(state, plan)
     yield {**fields_of(tab, state, request, sent), **axis_of(tab, held, state, session)}
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     with gr.Row(elem_classes="fields"):
         roll = gr.Button("Film the plan of Explore", variant="primary", elem_id="film", min_width=160)
         play = gr.Button("Play", elem_id="play", min_width=90)
+        stop = gr.Button("Cancel", elem_id="cancel-film", min_width=90)
     message = gr.HTML("", elem_id="film-message", elem_classes="messages")
     frame = gr.Slider(1, 2, value=1, step=1, label="Call", elem_id="frame", visible=False)
     shown = gr.HTML("", elem_id="film-frame", apply_default_css=False)
@@ -37,9 +38,21 @@ def build(studio: Studio, explore: ExploreTab) -> None:
         uploads = gr.File(label="Images of one size, or one .npz", file_count="multiple", height=145, elem_id="images")
         folder = gr.Textbox(label="or a folder or file below the start folder", elem_id="image-folder", min_width=220)
         go = gr.Button("Measure", elem_id="spectrum", min_width=120)
+        halt = gr.Button("Cancel", elem_id="cancel-spectrum", min_width=90)
     saying = gr.HTML("", elem_id="spectrum-message", elem_classes="messages")
     page = gr.HTML("", elem_id="spectrum-page", apply_default_css=False)
     _spectrum(studio, (uploads, folder, go, saying, page))
+    for button, task in ((stop, "film"), (halt, "spectrum")):
+        button.click(canceller(studio, task), **LIVE)
+
+
+def canceller(studio: Studio, task: str) -> Callable[[gr.Request], None]:
+    """A callback that cancels a task of the tab."""
+
+    def stopped(request: gr.Request) -> None:
+        studio.session(request).cancel(task)
+
+    return stopped
 
 
 def _film(studio: Studio, explore: ExploreTab, parts: tuple[Any, ...]) -> None:

@@ -72,6 +72,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     def opened(request: gr.Request, file: str | None, *values: Any) -> Iterator[Updates]:
         if file is None:
             return
+        yield {upload: None}  # so that another file can be dropped
         plan = uploaded_plan(file)
         state = with_plan(stated(values), plan)
         differs = mismatch(plan, studio.held(state).model)
@@ -84,7 +85,7 @@ def build(studio: Studio, explore: ExploreTab, tab: gr.Tab) -> None:
     tab.select(lambda: "", None, message, **LIVE).then(
         sentences(message)(filled), explore.fields, [message, download, *pieces], show_progress="hidden", **PRIVATE
     )
-    upload.upload(opened, [upload, *explore.fields], [message, explore.tabs, *explore.outputs], **LIVE)
+    upload.upload(opened, [upload, *explore.fields], [message, upload, explore.tabs, *explore.outputs], **LIVE)
 
 
 def _box(name: str) -> gr.Textbox:
