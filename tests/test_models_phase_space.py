@@ -43,6 +43,8 @@ def test_a_folder_that_says_so_is_a_network_of_phase_space(unet, tmp_path):
     seen = []
     model.network.unet.register_forward_pre_hook(lambda _, args: seen.append((args[0].shape, float(args[1][0]))))
     plan = compile_plan(build("phase-time", 3, model.path, gamma=0.02, nu=4.02, eps=0.002), "reduced-oba", model)
+    model.fingerprint()  # a network with a hook is probed once
+    seen.clear()
     images = sample(model, plan, 3, seed=1, micro_batch=2)
     assert images.shape == (3, 2, 4, 4)
     assert images.isfinite().all()

@@ -49,7 +49,8 @@ def _code(layer: torch.nn.Module) -> Iterator[int]:
     yield from layer._forward_pre_hooks
     forward = vars(layer).get("forward")
     plain = forward is None or getattr(forward, "__func__", None) is type(layer).forward
-    if not plain and not hasattr(layer, "_hf_hook") and not _neutral(layer):
+    neutral = hasattr(layer, "_hf_hook") or hasattr(layer, "_orig_mod")  # accelerate's, and torch.compile's wrapper
+    if not plain and not neutral and not _neutral(layer):
         yield id(forward)
 
 
