@@ -50,7 +50,7 @@ class PageState:
 
     def __post_init__(self) -> None:
         whole(self.calls, "calls", most=MOST_CALLS)
-        whole(self.noises, "noises", most=MOST_NOISES)
+        whole(self.noises, "images", most=MOST_NOISES)
         if len(self.levels) > MOST_CALLS:
             raise SigmaTuneError(f"the page shows at most {MOST_CALLS} levels, not {len(self.levels)}.")
         if not 0 <= self.seed < 2**64:

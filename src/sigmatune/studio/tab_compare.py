@@ -60,7 +60,8 @@ def build(studio: Studio, explore: ExploreTab) -> None:
     gr.Markdown("Two to four plans or families with the model, solver, calls and noises of *Explore*.")
     choices = [EXPLORED, TUNED, *family_choices(None)]
     names = gr.Dropdown(choices, value=[EXPLORED, "uniform-trailing"], multiselect=True, max_choices=MOST, label="Compare",
-                        allow_custom_value=True, elem_id="compared", info="options as in karras:rho=5")  # fmt: skip
+                        allow_custom_value=True, elem_id="compared",
+                        info=f"options as in karras:rho=5; {MOST} in all")  # fmt: skip
     uploads = gr.File(label="Plan files to compare as well", file_count="multiple", file_types=[".json"], height=145,
                       elem_id="compare-files")  # fmt: skip
     with gr.Row(elem_classes="fields"):

@@ -63,7 +63,7 @@ def stated(values: tuple[Any, ...]) -> PageState:
     return PageState(
         str(model or ""), str(solver or ""), integer(calls, "calls"), str(family or ""),
         tuple(numbers(levels, "levels")) if levels else (),
-        integer(seed, "the seed"), integer(noises, "noises"), labels or "", prompts or "", negative or "", guidance or "",
+        integer(seed, "the seed"), integer(noises, "images"), labels or "", prompts or "", negative or "", guidance or "",
     )  # fmt: skip
 
 
