@@ -39,6 +39,33 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+LONGEST = (
+    ("test_engine", "test_ray", "test_sharded", "test_postgresql", "test_remote_folder"),
+    ("test_studio_page", "test_studio_troubles", "test_examples", "test_models_pipeline", "test_interop_diffusers"),
+    ("test_killed", "test_processors", "test_finetune", "test_time_and_cost", "test_bad_input", "test_training"),
+)
+"""Files of tests that take seconds each, by what they start: clusters, browsers and pipelines, processes that are killed."""
+
+
+@pytest.hookimpl(trylast=True)  # after what MARKS leaves out
+def pytest_collection_modifyitems(config, items):
+    """Lets every test process begin with one group of long tests.
+
+    xdist deals the tests in equal blocks, and later moves what waits to processes that are idle. So no long test comes last,
+    and a cluster or a browser starts in one process.
+    """
+    blocks = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    group_of = {name: group for group, files in enumerate(LONGEST) for name in files}
+    first = [[item for item in items if group_of.get(item.path.stem) == group] for group in range(len(LONGEST))]
+    others = [item for item in items if item.path.stem not in group_of]
+    size, ordered = -(-len(items) // blocks), []
+    for block in range(blocks):
+        long = [item for group in first[block::blocks] for item in group]
+        ordered += long
+        ordered += [others.pop(0) for _ in range(min(max(size - len(long), 0), len(others)))]
+    items[:] = ordered + others
+
+
 cpu_clock = pytest.StashKey[float]()
 
 
