@@ -10,12 +10,11 @@ Everything stored per model (stores, run folders, references, tables, plans) nam
   .. math:: \sqrt{\overline{y^2}}, \quad \langle y, n_j \rangle / \sqrt{\dim y}, \qquad j = 1, 2, 3
 
   Kernels of another processor change them slightly, so they are stored as numbers and compared with a tolerance
-  (:func:`same`), relative to the root mean square of the level. A network on which code hangs, such as a forward hook,
-  is probed, too.
-- **Settings** of layers, such as a dilation, count only in stores (:mod:`sigmatune.core.wiring`).
+  (:func:`same`), relative to the root mean square of the level.
+- **Settings** of layers, such as a dilation, and the code of hooks count only in stores (:mod:`sigmatune.core.wiring`).
 
-A digest is computed once, and again after a weight or the code on a layer changed: every request checks the address, the
-version and the first number of every tensor (1.5 ms for 184 tensors).
+A digest is computed once, and again after a weight changed: every request checks the address, the version and the first
+number of every tensor (1.5 ms for 184 tensors).
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from sigmatune.core.digests import (
 )
 from sigmatune.core.held_modules import modules_held
 from sigmatune.core.rng import START, noise
-from sigmatune.core.wiring import code_on, settings
+from sigmatune.core.wiring import settings
 from sigmatune.support.errors import SigmaTuneError, of_memory
 from sigmatune.support.files import write_text
 
@@ -60,7 +59,7 @@ ROWS = 2
 HIGHEST = 1e3
 """Largest level of a probe on a path that starts at sigma = inf."""
 
-_NOTED = re.compile(r"\|(weights|buffers|answers|hooked) ([^|]*)")
+_NOTED = re.compile(r"\|(weights|buffers|answers) ([^|]*)")
 
 
 # ------------------------------------------------------------------------------------------------------------ comparing
@@ -78,8 +77,6 @@ def same(one: str, other: str, tolerance: float = TOLERANCE) -> bool:
     if one == other:
         return True
     noted = [_NOTED.findall(text) for text in (one, other)]
-    if len({"|hooked " in text for text in (one, other)}) == 2:
-        return False
     if _NOTED.sub("", one) != _NOTED.sub("", other) or not all(noted):
         return _NOTED.sub("", one) == _NOTED.sub("", other)
     if [kind for kind, _ in noted[0]] != [kind for kind, _ in noted[1]]:
@@ -200,16 +197,16 @@ class Identity:
         return [*self._held, *self._besides]
 
     def text(self, make: Callable[[], str], *, probed: bool = False) -> str:
-        """The result of ``make`` for the current weights and code; where it holds outputs, for the current settings, too."""
+        """The result of ``make`` for the current weights; where it holds outputs, for the current settings, too."""
         layers = settings(self.modules) if probed else ""
-        stamp = touched(tensors_of(self.modules)), code_on(self.modules), layers
+        stamp = touched(tensors_of(self.modules)), layers
         if self._text is None or stamp != self._stamp:
             self._text, self._stamp = make(), stamp
         return self._text
 
     def renew(self, model: Any) -> int:
         """Probes a function again, whose code may depend on something that changed; returns the network evaluations."""
-        if isinstance(self._thing, torch.nn.Module) and not code_on(self.modules):
+        if isinstance(self._thing, torch.nn.Module):
             return 0
         self._held = self._text = None
         return evaluations(model)
@@ -226,15 +223,8 @@ class Identity:
         if module is None:
             return f"sha256:{digest.hexdigest()}{self.noted(model)}"
         add_weights(digest, module, whole=whole)
-        return f"sha256:{digest.hexdigest()}{unsaved(module)}{self._hooked(model)}"
+        return f"sha256:{digest.hexdigest()}{unsaved(module)}"
 
     def noted(self, model: Any) -> str:
         """The parts of a function's fingerprint: the digest of its modules, and its outputs."""
         return weights_part(self.modules) + answers(model, model)
-
-    def _hooked(self, model: Any) -> str:
-        """The part of a network's fingerprint for code on its layers: its outputs."""
-        if not code_on(self.modules):
-            return ""
-        probed = answers(lambda z, sigma: model.rows([0] * len(z))(z, sigma), model)
-        return f"|hooked {probed.removeprefix('|answers ')}"

@@ -1,13 +1,10 @@
 """The wiring of modules: what a network computes besides its weights, as far as it can be read without a call.
 
 Two networks of equal weights are two models if a convolution of one has another dilation, if FreeU is on, or if a hook
-changes what a layer returns.
-
-- **Settings** are what every layer states about itself (``extra_repr``: strides, dilations, groups) and its floating-point
-  numbers, such as FreeU's factors or an adapter's scale. Versions of a library state them differently, so they belong to
-  the names in stores, which serve one machine, and not to plan files.
-- **Code** that hangs on a layer, a hook or a forward of its own, cannot be read. A network with such code is probed as a
-  function is (:mod:`sigmatune.core.identity`), and is another model than the network without it.
+changes what a layer returns. Settings are what every layer states about itself (``extra_repr``: strides, dilations, groups),
+its floating-point numbers, such as FreeU's factors or an adapter's scale, and the code of the hooks and of a forward of its
+own that hang on it. Versions of a library state them differently, and what a hook reads elsewhere cannot be seen, so settings
+belong to the names in stores, which serve one machine, and not to plan files.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ NEUTRAL = frozenset(
 """Hooks of diffusers that move or cast weights and leave the function as it is; accelerate's hooks do, too."""
 
 
-_HOLDING = {dict, list, tuple}
+_HOLDING, _PLAIN = {dict, list, tuple}, {int, float, str, bool, type(None)}
 
 
 def settings(modules: Iterable[torch.nn.Module]) -> str:
@@ -36,22 +33,28 @@ def settings(modules: Iterable[torch.nn.Module]) -> str:
 def _line(name: str, layer: torch.nn.Module) -> str:
     kind = type(layer)
     says = "" if kind.extra_repr is torch.nn.Module.extra_repr else layer.extra_repr()
-    return f"{name} {kind.__qualname__} {says} {sorted(_numbers(vars(layer)))}"
+    return (
+        f"{name} {kind.__qualname__} {says} {sorted(_numbers(vars(layer)))} {[_named(code) for code in _code(layer)]}"
+    )
 
 
-def code_on(modules: Iterable[torch.nn.Module]) -> tuple[int, ...]:
-    """The hooks and the forwards that hang on layers, by their numbers; empty for networks as they were built."""
-    return tuple(one for module in modules for layer in module.modules() for one in _code(layer))
+def _named(code: Any) -> str:
+    """A function by its name and its instructions, which another process finds again."""
+    inner = getattr(code, "__code__", None)
+    steps = (
+        b"" if inner is None else inner.co_code + repr([one for one in inner.co_consts if type(one) in _PLAIN]).encode()
+    )
+    return f"{getattr(code, '__qualname__', type(code).__qualname__)} {hashlib.sha256(steps).hexdigest()[:16]}"
 
 
-def _code(layer: torch.nn.Module) -> Iterator[int]:
-    yield from layer._forward_hooks  # torch numbers them and gives no number twice
-    yield from layer._forward_pre_hooks
+def _code(layer: torch.nn.Module) -> Iterator[Any]:
+    yield from layer._forward_hooks.values()
+    yield from layer._forward_pre_hooks.values()
     forward = vars(layer).get("forward")
     plain = forward is None or getattr(forward, "__func__", None) is type(layer).forward
     neutral = hasattr(layer, "_hf_hook") or hasattr(layer, "_orig_mod")  # accelerate's, and torch.compile's wrapper
     if not plain and not neutral and not _neutral(layer):
-        yield id(forward)
+        yield forward
 
 
 def _neutral(layer: torch.nn.Module) -> bool:

@@ -236,8 +236,8 @@ def _steps(
     looked = yield from followed(held.turns, stop, lambda turn: look(held, state, turn), tab.message)
     yield {tab.samples: samples(looked, None, held.model), tab.message: said("Solving for the converged images.")}
     errors = yield from followed(held.turns, stop, lambda turn: errors_of(held, looked, state, turn), tab.message)
-    session.settled = state
     yield finished(tab, held, looked, errors)
+    session.settled = state  # the page has got it: a change that overtakes this one drops what is not yet sent
 
 
 def present(studio: Studio, request: gr.Request, state: PageState) -> Session:
