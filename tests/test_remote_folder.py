@@ -33,6 +33,7 @@ def server():
         for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a", "NO_PROXY": "*",
                             "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # of a server before, which has another port
         yield
         started.stop()
 
