@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,7 +24,7 @@ from sigmatune.studio import axis, comparing, explore, held_models, server, turn
 from sigmatune.studio.page_state import PageState, integer, numbers
 from sigmatune.studio.places import Places
 from sigmatune.studio.server import Gate, checked, hostname
-from sigmatune.studio.sessions import Sessions
+from sigmatune.studio.sessions import PageTask, Sessions
 from sigmatune.support.errors import SigmaTuneError
 
 OUTSIDE = r"outside|no file|not a name"
@@ -239,6 +240,8 @@ def test_what_ends_without_a_word_empties_no_field(tmp_path):
     told = list(tab_explore.explored(studio, tab, None, change))
     assert told
     assert all(updates == nothing for updates in told)
+    session.task = lambda what: nullcontext(PageTask(superseded=True))  # overtaken while it waited for the one before
+    assert list(tab_explore.explored(studio, tab, None, change)) == [nothing]
 
 
 def test_a_field_that_was_only_looked_at_measures_nothing(tmp_path):
