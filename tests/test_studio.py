@@ -259,6 +259,28 @@ def test_a_field_that_was_only_looked_at_measures_nothing(tmp_path):
         assert session.settled == state
 
 
+def test_a_state_is_settled_once_the_page_has_got_its_last_update(tmp_path):
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed")
+    from sigmatune.studio import callbacks, tab_explore
+
+    state = PageState("digits", calls=2, noises=2)
+    (tmp_path / "start").mkdir()
+    places = Places(tmp_path / "start", tmp_path / "uploads", "digits")
+    studio = callbacks.Studio(held_models.HeldModels("cpu"), Sessions(tmp_path / "sessions"), places, state)
+    with gradio.Blocks(), gradio.Tabs() as tabs, gradio.Tab("Explore"):
+        tab = tab_explore.build(studio, tabs)
+    request = SimpleNamespace(headers={"origin": "http://127.0.0.1"}, session_hash="a")
+    updates = tab_explore.explored(studio, tab, request, lambda: state)
+    assert any(tab.errors in one for one in updates)
+    updates.close()  # as a change does that overtakes this one
+    assert studio.session(request).settled is None
+    *_, last = tab_explore.explored(studio, tab, request, lambda: state)
+    assert last[tab.message] == ""
+    assert studio.session(request).settled == state
+    again = list(tab_explore.explored(studio, tab, request, lambda: state))
+    assert not any(tab.axis in one for one in again), "a field that was only looked at"
+
+
 def test_changes_are_taken_back_one_by_one(tmp_path):
     session = Sessions(tmp_path).of("a")
     states = [PageState(seed=seed) for seed in range(3)]
