@@ -20,6 +20,7 @@ import torch
 import engine_pieces as pieces
 import sigmatune as st
 from engine_pieces import Counted
+from light import LIGHT, build_light, prepare_light
 from sets import noise_pictures
 from sigmatune.core.origin import derived
 from sigmatune.models.imagined import Imagined
@@ -158,18 +159,18 @@ def test_images_come_back_only_where_they_are_kept(run, data, there, one_thread)
     for keep in ("--features-only", "--keep-images"):
         before = there.received
         flags = () if keep == "--keep-images" else (keep,)
-        code, _, err = run("evaluate", "digits", "--plan", "short.json", "-n", 40, "--metrics", "fd", *PIXELS, *flags,
+        code, _, err = run("evaluate", LIGHT, "--plan", "short.json", "-n", 40, "--metrics", "fd", *PIXELS, *flags,
                            "--engine", "ray", "--run", f"{keep}.run", "--out", f"{keep}.json")  # fmt: skip
         assert code == 0, err
         received[keep] = there.received - before
     more = received["--keep-images"] - received["--features-only"]
-    assert 40 * 64 <= more < 40 * 64 + 2000, "one byte for each of 64 pixels, and nothing else"
+    assert 40 * 768 <= more < 40 * 768 + 2000, "one byte for each of 3 x 16 x 16 values, and nothing else"
     assert (data / "--features-only.json").read_text() == (data / "--keep-images.json").read_text()
 
 
 def test_two_plans_are_compared_on_the_engine(run, data, there, one_thread):
     for name in ("local", "ray"):
-        code, _, err = run("evaluate", "digits", "--plan", "short.json", "--against", "long.json", "-n", 40, "--metrics",
+        code, _, err = run("evaluate", LIGHT, "--plan", "short.json", "--against", "long.json", "-n", 40, "--metrics",
                            "fd,kid", *PIXELS, "--engine", name, "--out", f"{name}.json")  # fmt: skip
         assert code == 0, err
     assert same(data / "local.json", data / "ray.json")
@@ -179,11 +180,11 @@ def test_two_plans_are_compared_on_the_engine(run, data, there, one_thread):
 @pytest.mark.parametrize("further", [(), ("--micro-batch", 3, "--noise", "level")])
 def test_images_are_sampled_on_the_engine(run, data, there, one_thread, further):
     for name in ("local", "ray"):
-        assert run("sample", "digits", "short.json", "-n", 20, *further, "--engine", name, "-o", f"{name}.npz")[0] == 0
+        assert run("sample", LIGHT, "short.json", "-n", 20, *further, "--engine", name, "-o", f"{name}.npz")[0] == 0
     ours, theirs = (np.load(data / f"{name}.npz")["images"] for name in ("ray", "local"))
     assert ours.tobytes() == theirs.tobytes()
     assert there.pieces == -(-20 // (further[1] if further else st.load_plan(data / "short.json").micro_batch))
-    assert run("sample", "digits", "short.json", "--micro-batch", -1, "--engine", "ray", "-o", "x.npz")[0] == 2
+    assert run("sample", LIGHT, "short.json", "--micro-batch", -1, "--engine", "ray", "-o", "x.npz")[0] == 2
 
 
 def test_an_estimate_is_divided_by_the_workers(monkeypatch):
@@ -206,7 +207,16 @@ def test_an_estimate_is_divided_by_the_workers(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def light(tmp_path_factory):
+    """The light model, in a cache that workers and commands know."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGMATUNE_CACHE", "")  # so that it is put back
+        build_light(tmp_path_factory.mktemp("light"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(light):
     """Three nodes of one worker each."""
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'sigmatune[ray]'")
     from ray.cluster_utils import Cluster
@@ -240,17 +250,13 @@ def on_ray(workers, monkeypatch):
 
 
 @pytest.fixture
-def data(tmp_path):
-    np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
-    model = st.load("digits")
-    for name, steps in (("short", 3), ("long", 20)):
-        plan = st.compile_plan(st.build_schedule("karras", steps, model.path), "ancestral", model)
-        plan.save(tmp_path / f"{name}.json")
+def data(tmp_path, light):
+    prepare_light(tmp_path, "ancestral", short=3, long=120)
     return tmp_path
 
 
 def evaluation(plan, name, n, metrics="fd,sw"):
-    return ("evaluate", "digits", "--plan", f"{plan}.json", "-n", str(n), "--metrics", metrics, *PIXELS, "--features-only",
+    return ("evaluate", LIGHT, "--plan", f"{plan}.json", "-n", str(n), "--metrics", metrics, *PIXELS, "--features-only",
             "--engine", name, "--run", f"{name}.run", "--out", f"{name}.out.json")  # fmt: skip
 
 
@@ -319,16 +325,17 @@ def without_seconds(file):
 
 
 @pytest.mark.slow
-def test_a_fine_tuning_is_the_same(on_ray, run, data, little_pictures, monkeypatch):
+def test_a_fine_tuning_is_the_same(on_ray, run, tmp_path, little_pictures, monkeypatch):
     monkeypatch.setattr("sigmatune.workflows.finetune.FinetuneSettings", partial(FinetuneSettings, noises=SMALL))
     model = st.load("digits")
-    st.compile_plan(st.build_schedule("karras", 2, model.path), "euler", model).save(data / "plan.json")
+    np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
+    st.compile_plan(st.build_schedule("karras", 2, model.path), "euler", model).save(tmp_path / "plan.json")
     for name in ("local", "ray"):
         code, _, err = run("finetune", "digits", "--data", "data.npz", "--plan", "plan.json", "--rounds", 1, "--images", 8,
                            "--batch", 8, "--method", "static", "--pictures", little_pictures, "--device", "cpu",
                            "--engine", name, "-o", name)  # fmt: skip
         assert code == 0, err
-    assert without_seconds(data / "local/evidence.json") == without_seconds(data / "ray/evidence.json")
+    assert without_seconds(tmp_path / "local/evidence.json") == without_seconds(tmp_path / "ray/evidence.json")
 
 
 @pytest.mark.slow
@@ -340,7 +347,7 @@ def test_the_figures_of_2000_images_are_the_same(on_ray, run, data):
 
 def test_a_leaderboard_is_the_same(on_ray, run, data):
     for name in ("local", "ray"):
-        code, _, err = run("bench", "digits", "--families", "karras,log-uniform", "--calls", 3, "-n", 40, "--paired", 4,
+        code, _, err = run("bench", LIGHT, "--families", "karras,log-uniform", "--calls", 3, "-n", 40, "--paired", 4,
                            *PIXELS, "--engine", name, "--run", f"{name}.run", "--out", f"{name}.json")  # fmt: skip
         assert code == 0, err
     assert same(data / "local.json", data / "ray.json")
@@ -364,7 +371,7 @@ def losing_a_node(cluster, workers, monkeypatch):
     cluster.nodes[2] = cluster.add_node(num_cpus=1, node_ip_address=ADDRESSES[2], object_store_memory=2**27)
 
 
-RANKING = ("bench", "digits", "--families", "karras,log-uniform", "--calls", "3", "-n", "32", "--paired", "4", *PIXELS,
+RANKING = ("bench", LIGHT, "--families", "karras,log-uniform", "--calls", "3", "-n", "32", "--paired", "4", *PIXELS,
            "--engine", "NAME", "--run", "NAME.run", "--out", "NAME.out.json")  # fmt: skip
 
 

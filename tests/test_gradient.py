@@ -156,6 +156,23 @@ def test_coefficients_gain_more_and_go_through_the_file(tmp_path):
     assert scores["free"] < scores["levels"] - 0.2
 
 
+@pytest.mark.parametrize("solver", ["euler", "dpmpp2m"])
+def test_a_few_gradients_gain_from_wherever_rounding_starts_them(solver):
+    """A first step of length 1 multiplied the error, the way back took the budget, and rounding decided about the gain."""
+    settings = TuningSettings(tuning=24, validation=24, held_out=8, micro_batch=24, reference_steps=24)
+    bench, freedom = Workbench(mixture(), settings), Freedom(coefficients=True, sums="free")
+    start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
+    rng, gains = np.random.default_rng(0), []
+    for shake in (0.0, 1e-6, 1e-4):
+        levels = Schedule(np.append(start.sigmas[:-1] * (1 + shake * rng.normal(size=4)), 0.0))
+        paid = iter(range(3))
+        limits = DescentLimits(affordable=lambda evaluations, paid=paid: next(paid, None) is not None)
+        plan = tune_by_gradient(bench, levels, solver, freedom=freedom, limits=limits)
+        gains.append(bench.score(bench.plan(levels, solver), "validation") - bench.score(plan, "validation"))
+    assert min(gains) > 0.1
+    assert max(gains) - min(gains) < 0.02
+
+
 def test_tied_corrections_keep_constants():
     start = build("karras", 5, vp())
     parameters = Parameters(start, "dpmpp2m", (vp().sigma_min, vp().sigma_max), Freedom(coefficients=True))

@@ -9,13 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import engine_pieces as pieces
 import sigmatune as st
-from sets import noise_pictures
+from light import LIGHT, build_light, prepare_light
 from sigmatune.models.network import pick_device
 from sigmatune.support.engine import Held, Loader, engine
 from sigmatune.support.engine.ray_address import check_client
@@ -42,9 +41,11 @@ def free_port(address):
 
 
 @pytest.fixture(scope="module")
-def client():
+def client(tmp_path_factory):
     """The address for Ray's client of two nodes, which say that they have GPUs: the head one, the other two."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGMATUNE_CACHE", "")  # so that it is put back
+        build_light(tmp_path_factory.mktemp("light"))
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "",
                             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "src")])}.items():  # fmt: skip
             patch.setenv(name, value)
@@ -105,10 +106,8 @@ with engine("ray") as running:
 
 @pytest.mark.slow
 def test_an_evaluation_through_the_client_is_the_same(client, run, tmp_path, one_thread):
-    np.savez("data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
-    model = st.load("digits")
-    st.compile_plan(st.build_schedule("karras", 3, model.path), "ancestral", model).save(tmp_path / "plan.json")
-    command = ("evaluate", "digits", "--plan", "plan.json", "-n", "96", "--metrics", "fd", "--extractor", "pixels",
+    prepare_light(tmp_path, "ancestral", plan=3)
+    command = ("evaluate", LIGHT, "--plan", "plan.json", "-n", "96", "--metrics", "fd", "--extractor", "pixels",
                "--spaces", "pixels-pca8", "--reference", "data.npz", "--features-only", "--device", "cpu")  # fmt: skip
     assert run(*command, "--out", "local.json")[0] == 0
     elsewhere({}, "-m", "sigmatune", *command, "--engine", client, "--out", "ray.json")

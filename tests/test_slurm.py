@@ -15,11 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 
-import numpy as np
 import pytest
 
-import sigmatune as st
-from sets import noise_pictures
+from light import LIGHT, build_light, prepare_light
 
 DOCS = Path(__file__).parent.parent / "docs"
 BASH = shutil.which("bash")
@@ -88,9 +86,9 @@ def test_a_job_script_is_bash_whose_variables_are_set(script, tmp_path):
 def job(tmp_path, monkeypatch):
     """Runs a script as SLURM would, with some variables; data and a plan lie in the folder."""
     monkeypatch.chdir(tmp_path)
-    np.savez("data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
-    model = st.load("digits")
-    st.compile_plan(st.build_schedule("karras", 3, model.path), "euler", model).save(tmp_path / "plan.json")
+    monkeypatch.setenv("SIGMATUNE_CACHE", "")  # so that it is put back
+    build_light(tmp_path)
+    prepare_light(tmp_path, "euler", plan=3)
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, text in {"srun": SRUN, "scontrol": SCONTROL, "ray": RAY, "sigmatune": SIGMATUNE}.items():
@@ -115,10 +113,10 @@ def job(tmp_path, monkeypatch):
 
 
 def small(script, n):
-    """The same job with the bundled digits, few images and cheap figures."""
-    changed = re.sub(r"evaluate (my-model|MODEL) ", "evaluate digits --device cpu ", script)
+    """The same job with a light model, few images and cheap figures."""
+    changed = re.sub(r"evaluate (my-model|MODEL) ", f"evaluate {LIGHT} --device cpu ", script)
     changed = changed.replace("-n 50000", f"-n {n} --metrics fd --extractor pixels --spaces pixels-pca8")
-    assert changed.count("digits") == changed.count(f"-n {n} ") == 1
+    assert changed.count(LIGHT) == changed.count(f"-n {n} ") == 1
     return changed
 
 
@@ -158,7 +156,7 @@ def test_a_job_that_starts_a_cluster_of_ray(job, tmp_path, run):
         shutil.rmtree(sockets, ignore_errors=True)
     assert len(nodes) == 2
     assert "evaluation.json" in said
-    command = script[script.index("evaluate") : script.index(" --engine")].replace("my-model", "digits").split()
+    command = script[script.index("evaluate") : script.index(" --engine")].replace("my-model", LIGHT).split()
     command[command.index("50000")] = "96"
     assert (
         run(*command, "--device", "cpu", "--metrics", "fd", "--extractor", "pixels", "--spaces", "pixels-pca8",

@@ -26,7 +26,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +48,10 @@ from sigmatune.tuning.workbench import Workbench
 
 MEMORY = 2**28
 """Bytes of the states kept for the backward pass; rows that need more are differentiated one by one."""
+
+FIRST_STEP = 0.05
+"""Length of L-BFGS's first step in the parameters; its own, 1, lands where the error is several times that of the start, and
+a small budget ends on the way back."""
 
 PATIENCE = 4
 """Iterations without progress on the validation noises after which the search stops."""
@@ -116,22 +119,44 @@ def tune_by_gradient(
     objective = _Objective(bench, parameters, limits)
     starts = [np.zeros(objective.size), *firsts(parameters)]
     first = starts[int(np.argmin(bench.scores([objective.plan(x) for x in starts], "tuning")))]
-    best = (bench.score(objective.plan(first), "validation"), first)
-    waited = 0
+    chosen = _Chosen(objective, first)
+
+    def place(y: Array) -> Array:
+        return np.asarray(first + FIRST_STEP * y)
+
+    def scaled(y: Array) -> tuple[float, Array]:
+        value, slope = objective(place(y))
+        return value, FIRST_STEP * slope
 
     def watch(intermediate_result: OptimizeResult) -> None:
-        nonlocal best, waited
-        value = bench.score(objective.plan(intermediate_result.x), "validation")
-        waited = 0 if value < best[0] - 1e-4 else waited + 1
-        if value < best[0]:
-            best = (value, intermediate_result.x.copy())
-        if waited >= PATIENCE:
+        chosen.judge(place(intermediate_result.x))
+        if chosen.waited >= PATIENCE:
             raise StopIteration
 
-    options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-7, "gtol": 1e-6}
-    with suppress(_Spent):
-        minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=watch)
-    return objective.plan(best[1])
+    options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-7, "gtol": 1e-6 * FIRST_STEP}
+    try:
+        minimize(scaled, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options, callback=watch)
+    except _Spent:  # within a line search, whose points L-BFGS has not yet taken
+        if objective.done:
+            chosen.judge(objective.lowest[1])
+    return objective.plan(chosen.x)
+
+
+class _Chosen:
+    """The point whose plan is best on the validation noises, and how many points since were no better."""
+
+    def __init__(self, objective: _Objective, first: Array) -> None:
+        self.objective, self.x, self.waited = objective, first, 0
+        self.value = self._score(first)
+
+    def judge(self, x: Array) -> None:
+        value = self._score(x)
+        self.waited = 0 if value < self.value - 1e-4 else self.waited + 1
+        if value < self.value:
+            self.value, self.x = value, x
+
+    def _score(self, x: Array) -> float:
+        return self.objective.bench.score(self.objective.plan(x), "validation")
 
 
 class _Spent(Exception):
@@ -150,6 +175,7 @@ class _Objective:
         levels = parameters.table(torch.zeros(self.size, dtype=torch.float64)).q.tolist()
         self.model = Differentiable(bench.model, kept=_room(bench, levels, self.at_once))
         self.done = 0
+        self.lowest = float("inf"), np.zeros(self.size)
 
     def plan(self, x: Array) -> Plan:
         return self.parameters.plan(torch.from_numpy(x), self.bench)
@@ -169,7 +195,10 @@ class _Objective:
         else:
             name = self.bench.by_measure(f"gradient of {self.parameters.name} on {self.indices} at {digits(x).hex()}")
             loss_and_gradient = self.bench.array(name, lambda: self._measured(x), purpose="gradient", evaluations=price)
-        return float(loss_and_gradient[0]), loss_and_gradient[1:]
+        value = float(loss_and_gradient[0])
+        if value < self.lowest[0]:
+            self.lowest = value, x.copy()
+        return value, loss_and_gradient[1:]
 
     def _measured(self, x: Array) -> Array:
         """The loss, followed by its gradient."""
