@@ -179,6 +179,7 @@ def _rule(
 
 def _write_rule(rule: SpectralRule, file: Path, *, as_json: bool) -> None:
     from sigmatune.rules.rule_file import dumps
+    from sigmatune.support.card import count
 
     rule.save(file, force=True)  # may_write has decided
     if as_json:
@@ -186,8 +187,8 @@ def _write_rule(rule: SpectralRule, file: Path, *, as_json: bool) -> None:
         return
     part = rule.spectra.part(rule.control.label)
     print(
-        f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {len(part.weights)} Gaussians over "
-        f"the spectra of {part.images} images"
+        f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {count(len(part.weights), 'Gaussian')} over "
+        f"the spectra of {count(part.images, 'image')}"
     )
     print(f"rule: {file}")
 
