@@ -30,7 +30,7 @@ def test_a_function_needs_a_shape():
     with pytest.raises(TypeError, match="sigma_mim"):
         load(lambda x, sigma: x, shape=(2,), sigma_mim=1)
     with pytest.raises(
-        TypeError, match="knows no option data_at= of a function that returns the data; other kinds pass predicts="
+        TypeError, match="no option data_at= of a function that returns the data; other kinds pass predicts="
     ):
         load(lambda x, t: x, shape=(2,), data_at=1)
     with pytest.raises(TypeError, match="times= of a function with predicts='velocity'; it knows shape, path, data_at"):

@@ -79,9 +79,7 @@ def test_the_table_fits_a_narrow_terminal(monkeypatch, capsys):
         (row,) = (line for line in said.splitlines() if space in line)
         assert row.split()[0] == "precision"
         assert row.split()[-1] == "better"
-    assert len(said.strip().splitlines()) == len(spaces) + 4, (
-        "a row is a line; above them the number of images, a blank, the names and a rule"
-    )
+    assert len(said.strip().splitlines()) == len(spaces) + 4, "a row is a line, below four lines of a heading"
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.title)

@@ -66,7 +66,9 @@ for command in (
 ):
     function = command.__name__.rpartition(".")[2]
     name, does = function.strip("_"), getattr(command, function)
-    app.command(name, cls=getattr(command, "COMMAND", None), **examples.texts(name, does))(does)
+    app.command(name, cls=getattr(command, "COMMAND", None), help=examples.text(does), epilog=examples.example(name))(
+        does
+    )
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 EXAMPLES = {
     "tune": "tune emoji --calls 6 --solver dpmpp2m -o plan.json",
@@ -28,11 +28,15 @@ EXAMPLES = {
 """The arguments by command; words in capitals are the reader's own."""
 
 
-def texts(name: str, function: Any) -> dict[str, str]:
-    """The help of a command and its last line, as typer takes them.
+def text(function: Callable[..., object]) -> str:
+    """The help of a command: its docstring without the line breaks of its paragraphs.
 
-    Typer keeps the line breaks of all paragraphs but the first, which fit no terminal but the docstring's.
+    Typer keeps those of all paragraphs but the first, and they fit no terminal.
     """
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    joined = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    return {"help": joined, "epilog": f"For example: sigmatune {EXAMPLES[name]}"}
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def example(name: str) -> str:
+    """The last line of a command's help."""
+    return f"For example: sigmatune {EXAMPLES[name]}"

@@ -186,10 +186,8 @@ def _write_rule(rule: SpectralRule, file: Path, *, as_json: bool) -> None:
         print(dumps(rule), end="")
         return
     part = rule.spectra.part(rule.control.label)
-    print(
-        f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {count(len(part.weights), 'Gaussian')} over "
-        f"the spectra of {count(part.images, 'image')}"
-    )
+    mixed = f"{count(len(part.weights), 'Gaussian')} over the spectra of {count(part.images, 'image')}"
+    print(f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {mixed}")
     print(f"rule: {file}")
 
 

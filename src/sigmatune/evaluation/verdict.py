@@ -106,7 +106,8 @@ def verdict(pairs: Sequence[Beside], rival: str) -> str:
     if worse:
         return f"no gain: {len(worse)} of {count} significantly worse than {rival}'s, none better ({_named(worse)})."
     if all(pair.figure.estimate == pair.rival.estimate for pair in pairs):
-        return f"no gain: {count} {'equal' if len(pairs) != 1 else 'equals'} {rival}'s to the last digit; both plans drew the same images."
+        equal = "equal" if len(pairs) != 1 else "equals"
+        return f"no gain: {count} {equal} {rival}'s to the last digit; both plans drew the same images."
     return f"no gain: none of {count} differs significantly from {rival}'s."
 
 

@@ -116,18 +116,14 @@ def _function(source: Any, options: dict[str, Any]) -> Denoiser:
     given = dict(options)
     predicts = given.pop("predicts", "data")
     if predicts == "data":
-        _check_options(
-            from_callable,
-            given,
-            'that returns the data; other kinds pass predicts= ("velocity", "noise", "v", "score")',
-        )
+        _check_options(from_callable, given, "that returns the data; other kinds pass predicts=")
         return from_callable(source, **given)
     _check_options(from_network_function, given, f"with predicts={predicts!r}")
     return from_network_function(source, predicts=predicts, **given)
 
 
 def _check_options(loader: Callable[..., Denoiser], given: dict[str, Any], kind: str) -> None:
-    """Names what a function takes, where Python would name the loader that nobody called.
+    """Names what a function takes, where Python would name a loader that the caller does not know.
 
     Raises:
         TypeError: for an unknown option.
