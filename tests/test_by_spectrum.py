@@ -15,6 +15,7 @@ from sigmatune import load
 from sigmatune.cli import app
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation.extractors import extractor
+from sigmatune.evaluation.stochastic_guard import Difference
 from sigmatune.models.bundled import reference_file
 from sigmatune.noise import VE, Narrowed, vp
 from sigmatune.plan import compile_plan, load_plan
@@ -26,7 +27,7 @@ from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.own_spectrum import own_modes
 from sigmatune.tuning.spectral_search import SpectralSearch, choose
 from sigmatune.workflows import tune_by_spectrum as workflow
-from sigmatune.workflows.judge import ReferenceData
+from sigmatune.workflows.judge import ImageVerdict, ReferenceData
 from sigmatune.workflows.tune_by_spectrum import tune_by_spectrum
 
 MODES = Modes.of(power_law(8))
@@ -266,3 +267,16 @@ def test_levels_of_other_paths_are_kept_inside_the_process(little):
     """A path whose first level is infinite, or beyond the process: the levels start where the process ends at the latest."""
     found = choose("reduced-oba", 6, MODES, vp(zero_terminal_snr=True))
     assert found.schedule.sigmas[0] < 258
+
+
+def test_the_verdict_counts_what_is_significant():
+    """One distance is significantly lower, the other only on average."""
+    spaces = [
+        Difference("fd", space, -6.7, -9.6, high, 23.8, 30.5, 1000, 20, 1000, 0.95, 1)
+        for space, high in (("a", -3.4), ("b", 4.5))
+    ]
+    said = workflow._verdict(ImageVerdict(spaces), "ays-if")
+    assert said.startswith(
+        "gain: on 1000 held-out noises 1 of 2 Frechet distances significantly lower than the best default's, ays-if, none "
+    )
+    assert "2 of 2 Frechet distances" in workflow._verdict(ImageVerdict([spaces[0]] * 2), "ays-if")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 from sigmatune import load
+from sigmatune.cli import app
+from sigmatune.cli.examples import EXAMPLES
 from sigmatune.core.schedule import Schedule
 from sigmatune.models.bundled import bundled_folder
 from sigmatune.plan import compile_plan, load_plan
@@ -64,6 +68,20 @@ def test_help_lists_every_command_quickly():
     assert (
         subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_help_fits_a_terminal_and_ends_in_an_example_that_parses(name):
+    command = typer.main.get_command(app).commands[name]
+    assert command.epilog == f"For example: sigmatune {EXAMPLES[name]}"
+    first, *rest = shlex.split(EXAMPLES[name])
+    assert first == name
+    command.make_context(name, rest)  # its options exist, and their values are of the right kind
+    assert all("\n" not in paragraph for paragraph in command.help.split("\n\n")), "the terminal breaks the lines"
+
+
+def test_every_command_has_an_example():
+    assert set(typer.main.get_command(app).commands) == set(EXAMPLES)
 
 
 def test_tune_sample_and_check_on_the_digits_model(run, tmp_path, brief, little):

@@ -29,6 +29,12 @@ def test_a_function_needs_a_shape():
         load(lambda x, sigma: x)
     with pytest.raises(TypeError, match="sigma_mim"):
         load(lambda x, sigma: x, shape=(2,), sigma_mim=1)
+    with pytest.raises(
+        TypeError, match="no option data_at= of a function that returns the data; other kinds pass predicts="
+    ):
+        load(lambda x, t: x, shape=(2,), data_at=1)
+    with pytest.raises(TypeError, match="times= of a function with predicts='velocity'; it knows shape, path, data_at"):
+        load(lambda x, t: x, shape=(2,), predicts="velocity", times=1000)
 
 
 def test_unknown_names_get_the_nearest():

@@ -51,6 +51,14 @@ def test_a_plan_says_what_to_set_what_it_costs_and_what_it_is_for():
     assert len(repr(plan).splitlines()) == 3
 
 
+def test_a_function_is_described_in_short():
+    """Its fingerprint holds its outputs on a probe."""
+    model = st.load(lambda x, sigma: 0.9 * x, shape=(3, 8, 8))
+    plan = st.compile_plan(st.build_schedule("karras", 4, model.path), "euler", model)
+    assert len(plan.fingerprint) > 200
+    assert max(map(len, plan.describe().splitlines())) < 120
+
+
 def test_evaluations_are_counted_where_guidance_is_on():
     q = np.array([[10.0, 2.0, 0.5], [10.0, 0.5, 0.2]])
     record = {"guidance": {"scale": 3.0, "interval": [0.5, 5.0]}}

@@ -332,6 +332,10 @@ def test_no_gain_is_said_calmly(no_gain):
     assert 'type="range"' not in text
     assert "The best default stays" in said
     assert "no gain" in said
+    assert "<title>new.run/model in 4 calls" in page(found, PlanUse("/home/me/new.run/model")), (
+        "a training calls all alike"
+    )
+    assert "<title>digits in 4 calls" in text
     assert "less error" not in said
     assert "tuned, error" not in said
     old = {name: value for name, value in plan.evidence.items() if name not in ("sets", "no_loss")}

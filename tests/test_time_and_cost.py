@@ -220,6 +220,37 @@ def test_a_dry_run_of_a_model_that_is_not_here(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+SAMPLED = ("--solver", "euler", "--calls", 50, "-n", 16)
+
+
+@pytest.mark.parametrize(
+    ("words", "evaluations"), [(("sample", *SAMPLED), 800), (("analyze", "-n", 16, "--steps", 30), 480)]
+)
+def test_images_have_a_dry_run_too(run, tmp_path, tiny, words, evaluations):
+    for model, at in ((tiny, "on cpu"), ("someone/sdxl", "in all")):
+        code, out, err = run(words[0], model, *words[1:], "--dry-run", "--call-seconds", 0.5)
+        assert (code, err) == (0, ""), err
+        said = re.search(r"about ([\d,]+) network evaluations of single images, about (\S+) min (.*)", out)
+        assert (said[1], said[3]) == (f"{evaluations}", at)
+        assert float(said[2]) == pytest.approx(evaluations / 120, rel=0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_has_a_dry_run(run, tmp_path):
+    code, out, err = run("demo", "--smoke", "--dry-run")
+    assert code == 0, err
+    assert "network evaluations of single images, about" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_sampling_says_first_how_long(run, tiny, monkeypatch):
+    monkeypatch.setattr("sigmatune.plan.estimate.LONG", 0.0)
+    _, _, err = run("sample", tiny, *SAMPLED)
+    assert err.startswith("sampling: about 800 network evaluations of single images, about ")
+    _, _, err = run("sample", tiny, "--solver", "euler", "--calls", 5, "-n", 16, "-o", "few.png")
+    assert "about" not in err, "measuring a call would be a large part of five"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from sigmatune.cli.evaluation_options import table
 from sigmatune.evaluation.metrics import METRICS
 from sigmatune.evaluation.record import EvaluationSettings, Figure
 from sigmatune.evaluation.verdict import beside, hints, verdict
@@ -59,6 +60,26 @@ def test_equal_images_do_not_differ():
     same = figure(1.0)
     (pair,) = beside([same], [same])
     assert (pair.p, pair.side) == (1.0, "level")
+    assert verdict([pair, pair], "karras") == (
+        "no gain: 2 figures equal karras's to the last digit; both plans drew the same images."
+    )
+    assert "same images" not in said((1, 1.0001))
+
+
+def test_the_table_fits_a_narrow_terminal(monkeypatch, capsys):
+    """Columns that do not fit lose letters, and head-pca64 is not head-pca128."""
+    monkeypatch.setenv("COLUMNS", "80")
+    spaces = ("projections", "head-pca64", "head-pca128")
+    ours, theirs = (
+        [figure(v, name="precision", better="higher", space=s, n=10_000) for s in spaces] for v in (0.91234, 0.5)
+    )
+    table(ours, beside(ours, theirs))
+    said = capsys.readouterr().out
+    for space in spaces:
+        (row,) = (line for line in said.splitlines() if space in line)
+        assert row.split()[0] == "precision"
+        assert row.split()[-1] == "better"
+    assert len(said.strip().splitlines()) == len(spaces) + 4, "a row is a line, below four lines of a heading"
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.title)

@@ -21,6 +21,7 @@ from sigmatune.cli import (
     demo,
     doctor,
     evaluate,
+    examples,
     export,
     finetune,
     import_,
@@ -64,7 +65,10 @@ for command in (
     doctor,
 ):
     function = command.__name__.rpartition(".")[2]
-    app.command(function.strip("_"), cls=getattr(command, "COMMAND", None))(getattr(command, function))
+    name, does = function.strip("_"), getattr(command, function)
+    app.command(name, cls=getattr(command, "COMMAND", None), help=examples.text(does), epilog=examples.example(name))(
+        does
+    )
 
 
 BadUsage: Any = typer.BadParameter.__mro__[2]
@@ -127,7 +131,7 @@ def main() -> None:
         _fail(said)
     if code == INTERRUPTED:
         print(
-            "stopped; run a tune, an analysis, a training or a fine-tuning again and it resumes where it was.",
+            "stopped; run the same command again: what keeps measurements, images or a training resumes where it was.",
             file=sys.stderr,
         )
     sys.exit(code)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sigmatune.cli.before import check_places
-from sigmatune.cli.common import check_run, load_model, may_write, measuring, progress_bar
+from sigmatune.cli.common import check_run, may_write, measuring, progress_bar
+from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.shared_options import Device, Force, JsonForTable, Model, Seed
 from sigmatune.support.errors import SigmaTuneError, ending
 
@@ -34,6 +36,8 @@ def analyze(
     store: Path | None = typer.Option(
         None, help="Keep the sums so far in this folder; by default in one beside the output until that is written."
     ),
+    dry_run: DryRun = False,
+    each: CallSeconds = None,
 ) -> None:
     """Show which frequencies change at which noise level, and fit Beta distributions to it.
 
@@ -46,6 +50,7 @@ def analyze(
     from sigmatune.analysis.summary import summary
     from sigmatune.schedules import FAMILIES
     from sigmatune.support.files import write_bytes
+    from sigmatune.workflows.evaluation_estimates import estimate as cost_of
 
     if out.suffix != ".npz":
         raise SigmaTuneError(f"an analysis must be an .npz file, not {ending(out)}.")
@@ -55,11 +60,16 @@ def analyze(
     check_run(work, "--store")
     check(n, steps, solver, family)
     check_places(device, "local", seed)
+    assumed(each, dry_run=dry_run)
     chosen = {"solver": solvers.solver(solver).name, "family": FAMILIES[family].name}
-    denoiser = load_model(model, device)
+    denoiser, remarks = counted(model, device, {}, each)
     plan = chain(denoiser, steps, **chosen)
+    estimate = cost_of(denoiser, {"images": plan.evaluations(denoiser, n)}, 0, each, plan.micro_batch)
+    if dry_run:
+        show(replace(estimate, notes=remarks), as_json=as_json)
+        return
     with measuring(work):
-        with progress_bar("analysis", quiet=as_json) as progress:
+        with progress_bar("analysis", quiet=as_json, estimate=estimate) as progress:
             stepwise = run(
                 denoiser, n, plan=plan, seed=seed, store=work, progress=lambda *done: progress("sampling", *done)
             )

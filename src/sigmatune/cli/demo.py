@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from sigmatune.cli.common import may_write, measure_of, progress_bar
+from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.shared_options import Force, MeasureOption
 from sigmatune.support.progress import Parts
 
@@ -22,6 +23,7 @@ def demo(
     model: str = typer.Option("", help="Bundled name, diffusers folder, or hub id; emoji by default."),
     smoke: bool = typer.Option(False, "--smoke", help="A small search, on digits by default: seconds."),
     measure: MeasureOption = "",
+    dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
     """Tune the bundled model at two budgets, and show default and tuned side by side."""
@@ -40,6 +42,9 @@ def demo(
     may_write(*written, model=source, folders=[] if written else [out], force=force)
     whole = estimate_of(source, small=smoke)
     whole = whole.plus("report", round(whole.total * OF_REPORT / (1 - OF_REPORT)))
+    if dry_run:
+        show(whole, as_json=False)
+        return
     with progress_bar("demo", estimate=whole) as progress:
         parts = Parts(progress, (1 - OF_REPORT, OF_REPORT))
         result = run(source, out, small=smoke, force=force, measure=asked, progress=parts.take())

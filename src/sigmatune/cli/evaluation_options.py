@@ -174,22 +174,32 @@ def table(figures: list[Figure], pairs: Sequence[Beside] = ()) -> None:
         figures: The figures.
         pairs: The same figures beside the rival's, as far as there are any.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(title_justify="left")
-    for name, side in (("metric", "left"), ("space", "left"), ("value", "right"), ("95% interval", "right"),
-                       ("better", "left"), ("n", "right")):  # fmt: skip
-        shown.add_column(name, justify="left" if side == "left" else "right")
-    for name in ("rival", "beside it") if pairs else ():
-        shown.add_column(name, justify="right" if name == "rival" else "left")
+    from sigmatune.support.card import count
+
+    numbers = {figure.name: figure.settings.n for figure in figures}
+    most = max(numbers.values())
+    few = "".join(f", {name} of {n:,}" for name, n in numbers.items() if n < most)
+    shown = Table(
+        title=f"{count(most, 'image')}{few}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for name in ("metric", "space", "value", "95% interval", "better", *(("rival", "beside it") if pairs else ())):
+        right = name in ("value", "95% interval", "rival")
+        shown.add_column(name, justify="right" if right else "left", no_wrap=name in ("metric", "space"))
     known = {id(pair.figure): pair for pair in pairs}
     for figure in figures:
         pair = known.get(id(figure))
-        low, high = figure.estimate.interval
+        low, high = (f"{end:.3g}" if abs(end) < 1000 else number(end) for end in figure.estimate.interval)
         shown.add_row(
-            figure.name, figure.settings.space, number(figure.estimate.value), f"{number(low)} to {number(high)}",
-            figure.better, f"{figure.settings.n:,}", *([] if pair is None else [number(pair.rival.estimate.value), pair.side]),
+            figure.name, figure.settings.space, number(figure.estimate.value), f"{low} to {high}",
+            figure.better, *([] if pair is None else [number(pair.rival.estimate.value), pair.side]),
         )  # fmt: skip
     Console().print(shown)
 

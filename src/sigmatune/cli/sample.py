@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import Several, conditions, may_write, progress_bar
-from sigmatune.cli.remembered import load_for
+from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed, counted, show
 from sigmatune.cli.shared_options import (
     Device,
     EngineName,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sigmatune.cli.untuned import Untuned
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
+    from sigmatune.plan.estimate import CostEstimate
     from sigmatune.rules import SpectralRule
     from sigmatune.support.engine import Engine
     from sigmatune.support.progress import Progress
@@ -51,6 +52,9 @@ class SampleCommand(Several):
 
 
 COMMAND = SampleCommand
+
+WORTH = 40
+"""Calls of a micro-batch from which on one of them is measured first, to say how long all of them take."""
 
 
 def sample(
@@ -86,6 +90,8 @@ def sample(
     interval: Interval = None,
     size: Size = 0,
     engine: EngineName = "local",
+    dry_run: DryRun = False,
+    each: CallSeconds = None,
 ) -> None:
     """Sample images with a plan or rule file, or an untuned plan, and write them as a PNG grid or an .npz.
 
@@ -102,21 +108,41 @@ def sample(
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")
     _check(seed, micro_batch, noise, device, engine)
+    assumed(each, dry_run=dry_run)
     given = conditions(prompts, labels, negative_prompt, guidance, interval, size)
     untuned = Untuned(model, solver, calls, grid, lambda_s, solver_option, data, values)
     loaded = _loaded(plan, untuned)
-    denoiser = load_for(loaded, model, device, given)
+    denoiser, remarks = counted(model, device, given, each, loaded)
     denoiser, table = (denoiser, untuned.plan(denoiser)) if loaded is None else _runnable(loaded, denoiser, seed, n)
+    estimate = _cost(denoiser, table, n, micro_batch, each, always=dry_run)
+    if dry_run and estimate is not None:
+        show(replace(estimate, notes=remarks), denoiser, as_json=False, engine=engine)
+        return
     soundness.check(denoiser)
     logger.info(
         "sampling %d images by %s: %d steps, %d calls, seed %d", n, table.solver, table.steps, table.calls, seed
     )
-    with engine_of(engine) as running, progress_bar("sampling") as report:
-        images = _images(denoiser, table, n, running, report, seed=seed, micro_batch=micro_batch, noise=noise)
+    with engine_of(engine) as running:
+        shown = estimate and estimate.on(running, denoiser)
+        with progress_bar("sampling", estimate=shown) as report:
+            images = _images(denoiser, table, n, running, report, seed=seed, micro_batch=micro_batch, noise=noise)
     save_images(denoiser.decode(images), out, denoiser.value_range)
     if plan is None:
         print(described(table))
     print(f"{n} images, {table.network_calls(denoiser)} network calls each, written to {out}")
+
+
+def _cost(
+    denoiser: Denoiser, plan: Plan, n: int, rows: int, each: float | None, *, always: bool
+) -> CostEstimate | None:
+    """What the images cost; None for so few that measuring a call would be a large part of it."""
+    from sigmatune.workflows.evaluation_estimates import estimate
+
+    size = rows or plan.micro_batch
+    evaluations = plan.evaluations(denoiser, n, size)
+    if not always and evaluations < WORTH * size:
+        return None
+    return estimate(denoiser, {"images": evaluations}, 0, each, size)
 
 
 def _check(seed: int, micro_batch: int, noise: str, device: str, engine: str) -> None:
@@ -195,6 +221,6 @@ def described(plan: Plan) -> str:
     numbers = [
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in named.items()
-        if not isinstance(v, dict | list)
+        if not isinstance(v, dict | list) and v != ""
     ]
-    return f"{plan.solver}, {plan.schedule.family}, {plan.calls} calls: {', '.join(numbers)}"
+    return f"{plan.solver}, {plan.schedule.family}, {plan.calls} calls{': ' * bool(numbers)}{', '.join(numbers)}"

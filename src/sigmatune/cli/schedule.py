@@ -179,16 +179,15 @@ def _rule(
 
 def _write_rule(rule: SpectralRule, file: Path, *, as_json: bool) -> None:
     from sigmatune.rules.rule_file import dumps
+    from sigmatune.support.card import count
 
     rule.save(file, force=True)  # may_write has decided
     if as_json:
         print(dumps(rule), end="")
         return
     part = rule.spectra.part(rule.control.label)
-    print(
-        f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {len(part.weights)} Gaussians over "
-        f"the spectra of {part.images} images"
-    )
+    mixed = f"{count(len(part.weights), 'Gaussian')} over the spectra of {count(part.images, 'image')}"
+    print(f"{rule.family}, {rule.steps} steps, {rule.solver}: one schedule per image, from {mixed}")
     print(f"rule: {file}")
 
 

@@ -38,8 +38,6 @@ def train(
 ) -> None:
     """Train a model by a recipe, and write it as a diffusers folder.
 
-    For example: sigmatune train --data FOLDER -o new.run --set training.images=200000
-
     A stopped run resumes from its last checkpoint; on a CPU its losses are then bit-identical.
 
     For several processes: accelerate launch $(which sigmatune) train ...; several machines need the run folder on a

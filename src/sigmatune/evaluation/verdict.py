@@ -6,7 +6,7 @@ are tested together, two-sided by Student's t, with Holm's correction, so that a
 1. **gain**: some figure is significantly better and none is significantly worse;
 2. **no gain**, worse: the other way round;
 3. **contradiction**: some are significantly better and others significantly worse; no figure outvotes another;
-4. **no gain**, no difference: none is significant.
+4. **no gain**, no difference: none is significant; figures that are equal to the last digit are those of the same images.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def verdict(pairs: Sequence[Beside], rival: str) -> str:
         return f"gain: {len(better)} of {count} significantly better than {rival}'s, none worse ({_named(better)})."
     if worse:
         return f"no gain: {len(worse)} of {count} significantly worse than {rival}'s, none better ({_named(worse)})."
+    if all(pair.figure.estimate == pair.rival.estimate for pair in pairs):
+        equal = "equal" if len(pairs) != 1 else "equals"
+        return f"no gain: {count} {equal} {rival}'s to the last digit; both plans drew the same images."
     return f"no gain: none of {count} differs significantly from {rival}'s."
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +115,23 @@ def _function(source: Any, options: dict[str, Any]) -> Denoiser:
         )
     given = dict(options)
     predicts = given.pop("predicts", "data")
-    return (
-        from_callable(source, **given)
-        if predicts == "data"
-        else from_network_function(source, predicts=predicts, **given)
-    )
+    if predicts == "data":
+        _check_options(from_callable, given, "that returns the data; other kinds pass predicts=")
+        return from_callable(source, **given)
+    _check_options(from_network_function, given, f"with predicts={predicts!r}")
+    return from_network_function(source, predicts=predicts, **given)
+
+
+def _check_options(loader: Callable[..., Denoiser], given: dict[str, Any], kind: str) -> None:
+    """Names what a function takes, where Python would name a loader that the caller does not know.
+
+    Raises:
+        TypeError: for an unknown option.
+    """
+    names = [name for name in inspect.signature(loader).parameters if name not in ("function", "predicts")]
+    for name in given:
+        if name not in names:
+            raise TypeError(f"st.load knows no option {name}= of a function {kind}; it knows {', '.join(names)}.")
 
 
 def _described(model: Denoiser) -> str:

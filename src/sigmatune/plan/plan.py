@@ -23,6 +23,9 @@ from sigmatune.support.errors import PlanMismatch, SigmaTuneError
 REPR_WIDTH = 160
 """Most characters of a line of ``repr``."""
 
+MODEL_WIDTH = 90
+"""Most characters of a model's fingerprint in :meth:`Plan.describe`; that of a function holds its outputs on a probe."""
+
 NoiseKind = Literal["call", "level"]
 
 
@@ -101,7 +104,7 @@ class Plan:
             "evidence": self._verdict() or "none, this plan was not tuned",
             "cost of tuning": f"{spent:,} network evaluations" if isinstance(spent, int) else None,
             "noise path": f"{kind}{f', predicts {predicts}' if predicts else ''}" if kind else None,
-            "model": self.fingerprint,
+            "model": card.line(self.fingerprint, MODEL_WIDTH) if self.fingerprint else None,
         }
 
     @property

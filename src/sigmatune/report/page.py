@@ -30,6 +30,12 @@ FREQUENCIES = ("frequencies", "Which frequencies change when")
 """The section after the residuals, if there is an analysis."""
 
 
+def _name(source: str) -> str:
+    """The last part of a model's source; of ``new.run/model``, as a training writes it, both."""
+    parts = Path(source).parts
+    return "/".join(parts[-2:]) if parts[-1:] == ("model",) else Path(source).name
+
+
 def page(measured: ReportFacts, use: PlanUse = IN_CODE, analysis: Stepwise | None = None) -> str:
     """Builds the whole page.
 
@@ -39,7 +45,7 @@ def page(measured: ReportFacts, use: PlanUse = IN_CODE, analysis: Stepwise | Non
         analysis: The result of :func:`sigmatune.analysis.stepwise.analyze`; no section without it.
     """
     several = len({budget(view) for view in measured.views}) > 1
-    name = Path(use.source).name if use.source else "model"
+    name = _name(use.source) if use.source else "model"
     title = f"{name}: noise levels for few calls" if several else f"{name} in {budget(measured.views[0])}"
     shown = [*SECTIONS[:5], *([FREQUENCIES] if analysis is not None else []), *SECTIONS[5:]]
     links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, text in shown)

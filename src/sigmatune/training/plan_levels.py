@@ -188,7 +188,7 @@ def objective_of(start: Trainable, data: Pictures, levels: Levelled, drop: float
     model = start.model
     if data.shape != tuple(model.shape):
         raise SigmaTuneError(
-            f"the images of {data.name} have the shape {data.shape}, the model's {tuple(model.shape)}; pass images "
+            f"the {data.name} have the shape {data.shape}, the model's {tuple(model.shape)}; pass images "
             "of the model's shape."
         )
     conditioner = model.conditioner if isinstance(model, ConditionalDenoiser) else None

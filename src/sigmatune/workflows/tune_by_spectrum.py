@@ -19,6 +19,7 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.calls import largest
 from sigmatune.plan.estimate import CostEstimate
 from sigmatune.plan.tuned_for import tuned_for
+from sigmatune.support.card import count
 from sigmatune.support.progress import Progress
 from sigmatune.tuning.gaussian_optimum import Modes
 from sigmatune.tuning.spectral_search import STRENGTH, SpectralSearch, choose
@@ -133,9 +134,12 @@ def _defaults(model: Denoiser, solver: str, calls: int) -> list[Named]:
 
 def _verdict(judged: ImageVerdict, rival: str) -> str:
     if judged.gain:
+        better = (
+            f"{sum(one.gain for one in judged.differences)} of {count(len(judged.differences), 'Frechet distance')}"
+        )
         return (
-            f"gain: on {judged.n} held-out noises the Frechet distances beat those of the best default, {rival}: "
-            f"{judged.spans}."
+            f"gain: on {judged.n} held-out noises {better} significantly lower than the best default's, {rival}, none "
+            f"higher: {judged.spans}."
         )
     return (
         f"no gain: on {judged.n} held-out noises the choice is not significantly better than {rival}, "

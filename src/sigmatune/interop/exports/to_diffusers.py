@@ -26,6 +26,10 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.reading import parsed
 
 STOCK_NAMES = {"vp": "EulerDiscreteScheduler", "flow": "FlowMatchEulerDiscreteScheduler"}
+NO_PATH = (
+    "a scheduler needs the plan's noise path, which this plan does not record; make the plan for a model, as by "
+    "`sigmatune schedule ... --model MODEL --plan FILE`."
+)
 
 
 def write(plan: Plan, *, prediction: str = "") -> str:
@@ -41,7 +45,7 @@ def write(plan: Plan, *, prediction: str = "") -> str:
     from sigmatune.interop.diffusers import SigmaTuneScheduler
 
     if plan.path is None:
-        raise SigmaTuneError("a scheduler needs the plan's noise path; make the plan for a model.")
+        raise SigmaTuneError(NO_PATH)
     path = noise.from_spec(plan.path)
     kind = process_of(path)["kind"]
     chosen = _prediction(plan, kind, prediction)
@@ -112,7 +116,7 @@ def write_stock(plan: Plan, *, prediction: str = "") -> str:
         SigmaTuneError: if no stock scheduler runs the plan.
     """
     if plan.path is None:
-        raise SigmaTuneError("a scheduler needs the plan's noise path; make the plan for a model.")
+        raise SigmaTuneError(NO_PATH)
     path = noise.from_spec(plan.path)
     kind = process_of(path)["kind"]
     if kind not in STOCK_NAMES:
