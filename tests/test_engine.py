@@ -223,6 +223,7 @@ def cluster(light):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's is 15: they would wait for all other test processes
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent / "src")]))
         patch.setenv("OMP_NUM_THREADS", "1")
         cluster = Cluster()
