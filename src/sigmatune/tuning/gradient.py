@@ -91,7 +91,8 @@ def tune_by_gradient(
         start: The schedule to start from.
         solver: A deterministic solver of the registry.
         freedom: The variables and the loss; only the levels and the log error by default.
-        firsts: Other starting points; the search starts at the one whose plan is best on the tuning noises.
+        firsts: Other starting points, each farther from the start; the search begins at the last before the first that is no
+            better than the one before it, on the tuning noises.
         limits: How much it may spend.
 
     Returns:
@@ -117,8 +118,12 @@ def tune_by_gradient(
     ends = model.path.sigma_min, min(model.path.sigma_max, HIGHEST)
     parameters = Parameters(start, solver, ends, freedom)
     objective = _Objective(bench, parameters, limits)
-    starts = [np.zeros(objective.size), *firsts(parameters)]
-    first = starts[int(np.argmin(bench.scores([objective.plan(x) for x in starts], "tuning")))]
+    first, lowest = np.zeros(objective.size), np.inf
+    for x in (first, *firsts(parameters)):
+        value = bench.score(objective.plan(x), "tuning")
+        if value >= lowest:
+            break
+        first, lowest = x, value
     chosen = _Chosen(objective, first)
 
     def place(y: Array) -> Array:
