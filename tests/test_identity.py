@@ -382,7 +382,9 @@ def test_a_plan_of_a_function_before_its_number_changed_is_another_models(kind, 
     def varied(x, sigma):
         return strength * x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
 
-    used = {"object": thing, "method": thing.method, "partial": functools.partial(thing.method), "variable": varied}[kind]
+    used = {"object": thing, "method": thing.method, "partial": functools.partial(thing.method), "variable": varied}[
+        kind
+    ]
     model = load(used, shape=SHAPE)
     compile_plan(Schedule([80.0, 1.0, 0.0]), "euler", model).save(tmp_path / "plan.json")
     plan = load_plan(tmp_path / "plan.json")

@@ -41,10 +41,10 @@ def floats_held(function: Any) -> list[float]:
 
     Whole numbers may be counters.
     """
-    own = [part for part in _parts(function) if type(part) is float]
+    floats = [part for part in _parts(function) if type(part) is float]
     if isinstance(function, functools.partial):
-        return own + floats_held(function.func)
-    return own + floats_held(function.__self__) if isinstance(function, types.MethodType) else own
+        return floats + floats_held(function.func)
+    return floats + floats_held(function.__self__) if isinstance(function, types.MethodType) else floats
 
 
 def _parts(thing: Any) -> Iterator[Any]:
