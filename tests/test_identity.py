@@ -361,6 +361,43 @@ def test_buffers_that_are_not_saved_count_as_numbers():
     assert not same(prints[0], prints[2])
 
 
+class Shrinking:
+    """A denoiser with a number, as an object, a method and a function."""
+
+    def __init__(self):
+        self.strength, self.calls = 1.0, 0
+
+    def __call__(self, x, sigma):
+        self.calls += 1
+        return self.strength * x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+
+    def method(self, x, sigma):
+        return self(x, sigma)
+
+
+@pytest.mark.parametrize("kind", ["object", "method", "partial", "variable"])
+def test_a_plan_of_a_function_before_its_number_changed_is_another_models(kind, tmp_path):
+    thing, strength = Shrinking(), 1.0
+
+    def varied(x, sigma):
+        return strength * x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+
+    used = {"object": thing, "method": thing.method, "partial": functools.partial(thing.method), "variable": varied}[
+        kind
+    ]
+    model = load(used, shape=SHAPE)
+    compile_plan(Schedule([80.0, 1.0, 0.0]), "euler", model).save(tmp_path / "plan.json")
+    plan = load_plan(tmp_path / "plan.json")
+    calls = thing.calls
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample(model, plan, 1)
+    assert kind == "variable" or thing.calls == calls + 2, "a counter is no reason to ask again"
+    thing.strength = strength = 0.3
+    with pytest.warns(PlanMismatch, match="another model"):
+        sample(model, plan, 1)
+
+
 def test_modules_are_found_once_and_in_order():
     inner = Net()
     outer = torch.nn.Sequential(inner)

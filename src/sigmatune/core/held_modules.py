@@ -1,4 +1,4 @@
-"""The modules that a function uses, whose weights therefore belong to its identity."""
+"""What a function uses: modules, whose weights belong to its identity, and numbers, whose change means another function."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ def modules_held(function: Any) -> list[torch.nn.Module]:
     look(function, 0)
     inner = {id(part) for module in modules.values() for part in list(module.modules())[1:]}
     return [module for key, module in modules.items() if key not in inner]
+
+
+def floats_held(function: Any) -> list[float]:
+    """The floats that a function or object holds itself: attributes, variables it closes over, defaults, global names.
+
+    Whole numbers may be counters.
+    """
+    floats = [part for part in _parts(function) if type(part) is float]
+    if isinstance(function, functools.partial):
+        return floats + floats_held(function.func)
+    return floats + floats_held(function.__self__) if isinstance(function, types.MethodType) else floats
 
 
 def _parts(thing: Any) -> Iterator[Any]:
