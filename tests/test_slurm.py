@@ -96,6 +96,7 @@ def job(tmp_path, monkeypatch):
         (tools / name).chmod(0o755)
     base = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "RAY_"))} | {
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # not 15, which waits for all other test processes
         "PYTHONPATH": str(DOCS.parent / "src"), "FIRST_NODE": "127.0.0.8", "SECOND_NODE": "127.0.0.9",
     }  # fmt: skip
 
