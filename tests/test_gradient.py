@@ -17,6 +17,7 @@ from sigmatune.core.wrappers import Counted
 from sigmatune.models.analytic import GaussianMixture, GaussianSpectrum
 from sigmatune.noise import VE, Flow, vp
 from sigmatune.plan import Plan, compile_plan, load_plan, sample
+from sigmatune.plan.reference import HIGHEST
 from sigmatune.schedules import build
 from sigmatune.solvers import POSITION, SOLVERS
 from sigmatune.support.errors import SigmaTuneError
@@ -171,6 +172,39 @@ def test_a_few_gradients_gain_from_wherever_rounding_starts_them(solver):
         gains.append(bench.score(bench.plan(levels, solver), "validation") - bench.score(plan, "validation"))
     assert min(gains) > 0.1
     assert max(gains) - min(gains) < 0.02
+
+
+def test_starting_points_are_measured_one_by_one_until_one_is_no_better():
+    """Points farther from the start are taken only over better ones, and those behind a worse one cost nothing."""
+    bench, freedom = Workbench(mixture(), SETTINGS), Freedom(coefficients=True, sums="free")
+    start = build("log-uniform", 4, bench.model.path, sigma_max=10.0, sigma_min=0.1)
+    parameters = Parameters(
+        start, "euler", (bench.model.path.sigma_min, min(bench.model.path.sigma_max, HIGHEST)), freedom
+    )
+    rng, size = np.random.default_rng(0), sum(parameters.sizes)
+
+    def score(x):
+        return bench.score(parameters.plan(torch.from_numpy(x), bench), "tuning")
+
+    def begun(*points):
+        """The point at which a search begins that may not take a single step."""
+        limits = DescentLimits(affordable=lambda evaluations: False)
+        plan = tune_by_gradient(bench, start, "euler", freedom=freedom, firsts=lambda _: points, limits=limits)
+        return bench.score(plan, "tuning")
+
+    origin = np.zeros(size)
+    x = sorted([origin, *(0.1 * rng.normal(size=size) for _ in range(24))], key=score)
+    middle = next(i for i, point in enumerate(x) if point is origin)
+    assert 3 <= middle <= len(x) - 2  # some points are better than the start, and some are worse
+    best, good, fair, worst = x[0], x[1], x[2], x[-1]
+    assert begun() == begun(worst) == begun(worst, best) == score(origin)
+    assert begun(fair, good, best) == score(best)
+    assert begun(fair, worst, best) == begun(fair) == score(fair)
+    assert begun(good, fair, best) == score(good)
+    unmeasured = 0.01 * rng.normal(size=size)
+    spent = bench.spent()
+    assert begun(fair, worst, unmeasured) == score(fair)
+    assert bench.spent() == spent
 
 
 def test_tied_corrections_keep_constants():
