@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DModel
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
@@ -36,6 +37,7 @@ from sigmatune.training.run import train
 from sigmatune.tuning import TuningSettings as Noises
 from sigmatune.tuning.error_table import TableSize, tabulate
 from sigmatune.workflows.finetune import KEEP, FinetuneJob, FinetuneSettings, finetune, weights_of
+from sigmatune.workflows.finetune_cost import ImageNumbers, finetune_estimate
 from sigmatune.workflows.judge import ImageVerdict, ReferenceData
 
 QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
@@ -269,6 +271,36 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
     assert spent["training"] == 3 * found.plan.cost["images_seen"]
     assert spent["tables"] == 4 * 16 * 6  # images and levels: the old and the new weights of two rounds
     assert spent["total"] == sum(count for purpose, count in spent.items() if purpose != "total")
+
+
+@pytest.mark.parametrize("distil", [0, 6])
+def test_the_total_is_what_the_network_did(tmp_path, distil):
+    """Rows are counted in the network itself; images that two verdicts share count once, a teacher in full."""
+    rows = {True: 0, False: 0}
+
+    def count(module, args, output):
+        if isinstance(module, UNet2DModel):
+            rows[module.training] += len(args[0])
+
+    settings = FinetuneSettings(rounds=1, training=QUICK, noises=NOISES, save=5, method=KEEP, distil=distil)
+    job = FinetuneJob("digits", pictures(400), tmp_path / "run", compared(tmp_path / "kept"), settings, device="cpu")
+    counting = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        with little_work(pictures=True):
+            spent = finetune(job, plan_for(load("digits"))).plan.cost["network_evaluations"]
+    finally:
+        counting.remove()
+    estimate = finetune_estimate(
+        load("digits"), plan_for(load("digits")), settings, ImageNumbers(400, 16, 64), each=1.0
+    )
+    assert rows[True] == QUICK.images
+    assert (
+        3 * rows[True]
+        <= estimate.evaluations["training"]
+        <= spent["training"]
+        <= 1.2 * estimate.evaluations["training"]
+    )
+    assert spent["total"] == rows[False] + 3 * rows[True]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ from sigmatune.training.teacher import CALLS, followed, teacher_plan
 PROBE = 2**63
 """The step whose noises :meth:`Following.scaled` measures on; training never reaches it."""
 
+PROBED = 16
+"""Trajectories that it measures on."""
+
+MICRO_BATCH = 8
+"""Trajectories that a teacher computes at once."""
+
 
 class Walk(NamedTuple):
     """A teacher's trajectories from some noises, on the CPU, float64.
@@ -117,7 +123,7 @@ class Following(Objective):
         *,
         fine: Plan | int = CALLS,
         conditions: StudentConditions | None = None,
-        micro_batch: int = 8,
+        micro_batch: int = MICRO_BATCH,
     ) -> None:
         conditions = conditions or StudentConditions()
         self.form = followed(plan)
@@ -172,8 +178,12 @@ class Following(Objective):
 
     def evaluations(self, batch: int) -> int:
         """Network evaluations of the teacher for a batch of some rows, padding included."""
-        walks = -(-batch // len(self.levels))
-        return -(-walks // self.micro_batch) * self.micro_batch * self.fine.network_calls(self.teacher)
+        return walks_of(batch, len(self.levels), self.micro_batch) * self.fine.network_calls(self.teacher)
+
+    def scaling_evaluations(self, trajectories: int = PROBED) -> int:
+        """Network evaluations of the teacher for :meth:`scaled`, padding included."""
+        walks = walks_of(trajectories, 1, self.micro_batch) * self.fine.network_calls(self.teacher)
+        return walks + trajectories * sum(self.teacher.calls_at(level) for level in self.levels)
 
     def walk(self, seed: int, step: int, trajectories: Sequence[int], labels: torch.Tensor | None = None) -> Walk:
         """The teacher's trajectories from the noises of a step.
@@ -213,7 +223,7 @@ class Following(Objective):
         return Walk(z, targets(self.form, eps, [*z[:, 1:].unbind(1), end]), end)
 
     @torch.no_grad()
-    def scaled(self, seed: int = 0, trajectories: int = 16) -> Following:
+    def scaled(self, seed: int = 0, trajectories: int = PROBED) -> Following:
         """A copy whose loss is one for a student with the teacher's outputs, such as the undistilled network.
 
         Args:
@@ -250,6 +260,17 @@ class Following(Objective):
             return self.teacher
         names = [*self.classes, None]
         return self.teacher.conditioned(trajectories, [names[label] for label in labels.tolist()], None)
+
+
+def walks_of(batch: int, levels: int, micro_batch: int = MICRO_BATCH) -> int:
+    """Trajectories that a teacher computes for a batch of some rows, padding included.
+
+    Args:
+        batch: Rows of the batch.
+        levels: Rows that share a trajectory: the network calls of the student's plan.
+        micro_batch: Trajectories at once.
+    """
+    return -(-batch // (levels * micro_batch)) * micro_batch
 
 
 def targets(form: Unrolled, eps: torch.Tensor, states: Sequence[torch.Tensor]) -> torch.Tensor:

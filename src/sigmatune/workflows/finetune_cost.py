@@ -12,6 +12,7 @@ from sigmatune.plan import Plan, compile_plan
 from sigmatune.plan.estimate import CostEstimate, call_seconds
 from sigmatune.plan.tuned_for import solver_of
 from sigmatune.solvers import SOLVERS
+from sigmatune.training.distillation import walks_of
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.error_table import TableSize
 from sigmatune.tuning.error_table import evaluations as table_evaluations
@@ -78,7 +79,7 @@ def finetune_estimate(
     verdict = 3 * evaluations(model, drawn, numbers.verdict) + defaults * evaluations(model, drawn, numbers.candidate)
     parts = {
         "first plan": 0 if isinstance(plan, Plan) else choice.total,
-        "training": rounds * settings.training.images * (PASSES + settings.distil),
+        "training": rounds * _training(settings, len(drawn.coefficients.q)),
         "error tables": rounds * tables,
         "tuning": 0 if keeps else rounds * choice.total,
         "candidates' images": rounds * ranked,
@@ -89,6 +90,13 @@ def finetune_estimate(
     )
     where = "in all" if isinstance(model, Imagined) else f"on {model.device.type}"
     return CostEstimate(parts, per_image, choice.besides * rounds + FEATURES * shown, where)
+
+
+def _training(settings: FinetuneSettings, levels: int) -> int:
+    """Network evaluations of one round of training on a plan of some levels, a teacher's included."""
+    training = settings.training
+    taught = training.images / training.batch * walks_of(training.batch, levels) * settings.distil
+    return round(PASSES * training.images + taught)
 
 
 def work_of(estimate: CostEstimate, rounds: int) -> list[float]:

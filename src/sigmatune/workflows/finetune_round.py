@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -113,18 +114,18 @@ class Round:
         training = self.job.settings.training
         return training.model_copy(update={"seed": training.seed + self.number - 1})
 
-    def _trained(self, progress: Progress) -> tuple[Trainable, int]:
-        """The new weights, and the network evaluations of one step."""
+    def _trained(self, progress: Progress) -> tuple[Trainable, Callable[[int], int]]:
+        """The new weights, and the network evaluations of some steps."""
         job, settings, levels, training = self.job, self.job.settings, self._levels, self._training
 
         def step(done: int, of: int) -> None:
             progress(stage(f"round {self.number}: training", done, of), done, of)
 
-        price = PASSES * training.batch
+        price, once = PASSES * training.batch, 0
         objective: Objective = objective_of(self.start, job.images, levels)
         if settings.distil:
             objective = teaching = following(self.start, job.teacher(), self.plan, settings.distil)
-            price += teaching.evaluations(training.batch)
+            price, once = price + teaching.evaluations(training.batch), teaching.scaling_evaluations()
         folder = fine_tune(
             self.start, objective, job.images, training, self.home / "training",
             FineTuneOptions(
@@ -133,9 +134,9 @@ class Round:
                 identity=repr((levels.sigmas.tolist(), levels.weights.tolist(), levels.elsewhere, settings.distil)),
             ),
         )  # fmt: skip
-        return Trainable.of(folder), price
+        return Trainable.of(folder), lambda steps: once + steps * price
 
-    def _paid(self, new: Trainable, price: int) -> dict[str, Any]:
+    def _paid(self, new: Trainable, price: Callable[[int], int]) -> dict[str, Any]:
         """The part of the record on work and loss."""
         losses = [loss for line in log_of(self.home / "training") for loss in line["losses"]]
         tenth, state = max(len(losses) // 10, 1), checkpoint.peek(self.home / "training")
@@ -144,7 +145,7 @@ class Round:
         return {
             "images": len(losses) * self._training.batch,
             "network_evaluations": {
-                "training": len(losses) * price,
+                "training": price(len(losses)),
                 "tables": sum(tables),
                 "tuning": paid(self.home / "tuned.json"),
             },

@@ -20,7 +20,7 @@ from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import whole
 from sigmatune.evaluation.evaluate import Wanted, check
 from sigmatune.evaluation.extractors import Extractor
-from sigmatune.evaluation.generation import evaluations, generate
+from sigmatune.evaluation.generation import digest, evaluations, generate
 from sigmatune.evaluation.reference_set import Reference
 from sigmatune.evaluation.sample import Sample
 from sigmatune.evaluation.stochastic_guard import Difference, compare_all
@@ -105,7 +105,7 @@ class Judge:
         progress: Sees the images done.
 
     Attributes:
-        spent: Network evaluations of single images so far, padding included; including results found in the folder.
+        spent: Network evaluations of single images so far, padding included; including results found in the folder, each once.
 
     Raises:
         SigmaTuneError: if there are fewer than 64 images, or the data do not fit the model.
@@ -115,6 +115,7 @@ class Judge:
         check_enough(data.n)
         self.data, self.progress, self.wanted, self.spent = data, progress, Wanted.of(["fd"], data.extractor), 0
         self._checked: set[str] = set()
+        self._drawn: set[str] = set()
         self._parts: Parts | None = None
         self.few = max(data.n // 4, LEAST)
         check(self.wanted, data.reference, tuple(shape))
@@ -158,7 +159,7 @@ class Judge:
 
     def _sample(self, model: Denoiser, plan: Plan, n: int, seed: int) -> Sample:
         self.check(model)
-        self.spent += evaluations(model, plan, n)
+        self._pay(model, plan, n, seed)
         return generate(
             model,
             plan,
@@ -170,6 +171,13 @@ class Judge:
             engine=self.data.engine,
             progress=self.progress if self._parts is None or self._parts.over else self._parts.take(),
         )
+
+    def _pay(self, model: Denoiser, plan: Plan, n: int, seed: int) -> None:
+        """Counts a set of images; one that the folder keeps is sampled once, however often it is compared."""
+        name = f"{n} images of seed {seed}: {digest(model, plan, seed, self.data.folder)}"
+        if self.data.folder is None or name not in self._drawn:
+            self.spent += evaluations(model, plan, n)
+            self._drawn.add(name)
 
     @property
     def _places(self) -> list[tuple[str, Any]]:
