@@ -51,7 +51,8 @@ from sigmatune.training.previews import write as write_grid
 from sigmatune.training.recipe import Recipe, read
 from sigmatune.training.recipe import write as write_recipe
 from sigmatune.training.run import prepare, train
-from sigmatune.training.trainer import RunOptions, Trainer
+from sigmatune.training.run_options import RunOptions
+from sigmatune.training.trainer import Trainer
 
 ROOT = HERE.parent
 RUNS, MODELS = ROOT / "runs" / "training", HERE / "models"

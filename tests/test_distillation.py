@@ -24,8 +24,9 @@ from sigmatune.training.data import Batch, Pictures
 from sigmatune.training.distillation import Following, StudentConditions, targets
 from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.run_log import lines
+from sigmatune.training.run_options import RunOptions
 from sigmatune.training.teacher import teacher_plan
-from sigmatune.training.trainer import RunOptions, Trainer
+from sigmatune.training.trainer import Trainer
 
 
 def of(model, steps=4, solver="dpmpp2m", family="uniform-trailing"):

@@ -220,6 +220,43 @@ def test_two_functions_of_one_name_share_neither_store_nor_plan(tmp_path):
         sample(load(shrinking(1.0), shape=SHAPE), load_plan(file), 1)
 
 
+SCRIPT = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def forward(self, x, t):
+        return 0.5 * x
+
+def D(x, sigma):
+    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+
+def velocity(x, t):
+    return -0.5 * x
+"""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda space: load(space["D"], shape=SHAPE),
+        lambda space: load(space["velocity"], shape=SHAPE, predicts="velocity"),
+        lambda space: load(space["Net"](), shape=SHAPE, predicts="noise", path=vp("linear")),
+        lambda space: PhaseSpaceNetwork(space["Net"](), SHAPE, PSLDScheduler(PSLD())),
+    ],
+    ids=["denoiser", "velocity", "module", "phase space"],
+)
+def test_code_of_a_script_is_the_same_where_it_is_imported(model):
+    """In a script its module is called __main__, elsewhere by its file."""
+    script, module = {"__name__": "__main__"}, {"__name__": "mine"}
+    for space in (script, module):
+        exec(SCRIPT, space)
+    one, other = model(script), model(module)
+    assert script["D"].__module__ != module["D"].__module__
+    assert one.is_model_of(other.fingerprint())
+    assert other.is_model_of(one.fingerprint())
+
+
 def test_one_module_before_and_after_training_shares_no_store(tmp_path):
     net = Net()
     model = load(net, shape=SHAPE)

@@ -16,7 +16,8 @@ from sigmatune.training.export import averaged, denoiser_of, save_model
 from sigmatune.training.lora import adapt, adapted, merged, save_adapter
 from sigmatune.training.run import prepare
 from sigmatune.training.run_log import lines
-from sigmatune.training.trainer import RunOptions, Trainer
+from sigmatune.training.run_options import RunOptions
+from sigmatune.training.trainer import Trainer
 from training import recipe, written
 
 ONE = {

@@ -23,7 +23,8 @@ from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training import checkpoint, draws
 from sigmatune.training.objective import Objective
 from sigmatune.training.run import prepare, train
-from sigmatune.training.trainer import Hooks, RunOptions, Trainer
+from sigmatune.training.run_options import Hooks, RunOptions
+from sigmatune.training.trainer import Trainer
 from training import images, losses, recipe, same, tensors, trainer, written
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ from PIL import Image
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.training.recipe import Recipe, loads, read, write
 from sigmatune.training.run import prepare
-from sigmatune.training.trainer import RunOptions, Trainer
+from sigmatune.training.run_options import RunOptions
+from sigmatune.training.trainer import Trainer
 from training import images, recipe, written
 
 ROOT = Path(__file__).resolve().parent.parent

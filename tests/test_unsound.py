@@ -31,7 +31,7 @@ from sigmatune.training import checkpoint, previews
 from sigmatune.training.export import fitting
 from sigmatune.training.plan_levels import Trainable
 from sigmatune.training.run import train
-from sigmatune.training.trainer import Hooks
+from sigmatune.training.run_options import Hooks
 from sigmatune.workflows.image_grids import save_images, side_by_side
 from tiny_pipelines import sd15
 from training import recipe, trainer, written

@@ -13,7 +13,8 @@ from sigmatune.training import checkpoint
 from sigmatune.training.recipe import Recipe, checked
 from sigmatune.training.run import prepare
 from sigmatune.training.run_log import lines
-from sigmatune.training.trainer import RunOptions, Trainer
+from sigmatune.training.run_options import RunOptions
+from sigmatune.training.trainer import Trainer
 
 CLASSES = 3
 

@@ -123,10 +123,17 @@ class Visitor:
         Chromium draws one frame a second of a page behind another, and Playwright waits for frames, so this shows the page.
         """
         self.page.bring_to_front()
-        self.page.wait_for_function(
-            f"before => {{ const m = document.querySelector('#message'), e = ({FIGURES})();"
-            " return m && e && !m.innerText.trim() && e !== before; }", arg=after
-        )  # fmt: skip
+        try:
+            self.page.wait_for_function(
+                f"before => {{ const m = document.querySelector('#message'), e = ({FIGURES})();"
+                " return m && e && !m.innerText.trim() && e !== before; }", arg=after
+            )  # fmt: skip
+        except timed_out():
+            fields = self.page.eval_on_selector_all("input", "all => all.map(one => one.ariaLabel + ': ' + one.value)")
+            said = self.page.inner_text("#message")
+            raise AssertionError(
+                f"{said!r}, errors {self.errors!r} after {after!r}, {fields}, {self.problems}"
+            ) from None
         return self.errors
 
     @property

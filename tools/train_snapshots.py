@@ -21,7 +21,8 @@ from sigmatune.training.averages import trained
 from sigmatune.training.export import averaged, save_model
 from sigmatune.training.recipe import read
 from sigmatune.training.run_log import Report
-from sigmatune.training.trainer import Hooks, RunOptions, Trainer
+from sigmatune.training.run_options import Hooks, RunOptions
+from sigmatune.training.trainer import Trainer
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "cifar10-epochs.yaml"
 EPOCHS = (1, 4, 16, 32, 48, 64)

@@ -171,10 +171,18 @@ def pick_device(device: torch.device | str | None) -> torch.device:
     return chosen
 
 
+LIBRARIES = {"diffusers", "sigmatune", "torch", "transformers"}
+"""Packages whose classes are named with their modules."""
+
+
 def name_of(thing: object) -> str:
-    """Returns the qualified name of a function, or of an object's class."""
+    """Returns the qualified name of a function, or of an object's class.
+
+    The module of a user's own code is left out: it is ``__main__`` in a script, and another where the script is imported.
+    """
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+    library = str(named.__module__).partition(".")[0] in LIBRARIES  # code that was executed has None
+    return f"{named.__module__}.{named.__qualname__}" if library else named.__qualname__
 
 
 def of_level(function: Callable[[Array], Array], sigma: torch.Tensor, path: NoisePath) -> torch.Tensor:

@@ -73,7 +73,9 @@ class PlanFile(Strict):
         description="the level of each network call"
     )
     network_times: Numbers | Twice | None = Field(
-        default=None, description="the t that the network receives at each call, if the noise path is known"
+        default=None,
+        description="the t that the network receives at each call, if the noise path is known; a function whose t runs from "
+        "0 to 1 receives a thousandth of it",
     )
     solver: str = Field(
         description="the steps between the levels: euler is of first order; multistep solvers such as dpmpp2m take first-order "

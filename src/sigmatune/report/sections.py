@@ -15,6 +15,12 @@ from sigmatune.report.facts import Group, Pair, Point, ReportFacts, View
 from sigmatune.report.html import budget, each, p, table, three
 from sigmatune.tuning.guard_evidence import statement
 
+LEVELS = "In a loop of your own, these are the levels, in full precision:"
+LEARNED = (
+    "This plan has coefficients of its own, so its levels alone are not the plan: a loop of your own also reads table in the "
+    "plan's file (docs: Your own loop). The levels, in full precision:"
+)
+
 
 def curves(measured: ReportFacts) -> str:
     """Error against calls: chart and tables."""
@@ -241,7 +247,7 @@ def use(measured: ReportFacts, plans: usage.PlanUse) -> str:
         body.append(
             f'<pre><code class="python">{escape(usage.python(view.plan, plans.source, file))}</code></pre>'
             + (f'<p>On the command line:</p><pre><code class="shell">{escape(line)}</code></pre>' if line else "")
-            + "<p>In a loop of your own, these are the levels, in full precision:</p>"
+            + p(LEARNED if view.plan.solver == "custom" else LEVELS)
             + f'<pre><code class="sigmas">{escape(usage.sigmas(view.plan))}</code></pre>'
             + ("" if plans.clients is None else "".join(_client(*one) for one in plans.clients(view.plan).items()))
         )

@@ -47,7 +47,8 @@ from sigmatune.training.model_copy import fill, save
 from sigmatune.training.objective import Denoising, Objective, scale_of
 from sigmatune.training.recipe import Saving, Training
 from sigmatune.training.run_log import Report
-from sigmatune.training.trainer import Hooks, RunOptions, Trainer
+from sigmatune.training.run_options import Hooks, RunOptions
+from sigmatune.training.trainer import Trainer
 from sigmatune.training.weights.base import Function
 
 PROBE = 64

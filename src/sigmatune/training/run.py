@@ -31,8 +31,9 @@ from sigmatune.training.position import Position
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.recipe import write as recipe_text
 from sigmatune.training.run_log import Report, lines
+from sigmatune.training.run_options import Hooks, RunOptions
 from sigmatune.training.score_matching import PhaseSpace
-from sigmatune.training.trainer import Hooks, RunOptions, Trainer
+from sigmatune.training.trainer import Trainer
 from sigmatune.training.training_task import Material, TrainingTask
 
 RECIPE = "recipe.yaml"
@@ -289,8 +290,8 @@ def _labelled(job: Job) -> Any:
 
 def facts(job: Job, trainer: Trainer) -> Mapping[str, Any]:
     """What a training took, for ``training.json``."""
-    log = lines(trainer.folder)
-    last = [loss for line in log[-10:] for loss in line["losses"]]
+    losses = [loss for line in lines(trainer.folder) for loss in line["losses"]]
+    last = losses[-10 * job.recipe.saving.log :]  # of steps, not lines, whose lengths depend on where a run was stopped
     return {
         "steps": trainer.step,
         "images": trainer.step * job.recipe.training.batch,

@@ -14,8 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,52 +22,24 @@ import torch
 from sigmatune.support import trackers
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.support.files import make_folder, write_text
+from sigmatune.support.interrupts import deferred_interrupt
 from sigmatune.support.pixels import unsound_weight
 from sigmatune.training import checkpoint
 from sigmatune.training.acceleration import accelerator
 from sigmatune.training.averages import Average, trained
 from sigmatune.training.data import Pictures
 from sigmatune.training.objective import Objective
-from sigmatune.training.recipe import AverageOf, Saving, Training
+from sigmatune.training.recipe import Training
 from sigmatune.training.run_log import LOG, Report, lines
+from sigmatune.training.run_options import Hooks, RunOptions
 
 logger = logging.getLogger(__name__)
 
 FIRST_LINES = (1, 2, 5, 10, 20)
 """Steps after which the log has a line in any case, so that a slow training is seen to work."""
 
-
-@dataclass(frozen=True)
-class Hooks:
-    """Callbacks during training, called on the main process only.
-
-    Attributes:
-        log: Sees every report.
-        step: Called after every step with the number of steps done.
-    """
-
-    log: Callable[[Report], None] | None = None
-    step: Callable[[int], None] | None = None
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a training runs, besides what it minimises.
-
-    Attributes:
-        averages: Averages of the weights to keep.
-        saving: When to write what.
-        flip: Mirror images at random.
-        identity: Names everything else that the training depends on, such as recipe and data; a checkpoint with another
-            identity is refused.
-        device: "auto" for accelerate's choice, "cpu" to force the CPU.
-    """
-
-    averages: Sequence[AverageOf] = (AverageOf(),)
-    saving: Saving = field(default_factory=Saving)
-    flip: bool = False
-    identity: str = ""
-    device: str = "auto"
+STOPPING = "stopping: this step ends and a checkpoint is written; Ctrl-C again stops at once."
+"""Said at Ctrl-C."""
 
 
 class Trainer:
@@ -149,9 +120,10 @@ class Trainer:
         return bool(self.accelerator.is_main_process)
 
     def run(self, hooks: Hooks | None = None, until: int | None = None) -> None:
-        """Trains to the end, or to some step, and leaves a checkpoint there.
+        """Trains to the end, or to some step, and leaves a checkpoint there; at Ctrl-C, after the present step.
 
         Raises:
+            KeyboardInterrupt: after that checkpoint; at once at a second Ctrl-C, or with several processes.
             SigmaTuneError: if the loss is no longer finite, or something cannot be written; the message names the last
                 good checkpoint, which stays.
         """
@@ -163,15 +135,24 @@ class Trainer:
                 self.folder, self.accelerator.device, self.step, end, self.steps, self.settings.batch,
             )  # fmt: skip
         self._open_logs()
+        self.network.train()
+        with deferred_interrupt(STOPPING, defer=self.accelerator.num_processes == 1) as asked:
+            self._walk(end, hooks, asked)
+        self.accelerator.wait_for_everyone()
+        if self.saving.trackers:
+            self.accelerator.end_training()
+
+    def _walk(self, end: int, hooks: Hooks, asked: Callable[[], bool]) -> None:
+        """Takes the steps, and stops after the one in which that is asked."""
         began, first = time.monotonic() - self.seconds, self.step
         fresh = time.monotonic()
         losses: list[torch.Tensor] = []
-        self.network.train()
         while self.step < end:
             losses.append(self._one())
             self.step += 1
             self.seconds = time.monotonic() - began
-            due = self.step % self.saving.every == 0 or self.step == end
+            stopped = asked()
+            due = self.step % self.saving.every == 0 or self.step == end or stopped
             if due or self.step % self.saving.log == 0 or self.step in FIRST_LINES:
                 speed = (self.step - first) * self.settings.batch / max(time.monotonic() - fresh, 1e-9)
                 self._log(losses, speed, hooks)
@@ -180,9 +161,8 @@ class Trainer:
                 hooks.step(self.step)
             if due:  # last, so that a run killed before this repeats all of it
                 self.save()
-        self.accelerator.wait_for_everyone()
-        if self.saving.trackers:
-            self.accelerator.end_training()
+            if stopped:
+                raise KeyboardInterrupt
 
     def save(self) -> None:
         """Replaces the checkpoint.

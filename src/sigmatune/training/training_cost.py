@@ -14,7 +14,8 @@ from sigmatune.training import checkpoint
 from sigmatune.training.networks import parameters
 from sigmatune.training.recipe import Recipe
 from sigmatune.training.run import Job, prepare
-from sigmatune.training.trainer import Hooks, RunOptions, Trainer
+from sigmatune.training.run_options import Hooks, RunOptions
+from sigmatune.training.trainer import Trainer
 
 MEASURED, MOST = 1.0, 20
 """Seconds of steps after the first one, which warms up, and how many steps at most."""
