@@ -40,11 +40,13 @@ def one_thread():
 
 
 LONGEST = (
-    ("test_engine", "test_ray", "test_sharded", "test_postgresql", "test_remote_folder"),
-    ("test_studio_page", "test_studio_troubles", "test_examples", "test_models_pipeline", "test_interop_diffusers"),
+    ("test_engine", "test_ray", "test_slurm", "test_sharded"),
+    ("test_studio_page", "test_studio_troubles", "test_models_pipeline", "test_interop_diffusers"),
     ("test_killed", "test_processors", "test_finetune", "test_time_and_cost", "test_bad_input", "test_training"),
+    ("test_docs", "test_examples", "test_training_launch", "test_training_interrupt", "test_postgresql", "test_remote_folder"),
 )
-"""Files of tests that take seconds each, by what they start: clusters, browsers and pipelines, processes that are killed."""
+"""Files of tests that take seconds each, by what they start: clusters, browsers and pipelines, processes that are killed, pages and
+launchers."""
 
 
 @pytest.hookimpl(trylast=True)  # after what MARKS leaves out
