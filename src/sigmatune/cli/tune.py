@@ -165,7 +165,7 @@ def tune(
     wanted = TuningJob(list(files), solver, method, coefficients, Budget.of(limit))
     job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began, tuple(tracker), engine)
     if dry_run:
-        job.show_estimate(page, each, as_json=as_json)
+        job.show_estimate(files.values(), page, each, as_json=as_json)
     else:
         job.run(files, page, as_json=as_json)
 
