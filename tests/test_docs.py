@@ -60,7 +60,7 @@ def test_the_tables_have_a_row_for_every_member():
         rows = table.splitlines()[2:]
         assert len(rows) == len(members)
         for row, name in zip(rows, members, strict=True):
-            link = re.search(r"\[`(.+)`\]\(\.\./(.+)\)", row)
+            link = re.search(r"\[`([^`]+)`\]\(\.\./([^)]+)\)", row)
             assert link[1] == name
             assert (ROOT / link[2]).is_file()
             assert row.count("|") == table.splitlines()[0].count("|")
