@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sigmatune.support import card
 from sigmatune.support.errors import SigmaTuneError
 
 _RESULT = re.compile(r"[0-9a-f]{32}\.np[yz]")
@@ -32,6 +31,8 @@ def replaced(files: Iterable[Path]) -> list[str]:
 
 def kept(work: Path) -> list[str]:
     """A sentence about the results in a run folder, if there are any; which of them apply is known once they are needed."""
+    from sigmatune.support import card
+
     results = sum(bool(_RESULT.fullmatch(path.name)) for path in work.iterdir()) if work.is_dir() else 0
     if not results:
         return []
