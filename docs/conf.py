@@ -8,6 +8,7 @@ from pathlib import Path
 import sigmatune
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+sys.path.append(str(Path(__file__).parents[1] / "tools"))  # the tables of the pages
 
 project = "SigmaTune"
 author = "The SigmaTune authors"

@@ -65,7 +65,7 @@ print(plan.describe())
 plan.save("pipeline.json")
 
 # %% [markdown]
-# A scheduler made from the plan goes into the pipeline. `plan.steps` is what the pipeline calls
+# A scheduler made from the plan goes into the pipeline. `plan.calls` is what the pipeline calls
 # `num_inference_steps`.
 
 # %%
@@ -74,7 +74,7 @@ image = pipe(
     "a red fox in the snow",
     negative_prompt="blur",
     guidance_scale=5.0,
-    num_inference_steps=plan.steps,
+    num_inference_steps=plan.calls,
     generator=torch.Generator().manual_seed(0),
 ).images[0]
 

@@ -273,6 +273,23 @@ def test_text_for_comfyuis_field_is_numbers_and_nothing_else():
     assert "0.000085" in tiny.rpartition("--sigmas")[2]
 
 
+def test_the_remark_for_comfyui_says_wires_guidance_and_that_pixels_are_no_latents():
+    plan = plan_on(SD, 6, "dpmpp2m")
+    said = exports.remark(plan, "comfyui")
+    assert "ManualSigmas goes to sigmas and KSamplerSelect to sampler" in said
+    assert "cfg" not in said, "the plan was not tuned"
+    assert "pixels" not in said
+    guided = {"guidance": {"scale": 7.0, "interval": [0.0, "inf"]}, "shape": [4, 64, 64]}
+    assert "cfg 7, as tuned" in exports.remark(plan.with_notes(tuned_for=guided), "comfyui")
+    guided["guidance"]["interval"] = [0.5, 5.0]
+    said = exports.remark(plan.with_notes(tuned_for=guided), "comfyui")
+    assert "cfg 7 for sigma above 0.5 and up to 5, else 1, as tuned" in said
+    assert "pixels" not in said
+    said = exports.remark(plan.with_notes(tuned_for={"guidance": None, "shape": [3, 32, 32]}), "comfyui")
+    assert "cfg 1, as tuned" in said
+    assert "the plan is for pixels, 3 x 32 x 32" in said
+
+
 def test_texts_for_comfyui_of_earlier_releases_are_still_read():
     plan = plan_on(SD, 3)
     header = exports.export(plan, "k-diffusion").splitlines()[0].replace('"k-diffusion"', '"comfyui"')

@@ -40,7 +40,9 @@ def test_a_function_needs_a_shape():
 def test_unknown_names_get_the_nearest():
     with pytest.raises(SigmaTuneError, match="did you mean 'digits'"):
         load("digit")
-    with pytest.raises(SigmaTuneError, match="no bundled model or folder 'zzz'; the known ones are"):
+    with pytest.raises(
+        SigmaTuneError, match=r"no bundled model, folder or hub id \(owner/name\) 'zzz'; the known ones are"
+    ):
         load("zzz")
 
 

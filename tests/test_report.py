@@ -32,7 +32,7 @@ from sigmatune.report.residual import residual
 from sigmatune.report.sections import _pairs_table
 from sigmatune.report.svg import COLOURS, spread
 from sigmatune.report.usage import PlanUse, python
-from sigmatune.report.words import curve_sentence
+from sigmatune.report.words import curve_sentence, map_sentence
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
@@ -185,6 +185,25 @@ def test_the_page_says_what_the_evidence_says(text, case):
         assert f"{count:,}" in said
     for first, split in ((8, "others chose"), (16, "held-out noises")):
         assert f"{first} {split}" in said
+
+
+def test_the_errors_of_the_maps_say_that_they_are_not_weighed(case, measured):
+    view = measured.views[0]
+    assert "by the measure whitened" in map_sentence(view)
+    plain = replace(view, plan=view.plan.with_notes(evidence={**view.evidence, "measure": {"name": "rms"}}))
+    assert "measure" not in map_sentence(plain)
+
+
+def test_the_tables_of_a_report_fit_a_phone(browser, text):
+    shown = browser.new_page(viewport={"width": 390, "height": 844})
+    shown.set_content(text)
+    shown.evaluate("document.querySelectorAll('details').forEach(x => x.open = true)")
+    wide = "all => all.filter(x => x.scrollWidth > x.clientWidth).map(x => x.firstChild.className)"
+    assert shown.locator(".table:has(.stages)").evaluate_all(wide) == []
+    assert shown.locator(".table:has(.stages)").count() == 1
+    shadow = shown.locator(".table").first.evaluate("x => getComputedStyle(x).backgroundAttachment")
+    assert shadow == "local, local, scroll, scroll", "a table that scrolls shows it at its edge"
+    shown.close()
 
 
 def test_curves_have_the_budgets_that_are_asked_beside_the_plan_s(case):

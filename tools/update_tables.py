@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/*.md from the benchmarks' JSON: ``python tools/update_tables.py``.
+"""Writes the tables of README.md and docs/*.md from the benchmarks' JSON and the registries: ``python tools/update_tables.py``.
 
 Everything between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced. A test fails when the two differ.
 """
@@ -21,6 +21,7 @@ from doc_tables import (
     minutes,
     papers,
     phase_space,
+    registered,
     schedules,
     tuned,
 )
@@ -96,6 +97,7 @@ def tables() -> dict[str, str]:
     texts = {}
     for file in sorted(results.glob("guard_*.json")):
         texts[file.stem] = tuned.guard_table(json.loads(file.read_text()))
+    texts |= registered.registered_tables()
     texts |= papers.beta_sampling_tables(json.loads((results / "beta_sampling.json").read_text()))
     for name, (make, stem) in MAKERS.items():
         file = results / f"{stem}.json"

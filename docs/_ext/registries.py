@@ -1,94 +1,33 @@
-"""Directives that print the registries of solvers and schedule families, so that no list is kept by hand.
+"""What a built page has more of the registries than its Markdown file: the documentation of every member's module.
 
-``{solver-table}``, ``{family-table}`` and ``{stage-table}`` are for Markdown pages; ``.. solver-modules::`` and
-``.. family-modules::``, for reStructuredText pages, document every module that holds a member.
+``.. solver-modules::``, ``.. family-modules::`` and ``.. phase-space-modules::``, for reStructuredText pages, document every
+module that holds a member, so that no list is kept by hand. A link of a Markdown page to the file of a module becomes one to
+that documentation.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sphinx.util.docutils import SphinxDirective
 
+from doc_tables.registered import module_of
 from sigmatune.schedules import FAMILIES
-from sigmatune.schedules.base import Family
-from sigmatune.solvers import PHASE_SPACE, POSITION, Solver
-from sigmatune.tuning.stage_choice import AUTO
-from sigmatune.tuning.stage_words import WORDS
+from sigmatune.solvers import PHASE_SPACE, POSITION
 
 if TYPE_CHECKING:
     from docutils import nodes
     from sphinx.application import Sphinx
 
-YES, NO = "yes", "no"
+LINK = re.compile(r"\[`([^`]+)`\]\(\.\./src/(sigmatune/\S+)\.py\)")
 
 
-def module_of(build: Callable[..., Any]) -> str:
-    """The module of a builder, also of one whose order is fixed by ``partial``."""
-    return (build.func if isinstance(build, partial) else build).__module__
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def solver_table() -> str:
-    """One row per solver: what it declares."""
-    head = ["solver", "order", "from a cold start", "calls for N steps", "width", "deterministic", "what it is"]
-    return markdown_table(head, [_solver_row(solver) for solver in POSITION.values()])
-
-
-def phase_space_table() -> str:
-    """One row per sampler of phase space that has a name of its own."""
-    head = ["solver", "weak order", "calls for N steps", "what it is"]
-    rows = []
-    for solver in PHASE_SPACE.values():
-        name = f"{{py:mod}}`{solver.name} <{module_of(solver.build)}>`"
-        rows.append([name, f"{solver.order}", _calls(solver), solver.summary.removeprefix("phase space, ")])
-    return markdown_table(head, rows)
-
-
-def _solver_row(solver: Solver) -> list[str]:
-    order = f"{solver.order}" + (" (even sigma)" if solver.grid == "sigma" and solver.order > 1 else "")
-    deterministic = YES if solver.noise is None else f"only with {solver.noise} = 0"
-    name = f"{{py:mod}}`{solver.name} <{module_of(solver.build)}>`"
-    return [
-        name, order, f"{solver.cold_order}", _calls(solver), f"{solver.width}", deterministic,
-        solver.summary.partition(":")[0].partition(", one call")[0],
-    ]  # fmt: skip
-
-
-def _calls(solver: Solver) -> str:
-    """The number of calls as a formula, a N + b."""
-    counts = [solver.calls(steps) for steps in (1, 2, 5)]
-    a = counts[1] - counts[0]
-    b = counts[0] - a
-    if counts[2] != 5 * a + b:
-        raise ValueError(f"the calls of {solver.name} are no straight line in N; the table needs another column.")
-    return f"{a if a != 1 else ''}N{f' {b:+d}'.replace('+', '+ ').replace('-', '- ') if b else ''}"
-
-
-def family_table() -> str:
-    """One row per schedule family: what it reaches, and whether it stands among the published defaults."""
-    head = ["family", "spacing", "starts at sigma_max", "ends at sigma_min", "from sigma = inf", "among the defaults"]
-    return markdown_table(head, [_family_row(family) for family in FAMILIES.values()])
-
-
-def _family_row(family: Family) -> list[str]:
-    name = f"{{py:mod}}`{family.name} <{module_of(family.build)}>`"
-    marks = [family.starts, family.ends, not family.finite, bool(family.published)]
-    return [name, family.description, *(YES if mark else NO for mark in marks)]
-
-
-def stage_table() -> str:
-    """One row per stage of tuning: what it does and costs, and whether the method "auto" runs it."""
-    rows = [[f"`{name}`", words.summary, words.price, YES if name in AUTO else NO] for name, words in WORDS.items()]
-    return markdown_table(["stage", "what it does", "what it costs", "in `auto`"], rows)
+def to_reference(text: str) -> str:
+    """A page's text with its links to files of modules turned into links to their documentation."""
+    return LINK.sub(lambda link: f"{{py:mod}}`{link[1]} <{link[2].replace('/', '.')}>`", text)
 
 
 def modules(builders: Sequence[Callable[..., Any]]) -> str:
@@ -114,16 +53,17 @@ class Generated(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Registers the directives."""
+    """Registers the directives and the links."""
     texts = {
-        "solver-table": solver_table,
-        "family-table": family_table,
-        "stage-table": stage_table,
-        "phase-space-table": phase_space_table,
         "phase-space-modules": lambda: modules([solver.build for solver in PHASE_SPACE.values()]),
         "solver-modules": lambda: modules([solver.build for solver in POSITION.values()]),
         "family-modules": lambda: modules([family.build for family in FAMILIES.values()]),
     }
     for name, text in texts.items():
         app.add_directive(name, type(name, (Generated,), {"text": staticmethod(text)}))
+    app.connect("source-read", _linked)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _linked(app: Sphinx, page: str, source: list[str]) -> None:
+    source[0] = to_reference(source[0])

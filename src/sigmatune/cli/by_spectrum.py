@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigmatune.cli.already import kept, replaced
 from sigmatune.cli.before import check_spectrum
 from sigmatune.cli.common import check_run, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
 from sigmatune.cli.evaluation_options import Measuring, left_out
-from sigmatune.support.progress import Parts
+from sigmatune.support.progress import Parts, say
 
 if TYPE_CHECKING:
     from sigmatune.plan import Plan
@@ -58,15 +58,17 @@ def by_spectrum(
     model, remarks = counted(source, device, given, each if dry_run else None)
     estimate = by_spectrum_estimate(model, list(files), solver, images, each=each)
     if dry_run:
-        show(replace(estimate, notes=remarks), model, as_json=as_json, engine=engine)
+        show(estimate.noting([*remarks, *kept(work), *replaced(files.values())]), model, as_json=as_json, engine=engine)
         return
     modes = own_modes(source, data, values=values)
     wanted = asked.wanted(tuple(model.shape))
+    for line in replaced(files.values()):
+        say(line)
     plans = {}
     with (
         measuring(work),
         engine_of(engine) as running,
-        progress_bar("tuning", quiet=as_json, estimate=estimate.on(running, model)) as bar,
+        progress_bar("tuning", quiet=as_json, estimate=estimate.on(running, model).noting(kept(work))) as bar,
     ):
         parts = Parts(bar, [OF_REFERENCE, *[1.0] * len(files)])
         known = asked.data(source, wanted, parts.take())

@@ -140,6 +140,13 @@ def load_model(source: str, device: str, condition: dict[str, Any] | None = None
 
     try:
         return load(source, device=device, **(condition or {}))
+    except SigmaTuneError as error:
+        from sigmatune.models.load_pipeline import MissingCondition
+
+        if not isinstance(error, MissingCondition):
+            raise
+        how = {"prompts": "--prompts FILE, one prompt per line", "labels": "--labels, such as --labels 0 1 2"}
+        raise SigmaTuneError(f"a {error.pipeline} needs {error.kind}; pass {how[error.kind]}.") from None
     except TypeError:
         if not condition:
             raise

@@ -47,7 +47,14 @@ MeasureOption = Annotated[
 Prompts = Annotated[
     Path | None, typer.Option("--prompts", help="Text models: a file with one prompt per line, all different.")
 ]
-Labels = Annotated[list[int], typer.Option("--labels", help="Class-conditional models: the labels, such as 0 1 2.")]
+Labels = Annotated[
+    list[int],
+    typer.Option(
+        "--labels",
+        help="Class-conditional models: numbers of classes, such as 0 1 2; of a trained model 0 is the first in alphabetical "
+        "order, and without labels it is conditioned on no class.",
+    ),
+]
 Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Prompt that guidance steers away from.")]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="Guidance scale, 1 for none; the pipeline's own by default.")

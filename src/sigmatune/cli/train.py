@@ -27,7 +27,12 @@ def train(
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Run folder; resumes if it holds the same training. By default NAME.run."
     ),
-    change: list[str] = typer.Option([], "--set", help="Change a value of the recipe, as training.images=100000."),
+    change: list[str] = typer.Option(
+        [],
+        "--set",
+        help="Change a value of the recipe: training.images=100000 counts images drawn, not files "
+        "(steps = training.images / training.batch); model.classes=true conditions on the folder of each image.",
+    ),
     tracker: list[str] = typer.Option(
         [], "--tracker", help="Log to these instead of the recipe's: tensorboard, trackio, wandb."
     ),

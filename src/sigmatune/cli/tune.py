@@ -13,6 +13,7 @@ import typer
 from sigmatune.cli.by_spectrum import by_spectrum
 from sigmatune.cli.common import Several, conditions, may_write, measure_of
 from sigmatune.cli.dry_run import CallSeconds, DryRun, assumed
+from sigmatune.cli.lists import solver_list, stage_list
 from sigmatune.cli.shared_options import (
     Device,
     EngineName,
@@ -55,8 +56,12 @@ def tune(
     calls: list[int] = typer.Option(
         [8], help="Network calls per image; several numbers share their measurements: 4 6 8 10."
     ),
-    solver: str = typer.Option("dpmpp2m", help="Solver of the plan."),
-    method: str = typer.Option("auto", help="auto, or one tuning stage by name (docs: Tuning)."),
+    solver: str = typer.Option(
+        "dpmpp2m", help="Solver of the plan; `--solver list` names them all.", callback=solver_list, is_eager=True
+    ),
+    method: str = typer.Option(
+        "auto", help="auto, or one tuning stage; `--method list` names them all.", callback=stage_list, is_eager=True
+    ),
     coefficients: bool = typer.Option(False, "--coefficients", help="Also tune the plan's coefficients, by gradient."),
     out: Path = typer.Option(
         Path("plan.json"), "--out", "-o", help="Plan file; for several numbers of calls plan-4.json, plan-6.json, ..."
@@ -160,7 +165,7 @@ def tune(
     wanted = TuningJob(list(files), solver, method, coefficients, Budget.of(limit))
     job = TuneJob(model, device, given, wanted, settings, work, study, measured_by, began, tuple(tracker), engine)
     if dry_run:
-        job.show_estimate(page, each, as_json=as_json)
+        job.show_estimate(files.values(), page, each, as_json=as_json)
     else:
         job.run(files, page, as_json=as_json)
 

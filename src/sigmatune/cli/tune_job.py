@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigmatune.cli.already import kept, replaced
 from sigmatune.cli.common import check_run, load_model, measuring, progress_bar
 from sigmatune.cli.dry_run import counted, show
 from sigmatune.interop.clients import clients
@@ -14,7 +15,7 @@ from sigmatune.support.progress import Parts, say
 from sigmatune.support.trackers import tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sigmatune.core.denoiser import Denoiser
     from sigmatune.plan import Plan
@@ -76,13 +77,13 @@ class TuneJob:
                 return whole.plus("report", report), rows
         return whole, 0
 
-    def show_estimate(self, page: Path | None, each: float | None, *, as_json: bool) -> None:
-        """Prints what the command would cost."""
+    def show_estimate(self, files: Iterable[Path], page: Path | None, each: float | None, *, as_json: bool) -> None:
+        """Prints what the command would cost, and what of it is there."""
         denoiser, remarks = counted(self.model, self.device, self.given, each)
         self._check(denoiser)
         estimate, _ = self.estimate(denoiser, page, each)
         show(
-            replace(estimate, notes=(*estimate.notes, *remarks)),
+            estimate.noting([*remarks, *kept(self.work), *replaced(files)]),
             denoiser,
             as_json=as_json,
             engine=self.engine,
@@ -100,7 +101,9 @@ class TuneJob:
         with measuring(self.work), engine(self.engine) as running:
             estimate, rows = self.estimate(denoiser, page)
             settings = self.wanted.settings(denoiser, self.settings, estimate.call_seconds)
-            shown = estimate.on(running, denoiser, besides=False)
+            shown = estimate.on(running, denoiser, besides=False).noting(kept(self.work))
+            for line in replaced(files.values()):
+                say(line)
             with progress_bar("tuning", quiet=as_json, estimate=shown) as progress:
                 report = estimate.evaluations.get("report", 0)
                 parts = Parts(progress, [estimate.total - report, report])

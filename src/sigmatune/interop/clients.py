@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sigmatune.interop.exports import export, remark
 from sigmatune.plan import Plan
+from sigmatune.plan.purpose import guidance_of
 from sigmatune.support.errors import SigmaTuneError
 
 PROGRAMS = {
-    "ComfyUI": ("comfyui", "Connect the node ManualSigmas to SamplerCustom."),
+    "ComfyUI": ("comfyui", "It needs no node pack."),
     "AUTOMATIC1111 and Forge": (
         "a1111",
         "Save this file as its first line says, restart, and choose its schedule type.",
@@ -17,11 +18,20 @@ PROGRAMS = {
 }
 
 
+def _arguments(plan: Plan) -> str:
+    """The arguments of a pipeline's call: the condition and the guidance that the plan was tuned with, and its steps."""
+    kept = plan.load_options
+    given = [name for option, name in (("prompts", "prompt"), ("labels", "class_labels=labels")) if option in kept]
+    scale = kept.get("guidance", (guidance_of(plan.tuned_for) or (None,))[0])
+    given += [f"guidance_scale={scale:g}"] if isinstance(scale, int | float) else []
+    return ", ".join([*given, f"num_inference_steps={plan.calls}"])
+
+
 def clients(plan: Plan) -> dict[str, tuple[str, str]]:
     """(What to do, text) by program; an empty text where the program cannot express the plan, with the reason."""
     texts = {"diffusers": (
         f"Call the pipeline with num_inference_steps={plan.calls}.",
-        f"pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)\nimage = pipe(prompt, num_inference_steps={plan.calls})",
+        f"pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)\nimage = pipe({_arguments(plan)}).images[0]",
     )}  # fmt: skip
     for name, (target, how) in PROGRAMS.items():
         try:

@@ -22,7 +22,7 @@ def bundled_folder(name: str) -> Path:
         SigmaTuneError: for an unknown name, with the nearest known ones.
     """
     if name not in bundled_names():
-        raise unknown_name("bundled model or folder", name, bundled_names())
+        raise unknown_name("bundled model, folder or hub id (owner/name)", name, bundled_names())
     return WEIGHTS / name
 
 

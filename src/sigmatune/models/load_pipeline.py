@@ -28,7 +28,16 @@ from sigmatune.support.options import recordable
 
 
 class MissingCondition(SigmaTuneError):
-    """A conditional pipeline was loaded without its prompts or labels."""
+    """A conditional pipeline was loaded without its prompts or labels.
+
+    Args:
+        pipeline: The name of its class.
+        kind: "prompts" or "labels".
+    """
+
+    def __init__(self, pipeline: str, kind: str) -> None:
+        super().__init__(f"a {pipeline} needs a list of {kind}=.")
+        self.pipeline, self.kind = pipeline, kind
 
 
 KNOBS = ("true_cfg_scale", "guidance_scale")
@@ -260,7 +269,7 @@ def _conditions(
     if key is None:
         return None, [None]
     if given is None or isinstance(given, str) or len(given) == 0:
-        raise MissingCondition(f"a {name} needs a list of {'prompts=' if key == 'prompt' else 'labels='}.")
+        raise MissingCondition(name, "prompts" if key == "prompt" else "labels")
     if len(set(given)) < len(given):
         twice = next(value for i, value in enumerate(given) if value in given[:i])
         raise SigmaTuneError(f"{twice!r} is given twice; tuning and the final test need different conditions.")

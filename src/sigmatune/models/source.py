@@ -22,6 +22,7 @@ PATTERNS = ["model_index.json", "config.json", "scheduler_config.json", "schedul
             *(f"{part}/*.{kind}" for part in ("unet", "transformer", "conditioning") for kind in ("json", "safetensors")),
             "spectra.json"]  # fmt: skip
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -119,11 +120,19 @@ def layout(folder: Path) -> tuple[Path, dict[str, Any] | None]:
     if unet is None:
         raise SigmaTuneError(
             f"{folder} is not a diffusers model: it holds no config.json, nor unet/config.json or "
-            "transformer/config.json."
+            f"transformer/config.json{_images_words(folder)}."
         )
     places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
     scheduler = next((place for place in places if place.is_file()), None)
     return unet, None if scheduler is None else read_json(scheduler)
+
+
+def _images_words(folder: Path) -> str:
+    """What images in a folder, or in the folders in it, are for; "" if there are none."""
+    files = (*folder.glob("*.*"), *folder.glob("*/*.*"))
+    return (
+        "; its images are for `sigmatune train --data`" if any(file.suffix.lower() in IMAGES for file in files) else ""
+    )
 
 
 def weights_variant(unet: Path) -> str | None:

@@ -6,7 +6,7 @@ The call is measured as the work will be done: whole micro-batches, side by side
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,6 +65,10 @@ class CostEstimate:
     def plus(self, purpose: str, evaluations: int) -> CostEstimate:
         """The same with evaluations for another purpose."""
         return replace(self, evaluations={**self.evaluations, purpose: evaluations})
+
+    def noting(self, notes: Iterable[str]) -> CostEstimate:
+        """The same with further sentences."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def on(self, engine: Engine, model: Denoiser, *, besides: bool = True) -> CostEstimate:
         """The same on an engine's workers; an engine that works in this process changes nothing.

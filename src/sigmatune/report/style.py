@@ -48,7 +48,11 @@ font-size: 1.1rem; font-weight: 600; letter-spacing: 0; white-space: nowrap; }
 .chart svg { width: 100%; height: auto; display: block; }
 .chart svg text { font-family: inherit; }
 .chart svg.narrow { display: none; }
-.table { overflow-x: auto; margin: .8rem 0; }
+.table { overflow-x: auto; margin: .8rem 0;
+  background: linear-gradient(to right, var(--bg) 50%, transparent) 0 0 / 2rem 100% no-repeat local,
+    linear-gradient(to left, var(--bg) 50%, transparent) 100% 0 / 2rem 100% no-repeat local,
+    linear-gradient(to right, var(--other), transparent) 0 0 / .6rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--other), transparent) 100% 0 / .6rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .38rem .8rem; border-bottom: 1px solid var(--grid); white-space: nowrap; }
 th { color: var(--muted); font-weight: 600; vertical-align: bottom; white-space: normal; }
@@ -104,7 +108,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   th, td { padding: .38rem .4rem; } td .low { display: block; }
   .large { grid-template-columns: repeat(2, 1fr); }
   .all td .low, .stages :is(th, td):is(:nth-child(3), :nth-child(4), :nth-child(5)) { display: none; }
-  .stages { font-size: .84rem; } .stages td:first-child { white-space: normal; }
+  .stages { font-size: .75rem; } .stages :is(th, td) { padding: .38rem .25rem; }
   .all, .figures, .settings { font-size: .75rem; } .figures td .low { display: none; }
   .all :is(th, td), .figures :is(th, td), .settings :is(th, td) { padding: .38rem .2rem; overflow-wrap: anywhere; }
   .all td:first-child { overflow-wrap: anywhere; min-width: 5rem; }
@@ -121,7 +125,7 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
   .reference { position: static; }
   .scale *, .badge, .bar, tr.own td { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   h2, h3, .see, summary { break-after: avoid; } tr, pre, .strip { break-inside: avoid; }
-  table { font-size: .8rem; } th, td { padding: .3rem .45rem; } .table { overflow: visible; }
+  table { font-size: .8rem; } th, td { padding: .3rem .45rem; } .table { overflow: visible; background: none; }
   td .low { font-size: .9em; } .all { font-size: .7rem; } .all :is(th, td) { padding: .25rem .3rem; }
   section { break-inside: auto; } .compare, .budget, .chart, .verdict, figure { break-inside: avoid; }
   details > *, details::details-content { display: block; content-visibility: visible; }

@@ -148,7 +148,11 @@ def map_sentence(view: View) -> str:
     plan, default = view.residual
     if not view.gain:
         return f"Mean squared error at each pixel, {plan.mean_square:.3g} on average."
-    return f"Mean squared error over the image: {plan.mean_square:.3g} tuned, {default.mean_square:.3g} default."
+    name = (view.evidence.get("measure") or {"name": "rms"})["name"]
+    other = (
+        "" if name == "rms" else f" (of pixels as they are; the gain above is by the measure {name}, which weighs them)"
+    )
+    return f"Mean squared error over the image: {plan.mean_square:.3g} tuned, {default.mean_square:.3g} default{other}."
 
 
 def own_cost(measured: ReportFacts) -> str:

@@ -155,7 +155,7 @@ class HeldModels:
         try:
             return load(source, **where, **condition)
         except MissingCondition as missing:
-            kind, such = ("prompts", "a red fox") if "prompts" in str(missing) else ("labels", "0 1 2 3")
+            kind, such = missing.kind, "a red fox" if missing.kind == "prompts" else "0 1 2 3"
             raise SigmaTuneError(
                 f"{name} draws what you ask for: open 'Class, prompt and guidance' and fill in {kind}, such as {such}."
             ) from None

@@ -95,6 +95,11 @@ def check(
         target = Path(os.path.realpath(folder))
         if target.exists() and not target.is_dir():
             raise SigmaTuneError(f"{folder} is a file; give the run folder another name.")
+        if folder in folders and target in read:
+            raise SigmaTuneError(
+                f"{folder} is an input of this command and would also hold its measurements; give another -o, after which that "
+                "folder is named, or --run."
+            )
         _refuse_inputs(folder, target, read)
         _refuse_foreign_folder(folder, target, force=force)
     for home in homes:

@@ -183,7 +183,8 @@ class _Lines:
             if elapsed < self.due:
                 return
             self.due = elapsed + min(max(EVERY, elapsed / 20), SLOWEST)
-            said = f"{self.title}: {self.overall.share:.0%}, {self.overall.time_left} ({self.overall.what})"
+            stage = f" ({self.overall.what})" if self.overall.what else ""
+            said = f"{self.title}: {self.overall.share:.0%}, {self.overall.time_left}{stage}"
             print(said, file=sys.stderr, flush=True)  # noqa: T201 - this is what was asked for
 
 
@@ -200,7 +201,9 @@ def _bar(title: str, overall: Overall) -> Iterator[Progress]:
 
         def report(what: str, done: int, total: int) -> None:
             overall(what, done, total)
-            bar.update(task, completed=overall.share, description=f"{title}: {what}", left=overall.time_left)
+            bar.update(
+                task, completed=overall.share, description=f"{title}: {what}" if what else title, left=overall.time_left
+            )
 
         yield report
 

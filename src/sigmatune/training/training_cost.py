@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sigmatune.support import card
 from sigmatune.support.durations import about, rounded
 from sigmatune.support.progress import Progress
 from sigmatune.training import checkpoint
@@ -42,6 +43,8 @@ class TrainingCost:
         preview_calls: Network evaluations of single images for all previews.
         weights: The parameters of the network.
         where: The device.
+        images: How many images the data hold.
+        shape: Of one of them, (C, H, W).
     """
 
     steps: int
@@ -50,6 +53,8 @@ class TrainingCost:
     preview_calls: int
     weights: int
     where: str
+    images: int
+    shape: tuple[int, ...]
 
     @property
     def seconds(self) -> float:
@@ -63,13 +68,21 @@ class TrainingCost:
             f"about {about(self.seconds)} on {self.where} for {self.steps:,} steps of {self.batch} images",
             f"measured: {pace}; {self.weights:,} parameters",
             f"previews: {rounded(self.preview_calls)} network evaluations of single images",
+            f"data: {card.count(self.images, 'image')} of {' x '.join(map(str, self.shape))}{self._few()}",
         ]
+
+    def _few(self) -> str:
+        """What to expect of data that fill no batch; "" for more."""
+        if self.images >= self.batch:
+            return ""
+        return f", fewer than the {self.batch} of a batch: the network will learn these images by heart"
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, JSON-ready."""
         return {
             "steps": self.steps, "batch": self.batch, "seconds_per_step": self.each, "seconds": self.seconds,
             "preview_evaluations": self.preview_calls, "parameters": self.weights,
+            "images": self.images, "shape": list(self.shape),
         }  # fmt: skip
 
 
@@ -89,7 +102,7 @@ def training_cost(
     every, batch = recipe.previews.every, recipe.training.batch
     previews = left * batch // every + 1 if every and job.drawable else 0
     calls = previews * recipe.previews.n * recipe.previews.calls
-    return TrainingCost(max(left, 0), batch, each, calls, parameters(job.network), where)
+    return TrainingCost(max(left, 0), batch, each, calls, parameters(job.network), where, len(job.data), job.data.shape)
 
 
 def _measured(job: Job, device: str) -> tuple[float, str]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.imagined import Imagined
+from sigmatune.plan.calls import most_per_call
 from sigmatune.plan.estimate import CostEstimate, call_seconds
+from sigmatune.solvers import SOLVERS
+from sigmatune.support import card
 from sigmatune.support.durations import about
 from sigmatune.tuning.budget import Budget
 from sigmatune.tuning.forecast import forecast
@@ -82,14 +85,25 @@ class TuningJob:
         whole = CostEstimate(
             parts, each, besides, f"on {model.device.type}" if not isinstance(model, Imagined) else "in all"
         )
-        return self._limited(whole, chosen, wanted)
+        return self._limited(replace(whole, notes=tuple(self.unused(model))), chosen, wanted)
+
+    def unused(self, model: Denoiser) -> list[str]:
+        """A sentence for each number of calls that whole steps do not use up."""
+        known, per_call = SOLVERS[self.solver], most_per_call(model)
+        steps = {n: known.steps_for(n // per_call) for n in self.calls}
+        under = ", two for each call under guidance" if per_call > 1 else ""
+        return [
+            f"of {n} calls {used} are used: {card.count(count, 'step')} of {known.name}{under}"
+            for n, count in steps.items()
+            if (used := known.calls(count) * per_call) < n
+        ]
 
     def _limited(self, whole: CostEstimate, chosen: TuningSettings, wanted: TuningSettings) -> CostEstimate:
         """The estimate under a limit in time, which scales what the search takes."""
         if not self.timed:
             return whole
         seconds = self.budget.seconds
-        notes = [f"stops after {about(seconds)}, all in"]
+        notes = [*whole.notes, f"stops after {about(seconds)}, all in"]
         if chosen != wanted:
             notes.append(
                 f"with fewer noises than without a limit: {chosen.tuning} for tuning, {chosen.validation} for validation, "

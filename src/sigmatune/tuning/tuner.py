@@ -253,6 +253,7 @@ class _Tuning:
         for n, count in self.steps.items():
             logger.info("tuning %s for %d calls, %d steps; stages: %s", self.solver, n, count, ", ".join(self.names))
             cost = self.bench.meter()
+            self.bench.progress("check of the model", 1, 1)
             self.bench.check()
             target = tuned_for(
                 self.bench.model, solver=self.solver, calls=n, steps=count, measure=self.bench.measure_choice.to_dict()
@@ -274,6 +275,7 @@ class _Tuning:
                 return untested(bench, rival)
         for split in ("tuning", "validation"):
             bench.reference(split)
+        bench.progress(f"{count} steps: defaults", 1, 1)
         rival = best_default(bench, count, self.solver)
         allowance.reserve = self._evidence(count) if allowance.timed else 0
         tables = self._task(count)

@@ -24,6 +24,7 @@ from sigmatune.interop.exports.target import (
     statement,
 )
 from sigmatune.plan import Plan
+from sigmatune.plan.purpose import guidance_of
 
 NAME = "comfyui"
 
@@ -80,7 +81,27 @@ def remark(plan: Plan, *, timesteps: Timesteps = "whole") -> str:
     stated = statement(plan, NAME, SAMPLERS)
     shift = "" if stated["shift"] == "none" else f"; the shift is {stated['shift']}, leave out nodes that shift again"
     chosen = f"paste the line into ManualSigmas; sampler {stated['sampler']}, {stated['calls']} calls{shift}"
-    return "; ".join(text for text in (chosen, remark_on(on_timesteps(plan, timesteps)[1])) if text)
+    node = stated["sampler"].partition(" ")[0] if stated["sampler"].startswith("Sampler") else "KSamplerSelect"
+    wires = f"in SamplerCustom, ManualSigmas goes to sigmas and {node} to sampler{_cfg(plan)}"
+    said = (chosen, wires, remark_on(on_timesteps(plan, timesteps)[1]), _pixels(plan))
+    return "; ".join(text for text in said if text)
+
+
+def _cfg(plan: Plan) -> str:
+    """The guidance that a tuned plan needs; "" for a plan that was not tuned."""
+    if plan.tuned_for is None or "guidance" not in plan.tuned_for:
+        return ""
+    scale, low, high = guidance_of(plan.tuned_for) or (1.0, 0.0, float("inf"))
+    where = f" for sigma above {low:g} and up to {high:g}, else 1" if (low, high) != (0.0, float("inf")) else ""
+    return f", cfg {scale:g}{where}, as tuned"
+
+
+def _pixels(plan: Plan) -> str:
+    """A word about samples that are pixels by their number of channels, which no latents of ComfyUI's have."""
+    shape = (plan.tuned_for or {}).get("shape")
+    if not isinstance(shape, list) or len(shape) != 3 or shape[0] not in (1, 3):
+        return ""
+    return f"the plan is for pixels, {' x '.join(map(str, shape))}, and ComfyUI's loaders are for models of latents"
 
 
 def _old_numbers(text: str) -> list[float]:
