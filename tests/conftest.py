@@ -43,10 +43,16 @@ LONGEST = (
     ("test_engine", "test_ray", "test_slurm", "test_sharded"),
     ("test_studio_page", "test_studio_troubles", "test_models_pipeline", "test_interop_diffusers"),
     ("test_killed", "test_processors", "test_finetune", "test_time_and_cost", "test_bad_input", "test_training"),
-    ("test_docs", "test_examples", "test_training_launch", "test_training_interrupt", "test_postgresql", "test_remote_folder"),
+    (
+        "test_docs",
+        "test_examples",
+        "test_training_launch",
+        "test_training_interrupt",
+        "test_postgresql",
+        "test_remote_folder",
+    ),
 )
-"""Files of tests that take seconds each, by what they start: clusters, browsers and pipelines, processes that are killed, pages and
-launchers."""
+"""Files of tests that take seconds each, by what they start: clusters, browsers, processes to kill, pages and more."""
 
 
 @pytest.hookimpl(trylast=True)  # after what MARKS leaves out
