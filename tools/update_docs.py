@@ -40,7 +40,7 @@ from sybil.parsers.rest.lexers import DirectiveLexer
 
 from sigmatune import cli, models, report
 from sigmatune.core.schedule import Schedule
-from sigmatune.evaluation import generation, leaderboard
+from sigmatune.evaluation import generation, leaderboard, measuring
 from sigmatune.evaluation import reference_set as reference
 from sigmatune.evaluation import stochastic_guard as guard_of_pictures
 from sigmatune.evaluation.extractors import extractor
@@ -174,6 +174,7 @@ def small() -> Iterator[None]:
         tiny_sdxl(),
         mock.patch.object(models, "bundled_folder", lambda name: latent if name == latent.name else tiny),
         mock.patch.object(bundled, "reference_file", return_value=tiny_reference()),
+        mock.patch.object(measuring, "reference_file", return_value=tiny_reference()),
         mock.patch.object(generation, "generate", few),
         mock.patch.object(leaderboard, "generate", few),
         mock.patch.object(judge, "generate", few),
