@@ -53,3 +53,23 @@ def test_a_time_is_kept():
     plan = tune(gaussian(), calls=4, solver="euler", method="search", settings=settings, budget="1s")
     assert plan.evidence["verdict"]
     assert sum(stage["seconds"] for stage in plan.cost["stages"]) < 20
+
+
+@pytest.mark.parametrize("method", ["search", "auto"])
+def test_a_plan_comes_back_wherever_the_time_ends(method, monkeypatch):
+    """A machine may be held up between any two looks at the clock; each of them may be the one that finds no time left."""
+    settings = TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8, evaluations=20, reference_steps=16)
+    pays, looks = Allowance.pays, 0
+
+    def look(self, evaluations):
+        nonlocal looks
+        looks += 1
+        return looks <= last and pays(self, evaluations)
+
+    monkeypatch.setattr(Allowance, "pays", look)
+    for last in (*range(12), 20, 40):
+        looks = 0
+        plan = tune(gaussian(), calls=4, solver="euler", method=method, settings=settings, budget="1h", progress=False)
+        assert plan.calls == 4
+        assert plan.evidence["verdict"]
+        assert looks > last or last >= 20

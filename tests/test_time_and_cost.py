@@ -14,6 +14,7 @@ from exact import gaussian
 from sigmatune import SigmaTuneError, load, tune
 from sigmatune.core.wrappers import Wrapper
 from sigmatune.models.imagined import Imagined
+from sigmatune.spectra import measured_spectra
 from sigmatune.support.durations import about, rounded
 from sigmatune.support.progress import Count, Overall, Parts, shown
 from sigmatune.training import training_cost
@@ -241,6 +242,26 @@ def test_the_demo_has_a_dry_run(run, tmp_path):
     assert code == 0, err
     assert "network evaluations of single images, about" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spectrum_has_a_dry_run(run, tmp_path):
+    """The time is that of a few images times how many there are; a data set of which most is unread costs the same to ask."""
+    images = np.random.default_rng(0).integers(0, 256, (4000, 64, 64, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=images)
+    began = time.monotonic()
+    measured_spectra.measure(tmp_path / "data.npz")
+    took = time.monotonic() - began
+    code, out, err = run("spectrum", "data.npz", "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert (said["images"], said["shape"]) == (4000, [3, 64, 64])
+    assert said["seconds"] == pytest.approx(4000 * said["seconds_per_image"])
+    assert took / 8 < said["seconds"] < 8 * took
+    code, out, _ = run("spectrum", "data.npz", "--dry-run", "--size", 16)
+    assert re.fullmatch(r"about \d+ s for 4,000 images of 3 x 16 x 16; no network evaluations\n", out)
+    code, _, err = run("spectrum", "data.npz", "--dry-run", "--by-class")
+    assert (code, "has no class labels" in err) == (2, True)
+    assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]
 
 
 def test_long_sampling_says_first_how_long(run, tiny, monkeypatch):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sigmatune.plan import Plan
     from sigmatune.plan.estimate import CostEstimate
     from sigmatune.rules import SpectralRule
+    from sigmatune.spectra.spectrum_cost import SpectrumCost
     from sigmatune.training.training_cost import TrainingCost
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what this would cost; write nothing.")]
@@ -73,7 +74,7 @@ def counted(
 
 
 def show(
-    estimate: CostEstimate | TrainingCost,
+    estimate: CostEstimate | TrainingCost | SpectrumCost,
     model: Denoiser | None = None,
     *,
     as_json: bool,

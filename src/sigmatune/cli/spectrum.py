@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sigmatune.cli.common import may_write, progress_bar
+from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import EngineName, Force, JsonForText, ValuesOrLatents
 from sigmatune.support.errors import SigmaTuneError, ending
@@ -39,6 +40,7 @@ def spectrum(
     out: Path | None = typer.Option(None, "--out", "-o", help="Save the spectra as JSON, for `schedule --data`."),
     picture: Path | None = typer.Option(None, help="Plot the spectrum to this .png or .svg."),
     engine: EngineName = "local",
+    dry_run: DryRun = False,
     as_json: JsonForText = False,
     force: Force = False,
 ) -> None:
@@ -48,14 +50,12 @@ def spectrum(
     from sigmatune.core.schedule import whole
     from sigmatune.spectra.advice import Density
     from sigmatune.spectra.measured_spectra import measure
+    from sigmatune.spectra.spectrum_cost import spectrum_cost
     from sigmatune.spectra.spectrum_file import load_measured, save_measured
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.support.files import write_bytes
 
-    if picture is not None and picture.suffix not in PICTURES:
-        raise SigmaTuneError(f"the plot must be a .png or .svg file, not {ending(picture)}.")
-    if out is not None and out.suffix != ".json":
-        raise SigmaTuneError(f"spectra must be a .json file, not {ending(out)}.")
+    _check_names(data, out, picture, dry_run=dry_run)
     may_write((out, "spectrum"), (picture, "spectrum"), inputs=(data, plan), force=force)
     for name, number in (("order", order), *((("resolution", resolution),) if resolution else ())):
         whole(number, name)
@@ -63,11 +63,13 @@ def spectrum(
     if data.endswith(".json"):
         measured = load_measured(Path(data))
     else:
+        how: dict[str, Any] = {"by_class": by_class, "size": size or None, "key": key or None, "layout": layout, "values": values,
+               "corners": True, "window": window or None, "transform": "dct" if dct else "fft"}  # fmt: skip
+        if dry_run:
+            show(spectrum_cost(data, **how), as_json=as_json)
+            return
         with engine_of(engine) as running, progress_bar("spectrum", quiet=as_json) as progress:
-            measured = measure(
-                data, by_class=by_class, progress=progress, engine=running, size=size or None, key=key or None, layout=layout,
-                values=values, corners=True, window=window or None, transform="dct" if dct else "fft",
-            )  # fmt: skip
+            measured = measure(data, progress=progress, engine=running, **how)
     about = dict(measured.about)
     facts = facts_of(measured, order=order, trained=trained, levels=levels, resolution=resolution or None)
     facts |= {"data": about} if about else {}
@@ -85,6 +87,16 @@ def spectrum(
     for what, file in (("spectra", out), ("plot", picture)):
         if file is not None:
             print(f"{what}: {file}")
+
+
+def _check_names(data: str, out: Path | None, picture: Path | None, *, dry_run: bool) -> None:
+    """Refuses outputs of another kind, and an estimate of what was measured already."""
+    if picture is not None and picture.suffix not in PICTURES:
+        raise SigmaTuneError(f"the plot must be a .png or .svg file, not {ending(picture)}.")
+    if out is not None and out.suffix != ".json":
+        raise SigmaTuneError(f"spectra must be a .json file, not {ending(out)}.")
+    if dry_run and data.endswith(".json"):
+        raise SigmaTuneError(f"{data} holds spectra that were measured already; --dry-run is for images.")
 
 
 def _levels(plan: Path) -> Array:

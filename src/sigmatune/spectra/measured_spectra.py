@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sigmatune.spectra.images import Images
 from sigmatune.spectra.sources import open_images
 from sigmatune.spectra.spectrum import Running, Spectrum, parts_of
 from sigmatune.support.engine import LOCAL, Engine
@@ -62,20 +63,8 @@ def measure(
     Raises:
         SigmaTuneError: for an option that neither has, for classes of images without labels, and as both do.
     """
-    reading, measuring = known_options(open_images), known_options(Running)
-    for name in how:
-        if name not in reading and name not in measuring:
-            raise unknown_name("option of a spectrum", name, [*reading, *measuring])
-    options = {name: value for name, value in how.items() if name in measuring}
-    Running(**options)  # refuses wrong ones before an image is read
-    images = open_images(source, **{name: value for name, value in how.items() if name in reading})
+    images, options = opened(source, by_class=by_class, how=how)
     logger.info("measuring the spectrum of %d images of %s", images.count, images.name)
-    if by_class and not images.labels:
-        raise SigmaTuneError(
-            f"{images.name} has no class labels; sort the images into one subfolder per class, "
-            "or add an array 'labels' to the .npz file."
-        )
-
     sums, labels = defaultdict[str | None, Running](lambda: Running(**options)), deque[list[str | None]]()
 
     def batches() -> Iterator[list[torch.Tensor]]:
@@ -92,3 +81,27 @@ def measure(
             progress("spectrum", sums[None].images, images.count)
     spectra = {label: sums[label].spectrum() for label in images.classes if by_class}
     return Measured(sums[None].spectrum(), spectra, images.about())
+
+
+def opened(source: Any, *, by_class: bool, how: Mapping[str, Any]) -> tuple[Images, dict[str, Any]]:
+    """The images, and the options of :class:`sigmatune.spectra.Running`.
+
+    Args:
+        source, by_class, how: As for :func:`measure`.
+
+    Raises:
+        SigmaTuneError: as it does, before the spectrum of any image is measured.
+    """
+    reading, measuring = known_options(open_images), known_options(Running)
+    for name in how:
+        if name not in reading and name not in measuring:
+            raise unknown_name("option of a spectrum", name, [*reading, *measuring])
+    options = {name: value for name, value in how.items() if name in measuring}
+    Running(**options)  # refuses wrong ones before an image is read
+    images = open_images(source, **{name: value for name, value in how.items() if name in reading})
+    if by_class and not images.labels:
+        raise SigmaTuneError(
+            f"{images.name} has no class labels; sort the images into one subfolder per class, "
+            "or add an array 'labels' to the .npz file."
+        )
+    return images, options

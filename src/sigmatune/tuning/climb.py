@@ -69,7 +69,8 @@ def climb(
         starts: Plans of the solver that join the proposals of the first stage, such as the rival.
 
     Raises:
-        SigmaTuneError: for an unknown stage, if no stage proposes anything, or if the budget does not pay for one plan.
+        SigmaTuneError: for an unknown stage, if no stage proposes anything, or if a budget of evaluations does not pay for one
+            plan; of a time the caller knows that it does, and the first of the starts comes back.
     """
     stages = [STAGES[name] for name in names]
     run = _Run(bench, goal, allowance or Allowance(bench, Budget()), starts)
@@ -97,7 +98,7 @@ class _Run:
         trial, self.reserve = (
             bench.padded(rows) * calls for rows in (bench.settings.tuning, bench.settings.validation)
         )
-        if not allowance.pays(trial + self.reserve):
+        if not allowance.timed and not allowance.pays(trial + self.reserve):
             raise SigmaTuneError(
                 f"the budget does not pay for a single plan of {goal.steps} steps, which costs {trial + self.reserve:,} "
                 "network evaluations on the tuning and validation noises; raise it, ask for fewer numbers of calls, or use "
@@ -119,7 +120,8 @@ class _Run:
         if not self.ranked:
             known = [plan.coefficients.digits() for plan in proposed]
             fresh = [plan for plan in self.starts if plan.coefficients.digits() not in known]
-            proposed = payable(task, [*fresh, *proposed])
+            kept = fresh[:1] if self.allowance.timed else []  # the clock may run out between two looks at it
+            proposed = payable(task, [*fresh, *proposed]) or kept
         self.ranked += zip(bench.scores(proposed, "tuning"), proposed, strict=True)
         self.ranked.sort(key=lambda entry: entry[0])
         if not self.ranked:
