@@ -63,8 +63,10 @@ def spectrum(
     if data.endswith(".json"):
         measured = load_measured(Path(data))
     else:
-        how: dict[str, Any] = {"by_class": by_class, "size": size or None, "key": key or None, "layout": layout, "values": values,
-               "corners": True, "window": window or None, "transform": "dct" if dct else "fft"}  # fmt: skip
+        how: dict[str, Any] = {
+            "by_class": by_class, "size": size or None, "key": key or None, "layout": layout, "values": values, "corners": True,
+            "window": window or None, "transform": "dct" if dct else "fft",
+        }  # fmt: skip
         if dry_run:
             show(spectrum_cost(data, **how), as_json=as_json)
             return
