@@ -64,6 +64,15 @@ def text(measured):
     return page(measured, PlanUse("digits"))
 
 
+@pytest.mark.parametrize("solver", ["euler", "custom"])
+def test_the_levels_of_a_plan_with_coefficients_of_its_own_are_not_offered_as_the_plan(measured, solver):
+    (view,) = measured.views
+    plan = replace(view.plan, solver=solver)
+    text = page(replace(measured, views=[replace(view, plan=plan)]), PlanUse("digits"))
+    assert ("levels alone are not the plan" in text) == (solver == "custom")
+    assert ("these are the levels, in full precision" in text) == (solver == "euler")
+
+
 @pytest.fixture(scope="module")
 def no_gain(case):
     """The same model's default, as the guard hands it out when nothing beats it."""
