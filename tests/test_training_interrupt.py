@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from sigmatune.support.interrupts import deferred_interrupt
 from sigmatune.training import checkpoint
+from sigmatune.training.run import facts, prepare
 from sigmatune.training.run_options import Hooks
-from training import recipe, same, trainer, written
+from training import losses, recipe, same, trainer, written
 
 RARELY = recipe(saving={"every": 1000, "log": 1000})
 
@@ -44,6 +46,20 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, capfd):
     stopped_at(7, tmp_path / "stopped", source)
     trainer(tmp_path / "stopped", source, RARELY).run()
     same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_the_loss_of_a_training_is_that_of_its_last_steps_wherever_it_was_stopped(tmp_path):
+    """Lines of the log are as long as the steps between them, and a stop adds one."""
+    source, asked = written(tmp_path), recipe(training={"images": 200}, saving={"every": 1000, "log": 2})
+    whole = trainer(tmp_path / "whole", source, asked)
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "stopped", source, asked).run(Hooks(step=lambda done: interrupt() if done == 22 else None))
+    again = trainer(tmp_path / "stopped", source, asked)
+    again.run()
+    job = prepare(asked, source)
+    expected = np.mean(losses(tmp_path / "whole")[-20:])
+    assert facts(job, whole)["loss"] == facts(job, again)["loss"] == expected
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
