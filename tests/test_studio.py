@@ -218,6 +218,23 @@ def test_a_task_speaks_after_the_one_before_it_has_fallen_silent(tmp_path):
     assert said == ["earlier", "later"]
 
 
+def test_a_change_that_was_overtaken_on_its_way_does_nothing(tmp_path):
+    session = Sessions(tmp_path).of("a")
+    with session.task("explore", 2) as latest:
+        with session.task("explore", 1) as late:
+            assert late.superseded
+        assert not latest.superseded
+        assert not latest.stop.is_set()
+        with session.task("film", 1) as other:  # of another kind
+            assert not other.superseded
+    with session.task("explore") as unnumbered, session.task("explore", 1) as late:
+        assert not unnumbered.superseded
+        assert late.superseded
+    with session.task("explore", 3) as task:
+        assert not task.superseded
+        assert unnumbered.superseded
+
+
 def test_what_ends_without_a_word_empties_no_field(tmp_path):
     gradio = pytest.importorskip("gradio", reason="gradio is not installed")
     from sigmatune.studio import callbacks, tab_explore
@@ -240,7 +257,7 @@ def test_what_ends_without_a_word_empties_no_field(tmp_path):
     told = list(tab_explore.explored(studio, tab, None, change))
     assert told
     assert all(updates == nothing for updates in told)
-    session.task = lambda what: nullcontext(PageTask(superseded=True))  # overtaken while it waited for the one before
+    session.task = lambda what, number: nullcontext(PageTask(superseded=True))  # while it waited for the one before
     assert list(tab_explore.explored(studio, tab, None, change)) == [nothing]
 
 

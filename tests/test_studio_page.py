@@ -125,6 +125,21 @@ def test_levels_are_added_removed_and_follow_the_calls(browser, address):
         visitor.ready(after=errors)
 
 
+def test_a_change_that_comes_late_to_the_server_does_not_undo_a_later_one(browser, address):
+    with visit(browser, address, link="?model=digits&calls=3&noises=2") as visitor:
+        page, errors, late = visitor.page, visitor.ready(), []
+        page.route("**/queue/join*", lambda route: route.continue_() if late else late.append(route))
+        visitor.type("#seed", "1")  # and on its way it stays
+        visitor.type("#seed", "2")
+        errors = visitor.ready(after=errors)
+        assert len(late) == 1
+        with page.expect_response("**/queue/join*"):
+            late[0].continue_()
+        page.wait_for_timeout(1000)
+        assert visitor.ready() == errors
+        assert "seed=2" in page.url
+
+
 def endless(held, looked, state, turn):
     """Errors that take until another change ends them."""
     while True:

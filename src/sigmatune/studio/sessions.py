@@ -34,11 +34,13 @@ class PageTask:
         stop: Set when it is cancelled.
         ended: Set when it says nothing more.
         superseded: Whether another one of its kind has begun, and speaks for itself.
+        number: The number that the page gave to the change; 0 if it gave none.
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     superseded: bool = False
+    number: int = 0
 
 
 @dataclass(eq=False)
@@ -69,6 +71,7 @@ class Session:
     film: Film | None = None
     compared: tuple[Compared, HeldModel] | None = None
     _tasks: dict[str, PageTask] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def show(self, state: PageState, plan: Plan) -> None:
         """Notes what it shows from now on, and keeps what it showed for :meth:`back`."""
@@ -88,15 +91,22 @@ class Session:
         return self.state
 
     @contextmanager
-    def task(self, what: str) -> Iterator[PageTask]:
+    def task(self, what: str, number: int | None = None) -> Iterator[PageTask]:
         """Runs a task of a kind: cancels the one before it, and waits until that is silent.
 
-        Without the wait, what the earlier one said last could reach the page after what this one says first.
+        Without the wait, what the earlier one said last could reach the page after what this one says first. Requests of one
+        page can overtake each other on their way: a task whose ``number`` is below that of the present one comes too late,
+        begins superseded and cancels nothing. One without a number is the latest.
         """
-        task, before = PageTask(), self._tasks.get(what)
-        self._tasks[what] = task
+        with self._lock:
+            before = self._tasks.get(what)
+            latest = 0 if before is None else before.number
+            task = PageTask(number=latest if number is None else number)
+            task.superseded = task.number < latest
+            if not task.superseded:
+                self._tasks[what] = task
         try:
-            if before is not None:
+            if before is not None and not task.superseded:
                 before.superseded = True
                 before.stop.set()
                 before.ended.wait(PATIENCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -21,6 +22,9 @@ from sigmatune.studio.views import error_view, said, samples
 from sigmatune.support.errors import SigmaTuneError
 
 SCRIPT = files("sigmatune.studio").joinpath("studio.js").read_text(encoding="utf-8")
+COUNT = "(...given) => [...given.slice(0, -1), (window.changes = (window.changes || 0) + 1)]"
+"""Numbers the changes of a page in the order in which they were made; the number is the last input of their callbacks."""
+
 PRIVATE = {"api_visibility": "private"}
 LIVE: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 16, **PRIVATE}
 """Options of events: the model's own queue decides who runs, and the page shows progress itself."""
@@ -53,7 +57,7 @@ class ExploreTab:
         return [*self.fields, self.message, self.link, self.typed, self.axis, self.samples, self.errors]
 
 
-def stated(values: tuple[Any, ...]) -> PageState:
+def stated(values: Sequence[Any]) -> PageState:
     """The state that the fields hold.
 
     Raises:
@@ -113,55 +117,58 @@ def build(studio: Studio, tabs: gr.Tabs) -> ExploreTab:
     errors = gr.HTML("", elem_id="errors", apply_default_css=False)
     # in the page, so that it survives a restart of the server
     levels = gr.Textbox(written(first.levels), visible="hidden", elem_id="moved")
+    change = gr.Number(0, visible="hidden")
     link = gr.Textbox(label="Link to this page as it is", elem_id="link", buttons=["copy"], interactive=False)
     fields = [model, solver, calls, family, levels, seed, noises, labels, prompts, negative, guidance]
     tab = ExploreTab(fields, message, link, tabs, typed, axis, shown, errors)
-    _connect(studio, tab, (undo, back, stop))
+    _connect(studio, tab, change, (undo, back, stop))
     return tab
 
 
-def _connect(studio: Studio, tab: ExploreTab, buttons: tuple[gr.Button, ...]) -> None:
+def _connect(studio: Studio, tab: ExploreTab, change: gr.Number, buttons: tuple[gr.Button, ...]) -> None:
     undo, back, stop = buttons
     model, solver, calls, family, _, seed, noises, labels, prompts, negative, guidance = tab.fields
 
-    def kept(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, lambda: stated(values), sent=values)
+    def explore(
+        request: gr.Request, values: tuple[Any, ...], after: Callable[[PageState], PageState]
+    ) -> Iterator[Updates]:
+        *sent, number = values
+        yield from explored(studio, tab, request, lambda: after(stated(sent)), sent=sent, number=int(number))
 
-    def chosen(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, lambda: with_choice(studio, request, stated(values)), sent=values)
+    def changed(after: Callable[[gr.Request, PageState], PageState]) -> Callable[..., Iterator[Updates]]:
+        def callback(request: gr.Request, *values: Any) -> Iterator[Updates]:
+            yield from explore(request, values, lambda state: after(request, state))
 
-    def renewed(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, lambda: replace(stated(values), levels=()), sent=values)
-
-    def recounted(request: gr.Request, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, lambda: with_calls(studio, request, stated(values)), sent=values)
+        return callback
 
     def moved(event: gr.EventData, request: gr.Request, *values: Any) -> Iterator[Updates]:
         given = tuple(float("inf") if level is None else float(level) for level in event.levels)
-        yield from explored(studio, tab, request, lambda: replace(stated(values), levels=given), sent=values)
+        yield from explore(request, values, lambda state: replace(state, levels=given))
 
     def typed(request: gr.Request, text: str, *values: Any) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, lambda: with_levels(stated(values), text), sent=values)
+        yield from explore(request, values, lambda state: with_levels(state, text))
 
-    def undone(request: gr.Request) -> Iterator[Updates]:
-        yield from explored(studio, tab, request, studio.session(request).back)
+    def undone(request: gr.Request, number: float) -> Iterator[Updates]:
+        yield from explored(studio, tab, request, studio.session(request).back, number=int(number))
 
     def stopped(request: gr.Request) -> None:
         studio.session(request).cancel("explore")
 
     # Every change begins at once and ends the one before it: what Gradio keeps for later loses the levels that it came with.
-    options = {"outputs": tab.outputs, "trigger_mode": "multiple", **LIVE}
+    options = {"outputs": tab.outputs, "trigger_mode": "multiple", "js": COUNT, **LIVE}
+    fields = [*tab.fields, change]
     for field in (model, family):
-        field.input(chosen, tab.fields, **options)
-    calls.input(recounted, tab.fields, **options)
+        field.input(changed(partial(with_choice, studio)), fields, **options)
+    calls.input(changed(partial(with_calls, studio)), fields, **options)
+    kept = changed(lambda _, state: state)
     for field in (solver, seed, noises):
-        field.input(kept, tab.fields, **options)
+        field.input(kept, fields, **options)
     for field in (labels, prompts, negative, guidance):
-        field.blur(kept, tab.fields, **options)
-    tab.axis.submit(moved, tab.fields, **options)
-    tab.typed.submit(typed, [tab.typed, *tab.fields], **options)
-    back.click(renewed, tab.fields, **options)
-    undo.click(undone, None, **options)
+        field.blur(kept, fields, **options)
+    tab.axis.submit(moved, fields, **options)
+    tab.typed.submit(typed, [tab.typed, *fields], **options)
+    back.click(changed(lambda _, state: replace(state, levels=())), fields, **options)
+    undo.click(undone, change, **options)
     stop.click(stopped, **LIVE)
 
 
@@ -199,14 +206,21 @@ def with_calls(studio: Studio, request: gr.Request, state: PageState) -> PageSta
 
 
 def explored(
-    studio: Studio, tab: ExploreTab, request: gr.Request, change: Callable[[], PageState], sent: Sequence[Any] = ()
+    studio: Studio,
+    tab: ExploreTab,
+    request: gr.Request,
+    change: Callable[[], PageState],
+    sent: Sequence[Any] = (),
+    number: int | None = None,
 ) -> Iterator[Updates]:
     """Makes a change and shows its state: first the axis, then samples, then the converged solution and the errors.
 
-    ``sent`` is what the page's fields held; see :func:`fields_of`.
+    ``sent`` is what the page's fields held, see :func:`fields_of`, and ``number`` the change's, see :data:`COUNT`.
     """
     yield unchanged(tab.message)  # it may be superseded before it can say anything
-    with studio.session(request).task("explore") as task:
+    with studio.session(request).task("explore", number) as task:
+        if task.superseded:  # a later change overtook it on the way
+            return
         for updates in sentences(tab.message)(_steps)(studio, tab, request, change, sent, task.stop):
             if task.superseded:  # another change speaks for itself
                 return
