@@ -7,7 +7,10 @@ import pytest
 from exact import gaussian
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune
+from sigmatune.tuning.baseline import best_default
 from sigmatune.tuning.budget import Allowance, Budget
+from sigmatune.tuning.forecast import payable_defaults
+from sigmatune.tuning.time_budget import untested
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,22 @@ def test_an_allowance_is_what_is_left_and_can_be_shared():
     assert whole.share(0.5, besides=5000).evaluations == 650  # never more than there is
     assert not Allowance(bench, Budget(seconds=1e-9)).pays(1)
     assert Allowance(bench, Budget()).pays(10**12)
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "some"), [(10**6, 99), (801, 17), (800, 17), (320, 2), (319, 0), (60, 0), (0, 0)]
+)
+def test_as_many_defaults_are_compared_as_the_limit_pays_for(evaluations, some):
+    """References: 16 noises in 16 calls; then 4 calls for each of 8 noises of a default."""
+    bench = Workbench(gaussian(), TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8, reference_steps=16))
+    every = len(best_default(Workbench(gaussian(), bench.settings), 4, "euler").scores)
+    payable = payable_defaults(bench, 4, "euler", evaluations)
+    assert payable == min(some, every)
+    if payable:
+        rival = best_default(bench, 4, "euler", most=payable)
+        assert len(rival.scores) == payable
+        assert bench.spent("reference", "guard") == 256 + 32 * payable <= evaluations
+        assert f"is the best of {payable} on 8 noises" in untested(bench, rival).evidence["verdict"]
 
 
 def test_a_time_is_kept():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Baseline:
     scores: list[dict[str, Any]]
 
 
-def best_default(bench: Workbench, steps: int, solver: str) -> Baseline:
+def best_default(bench: Workbench, steps: int, solver: str, *, most: int | None = None) -> Baseline:
     """Chooses the baseline on the validation noises.
 
     Every set of levels is measured once, all of them on the first :data:`FIRST_ROWS` noises and the :data:`FINALISTS` best on
@@ -45,14 +46,12 @@ def best_default(bench: Workbench, steps: int, solver: str) -> Baseline:
         bench: The workbench.
         steps: N.
         solver: Its name.
+        most: How many defaults are measured at most, the first ones of the list; all by default.
 
     Raises:
         SigmaTuneError: if no default is defined at this number of steps.
     """
-    entrants: list[tuple[Rival, Plan]] = []
-    for rival in schedules.rivals(steps, bench.model.path, bench.model.default_schedule):
-        with suppress(SigmaTuneError):  # rounds onto the same whole timestep
-            entrants.append((rival, bench.plan(rival.schedule, solver)))
+    entrants = list(defined_defaults(bench, steps, solver))[:most]
     if not entrants:
         raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
     rows, dropped = bench.settings.validation, []
@@ -63,6 +62,13 @@ def best_default(bench: Workbench, steps: int, solver: str) -> Baseline:
     scores = [_score(rival, value, rows) for value, rival, _ in last]
     scores += [_score(rival, value, FIRST_ROWS) for value, rival, _ in dropped]
     return Baseline(last[0][2], last[0][1].label, scores)
+
+
+def defined_defaults(bench: Workbench, steps: int, solver: str) -> Iterator[tuple[Rival, Plan]]:
+    """The static defaults that a model can run at a number of steps, each set of levels once, with their plans."""
+    for rival in schedules.rivals(steps, bench.model.path, bench.model.default_schedule):
+        with suppress(SigmaTuneError):  # rounds onto the same whole timestep
+            yield rival, bench.plan(rival.schedule, solver)
 
 
 def _ranked(bench: Workbench, entrants: list[tuple[Rival, Plan]], rows: int) -> list[tuple[float, Rival, Plan]]:

@@ -9,13 +9,10 @@ at least :data:`FINEST` times as many steps as the plans. What the stages take i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
-from sigmatune import schedules
 from sigmatune.plan.calls import most_per_call
 from sigmatune.solvers import SOLVERS
-from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning.baseline import FINALISTS, FIRST_ROWS
+from sigmatune.tuning.baseline import FINALISTS, FIRST_ROWS, defined_defaults
 from sigmatune.tuning.budget import TUNING, Allowance, Budget
 from sigmatune.tuning.settings import Split
 from sigmatune.tuning.stage_choice import with_payable_tables
@@ -106,11 +103,18 @@ def held_out(task: Task) -> int:
     return 3 * task.bench.padded(task.bench.settings.held_out) * _each(task)
 
 
-def defaults_price(bench: Workbench, steps: int, solver: str) -> int:
-    """The choice of the default with the references that it needs."""
-    first = bench.settings.reference_steps
-    task = Task(bench, Goal(steps, solver), (), Allowance(bench, Budget()), 0)
-    return _reference(bench, "tuning", first) + _reference(bench, "validation", first) + _choice(bench, task)
+def payable_defaults(bench: Workbench, steps: int, solver: str, evaluations: float) -> int:
+    """How many defaults so many evaluations compare on the validation noises; 0 if fewer than two.
+
+    That takes two references: of these noises, and of the tuning noises, by which the measure is scaled. Few defaults are all
+    measured on all noises, so each costs the same.
+    """
+    task, first = Task(bench, Goal(steps, solver), (), Allowance(bench, Budget()), 0), bench.settings.reference_steps
+    left = evaluations - _reference(bench, "tuning", first) - _reference(bench, "validation", first)
+    if _choice(bench, task) < left:
+        return _entrants(bench, task)
+    several = int(left // (_each(task) * bench.padded(bench.settings.validation))) if left > 0 else 0
+    return several if several > 1 else 0
 
 
 def _each(task: Task) -> int:
@@ -118,13 +122,13 @@ def _each(task: Task) -> int:
 
 
 def _choice(bench: Workbench, task: Task) -> int:
-    rows, entrants = bench.settings.validation, 0
-    for rival in schedules.rivals(task.steps, bench.model.path, bench.model.default_schedule):
-        with suppress(SigmaTuneError):  # rounds onto the same whole timestep
-            bench.plan(rival.schedule, task.solver)
-            entrants += 1
+    rows, entrants = bench.settings.validation, _entrants(bench, task)
     few = entrants * bench.padded(min(FIRST_ROWS, rows)) + FINALISTS * bench.padded(rows)
     return _each(task) * min(few, entrants * bench.padded(rows))
+
+
+def _entrants(bench: Workbench, task: Task) -> int:
+    return sum(1 for _ in defined_defaults(bench, task.steps, task.solver))
 
 
 def of_purposes(spent: Mapping[str, int]) -> dict[str, int]:

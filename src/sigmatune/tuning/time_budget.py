@@ -3,22 +3,20 @@
 Before the work a :class:`~sigmatune.tuning.estimates.TuningJob` takes, of the given numbers of noises and smaller ones
 (:func:`falling`), the most whose references, guard and cheapest search fit into the time, at the measured pace of the
 network. While it runs, the search gets what the guard does not need, at the pace so far. Where not even the smallest
-numbers fit, the best default comes back without a test (:func:`untested`), chosen on a few noises, or if the time does
-not pay for that either, unmeasured.
+numbers fit, the best default comes back without a test (:func:`untested`), of as many as the time can compare on a few
+noises, or if it cannot compare any, unmeasured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from sigmatune import schedules
 from sigmatune.plan import Plan
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning.baseline import Baseline, best_default
-from sigmatune.tuning.forecast import defaults_price
+from sigmatune.tuning.baseline import Baseline, best_default, defined_defaults
+from sigmatune.tuning.forecast import payable_defaults
 from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.workbench import Workbench
 
@@ -47,25 +45,29 @@ def falling(settings: TuningSettings) -> Iterator[TuningSettings]:
 
 
 def cheapest(bench: Workbench, steps: int, solver: str, *, seconds: float) -> Baseline:
-    """The best default on the validation noises if the time pays for that, or else the first default, unmeasured.
+    """The best default on the validation noises, of as many as the time pays for; the first one, unmeasured, if of none.
 
     Args:
         bench: The workbench.
         steps: N.
         solver: The solver.
         seconds: The time.
+
+    Raises:
+        SigmaTuneError: if no default is defined at this number of steps.
     """
-    if defaults_price(bench, steps, solver) * bench.costs.pace < seconds:
-        return best_default(bench, steps, solver)
-    for rival in schedules.rivals(steps, bench.model.path, bench.model.default_schedule):
-        with suppress(SigmaTuneError):  # rounds onto the same whole timestep
-            return Baseline(bench.plan(rival.schedule, solver), rival.label, [])
+    payable = payable_defaults(bench, steps, solver, seconds / max(bench.costs.pace, 1e-9))
+    if payable:
+        return best_default(bench, steps, solver, most=payable)
+    for rival, plan in defined_defaults(bench, steps, solver):
+        return Baseline(plan, rival.label, [])
     raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
 
 
 def untested(bench: Workbench, rival: Baseline) -> Plan:
     """A default with evidence that says why nothing else was tried."""
-    how = f"is the best on {bench.settings.validation} noises" if rival.scores else "was chosen without a measurement"
+    best = f"is the best of {len(rival.scores)} on {bench.settings.validation} noises"
+    how = best if rival.scores else "was chosen without a measurement"
     verdict = (
         f"no gain: the time pays for no test of a tuned plan here, so this is the static default {rival.label}, which "
         f"{how}; give more time, or use a faster device."
