@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import numpy as np
 import pytest
@@ -89,8 +89,10 @@ def test_what_has_no_noise_by_level_is_refused(sigma_t, sigma_s, says):
         BrownianPath(0, [0], (1,)).between(sigma_t, sigma_s)
 
 
-@pytest.mark.parametrize("solver", STOCHASTIC)
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("path", "solver"),
+    dict.fromkeys([*zip(cycle(PATHS), STOCHASTIC, strict=False), *((path, "ancestral") for path in PATHS)]),
+)
 def test_rows_and_batches_do_not_matter(solver, path):
     """Of a shared schedule and of one per row, from infinite starts, too."""
     model = gaussian(PATHS[path], size=2)

@@ -75,7 +75,7 @@ def test_a_time_is_kept():
 
 
 @pytest.mark.parametrize("method", ["search", "auto"])
-def test_a_plan_comes_back_wherever_the_time_ends(method, monkeypatch):
+def test_a_plan_comes_back_wherever_the_time_ends(method, monkeypatch, little):
     """A machine may be held up between any two looks at the clock; each of them may be the one that finds no time left."""
     settings = TuningSettings(tuning=8, validation=8, held_out=8, micro_batch=8, evaluations=20, reference_steps=16)
     pays, looks = Allowance.pays, 0
@@ -88,7 +88,9 @@ def test_a_plan_comes_back_wherever_the_time_ends(method, monkeypatch):
     monkeypatch.setattr(Allowance, "pays", look)
     for last in (*range(12), 20, 40):
         looks = 0
-        plan = tune(gaussian(), calls=4, solver="euler", method=method, settings=settings, budget="1h", progress=False)
-        assert plan.calls == 4
+        plan = tune(
+            gaussian(size=4), calls=3, solver="euler", method=method, settings=settings, budget="1h", progress=False
+        )
+        assert plan.calls == 3
         assert plan.evidence["verdict"]
         assert looks > last or last >= 20

@@ -128,8 +128,8 @@ OF_VP = [name for name, family in FAMILIES.items() if family.defined_on(PATHS["v
 
 
 def numbers_of_steps(name: str) -> list[int]:
-    """N = 1..6, and every sixteenth up to 100, another sixteenth for every solver."""
-    return [N for N in range(1, 101) if N <= 6 or (N - ALL.index(name)) % 16 == 0]
+    """N = 1..6, and every 32nd up to 100, others for every solver."""
+    return [N for N in range(1, 101) if N <= 6 or (N - ALL.index(name)) % 32 == 0]
 
 
 @cache
@@ -183,7 +183,7 @@ def test_the_network_receives_exactly_the_plans_pairs(name):
 @pytest.mark.parametrize("path", PATHS)
 def test_calls_and_levels_on_every_path(name, path):
     network = FloatTime(PATHS[path])
-    for steps in [1, 2, 3, 10, 40]:
+    for steps in [1, 2, 3, 10]:
         plan = compile_plan(build("kl-optimal", steps, network.path), name, network)
         counted = Counted(network)
         assert sample(counted, plan, 1, micro_batch=1).isfinite().all()
@@ -193,10 +193,12 @@ def test_calls_and_levels_on_every_path(name, path):
         assert len(sigma) == counted.calls == SOLVERS[name].calls(steps)
 
 
-@pytest.mark.parametrize("name", DETERMINISTIC)
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [(path, name) for i, name in enumerate(DETERMINISTIC) for path in (("vp", "flow"), ("ve", "vp-zero-snr"))[i % 2]],
+)
 def test_converges_to_the_exact_solution_from_the_models_own_start(name, path):
-    """sigma_max to sigma_min, one denoise: the error falls with N down to almost nothing, infinite starts included."""
+    """sigma_max, finite or not, to sigma_min, one denoise: the error falls with N down to almost nothing."""
     model = gaussian(PATHS[path])
     first, last = model.path.sigma_max, model.path.sigma_min
     errors = []
@@ -233,8 +235,10 @@ def test_one_step_is_one_denoise_of_pure_noise(name):
     torch.testing.assert_close(sample(model, plan, 2), torch.zeros(2, 1, 8, 8, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("amount", [0.37, 1.0])
+@pytest.mark.parametrize(
+    ("name", "amount"),
+    [(name, amount) for name, solver in SOLVERS.items() for amount in ([0.37, 1.0] if solver.noise else [1.0])],
+)
 def test_a_row_of_a_table_depends_on_its_own_levels_alone(name, amount):
     solver = SOLVERS[name]
     options = {solver.noise: amount} if solver.noise else {}
@@ -243,7 +247,7 @@ def test_a_row_of_a_table_depends_on_its_own_levels_alone(name, amount):
     sigmas = ((drawn * 5 - 3).exp()).sort(dim=-1, descending=True).values
     for levels in (sigmas, torch.cat([sigmas, torch.zeros(21, 1, dtype=torch.float64)], dim=-1)):
         many = solver.build(levels, **options)
-        for i in range(len(levels)):
+        for i in range(0, len(levels), 5):  # bodies and tails of vectors
             alone = solver.build(levels[i : i + 1].clone(), **options)
             for field in ("q", "A", "b", "c", "G", "start", "origin"):
                 whole, own = getattr(many, field), getattr(alone, field)

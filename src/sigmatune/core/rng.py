@@ -21,6 +21,9 @@ from sigmatune.support.errors import SigmaTuneError
 START = 0
 """The ``call`` of a run's start noise; the noise of network call k has ``call`` k + 1."""
 
+AT_ONCE = 1 << 12
+"""Numbers that are made normal at once: many small rows share the calls, and of large ones a single row is held in float64."""
+
 
 def check(name: str, value: int) -> None:
     """Refuses a part of an address that is none.
@@ -69,10 +72,17 @@ def noise(
     state = bits.state  # moved from address to address, which is several times faster than a generator for each
     address = state["state"]["counter"]
     address[:] = np.array([0, channel, call, 0], dtype=np.uint64)
-    for row, index in zip(rows, indices, strict=True):  # one by one, so that float64 is held for a single row
-        address[3] = index
-        bits.state = state
-        whole = (bits.random_raw(count) >> np.uint64(12)).astype(np.float64)
-        # 52 bits, so that adding the half is exact and neither 0 nor 1 (infinite normals) can occur.
-        row.copy_(torch.from_numpy(ndtri((whole + 0.5) * 2.0**-52)))
+    at_once = max(AT_ONCE // max(count, 1), 1)
+    for first in range(0, len(indices), at_once):
+        part = indices[first : first + at_once]
+        raw = np.empty((len(part), count), dtype=np.uint64)
+        for row, index in zip(raw, part, strict=True):
+            address[3] = index
+            bits.state = state
+            row[:] = bits.random_raw(count)
+        raw >>= np.uint64(12)
+        uniform = raw.astype(np.float64)
+        uniform += 0.5  # of 52 bits, so that this is exact and neither 0 nor 1 (infinite normals) can occur
+        uniform *= 2.0**-52
+        rows[first : first + len(part)] = torch.from_numpy(ndtri(uniform, out=uniform))
     return rows.view(len(indices), *shape)

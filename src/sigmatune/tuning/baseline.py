@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ def best_default(bench: Workbench, steps: int, solver: str, *, most: int | None 
     Raises:
         SigmaTuneError: if no default is defined at this number of steps.
     """
-    entrants = list(defined_defaults(bench, steps, solver))[:most]
+    entrants: Sequence[tuple[Rival, Plan]] = defined_defaults(bench, steps, solver)[:most]
     if not entrants:
         raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
     rows, dropped = bench.settings.validation, []
@@ -64,14 +64,21 @@ def best_default(bench: Workbench, steps: int, solver: str, *, most: int | None 
     return Baseline(last[0][2], last[0][1].label, scores)
 
 
-def defined_defaults(bench: Workbench, steps: int, solver: str) -> Iterator[tuple[Rival, Plan]]:
-    """The static defaults that a model can run at a number of steps, each set of levels once, with their plans."""
+def defined_defaults(bench: Workbench, steps: int, solver: str) -> tuple[tuple[Rival, Plan], ...]:
+    """The static defaults that a workbench's model can run at a number of steps, each set of levels once, with their plans.
+
+    They are made once, because forecasts and the choice need them.
+    """
+    return bench.once(f"defaults of {steps} steps by {solver}", lambda: tuple(_defined(bench, steps, solver)))
+
+
+def _defined(bench: Workbench, steps: int, solver: str) -> Iterator[tuple[Rival, Plan]]:
     for rival in schedules.rivals(steps, bench.model.path, bench.model.default_schedule):
         with suppress(SigmaTuneError):  # rounds onto the same whole timestep
             yield rival, bench.plan(rival.schedule, solver)
 
 
-def _ranked(bench: Workbench, entrants: list[tuple[Rival, Plan]], rows: int) -> list[tuple[float, Rival, Plan]]:
+def _ranked(bench: Workbench, entrants: Sequence[tuple[Rival, Plan]], rows: int) -> list[tuple[float, Rival, Plan]]:
     """The entrants with their mean log errors on the first validation noises, best first."""
     some = None if rows == bench.settings.validation else rows
     values = bench.scores([plan for _, plan in entrants], "validation", rows=some, purpose="guard")

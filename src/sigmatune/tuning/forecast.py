@@ -112,7 +112,7 @@ def payable_defaults(bench: Workbench, steps: int, solver: str, evaluations: flo
     task, first = Task(bench, Goal(steps, solver), (), Allowance(bench, Budget()), 0), bench.settings.reference_steps
     left = evaluations - _reference(bench, "tuning", first) - _reference(bench, "validation", first)
     if _choice(bench, task) < left:
-        return _entrants(bench, task)
+        return len(defined_defaults(bench, steps, solver))
     several = int(left // (_each(task) * bench.padded(bench.settings.validation))) if left > 0 else 0
     return several if several > 1 else 0
 
@@ -122,13 +122,9 @@ def _each(task: Task) -> int:
 
 
 def _choice(bench: Workbench, task: Task) -> int:
-    rows, entrants = bench.settings.validation, _entrants(bench, task)
+    rows, entrants = bench.settings.validation, len(defined_defaults(bench, task.steps, task.solver))
     few = entrants * bench.padded(min(FIRST_ROWS, rows)) + FINALISTS * bench.padded(rows)
     return _each(task) * min(few, entrants * bench.padded(rows))
-
-
-def _entrants(bench: Workbench, task: Task) -> int:
-    return sum(1 for _ in defined_defaults(bench, task.steps, task.solver))
 
 
 def of_purposes(spent: Mapping[str, int]) -> dict[str, int]:

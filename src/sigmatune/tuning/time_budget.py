@@ -59,7 +59,7 @@ def cheapest(bench: Workbench, steps: int, solver: str, *, seconds: float) -> Ba
     payable = payable_defaults(bench, steps, solver, seconds / max(bench.costs.pace, 1e-9))
     if payable:
         return best_default(bench, steps, solver, most=payable)
-    for rival, plan in defined_defaults(bench, steps, solver):
+    for rival, plan in defined_defaults(bench, steps, solver)[:1]:
         return Baseline(plan, rival.label, [])
     raise SigmaTuneError(f"no static default is defined for this model at {steps} steps; ask for fewer.")
 
