@@ -47,6 +47,13 @@ def test_tune_lists_solvers_and_stages_without_a_model(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [("tune", "digits", "--calls", 4), ("sample", "digits", "karras")])
+def test_a_prompt_on_the_command_line_is_told_that_it_belongs_into_a_file(run, command):
+    code, _, err = run(*command, "--prompts", "a red cat")
+    assert code == 2
+    assert err == "error: --prompts takes a text file with one prompt per line; there is no file 'a red cat'.\n"
+
+
 def test_tune_says_what_it_replaces_and_what_its_folder_holds(run, tmp_path, tiny, little):
     code, _, err = run("tune", tiny, "--calls", 3, "--solver", "ddim", *QUICK)
     assert code == 0

@@ -35,13 +35,14 @@ def test_a_training_is_logged_to_the_trackers_of_the_command(run, tmp_path):
     pytest.importorskip("accelerate")
     images = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 1), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images)
-    code, _, err = run(
+    code, out, err = run(
         "train", "--data", "images.npz", "-o", "run", "--device", "cpu", "--tracker", "tensorboard",
         "--set", "training.images=24", "--set", "training.batch=8", "--set", "model.channels=[8]", "--set", "model.head=8",
         "--set", "saving.spectra=false", "--set", "previews.every=0",
     )  # fmt: skip
     assert code == 0, err
     assert logged(tmp_path / "run")["loss"] == [1, 2, 3], "early steps have a line each"
+    assert "The loss has hardly fallen" in out
 
 
 def test_values_reach_trackio_without_a_network(tmp_path, monkeypatch):

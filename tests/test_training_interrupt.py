@@ -16,6 +16,7 @@ import pytest
 from sigmatune.support.interrupts import deferred_interrupt
 from sigmatune.training import checkpoint
 from sigmatune.training.run import facts, prepare
+from sigmatune.training.run_log import unlearned
 from sigmatune.training.run_options import Hooks
 from training import losses, recipe, same, trainer, written
 
@@ -60,6 +61,14 @@ def test_the_loss_of_a_training_is_that_of_its_last_steps_wherever_it_was_stoppe
     job = prepare(asked, source)
     expected = np.mean(losses(tmp_path / "whole")[-20:])
     assert facts(job, whole)["loss"] == facts(job, again)["loss"] == expected
+
+
+def test_a_training_that_learned_little_says_so(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert unlearned(tmp_path, 1.0) == ""  # no log
+    log.write_text('{"step": 2, "losses": [1.25, 2]}\n{"step": 4, "losses": [0.1, 0.1]}\n')
+    assert "from 1.25 at the first step to 1.00), so the model draws little but noise" in unlearned(tmp_path, 1.0)
+    assert unlearned(tmp_path, 0.99) == unlearned(tmp_path, None) == ""
 
 
 def test_a_second_signal_stops_at_once(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -165,12 +166,16 @@ def conditions(
     """Maps the options of conditional models to arguments of :func:`sigmatune.load`, without options that were not given.
 
     Raises:
-        SigmaTuneError: if the file of prompts cannot be read or holds none.
+        SigmaTuneError: if the file of prompts is not there, cannot be read or holds none.
     """
     given: dict[str, Any] = {"negative_prompt": negative, "guidance": guidance, "interval": interval}
     if prompts is not None:
         from sigmatune.support.reading import WORDS, text_of
 
+        if not os.path.lexists(prompts):
+            raise SigmaTuneError(
+                f"--prompts takes a text file with one prompt per line; there is no file {str(prompts)!r}."
+            )
         text = text_of(prompts, kind="prompts", most=WORDS)
         lines = [line.strip() for line in text.split("\n")]
         given["prompts"] = [line for line in lines if line]

@@ -51,6 +51,7 @@ def train(
     from sigmatune.training.recipe import Recipe, read
     from sigmatune.training.run import is_copy
     from sigmatune.training.run import train as run
+    from sigmatune.training.run_log import unlearned
 
     if recipe is None and not data:
         raise SigmaTuneError("give a recipe, or images by --data; recipes/ holds examples.")
@@ -83,6 +84,8 @@ def train(
         f"{took['images']:,} images in {took['steps']:,} steps and {took['seconds']:.0f} s, {loss}"
         f"{took['parameters']:,} parameters"
     )
+    if said := unlearned(folder, took["loss"]):
+        print(said)
     print(f"model: {model}  (st.load, diffusers); checkpoint, log and previews: {folder}")
 
 

@@ -12,6 +12,9 @@ from sigmatune.support.errors import SigmaTuneError
 
 LOG = "log.jsonl"
 
+HARDLY = 0.8
+"""The share of the first step's loss above which little is learned; trainings of 100,000 images and more end below a third."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -49,6 +52,22 @@ def lines(folder: Path) -> list[dict[str, Any]]:
             break
         entries.append(line)
     return entries
+
+
+def unlearned(folder: Path, loss: float | None) -> str:
+    """A sentence if a training's loss has hardly fallen, so that its model draws little but noise; "" otherwise.
+
+    Args:
+        folder: The run.
+        loss: The loss of its last steps; None if unknown.
+    """
+    first = next((losses[0] for line in lines(folder) if (losses := line["losses"])), None)
+    if loss is None or first is None or loss < HARDLY * first:
+        return ""
+    return (
+        f"The loss has hardly fallen (from {first:.2f} at the first step to {loss:.2f}), so the model draws little but noise: "
+        "raise training.images, to 100,000 and more as in the recipes."
+    )
 
 
 def _is_line(line: Any) -> bool:
