@@ -17,7 +17,6 @@ from sigmatune.rules import SpectralRule
 from sigmatune.spectra.mixture import Mixture
 from sigmatune.training.data import load
 from sigmatune.training.recipe import loads
-from sigmatune.training.run import train
 
 folder = Path("discs")
 folder.mkdir(exist_ok=True)
@@ -52,7 +51,7 @@ training: {images: 12000, batch: 32, rate: 4.0e-3, warmup: 20}
 previews: {every: 0}
 saving: {trackers: []}
 """)
-trained = train(recipe, "discs.run", source=str(folder), progress=False)
+trained = st.train(recipe, "discs.run", source=str(folder), progress=False)
 model = st.load(str(trained))
 print(f"trained on {len(list(folder.iterdir()))} images; the folder of the model, as diffusers reads it:")
 print(sorted(part.name for part in trained.iterdir()))

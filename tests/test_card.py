@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exact import gaussian
+from exact import ALL_PATHS, gaussian
 from sigmatune.core.schedule import Schedule
 from sigmatune.plan import compile_plan
 from sigmatune.solvers import SOLVERS
@@ -49,6 +49,16 @@ def tuned(**notes):
     cost = {"network_evaluations": {"search": 2, "total": 12_345}}
     given = {"evidence": evidence, "cost": cost, "tuned_for": {"calls": 5, "guidance": None}, "fingerprint": "3f2a"}
     return compile_plan(Schedule(LEVELS, "karras", {"rho": 7.0}), "euler", MODEL).with_notes(**{**given, **notes})
+
+
+@pytest.mark.parametrize("name", ALL_PATHS)
+def test_the_text_of_a_model_says_what_it_is(name):
+    path = ALL_PATHS[name]
+    ends = f"noise levels {path.sigma_min:.4g} to {path.sigma_max:.4g})"
+    assert repr(path).startswith(f"{type(path).__name__}(")
+    assert repr(path).endswith(ends)
+    assert repr(gaussian(path)) == f"{type(gaussian(path)).__name__}(1 x 8 x 8, {path!r}, float64 on cpu)"
+    assert len(repr(gaussian(path))) < 250
 
 
 @pytest.mark.parametrize("solver", list(SOLVERS))

@@ -44,7 +44,7 @@ def same(model, levels=(20.0, 1.0, 0.05)):
 
 def test_a_velocity_is_a_denoiser_whichever_end_holds_the_data():
     forward = st.load(velocity, shape=SHAPE, predicts="velocity")
-    backward = st.load(lambda x, t: -velocity(x, 1 - t), shape=SHAPE, predicts="velocity", data_at=1)
+    backward = st.load(lambda x, t: -velocity(x, 1 - t), shape=SHAPE, predicts="flow_prediction", data_at=1)
     for model in (forward, backward):
         same(model)
         assert model.path.sigma_max == float("inf")
@@ -77,7 +77,9 @@ def test_noise_v_and_score_are_denoisers():
         return alpha * e - s * x0
 
     same(st.load(eps, shape=SHAPE, predicts="noise", path=path))
+    same(st.load(eps, shape=SHAPE, predicts="epsilon", path=path))  # diffusers' name of the same
     same(st.load(v, shape=SHAPE, predicts="v", path=path))
+    same(st.load(v, shape=SHAPE, predicts="v_prediction", path=path))
     same(st.load(lambda x, s: -parts(x, 1.0, column(s))[1] / column(s), shape=SHAPE, predicts="score"))
 
 
@@ -94,6 +96,7 @@ def test_a_flow_function_is_tuned_and_its_plan_knows_what_it_predicts(little):
         ({}, 'needs the shape.*predicts="velocity"'),
         ({"shape": SHAPE, "predicts": "velocities"}, "did you mean 'velocity'"),
         ({"shape": SHAPE, "predicts": "noise"}, "needs its noise path"),
+        ({"shape": SHAPE, "predicts": "sample"}, "the known ones are data, noise, score, v, velocity"),
         ({"shape": SHAPE, "predicts": "velocity", "data_at": 2}, "data_at is 0 or 1"),
         ({"shape": SHAPE, "predicts": "score", "data_at": 1}, "belongs to"),
         ({"shape": (0,), "predicts": "velocity"}, "shape of one sample"),

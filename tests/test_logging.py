@@ -17,6 +17,7 @@ import sigmatune
 from sigmatune import cli
 from sigmatune.cli import logs
 from sigmatune.cli.common import progress_bar
+from sigmatune.cli.other_names import ALIKE
 
 LOGGER = logging.getLogger("sigmatune")
 TUNE = ["--calls", 4, "--solver", "euler", "--method", "static", "--tuning", 8, "--validation", 8, "--held-out", 8,
@@ -106,12 +107,22 @@ def test_h_is_help_at_every_level(run, command):
         (["tune", "digits", "-v"], "error: -v goes before the command, as in sigmatune -v tune ...\n"),
         (["check", "--verbose", "x"], "error: --verbose goes before the command, as in sigmatune --verbose check ...\n"),
         (["tune", "digits", "--verbos"], "error: No such option: --verbos"),
+        (["evaluate", "digits", "--data", "x"], "error: No such option: --data; here it is --reference.\n"),
+        (["bench", "digits", "--solver", "x"], "error: No such option: --solver; here it is --solvers.\n"),
+        (["schedule", "--calls", "4"], "error: No such option: --calls; here it is --steps.\n"),
+        (["sample", "digits", "--cfg-scale", "7"], "error: No such option: --cfg-scale; here it is --guidance.\n"),
+        (["check", "x", "--calls", "4"], "error: No such option: --calls"),
     ],
 )  # fmt: skip
 def test_a_misplaced_option_is_told_its_place(run, words, says):
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert err.startswith(says)
+
+
+def test_every_other_name_of_an_option_belongs_to_one_group():
+    names = [name for group in ALIKE for name in group]
+    assert len(set(names)) == len(names)
 
 
 def test_the_package_runs_as_a_module(monkeypatch, capsys):

@@ -37,11 +37,13 @@ _HOME = {
     "partial": "sigmatune.plan",
     "interop": "sigmatune.interop:",
     "sample": "sigmatune.plan",
+    "train": "sigmatune.training",
     "tune": "sigmatune.tuning",
     "Denoiser": "sigmatune.core.denoiser",
     "Guided": "sigmatune.core.guidance",
     "Schedule": "sigmatune.core.schedule",
     "Plan": "sigmatune.plan",
+    "Recipe": "sigmatune.training",
     "SpectralRule": "sigmatune.rules",
     "PlanMismatch": "sigmatune.support.errors",
     "SigmaTuneError": "sigmatune.support.errors",
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from sigmatune.schedules import build as build_schedule
     from sigmatune.support.errors import PlanMismatch as PlanMismatch
     from sigmatune.support.errors import SigmaTuneError as SigmaTuneError
+    from sigmatune.training import Recipe as Recipe
+    from sigmatune.training import train as train
     from sigmatune.tuning import tune as tune
 
 
@@ -83,6 +87,7 @@ __all__ = [
     "Guided",
     "Plan",
     "PlanMismatch",
+    "Recipe",
     "Schedule",
     "SigmaTuneError",
     "SpectralRule",
@@ -93,5 +98,6 @@ __all__ = [
     "load_rule",
     "partial",
     "sample",
+    "train",
     "tune",
 ]

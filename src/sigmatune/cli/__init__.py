@@ -36,6 +36,7 @@ from sigmatune.cli import (
     train,
     tune,
 )
+from sigmatune.cli.other_names import known_as
 from sigmatune.support.errors import SigmaTuneError, sentence
 
 app = typer.Typer(
@@ -150,6 +151,8 @@ def _usage(error: Any) -> str:
     options = {name for one in getattr(getattr(error.ctx, "command", None), "params", ()) for name in one.opts}
     if said.startswith("Got unexpected extra argument") and (takes := options & {"--plan", "--plans"}):
         return f"{said.rstrip('.')}; pass a plan with {takes.pop()}."
+    if said.startswith("No such option") and (known := known_as(str(option), options)):
+        return f"No such option: {option}; here it is {known}."
     return said
 
 

@@ -77,6 +77,10 @@ class Denoiser(ABC):
     def fingerprint(self) -> str:
         """A text that changes when the function changes (:mod:`sigmatune.core.identity`); stored in plan files."""
 
+    def __repr__(self) -> str:
+        size = " x ".join(str(n) for n in self.shape)
+        return f"{type(self).__name__}({size}, {self.path!r}, {self.arithmetic()} on {self.device})"
+
     def is_model_of(self, fingerprint: str) -> bool:
         """Whether a fingerprint, from another machine or an earlier version perhaps, is this model's."""
         return same(fingerprint, self.fingerprint())

@@ -194,6 +194,9 @@ class NetworkFunction(NetworkDenoiser):
 PREDICTS = {"velocity": "flow", "noise": "epsilon", "v": "v_prediction", "score": "score"}
 """What a function may predict besides data, with the prediction types."""
 
+ALIASES = {"epsilon": "noise", "v_prediction": "v", "flow_prediction": "velocity"}
+"""Diffusers' names of the same."""
+
 
 def from_network_function(
     function: Function,
@@ -211,7 +214,8 @@ def from_network_function(
     Args:
         function: (x_t, t) -> output, (B, *shape) and (B,).
         shape: Shape of one sample, such as (3, 32, 32).
-        predicts: "velocity" of a flow, epsilon - x0, with t in [0, 1]; "noise", "v" or "score" on ``path``.
+        predicts: "velocity" of a flow, epsilon - x0, with t in [0, 1]; "noise", "v" or "score" on ``path``; diffusers' names
+            of the same, such as "epsilon", too.
         path: The noise path, such as ``sigmatune.noise.vp("linear")`` for noise, where t is an index into its table; of a
             flow ``Flow(3.0)`` for a shift of 3. A flow without a shift and VE for a score are the defaults.
         data_at: Of a flow: 0 if t = 1 is noise, as in Stable Diffusion 3 and Flux; 1 if t = 1 is the data, and the velocity is
@@ -221,6 +225,7 @@ def from_network_function(
     Raises:
         SigmaTuneError: for an unknown prediction, a path that does not fit it, or an invalid shape or dtype.
     """
+    predicts = ALIASES.get(predicts, predicts)
     if predicts not in PREDICTS:
         raise unknown_name("prediction of a function", predicts, ["data", *PREDICTS])
     if data_at not in (0, 1):

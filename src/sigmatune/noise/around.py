@@ -12,7 +12,7 @@ from sigmatune.noise.path import Array, Levels, NoisePath
 from sigmatune.support.errors import SigmaTuneError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Around(NoisePath):
     """A path around another path; everything that is not overridden comes from the inner path.
 
@@ -62,7 +62,7 @@ class Around(NoisePath):
         return self.inner.spec()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Narrowed(Around):
     """Restricts a path to a part of its range; positions are spread over that part, the network's time is unchanged.
 
@@ -115,7 +115,7 @@ class Narrowed(Around):
         return {"kind": "narrowed", "of": self.inner.spec(), "sigma_min": self.low, "sigma_max": self.high}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Paired(Around):
     """A path on which the network receives, at some levels, the t that a file states for them.
 

@@ -27,7 +27,7 @@ def unshift(tau: Levels, by: float) -> Array:
     return shift(tau, 1 / by)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Flow(NoisePath):
     r"""The straight path of flow matching, :math:`(1 - \tau) x_0 + \tau \epsilon`.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sigmatune.support import card
 from sigmatune.support.errors import SigmaTuneError
 
 Array = npt.NDArray[np.float64]
@@ -66,6 +67,11 @@ class NoisePath(ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """A JSON-ready description that :func:`from_spec` turns back into the same path."""
+
+    def __repr__(self) -> str:
+        said = card.options({name: value for name, value in self.spec().items() if name != "kind"})
+        ends = f"noise levels {card.number(self.sigma_min)} to {card.number(self.sigma_max)}"
+        return f"{type(self).__name__}({f'{said}, ' if said else ''}{ends})"
 
     def alpha(self, t: Levels) -> Array:
         """The signal scale of the model's own state at time ``t``."""

@@ -21,7 +21,7 @@ CLOCKS: dict[str, tuple[Map, Map]] = {
 """The network's t from sigma, and the inverse."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VE(NoisePath):
     r"""The variance-exploding path, :math:`x = x_0 + \sigma \epsilon`, also the one of EDM.
 

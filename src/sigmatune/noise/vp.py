@@ -14,7 +14,7 @@ from sigmatune.noise.path import Array, Levels, NoisePath
 from sigmatune.support.errors import SigmaTuneError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VP(NoisePath):
     r"""The variance-preserving path of a discrete table :math:`\bar\alpha_0 > \dots > \bar\alpha_{T-1}`.
 

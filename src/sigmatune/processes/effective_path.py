@@ -14,7 +14,7 @@ from sigmatune.processes.psld import PSLD
 from sigmatune.support.errors import SigmaTuneError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PhasePath(NoisePath):
     r"""Maps a process's time to :math:`\sigma_{\mathrm{eff}}(t)` and back; positions are linear in t.
 
