@@ -124,7 +124,7 @@ def by_hand(name, sigma, power):
     return (np.abs(x) - np.sqrt(power)) ** 2
 
 
-@pytest.mark.parametrize("steps", [3, 4, 5, 6])
+@pytest.mark.parametrize("steps", [3, 6])
 @pytest.mark.parametrize("name", ["euler", "dpmpp2m"])
 def test_a_global_optimiser_finds_nothing_better(name, steps):
     """Differential evolution over the sorted log levels, ends included; within 1 %. What it minimises is written by hand."""
@@ -148,7 +148,7 @@ def test_a_global_optimiser_finds_nothing_better(name, steps):
 def test_optima_are_valid_schedules_that_beat_the_published_ones(name, path):
     """Every solver, every path: inside the range, descending, and at most the error of any default."""
     modes, where = Modes.of(power_law(8)), PATHS[path]
-    for steps in (1, 2) if name != "euler" else (1, 3):
+    for steps in (2,) if name != "euler" else (1, 3):  # a single step is Euler's in every solver
         found = optimal(name, steps, modes, where)
         assert found.bound(where).steps == steps
         assert found.sigmas[0] < np.inf
@@ -159,8 +159,8 @@ def test_optima_are_valid_schedules_that_beat_the_published_ones(name, path):
 
 
 def test_a_regulariser_smooths_and_costs_a_little():
-    plain = optimal("dpmpp2m", 8, LARGE, VE())
-    smooth = optimal("dpmpp2m", 8, LARGE, VE(), regulariser=Regulariser(smoothness=1.0))
+    plain = optimal("dpmpp2m", 5, LARGE, VE())
+    smooth = optimal("dpmpp2m", 5, LARGE, VE(), regulariser=Regulariser(smoothness=1.0))
     roughness = [np.square(np.diff(np.log(s.sigmas[:-1]), n=2)).mean() for s in (plain, smooth)]
     assert roughness[1] < roughness[0]
     assert error("dpmpp2m", plain.sigmas, LARGE) <= error("dpmpp2m", smooth.sigmas, LARGE)

@@ -47,7 +47,8 @@ def test_every_solver_is_there_at_every_number_of_steps():
 
 @pytest.mark.parametrize("name", list(RUNNERS))
 def test_our_own_paths_pass(name):
-    verdicts = check(RUNNERS[name], CASES)
+    whole = name in ("core", "diffusers")  # the others share their loop; 20 steps of it show what 8 do
+    verdicts = check(RUNNERS[name], [case for case in CASES if whole or "-20-" not in case["name"]])
     failed = [v for v in verdicts if not v.passed and not v.refused]
     if (
         name == "comfyui-list"
@@ -57,7 +58,7 @@ def test_our_own_paths_pass(name):
         return
     assert not failed
     passed = {v.name.rsplit("-", 1)[0].split("-")[0] for v in verdicts if v.passed}
-    if name in ("core", "diffusers"):
+    if whole:
         assert all(v.passed for v in verdicts)
     if name in ("k-sampler", "comfyui"):  # all but plans that start from sigma = inf on a VP path
         assert {v.name.endswith("zero-snr") for v in verdicts if v.refused} == {True}
@@ -135,12 +136,12 @@ print(json.dumps({"refused": "nothing runs here"} if len(case["plan"]["sigmas"])
 
 
 def test_the_command_runs_functions_and_other_programs(run, tmp_path, monkeypatch):
-    code, out, _ = run("conformance", "core", "--vectors", FILE)
-    assert (code, out) == (0, f"{len(CASES)} passed, 0 failed, 0 refused, of {len(CASES)}\n")
-    monkeypatch.syspath_prepend(str(ROOT / "tests"))
-    assert run("conformance", "test_conformance:as_a_function", "--vectors", FILE)[0] == 0
     few = tmp_path / "few.jsonl"
     few.write_text(conformance.dumps(CASES[:3]))
+    code, out, _ = run("conformance", "core", "--vectors", few)
+    assert (code, out) == (0, "3 passed, 0 failed, 0 refused, of 3\n")
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    assert run("conformance", "test_conformance:as_a_function", "--vectors", few)[0] == 0
     script = tmp_path / "program.py"
     script.write_text(SCRIPT)
     code, out, _ = run("conformance", f"{sys.executable} {script}", "--vectors", few)

@@ -21,7 +21,7 @@ def rows(plan):
     return {split: pair[1] - pair[0] for split, pair in plan.evidence["rows"].items() if split != "seed"}
 
 
-@pytest.mark.parametrize("name", ["low", "normal"])
+@pytest.mark.parametrize("name", ["low", pytest.param("normal", marks=pytest.mark.slow)])
 def test_a_search_keeps_to_the_limit_of_its_effort(name):
     effort = EFFORTS[name]
     plans = tune(gaussian(), [4, 6], solver="euler", effort=name)
@@ -47,7 +47,7 @@ def test_what_is_asked_for_comes_before_the_effort():
 
 def test_the_command_takes_an_effort_and_numbers_beside_it(run, tmp_path, tiny):
     code, _, err = run("tune", tiny, "--calls", 3, "--effort", "low", "--held-out", 8, "--micro-batch", 8, "--no-report",
-                       "-o", tmp_path / "p.json")  # fmt: skip
+                       "--method", "static", "-o", tmp_path / "p.json")  # fmt: skip
     assert code == 0, err
     assert rows(load_plan(tmp_path / "p.json")) == {"tuning": 16, "validation": 16, "held_out": 8}
     code, _, err = run("tune", tiny, "--effort", "lots", "-o", tmp_path / "q.json")

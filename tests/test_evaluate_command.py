@@ -33,19 +33,19 @@ PIXELS = ("--extractor", "pixels", "--spaces", "pixels-pca8")
 
 
 def test_evaluate_writes_figures_and_the_guard_s_verdict(run, files):
-    code, out, err = run("evaluate", "digits", "--plan", "a.json", "--n", 40, "--metrics", "fd,sw", *PIXELS,
+    code, out, err = run("evaluate", "digits", "--plan", "a.json", "--n", 16, "--metrics", "fd,sw", *PIXELS,
                          "--reference", "data.npz", "--against", "b.json", "--save-reference", "r.npz")  # fmt: skip
     assert code == 0, err
     assert "gain" in out
     found = json.loads((files / "evaluation.json").read_text())
-    assert [(f["name"], f["settings"]["n"]) for f in found["figures"]] == [("fd", 40), ("sw", 40)]
-    assert found["differences"][0]["n"] == 40
+    assert [(f["name"], f["settings"]["n"]) for f in found["figures"]] == [("fd", 16), ("sw", 16)]
+    assert found["differences"][0]["n"] == 16
     assert [one["name"] for one in found["beside"]["figures"]] == ["fd", "sw"]
     assert out.count(found["beside"]["verdict"][:40]) == 1, "one verdict"
     assert all(f"{one['rival']:.4g}" in out for one in found["beside"]["figures"]), "the rival's column"
     assert found["figures"][0]["settings"]["reference"]["n"] == 60
     first = (files / "evaluation.json").read_text()
-    code, out, err = run("evaluate", "digits", "--plan", "a.json", "--n", 40, "--metrics", "fd,sw", *PIXELS,
+    code, out, err = run("evaluate", "digits", "--plan", "a.json", "--n", 16, "--metrics", "fd,sw", *PIXELS,
                          "--reference", "r.npz", "--against", "karras:rho=5", "--json", "--batch", 1)  # fmt: skip
     assert code == 0, err
     again = json.loads(out)
@@ -98,7 +98,7 @@ def test_evaluate_refuses_bad_input_in_one_sentence(run, files, arguments, words
 
 
 def test_bench_writes_a_leaderboard_and_goes_on(run, files):
-    arguments = ("bench", "digits", "--families", "karras:rho=5,log-uniform", "--solvers", "euler", "--calls", 3, 5, "--n", 40,
+    arguments = ("bench", "digits", "--families", "karras:rho=5,log-uniform", "--solvers", "euler", "--calls", 3, 5, "--n", 16,
                  "--metrics", "fd,sw", *PIXELS, "--reference", "data.npz", "--plans", "a.json", "--out", "lb.json")  # fmt: skip
     code, out, err = run(*arguments)
     assert code == 0, err
@@ -112,7 +112,7 @@ def test_bench_writes_a_leaderboard_and_goes_on(run, files):
     assert "No paired error (a in 3 calls): ancestral adds noise, so no sample has one converged solution." in out
     for row in first["rows"]:
         assert (row["paired"] is None) is (row["name"] == "a")
-        assert row["paired"] is None or row["paired"]["settings"]["seeds"] == {"seed": 0, "indices": [0, 40]}
+        assert row["paired"] is None or row["paired"]["settings"]["seeds"] == {"seed": 0, "indices": [0, 16]}
     assert any(f"{row['paired']['value']:.3g} ± " in out for row in first["rows"] if row["paired"])
     shown = (files / "lb.html").read_text()
     last = out.splitlines()[-2]

@@ -218,7 +218,7 @@ def plan(digits):
 def test_figures_are_the_same_for_any_batch_and_after_a_stop(digits, plan, tmp_path, monkeypatch):
     wanted = Wanted.of(["fd", "sw", "spectrum"], PixelValues(), ["pixels-pca4"])
     known = reference.measure(open_images(noise_pictures(60, shape=(8, 8, 1))), wanted.extractors)
-    n = 30
+    n = 20
 
     def of(**options):
         return figures(generate(digits, plan, n, wanted.extractors, seed=3, **options), wanted, known)
@@ -403,7 +403,7 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
     competitors = leaderboard.entries(digits, families, ["ddim", "euler", "heun"], [3, 5, 5])
     assert len(competitors) == 2 * 2 * 3, "a solver under two names and a budget given twice compete once"
     assert {entry.plan.calls for entry in competitors if entry.solver == "heun"} == {3, 5}
-    rows = leaderboard.measured(digits, competitors, wanted, known, n=48)
+    rows = leaderboard.measured(digits, competitors, wanted, known, n=24)
     order = leaderboard.ranked(rows)
     values = [row.main.estimate.value for row in order]
     assert values[:6] == sorted(values[:6]) and values[6:] == sorted(values[6:])  # noqa: PT018
@@ -418,7 +418,7 @@ def test_the_leaderboard_ranks_pairs_and_finds_the_front(digits):
     said = leaderboard.verdict(rows)
     assert len([line for line in said if " is best, " in line]) == 2
     assert said[0].startswith(f"3 calls: {order[0].entry.name} with {order[0].entry.solver} is best, sw ")
-    fields = leaderboard.to_dict(rows, digits, source="digits", n=48, seed=0)
+    fields = leaderboard.to_dict(rows, digits, source="digits", n=24, seed=0)
     json.dumps(fields)
     from sigmatune.report.leaderboard_page import page
 

@@ -79,9 +79,9 @@ def test_laws(family, options, path):
 
 
 def numbers_of_steps(family, options, path):
-    """N = 1..12 and every seventh up to 100, another seventh on every path."""
+    """N = 1..8 and every 14th up to 100, others on every one of the 14 paths."""
     most, turn = min(100, path.levels), list(PATHS.values()).index(path)
-    return [N for N in range(1, 1 + most) if N <= 12 or turn % 7 == N % 7]
+    return [N for N in range(1, 1 + most) if N <= 8 or turn == N % 14]
 
 
 @every_case

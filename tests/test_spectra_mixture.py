@@ -52,7 +52,7 @@ def close(found: np.ndarray, wanted: np.ndarray, *, slack: float = 0.0) -> None:
 def test_drawn_principal_components_have_the_fitted_mean_and_covariance(centres):
     """All components kept: the log-RAPSD itself. EM keeps the first two moments of its data, whatever the mixture."""
     data = images(600, centres=centres)
-    mixture = fit(data, reduction="pca", components=99)
+    mixture = fit(data, reduction="pca", components=99, most=3)
     close(logs(mixture.draw(0, range(8_000))), logs(rapsd(data).numpy()))
 
 
@@ -60,7 +60,7 @@ def test_drawn_principal_components_have_the_fitted_mean_and_covariance(centres)
 def test_drawn_power_laws_have_the_fitted_mean_and_covariance(centres):
     data = images(600, centres=centres)
     reduce = _law((SIZE, SIZE))[0]
-    drawn = logs(fit(data).draw(0, range(8_000)))
+    drawn = logs(fit(data, most=3).draw(0, range(8_000)))
     close(drawn @ reduce, logs(rapsd(data).numpy()) @ reduce)
     k = np.log(np.arange(1, SIZE // 2 + 1))
     assert_allclose(np.diff(drawn, axis=1) / np.diff(k), ((drawn[:, 1] - drawn[:, 0]) / k[1])[:, None].repeat(7, 1))
@@ -149,14 +149,14 @@ def test_components_are_chosen_by_their_weights():
 def test_classes_have_their_own_mixture_and_mean(reduction):
     flat, steep = images(80, 0, centres=[(0.0, 0.5)]), images(80, 1, centres=[(3.0, 3.0)])
     batches = [(flat[:50], ["flat"] * 50), (torch.cat([flat[50:], steep]), ["flat"] * 30 + ["steep"] * 80)]
-    mixture = fit(iter(batches), reduction=reduction)
+    mixture = fit(iter(batches), reduction=reduction, most=2)
     assert set(mixture.classes) == {"flat", "steep"}
     assert [part.images for part in (mixture.everything, *mixture.classes.values())] == [160, 80, 80]
     for name, own in (("flat", flat), ("steep", steep), (None, torch.cat([flat, steep]))):
         assert_allclose(mixture.mean(name), rapsd(own).mean(0).numpy(), rtol=1e-9)
     ends = [np.log(mixture.draw(0, range(500), name)[:, [1, -1]]).mean(0) for name in ("flat", "steep")]
     assert ends[0][0] - ends[0][1] < 2 < 5 < ends[1][0] - ends[1][1]
-    together = fit(torch.cat([flat, steep]), torch.tensor([0] * 80 + [1] * 80), reduction=reduction)
+    together = fit(torch.cat([flat, steep]), torch.tensor([0] * 80 + [1] * 80), reduction=reduction, most=2)
     assert set(together.classes) == {"0", "1"}
     assert_allclose(together.mean("0"), mixture.mean("flat"))
 

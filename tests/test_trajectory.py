@@ -54,9 +54,9 @@ def brute_force(bench, solver, steps, grid):
 @pytest.mark.parametrize("path", [VE(0.02, 40.0), Flow(3.0)], ids=["ve", "flow"])
 def test_a_beam_that_keeps_all_prefixes_is_brute_force(solver, path):
     bench = workbench(mixture(path))
-    found = tune_by_trajectory(bench, 4, solver, grid=6, beam=1000)
+    found = tune_by_trajectory(bench, 4, solver, grid=5, beam=1000)
     for steps in range(1, 5):
-        score, sigmas = brute_force(bench, solver, steps, 6)
+        score, sigmas = brute_force(bench, solver, steps, 5)
         assert_allclose(found[steps - 1].options["score"], score, rtol=1e-9)
         assert found[steps - 1].sigmas.tobytes() == sigmas.tobytes()
 

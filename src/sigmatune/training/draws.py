@@ -9,7 +9,7 @@ Reference: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), ht
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,17 @@ def generator(seed: int, purpose: int, step: int, row: int = 0) -> np.random.Gen
     return np.random.Generator(np.random.Philox(key=np.uint64(seed), counter=counter))
 
 
+def generators(seed: int, purpose: int, step: int, rows: Sequence[int]) -> Iterator[np.random.Generator]:
+    """The generators of some rows, one after the other: a single one that is moved, which is several times faster."""
+    moved = generator(seed, purpose, step)
+    state = moved.bit_generator.state
+    address = state["state"]["counter"]
+    for row in rows:
+        address[1] = row
+        moved.bit_generator.state = state
+        yield moved
+
+
 def order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """The order in which an epoch takes the data, a permutation of 0..count-1."""
     return generator(seed, ORDER, epoch).permutation(count)
@@ -34,13 +45,13 @@ def order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
 
 def uniforms(seed: int, step: int, rows: Sequence[int], count: int) -> Array:
     """Numbers in (0, 1), (len(rows), count)."""
-    drawn = [generator(seed, NUMBERS, step, row).random(count) for row in rows]
+    drawn = [numbers.random(count) for numbers in generators(seed, NUMBERS, step, rows)]
     return np.clip(np.array(drawn, dtype=np.float64).reshape(len(rows), count), 2.0**-53, 1 - 2.0**-53)
 
 
 def normals(seed: int, step: int, rows: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
     """Standard normal noise, float32, (len(rows), *shape)."""
     out = np.empty((len(rows), *shape), dtype=np.float32)
-    for place, row in zip(out, rows, strict=True):
-        generator(seed, NOISE, step, row).standard_normal(out=place, dtype=np.float32)
+    for place, numbers in zip(out, generators(seed, NOISE, step, rows), strict=True):
+        numbers.standard_normal(out=place, dtype=np.float32)
     return torch.from_numpy(out)
