@@ -39,7 +39,6 @@ OPTIONS = {  # more than the defaults, where the curve changes its character
 }
 CASES = [(family, options) for family in FAMILIES.values() for options in [{}, *OPTIONS.get(family.name, [])]]
 every_case = pytest.mark.parametrize(("family", "options"), CASES, ids=lambda v: getattr(v, "name", str(v)))
-every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 
 
 def obeys(family, path, steps, options):
@@ -67,21 +66,17 @@ def obeys(family, path, steps, options):
         assert made == build(family.name, steps, path, **options), what
 
 
-@every_path
 @every_case
-def test_laws(family, options, path):
-    if not family.defined_on(path):
-        with pytest.raises(SigmaTuneError, match="flow models" if family.flow else "pass sigma_max="):
-            build(family.name, 4, path, **options)
-        return
-    for steps in numbers_of_steps(family, options, path):
-        obeys(family, path, steps, options)
-
-
-def numbers_of_steps(family, options, path):
-    """N = 1..8 and every 14th up to 100, others on every one of the 14 paths."""
-    most, turn = min(100, path.levels), list(PATHS.values()).index(path)
-    return [N for N in range(1, 1 + most) if N <= 8 or turn == N % 14]
+def test_laws(family, options):
+    """On every path N = 1..8 and every 14th up to 100, others on each of the 14 paths."""
+    for turn, path in enumerate(PATHS.values()):
+        if not family.defined_on(path):
+            with pytest.raises(SigmaTuneError, match="flow models" if family.flow else "pass sigma_max="):
+                build(family.name, 4, path, **options)
+            continue
+        for steps in range(1, 1 + min(100, path.levels)):
+            if steps <= 8 or turn == steps % 14:
+                obeys(family, path, steps, options)
 
 
 @every_case
@@ -422,6 +417,14 @@ def test_rivals_have_levels_of_their_own(path, steps):
     if path.levels == 1000 and steps == 10:
         assert of["comfy-simple"] is of["uniform-trailing"]
         assert (of["comfy-normal"] is of["uniform-linspace"]) == (not isinstance(path, Flow))
+
+
+def test_levels_are_the_same_within_a_hundredth_and_infinite_ones_with_infinite_ones_alone():
+    levels = {"inf": [np.inf, 5.0], "inf, near": [np.inf, 5.04], "80": [80.0, 5.0], "inf, off": [np.inf, 5.06]}
+    found = schedules.joined((name, schedules.Schedule([*some, 0.0])) for name, some in levels.items())
+    assert [(rival.label, *rival.same) for rival in found] == [("inf", "inf, near"), ("80",), ("inf, off",)]
+    backwards = schedules.joined((name, schedules.Schedule([*levels[name], 0.0])) for name in ("80", "inf"))
+    assert len(backwards) == 2
 
 
 def test_the_models_own_default_joins_the_list_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -180,10 +181,9 @@ def test_the_network_receives_exactly_the_plans_pairs(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("path", PATHS)
-def test_calls_and_levels_on_every_path(name, path):
-    network = FloatTime(PATHS[path])
-    for steps in [1, 2, 3, 10]:
+def test_calls_and_levels_on_every_path(name):
+    for path, steps in itertools.product(PATHS.values(), (1, 2, 3, 10)):
+        network = FloatTime(path)
         plan = compile_plan(build("kl-optimal", steps, network.path), name, network)
         counted = Counted(network)
         assert sample(counted, plan, 1, micro_batch=1).isfinite().all()

@@ -74,6 +74,7 @@ def shared(path, purpose, **settings):
 
 # The best default happens to be within the error of the coarse reference, so more trials against a finer one are needed.
 NEAR = {"unipc-bh1": {"evaluations": 150, "reference_steps": 64}}
+JUDGED_AGAIN = ("euler", "dpmpp2m", "deis3")  # one of each path
 # Lower orders of a family whose highest order, or a neighbour, is tried here anyway; whole timesteps tune all of them.
 REPEATING = {"unipc1", "unipc2", "unipc-bh1", "deis2", "ipndm1", "ipndm2", "ipndm3"}
 
@@ -98,6 +99,8 @@ def test_tuning_beats_the_best_default_on_held_out_noise(solver, path):
     assert plan.calls == calls
     assert plan.schedule.sigmas[0] <= PATHS[path].sigma_max
     assert plan.schedule.sigmas[-2] >= PATHS[path].sigma_min
+    if solver not in JUDGED_AGAIN:
+        return
     # The evidence can be had again from the plan file alone, on a workbench that has seen no tuning.
     bench = shared(path, "judging", **settings)
     model = bench.model
