@@ -40,8 +40,8 @@ from sigmatune.workflows.finetune import KEEP, FinetuneJob, FinetuneSettings, fi
 from sigmatune.workflows.finetune_cost import ImageNumbers, finetune_estimate
 from sigmatune.workflows.judge import ImageVerdict, ReferenceData
 
-QUICK = Training(images=192, batch=16, rate=5e-4, warmup=2, weight_decay=0.0)
-NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=16)
+QUICK = Training(images=96, batch=8, rate=5e-4, warmup=2, weight_decay=0.0)
+NOISES = Noises(tuning=8, validation=8, held_out=8, evaluations=4, micro_batch=8, reference_steps=8)
 
 
 def pictures(most: int | None = None) -> Pictures:
@@ -145,7 +145,7 @@ def test_training_on_levels_helps_there(tmp_path, conditional):
     values, labels = tiny.images()
     images = Pictures(torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels), start.classes)
     levels = Levelled(np.array([5.0, 1.0, 0.3]), np.ones(3))
-    settings = QUICK.model_copy(update={"images": 16 * 60, "rate": 2e-3})
+    settings = QUICK.model_copy(update={"images": 60 * QUICK.batch, "rate": 2e-3})
     made = fine_tune(
         start, objective_of(start, images, levels), images, settings, tmp_path, FineTuneOptions(device="cpu")
     )
@@ -273,7 +273,7 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
     assert spent["total"] == sum(count for purpose, count in spent.items() if purpose != "total")
 
 
-@pytest.mark.parametrize("distil", [0, 6])
+@pytest.mark.parametrize("distil", [0, 3])
 def test_the_total_is_what_the_network_did(tmp_path, distil):
     """Rows are counted in the network itself; images that two verdicts share count once, a teacher in full."""
     rows = {True: 0, False: 0}
@@ -357,7 +357,7 @@ def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, dat
 
 def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, digits, little_pictures):
     settings = FinetuneSettings(
-        rounds=1, training=QUICK.model_copy(update={"images": 128}), noises=NOISES, method=KEEP, distil=12, lora=2
+        rounds=1, training=QUICK.model_copy(update={"images": 64}), noises=NOISES, method=KEEP, distil=4, lora=2
     )
     job = FinetuneJob("digits", pictures(100), tmp_path / "run", data, settings, device="cpu")
     found = finetune(job, plan_for(digits))

@@ -23,11 +23,11 @@ from sigmatune.core.wrappers import Counted, Observed
 from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import Flow, vp
-from sigmatune.tuning import TuningSettings, Workbench
+from sigmatune.tuning import TuningSettings, Workbench, guard
 from tiny_pipelines import FAMILIES, PROMPTS, SD_BETAS, SIZE, mask, picture, sd2_v
 
 INF = float("inf")
-SETTINGS = TuningSettings(6, 6, 8, evaluations=4, reference_steps=16, micro_batch=4)
+SETTINGS = TuningSettings(6, 6, 8, evaluations=4, reference_steps=8, micro_batch=4)
 WORDS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("cat", "dog", "tree")]
 
 
@@ -41,6 +41,17 @@ def load(name, **options):
     family = FAMILIES[name]
     pipe = family.pipe()
     return pipe, st.load(pipe, **{**family.load, **extra_of(name), **options})
+
+
+def sample(model, plan, *rows, micro_batch=2, **options):
+    """Images of a few rows; the plan's own 16 rows per network call would be padding here."""
+    return st.sample(model, plan, *rows, micro_batch=micro_batch, **options)
+
+
+@pytest.fixture
+def brief(little, monkeypatch):
+    """Little work for what tunes, and a guard that soon takes its reference for converged or not."""
+    monkeypatch.setattr(guard, "MOST_REFERENCE_STEPS", 2 * SETTINGS.reference_steps)
 
 
 class Stepped:
@@ -161,7 +172,7 @@ def test_flux_leads_away_from_a_negative_prompt_in_a_call_of_its_own():
     eps = rng.noise(0, [0], 0, model.shape)
     call = {**FAMILIES["flux"].call, "true_cfg_scale": 2.0, "negative_prompt": "blur", "latents": eps}
     found = pipe(**call, num_inference_steps=3)[0]
-    torch.testing.assert_close(found, st.sample(model, plan, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(found, sample(model, plan, 1), rtol=0, atol=1e-4)
     assert model.calls_at(1.0) == 2
 
 
@@ -184,8 +195,8 @@ def test_rescaled_guidance_is_what_the_pipeline_computes():
     pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
     eps = rng.noise(0, [0], 0, model.shape)
     found = pipe(**FAMILIES["sdxl"].call, guidance_rescale=0.7, latents=eps, num_inference_steps=3)[0]
-    torch.testing.assert_close(found, st.sample(model, plan, 1), rtol=0, atol=1e-4)
-    assert (st.sample(load("sdxl")[1], plan, 1) - found).abs().max() > 1e-2
+    torch.testing.assert_close(found, sample(model, plan, 1), rtol=0, atol=1e-4)
+    assert (sample(load("sdxl")[1], plan, 1) - found).abs().max() > 1e-2
 
 
 def test_latents_are_decoded_with_the_mean_and_deviation_of_their_channels():
@@ -196,27 +207,27 @@ def test_latents_are_decoded_with_the_mean_and_deviation_of_their_channels():
     pipe.vae.register_to_config(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 1.0, 0.5])
     try:
         found = pipe(**call, latents=eps, num_inference_steps=2)[0]
-        decoded = model.decode(st.sample(model, plan, 1))
+        decoded = model.decode(sample(model, plan, 1))
     finally:
         pipe.vae.register_to_config(latents_mean=None, latents_std=None)
     torch.testing.assert_close(found, (decoded / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-4)
 
 
 def test_a_compiled_network_is_the_same_model():
-    pipe, model = load("sd15")
-    plain = pipe.unet
-    pipe.unet = torch.compile(plain, backend="eager")
+    pipe, model = load("sd3")  # a smaller one than a UNet
+    plain = pipe.transformer
+    pipe.transformer = torch.compile(plain, backend="eager")
     try:
-        compiled = st.load(pipe, **FAMILIES["sd15"].load)
-        assert type(pipe.unet).__name__ == "OptimizedModule", "the pipeline is as it was"
+        compiled = st.load(pipe, **FAMILIES["sd3"].load)
+        assert type(pipe.transformer).__name__ == "OptimizedModule", "the pipeline is as it was"
         z = torch.randn(1, *model.shape, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(compiled(z, 1.0), model(z, 1.0), rtol=0, atol=1e-5)
         assert compiled.fingerprint() == model.fingerprint()
-        plan = st.compile_plan(st.Schedule([10.0, 1.0, 0.0]), "euler", compiled)
+        plan = st.compile_plan(st.build_schedule("uniform-trailing", 2, model.path), "euler", compiled)
         pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
-        pipe(**FAMILIES["sd15"].call, num_inference_steps=2)
+        pipe(**FAMILIES["sd3"].call, num_inference_steps=2)
     finally:
-        pipe.unet = plain
+        pipe.transformer = plain
 
 
 def _in_peft(unet, folder):
@@ -260,8 +271,8 @@ def test_an_offloaded_adapted_or_rounded_network_runs_as_in_its_pipeline(wrap, t
     same = wrap in (_offloaded, _on_disk, _in_groups)
     assert (wrapped.fingerprint() == model.fingerprint()) is same
     plan = st.compile_plan(st.Schedule([10.0, 1.0, 0.2, 0.0]), "dpmpp2m", wrapped)
-    images = st.sample(wrapped, plan, 1)
-    assert torch.equal(images, st.sample(model, plan.with_notes(fingerprint=None), 1)) is same
+    images = sample(wrapped, plan, 1)
+    assert torch.equal(images, sample(model, plan.with_notes(fingerprint=None), 1)) is same
     pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
     call = {**family.call, "output_type": "latent"}
     latents = pipe(**call, latents=rng.noise(0, [0], 0, model.shape), num_inference_steps=3)[0]
@@ -293,13 +304,13 @@ def test_row_i_has_prompt_i_whatever_the_batch(threads, one_thread):
     pipe, model = load("sd15", prompts=WORDS[:4])
     plan = st.compile_plan(st.Schedule([10.0, 2.0, 0.5, 0.0]), "dpmpp2m", model)
     torch.set_num_threads(threads)
-    together, rounding = st.sample(model, plan, 7, micro_batch=3), 0 if threads == 1 else 1e-4
+    together, rounding = sample(model, plan, 7, micro_batch=3), 0 if threads == 1 else 1e-4
     for i in (0, 3, 5):
-        own = st.sample(model, plan, indices=[i], micro_batch=3)[0]
+        own = sample(model, plan, indices=[i], micro_batch=3)[0]
         torch.testing.assert_close(own, together[i], rtol=0, atol=rounding)
         alone = st.load(pipe, **{**PROMPTS, "prompts": [WORDS[i % 4]]})
-        torch.testing.assert_close(st.sample(alone, plan, indices=[i])[0], together[i], rtol=0, atol=1e-4)
-    assert (together[2] - st.sample(alone, plan, indices=[2])[0]).abs().max() > 1e-3
+        torch.testing.assert_close(sample(alone, plan, indices=[i])[0], together[i], rtol=0, atol=1e-4)
+    assert (together[2] - sample(alone, plan, indices=[2])[0]).abs().max() > 1e-3
     with pytest.raises(SigmaTuneError, match="select rows"):
         model(torch.zeros(2, *model.shape), 1.0)
     with pytest.raises(SigmaTuneError, match="set up for 3 rows and got 2"):
@@ -313,7 +324,7 @@ def test_wrappers_pass_rows_on():
     counted = Counted(model)
     watched = Observed(counted, lambda z, sigma, x0: seen.append(len(z)))
     found = run(plan.coefficients, watched, indices=[1], micro_batch=2)
-    torch.testing.assert_close(found, st.sample(model, plan, indices=[1], micro_batch=2), rtol=0, atol=0)
+    torch.testing.assert_close(found, sample(model, plan, indices=[1], micro_batch=2), rtol=0, atol=0)
     assert (counted.calls, counted.images, seen) == (4, 8, [2, 2])
     assert watched.conditions() == model.conditions() != ""
 
@@ -325,7 +336,7 @@ def test_prompts_are_encoded_once():
     model = st.load(pipe, **{**PROMPTS, "prompts": WORDS})
     encoded = len(calls)
     assert encoded == 2 * len(WORDS), "each prompt, and what guidance leads away from, as the pipeline does it"
-    st.sample(model, st.compile_plan(st.Schedule([10.0, 1.0, 0.0]), "euler", model), 8)
+    sample(model, st.compile_plan(st.Schedule([10.0, 1.0, 0.0]), "euler", model), 8)
     hook.remove()
     assert len(calls) == encoded
 
@@ -347,7 +358,7 @@ def test_prompts_that_tune_choose_and_judge_are_disjoint():
 
 
 @pytest.mark.parametrize(("name", "options"), [("sd15", {"prompts": WORDS}), ("dit", {"labels": [0, 1, 2]})])
-def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, options, little):
+def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, options, brief):
     pipe, model = load(name, **options)
     seen = Counter()
     plain = Condition.place
@@ -372,7 +383,7 @@ def test_tune_tunes_with_guidance_on_other_prompts_than_it_judges_on(name, optio
     pipe(**FAMILIES[name].call, num_inference_steps=plan.calls)
 
 
-def test_every_stage_of_tuning_knows_the_rows(tmp_path, little):
+def test_every_stage_of_tuning_knows_the_rows(tmp_path, brief):
     _, model = load("dit", labels=[0, 1, 2])
     for method in ("discretisation", "trajectory", "gradient"):
         plan = st.tune(model, calls=4, solver="euler", method=method, settings=SETTINGS, store=tmp_path)
@@ -456,7 +467,7 @@ def test_pickled_weights_are_refused(folder, tmp_path):
         st.load(broken, **PROMPTS)
 
 
-def test_tune_and_sample_on_the_command_line(run, folder, tmp_path, little):
+def test_tune_and_sample_on_the_command_line(run, folder, tmp_path, brief):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(WORDS) + "\n\n")
     small = [
@@ -499,10 +510,10 @@ def test_the_bundled_latent_model_is_tuned_in_its_latents():
     """On something real: the search is at least level with the best default, on held-out noises and labels."""
     model = st.load("cifar10-latent", labels=list(range(10)), guidance=1.5)
     assert (model.shape, model.pixel_shape) == ((4, 8, 8), (3, 32, 32))
-    settings = TuningSettings(16, 16, 32, evaluations=24, reference_steps=24, micro_batch=16)
+    settings = TuningSettings(8, 8, 16, evaluations=12, reference_steps=16, micro_batch=8)
     plan = st.tune(model, calls=8, solver="euler", method="search", settings=settings)
     assert plan.steps == 4
     assert plan.evidence["error_ratio"]["low"] <= 1
-    images = model.decode(st.sample(model, plan, 4))
+    images = model.decode(sample(model, plan, 4))
     assert images.shape == (4, 3, 32, 32)
     assert images.abs().mean() < 1.5

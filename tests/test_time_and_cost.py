@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exact import gaussian
+from exact import PATHS, gaussian
 from sigmatune import SigmaTuneError, load, tune
 from sigmatune.core.wrappers import Wrapper
 from sigmatune.models.imagined import Imagined
@@ -129,9 +129,15 @@ def test_pending_work_is_not_done_and_the_pace_is_that_of_work_that_was_done():
     assert 0.05 / (2 * ENOUGH) <= costs.pace < 1
 
 
-@pytest.mark.parametrize("calls", [4, pytest.param(6, marks=pytest.mark.slow)])
-def test_an_estimate_counts_what_tuning_of_digits_takes(calls):
-    model, settings = load("digits"), EFFORTS["normal"].settings
+@pytest.mark.parametrize(
+    ("make", "calls"),
+    [
+        pytest.param(lambda: gaussian(PATHS["vp"]), 4, id="exact-4"),
+        pytest.param(lambda: load("digits"), 6, id="digits-6", marks=pytest.mark.slow),
+    ],
+)
+def test_an_estimate_counts_what_tuning_takes(make, calls):
+    model, settings = make(), EFFORTS["normal"].settings
     job = TuningJob([calls], "dpmpp2m", budget=Budget.of(EFFORTS["normal"].search))
     twin = job.estimate(Imagined.of(model), settings, each=1e-4)
     assert twin.total == job.estimate(model, settings, each=1e-4).total, "counts need no network"
@@ -307,7 +313,9 @@ def test_models_are_listed_with_their_size(run):
     assert all(name in out for name in known)
 
 
-def test_the_doctor_tries_the_main_job_and_says_what_is_wrong(run, monkeypatch):
+def test_the_doctor_tries_the_main_job_and_says_what_is_wrong(run, little, monkeypatch):
+    fewer = TuningSettings(tuning=4, validation=4, held_out=8, reference_steps=8, micro_batch=4)
+    monkeypatch.setattr("sigmatune.workflows.self_test.SMALL", fewer)
     code, out, _ = run("doctor", "--json")
     said = json.loads(out)
     assert (code, said["works"]) == (0, True), said

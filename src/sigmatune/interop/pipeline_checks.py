@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,13 +56,18 @@ def check_shift(path: NoisePath, mu: float) -> None:
         )
 
 
-def converts_schedulers(pipe: Any) -> str:
-    """The pipeline's class if its constructor makes a scheduler of its own from the given one's configuration, else nothing."""
+@lru_cache(maxsize=64)  # Python reads and tokenises the whole file each time
+def _source(code: Callable[..., Any]) -> str:
+    """The source of a class or function; empty where it cannot be read."""
     try:
-        source = inspect.getsource(type(pipe).__init__)
+        return inspect.getsource(code)
     except (OSError, TypeError):
         return ""
-    return type(pipe).__name__ if "Scheduler.from_config(" in source else ""
+
+
+def converts_schedulers(pipe: Any) -> str:
+    """The pipeline's class if its constructor makes a scheduler of its own from the given one's configuration, else nothing."""
+    return type(pipe).__name__ if "Scheduler.from_config(" in _source(type(pipe).__init__) else ""
 
 
 def check_use(record: Mapping[str, Any] | None, pipe: Any, sample: torch.Tensor) -> None:
@@ -98,11 +104,7 @@ def _guidance(pipe: Any) -> float | None:
 
 def check_loop(pipe: Any) -> None:
     """Refuses a pipeline whose loop steps every token of an image from a time of its own."""
-    try:
-        source = inspect.getsource(type(pipe))
-    except (OSError, TypeError):
-        return
-    if "per_token_timesteps=" in source:
+    if "per_token_timesteps=" in _source(type(pipe)):
         raise SigmaTuneError(
             f"a {type(pipe).__name__} steps every token from a time of its own, and a plan has one t for all; use the pipeline "
             "of this model without conditions."
@@ -122,11 +124,9 @@ def check_clock(pipe: Any, path: NoisePath, sigmas: Array) -> None:
 
 def warn_of_pipeline(pipe: Any, start: float, times: torch.Tensor) -> None:
     """Warns about effects of this pipeline's own code that no scheduler can prevent."""
-    try:
-        source = inspect.getsource(type(pipe))
-    except (OSError, TypeError):
+    source, name = _source(type(pipe)), type(pipe).__name__
+    if not source:
         return
-    name = type(pipe).__name__
     scales = any(name in source for name in ("init_noise_sigma", "add_noise(", "scale_noise("))
     if abs(start - 1) > 1e-4 and not scales:
         advice = (
