@@ -5,9 +5,10 @@ What only a fuzzer would try is in test_fuzz.py; here stand the cases that peopl
 
 from __future__ import annotations
 
+import copy
 import errno
+import functools
 import json
-import multiprocessing
 import os
 import pickle
 import resource
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,14 +168,14 @@ def test_values_may_be_nested_as_deeply_as_in_a_json_file():
 def test_conformance_cases(refused, tmp_path, spoil, says):
     import re
 
-    case = conformance.cases()[0]
+    case = copy.deepcopy(suite()[0])
     spoil(case)
     (tmp_path / "v.jsonl").write_text(conformance.dumps([case]))
     assert re.search(says, refused("conformance", "core", "--vectors", "v.jsonl"))
 
 
 def test_conformance_cases_that_are_cut_off(refused, tmp_path):
-    whole = conformance.dumps(conformance.cases()[:2]).splitlines(keepends=True)
+    whole = conformance.dumps(suite()[:2]).splitlines(keepends=True)
     for text in ("", "\n", "[]\n", whole[0] + whole[1], whole[0] + whole[1] + whole[2][:50]):
         (tmp_path / "v.jsonl").write_text(text)
         assert (
@@ -334,6 +334,12 @@ def test_a_number_in_quotes_among_many(refused, tmp_path):
     ):
         (tmp_path / "plan.json").write_text(json.dumps(fields | change))
         assert says in refused("check", "plan.json")
+
+
+@functools.cache
+def suite():
+    """The suite of cases, which takes seconds to compute."""
+    return conformance.cases()
 
 
 def _saved(folder):
@@ -560,33 +566,33 @@ def test_memory_that_runs_out_in_the_middle(run, monkeypatch, error):
     assert reason(error) == "there is not enough memory"
 
 
-def _without_memory(folder, sender):
-    """In a process of its own: trains, and has no memory for the checkpoint of a large network."""
-    import sigmatune.training.checkpoint as module
+SHORT_OF_MEMORY = """
+import resource, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+import sigmatune.training.checkpoint as module
+from sigmatune import SigmaTuneError
 
-    network = torch.nn.Linear(4096, 4096)  # 64 MiB
-    state = module.State(1, 1.0, "x")
-    module.store(folder, state, network, torch.optim.SGD(network.parameters()), [])
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 160 * 2**20,) * 2)
-    try:
-        module.store(folder, replace(state, step=2), network, torch.optim.SGD(network.parameters()), [])
-    except (SigmaTuneError, MemoryError) as error:
-        sender.send(str(error))
+network, folder = torch.nn.Linear(4096, 4096), Path(sys.argv[1])  # 64 MiB
+state = module.State(1, 1.0, "x")
+module.store(folder, state, network, torch.optim.SGD(network.parameters()), [])
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 160 * 2**20,) * 2)
+try:
+    module.store(folder, replace(state, step=2), network, torch.optim.SGD(network.parameters()), [])
+except (SigmaTuneError, MemoryError) as error:
+    print(error)
+"""
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads how much memory is taken as Linux says it")
 def test_a_checkpoint_for_which_memory_is_short_leaves_the_last_one(tmp_path):
     """Safetensors aborts the process with a backtrace where it gets no memory."""
-    context = multiprocessing.get_context("spawn")  # a fork has the locks and arenas of whatever ran before
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_without_memory, args=(tmp_path, sender))
-    process.start()
-    sender.close()
-    said = receiver.recv() if receiver.poll(60) else ""
-    process.join()
-    assert process.exitcode == 0
-    assert "there is not enough memory for a checkpoint of 64.0 MiB" in said
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "there is not enough memory for a checkpoint of 64.0 MiB" in done.stdout
     assert checkpoint.peek(tmp_path).step == 1
 
 

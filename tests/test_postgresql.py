@@ -127,9 +127,9 @@ def empty(server, name: str) -> str:
     return server(name)
 
 
-def test_the_command_line_takes_its_address(run, server, little, tmp_path):
+def test_the_command_line_takes_its_address(run, server, tiny, little, tmp_path):
     url = empty(server, "commands")
-    code, _, err = run("tune", "digits", "--calls", 3, "--solver", "euler", "--method", "evolution", "--tuning", 8,
+    code, _, err = run("tune", tiny, "--calls", 3, "--solver", "euler", "--method", "evolution", "--tuning", 8,
                        "--validation", 8, "--held-out", 8, "--evaluations", 3, "--study", url, "--no-report")  # fmt: skip
     assert code == 0, err
     assert load_plan(tmp_path / "plan.json").calls == 3

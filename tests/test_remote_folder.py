@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import warnings
 from pathlib import Path
@@ -19,7 +20,7 @@ from sigmatune.support.errors import SigmaTuneError
 
 s3fs = pytest.importorskip("s3fs", reason="pip install 'sigmatune[remote]'")
 moto = pytest.importorskip("moto.server", reason="the local S3 server is not installed: pip install 'sigmatune[dev]'")
-EVALUATE = ("evaluate", "digits", "--plan", "a.json", "-n", 40, "--metrics", "fd", "--extractor", "pixels", "--spaces",
+EVALUATE = ("evaluate", "tiny", "--plan", "a.json", "-n", 40, "--metrics", "fd", "--extractor", "pixels", "--spaces",
             "pixels-pca8", "--reference", "data.npz")  # fmt: skip
 
 
@@ -60,11 +61,12 @@ def machine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch, one_thread):
+def files(tmp_path, tiny, monkeypatch, one_thread):
     monkeypatch.setattr(evaluation_shards, "SHARD", 16)
     np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
-    digits = load("digits")
-    compile_plan(schedules.build("karras", 3, digits.path), "euler", digits).save(tmp_path / "a.json")
+    shutil.copytree(tiny, tmp_path / "tiny")
+    model = load(tiny)
+    compile_plan(schedules.build("karras", 3, model.path), "euler", model).save(tmp_path / "a.json")
     return tmp_path
 
 
@@ -115,7 +117,7 @@ def test_shards_meet_in_a_bucket(run, files, store, machine, monkeypatch):
 def test_a_store_of_measurements_may_be_remote(run, files, store, machine, little):
     system, bucket = store
     machine(1)
-    tune = ("tune", "digits", "--calls", 3, "--solver", "euler", "--method", "static", "--tuning", 8, "--validation", 8,
+    tune = ("tune", "tiny", "--calls", 3, "--solver", "euler", "--method", "static", "--tuning", 8, "--validation", 8,
             "--held-out", 8, "--no-report", "--run", f"s3://{bucket}/tune")  # fmt: skip
     code, _, err = run(*tune)
     assert code == 0, err

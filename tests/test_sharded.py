@@ -25,7 +25,7 @@ from sigmatune.workflows.sharded import ShardedJob
 PIXELS = ("--extractor", "pixels", "--spaces", "pixels-pca8", "--reference", "data.npz")
 EVALUATE = (
     "evaluate",
-    "digits",
+    "tiny",
     "--plan",
     "a.json",
     "--against",
@@ -36,17 +36,18 @@ EVALUATE = (
     "fd,paired",
     *PIXELS,
 )
-BENCH = ("bench", "digits", "--families", "karras:rho=5,log-uniform", "--solvers", "euler", "--calls", 3, 4, "-n", 20,
+BENCH = ("bench", "tiny", "--families", "karras:rho=5,log-uniform", "--solvers", "euler", "--calls", 3, 4, "-n", 20,
          "--paired", 12, "--metrics", "fd", "--plans", "c.json", *PIXELS)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return load("digits")
+def model(tiny):
+    """A network, on whose rounding the size of a batch has an influence."""
+    return load(tiny)
 
 
 @pytest.fixture
-def files(tmp_path, digits, monkeypatch, one_thread):
+def files(tmp_path, tiny, model, monkeypatch, one_thread):
     """Data and plans, with pieces of 16 images and 16 noises, and a reference that settles soon."""
     monkeypatch.setattr(evaluation_shards, "SHARD", 16)
     monkeypatch.setattr(generation, "SMALL", 16)
@@ -54,9 +55,10 @@ def files(tmp_path, digits, monkeypatch, one_thread):
         monkeypatch.setattr(module, "FIRST", 8)
     monkeypatch.setattr(paired_distance, "LAST", 64)
     monkeypatch.setattr(paired_distance, "CHANGE", 1e9)  # settles after one doubling
+    shutil.copytree(tiny, tmp_path / "tiny")
     np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
     for name, solver, steps in (("a", "euler", 3), ("b", "euler", 4), ("c", "ancestral", 3)):
-        plan = compile_plan(schedules.build("karras", steps, digits.path), solver, digits)
+        plan = compile_plan(schedules.build("karras", steps, model.path), solver, model)
         plan.save(tmp_path / f"{name}.json")
     return tmp_path
 
@@ -102,7 +104,7 @@ def test_joined_shards_are_one_run_to_the_bit(run, files, monkeypatch, command, 
 
 
 def test_a_reference_that_settles_later_for_all_noises_than_for_a_share_s_is_completed(run, files, monkeypatch):
-    command = ("evaluate", "digits", "--plan", "a.json", "-n", 20, "--metrics", "paired")
+    command = ("evaluate", "tiny", "--plan", "a.json", "-n", 20, "--metrics", "paired")
     assert [run(*command, "--shard", f"{number}/2")[0] for number in (1, 2)] == [0, 0]
     monkeypatch.setattr(paired_distance, "CHANGE", 0.02)
     code, _, err = run(*command, "--out", "whole.json")
@@ -146,7 +148,7 @@ def changed(folder: Path, **fields: object) -> None:
 
 
 def test_only_all_shards_of_one_job_are_joined(run, files):
-    base = ("evaluate", "digits", "--plan", "a.json", "-n", 40, "--metrics", "fd", *PIXELS)
+    base = ("evaluate", "tiny", "--plan", "a.json", "-n", 40, "--metrics", "fd", *PIXELS)
     for number in (1, 2):
         assert run(*base, "--shard", f"{number}/2")[0] == 0
     assert run(*base, "--shard", "1/3", "--run", "other.run")[0] == 0
@@ -200,14 +202,14 @@ def test_more_shards_than_pieces_and_options_of_no_meaning_are_refused(run, file
         assert not list(files.glob("*.run"))
 
 
-def test_shares_in_python(files, digits, tmp_path):
-    plan = compile_plan(schedules.build("karras", 3, digits.path), "euler", digits)
-    job = ShardedJob([(digits, plan)], 24, [extractor("pixels", digits.shape)])
+def test_shares_in_python(files, model, tmp_path):
+    plan = compile_plan(schedules.build("karras", 3, model.path), "euler", model)
+    job = ShardedJob([(model, plan)], 24, [extractor("pixels", model.shape)])
     for number in (1, 2):
         job.run(Share(number, 2), tmp_path / str(number), keep=False)
     job.merge([tmp_path / "2", tmp_path / "1"], tmp_path / "all")
-    whole = generation.generate(digits, plan, 24, job.extractors)
+    whole = generation.generate(model, plan, 24, job.extractors)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation_shards, "_ends", lambda *_: pytest.fail("everything is there"))
-        joined = generation.generate(digits, plan, 24, job.extractors, folder=tmp_path / "all", keep=False)
+        joined = generation.generate(model, plan, 24, job.extractors, folder=tmp_path / "all", keep=False)
     assert joined.rows("pixels", "pixels").tobytes() == whole.rows("pixels", "pixels").tobytes()

@@ -293,7 +293,8 @@ class Workbench:
         """Returns each digest of a plan's end points: from memory, from the store, or by sampling once."""
         self.check()
         indices = self.settings.rows(split)[:rows]
-        keys = [self._key(kind, plan, split, rows) for kind in digests]
+        name = self.name  # which looks at all weights
+        keys = [self._key(kind, plan, split, rows, name) for kind in digests]
 
         def sampled() -> list[Array]:
             x = self._sampled(plan, indices, purpose)
@@ -307,10 +308,10 @@ class Workbench:
 
         return self._cache.arrays(keys, sampled, pay)
 
-    def _key(self, kind: str, plan: Plan, split: Split, rows: int | None) -> str:
+    def _key(self, kind: str, plan: Plan, split: Split, rows: int | None, name: str | None = None) -> str:
         """The key of a digest of a plan's end points on a split's first rows."""
         about = f"{self.settings.seed}|{self.settings.rows(split)[:rows]}|{self.settings.micro_batch}"
-        text = f"{LAYOUT}|{kind}|{self.name}|{about}|".encode()
+        text = f"{LAYOUT}|{kind}|{name or self.name}|{about}|".encode()
         return hashlib.sha256(text + plan.coefficients.digits()).hexdigest()[:32]
 
 
