@@ -570,17 +570,18 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 import sigmatune.training.checkpoint as module
 from sigmatune import SigmaTuneError
 
-network, folder = torch.nn.Linear(4096, 4096), Path(sys.argv[1])  # 64 MiB
-state = module.State(1, 1.0, "x")
-module.store(folder, state, network, torch.optim.SGD(network.parameters()), [])
+network, folder = torch.nn.Linear(2048, 2048), Path(sys.argv[1])  # 16 MiB
+state, optimizer = module.State(1, 1.0, "x"), SimpleNamespace(state={})
+module.store(folder, state, network, optimizer, [])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 160 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 40 * 2**20,) * 2)
 try:
-    module.store(folder, replace(state, step=2), network, torch.optim.SGD(network.parameters()), [])
+    module.store(folder, replace(state, step=2), network, optimizer, [])
 except (SigmaTuneError, MemoryError) as error:
     print(error)
 """
@@ -592,7 +593,7 @@ def test_a_checkpoint_for_which_memory_is_short_leaves_the_last_one(tmp_path):
     command = [sys.executable, "-c", SHORT_OF_MEMORY, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "there is not enough memory for a checkpoint of 64.0 MiB" in done.stdout
+    assert "there is not enough memory for a checkpoint of 16.0 MiB" in done.stdout
     assert checkpoint.peek(tmp_path).step == 1
 
 

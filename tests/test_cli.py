@@ -46,7 +46,8 @@ def plan_text(digits, tmp_path):
 @pytest.fixture
 def brief(monkeypatch):
     """Makes reports short and leaves their charts out: what a page holds is the matter of test_report.py."""
-    monkeypatch.setattr("sigmatune.report.charts.chart", lambda *_: "")
+    for chart in ("charts.chart", "stepwise_section._chart"):
+        monkeypatch.setattr(f"sigmatune.report.{chart}", lambda *_: "")
     monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
     monkeypatch.setattr("sigmatune.report.GLANCE_STEPS", 8)
 
@@ -328,7 +329,7 @@ def refused(run, folder, arguments, message):
         (["tune", "digits", "--calls", 4, 0], "at least 1 network call"),
         (["tune", "digits", "--method", "gradients"], "did you mean 'gradient'"),
         (["tune", "digits", "--budget", "ten"], "a budget is a number of network evaluations"),
-        (["tune", "digits", *QUICK, "--budget", 10], "does not pay for a single plan"),
+        (["tune", "tiny", *QUICK, "--budget", 10], "does not pay for a single plan"),
         (["tune", "digits", "--run", "pickled/model_index.json"], "give the run folder another name"),
         (["tune", "digits", *QUICK, "--method", "evolution", "--study", "nonsense"], "cannot open the study"),
         (["tune", "digits", "--method", "tpe"], "never beat 'surrogate'"),
@@ -341,7 +342,8 @@ def refused(run, folder, arguments, message):
         (["schedule", "karras", "-o", "no/where.json"], "there is no folder"),
     ],
 )
-def test_bad_input(run, plan_text, tmp_path, digits, little, arguments, message):
+def test_bad_input(run, plan_text, tmp_path, digits, tiny, little, arguments, message):
+    (tmp_path / "tiny").symlink_to(tiny)
     (tmp_path / "folder").mkdir()
     pickled = tmp_path / "pickled"
     (pickled / "unet").mkdir(parents=True)
