@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -56,9 +56,13 @@ def check_shift(path: NoisePath, mu: float) -> None:
         )
 
 
-@lru_cache(maxsize=64)  # Python reads and tokenises the whole file each time
-def _source(code: Callable[..., Any]) -> str:
+def _source(code: Any) -> str:
     """The source of a class or function; empty where it cannot be read."""
+    return _read(code)
+
+
+@lru_cache(maxsize=64)  # Python reads and tokenises the whole file each time
+def _read(code: Any) -> str:
     try:
         return inspect.getsource(code)
     except (OSError, TypeError):
