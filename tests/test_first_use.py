@@ -54,6 +54,26 @@ def test_a_prompt_on_the_command_line_is_told_that_it_belongs_into_a_file(run, c
     assert err == "error: --prompts takes a text file with one prompt per line; there is no file 'a red cat'.\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("schedule", "--family", "karras", "--steps", 4, "--plan"), ("import", "levels.txt", "--kind", "ve", "-o")],
+)
+def test_no_untuned_plan_takes_the_place_of_a_tuned_one(run, tmp_path, command):
+    (tmp_path / "levels.txt").write_text("9, 1, 0.1, 0")
+    for _ in range(2):  # the same command may run again
+        code, _, err = run(*command, "plan.json")
+        assert code == 0, err
+    tuned = load_plan(tmp_path / "plan.json").with_notes(evidence={"verdict": "gain", "gain": True})
+    tuned.save(tmp_path / "plan.json", force=True)
+    before = (tmp_path / "plan.json").read_bytes()
+    code, _, err = run(*command, "plan.json")
+    assert code == 2
+    assert "plan.json holds a tuned plan; write the untuned one to another file, or add --force." in err
+    assert (tmp_path / "plan.json").read_bytes() == before
+    assert run(*command, "plan.json", "--force")[0] == 0
+    assert not load_plan(tmp_path / "plan.json").evidence
+
+
 def test_tune_says_what_it_replaces_and_what_its_folder_holds(run, tmp_path, tiny, little):
     code, _, err = run("tune", tiny, "--calls", 3, "--solver", "ddim", *QUICK)
     assert code == 0

@@ -29,6 +29,28 @@ def replaced(files: Iterable[Path]) -> list[str]:
     return said
 
 
+def check_tuned(file: Path | None, *, force: bool) -> None:
+    """Refuses to put an untuned plan in the place of a tuned one.
+
+    Args:
+        file: Where the plan would go; nothing is checked for None.
+        force: The option ``--force``.
+
+    Raises:
+        SigmaTuneError: if it holds a tuned plan, and ``force`` is not set.
+    """
+    from sigmatune.plan import load_plan
+    from sigmatune.support.outputs import kind_of
+
+    if file is None or force or not file.is_file() or kind_of(file) != "plan":
+        return
+    tuned = False
+    with suppress(SigmaTuneError):  # a plan that cannot be read is no loss
+        tuned = bool(load_plan(file).evidence)
+    if tuned:
+        raise SigmaTuneError(f"{file} holds a tuned plan; write the untuned one to another file, or add --force.")
+
+
 def kept(work: Path) -> list[str]:
     """A sentence about the results in a run folder, if there are any; which of them apply is known once they are needed."""
     from sigmatune.support import card

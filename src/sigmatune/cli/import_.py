@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sigmatune.cli.already import check_tuned
 from sigmatune.cli.common import load_model, may_write
 from sigmatune.cli.schedule import noise_path
 from sigmatune.cli.shared_options import Force
@@ -62,6 +63,8 @@ def import_(
             raise SigmaTuneError(f"{source}: {error}") from None
     if plan.path is None and given_path is not None:
         plan = plan.with_notes(path=given_path.spec())
+    if not plan.evidence:
+        check_tuned(out, force=force)
     plan.save(out, force=force)
     print(f"{plan.steps} steps, {plan.calls} calls, {plan.solver}; written to {out}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sigmatune.cli.already import check_tuned
 from sigmatune.cli.common import load_model, may_write
 from sigmatune.cli.data_options import DataOptions
 from sigmatune.cli.shared_options import Force, JsonForTable, SolverOption, SpectralData, Values
@@ -55,6 +56,7 @@ def schedule(
     from sigmatune.support.files import write_text
 
     may_write((out, "schedule"), (plan, "rule" if per_image else "plan"), model=model, inputs=[data], force=force)
+    check_tuned(plan, force=force)
     if bool(family) == bool(by_option):
         raise SigmaTuneError(
             "give one family, either as the argument or by --family; `sigmatune schedule list` names them."
