@@ -168,5 +168,6 @@ def shown(progress: Shown, title: str, *, estimate: CostEstimate | None = None) 
     """
     if progress is True and estimate is not None and estimate.seconds >= LONG:
         say(f"{title}: {'; '.join([estimate.sentence, *estimate.notes])}")
-    with shown_plainly(progress, title, seconds=None if estimate is None else estimate.seconds) as report:
+    known = {} if estimate is None else {"seconds": estimate.seconds, "limit": estimate.limit}
+    with shown_plainly(progress, title, **known) as report:
         yield report

@@ -58,6 +58,7 @@ class Overall:
 
     Args:
         seconds: The estimate of the whole job; None for none.
+        limit: Seconds after which the job ends, however much is done.
         clock: Seconds that only grow.
 
     Attributes:
@@ -65,8 +66,13 @@ class Overall:
         what: The present stage.
     """
 
-    def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.seconds, self.clock, self.began = seconds, clock, clock()
+    def __init__(
+        self,
+        seconds: float | None = None,
+        limit: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.seconds, self.limit, self.clock, self.began = seconds, limit, clock, clock()
         self.share, self.what = 0.0, ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -86,7 +92,7 @@ class Overall:
         if self.seconds is None and self.share < KNOWN:
             return None
         whole = (prior * (self.seconds or 0.0) + self.elapsed) / (prior + self.share)
-        return (1 - self.share) * whole
+        return max(min((1 - self.share) * whole, self.limit - self.elapsed), 0.0)
 
     @property
     def time_left(self) -> str:
@@ -147,23 +153,26 @@ def stage(what: str, done: int, total: int) -> str:
 
 
 @contextmanager
-def shown(progress: Shown, title: str, *, seconds: float | None = None) -> Iterator[Progress]:
+def shown(
+    progress: Shown, title: str, *, seconds: float | None = None, limit: float = float("inf")
+) -> Iterator[Progress]:
     """Shows the progress of a job while the block runs, and yields the function that moves it.
 
     Args:
         progress: What the caller asked for.
         title: What the job is, such as "tuning".
         seconds: An estimate of the whole job.
+        limit: Seconds after which the job ends, however much is done.
     """
     if not progress:
         yield quiet
     elif callable(progress):
         yield progress
     elif console().is_terminal or console().is_jupyter:
-        with _bar(title, Overall(seconds)) as report:
+        with _bar(title, Overall(seconds, limit)) as report:
             yield report
     else:
-        yield _Lines(title, Overall(seconds))
+        yield _Lines(title, Overall(seconds, limit))
 
 
 def quiet(what: str, done: int, total: int) -> None:

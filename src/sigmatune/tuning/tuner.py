@@ -271,6 +271,7 @@ class _Tuning:
             least = forecast(bench, [n], solver=self.solver, stages=self.names, budget=Budget(), least=True)
             shared = bench.spent("reference")  # the references of tuning and validation, and the surrogate's path
             if not allowance.pays(max(sum(least.values()) - shared, 0)):
+                bench.progress(f"{count} steps: defaults", 1, 1)
                 rival = cheapest(bench, count, self.solver, seconds=allowance.seconds)
                 return untested(bench, rival)
         for split in ("tuning", "validation"):
