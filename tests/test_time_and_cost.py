@@ -69,7 +69,7 @@ def test_the_share_never_falls_and_the_time_left_starts_at_the_estimate():
         shares.append(overall.share)
     assert shares == [0.2, 0.2, 0.5, 0.5]
     assert overall.left == pytest.approx(0.5 * (10 + 40) / 0.6)
-    limited = Overall(100, limit=60, clock=lambda: now)  # it began at 40
+    limited = Overall(1000, limit=60, clock=lambda: now)  # it began at 40
     limited("stage", 1, 10)
     assert limited.left == pytest.approx(60)
     now = 90
