@@ -146,3 +146,22 @@ def test_the_page_names_the_leaders_shows_images_and_no_raw_json(model):
     assert text.count("data:image/png") == 2
     assert "&quot;" not in text.partition("<h2>What the figures are</h2>")[2], "a table, not JSON"
     assert "<script" not in text
+
+
+def test_entries_of_one_number_of_calls_are_drawn_in_order_and_those_of_several_as_curves(model):
+    from sigmatune.report.leaderboard_charts import MOST, charts
+
+    rows = [row(f"s{i}", 1.0 + i, 0.1, model_plan=plan(model)) for i in range(MOST + 3)]
+    fields = to_dict(rows, model, source="x", n=8, seed=0)["rows"]
+    title, drawn = charts(fields)
+    assert title == "Quality at 4 calls"
+    names = [f"s{i}, euler" for i in range(MOST + 3)]
+    places = [drawn.find(f">{name}<") for name in names[:MOST]]
+    assert places == sorted(places)
+    assert -1 not in places
+    assert all(f">{name}<" not in drawn for name in names[MOST:])
+    assert f"The best {MOST} of {MOST + 3}" in drawn
+    assert "table has all" not in charts(fields[:3])[1]
+    title, drawn = charts([*fields[:2], {**fields[2], "calls": 8, "name": "s0"}])
+    assert title == "Quality against calls"
+    assert "<h3>euler</h3>" in drawn

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sigmatune import __version__
 from sigmatune.report import inline_images as pictures
-from sigmatune.report.charts import MARKS, short
 from sigmatune.report.html import p, table
+from sigmatune.report.leaderboard_charts import charts, plain, title
 from sigmatune.report.style import STYLE
-from sigmatune.report.svg import DEFAULT, OTHER, PLAN, chart, end_labels, log_ticks
 
 if TYPE_CHECKING:
     import torch
-    from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 Values = tuple[float, float]
@@ -38,20 +36,20 @@ def page(
     """
     rows: Sequence[Row] = leaderboard["rows"]
     first = [*rows[0]["figures"], *_errors(rows)[:1]]
-    title = f"{leaderboard['source']}: which schedule for few calls"
+    what_for = f"{leaderboard['source']}: which schedule for few calls"
     verdicts = f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in leaderboard['verdict'])}</ul>"
     shown = _images(images, values)
-    charts = "".join(_chart(rows, solver, i) for i, solver in enumerate(dict.fromkeys(row["solver"] for row in rows)))
+    heading, drawn = charts(rows)
     what = f"{leaderboard['n']:,} images per entry, from the same noises (seed {leaderboard['seed']})"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(title)} - SigmaTune</title>\n'
+        f'<meta name="generator" content="sigmatune/leaderboard">\n<title>{escape(what_for)} - SigmaTune</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(title)}</h1>\n"
-        f'<p class="lead">{escape(what)}, ranked by {escape(_title(first[0]))}.{escape(_second(rows))}</p>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body><main>\n<h1>{escape(what_for)}</h1>\n"
+        f'<p class="lead">{escape(what)}, ranked by {escape(title(first[0]))}.{escape(_second(rows))}</p>\n'
         f"<section><h2>The verdict</h2>{p(headline(rows), 'big')}{verdicts}</section>\n{shown}"
-        f"<section><h2>Quality against calls</h2>{charts}"
+        f"<section><h2>{heading}</h2>{drawn}"
         f"{p(BARS, 'note')}"
         f"</section>\n<section><h2>All figures</h2>{_table(rows)}</section>\n"
         f"<section><h2>What the figures are</h2>{_settings(first)}</section>\n"
@@ -78,53 +76,6 @@ def _second(rows: Sequence[Row]) -> str:
     )
 
 
-def _title(figure: Mapping[str, Any]) -> str:
-    return f"{figure['name']} in {figure['settings']['space']} ({figure['better']} is better)"
-
-
-def _chart(rows: Sequence[Row], solver: str, number: int) -> str:
-    """One chart per solver: the best curve strong, that of the front blue, the others grey with marks."""
-    curves: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["solver"] == solver:
-            curves.setdefault(row["name"], []).append(row)
-    for points in curves.values():
-        points.sort(key=lambda row: row["calls"])
-    sign = 1 if rows[0]["figures"][0]["better"] == "lower" else -1
-    best = min(curves, key=lambda name: sign * curves[name][-1]["figures"][0]["value"])
-    positive = all(row["figures"][0]["low"] > 0 for row in rows)
-
-    def draw(figure: Figure, narrow: bool) -> None:  # noqa: FBT001 (the argument of a chart's drawing)
-        axis = figure.add_subplot()
-        ends = []
-        for i, (name, points) in enumerate(curves.items()):
-            colour = PLAN if name == best else DEFAULT if any(row["pareto"] for row in points) else OTHER
-            x = [row["calls"] for row in points]
-            y = [row["figures"][0]["value"] for row in points]
-            bars = [[row["figures"][0][k] for row in points] for k in ("low", "high")]
-            spans = [[v - b for v, b in zip(y, bars[0], strict=True)], [b - v for v, b in zip(y, bars[1], strict=True)]]
-            width = 2.4 if name == best else 1.2
-            axis.errorbar(x, y, spans, color=colour, linewidth=width, marker=MARKS[i % len(MARKS)], markersize=5)
-            ends.append(((x[-1], y[-1]), _plain(name), colour))
-        axis.set(
-            xlabel="network calls per image",
-            ylabel=f"{rows[0]['figures'][0]['name']}, {rows[0]['figures'][0]['settings']['space']}",
-        )
-        axis.set_xscale("log")
-        if positive:
-            axis.set_yscale("log")
-            log_ticks(axis, *axis.get_ylim())
-        calls = sorted({row["calls"] for points in curves.values() for row in points})
-        axis.set_xticks(calls, [str(c) for c in calls])
-        axis.set_xticks([], minor=True)
-        axis.grid(axis="y")
-        axis.margins(x=0.03)
-        end_labels(figure, axis, ends, narrow=narrow)
-
-    label = f"{_title(rows[0]['figures'][0])} against network calls with {solver}, for {len(curves)} schedules."
-    return f'<h3>{escape(solver)}</h3><div class="chart">{chart(draw, (400, 420), f"solver{number}", label)}</div>'
-
-
 def _table(rows: Sequence[Row]) -> str:
     named, errors = [f"{f['name']} {f['settings']['space']}" for f in rows[0]["figures"]], _errors(rows)
     if errors:
@@ -136,7 +87,7 @@ def _table(rows: Sequence[Row]) -> str:
         if errors:
             figures.insert(1, _cell(row["paired"]) if row["paired"] else "-")
         star = " (front)" if row["pareto"] else ""
-        cells = [str(row["calls"]), escape(_plain(row["name"])) + star, escape(row["solver"]), *figures]
+        cells = [str(row["calls"]), escape(plain(row["name"])) + star, escape(row["solver"]), *figures]
         lines.append(("own" if row["pareto"] else "", cells))
     note = "Marked rows are the Pareto front: no other entry is better with as few calls."
     whys = dict.fromkeys(row["unpaired"] for row in rows if row.get("unpaired"))
@@ -186,7 +137,7 @@ def headline(rows: Sequence[Row]) -> str:
     first = {budget: next(row for row in rows if row["budget"] == budget) for budget in budgets}
     wins: dict[str, list[int]] = {}
     for budget, row in first.items():
-        wins.setdefault(f"{_plain(row['name'])} with {row['solver']}", []).append(budget)
+        wins.setdefault(f"{plain(row['name'])} with {row['solver']}", []).append(budget)
     leads = [f"{name} at {', '.join(map(str, won))} calls" for name, won in wins.items()]
     said = f"Best: {'; '.join(leads[:3])}" + (f"; {len(leads) - 3} more" if len(leads) > 3 else "")
     against = [b for b, row in first.items() if not _nearest(row, [other for other in rows if other["budget"] == b])]
@@ -197,11 +148,6 @@ def _nearest(row: Row, others: Sequence[Row]) -> bool:
     """Whether an entry also has the smallest paired error of its budget, as far as errors are known."""
     known = [other["paired"]["value"] for other in others if other.get("paired")]
     return not known or (bool(row.get("paired")) and row["paired"]["value"] <= min(known))
-
-
-def _plain(name: str) -> str:
-    """A schedule's name in brief; of the model's own default in words, because marks mean something else in tables."""
-    return short(name).replace("*", " (the model's own)")
 
 
 def _images(images: Sequence[tuple[str, torch.Tensor]], values: Values) -> str:
