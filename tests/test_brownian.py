@@ -113,7 +113,7 @@ def correlation(solver, kind, steps=(20, 40)):
     covariances = np.array([a * np.geomspace(0.3, 0.0003, 8) @ a.T for a in axes])
     model = GaussianMixture(np.full(6, 1 / 6), rng.normal(size=(6, 8)) * 0.4, covariances, SD)
     plans = [compile_plan(build("karras", n, SD), solver, model) for n in steps]
-    first, second = (sample(model, plan, 100, micro_batch=100, noise=kind).flatten(1) for plan in plans)
+    first, second = (sample(model, plan, 48, micro_batch=48, noise=kind).flatten(1) for plan in plans)
     return float(torch.corrcoef(torch.stack([(x - x.mean(dim=0)).flatten() for x in (first, second)]))[0, 1])
 
 

@@ -24,7 +24,7 @@ from sigmatune.schedules import build
 from sigmatune.solvers import SOLVERS
 from sigmatune.statistics.sliced import sliced_wasserstein
 from sigmatune.support.errors import SigmaTuneError
-from sigmatune.tuning import TuningSettings, Workbench, followed_modes, tune, tune_on
+from sigmatune.tuning import TuningSettings, Workbench, followed_modes, stages, tune, tune_on
 from sigmatune.tuning import gaussian_optimum as spectral
 from sigmatune.tuning.blackbox import SearchSpace, _objective
 from sigmatune.tuning.budget import Allowance, Budget
@@ -396,8 +396,9 @@ def proposed(bench, name, solver="euler", steps=4):
 
 
 @pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if not stage.coefficients])
-def test_every_stage_minimises_the_measure_of_its_workbench(name):
+def test_every_stage_minimises_the_measure_of_its_workbench(name, monkeypatch):
     """On exact data with a spectrum: better by its own measure than what the other measure has it propose."""
+    monkeypatch.setattr(stages, "TRAJECTORY_GRID", 20)
     pair = {measure: shared_bench(measure) for measure in ("rms", "whitened")}
     plans = {measure: proposed(bench, name) for measure, bench in pair.items()}
     gained = []
@@ -410,8 +411,9 @@ def test_every_stage_minimises_the_measure_of_its_workbench(name):
 
 @pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.coefficients])
 @pytest.mark.parametrize("measure", ["rms", "whitened"])
-def test_stages_that_move_coefficients_lower_the_measures_error(name, measure):
+def test_stages_that_move_coefficients_lower_the_measures_error(name, measure, monkeypatch):
     """Their plans come so near to the exact solution that nothing but when the descent ends tells them apart."""
+    monkeypatch.setitem(stages.ITERATIONS, name, 12)
     bench = shared_bench(measure)
     static = proposals(STAGES["static"], Task(bench, Goal(4, "euler"), (), Allowance(bench, Budget()), 0))
     assert bench.score(proposed(bench, name), "validation") < min(bench.scores(static, "validation")) - 0.5
