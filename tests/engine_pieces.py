@@ -1,4 +1,7 @@
-"""What the engines' tests run: a model by its import path, pieces that say where they ran, and an engine without processes."""
+"""What the engines' tests run: a model by its import path, pieces that say where they ran, and an engine without processes.
+
+Every worker imports this file, so it leaves torch to those that load a model.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-
-import torch
 
 from sigmatune.support.engine import Engine
 from sigmatune.support.errors import SigmaTuneError
@@ -52,7 +53,7 @@ def shrunk(x, sigma):
 def two_modes(x, sigma):
     """A denoiser of pixels from 0.5 N(-1, 0.01) + 0.5 N(1, 0.01), each on its own."""
     square = sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2
-    return (0.01 * x + square * torch.tanh(x / (0.01 + square))) / (0.01 + square)
+    return (0.01 * x + square * (x / (0.01 + square)).tanh()) / (0.01 + square)
 
 
 def offset():

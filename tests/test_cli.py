@@ -198,7 +198,7 @@ def test_the_demo_names_its_files_after_the_model_and_keeps_to_its_folder(
     from sigmatune.workflows import demo
 
     monkeypatch.setattr(demo, "SMALL", TuningSettings(8, 8, 8, 2, reference_steps=16))
-    monkeypatch.setattr(demo, "SMALL_BUDGET", 1000)
+    monkeypatch.setattr(demo, "SMALL_BUDGET", 500)
     shutil.copytree(tiny, "mine")
     shares, second, shown = [], [], demo.run
 
