@@ -69,12 +69,7 @@ def test_what_cannot_travel_is_refused_with_what_to_do(tiny):
         st.load("engine_pieces:none", shape=(1, 4, 4))
 
 
-def test_the_local_engine_imports_no_ray():
-    code = (
-        "import sys, sigmatune.cli.bench, sigmatune.evaluation.leaderboard, sigmatune.tuning\n"
-        "from sigmatune.support.engine import engine; engine('local'); sys.exit('ray' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_an_engine_of_another_name_is_refused():
     with pytest.raises(SigmaTuneError, match="an engine is local, ray, or ray://host:10001, not 'slurm'"):
         engine("slurm")
 

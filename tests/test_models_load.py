@@ -53,11 +53,13 @@ def test_what_is_no_model_is_refused(source):
 
 
 def test_importing_and_drawing_leave_the_large_libraries_alone():
-    """Models need diffusers only for networks, and spectra scikit-learn only for fits."""
+    """Models need diffusers only for networks, spectra scikit-learn only for fits, and the local engine no Ray."""
     code = (
         "import sys, sigmatune.models, sigmatune.models.analytic; from sigmatune.models.bundled import bundled_folder; "
         "from sigmatune.spectra.mixture import Mixture; Mixture.load(bundled_folder('digits') / 'spectra.json').draw(0, [1]); "
-        "sys.exit(bool({'diffusers', 'sklearn'} & set(sys.modules)))"
+        "assert not {'diffusers', 'sklearn'} & set(sys.modules); "
+        "import sigmatune.cli.bench, sigmatune.evaluation.leaderboard, sigmatune.tuning; "
+        "from sigmatune.support.engine import engine; engine('local'); assert 'ray' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -165,7 +165,12 @@ def test_exports_come_back(name, file, sets, known):
     known["sd"].path.check(plan.schedule.sigmas[:-1])
 
 
-TUNE = "import make_processor_files as m, pathlib, sys; m.tuned(m.models()['vp'], store=pathlib.Path(sys.argv[1]))"
+TUNE = """
+import pathlib, sys
+import make_processor_files as made
+from sigmatune.noise import vp
+made.tuned(made.exact(vp()), store=pathlib.Path(sys.argv[1]))
+"""
 
 
 def test_a_run_folder_serves_every_processor(known, tmp_path):

@@ -38,10 +38,7 @@ SOLVER = {  # of each model's plan
 
 def models() -> dict[str, Any]:
     """An exact model on every kind of noise path, and the bundled network of digits."""
-    import numpy as np
-
     from sigmatune.models import load
-    from sigmatune.models.analytic import GaussianSpectrum
     from sigmatune.models.scheduler_config import read_process
     from sigmatune.noise import VE, Flow, Narrowed, vp
 
@@ -58,13 +55,20 @@ def models() -> dict[str, Any]:
         "narrowed": Narrowed(vp(), 0.05, vp().sigma_max),
         "whole": vp(),
     }
-    models: dict[str, Any] = {}
-    for name, path in paths.items():
-        f = np.fft.fftfreq(4) * 4
-        power = np.maximum(np.hypot(f[:, None], f[None, :]), 0.5) ** -2.0
-        models[name] = GaussianSpectrum(power / power.mean() / 4, (1, 4, 4), path)
+    models: dict[str, Any] = {name: exact(path) for name, path in paths.items()}
     models["whole"].integer_time = True
     return {**models, "digits": load("digits")}
+
+
+def exact(path: Any) -> Any:
+    """An exact model on a noise path."""
+    import numpy as np
+
+    from sigmatune.models.analytic import GaussianSpectrum
+
+    f = np.fft.fftfreq(4) * 4
+    power = np.maximum(np.hypot(f[:, None], f[None, :]), 0.5) ** -2.0
+    return GaussianSpectrum(power / power.mean() / 4, (1, 4, 4), path)
 
 
 def model_of(name: str, known: Mapping[str, Any]) -> Any:
