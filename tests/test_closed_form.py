@@ -159,8 +159,8 @@ def test_optima_are_valid_schedules_that_beat_the_published_ones(name, path):
 
 
 def test_a_regulariser_smooths_and_costs_a_little():
-    plain = optimal("dpmpp2m", 5, LARGE, VE())
-    smooth = optimal("dpmpp2m", 5, LARGE, VE(), regulariser=Regulariser(smoothness=1.0))
+    plain = optimal("dpmpp2m", 8, LARGE, VE())
+    smooth = optimal("dpmpp2m", 8, LARGE, VE(), regulariser=Regulariser(smoothness=1.0))
     roughness = [np.square(np.diff(np.log(s.sigmas[:-1]), n=2)).mean() for s in (plain, smooth)]
     assert roughness[1] < roughness[0]
     assert error("dpmpp2m", plain.sigmas, LARGE) <= error("dpmpp2m", smooth.sigmas, LARGE)
