@@ -447,7 +447,7 @@ def test_latents_are_shown_as_the_images_that_they_decode_to(undrawn, monkeypatc
     """Latents of three channels are no images either."""
     prompts = {"prompts": ["a red cat", "a blue dog", "a green bird"], "guidance": 1.0}
     model = load(sd15(), **prompts) if channels == 4 else load(ldm())
-    bench, plan = tuned(model, 4, settings=TuningSettings(4, 4, 8, 1, reference_steps=8, micro_batch=4))
+    bench, plan = tuned(model, 2, settings=TuningSettings(4, 4, 8, 1, reference_steps=8, micro_batch=4))
     found = measure(bench, [plan], rows=8)
     assert found.shape == (channels, 8, 8)
     assert found.image_shape == (3, 16, 16)
