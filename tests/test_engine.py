@@ -252,10 +252,10 @@ def data(tmp_path, light):
 
 
 @pytest.fixture
-def digits(tmp_path):
+def network(tmp_path, tiny):
     """The same for a network, on whose rounding the size of a batch has an influence."""
     np.savez(tmp_path / "data.npz", images=noise_pictures(60, shape=(8, 8, 1)))
-    model = st.load("digits")
+    model = st.load(tiny)
     for name, steps, solver in (("short", 3, "ancestral"), ("plan", 2, "euler")):
         plan = st.compile_plan(st.build_schedule("karras", steps, model.path), solver, model)
         plan.save(tmp_path / f"{name}.json")
@@ -332,21 +332,21 @@ def without_seconds(file):
 
 
 @pytest.mark.slow
-def test_a_fine_tuning_is_the_same(on_ray, run, digits, little_pictures, monkeypatch):
+def test_a_fine_tuning_is_the_same(on_ray, run, network, tiny, little_pictures, monkeypatch):
     monkeypatch.setattr("sigmatune.workflows.finetune.FinetuneSettings", partial(FinetuneSettings, noises=SMALL))
     for name in ("local", "ray"):
-        code, _, err = run("finetune", "digits", "--data", "data.npz", "--plan", "plan.json", "--rounds", 1, "--images", 8,
+        code, _, err = run("finetune", tiny, "--data", "data.npz", "--plan", "plan.json", "--rounds", 1, "--images", 8,
                            "--batch", 8, "--method", "static", "--pictures", little_pictures, "--device", "cpu",
                            "--engine", name, "-o", name)  # fmt: skip
         assert code == 0, err
-    assert without_seconds(digits / "local/evidence.json") == without_seconds(digits / "ray/evidence.json")
+    assert without_seconds(network / "local/evidence.json") == without_seconds(network / "ray/evidence.json")
 
 
 @pytest.mark.slow
-def test_the_figures_of_2000_images_of_a_network_are_the_same(on_ray, run, digits):
+def test_the_figures_of_2000_images_of_a_network_are_the_same(on_ray, run, network, tiny):
     for name in ("local", "ray"):
-        assert run(*evaluation("short", name, 2000, "fd", model="digits"))[0] == 0
-    assert same(digits / "local.out.json", digits / "ray.out.json")
+        assert run(*evaluation("short", name, 2000, "fd", model=str(tiny)))[0] == 0
+    assert same(network / "local.out.json", network / "ray.out.json")
 
 
 def test_a_leaderboard_is_the_same(on_ray, run, data):

@@ -17,6 +17,17 @@ from visitor import SHOTS, visit
 
 pytestmark = pytest.mark.browser
 
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Reports of few measurements and without charts: what they hold is the matter of test_report.py."""
+    if not SHOTS:
+        for chart in ("charts.chart", "stepwise_section._chart"):
+            monkeypatch.setattr(f"sigmatune.report.{chart}", lambda *_: "")
+        monkeypatch.setattr("sigmatune.report.measurements.BUDGETS", (4,))
+        monkeypatch.setattr("sigmatune.report.GLANCE_STEPS", 8)
+
+
 TABS = ("Explore", "Tune", "Compare", "Frequencies", "Keep")
 
 
@@ -192,7 +203,9 @@ def test_what_is_wrong_is_said_in_a_sentence(browser, address, tmp_path, monkeyp
         assert page.is_visible("#keep-message .problem")  # nothing that follows erases it
 
 
-def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(browser, address, run, tmp_path, monkeypatch):
+def test_a_tuning_is_cancelled_and_another_at_once_comes_to_its_end(
+    browser, address, run, brief, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tuning_task, "REPORT_ROWS", 2)
     with (
         visit(browser, address) as visitor,
@@ -269,7 +282,7 @@ def decoded(address: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*images cannot fill")
-def test_plans_are_compared_ranked_and_filmed(browser, address, tmp_path, monkeypatch):
+def test_plans_are_compared_ranked_and_filmed(browser, address, brief, tmp_path, monkeypatch):
     with visit(browser, address, link="?model=digits&calls=4&noises=4") as visitor:
         page = visitor.page
         visitor.ready()
