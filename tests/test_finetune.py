@@ -16,7 +16,7 @@ from diffusers import UNet2DModel
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-import training as tiny
+import training as small
 from little import PICTURES, little_work
 from sigmatune import compile_plan, load, load_plan, sample
 from sigmatune.cli import app
@@ -81,7 +81,7 @@ def data(tmp_path_factory):
 def conditional(tmp_path_factory) -> Path:
     """A network that is told classes and ends, as our trainer saves it."""
     folder = tmp_path_factory.mktemp("conditional")
-    return train(tiny.recipe(), folder / "run", source=tiny.written(folder), device="cpu")
+    return train(small.recipe(), folder / "run", source=small.written(folder), device="cpu")
 
 
 # ----------------------------------------------------------------------------------------------------------------- the loss
@@ -142,7 +142,7 @@ def test_levels_are_drawn_alike_and_weighed_and_a_share_is_taken_elsewhere():
 
 def test_training_on_levels_helps_there(tmp_path, conditional):
     start = Trainable.of(conditional)
-    values, labels = tiny.images()
+    values, labels = small.images()
     images = Pictures(torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels), start.classes)
     levels = Levelled(np.array([5.0, 1.0, 0.3]), np.ones(3))
     settings = QUICK.model_copy(update={"images": 60 * QUICK.batch, "rate": 2e-3})
@@ -192,7 +192,7 @@ def test_a_network_that_is_saved_as_it_is_predicts_the_same(tmp_path, conditiona
 def test_a_conditional_network_is_told_classes_and_its_usual_ends(tmp_path, conditional):
     start = Trainable.of(conditional)
     assert isinstance(start.model, ConditionalDenoiser)
-    values, labels = tiny.images()
+    values, labels = small.images()
     names = [start.classes[i] for i in labels]
     images = Pictures(torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels), start.classes)
     objective = objective_of(start, images, Levelled(np.array([1.0, 0.1]), np.ones(2)))
@@ -216,18 +216,28 @@ REPORTED = []
 """What the run of the fixture ``done`` reported."""
 
 
-def run(folder: Path, data: ReferenceData, progress=None, **settings) -> object:
-    chosen = FinetuneSettings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
-    model = load("digits")
-    job = FinetuneJob("digits", pictures(400), folder, data, chosen, device="cpu", progress=progress)
-    return finetune(job, plan_for(model))
+@pytest.fixture(scope="module")
+def network(tiny) -> Path:
+    """The folder of an untrained network for images like the digits, whose step takes a small part of the time."""
+    return tiny
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, data):
+def old(network):
+    return load(network)
+
+
+def run(source: Path, folder: Path, data: ReferenceData, progress=None, **settings) -> object:
+    chosen = FinetuneSettings(rounds=2, training=QUICK, noises=NOISES, budget=600, save=5, **settings)
+    job = FinetuneJob(source, pictures(400), folder, data, chosen, device="cpu", progress=progress)
+    return finetune(job, plan_for(load(source)))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, network, data):
     folder = tmp_path_factory.mktemp("finetune") / "run"
     with little_work(pictures=True):
-        return folder, run(folder, data, lambda *report: REPORTED.append(report), method="discretisation")
+        return folder, run(network, folder, data, lambda *report: REPORTED.append(report), method="discretisation")
 
 
 def test_one_progress_is_that_of_all_rounds_and_the_verdict(done):
@@ -241,7 +251,7 @@ def test_one_progress_is_that_of_all_rounds_and_the_verdict(done):
     assert shares[-1] == pytest.approx(1)
 
 
-def test_rounds_take_turns_and_pictures_judge(done, data, digits):
+def test_rounds_take_turns_and_pictures_judge(done, data):
     folder, found = done
     evidence = json.loads((folder / "evidence.json").read_text())
     assert evidence["verdict"].startswith("gain" if evidence["gain"] else "no gain")
@@ -274,7 +284,7 @@ def test_rounds_take_turns_and_pictures_judge(done, data, digits):
 
 
 @pytest.mark.parametrize("distil", [0, 3])
-def test_the_total_is_what_the_network_did(tmp_path, distil):
+def test_the_total_is_what_the_network_did(tmp_path, network, old, distil):
     """Rows are counted in the network itself; images that two verdicts share count once, a teacher in full."""
     rows = {True: 0, False: 0}
 
@@ -283,16 +293,14 @@ def test_the_total_is_what_the_network_did(tmp_path, distil):
             rows[module.training] += len(args[0])
 
     settings = FinetuneSettings(rounds=1, training=QUICK, noises=NOISES, save=5, method=KEEP, distil=distil)
-    job = FinetuneJob("digits", pictures(400), tmp_path / "run", compared(tmp_path / "kept"), settings, device="cpu")
+    job = FinetuneJob(network, pictures(400), tmp_path / "run", compared(tmp_path / "kept"), settings, device="cpu")
     counting = torch.nn.modules.module.register_module_forward_hook(count)
     try:
         with little_work(pictures=True):
-            spent = finetune(job, plan_for(load("digits"))).plan.cost["network_evaluations"]
+            spent = finetune(job, plan_for(old)).plan.cost["network_evaluations"]
     finally:
         counting.remove()
-    estimate = finetune_estimate(
-        load("digits"), plan_for(load("digits")), settings, ImageNumbers(400, 16, 64), each=1.0
-    )
+    estimate = finetune_estimate(old, plan_for(old), settings, ImageNumbers(400, 16, 64), each=1.0)
     assert rows[True] == QUICK.images
     assert (
         3 * rows[True]
@@ -319,16 +327,16 @@ def test_a_gain_is_beyond_noise_in_one_space_and_a_loss_in_none(spans, gain):
     assert ImageVerdict(found).gain == gain
 
 
-def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, digits):
+def test_a_gain_is_a_new_folder_and_its_plan_and_no_gain_is_none(done, old):
     folder, found = done
     plan = load_plan(folder / "plan.json")
     if found.evidence["gain"]:
         new = load(str(folder / "model"))
-        assert plan.fingerprint == new.fingerprint() != digits.fingerprint()
+        assert plan.fingerprint == new.fingerprint() != old.fingerprint()
         assert digest_of(folder / "model") == digest_of(folder / "round-2" / "training" / "model")
     else:
         assert not (folder / "model").exists()
-        assert plan.fingerprint == digits.fingerprint()
+        assert plan.fingerprint == old.fingerprint()
     assert plan.evidence["verdict"] == found.evidence["verdict"]
 
 
@@ -344,27 +352,27 @@ def test_bad_weights_are_no_gain(tmp_path, data, digits, little_pictures):
     assert found.plan.schedule.sigmas.tolist() == plan_for(digits).schedule.sigmas.tolist()
 
 
-def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, data, little_pictures):
+def test_a_run_that_is_done_is_gone_on_with_and_another_one_is_refused(done, network, data, little_pictures):
     folder, found = done
     before = digest_of(folder)
-    again = run(folder, data, method="discretisation")
+    again = run(network, folder, data, method="discretisation")
     after = digest_of(folder)
     assert {name for name in after if before.get(name) != after[name]} <= {"evidence.json", "plan.json"}  # seconds
     assert again.plan.schedule.sigmas.tolist() == found.plan.schedule.sigmas.tolist()
     with pytest.raises(SigmaTuneError, match="holds another fine-tuning"):
-        run(folder, data, method=KEEP)
+        run(network, folder, data, method=KEEP)
 
 
-def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, digits, little_pictures):
+def test_distillation_and_adapters_run_through_the_same_rounds(tmp_path, data, network, old, little_pictures):
     settings = FinetuneSettings(
         rounds=1, training=QUICK.model_copy(update={"images": 64}), noises=NOISES, method=KEEP, distil=4, lora=2
     )
-    job = FinetuneJob("digits", pictures(100), tmp_path / "run", data, settings, device="cpu")
-    found = finetune(job, plan_for(digits))
+    job = FinetuneJob(network, pictures(100), tmp_path / "run", data, settings, device="cpu")
+    found = finetune(job, plan_for(old))
     told = found.evidence["rounds"][0]
     assert told["loss"]["first"] == pytest.approx(1.0, rel=0.5)  # in units of what the undistilled network misses
     assert (tmp_path / "run" / "round-1" / "training" / "adapter" / "adapter_config.json").is_file()
-    assert load(str(tmp_path / "run" / "round-1" / "training" / "model")).fingerprint() != digits.fingerprint()
+    assert load(str(tmp_path / "run" / "round-1" / "training" / "model")).fingerprint() != old.fingerprint()
 
 
 # ---------------------------------------------------------------------------------------------------------------- bad input
@@ -426,7 +434,9 @@ def test_other_models_are_refused():
 
 
 @pytest.mark.usefixtures("little_pictures")
-def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(tmp_path, data, digits, monkeypatch):
+def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(
+    tmp_path, data, network, old, monkeypatch
+):
     settings = FinetuneSettings(rounds=1, training=QUICK, noises=NOISES, method=KEEP, save=5)
     made = training_of_levels.Denoising.losses
 
@@ -434,11 +444,11 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(t
         return made(self, network, batch, seed) * (float("nan") if batch.step == 7 else 1.0)
 
     monkeypatch.setattr(training_of_levels.Denoising, "losses", broken)
-    job = FinetuneJob("digits", pictures(100), tmp_path / "run", data, settings, device="cpu")
+    job = FinetuneJob(network, pictures(100), tmp_path / "run", data, settings, device="cpu")
     with pytest.raises(
         SigmaTuneError, match=r"the loss became nan at step 8; the last good checkpoint is .*, of step 5"
     ):
-        finetune(job, plan_for(digits))
+        finetune(job, plan_for(old))
     assert not (tmp_path / "run" / "model").exists()
 
 
