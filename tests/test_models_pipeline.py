@@ -495,7 +495,7 @@ def test_tune_and_sample_on_the_command_line(run, folder, tmp_path, brief):
     code, _, err = run("sample", folder, "plan.json", "-n", 3, *options, "-o", "grid.png")
     assert code == 0, err
     for wrong, reason in (
-        (["--prompts", tmp_path / "none.txt"], "cannot read"),
+        (["--prompts", tmp_path / "none.txt"], "takes a text file with one prompt per line"),
         (["--labels", 1, 2], "takes prompts"),
     ):
         code, _, err = run("sample", folder, "plan.json", *wrong)

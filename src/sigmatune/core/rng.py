@@ -84,5 +84,6 @@ def noise(
         uniform = raw.astype(np.float64)
         uniform += 0.5  # of 52 bits, so that this is exact and neither 0 nor 1 (infinite normals) can occur
         uniform *= 2.0**-52
-        rows[first : first + len(part)] = torch.from_numpy(ndtri(uniform, out=uniform))
+        for row, normals in zip(rows[first : first + len(part)], ndtri(uniform, out=uniform), strict=True):
+            row.copy_(torch.from_numpy(normals))
     return rows.view(len(indices), *shape)
