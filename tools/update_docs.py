@@ -62,7 +62,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 SMALL = TuningSettings(tuning=8, validation=8, held_out=8, evaluations=5, reference_steps=8, micro_batch=8)
-PICTURES = 24
+PICTURES = 16
 
 GIVEN = """
 def my_denoiser(x, sigma):
