@@ -292,8 +292,7 @@ class Workbench:
     ) -> list[Array]:
         """Returns each digest of a plan's end points: from memory, from the store, or by sampling once."""
         self.check()
-        indices = self.settings.rows(split)[:rows]
-        name = self.name  # which looks at all weights
+        indices, name = self.settings.rows(split)[:rows], self.name  # which looks at all weights
         keys = [self._key(kind, plan, split, rows, name) for kind in digests]
 
         def sampled() -> list[Array]:
