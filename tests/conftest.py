@@ -164,13 +164,18 @@ def little_pictures():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """A diffusers pipeline folder with an untrained network of a few hundred weights, for commands that need any model."""
+    """A diffusers pipeline folder with an untrained network of a few hundred weights, for commands that need any model.
+
+    The weights are the same whatever ran before.
+    """
     import diffusers
 
     folder = tmp_path_factory.mktemp("tiny")
-    network = diffusers.UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(4,), norm_num_groups=2,
-        down_block_types=("DownBlock2D",), mid_block_type=None, up_block_types=("UpBlock2D",), add_attention=False,
-    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = diffusers.UNet2DModel(
+            sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(4,), norm_num_groups=2,
+            down_block_types=("DownBlock2D",), mid_block_type=None, up_block_types=("UpBlock2D",), add_attention=False,
+        )  # fmt: skip
     diffusers.DDIMPipeline(network, diffusers.DDIMScheduler(clip_sample=False)).save_pretrained(folder)
     return folder
