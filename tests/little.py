@@ -26,7 +26,7 @@ def little_work(*, pictures: bool = False) -> Iterator[None]:
     """Cuts trials, iterations and reference steps; with pictures also the fewest that the judge accepts, and its bootstrap."""
     with (
         mock.patch.object(TuningSettings.__init__, "__defaults__", defaults(reference_steps=8)),
-        mock.patch.object(guard, "MOST_REFERENCE_STEPS", 64),
+        mock.patch.object(guard, "MOST_REFERENCE_STEPS", 128),
         mock.patch.object(stages, "TRIALS", 2),
         mock.patch.object(stages, "TRAJECTORY_GRID", 12),
         mock.patch.dict(stages.ITERATIONS, dict.fromkeys(stages.ITERATIONS, 2)),

@@ -435,6 +435,20 @@ def test_a_plan_of_a_function_before_its_number_changed_is_another_models(kind, 
         sample(model, plan, 1)
 
 
+@pytest.mark.parametrize("how", ["in place", "through .data"])
+def test_a_weight_that_changes_between_two_measurements_is_noticed(how):
+    net = Net()
+    bench = Workbench(load(net, shape=SHAPE), QUICK)
+    plan = compile_plan(Schedule([80.0, 1.0, 0.0]), "euler", bench.model)
+    before, spent = bench.errors(plan, "tuning"), bench.spent("search")
+    assert (bench.errors(plan, "tuning") == before).all()
+    assert bench.spent("search") == spent > 0
+    moved(net, how)
+    with pytest.warns(PlanMismatch, match="another model"):
+        assert (bench.errors(plan, "tuning") != before).all()
+    assert bench.spent("search") == 2 * spent
+
+
 def test_modules_are_found_once_and_in_order():
     inner = Net()
     outer = torch.nn.Sequential(inner)
