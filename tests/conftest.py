@@ -145,21 +145,20 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
-def little():
+def little(monkeypatch):
     """Little work for what tunes: see :mod:`little`."""
-    from little import little_work
+    from little import lessen
 
-    with little_work():
-        yield
+    lessen(monkeypatch)
 
 
 @pytest.fixture
-def little_pictures():
+def little_pictures(monkeypatch):
     """Little work for what tunes and lets pictures judge."""
-    from little import PICTURES, little_work
+    from little import PICTURES, lessen
 
-    with little_work(pictures=True):
-        yield PICTURES
+    lessen(monkeypatch, pictures=True)
+    return PICTURES
 
 
 @pytest.fixture(scope="session")

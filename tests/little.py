@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from unittest import mock
+
+import pytest
 
 from sigmatune.evaluation import stochastic_guard as guard_of_pictures
 from sigmatune.tuning import TuningSettings, guard, stages
@@ -21,24 +22,26 @@ def defaults(**changed: int) -> tuple[object, ...]:
     return tuple(changed.get(field.name, field.default) for field in fields(TuningSettings))
 
 
+def lessen(patch: pytest.MonkeyPatch, *, pictures: bool = False) -> None:
+    """Cuts trials, iterations and reference steps; with pictures also the fewest that the judge accepts, and its bootstrap."""
+    patch.setattr(TuningSettings.__init__, "__defaults__", defaults(reference_steps=8))
+    patch.setattr(guard, "MOST_REFERENCE_STEPS", 128)
+    patch.setattr(stages, "TRIALS", 2)
+    patch.setattr(stages, "TRAJECTORY_GRID", 12)
+    for stage in stages.ITERATIONS:
+        patch.setitem(stages.ITERATIONS, stage, 2)
+    patch.setitem(spectral.STOP, "maxiter", 20)
+    patch.setattr(by_spectrum, "MOST", 30)
+    if pictures:
+        patch.setattr(judge, "LEAST", PICTURES)
+        patch.setattr(guard_of_pictures, "RESAMPLES", 60)
+        patch.setattr(finetune_round, "TABLE_IMAGES", 16)
+        patch.setattr(finetune_round, "TABLE_LEVELS", 6)
+
+
 @contextmanager
 def little_work(*, pictures: bool = False) -> Iterator[None]:
-    """Cuts trials, iterations and reference steps; with pictures also the fewest that the judge accepts, and its bootstrap."""
-    with (
-        mock.patch.object(TuningSettings.__init__, "__defaults__", defaults(reference_steps=8)),
-        mock.patch.object(guard, "MOST_REFERENCE_STEPS", 128),
-        mock.patch.object(stages, "TRIALS", 2),
-        mock.patch.object(stages, "TRAJECTORY_GRID", 12),
-        mock.patch.dict(stages.ITERATIONS, dict.fromkeys(stages.ITERATIONS, 2)),
-        mock.patch.dict(spectral.STOP, maxiter=20),
-        mock.patch.object(by_spectrum, "MOST", 30),
-    ):
-        if not pictures:
-            yield
-            return
-        with (
-            mock.patch.object(judge, "LEAST", PICTURES),
-            mock.patch.object(guard_of_pictures, "RESAMPLES", 60),
-            mock.patch.multiple(finetune_round, TABLE_IMAGES=16, TABLE_LEVELS=6),
-        ):
-            yield
+    """Little work for a block. A test takes the fixture instead, which undoes its patches in order with the test's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        lessen(patch, pictures=pictures)
+        yield
