@@ -165,3 +165,24 @@ def test_entries_of_one_number_of_calls_are_drawn_in_order_and_those_of_several_
     title, drawn = charts([*fields[:2], {**fields[2], "calls": 8, "name": "s0"}])
     assert title == "Quality against calls"
     assert "<h3>euler</h3>" in drawn
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_an_entry_is_drawn_at_its_value_with_its_interval(model, monkeypatch, narrow):
+    from matplotlib.figure import Figure as Drawing
+
+    from sigmatune.report import leaderboard_charts
+
+    rows = [row(f"s{i}", 1.0 + i, 0.1, width=0.01 + 0.01 * i, model_plan=plan(model)) for i in range(3)]
+    fields, drawing, drawn = to_dict(rows, model, source="x", n=8, seed=0)["rows"], Drawing(), []
+    fields[0]["figures"][0] |= {"low": 0.9, "high": 1.3}  # longer to the right
+    monkeypatch.setattr(leaderboard_charts, "chart", lambda draw, *_: drawn.append(draw) or "")
+    leaderboard_charts.charts(fields)
+    drawn[0](drawing, narrow)
+    axis = drawing.axes[0]
+    spans = [bar.get_segments()[0].tolist() for bar in axis.collections]
+    figures = [one["figures"][0] for one in fields]
+    assert spans == [[[pytest.approx(f["low"]), i], [pytest.approx(f["high"]), i]] for i, f in enumerate(figures)]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines]
+    assert points == [(f["value"], i) for i, f in enumerate(figures)]
+    assert axis.get_ylim()[0] > axis.get_ylim()[1], "the best on top"
