@@ -25,6 +25,7 @@ extensions = [
     "docstrings",
     "mathml",
     "registries",
+    "source_pages",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
