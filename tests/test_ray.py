@@ -48,7 +48,7 @@ def client(tmp_path_factory):
         build_light(tmp_path_factory.mktemp("light"))
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "",
                             "RAY_worker_niceness": "0",  # not 15, which waits for all other test processes
-                            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # a busy machine is no failure
+                            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "60",  # a busy machine is no failure
                             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "src")])}.items():  # fmt: skip
             patch.setenv(name, value)
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
