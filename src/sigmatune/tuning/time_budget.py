@@ -23,7 +23,9 @@ from sigmatune.tuning.workbench import Workbench
 SMALLER = (
     {"tuning": 16, "validation": 16, "held_out": 48, "reference_steps": 24},
     {"tuning": 16, "validation": 16, "held_out": 32, "reference_steps": 16},
+    {"tuning": 16, "validation": 16, "held_out": 24, "reference_steps": 16},
     {"tuning": 8, "validation": 8, "held_out": 16, "reference_steps": 16},
+    {"tuning": 8, "validation": 8, "held_out": 16, "reference_steps": 8},
     {"tuning": 8, "validation": 8, "held_out": 8, "reference_steps": 8},
     {"tuning": 8, "validation": 8, "held_out": 8, "reference_steps": 4},
     {"tuning": 4, "validation": 4, "held_out": 8, "reference_steps": 4},
