@@ -21,7 +21,7 @@ import sigmatune as st
 from sigmatune import PlanMismatch, SigmaTuneError
 from sigmatune.core.unrolled import rolled, unrolled
 from sigmatune.interop import exports, resolution, tables
-from sigmatune.interop.exports import TARGETS, to_comfyui
+from sigmatune.interop.exports import TARGETS, to_comfyui, to_sd_cpp
 from sigmatune.noise import VE, VP, Flow, vp
 from sigmatune.plan import Plan
 from sigmatune.plan import file as plan_file
@@ -29,6 +29,7 @@ from sigmatune.solvers import POSITION
 from tiny_pipelines import FAMILIES
 
 SD = vp("scaled_linear", beta_start=0.00085, beta_end=0.012)
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 OPTIONS = {"diffusers": {"prediction": "epsilon"}}
 LISTS = [name for name in TARGETS if name not in ("json", "diffusers")]
 STATED = [name for name in LISTS if name != "comfyui"]
@@ -55,7 +56,7 @@ def stated_in(text):
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "comfyui"])
 def test_export_then_import_is_the_identity(target, solver):
     plan = plan_on(SD, 7, solver)
-    if (target == "diffusers-stock" and solver != "euler") or (target, solver) == ("sd.cpp", "sde-dpmpp2m"):
+    if target == "diffusers-stock" and solver != "euler":
         with pytest.raises(SigmaTuneError, match="no sampler that computes"):
             exports.export(plan, target)
         return
@@ -559,3 +560,16 @@ def test_every_solver_is_either_exported_or_refused_with_the_reason():
                 assert len(refused) > 40
             elif target != "comfyui":
                 assert exports.load(text).coefficients.tobytes() == plan.coefficients.tobytes()
+
+
+def test_arguments_of_sd_cpp_state_eta_and_every_sampler_was_run_in_the_program():
+    for eta in (1.0, 0.5):
+        line = exports.export(plan_on(SD, 4, "dpmpp2s-ancestral", eta=eta), "sd.cpp").splitlines()[1]
+        assert line.startswith(f"--sampling-method dpm++2s_a --eta {eta} --steps 4 --sigmas ")
+    assert "--eta" not in exports.export(plan_on(SD, 4, "res-multistep"), "sd.cpp").splitlines()[1]
+    samplers = to_sd_cpp.SAMPLERS
+    rows = json.loads((RESULTS / "clients_stable_diffusion_cpp.json").read_text())["rows"]
+    run = {
+        model: {row["solver"] for row in rows if row["model"] == model and row["equal"]} for model in ("SD 1.5", "SD3")
+    }
+    assert run == {"SD 1.5": set(samplers.names), "SD3": set(samplers.on_flow())}

@@ -45,6 +45,7 @@ MAKERS = {
     "clients_k_diffusion": (clients.clients_table, "clients_k_diffusion"),
     "clients_a1111": (clients.clients_table, "clients_a1111"),
     "clients_forge": (clients.clients_table, "clients_forge"),
+    "clients_stable_diffusion_cpp": (clients.clients_table, "clients_stable_diffusion_cpp"),
     "clients_diffusers": (diffusers_client.clients_diffusers_table, "clients_diffusers"),
     "doctor": (images.doctor_table, "doctor"),
     "headline": (headline.headline_table, "headline"),

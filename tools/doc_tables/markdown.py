@@ -23,6 +23,6 @@ def markdown(head: list[str], rows: list[list[str]], note: str) -> str:
 
 
 def made_by(result: dict) -> str:
-    """When, on what and by which command."""
-    computer = result["machine"]
-    return f"Measured on {result['date']} with torch {computer['torch']} by `python {result['benchmark']}`."
+    """When, on what and by which command, or how by hand where a program had to be compiled."""
+    how = f"by `python {result['benchmark']}`" if "benchmark" in result else result["by_hand"]
+    return f"Measured on {result['date']} with torch {result['machine']['torch']} {how}."
