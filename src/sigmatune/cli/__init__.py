@@ -41,7 +41,7 @@ from sigmatune.support.errors import SigmaTuneError, sentence
 
 app = typer.Typer(
     name="sigmatune",
-    help="Give it a diffusion model and a budget of network calls; it returns the noise levels that use it best.",
+    help="Give it a diffusion model and a budget of network calls; it returns the noise levels that make the most of it.",
     context_settings={"help_option_names": ["-h", "--help"]},  # commands inherit it
     pretty_exceptions_enable=False,
 )

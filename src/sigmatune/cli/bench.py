@@ -78,7 +78,9 @@ def bench(
     size: ReferenceSize = 0,
     values: Values = "auto",
     seed: Seed = 0,
-    out: Path = typer.Option(Path("leaderboard.json"), "--out", "-o", help="JSON; a page, .html, goes beside it."),
+    out: Path = typer.Option(
+        Path("leaderboard.json"), "--out", "-o", help="JSON to write; an HTML page goes beside it."
+    ),
     run: FeaturesRun = None,
     keep: bool = typer.Option(False, "--keep", help="Keep the images, not only the features."),
     shard: Shard = "",

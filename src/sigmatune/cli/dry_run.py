@@ -22,8 +22,8 @@ CallSeconds = Annotated[
     float | None,
     typer.Option(
         "--call-seconds",
-        help="With --dry-run: seconds of a network evaluation of one image, instead of measuring a call; the model may then be "
-        "one that is not here.",
+        help="With --dry-run: seconds of a network evaluation of one image, instead of measuring a call; the model need "
+        "not be on this machine then.",
     ),
 ]
 

@@ -88,7 +88,7 @@ def evaluate(
 ) -> None:
     """Measure the quality of a plan's images: distances to data, with intervals, resumable.
 
-    With --against, a second plan runs on the same noises, all figures stand beside its own, and one verdict follows from them:
+    With --against, a second plan runs on the same noises, the table shows the figures of both, and they give one verdict:
     a gain is some figure significantly better and none worse. Unlike the error that `tune` reports, this also works for plans
     that add noise.
     """

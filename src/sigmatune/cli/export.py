@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write a plan for another program, with a line that states what its numbers mean.
 
-    Refused, with the reason, where the target cannot express the plan.
+    If the target cannot express the plan, the export is refused with the reason.
     """
     from sigmatune.interop.exports import TARGETS, remark
     from sigmatune.interop.exports import export as exported

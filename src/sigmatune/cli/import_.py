@@ -22,7 +22,10 @@ def import_(
     out: Path = typer.Option(Path("plan.json"), "--out", "-o", help="Plan file to write."),
     kind: str = typer.Option("", help="A bare list: ve (sigma) or flow (tau), after the shift, final 0 included."),
     model: str = typer.Option("", help="Bare lists and tables: use the noise path of this model."),
-    path: str = typer.Option("", help="Or name it: vp-linear, vp-scaled-linear, vp-cosine, edm, flow, flow:SHIFT."),
+    path: str = typer.Option(
+        "",
+        help="Bare lists and tables: use this noise path: vp-linear, vp-scaled-linear, vp-cosine, edm, flow, flow:SHIFT.",
+    ),
     solver: str = typer.Option("dpmpp2m", help="Bare lists and tables: the plan's solver."),
     steps: int = typer.Option(0, "--steps", "-N", help="Tables: this many steps instead of the table's own number."),
     gits: float = typer.Option(

@@ -79,7 +79,7 @@ def sample(
     seed: Seed = 0,
     micro_batch: MicroBatch = 0,
     noise: str = typer.Option(
-        "", help="Stochastic steps: noise by call, or by level, so that images survive other steps."
+        "", help="Stochastic solvers: noise by call, or by level, so that another number of steps keeps the images."
     ),
     device: Device = "auto",
     force: Force = False,

@@ -69,7 +69,9 @@ Size = Annotated[int, typer.Option("--size", help="Height and width in pixels; t
 
 TuningData = Annotated[
     str,
-    typer.Option("--data", help="For those: images whose spectrum they are tuned for; a bundled model has its own."),
+    typer.Option(
+        "--data", help="For such solvers: images whose spectrum they are tuned for; a bundled model has its own."
+    ),
 ]
 SamplingData = Annotated[
     str, typer.Option("--data", help="Images whose spectrum auto uses; a bundled model has its own.")
@@ -98,7 +100,9 @@ BenchReference = Annotated[
 ]
 TuningReference = Annotated[
     str,
-    typer.Option("--reference", help="For those: data or statistics to compare with; a bundled model has its own."),
+    typer.Option(
+        "--reference", help="For such solvers: data or statistics to compare with; a bundled model has its own."
+    ),
 ]
 TrainingReference = Annotated[
     str,
@@ -144,7 +148,7 @@ FeaturesRun = Annotated[Path | None, typer.Option("--run", help="Folder of featu
 
 JsonForTable = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 JsonForText = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-JsonOfFile = Annotated[bool, typer.Option("--json", help="Print that JSON instead of a table.")]
+JsonOfFile = Annotated[bool, typer.Option("--json", help="Print the JSON of --out instead of a table.")]
 JsonOfPlan = Annotated[bool, typer.Option("--json", help="Print the plan file's JSON instead of a summary.")]
 JsonOfEvidence = Annotated[bool, typer.Option("--json", help="Print the evidence as JSON instead of a summary.")]
 JsonOfCost = Annotated[

@@ -30,8 +30,12 @@ def spectrum(
     key: str = typer.Option("", help="Array of the .npz file."),
     layout: str = typer.Option("auto", help="Axes of an array: NHW, NHWC, NCHW or auto."),
     values: ValuesOrLatents = "auto",
-    window: str = typer.Option("", help="Window against the cross that edges cause: hann, cosine, tukey."),
-    dct: bool = typer.Option(False, "--dct", help="Cosine instead of Fourier transform: no edges."),
+    window: str = typer.Option(
+        "", help="Window against the cross that edges cause in the spectrum: hann, cosine, tukey."
+    ),
+    dct: bool = typer.Option(
+        False, "--dct", help="Cosine instead of Fourier transform, which needs no periodic edges."
+    ),
     order: int = typer.Option(1, help="Order of the solver for the proposed ends."),
     resolution: int = typer.Option(0, help="Also report what another resolution needs (short side in pixels)."),
     plan: Path | None = typer.Option(None, help="Plan file whose levels are compared with the training noise."),

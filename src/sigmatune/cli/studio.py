@@ -17,8 +17,8 @@ def studio(
     calls: int = typer.Option(6, help="Network calls per image with which the page opens."),
     family: str = typer.Option("karras", help="Schedule family with which the page opens, such as karras:rho=5."),
     port: int = typer.Option(7860, help="Port; 0 for a free one."),
-    host: str = typer.Option("127.0.0.1", help="Address to listen at; others than this machine's need --token."),
-    token: str = typer.Option("", help="What a browser has to show once, as ?token=..."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on; any but this machine's own needs --token."),
+    token: str = typer.Option("", help="Secret that a browser has to send once, as ?token=..."),
     device: Device = "auto",
 ) -> None:
     """Open a local web page: see what noise levels do, move them, tune, compare, keep the plan.

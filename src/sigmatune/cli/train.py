@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Path | None = typer.Argument(
-        None, help="Recipe, a YAML file; without one the defaults, which need --data."
+        None, help="Recipe, a YAML file; without one, the defaults apply and need --data."
     ),
     data: RecipeData = "",
     out: Path | None = typer.Option(

@@ -70,7 +70,7 @@ def tune(
         None,
         help="Budget: network evaluations of single images for the search (20000), or a time for everything (300s, 10min, 1h).",
     ),
-    evaluations: int = typer.Option(60, help="Schedules that search and evolution may try."),
+    evaluations: int = typer.Option(60, help="Schedules that the stages search and evolution may try."),
     study: str | None = typer.Option(
         None,
         help="Database for evolution, such as postgresql://...; use only one that you trust. "
@@ -78,7 +78,7 @@ def tune(
     ),
     measure: MeasureOption = "",
     effort: str = typer.Option(
-        "normal", help="low, normal or high: how many noises, and what search by the method auto may spend."
+        "normal", help="low, normal or high: how many noises, and how much the method auto may spend on its search."
     ),
     tuning: int | None = typer.Option(None, help="Noises for the search."),
     validation: int | None = typer.Option(None, help="Noises to choose among candidates and among defaults."),
@@ -123,7 +123,8 @@ def tune(
 
     Models with prompts or labels use disjoint ones for tuning, for choosing and for the final test.
 
-    --dry-run says what the work would cost and does nothing; with --call-seconds 0.4 also for a model that is not here.
+    --dry-run says what the work would cost and does nothing; with --call-seconds 0.4, the model need not be
+    on this machine.
     """
     from sigmatune import solvers
     from sigmatune.cli.tune_job import TuneJob
