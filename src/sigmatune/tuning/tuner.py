@@ -98,7 +98,7 @@ def tune(  # noqa: PLR0913 - the front door
     """Finds the noise levels that get the most out of a budget of network calls, and proves it.
 
     The stages of :mod:`sigmatune.tuning.stages` run one after the other, cheap ones first. The result is guarded
-    (:mod:`sigmatune.tuning.guard`): it is never significantly worse than the best static default.
+    (:mod:`sigmatune.tuning.guard`): it is the best static default, or significantly better than it on held-out noises.
 
     Args:
         model: The denoiser.
