@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -84,6 +86,9 @@ def cpu_seconds() -> float:
 
 def pytest_configure(config):
     config.stash[cpu_clock] = cpu_seconds()
+    if threading.current_thread() is threading.main_thread():
+        # A shell's background job ignores it, and so would every process that a test starts and interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
