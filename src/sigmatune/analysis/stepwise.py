@@ -32,10 +32,10 @@ from sigmatune.analysis.result import Stepwise
 from sigmatune.core import identity, soundness
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.loop import Step
-from sigmatune.core.schedule import whole
+from sigmatune.core.schedule import MOST_STEPS, whole
 from sigmatune.noise import Array, close
 from sigmatune.plan import Plan, compile_plan, sample
-from sigmatune.schedules import FAMILIES, MOST_STEPS, build
+from sigmatune.schedules import FAMILIES, build
 from sigmatune.solvers import solver as solver_of
 from sigmatune.spectra.rings import binning, rings, whole_rings
 from sigmatune.statistics.pieces import pieces

@@ -20,7 +20,7 @@ import torch
 from sigmatune.core.identity import same
 from sigmatune.core.origin import Origin
 from sigmatune.noise import Array, NoisePath
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, check_kind
 
 
 class Denoiser(ABC):
@@ -230,6 +230,15 @@ class Denoiser(ABC):
     def whole_time(self, sigmas: Array) -> Array:
         """The levels of the whole timesteps nearest to some levels, which may repeat."""
         return self.path.sigma(np.rint(self.path.time(sigmas)))
+
+
+def check_denoiser(model: object) -> None:
+    """Refuses a model that has not been loaded.
+
+    Raises:
+        SigmaTuneError: naming the function that loads it.
+    """
+    check_kind(model, Denoiser, "the model must be a denoiser; load it with st.load")
 
 
 def checked_output(output: Any, z: torch.Tensor, what: str) -> torch.Tensor:

@@ -11,12 +11,13 @@ Reference: Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011), ht
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, shown
 
 START = 0
 """The ``call`` of a run's start noise; the noise of network call k has ``call`` k + 1."""
@@ -35,8 +36,8 @@ def check(name: str, value: int) -> None:
     Raises:
         SigmaTuneError: if it is not a whole number in [0, 2^64).
     """
-    if not 0 <= value < 2**64 or int(value) != value:
-        raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {value!r}.")
+    if not isinstance(value, Real) or not 0 <= value < 2**64 or int(value) != value:
+        raise SigmaTuneError(f"the {name} of a noise must be a whole number in [0, 2^64), not {shown(value)}.")
 
 
 def noise(

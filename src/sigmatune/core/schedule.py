@@ -18,6 +18,9 @@ from sigmatune.noise import Array, NoisePath, close
 from sigmatune.support import card
 from sigmatune.support.errors import SigmaTuneError, shown
 
+MOST_STEPS = 10_000
+"""More steps than any sampler takes, and few enough for every family to be computed and written down at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Schedule:

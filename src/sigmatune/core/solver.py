@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sigmatune.core.schedule import MOST_STEPS
 from sigmatune.core.table import Coefficients
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, shown
 from sigmatune.support.options import full_options, known_options
 
 
@@ -84,12 +85,14 @@ class Solver:
         """The largest number of steps whose calls fit into a budget.
 
         Raises:
-            SigmaTuneError: if not even one step fits.
+            SigmaTuneError: if not even one step fits, or more fit than :data:`MOST_STEPS`.
         """
         least = self.calls(1)
         if least > calls:
             said = f"{least} network call{'s' * (least > 1)}"
             raise SigmaTuneError(f"{self.name} needs at least {said}, but the budget is {calls}.")
+        if calls >= self.calls(MOST_STEPS + 1):
+            raise SigmaTuneError(f"a schedule has at most {MOST_STEPS:,} steps, and {shown(calls)} calls pay for more.")
         return bisect_right(range(1, calls + 1), calls, key=self.calls)  # no step is free
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sigmatune.core.identity import Identity
 from sigmatune.models.network import NetworkDenoiser, name_of, pick_device, process_of
 from sigmatune.noise import VE, Flow, NoisePath
 from sigmatune.support.elementwise import unit_hypot
-from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.errors import SigmaTuneError, shortened, unknown_name, visible
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
 
@@ -57,7 +58,7 @@ class FunctionDenoiser(Denoiser):
         self.path.check(sigma.numpy(force=True))
         scale = unit_hypot(sigma).to(z).view(-1, *[1] * (z.ndim - 1))
         level = sigma.to(z.device, self.network_dtype, copy=True)
-        x0 = self.function((scale * z).to(self.network_dtype), level)
+        x0 = called(self.function, (scale * z).to(self.network_dtype), level, self.modules)
         return checked_output(x0, z, "D(x, sigma)").to(z.dtype, copy=True)
 
     def subject(self) -> object:
@@ -98,12 +99,71 @@ def from_callable(
     Raises:
         SigmaTuneError: if the function cannot be called, or the shape, the range or the dtype is invalid.
     """
-    if not callable(function):
-        raise SigmaTuneError(f"a denoiser must be callable as D(x, sigma), and {type(function).__name__} is not.")
+    check_call(function, "D(x, sigma)")
     path = VE(sigma_min, sigma_max)
     denoiser = FunctionDenoiser(function, checked_shape(shape), path, name, checked_dtype(dtype))
     denoiser.device, denoiser.default_schedule = pick_device(device), ("karras", {})
     return denoiser
+
+
+def called(
+    function: Function, x: torch.Tensor, level: torch.Tensor, modules: Callable[[], Sequence[torch.nn.Module]]
+) -> Any:
+    """Calls a function, and names the option that is missing if it fails because its weights are of another kind than x.
+
+    Args:
+        function: (x, level) -> output.
+        x: Its input, (B, *shape).
+        level: One number per row, (B,).
+        modules: Returns the modules that it uses; asked only if it fails.
+
+    Raises:
+        SigmaTuneError: if it fails and its weights have another dtype, or are on another device.
+    """
+    try:
+        return function(x, level)
+    except RuntimeError as error:
+        weights = [weight for module in modules() for weight in module.parameters() if weight.is_floating_point()]
+        for option in ("device", "dtype"):
+            mine, theirs = getattr(x, option), {getattr(weight, option) for weight in weights}
+            if theirs and mine not in theirs:
+                raise SigmaTuneError(
+                    f"the function failed on an x of {option} {mine}, and its weights are of {min(map(str, theirs))}; load "
+                    f"it with {option}={_written(min(theirs, key=str))}."
+                ) from error
+        raise
+
+
+def _written(value: torch.dtype | torch.device) -> str:
+    return f'"{value}"' if isinstance(value, torch.device) else str(value)
+
+
+def check_call(function: object, how: str) -> None:
+    """Refuses a function that cannot take two tensors, before any work.
+
+    Args:
+        function: The function, or a module, whose ``forward`` takes them.
+        how: How it is called, such as ``"D(x, sigma)"``.
+
+    Raises:
+        SigmaTuneError: if it cannot be called so; a function without a signature, such as a built-in one, passes.
+    """
+    if not callable(function):
+        raise SigmaTuneError(f"a denoiser must be callable as {how}, and {type(function).__name__} is not.")
+    name = shortened(visible(getattr(function, "__qualname__", type(function).__name__)), 60)
+    if inspect.isclass(function):
+        raise SigmaTuneError(f"{name} is a class; pass an instance of it, which is called as {how}.")
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise SigmaTuneError(
+            f"the function is called as {how}, which {name} does not take: {error}; pass a function of two arguments "
+            "around it that gives it the rest."
+        ) from None
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -180,12 +240,13 @@ class NetworkFunction(NetworkDenoiser):
         self.data_at, self.name = process.data_at, name
 
     def evaluate(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        if self.prediction.name != "flow":
-            return self.network(x_t.clone(), t.to(x_t.dtype))
-        tau = (t / process_of(self.path)["levels"]).to(x_t.dtype)
-        if self.data_at == 0:
-            return self.network(x_t.clone(), tau)
-        return -checked_output(self.network(x_t.clone(), 1 - tau), x_t, "the function")
+        tau, sign = t, 1
+        if self.prediction.name == "flow":
+            tau = t / process_of(self.path)["levels"]
+            if self.data_at == 1:
+                tau, sign = 1 - tau.to(x_t.dtype), -1
+        output = called(self.network, x_t.clone(), tau.to(x_t.dtype), self.modules)
+        return sign * checked_output(output, x_t, "the function")
 
     def identity(self) -> object:
         return self.name or super().identity(), self.shape, self.data_at
@@ -225,9 +286,10 @@ def from_network_function(
     Raises:
         SigmaTuneError: for an unknown prediction, a path that does not fit it, or an invalid shape or dtype.
     """
-    predicts = ALIASES.get(predicts, predicts)
-    if predicts not in PREDICTS:
+    predicts = ALIASES.get(predicts, predicts) if isinstance(predicts, str) else predicts
+    if not isinstance(predicts, str) or predicts not in PREDICTS:
         raise unknown_name("prediction of a function", predicts, ["data", *PREDICTS])
+    check_call(function, "f(x_t, t)")
     if data_at not in (0, 1):
         raise SigmaTuneError(f"data_at is 0 or 1, the end of time where the data are, not {data_at!r}.")
     if predicts != "velocity" and data_at:

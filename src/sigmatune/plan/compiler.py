@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from sigmatune import solvers
-from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.denoiser import Denoiser, check_denoiser
 from sigmatune.core.schedule import Schedule
 from sigmatune.core.solver import Solver
 from sigmatune.plan.plan import Plan
 from sigmatune.plan.purpose import made_for
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, check_kind
 
 
 def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser | None = None, **options: Any) -> Plan:
@@ -29,7 +29,12 @@ def compile_plan(schedule: Schedule, solver: str = "dpmpp2m", denoiser: Denoiser
         SigmaTuneError: for an unknown solver or option, levels outside the model's range, or a solver that asks between
             levels and a network of whole timesteps.
     """
+    check_kind(
+        schedule, Schedule, "a plan is compiled from a Schedule, as st.build_schedule or st.Schedule(sigmas) returns"
+    )
     chosen = solvers.solver(solver)
+    if denoiser is not None:
+        check_denoiser(denoiser)
     if denoiser is not None and denoiser.solver_options is not None:
         if not chosen.augmented:
             raise SigmaTuneError(
@@ -56,6 +61,7 @@ def check_levels(solver: Solver, denoiser: Denoiser) -> None:
     Raises:
         SigmaTuneError: for such a pair.
     """
+    check_denoiser(denoiser)
     if denoiser.integer_time and solver.between:
         raise SigmaTuneError(
             f"{solver.name} also asks between the levels of the schedule, and this network accepts whole timesteps only; take "

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -239,6 +239,7 @@ class Plan:
         }
 
 
+@runtime_checkable
 class Rule(Protocol):
     """Builds one schedule per sample from (seed, index); see :mod:`sigmatune.rules`."""
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from sigmatune.core import soundness
-from sigmatune.core.denoiser import Denoiser
+from sigmatune.core.denoiser import Denoiser, check_denoiser
 from sigmatune.core.loop import Step, run
 from sigmatune.core.schedule import whole
 from sigmatune.noise import paired
 from sigmatune.plan.document import MOST_ROWS
 from sigmatune.plan.plan import NoiseKind, Plan, Rule, check_fit
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, check_kind
 from sigmatune.support.pixels import first_unsound
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
     rows = list(range(whole(n, "n"))) if indices is None else list(indices)
+    check_denoiser(denoiser)
+    check_kind(plan, (Plan, Rule), "the plan must be a plan or a rule; read a file with st.load_plan or st.load_rule")
     if not isinstance(plan, Plan):
         denoiser, plan = plan.together(seed, rows, denoiser)
     if noise is not None:

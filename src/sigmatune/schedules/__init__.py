@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.core.schedule import Schedule, whole
+from sigmatune.core.schedule import MOST_STEPS, Schedule, whole
 from sigmatune.noise import Array, Narrowed, NoisePath
 from sigmatune.schedules import (
     ays,
@@ -39,7 +39,7 @@ from sigmatune.schedules import (
     uniform,
 )
 from sigmatune.schedules.base import Family, is_flow
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, check_kind
 from sigmatune.support.named_numbers import named_numbers
 from sigmatune.support.options import number
 from sigmatune.support.registry import Registry
@@ -47,9 +47,6 @@ from sigmatune.support.registry import Registry
 SAME = 0.01
 """Relative difference of noise levels below which two static defaults count as one: it changes no error by as much as a guard
 could tell, and several programs round the same curve differently."""
-
-MOST_STEPS = 10_000
-"""More steps than any sampler takes, and few enough for every family to be computed and written down at once."""
 
 _ALL = (
     uniform.TRAILING,
@@ -122,6 +119,7 @@ def build(
             does not exist on the path or does not fall strictly in floating point.
     """
     family = FAMILIES[name]
+    check_kind(path, NoisePath, "the path must be a noise path, such as model.path")
     steps = whole(steps, "steps", most=MOST_STEPS)
     full = family.options(options)
     ends = _ends(sigma_min, sigma_max)

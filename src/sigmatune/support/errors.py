@@ -143,12 +143,29 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SigmaTuneError:
     """
     names = sorted(set(known))
     if not isinstance(name, str):
-        return SigmaTuneError(f"the name of a {kind} is a text, not {shown(name)}.")
+        return SigmaTuneError(
+            f"the name of {'an' if kind[:1] in 'aeiou' else 'a'} {kind} is a text, not {shown(name)}."
+        )
     near = difflib.get_close_matches(name[:QUOTED].lower(), names, n=3, cutoff=0.4)
     if near:
         return SigmaTuneError(f"there is no {kind} {shown(name)}; did you mean {' or '.join(map(repr, near))}?")
     rest = f"the known ones are {', '.join(names)}" if names else "there are none"
     return SigmaTuneError(f"there is no {kind} {shown(name)}; {rest}.")
+
+
+def check_kind(value: object, kinds: type | tuple[type, ...], what: str) -> None:
+    """Refuses an argument of another kind, where Python would name an attribute that the caller does not know.
+
+    Args:
+        value: The argument.
+        kinds: What it may be.
+        what: What it has to be, such as ``"the model must be a denoiser, as st.load returns"``.
+
+    Raises:
+        SigmaTuneError: if it is an instance of none of these.
+    """
+    if not isinstance(value, kinds):
+        raise SigmaTuneError(f"{what}, not {shown(value)}.")
 
 
 def _code(character: str) -> str:

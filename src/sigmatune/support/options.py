@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.errors import SigmaTuneError, check_kind, unknown_name
 
 
 def known_options(build: Callable[..., Any], *, without: Collection[str] = ()) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def full_options(
     Raises:
         SigmaTuneError: for an unknown option, with the nearest known one, or one that is not a finite number.
     """
+    check_kind(given, Mapping, f"the options of {owner} are a dictionary")
     full = dict(known)
     for name, value in given.items():
         if name not in known:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
 
 from sigmatune.core.schedule import whole
 from sigmatune.plan import MICRO_BATCH, MOST_ROWS
-from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import SigmaTuneError, check_kind, shown
 
 Split = Literal["tuning", "validation", "held_out"]
 SPLITS: tuple[Split, ...] = ("tuning", "validation", "held_out")
@@ -44,10 +44,24 @@ class TuningSettings:
             whole(getattr(self, name), name)
         if self.micro_batch != 0:
             whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
-            raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {self.seed!r}.")
+        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**64:
+            raise SigmaTuneError(f"the seed must be a whole number in [0, 2^64), not {shown(self.seed)}.")
+        for field in fields(self):  # numpy's numbers could not be written to a file
+            object.__setattr__(self, field.name, int(getattr(self, field.name)))
         if self.held_out < 8:
             raise SigmaTuneError(f"the guard needs at least 8 held-out noises, not {self.held_out}.")
+
+    @classmethod
+    def chosen(cls, given: TuningSettings | None, default: TuningSettings) -> TuningSettings:
+        """The settings that were given, or the default.
+
+        Raises:
+            SigmaTuneError: if they are anything else.
+        """
+        if given is None:
+            return default
+        check_kind(given, cls, "settings must be TuningSettings, such as TuningSettings(tuning=16)")
+        return given
 
     def of(self, shape: tuple[int, ...]) -> TuningSettings:
         """The same with the rows per network call for images of a shape, if their number was not set.

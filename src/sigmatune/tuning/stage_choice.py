@@ -38,10 +38,10 @@ def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
     Raises:
         SigmaTuneError: for an unknown or removed method.
     """
+    if not isinstance(method, str) or method not in ("auto", *REMOVED, *STAGES):
+        raise unknown_name("tuning method", method, ["auto", *STAGES])
     if method in REMOVED:
         raise SigmaTuneError(REMOVED[method])
-    if method != "auto" and method not in STAGES:
-        raise unknown_name("tuning method", method, ["auto", *STAGES])
     names: tuple[str, ...] = AUTO if method == "auto" else ("static", STAGES[method].name)
     if names[-1] in ("start", "queries"):  # which begin where the levels have been found
         names = (*AUTO, names[-1])

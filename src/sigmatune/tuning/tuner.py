@@ -54,7 +54,7 @@ def tune(
     budget: Spending = ...,
     effort: str = ...,
     settings: TuningSettings | None = ...,
-    store: Path | None = ...,
+    store: str | Path | None = ...,
     progress: Shown = ...,
     measure: str | None = ...,
     measure_options: Mapping[str, Any] | None = ...,
@@ -71,7 +71,7 @@ def tune(
     budget: Spending = ...,
     effort: str = ...,
     settings: TuningSettings | None = ...,
-    store: Path | None = ...,
+    store: str | Path | None = ...,
     progress: Shown = ...,
     measure: str | None = ...,
     measure_options: Mapping[str, Any] | None = ...,
@@ -89,7 +89,7 @@ def tune(  # noqa: PLR0913 - the front door
     budget: Spending = None,
     effort: str = "normal",
     settings: TuningSettings | None = None,
-    store: Path | None = None,
+    store: str | Path | None = None,
     progress: Shown = True,
     measure: str | None = None,
     measure_options: Mapping[str, Any] | None = None,
@@ -136,7 +136,7 @@ def tune(  # noqa: PLR0913 - the front door
     if budget is None:
         budget = work.budget(len(several), method=method, coefficients=coefficients)
     job = TuningJob([whole(n, "calls") for n in several], solver, method, coefficients, Budget.of(budget))
-    wanted, estimate = settings or work.settings, None
+    wanted, estimate = TuningSettings.chosen(settings, work.settings), None
     check(job, model)
     MeasureChoice.of(model.shape, measure, measure_options)  # refused before a call is timed
     if job.timed or progress is True:

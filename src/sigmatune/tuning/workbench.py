@@ -76,7 +76,7 @@ class Workbench:
         model: Denoiser,
         settings: TuningSettings | None = None,
         *,
-        store: Path | None = None,
+        store: str | Path | None = None,
         study: str | None = None,
         progress: Progress | None = None,
         measure: str | None = None,
@@ -84,10 +84,10 @@ class Workbench:
         engine: Engine = LOCAL,
     ) -> None:
         self.measure_choice = MeasureChoice.of(model.shape, measure, measure_options)
-        self.settings = (settings or TuningSettings()).of(model.shape)
+        self.settings = TuningSettings.chosen(settings, TuningSettings()).of(model.shape)
         self.model: Denoiser = derived(model, "split", {split: self.settings.rows(split) for split in SPLITS})
-        self.engine, self.store, self.study = engine, store, study
-        self._cache = Cache(store)
+        self.engine, self.store, self.study = engine, None if store is None else Path(store), study
+        self._cache = Cache(self.store)
         if store is not None:
             logger.info("measurements are kept in %s, which holds %d by now", store, len(self._cache.store))
         self.costs = Costs(self.model.device)

@@ -42,7 +42,7 @@ def check(name: str) -> None:
     """
     if name == "local":
         return
-    if name != "ray" and not name.startswith("ray://"):
+    if not isinstance(name, str) or (name != "ray" and not name.startswith("ray://")):
         raise SigmaTuneError(
             f"an engine is local, ray, or ray://host:10001, not {shown(name)}; for a cluster at host:6379 set "
             "RAY_ADDRESS and take ray."
