@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 import sigmatune as st
 from exact import gaussian
 from sigmatune.core import rng
+from sigmatune.noise import VE
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import unknown_name
 from sigmatune.tuning import TuningSettings
@@ -151,3 +155,32 @@ def test_more_calls_than_a_schedule_has_steps_are_refused(name):
 def test_the_article_fits_the_name():
     assert re.match("the name of an effort is", str(unknown_name("effort", None, [])))
     assert re.match("the name of a solver is", str(unknown_name("solver", None, [])))
+
+
+# ------------------------------------------------------------------------------------------------------- the command line
+
+
+def test_an_output_that_the_shell_closed_is_no_fault(tmp_path):
+    plan().save(tmp_path / "plan.json")
+    command = f"{shlex.quote(sys.executable)} -m sigmatune check plan.json"
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["bash", "-c", f"{command} {closed}"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), closed
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_named_with_its_folder(run, tmp_path):
+    (tmp_path / "-p.json").write_text("{}")
+    code, _, err = run("check", "-p.json")
+    assert (code, err) == (2, "error: No such option: -p; the file -p.json is written ./-p.json.\n")
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(run, tmp_path):
+    assert run("sample", "digits", "--solver", "euler", "--calls", "2", "-n", "1", "-o", "A.PNG")[0] == 0
+    assert (tmp_path / "A.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ends_may_be_tensors_as_the_wrappers_of_k_diffusion_hold_them():
+    sigmas = torch.tensor([0.125, 16.0])
+    assert st.load(half, shape=SHAPE, sigma_min=sigmas[0], sigma_max=sigmas[-1]).path == VE(0.125, 16.0)

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 # Waiting OpenMP threads that spin make torch ten times slower next to one busy process. Must be set before torch loads.
@@ -107,6 +108,7 @@ def main() -> None:
     Refusals by the machine (memory, permissions, a full disk) become a sentence, too. Only a bug prints a traceback.
     """
     warnings.showwarning = _warn
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal with fewer characters gets escapes
             stream.reconfigure(errors="backslashreplace")
@@ -142,6 +144,13 @@ def _warn(message: Warning | str, *_args: Any, **_kwargs: Any) -> None:
     print(f"warning: {sentence(str(message))}", file=sys.stderr)
 
 
+def _open_closed() -> None:
+    """Sends nowhere what would go to an output that the shell has closed (``>&-``), which Python leaves as None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end of the process
+
+
 def _usage(error: Any) -> str:
     """The message of a usage error; for a misplaced global option, it says where the option belongs."""
     option = getattr(error, "option_name", None)
@@ -153,6 +162,10 @@ def _usage(error: Any) -> str:
         return f"{said.rstrip('.')}; pass a plan with {takes.pop()}."
     if said.startswith("No such option") and (known := known_as(str(option), options)):
         return f"No such option: {option}; here it is {known}."
+    if said.startswith("No such option") and (
+        file := next((a for a in sys.argv[1:] if a[:1] == "-" and Path(a).exists()), "")
+    ):
+        return f"No such option: {option}; the file {file} is written ./{file}."
     return said
 
 

@@ -103,7 +103,7 @@ def sample(
     from sigmatune.support.engine import engine as engine_of
     from sigmatune.workflows.image_grids import save_images
 
-    if out.suffix not in (".png", ".npz"):
+    if out.suffix.lower() not in (".png", ".npz"):
         raise SigmaTuneError(f"the output must be a .png or .npz file, not {ending(out)}.")
     may_write((out, "samples"), model=model, inputs=(plan, data, prompts), force=force)
     whole(n, "n")

@@ -97,9 +97,9 @@ def spectrum(
 
 def _check_names(data: str, out: Path | None, picture: Path | None, *, dry_run: bool) -> None:
     """Refuses outputs of another kind, and an estimate of what was measured already."""
-    if picture is not None and picture.suffix not in PICTURES:
+    if picture is not None and picture.suffix.lower() not in PICTURES:
         raise SigmaTuneError(f"the plot must be a .png or .svg file, not {ending(picture)}.")
-    if out is not None and out.suffix != ".json":
+    if out is not None and out.suffix.lower() != ".json":
         raise SigmaTuneError(f"spectra must be a .json file, not {ending(out)}.")
     if dry_run and data.endswith(".json"):
         raise SigmaTuneError(f"{data} holds spectra that were measured already; --dry-run is for images.")

@@ -85,7 +85,7 @@ class Solver:
         """The largest number of steps whose calls fit into a budget.
 
         Raises:
-            SigmaTuneError: if not even one step fits, or more fit than :data:`MOST_STEPS`.
+            SigmaTuneError: if not even one step fits, or more fit than ``sigmatune.core.schedule.MOST_STEPS``.
         """
         least = self.calls(1)
         if least > calls:

@@ -17,6 +17,7 @@ from sigmatune.models.network import NetworkDenoiser, name_of, pick_device, proc
 from sigmatune.noise import VE, Flow, NoisePath
 from sigmatune.support.elementwise import unit_hypot
 from sigmatune.support.errors import SigmaTuneError, shortened, unknown_name, visible
+from sigmatune.support.options import plain
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
 
@@ -100,7 +101,7 @@ def from_callable(
         SigmaTuneError: if the function cannot be called, or the shape, the range or the dtype is invalid.
     """
     check_call(function, "D(x, sigma)")
-    path = VE(sigma_min, sigma_max)
+    path = VE(plain(sigma_min), plain(sigma_max))  # k-diffusion's wrappers hold them as tensors
     denoiser = FunctionDenoiser(function, checked_shape(shape), path, name, checked_dtype(dtype))
     denoiser.device, denoiser.default_schedule = pick_device(device), ("karras", {})
     return denoiser

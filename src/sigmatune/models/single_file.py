@@ -180,7 +180,7 @@ def _known_kind(file: Path, names: Iterable[str]) -> str:
 
 def _safe(folder: Path) -> Path:
     """A folder of a configuration, if nothing in it is a pickle, which diffusers would open for what a file lacks."""
-    pickled = next((part for part in sorted(folder.rglob("*")) if part.suffix in PICKLED), None)
+    pickled = next((part for part in sorted(folder.rglob("*")) if part.suffix.lower() in PICKLED), None)
     if pickled is not None:
         raise SigmaTuneError(
             f"{folder} holds pickled weights ({pickled.name}); as a configuration leave only its JSON files."

@@ -143,7 +143,7 @@ def weights_variant(unet: Path) -> str | None:
     """
     names = [file.name for file in unet.glob("*.safetensors")]
     if not names:
-        pickled = sorted(file.name for file in unet.iterdir() if file.suffix in PICKLED)
+        pickled = sorted(file.name for file in unet.iterdir() if file.suffix.lower() in PICKLED)
         if pickled:
             raise SigmaTuneError(
                 f"{unet} holds pickled weights only ({pickled[0]}), which can run code when they are opened; if you trust "

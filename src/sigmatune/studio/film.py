@@ -151,7 +151,7 @@ def stacked(files: Sequence[Path]) -> Any:
     Raises:
         SigmaTuneError: if there are none or too many, or they are no images of one size.
     """
-    if len(files) == 1 and files[0].suffix in (".npz", ".npy"):
+    if len(files) == 1 and files[0].suffix.lower() in (".npz", ".npy"):
         return files[0]
     if not 1 <= len(files) <= MOST_FILES:
         raise SigmaTuneError(f"upload 1 to {MOST_FILES} images, or one .npz or .npy file, not {len(files)}.")

@@ -213,11 +213,11 @@ def read_labels(file: str | Path, count: int) -> list[str]:
         SigmaTuneError: if the file cannot be read, is of another kind, or holds another number of labels.
     """
     path = Path(file)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         labels = _listed(npz.small(path, most=reading.WORDS), path)
-    elif path.suffix == ".json":
+    elif path.suffix.lower() == ".json":
         labels = _listed(reading.json_of(path, kind="labels", most=reading.WORDS), path)
-    elif path.suffix == ".txt":
+    elif path.suffix.lower() == ".txt":
         labels = reading.text_of(path, kind="labels", most=reading.WORDS).split("\n")
         labels = labels[:-1] if labels and not labels[-1] else labels
     else:

@@ -44,7 +44,7 @@ def save_images(images: torch.Tensor, path: Path, value_range: tuple[float, floa
     buffer = io.BytesIO()
     if (bad := first_unsound(images)) is not None:
         raise SigmaTuneError(f"image {bad} holds NaN or infinity; nothing was written.")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         drawable = images.ndim == 4 and images.shape[1] in (1, 3)
         plain = images.detach().cpu()
         plain = plain.float() if plain.dtype == torch.bfloat16 else plain  # which numpy does not have
