@@ -76,7 +76,9 @@ def training_table(result: dict) -> str:
         f"{' / '.join(SPACES)} / score. + (-): better (worse) than uniform timesteps, trailing and with both ends, by paired "
         f"95% jackknife intervals; half an interval is at most {_widest(cells)} of a distance. "
     )
-    return markdown(["steps", "timesteps", *(f"{one} epoch{'s' * (one > 1)}" for one in epochs)], rows, note + made_by(result))
+    return markdown(
+        ["steps", "timesteps", *(f"{one} epoch{'s' * (one > 1)}" for one in epochs)], rows, note + made_by(result)
+    )
 
 
 def _widest(cells: list[dict]) -> str:
