@@ -297,6 +297,19 @@ def test_nan_in_the_middle_of_a_search_is_one_sentence(after, method):
         tune(load(D, shape=SHAPE), 3, solver="euler", method=method, settings=QUICK)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("call", range(3))
+def test_nan_that_comes_and_goes_is_not_taken_for_a_drawn_number(call, bad):
+    calls = []
+
+    def D(x, sigma):
+        calls.append(0)
+        return shrinking(x, sigma) * (bad if len(calls) == call + 1 else 1.0)
+
+    with pytest.raises(SigmaTuneError, match=r"the model returned NaN or infinity at sigma = 1; check the function"):
+        soundness.check(load(D, shape=SHAPE))
+
+
 WRONG = {
     "shape": (lambda x, s: x[:, :, :2], r"must return a tensor shaped like x, \(\d, 1, 4, 4\), not \(\d, 1, 2, 4\)"),
     "rows": (lambda x, s: x[:1].expand(len(x) + 1, -1, -1, -1), "must return a tensor shaped like x"),

@@ -338,7 +338,7 @@ def test_nothing_scrolls_sideways_on_any_screen(browser, address):
         for width, dark in ((1280, False), (1280, True), (390, True), (390, False)):
             visitor.screen(width, 844, dark=dark)
             if SHOTS:
-                visitor.page.reload()  # Gradio looks at the colours when it opens a page
+                visitor.reload()  # Gradio looks at the colours when it opens a page
                 visitor.ready()
                 visitor.shot(f"explore_{width}_{'dark' if dark else 'light'}")
             assert visitor.sideways <= 0

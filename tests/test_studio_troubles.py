@@ -21,7 +21,7 @@ from sigmatune.solvers import PHASE_SPACE
 from sigmatune.studio import held_models
 from sigmatune.studio.places import UPLOAD
 from sigmatune.support import hub_access
-from visitor import serving, visit
+from visitor import CLOSED, serving, visit
 
 pytestmark = pytest.mark.browser
 
@@ -29,14 +29,6 @@ TOKEN = "a-long-enough-token"
 LEVELS = "?model=digits&calls=4&levels=90,12.5,1.5,0.25&noises=4"
 GONE = r"ERR_|Failed to (load|fetch)|fetch|network|Connection|stream"
 """What a browser and Gradio log when a server dies."""
-
-CLOSED = (
-    r"^AbortError: signal is aborted without reason\n"
-    r"\s+at \w+ \(http://127\.0\.0\.1:\d+/assets/index-[\w-]+\.js:[\d:]+\)\n\s+at [\w$]+\.close \("
-)
-"""What Gradio logs when a page is left or reloaded, also by Gradio itself after a restart, while its event stream is open: its
-`close` aborts the stream, and the stream's reader logs that. Nothing is lost, because the new page opens a stream of its own.
-An abort that anything else causes has another trace and fails the test."""
 
 
 def typed_levels(page):
@@ -64,7 +56,7 @@ def test_open_pages_go_on_where_the_server_was_restarted(browser, tmp_path):
         seen.type("#seed", "0")
         assert seen.ready(after=before) == errors
         assert seen.images == images
-        page.reload()
+        seen.reload()
         seen.ready()
         assert (typed_levels(page), seen.images) == (levels, images)
         at_rest(idle, errors, levels)
@@ -91,7 +83,7 @@ def test_without_its_token_the_page_is_a_sentence(browser, tmp_path):
         with visit(browser, address, link=f"?token={TOKEN}&model=digits&calls=4&noises=2") as visitor:
             visitor.ready()
             assert TOKEN not in visitor.page.url
-            visitor.page.reload()  # the browser keeps it
+            visitor.reload()  # the browser keeps it
             visitor.ready()
 
 

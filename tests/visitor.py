@@ -21,6 +21,17 @@ SHOTS = os.environ.get("SIGMATUNE_SCREENSHOTS")
 LONG, SHORT = 60_000, 3_000
 """Milliseconds to wait for anything on a busy machine, and for one of several attempts."""
 
+CLOSED = (
+    r"^AbortError: signal is aborted without reason\n"
+    r"\s+at \w+ \(http://127\.0\.0\.1:\d+/assets/index-[\w-]+\.js:[\d:]+\)\n\s+at [\w$]+\.close \("
+)
+"""What Gradio logs when a page is left or reloaded, also by Gradio itself after a restart, while its event stream is open: its
+`close` aborts the stream, and the stream's reader logs that. Nothing is lost, because the new page opens a stream of its own.
+An abort that anything else causes has another trace and fails the test."""
+
+LEFT = rf"{CLOSED}|^Unexpected error Connection errored out"
+"""What it logs when the page is reloaded: a stream that opens just then breaks off, too."""
+
 FIGURES = "() => [...document.querySelectorAll('#errors td')].map(one => one.textContent).join(' ')"
 """The errors as text, which is the same whether the page is in sight or behind another."""
 
@@ -116,6 +127,12 @@ class Visitor:
         self.page.evaluate(
             "dark => document.body?.classList.toggle('dark', dark)", dark
         )  # Gradio does so when it opens
+
+    def reload(self):
+        """Loads the page again; what the page logs while it is left does not count."""
+        kept = len(self.problems)
+        self.page.reload()
+        self.problems[kept:] = [problem for problem in self.problems[kept:] if not re.search(LEFT, problem)]
 
     def ready(self, *, after=""):
         """Waits until the errors of the present plan are there, and differ from earlier ones.

@@ -71,7 +71,7 @@ def check(model: Denoiser, index: int = 0) -> int:
         before, so a result's cost does not depend on other work.
 
     Raises:
-        SigmaTuneError: naming what to do.
+        SigmaTuneError: naming what to do; also for NaN or infinity.
     """
     parts = {id(part.subject()): part for part in model.parts()}
     for part in parts.values():
@@ -100,7 +100,7 @@ def check_padding(answers: torch.Tensor, eps: float) -> None:
         SigmaTuneError: naming what to do.
     """
     if len(answers) > 1:
-        one, other = answers[:2].double().cpu()
+        one, other = answers[:2].double().nan_to_num().cpu()  # zeros may be no input of the network; the images are
         if (away := _apart(one, other)) > max(SAME, 2 * eps):
             raise SigmaTuneError(_draws(away))
 
@@ -119,7 +119,10 @@ def _check(model: Denoiser, index: int) -> None:
 
     def answers(*rows: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return model.rows([index] * len(rows))(torch.stack(rows), level).double().cpu()
+            answer = model.rows([index] * len(rows))(torch.stack(rows), level).double().cpu()
+        if not answer.isfinite().all():  # which would be compared as zeros, and one that comes and goes as a drawn number
+            raise model.unsound(f"at sigma = {level:.4g}")
+        return answer
 
     both = answers(a, b)
     eps = torch.finfo(model.network_dtype or model.dtype).eps
@@ -159,7 +162,7 @@ def _couples(away: float) -> str:
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """RMS of the difference relative to the RMS of the output, or to half the state's if the output is almost zero."""
     size = max(float(one.square().mean().sqrt()), float(other.square().mean().sqrt()), 0.5)
-    return float((torch.nan_to_num(one) - torch.nan_to_num(other)).square().mean().sqrt()) / size
+    return float((one - other).square().mean().sqrt()) / size
 
 
 def _level(model: Denoiser) -> float:
