@@ -49,6 +49,25 @@ REFUSED = {
     "a model as a path": (lambda: st.build_schedule("karras", 4, model()), r"such as model\.path"),
     "settings in words": (lambda: st.tune(model(), 4, settings="few", progress=False), "must be TuningSettings"),
     "settings as a dictionary": (lambda: st.tune(model(), 4, settings={}, progress=False), "must be TuningSettings"),
+    "a progress in words": (
+        lambda: st.sample(model(), plan(), n=1, progress="bar"),
+        "progress is True, False or a function",
+    ),
+    "tuning with a progress in words": (
+        lambda: st.tune(model(), 4, progress="bar"),
+        "progress is True, False or a function",
+    ),
+    "coefficients in words": (
+        lambda: st.tune(model(), 4, coefficients="no", progress=False),
+        "coefficients is True or False, not 'no'",
+    ),
+    "more images than memory": (lambda: st.sample(model(), plan(), n=10**12), r"indices=range\(0, 1000\)"),
+    "more images than numbers": (lambda: st.sample(model(), plan(), n=10**30), "n must be a whole number of at most"),
+    "a sample larger than memory": (lambda: st.load(half, shape=(10**9, 10**9)), "has 1e.18 numbers"),
+    "a file name with a zero byte": (lambda: plan().save("a\0b"), "cannot write a"),
+    "more noises than memory": (lambda: TuningSettings(tuning=10**12), "tuning must be a whole number of at most"),
+    "more held-out noises": (lambda: TuningSettings(held_out=2**21), "held_out must be a whole number of at most"),
+    "a finer reference than any": (lambda: TuningSettings(reference_steps=10**9), "reference_steps must be"),
     "methods": (
         lambda: st.tune(model(), 4, method=["static"], progress=False),
         "the name of a tuning method is a text",
@@ -79,6 +98,10 @@ def test_what_is_of_another_kind_is_refused(call, reason):
 def test_what_is_no_seed_is_refused(seed):
     with pytest.raises(st.SigmaTuneError, match=r"whole number in \[0, 2\^64\)"):
         st.sample(model(), plan(), n=1, seed=seed)
+
+
+def test_samples_are_drawn_in_quiet_where_progress_is_off():
+    assert st.sample(model(), plan(), n=2, progress=False).equal(st.sample(model(), plan(), n=2))
 
 
 def test_numpys_numbers_are_seeds_everywhere():

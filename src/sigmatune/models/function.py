@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from sigmatune.support.errors import SigmaTuneError, shortened, unknown_name, vi
 from sigmatune.support.options import plain
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
+
+MOST_NUMBERS = 2**31
+"""Numbers in one sample: 8 GiB in single precision."""
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -179,6 +183,10 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
         sides = ()
     if not sides or min(sides) < 1:
         raise SigmaTuneError("shape must be the shape of one sample, such as (3, 32, 32).")
+    if math.prod(sides) > MOST_NUMBERS:
+        raise SigmaTuneError(
+            f"a sample of shape {sides} has {math.prod(sides):.2g} numbers, and at most 2^31 are taken."
+        )
     return sides
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,8 +18,12 @@ from sigmatune.plan.document import MOST_ROWS
 from sigmatune.plan.plan import NoiseKind, Plan, Rule, check_fit
 from sigmatune.support.errors import SigmaTuneError, check_kind
 from sigmatune.support.pixels import first_unsound
+from sigmatune.support.progress import checked_progress
 
 logger = logging.getLogger(__name__)
+
+MOST_IMAGES = 2**40
+"""More than any memory holds."""
 
 
 def sample(  # noqa: PLR0913 (the library's main function: each is something that users need)
@@ -33,7 +37,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     micro_batch: int | None = None,
     noise: NoiseKind | None = None,
     on_step: Callable[[Step], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | Literal[False] | None = None,
 ) -> torch.Tensor:
     """Samples images with a plan or a rule. Row i depends on (seed, index i) alone, bit for bit, for any requested batch.
 
@@ -48,7 +52,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
         noise: Draw the noise of stochastic steps by "call" or by "level" (:meth:`Plan.with_noise
             <sigmatune.plan.plan.Plan.with_noise>`); the plan's own kind by default.
         on_step: Sees every network call.
-        progress: Called with (calls done, calls in all), in units of one micro-batch's call.
+        progress: Called with (calls done, calls in all), in units of one micro-batch's call; None or False for quiet.
 
     Returns:
         Clean data in the model's scale, (n, *shape), on the model's device.
@@ -60,7 +64,8 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     """
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
-    rows = list(range(whole(n, "n"))) if indices is None else list(indices)
+    rows = range(whole(n, "n", most=MOST_IMAGES)) if indices is None else list(indices)
+    progress = checked_progress(progress)
     check_denoiser(denoiser)
     check_kind(plan, (Plan, Rule), "the plan must be a plan or a rule; read a file with st.load_plan or st.load_rule")
     if not isinstance(plan, Plan):
@@ -85,7 +90,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     logger.debug(
         "sampling %d rows: %s, %d steps, %d calls, seed %d", len(rows), plan.solver, plan.steps, plan.calls, seed
     )
-    out = torch.empty(len(rows), *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
+    out = _room(len(rows), denoiser)
     with torch.no_grad():
         for part in _parts(len(rows), size):
 
@@ -100,6 +105,21 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
                 raise _unsound(denoiser, sampled, plan.calls, bad, rows[part.start + bad])
             out[part.start : part.stop] = images
     return out
+
+
+def _room(n: int, denoiser: Denoiser) -> torch.Tensor:
+    """An empty tensor for n images.
+
+    Raises:
+        SigmaTuneError: if the device has not enough memory.
+    """
+    try:
+        return torch.empty(n, *denoiser.shape, dtype=denoiser.dtype, device=denoiser.device)
+    except RuntimeError:  # both devices' error for too little memory
+        raise SigmaTuneError(
+            f"{n:,} images of shape {tuple(denoiser.shape)} do not fit in the memory of {denoiser.device}; sample them in "
+            "parts, such as indices=range(0, 1000)."
+        ) from None
 
 
 def _unsound(

@@ -96,12 +96,12 @@ def regular(path: str | Path) -> Path:
     Raises:
         SigmaTuneError: if something else has the name: a folder, a device, a pipe, or this program's own output.
     """
-    target = Path(os.path.realpath(path))
     try:
+        target = Path(os.path.realpath(path))
         status = Path(path).stat()  # for a pipe or a deleted file the resolved name does not exist
     except (FileNotFoundError, NotADirectoryError):
         return target
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
     if stat.S_ISDIR(status.st_mode):
         raise SigmaTuneError(f"{path} is a folder; give the name of a file.")

@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigmatune.support.durations import about
+from sigmatune.support.errors import SigmaTuneError
+from sigmatune.support.errors import shown as visible_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,16 +165,32 @@ def shown(
         title: What the job is, such as "tuning".
         seconds: An estimate of the whole job.
         limit: Seconds after which the job ends, however much is done.
+
+    Raises:
+        SigmaTuneError: for anything else.
     """
-    if not progress:
+    if (asked := checked_progress(progress)) is None:
         yield quiet
-    elif callable(progress):
-        yield progress
+    elif callable(asked):
+        yield asked
     elif console().is_terminal or console().is_jupyter:
         with _bar(title, Overall(seconds, limit)) as report:
             yield report
     else:
         yield _Lines(title, Overall(seconds, limit))
+
+
+def checked_progress(progress: object) -> Any:
+    """What a caller asked for, None for quiet.
+
+    Raises:
+        SigmaTuneError: if it is neither True, False, None nor a function.
+    """
+    if progress is None or isinstance(progress, bool) or callable(progress):
+        return progress or None
+    raise SigmaTuneError(
+        f"progress is True, False or a function that is told how far the work is, not {visible_value(progress)}."
+    )
 
 
 def quiet(what: str, done: int, total: int) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from sigmatune.core.schedule import whole
+from sigmatune.core.schedule import MOST_STEPS, whole
 from sigmatune.plan import MICRO_BATCH, MOST_ROWS
 from sigmatune.support.errors import SigmaTuneError, check_kind, shown
 
@@ -40,8 +40,9 @@ class TuningSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tuning", "validation", "held_out", "evaluations", "reference_steps"):
-            whole(getattr(self, name), name)
+        for name in ("tuning", "validation", "held_out", "evaluations"):
+            whole(getattr(self, name), name, most=MOST_ROWS)
+        whole(self.reference_steps, "reference_steps", most=MOST_STEPS)
         if self.micro_batch != 0:
             whole(self.micro_batch, "micro_batch", most=MOST_ROWS)
         if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**64:

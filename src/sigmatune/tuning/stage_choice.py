@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from sigmatune.support.errors import SigmaTuneError, unknown_name
+from sigmatune.support.errors import SigmaTuneError, shown, unknown_name
 from sigmatune.tuning.measure_choice import MeasureChoice
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Proposals, Stage, Task, payable
@@ -36,8 +36,10 @@ def stages_of(method: str, *, coefficients: bool) -> tuple[str, ...]:
     """The stages of a method.
 
     Raises:
-        SigmaTuneError: for an unknown or removed method.
+        SigmaTuneError: for an unknown or removed method, or if ``coefficients`` is neither True nor False.
     """
+    if not isinstance(coefficients, bool):
+        raise SigmaTuneError(f"coefficients is True or False, not {shown(coefficients)}.")
     if not isinstance(method, str) or method not in ("auto", *REMOVED, *STAGES):
         raise unknown_name("tuning method", method, ["auto", *STAGES])
     if method in REMOVED:
