@@ -65,7 +65,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
     rows = range(whole(n, "n", most=MOST_IMAGES)) if indices is None else list(indices)
-    progress = checked_progress(progress)
+    report: Callable[[int, int], None] | None = checked_progress(progress)
     check_denoiser(denoiser)
     check_kind(plan, (Plan, Rule), "the plan must be a plan or a rule; read a file with st.load_plan or st.load_rule")
     if not isinstance(plan, Plan):
@@ -100,7 +100,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
                 table = plan.coefficients.at(part)
                 return run(table, denoiser, seed=seed, indices=part_indices, x0=given, micro_batch=size, on_step=hook)
 
-            images = sampled(_placed(on_step, progress, part, len(rows), plan.calls, size))
+            images = sampled(_placed(on_step, report, part, len(rows), plan.calls, size))
             if (bad := first_unsound(images)) is not None:
                 raise _unsound(denoiser, sampled, plan.calls, bad, rows[part.start + bad])
             out[part.start : part.stop] = images

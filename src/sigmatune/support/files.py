@@ -97,10 +97,9 @@ def regular(path: str | Path) -> Path:
         SigmaTuneError: if something else has the name: a folder, a device, a pipe, or this program's own output.
     """
     try:
-        target = Path(os.path.realpath(path))
         status = Path(path).stat()  # for a pipe or a deleted file the resolved name does not exist
     except (FileNotFoundError, NotADirectoryError):
-        return target
+        return Path(os.path.realpath(path))
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise SigmaTuneError(f"cannot write {path}: {reason(error)}.") from None
     if stat.S_ISDIR(status.st_mode):
@@ -109,7 +108,7 @@ def regular(path: str | Path) -> Path:
         raise SigmaTuneError(
             f"{path} is not a regular file; give the name of a file, or leave it out and print with --json."
         )
-    return target
+    return Path(os.path.realpath(path))
 
 
 def _is_stream(status: os.stat_result) -> bool:
