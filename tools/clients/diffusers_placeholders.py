@@ -65,6 +65,32 @@ def t5_config() -> Any:
     )
 
 
+def bert(*_: Any, **__: Any) -> Any:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=1124, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=37
+    )
+    return transformers.BertModel(config).eval()
+
+
+def gemma(*_: Any, **__: Any) -> Any:
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": 256, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 2048,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return transformers.Gemma3ForConditionalGeneration(config).eval()
+
+
+def clap_features(*_: Any, **settings: Any) -> Any:
+    return transformers.ClapFeatureExtractor(**settings)
+
+
 def _config(repository: str, *_: Any, **__: Any) -> Any:
     if "t5" not in repository.lower():
         raise NotHere(repository)
@@ -102,6 +128,9 @@ def offline() -> Iterator[None]:
         patch(transformers.AutoConfig, "from_pretrained", staticmethod(_config))
         for name in ("T5EncoderModel", "UMT5EncoderModel"):
             patch(getattr(transformers, name), "from_pretrained", _model(getattr(transformers, name)))
+        patch(transformers.BertModel, "from_pretrained", staticmethod(bert))
+        patch(transformers.Gemma3ForConditionalGeneration, "from_pretrained", staticmethod(gemma))
+        patch(transformers.ClapFeatureExtractor, "from_pretrained", staticmethod(clap_features))
         patch(transformers.PreTrainedModel, "from_pretrained", staticmethod(_refused))
         patch(transformers.ProcessorMixin, "from_pretrained", staticmethod(_refused))
         patch(transformers.AutoProcessor, "from_pretrained", staticmethod(_refused))

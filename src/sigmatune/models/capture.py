@@ -161,7 +161,7 @@ def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | Non
         hooks += [control.register_forward_pre_hook(before, with_kwargs=True), control.register_forward_hook(after)]
     second = [getattr(pipe, name, None) for name in OTHERS]
     hooks += [one.register_forward_pre_hook(refuse) for one in second if isinstance(one, torch.nn.Module)]
-    _listen(probe, seen, 1 if known else WATCHED)
+    _listen(probe, seen, 1 if known else WATCHED, type(pipe).__name__)
     pipe.scheduler = probe
     try:
         with _replayed(network, known):
@@ -172,25 +172,31 @@ def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | Non
             hook.remove()
 
 
-def _listen(probe: Any, seen: Seen, steps: int) -> None:
-    """Makes a scheduler record what reaches it, and stop the run after some steps."""
-    set_timesteps, plain = probe.set_timesteps, probe.step
+def _listen(probe: Any, seen: Seen, steps: int, pipe: str) -> None:
+    """Makes a scheduler record what reaches it, and stop the run after some steps; copies of it are told apart by their class."""
+    kind: Any = type(probe)
 
-    @functools.wraps(set_timesteps)  # pipelines inspect the signatures
-    def listening(*args: Any, **kwargs: Any) -> Any:
-        seen.mu, seen.sigmas = kwargs.get("mu"), kwargs.get("sigmas")
-        return set_timesteps(*args, **kwargs)
+    @functools.wraps(kind.set_timesteps)  # pipelines inspect the signatures
+    def listening(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is probe:
+            seen.mu, seen.sigmas = kwargs.get("mu"), kwargs.get("sigmas")
+        return kind.set_timesteps(self, *args, **kwargs)
 
-    @functools.wraps(plain)
-    def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(kind.step)
+    def step(self: Any, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if self is not probe:
+            raise SigmaTuneError(
+                f"a {pipe} denoises a second state beside its latents, such as sound, with a copy of its scheduler, which "
+                "st.load does not support; a plan in its scheduler runs both."
+            )
         now = seen.turns[-1]
         now.guided, now.sample, now.t = model_output.clone(), sample.clone(), float(torch.as_tensor(timestep))
         if len(seen.turns) == steps:
             raise _Stop
         seen.turns.append(Turn())
-        return plain(model_output, timestep, sample, *args, **kwargs)
+        return kind.step(self, model_output, timestep, sample, *args, **kwargs)
 
-    probe.set_timesteps, probe.step = listening, step
+    probe.__class__ = type(kind.__name__, (kind,), {"set_timesteps": listening, "step": step})
 
 
 @contextmanager
