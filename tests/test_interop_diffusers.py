@@ -171,6 +171,7 @@ def test_learned_coefficients(name, monkeypatch):
     assert (expected - in_unit_range(model, st.sample(model, plain, 1))).abs().max() > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:a StableDiffusionInpaintPipeline changes its latents")
 @pytest.mark.parametrize("solver", ["euler", "dpmpp2m", "heun"])
 def test_inpainting_edits_the_latents_between_calls_and_the_edits_count(solver, monkeypatch):
     """Against the state machine in float64 with the pasting written out."""

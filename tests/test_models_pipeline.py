@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import re
 import warnings
@@ -76,6 +77,7 @@ class Stepped:
         pipe.scheduler.step = step
 
 
+@pytest.mark.filterwarnings("ignore:a StableDiffusionInpaintPipeline changes its latents")
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_the_denoiser_is_what_the_pipeline_computes(name):
     """With the pipeline's own scheduler: (t, sigma) at the network, guidance, and the prediction, at three steps."""
@@ -436,6 +438,50 @@ def test_a_pipeline_whose_clock_is_unknown_is_refused():
     other.__class__.__call__.__signature__ = inspect.signature(diffusers.StableDiffusion3Pipeline.__call__)
     with pytest.raises(SigmaTuneError, match="time variable is not supported"):
         st.load(other, prompts=["a"], guidance=1.0)
+
+
+class Sounding(diffusers.StableDiffusion3Pipeline):
+    """Denoises a second state with a copy of its scheduler, as LTX-2 does for sound; or keeps a part, as inpainting does."""
+
+    kept = False
+
+    @functools.wraps(diffusers.StableDiffusion3Pipeline.__call__)
+    def __call__(self, **call):
+        x, second = torch.ones(2, 1, 8, 8, 8)
+        copied = copy.deepcopy(self.scheduler)
+        for scheduler in (self.scheduler, copied):
+            scheduler.set_timesteps(call["num_inference_steps"])
+        parts = {"encoder_hidden_states": torch.ones(1, 4, 32), "pooled_projections": torch.ones(1, 32)}
+        for t in self.scheduler.timesteps:
+            output = self.transformer(hidden_states=x, timestep=t.expand(1), **parts, return_dict=False)[0]
+            x = self.scheduler.step(output, t, x, return_dict=False)[0]
+            if self.kept:
+                x = torch.cat([x[..., :4], torch.ones(1, 8, 8, 4)], dim=-1)
+            else:
+                second = copied.step(output, t, second, return_dict=False)[0]
+        return x, second
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_pipeline_whose_loop_does_more_runs_a_plan_and_is_no_model_in_silence(kept):
+    pipe = Sounding(**FAMILIES["sd3"].pipe().components)
+    pipe.kept = kept
+    told = (
+        pytest.warns(UserWarning, match="a Sounding changes its latents between two calls")
+        if kept
+        else pytest.raises(SigmaTuneError, match="a Sounding denoises a second state")
+    )
+    with told:
+        st.load(pipe, prompts=["a"], guidance=1.0)
+    path = read_process(config_of(pipe.scheduler)).path
+    plan = st.compile_plan(st.build_schedule("uniform-trailing", 3, path), "dpmpp2m").with_notes(path=path.spec())
+    pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)
+    with torch.no_grad():
+        image, sound = pipe(num_inference_steps=3)
+    assert image.isfinite().all()
+    assert not image.equal(torch.ones_like(image))
+    if not kept:
+        assert sound.equal(image)  # the copy steps by itself, on the same plan
 
 
 # --------------------------------------------------------------------------------------------- files, command line, real

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
+from warnings import warn
 
 import torch
 
@@ -27,6 +28,10 @@ OTHERS = ("transformer_2", "transformer2", "unet_2")
 
 WATCHED = 2
 """Steps that are watched: the second shows what changes from step to step."""
+
+
+EDIT = 0.02
+"""Largest change of latents between two calls, relative to their largest value; a cast to bfloat16 makes 0.004."""
 
 
 class _Stop(Exception):
@@ -45,21 +50,26 @@ class NetworkCall:
 
 @dataclass
 class Turn:
-    """One turn of the loop: the network's calls, and t, latents and output with guidance as the scheduler gets them."""
+    """One turn of the loop: the network's calls; t, latents and output with guidance as the scheduler gets them; its result."""
 
     calls: list[NetworkCall] = field(default_factory=list)
     t: float = 0.0
     sample: torch.Tensor | None = None
     guided: torch.Tensor | None = None
+    following: torch.Tensor | None = None
 
 
 @dataclass
 class Seen:
-    """A watched run: its steps, the shift and the list of sigmas that the pipeline passed to its scheduler."""
+    """A watched run: its steps, the shift and the list of sigmas that the pipeline passed to its scheduler, whether it edits.
+
+    To edit is to change the latents between two steps.
+    """
 
     turns: list[Turn]
     mu: float | None = None
     sigmas: Sequence[float] | None = None
+    edited: bool = False
 
 
 def network_of(pipe: Any) -> torch.nn.Module:
@@ -113,6 +123,12 @@ def watch(pipe: Any, call: Mapping[str, Any], known: Turn | None = None) -> Seen
     seen.turns = [turn for turn in seen.turns if turn.sample is not None and turn.calls]
     if not seen.turns:
         raise SigmaTuneError(f"the {type(pipe).__name__} made no call of its network before a step of its scheduler.")
+    if seen.edited:
+        warn(
+            f"a {type(pipe).__name__} changes its latents between two calls, such as where a mask keeps them; st.load gives "
+            "the model without these changes, so st.sample does not end where the pipeline ends. A plan in its scheduler does.",
+            stacklevel=3,
+        )
     return seen
 
 
@@ -173,8 +189,8 @@ def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | Non
 
 
 def _listen(probe: Any, seen: Seen, steps: int, pipe: str) -> None:
-    """Makes a scheduler record what reaches it, and stop the run after some steps; copies of it are told apart by their class."""
-    kind: Any = type(probe)
+    """Makes a scheduler record what reaches it, and stop the run after some steps."""
+    kind: Any = type(probe)  # methods of the class know which copy they are called on
 
     @functools.wraps(kind.set_timesteps)  # pipelines inspect the signatures
     def listening(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -183,20 +199,33 @@ def _listen(probe: Any, seen: Seen, steps: int, pipe: str) -> None:
         return kind.set_timesteps(self, *args, **kwargs)
 
     @functools.wraps(kind.step)
-    def step(self: Any, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def step(
+        self: Any, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         if self is not probe:
             raise SigmaTuneError(
                 f"a {pipe} denoises a second state beside its latents, such as sound, with a copy of its scheduler, which "
                 "st.load does not support; a plan in its scheduler runs both."
             )
+        seen.edited = len(seen.turns) > 1 and _edited(seen.turns[-2].following, sample)
         now = seen.turns[-1]
         now.guided, now.sample, now.t = model_output.clone(), sample.clone(), float(torch.as_tensor(timestep))
         if len(seen.turns) == steps:
             raise _Stop
         seen.turns.append(Turn())
-        return kind.step(self, model_output, timestep, sample, *args, **kwargs)
+        stepped = kind.step(self, model_output, timestep, sample, *args, **kwargs)
+        now.following = (stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample).clone()
+        return stepped
 
     probe.__class__ = type(kind.__name__, (kind,), {"set_timesteps": listening, "step": step})
+
+
+def _edited(one: torch.Tensor | None, other: torch.Tensor) -> bool:
+    """Whether latents differ by more than a cast to half precision; those of another shape are packed anew."""
+    if one is None or one.shape != other.shape:
+        return False
+    gap = (one.float() - other.float()).abs().amax()
+    return bool(gap > EDIT * one.float().abs().amax())
 
 
 @contextmanager
