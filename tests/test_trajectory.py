@@ -1,6 +1,7 @@
 """The table against brute force, the score against sampling, the cost against a counter, the levels against log-uniform."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from sigmatune.tuning.settings import TuningSettings
 from sigmatune.tuning.stage_choice import proposals
 from sigmatune.tuning.stages import STAGES
 from sigmatune.tuning.task import Goal, Task
-from sigmatune.tuning.trajectory import _teacher, cost, nodes, tune_by_trajectory
+from sigmatune.tuning.trajectory import _kept, _teacher, cost, nodes, tune_by_trajectory
 from sigmatune.tuning.workbench import Workbench
 
 F = np.fft.fftfreq(8) * 8
@@ -236,3 +237,10 @@ def test_refusals():
         tune_by_trajectory(bench, 4, "euler", grid=3)
     with pytest.raises(SigmaTuneError, match="beam"):
         tune_by_trajectory(bench, 4, "euler", beam=0)
+
+
+@pytest.mark.parametrize("beam", [1, 3, 10**6])
+def test_prefixes_are_counted_by_binomials(beam):
+    expected = [[min(beam, math.comb(node, k)) for node in range(12)] for k in range(9)]
+    assert _kept(9, 12, beam).tolist() == expected
+    assert _kept(2000, 2000, 8).max() == 8  # at once, where the binomials have hundreds of digits

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 import torch
@@ -120,12 +119,23 @@ def nodes(bench: Workbench, grid: int) -> Array:
 
 def cost(bench: Workbench, most: int, levels: Array, *, solver: str, rows: int, beam: int = 1) -> int:
     """The network evaluations of single images that 1..most steps on some nodes take, padding included."""
-    kept = np.array([[min(beam, comb(node, k)) for node in range(len(levels) - 1)] for k in range(most)])
+    kept = _kept(most, len(levels) - 1, beam)
     calls = np.array([bench.model.calls_at(float(level)) for level in levels[:-1]])
     fine, _ = _fine(bench, levels)
     below = calls[::-1].cumsum()[::-1] - calls  # one call at every node that a step may lead to
     further = _extra(SOLVERS[solver]) * int((kept[:-1] @ below).sum())
     return bench.padded(rows) * (int((kept @ calls).sum()) + further + fine.network_calls(bench.model))
+
+
+def _kept(most: int, nodes: int, beam: int) -> Array:
+    """How many prefixes of k steps end at each node, (most, nodes): the binomials C(node, k), at most ``beam`` of them.
+
+    By C(n, k) = sum of C(j, k - 1) over j < n; a sum of capped numbers, capped, is the capped sum, so that no number grows.
+    """
+    rows = [np.full(nodes, min(beam, 1))]
+    for _ in range(1, most):
+        rows.append(np.minimum(beam, np.concatenate([[0], rows[-1].cumsum()[:-1]])))
+    return np.array(rows)
 
 
 def memory(bench: Workbench, levels: Array, *, solver: str, beam: int = 1) -> int:
