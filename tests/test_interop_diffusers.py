@@ -601,3 +601,13 @@ def test_the_configuration_is_the_plan_file(sd):
     made = scheduler(plan, pipe)
     assert json.loads(json.dumps(made.config["plan"]))["sigmas"] == plan.schedule.sigmas.tolist()
     assert from_spec(made.config["plan"]["noise_path"]).spec() == plan.path
+
+
+def test_lcms_pipelines_may_say_how_many_steps_their_own_levels_are_a_part_of():
+    family = FAMILIES["sd15"]
+    pipe = family.pipe()
+    made = scheduler(plan_of(model_of(family, pipe), 4), pipe)
+    made.set_timesteps(4, original_inference_steps=50)
+    told = made.timesteps.clone()
+    made.set_timesteps(4)
+    assert made.timesteps.equal(told)

@@ -25,7 +25,7 @@ from sigmatune.models.capture import network_of
 from sigmatune.models.scheduler_config import config_of, read_process
 from sigmatune.noise import Flow, vp
 from sigmatune.tuning import TuningSettings, Workbench, guard
-from tiny_pipelines import FAMILIES, PROMPTS, SD_BETAS, SIZE, mask, picture, sd2_v
+from tiny_pipelines import FAMILIES, PROMPTS, SD_BETAS, SIZE, mask, picture, sd2_v, sd_adapter
 
 INF = float("inf")
 SETTINGS = TuningSettings(6, 6, 8, evaluations=4, reference_steps=8, micro_batch=4)
@@ -438,6 +438,14 @@ def test_a_pipeline_whose_clock_is_unknown_is_refused():
     other.__class__.__call__.__signature__ = inspect.signature(diffusers.StableDiffusion3Pipeline.__call__)
     with pytest.raises(SigmaTuneError, match="time variable is not supported"):
         st.load(other, prompts=["a"], guidance=1.0)
+
+
+def test_the_residuals_of_an_adapter_count():
+    pipe = sd_adapter()
+    first, same, other = (st.load(pipe, **PROMPTS, image=picture(number), **SIZE) for number in (1, 1, 2))
+    x = rng.noise(0, [0], 0, first.shape)
+    assert first(x, 1.0).equal(same(x, 1.0))
+    assert not torch.allclose(first(x, 1.0), other(x, 1.0), rtol=0, atol=1e-3)
 
 
 class Sounding(diffusers.StableDiffusion3Pipeline):

@@ -169,6 +169,14 @@ def sd_controlnet() -> Any:
     return quiet(diffusers.StableDiffusionControlNetPipeline(controlnet=net, **_sd_parts(sd15_scheduler())))
 
 
+def sd_adapter() -> Any:
+    """Its network empties the list of residuals that it is given."""
+    net = diffusers.T2IAdapter(
+        in_channels=3, channels=[8, 16], num_res_blocks=1, downscale_factor=2, adapter_type="full_adapter"
+    )
+    return quiet(diffusers.StableDiffusionAdapterPipeline(adapter=lively(net, 6), **_sd_parts(sd15_scheduler())))
+
+
 def sdxl(width: int = 16) -> Any:
     """SDXL, with a second text encoder of some width; diffusers tells the encoders of a single file apart by their widths."""
     net = unet(

@@ -23,7 +23,8 @@ def clients_diffusers_table(results: Any) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     note = (
         f"A plan of {results['steps']} calls ran in {ran} of {len(rows)} pipeline classes; in {equal} of them `st.sample` "
-        f"ends where the pipeline ends. Not built here, for want of a library, a file of the hub or time: {len(missing)}. "
+        "ends where the pipeline ends. Not built or not called here, for want of a library, a file of the hub, an output of "
+        f"latents or time: {len(missing)} ({', '.join(missing)}). "
         "Differences are relative to the largest value. "
         f"{versions}; {results['date']}, `python {results['benchmark']} --checkout DIR`."
     )

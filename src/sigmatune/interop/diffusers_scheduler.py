@@ -141,6 +141,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
         sigmas: Sequence[float] | None = None,
         mu: float | None = None,
         timesteps: Sequence[float] | None = None,
+        original_inference_steps: int | None = None,
     ) -> None:
         """Starts a run.
 
@@ -151,6 +152,7 @@ class SigmaTuneScheduler(ReplacedScheduler, SchedulerMixin, ConfigMixin):  # typ
             sigmas: None, or a list that flow pipelines pass by default; the plan's levels are used.
             mu: The shift that a flow pipeline computes from its resolution; it has to be that of the plan.
             timesteps: None, or 1000 times such a list.
+            original_inference_steps: Of how many steps LCM's own levels are a part; the plan has its own.
 
         Raises:
             SigmaTuneError: for another number of calls or other lists.

@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 from warnings import warn
@@ -189,35 +189,46 @@ def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | Non
 
 
 def _listen(probe: Any, seen: Seen, steps: int, pipe: str) -> None:
-    """Makes a scheduler record what reaches it, and stop the run after some steps."""
-    kind: Any = type(probe)  # methods of the class know which copy they are called on
+    """Makes a scheduler record what reaches it, and stop the run after some steps.
 
-    @functools.wraps(kind.set_timesteps)  # pipelines inspect the signatures
-    def listening(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self is probe:
-            seen.mu, seen.sigmas = kwargs.get("mu"), kwargs.get("sigmas")
-        return kind.set_timesteps(self, *args, **kwargs)
+    On the object, not by a class of ours, because pipelines ask for the class; so a deep copy is told what it is.
+    """
+    set_timesteps, plain = probe.set_timesteps, probe.step
 
-    @functools.wraps(kind.step)
-    def step(
-        self: Any, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> Any:
-        if self is not probe:
-            raise SigmaTuneError(
-                f"a {pipe} denoises a second state beside its latents, such as sound, with a copy of its scheduler, which "
-                "st.load does not support; a plan in its scheduler runs both."
-            )
+    @functools.wraps(set_timesteps)  # pipelines inspect the signatures
+    def listening(*args: Any, **kwargs: Any) -> Any:
+        seen.mu, seen.sigmas = kwargs.get("mu"), kwargs.get("sigmas")
+        return set_timesteps(*args, **kwargs)
+
+    @functools.wraps(plain)
+    def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         seen.edited = len(seen.turns) > 1 and _edited(seen.turns[-2].following, sample)
         now = seen.turns[-1]
         now.guided, now.sample, now.t = model_output.clone(), sample.clone(), float(torch.as_tensor(timestep))
         if len(seen.turns) == steps:
             raise _Stop
         seen.turns.append(Turn())
-        stepped = kind.step(self, model_output, timestep, sample, *args, **kwargs)
+        stepped = plain(model_output, timestep, sample, *args, **kwargs)
         now.following = (stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample).clone()
         return stepped
 
-    probe.__class__ = type(kind.__name__, (kind,), {"set_timesteps": listening, "step": step})
+    @functools.wraps(plain)
+    def second(*_: Any, **__: Any) -> Any:
+        raise SigmaTuneError(
+            f"a {pipe} denoises a second state beside its latents, such as sound, with a copy of its scheduler, which st.load "
+            "does not support; a plan in its scheduler runs both."
+        )
+
+    def copied(memo: dict[int, Any]) -> Any:
+        twin = copy(probe)
+        vars(twin).update({name: deepcopy(held, memo) for name, held in vars(probe).items() if name not in ours})
+        for name in ours:
+            del vars(twin)[name]
+        twin.step = second
+        return twin
+
+    ours = {"set_timesteps": listening, "step": step, "__deepcopy__": copied}
+    vars(probe).update(ours)
 
 
 def _edited(one: torch.Tensor | None, other: torch.Tensor) -> bool:
@@ -258,5 +269,7 @@ def _replayed(network: torch.nn.Module, known: Turn | None) -> Iterator[None]:
 
 
 def _bound(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name; lists are copied, because a network may empty them (an adapter's residuals)."""
     bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    return {**{k: v for k, v in bound.items() if k != "kwargs"}, **bound.get("kwargs", {})}
+    named = {**{k: v for k, v in bound.items() if k != "kwargs"}, **bound.get("kwargs", {})}
+    return {name: list(value) if type(value) is list else value for name, value in named.items()}
