@@ -15,6 +15,7 @@ import torch
 import sigmatune as st
 from exact import gaussian
 from sigmatune.core import rng
+from sigmatune.interop.clients import clients
 from sigmatune.noise import VE
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import unknown_name
@@ -207,3 +208,46 @@ def test_the_ending_of_a_file_may_be_in_capitals(run, tmp_path):
 def test_ends_may_be_tensors_as_the_wrappers_of_k_diffusion_hold_them():
     sigmas = torch.tensor([0.125, 16.0])
     assert st.load(half, shape=SHAPE, sigma_min=sigmas[0], sigma_max=sigmas[-1]).path == VE(0.125, 16.0)
+
+
+def test_a_model_in_the_current_folder_is_tuned_on_the_command_line(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import sigmatune as st\n\n\ndef D(x, sigma):\n    return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)\n\n\n"
+        "model = st.load(D, shape=(1, 4, 4))\n"
+    )
+    tune = [sys.executable, "-m", "sigmatune", "tune", "--calls", "3", "--dry-run"]
+    for name in ("mine:model", "mine.py:model"):
+        done = subprocess.run([*tune, name], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "network evaluations" in done.stdout
+    done = subprocess.run([*tune, "mine:D"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "on the command line pass my:model, where my.py says model = st.load(...)" in done.stderr
+    done = subprocess.run([*tune, "nowhere:D"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "of a module that is installed or lies in the current folder" in done.stderr
+
+
+def test_calls_that_pay_for_no_step_under_guidance_say_what_a_step_takes():
+    class Doubled(type(model())):
+        def calls_at(self, sigma):
+            return 2
+
+    doubled = model()
+    doubled.__class__ = Doubled
+    for calls, message in (
+        (1, "1 network calls? pay.* under guidance it takes 2"),
+        ([4, 1], "under guidance it takes 2"),
+    ):
+        with pytest.raises(st.SigmaTuneError, match=message):
+            st.tune(doubled, calls, solver="euler", progress=False)
+    with pytest.raises(st.SigmaTuneError, match="1 network calls pay for no step of heun: under guidance it takes 2"):
+        st.tune(doubled, 1, solver="heun", progress=False)
+
+
+@pytest.mark.parametrize(("shape", "programs"), [((8,), 1), ((4, 8, 8), 5), ((4, 2, 8, 8), 5)])
+def test_programs_that_draw_images_are_offered_plans_of_images(shape, programs):
+    kept = plan().with_notes(tuned_for={"shape": list(shape)})
+    offered = clients(kept)
+    assert len(offered) == programs
+    assert offered["k-diffusion"][1]
+    assert ("ComfyUI draws images" in st.interop.exports.remark(kept, "comfyui")) == (programs == 1)

@@ -134,7 +134,7 @@ def main() -> None:
         _fail(said)
     if code == INTERRUPTED:
         print(
-            "stopped; run the same command again: what keeps measurements, images or a training resumes where it was.",
+            "stopped; run the same command again: it resumes where it was, if it keeps measurements, images or a training.",
             file=sys.stderr,
         )
     sys.exit(code)

@@ -12,7 +12,9 @@ import typer
 
 # ------------------------------------------------------------------------------------------------- the model, the machine
 
-Model = Annotated[str, typer.Argument(help="emoji, digits, cifar10, a diffusers folder, or a hub id.")]
+Model = Annotated[
+    str, typer.Argument(help="emoji, digits, cifar10, a diffusers folder, a hub id, or my:model of my.py.")
+]
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")]
 TrainingDevice = Annotated[str, typer.Option("--device", help="auto, or cpu.")]

@@ -13,6 +13,7 @@ from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import Force, JsonOfCost, RecipeData, TrainingDevice
+from sigmatune.support import card
 from sigmatune.support.errors import SigmaTuneError, shown
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def train(
     took = json.loads(text)
     for line in left_out([took["data"]]):
         print(line)
-    loss = "" if took["loss"] is None else f"loss {took['loss']:.4f}, "  # none where the log is gone
+    loss = (
+        ""
+        if took["loss"] is None
+        else f"loss {took['loss']:.4f} in the last {card.count(took['loss_steps'], 'step')}, "
+    )  # none where the log is gone
     print(
         f"{took['images']:,} images in {took['steps']:,} steps and {took['seconds']:.0f} s, {loss}"
         f"{took['parameters']:,} parameters"

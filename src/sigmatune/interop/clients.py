@@ -29,14 +29,22 @@ def _arguments(plan: Plan) -> str:
 
 def clients(plan: Plan) -> dict[str, tuple[str, str]]:
     """(What to do, text) by program; an empty text where the program cannot express the plan, with the reason."""
+    shape = (plan.tuned_for or {}).get("shape")
+    if isinstance(shape, list) and len(shape) < 3:  # no image, so of these programs only a library of samplers takes it
+        target, how = PROGRAMS["k-diffusion"]
+        return {"k-diffusion": _exported(plan, target, how)}
     texts = {"diffusers": (
         f"Call the pipeline with num_inference_steps={plan.calls}.",
         f"pipe.scheduler = st.interop.diffusers.scheduler(plan, pipe)\nimage = pipe({_arguments(plan)}).images[0]",
     )}  # fmt: skip
     for name, (target, how) in PROGRAMS.items():
-        try:
-            text, said = export(plan, target), remark(plan, target)
-            texts[name] = f"{how} {said[0].upper()}{said[1:]}." if said else how, text
-        except SigmaTuneError as refused:
-            texts[name] = str(refused), ""
+        texts[name] = _exported(plan, target, how)
     return texts
+
+
+def _exported(plan: Plan, target: str, how: str) -> tuple[str, str]:
+    try:
+        text, said = export(plan, target), remark(plan, target)
+    except SigmaTuneError as refused:
+        return str(refused), ""
+    return f"{how} {said[0].upper()}{said[1:]}." if said else how, text

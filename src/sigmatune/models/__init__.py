@@ -111,7 +111,8 @@ def _function(source: Any, options: dict[str, Any]) -> Denoiser:
     if "shape" not in options:
         raise SigmaTuneError(
             "a function D(x, sigma) needs the shape of one sample, such as shape=(3, 32, 32), and if it returns something "
-            'other than the clean data, predicts="velocity", "noise", "v" or "score".'
+            'other than the clean data, predicts="velocity", "noise", "v" or "score"; on the command line pass my:model, where '
+            "my.py says model = st.load(...)."
         )
     given = dict(options)
     predicts = given.pop("predicts", "data")

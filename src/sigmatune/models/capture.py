@@ -191,7 +191,7 @@ def _recorded(pipe: Any, network: torch.nn.Module, seen: Seen, known: Turn | Non
 def _listen(probe: Any, seen: Seen, steps: int, pipe: str) -> None:
     """Makes a scheduler record what reaches it, and stop the run after some steps.
 
-    On the object, not by a class of ours, because pipelines ask for the class; so a deep copy is told what it is.
+    On the object, not by a class of ours, because pipelines ask for the class; so a deep copy is given methods of its own.
     """
     set_timesteps, plain = probe.set_timesteps, probe.step
 

@@ -38,6 +38,21 @@ def most_per_call(model: Denoiser) -> int:
     return max(costs(model))
 
 
+def steps_for(solver: Solver, calls: int, model: Denoiser) -> int:
+    """The most steps within some network evaluations per image, if every call costs as much as the most expensive one.
+
+    Raises:
+        SigmaTuneError: if not one step fits, or more than a schedule may have.
+    """
+    each = most_per_call(model)
+    if each > 1 and calls < solver.calls(1) * each:
+        least = solver.calls(1) * each
+        raise SigmaTuneError(
+            f"{calls} network calls pay for no step of {solver.name}: under guidance it takes {least}; pass at least as many."
+        )
+    return solver.steps_for(calls // each)
+
+
 def largest(build: Callable[[int], Plan], solver: Solver, calls: int, model: Denoiser) -> Plan:
     """The plan with the most steps within some network evaluations per image.
 

@@ -1,9 +1,14 @@
-"""Functions by their import path, ``package.module:function``: what another process can find again."""
+"""Functions by their import path, ``package.module:function``: what another process can find again.
+
+A module may lie in the current folder, as for ``python -m``.
+"""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from sigmatune.support.errors import SigmaTuneError
@@ -16,12 +21,19 @@ def imported(text: str) -> Any:
         SigmaTuneError: if it does not exist.
     """
     module, _, name = text.partition(":")
+    module = module.removesuffix(".py")
     try:
+        package = module.partition(".")[0]
+        if find_spec(package) is None and (Path(f"{package}.py").is_file() or Path(package).is_dir()):
+            sys.path.append(str(Path.cwd()))
         thing: Any = import_module(module)
         for part in name.split("."):
             thing = getattr(thing, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SigmaTuneError(f"there is no function {text!r} ({error}); write module:function.") from None
+        raise SigmaTuneError(
+            f"there is no function {text!r} ({error}); write module:function of a module that is installed or lies in "
+            "the current folder."
+        ) from None
     return thing
 
 

@@ -189,7 +189,7 @@ def checked_progress(progress: object) -> Any:
     if progress is None or isinstance(progress, bool) or callable(progress):
         return progress or None
     raise SigmaTuneError(
-        f"progress is True, False or a function that is told how far the work is, not {visible_value(progress)}."
+        f"progress is True, False or a function of what is done and how much, not {visible_value(progress)}."
     )
 
 

@@ -44,6 +44,8 @@ def headline(job: Any, trainer: Trainer) -> str:
     """What is going to be trained, in one line."""
     settings, start = trainer.settings, f"from step {trainer.step:,} " if trainer.step else ""
     shape = " x ".join(map(str, job.data.shape))
+    if trainer.step >= trainer.steps:
+        return f"training: complete, all {trainer.steps:,} steps; its model is written again"
     return (
         f"training: {parameters(job.network):,} parameters on {len(job.data):,} images of {shape}, {start}to step "
         f"{trainer.steps:,}, {settings.batch} images each, on {trainer.accelerator.device}"

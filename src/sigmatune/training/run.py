@@ -291,13 +291,15 @@ def _labelled(job: Job) -> Any:
 def facts(job: Job, trainer: Trainer) -> Mapping[str, Any]:
     """What a training took, for ``training.json``."""
     losses = [loss for line in lines(trainer.folder) for loss in line["losses"]]
-    last = losses[-10 * job.recipe.saving.log :]  # of steps, not lines, whose lengths depend on where a run was stopped
+    # Of steps, not lines, whose lengths depend on where a run was stopped; of a short run an eighth, as its loss still falls.
+    last = losses[-min(10 * job.recipe.saving.log, max(len(losses) // 8, 1)) :]
     return {
         "steps": trainer.step,
         "images": trainer.step * job.recipe.training.batch,
         "seconds": round(trainer.seconds, 1),
         "parameters": parameters(job.network),
         "loss": float(np.mean(last)) if last else None,
+        "loss_steps": len(last),
         "loss_scale": job.objective.scale,
         "data": {**job.data.about, "name": job.data.name, "images": len(job.data), "shape": list(job.data.shape)},
         "device": str(trainer.accelerator.device),

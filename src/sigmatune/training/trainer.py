@@ -88,8 +88,8 @@ class Trainer:
             options.identity,
         ):  # files that hold all weights, too
             raise SigmaTuneError(
-                f"{folder} holds a training of another network, or with other data or another recipe; choose another folder, "
-                "or delete it."
+                f"{folder} holds a training of another network, or with other data or another recipe, see recipe.yaml there; "
+                "choose another folder, or delete it."
             )
         if before is not None and before.step > self.steps:
             raise SigmaTuneError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.models.imagined import Imagined
-from sigmatune.plan.calls import most_per_call
+from sigmatune.plan.calls import most_per_call, steps_for
 from sigmatune.plan.estimate import CostEstimate, call_seconds
 from sigmatune.solvers import SOLVERS
 from sigmatune.support import card
@@ -90,7 +90,7 @@ class TuningJob:
     def unused(self, model: Denoiser) -> list[str]:
         """A sentence for each number of calls that whole steps do not use up."""
         known, per_call = SOLVERS[self.solver], most_per_call(model)
-        steps = {n: known.steps_for(n // per_call) for n in self.calls}
+        steps = {n: steps_for(known, n, model) for n in self.calls}
         under = ", two for each call under guidance" if per_call > 1 else ""
         return [
             f"of {n} calls {used} are used: {card.count(count, 'step')} of {known.name}{under}"

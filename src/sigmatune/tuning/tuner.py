@@ -12,7 +12,7 @@ from typing import Any, overload
 from sigmatune.core.denoiser import Denoiser
 from sigmatune.core.schedule import Schedule, whole
 from sigmatune.plan import Plan
-from sigmatune.plan.calls import most_per_call
+from sigmatune.plan.calls import most_per_call, steps_for
 from sigmatune.plan.compiler import check_levels
 from sigmatune.plan.estimate import call_seconds, shown
 from sigmatune.plan.tuned_for import tuned_for
@@ -228,7 +228,7 @@ def check(job: TuningJob, model: Denoiser) -> None:
     if job.method == "trajectory":
         check_steps(known)
     for n in job.calls:
-        known.steps_for(n // most_per_call(model))
+        steps_for(known, n, model)
 
 
 class _Tuning:

@@ -97,8 +97,12 @@ def _cfg(plan: Plan) -> str:
 
 
 def _pixels(plan: Plan) -> str:
-    """A word about samples that are pixels by their number of channels, which no latents of ComfyUI's have."""
+    """A word about samples that no latents of ComfyUI's are: those with the channels of pixels, and those that are no image."""
     shape = (plan.tuned_for or {}).get("shape")
+    if isinstance(shape, list) and len(shape) < 3:
+        return (
+            f"the plan is for samples of shape {' x '.join(map(str, shape))}, and ComfyUI draws images, video and sound"
+        )
     if not isinstance(shape, list) or len(shape) != 3 or shape[0] not in (1, 3):
         return ""
     return f"the plan is for pixels, {' x '.join(map(str, shape))}, and ComfyUI's loaders are for models of latents"
