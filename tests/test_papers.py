@@ -89,8 +89,8 @@ def test_every_row_of_beta_sampling_holds_the_levels_of_its_label():
 
 
 def test_beta_beats_uniform_timesteps_at_every_stage_of_training():
-    shares = []
-    for epochs in (1, 4, 16):
+    shares, fits = [], [1.0]
+    for epochs in (1, 4, 16, 64):
         cells = {label: cell for (label, steps), cell in beta(f"cifar10-epochs-{epochs}").items() if steps == 10}
         for space in SPACES:
             uniform = distance(cells[TRAILING], space)
@@ -100,7 +100,19 @@ def test_beta_beats_uniform_timesteps_at_every_stage_of_training():
                 assert all(score(cells[label]) > score(cells[rival]) for rival in (TRAILING, BOTH_ENDS))
                 for fit in ("Beta fitted", "Beta in closed form"):
                     assert distance(cells[fit], space) < distance(cells[label], space), (epochs, fit, label)
-        assert distance(cells["Beta in closed form"], SPACES[0]) < distance(cells["Beta fitted"], SPACES[0])
+        assert distance(cells["Beta in closed form"], SPACES[0]) < 1.005 * distance(cells["Beta fitted"], SPACES[0])
+        fit = max(distance(cells["Beta fitted"], space) / distance(cells["Beta(.5, .5)"], space) for space in SPACES)
+        assert fit < fits[-1]
+        fits.append(fit)
+        if epochs >= 16:
+            assert all(
+                distance(cells["tune"], space) == min(distance(c, space) for c in cells.values()) for space in SPACES
+            )
+        if "discretisation loss, whitened" in cells:
+            whitened, edm = (cells[name] for name in ("discretisation loss, whitened", "EDM's grid, rho 7"))
+            farther = all(gap(whitened, one, space)["low"] > 0 for one in (TRAILING, BOTH_ENDS) for space in SPACES)
+            assert farther == (epochs == 64)
+            assert all(better(edm, rival, SPACES[1]) for rival in (TRAILING, BOTH_ENDS)) == (epochs < 16)
         clean, noisy = (cells[f"Beta(.5, .5) in the {half} half"] for half in ("clean", "noisy"))
         assert distance(clean, SPACES[0]) < 1.01 * distance(cells["Beta(.5, .5)"], SPACES[0])
         assert distance(noisy, SPACES[0]) > distance(cells[BOTH_ENDS], SPACES[0])
