@@ -190,3 +190,18 @@ def plan_of(tuned_for: dict) -> Plan:
     from sigmatune.plan import compile_plan
 
     return compile_plan(Schedule([10.0, 0.0]), "euler").with_notes(tuned_for=tuned_for)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "takes"),
+    [
+        ("--calls", "four", "a whole number, such as 8"),
+        ("--seed", "1.5", "a whole number"),
+        ("--guidance", "x", "a number,"),
+    ],
+)
+def test_a_number_in_words_is_refused_in_our_words(run, option, value, takes):
+    code, _, err = run("tune", "digits", option, value)
+    assert code == 2
+    assert f"Invalid value for '{option}': it takes {takes}" in err
+    assert "Input should" not in err

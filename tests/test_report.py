@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from sigmatune.report.residual import residual
 from sigmatune.report.sections import _pairs_table
 from sigmatune.report.svg import COLOURS, spread
 from sigmatune.report.usage import PlanUse, python
-from sigmatune.report.words import curve_sentence, map_sentence
+from sigmatune.report.words import curve_sentence, ends_sentence, map_sentence
 from sigmatune.support.errors import SigmaTuneError
 from sigmatune.tuning import TuningSettings, Workbench, tune_on
 from sigmatune.tuning.baseline import baseline
@@ -521,3 +522,11 @@ def test_the_page_has_what_each_program_takes(measured, undrawn):
     refused = clients(plan.with_notes(tuned_for=None).__class__(plan.schedule, "custom", plan.coefficients))
     assert refused["ComfyUI"][1] == "", "learned coefficients are no sampler of ComfyUI's"
     assert "coefficients" in refused["ComfyUI"][0]
+
+
+@pytest.mark.parametrize(("first", "above"), [(1.0, True), (5000.0, False)])
+def test_a_range_beyond_all_levels_of_both_plans_says_so(first, above):
+    plan = sigmatune.compile_plan(sigmatune.Schedule([first, 0.5, 0.2, 0.1, 0.0]), "dpmpp2m")
+    power, modes = np.array([100.0, 5, 1, 0.2, 0.1]), np.array([1.0, 8, 16, 20, 19])
+    view = SimpleNamespace(exact=SimpleNamespace(power=power, modes=modes), plan=plan, default=plan)
+    assert ("(above all levels of both plans)" in ends_sentence(view, 1, 8, 0.02)) == above

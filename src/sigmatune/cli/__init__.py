@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -151,6 +152,10 @@ def _open_closed() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end of the process
 
 
+NUMBERS = {"integer": "a whole number, such as 8", "number": "a number, such as 2.5"}
+"""What an option takes instead of a text, by the word of the library that parses options."""
+
+
 def _usage(error: Any) -> str:
     """The message of a usage error; for a misplaced global option, it says where the option belongs."""
     option = getattr(error, "option_name", None)
@@ -166,7 +171,7 @@ def _usage(error: Any) -> str:
         file := next((a for a in sys.argv[1:] if a[:1] == "-" and Path(a).exists()), "")
     ):
         return f"No such option: {option}; the file {file} is written ./{file}."
-    return said
+    return re.sub("Input should be a valid (integer|number).*", lambda kind: f"it takes {NUMBERS[kind[1]]}.", said)
 
 
 def _fail(said: str) -> NoReturn:

@@ -118,10 +118,12 @@ def ends_sentence(view: View, channels: int, side: int, sigma_min: float) -> str
         ends = tight_ends(spectrum, view.plan.steps, order=solver.order)
     except SigmaTuneError:  # no range of noise is tight for this spectrum
         return None
+    above = ends.sigma_max > max(plan.schedule.sigmas[0] for plan in (view.plan, view.default))
+    high = f"σ = {_level(ends.sigma_max)}{' (above all levels of both plans)' if above else ''}"
     low = "the model's smallest" if ends.sigma_min < sigma_min else f"σ = {_level(ends.sigma_min)}"
     return (
         f"By the spectrum of the converged images alone, {view.plan.steps} steps of a solver of order {solver.order} "
-        f"are best spent between σ = {_level(ends.sigma_max)} and {low} (tight ends; a network may need others)."
+        f"are best spent between {high} and {low} (tight ends; a network may need others)."
     )
 
 

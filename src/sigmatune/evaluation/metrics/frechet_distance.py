@@ -39,7 +39,7 @@ def distance(features: Features, reference: Statistics | None) -> Mapping[str, E
     if n < width:
         warnings.warn(
             f"{n} images cannot fill {width} dimensions, so this Frechet distance is mostly bias; take more, or a projection "
-            "such as -pca64.",
+            "by --spaces or spaces=, such as head-pca64.",
             stacklevel=2,
         )
     if n <= width:  # their covariance would be larger than they are
