@@ -13,7 +13,6 @@ from sigmatune.cli.common import may_write, progress_bar
 from sigmatune.cli.dry_run import DryRun, show
 from sigmatune.cli.evaluation_options import left_out
 from sigmatune.cli.shared_options import Force, JsonOfCost, RecipeData, TrainingDevice
-from sigmatune.support import card
 from sigmatune.support.errors import SigmaTuneError, shown
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ def train(
     if as_json:
         print(text)
         return
+    from sigmatune.support import card  # imports numpy
+
     took = json.loads(text)
     for line in left_out([took["data"]]):
         print(line)
