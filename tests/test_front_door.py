@@ -17,6 +17,7 @@ from exact import gaussian
 from sigmatune.core import rng
 from sigmatune.interop.clients import clients
 from sigmatune.noise import VE
+from sigmatune.plan.calls import steps_for
 from sigmatune.solvers import SOLVERS
 from sigmatune.support.errors import unknown_name
 from sigmatune.tuning import TuningSettings
@@ -50,10 +51,8 @@ REFUSED = {
     "a model as a path": (lambda: st.build_schedule("karras", 4, model()), r"such as model\.path"),
     "settings in words": (lambda: st.tune(model(), 4, settings="few", progress=False), "must be TuningSettings"),
     "settings as a dictionary": (lambda: st.tune(model(), 4, settings={}, progress=False), "must be TuningSettings"),
-    "a progress in words": (
-        lambda: st.sample(model(), plan(), n=1, progress="bar"),
-        "progress is True, False or a function",
-    ),
+    "a progress in words": (lambda: st.sample(model(), plan(), n=1, progress="bar"), "a function of the calls done"),
+    "a progress that is no function": (lambda: st.sample(model(), plan(), n=1, progress=True), "or None, not True"),
     "tuning with a progress in words": (
         lambda: st.tune(model(), 4, progress="bar"),
         "progress is True, False or a function",
@@ -234,13 +233,14 @@ def test_calls_that_pay_for_no_step_under_guidance_say_what_a_step_takes():
 
     doubled = model()
     doubled.__class__ = Doubled
+    assert [steps_for(SOLVERS["euler"], calls, doubled) for calls in (2, 3, 8)] == [1, 1, 4]
     for calls, message in (
-        (1, "1 network calls? pay.* under guidance it takes 2"),
+        (1, "calls = 1 pays .* under guidance it takes 2"),
         ([4, 1], "under guidance it takes 2"),
     ):
         with pytest.raises(st.SigmaTuneError, match=message):
             st.tune(doubled, calls, solver="euler", progress=False)
-    with pytest.raises(st.SigmaTuneError, match="1 network calls pay for no step of heun: under guidance it takes 2"):
+    with pytest.raises(st.SigmaTuneError, match="calls = 1 pays for no step of heun: under guidance it takes 2"):
         st.tune(doubled, 1, solver="heun", progress=False)
 
 

@@ -451,7 +451,7 @@ def test_the_residuals_of_an_adapter_count():
 class Sounding(diffusers.StableDiffusion3Pipeline):
     """Denoises a second state with a copy of its scheduler, as LTX-2 does for sound; or keeps a part, as inpainting does."""
 
-    kept = False
+    kept = half = False
 
     @functools.wraps(diffusers.StableDiffusion3Pipeline.__call__)
     def __call__(self, **call):
@@ -463,11 +463,21 @@ class Sounding(diffusers.StableDiffusion3Pipeline):
         for t in self.scheduler.timesteps:
             output = self.transformer(hidden_states=x, timestep=t.expand(1), **parts, return_dict=False)[0]
             x = self.scheduler.step(output, t, x, return_dict=False)[0]
+            if self.half:
+                x = x.bfloat16().float()
             if self.kept:
                 x = torch.cat([x[..., :4], torch.ones(1, 8, 8, 4)], dim=-1)
-            else:
+            elif not self.half:
                 second = copied.step(output, t, second, return_dict=False)[0]
         return x, second
+
+
+def test_a_cast_of_the_latents_between_two_calls_is_no_edit():
+    pipe = Sounding(**FAMILIES["sd3"].pipe().components)
+    pipe.half = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        st.load(pipe, prompts=["a"], guidance=1.0)
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -310,6 +310,17 @@ def test_nan_that_comes_and_goes_is_not_taken_for_a_drawn_number(call, bad):
         soundness.check(load(D, shape=SHAPE))
 
 
+def test_a_network_that_has_no_answer_for_the_zeros_of_padding_is_sampled():
+    def D(x, sigma):
+        return x / x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+    model = load(D, shape=SHAPE)
+    plan = compile_plan(GRID, "euler", model)
+    assert sample(model, plan, 3, micro_batch=8).isfinite().all()
+    with pytest.raises(SigmaTuneError, match="different outputs for the same input"):
+        soundness.check_padding(torch.tensor([[float("nan")], [2.0]]), 1e-7)
+
+
 WRONG = {
     "shape": (lambda x, s: x[:, :, :2], r"must return a tensor shaped like x, \(\d, 1, 4, 4\), not \(\d, 1, 2, 4\)"),
     "rows": (lambda x, s: x[:1].expand(len(x) + 1, -1, -1, -1), "must return a tensor shaped like x"),

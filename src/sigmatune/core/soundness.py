@@ -120,9 +120,7 @@ def _check(model: Denoiser, index: int) -> None:
     def answers(*rows: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             answer = model.rows([index] * len(rows))(torch.stack(rows), level).double().cpu()
-        if (
-            not answer.isfinite().all()
-        ):  # which would be compared as zeros, and one that comes and goes as a drawn number
+        if not answer.isfinite().all():  # NaN that comes and goes is no drawn number
             raise model.unsound(f"at sigma = {level:.4g}")
         return answer
 

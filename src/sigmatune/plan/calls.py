@@ -48,7 +48,7 @@ def steps_for(solver: Solver, calls: int, model: Denoiser) -> int:
     if each > 1 and calls < solver.calls(1) * each:
         least = solver.calls(1) * each
         raise SigmaTuneError(
-            f"{calls} network calls pay for no step of {solver.name}: under guidance it takes {least}; pass at least as many."
+            f"calls = {calls} pays for no step of {solver.name}: under guidance it takes {least}; pass at least as many."
         )
     return solver.steps_for(calls // each)
 

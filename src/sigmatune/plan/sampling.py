@@ -16,9 +16,8 @@ from sigmatune.core.schedule import whole
 from sigmatune.noise import paired
 from sigmatune.plan.document import MOST_ROWS
 from sigmatune.plan.plan import NoiseKind, Plan, Rule, check_fit
-from sigmatune.support.errors import SigmaTuneError, check_kind
+from sigmatune.support.errors import SigmaTuneError, check_kind, shown
 from sigmatune.support.pixels import first_unsound
-from sigmatune.support.progress import checked_progress
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
     if (n is None) == (indices is None):
         raise SigmaTuneError("give either n, the number of images, or indices.")
     rows = range(whole(n, "n", most=MOST_IMAGES)) if indices is None else list(indices)
-    report: Callable[[int, int], None] | None = checked_progress(progress)
+    report = _reporting(progress)
     check_denoiser(denoiser)
     check_kind(plan, (Plan, Rule), "the plan must be a plan or a rule; read a file with st.load_plan or st.load_rule")
     if not isinstance(plan, Plan):
@@ -105,6 +104,20 @@ def sample(  # noqa: PLR0913 (the library's main function: each is something tha
                 raise _unsound(denoiser, sampled, plan.calls, bad, rows[part.start + bad])
             out[part.start : part.stop] = images
     return out
+
+
+def _reporting(progress: Any) -> Callable[[int, int], None] | None:
+    """What sees the progress, None for quiet.
+
+    Raises:
+        SigmaTuneError: if it is no function.
+    """
+    if progress is None or progress is False:
+        return None
+    if not callable(progress):
+        raise SigmaTuneError(f"progress is a function of the calls done and all calls, or None, not {shown(progress)}.")
+    seen: Callable[[int, int], None] = progress
+    return seen
 
 
 def _room(n: int, denoiser: Denoiser) -> torch.Tensor:
